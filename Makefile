@@ -1,0 +1,70 @@
+# Every target needs only Python >= 3.11 with pip, and makes .venv by itself the first time.
+#
+#   make demo        sweep the packaged text with the packaged model
+#   make test        every test that is not long          make test ARGS="-k rank"
+#   make test-long   the tests that take minutes or root
+#   make lint        style, format and types
+#   make lock        remake requirements.lock              make lock UPGRADE=1
+#   make clean       remove .venv and caches
+#
+# Another interpreter: make test PYTHON=python3.13 (after make clean).
+
+PYTHON ?= python3
+ARGS ?=
+UPGRADE ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := --extra data --group dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
+
+demo: .venv/installed
+	@$(BIN)/jaxlens run
+
+test: .venv/installed
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: .venv/installed
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyrefly check --progress-bar no
+
+# Two stamps: the dependencies are installed again only when the lock changes,
+# the project itself (seconds) also when its metadata does.
+.venv/locked: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@echo "installing the locked dependencies into .venv (a minute or two, once)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# uv resolves for all platforms and Pythons at once; it lives only as long as the command.
+lock:
+	@echo "resolving requirements.lock" >&2
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	$(PYTHON) -m venv "$$work/uv"; \
+	"$$work/uv/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
+	cp requirements.lock "$$work/new.lock" 2>/dev/null || true; \
+	"$$work/uv/bin/uv" pip compile --no-config --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  $(LOCKED) $(if $(UPGRADE),--upgrade) --output-file "$$work/new.lock" pyproject.toml; \
+	if grep -nE '://|^-|@ ' "$$work/new.lock"; then \
+	  echo "error: the lock names a place, above; it may hold only == and --hash" >&2; exit 1; fi; \
+	cp "$$work/new.lock" requirements.lock
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist
