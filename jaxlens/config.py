@@ -1,0 +1,340 @@
+"""Configuration: frozen dataclasses, filled from YAML files, the environment and overrides.
+
+Sources merge left to right: defaults, each YAML file, ``JAXLENS_*`` variables, overrides. A key
+that no field has is an error which names where it stands and the nearest key that exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxlens import errors, schema
+
+Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
+Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which weights to load."""
+
+    path: str = "packaged"
+    """Local directory or hub id; ``packaged`` is the small model shipped with jaxlens."""
+    revision: str | None = None
+    """Hub revision: branch, tag or commit."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights and of the forward pass's matrix multiplies."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which text to read."""
+
+    paths: tuple[str, ...] = ("packaged",)
+    """Files, directories or globs; ``packaged`` is the prose of Python's own help."""
+    text_field: str = "text"
+    """Field (JSON) or column (Parquet) that holds the text."""
+    id_field: str = "id"
+    """Field or column that holds the document's id, where there is one."""
+    limit: int | None = None
+    """Stop after this many tokens; the last document is cut there."""
+    bos: Literal["none", "start"] = "none"
+    """``start`` puts the model's BOS token before every document."""
+    strict: bool = False
+    """Stop at the first malformed line instead of counting and skipping it."""
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """How documents become sequences and steps."""
+
+    length: int | None = None
+    """Tokens a sequence; the model's ``n_positions`` by default."""
+    overlap: int = 0
+    """Tokens that a later window of a long document computes again as context."""
+    step_sequences: int = 8
+    """Sequences a step, the unit of computation."""
+
+
+@dataclass(frozen=True)
+class LensConfig:
+    """How the residuals are read."""
+
+    implementation: Literal["tiled", "reference"] = "tiled"
+    """``tiled`` for production, ``reference`` to check it."""
+    decoder: Decoder = "final_norm"
+    """What normalises a residual before the unembedding."""
+    precision: Precision = "float32"
+    """Operands of the matrix multiplies; sums are always float32."""
+    top_k: int = 1
+    """How many tokens ``top_id`` holds."""
+    tile: int | None = None
+    """Vocabulary columns a tile; chosen from the shape by default."""
+    block: int | None = None
+    """Tokens a block; chosen from the shape by default."""
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """What is written."""
+
+    rows: Literal["none", "core", "full"] = "full"
+    """Profile of the rows; see ``jaxlens.schema``."""
+    tallies: Literal["basic"] = "basic"
+    """Set of mergeable totals."""
+    shard_tokens: int | None = None
+    """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
+    compression: Literal["none", "gzip"] = "none"
+    """Filter of the rows; checksums are always on."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole sweep: ``jaxlens run``."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    lens: LensConfig = field(default_factory=LensConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    out: str | None = None
+    """Run directory; ``runs/<spec hash, 8 digits>`` by default."""
+    seed: int = 0
+    """Seed of the foreign tokens."""
+    shard: str | None = None
+    """``I/N``: this worker takes the shards i with i mod N = I."""
+
+
+def load(
+    files: Sequence[str | Path] = (),
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Merges all sources into one validated configuration.
+
+    Args:
+        files: YAML files; later ones win.
+        environment: Variables; those named ``JAXLENS_SECTION_KEY`` count.
+        overrides: Dotted keys to values, for instance ``{"store.rows": "core"}``.
+
+    Raises:
+        MissingError: A file is not there.
+        ConfigError: A key is unknown or a value has the wrong type or range.
+    """
+    merged: dict[str, tuple[Any, str]] = {}
+    for path in files:
+        merged.update((k, (v, str(path))) for k, v in _read_yaml(Path(path)))
+    merged.update(_read_environment(environment or {}))
+    merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
+    config = _build(RunConfig, merged)
+    validate(config)
+    return config
+
+
+def keys() -> dict[str, Any]:
+    """Every dotted key with its type annotation."""
+    return dict(_walk(RunConfig, ""))
+
+
+def parse(key: str, text: str) -> Any:
+    """The value of a ``key=text`` assignment, read as YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise errors.ConfigError(f"{key}: {text!r} is not a value", "write key=value") from error
+
+
+def validate(config: RunConfig) -> None:
+    """Refuses values that have the right type but make no sense.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    positive = {
+        "plan.step_sequences": config.plan.step_sequences,
+        "lens.top_k": config.lens.top_k,
+        "store.shard_tokens": config.store.shard_tokens,
+        "plan.length": config.plan.length,
+        "corpus.limit": config.corpus.limit,
+        "lens.tile": config.lens.tile,
+        "lens.block": config.lens.block,
+    }
+    for key, value in positive.items():
+        if value is not None and value < 1:
+            raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
+    if config.plan.overlap < 0:
+        raise errors.ConfigError(f"plan.overlap is {config.plan.overlap}", "give 0 or more")
+    if not config.corpus.paths:
+        raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
+    shard_of(config.shard)
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """Reads ``I/N``, counting from 0; None is ``0/1``.
+
+    Raises:
+        ConfigError: Not of that form, or I is not below N.
+    """
+    if text is None:
+        return 0, 1
+    index, slash, total = text.partition("/")
+    if slash and index.isdigit() and total.isdigit() and int(index) < int(total):
+        return int(index), int(total)
+    raise errors.ConfigError(
+        f"shard is {text!r}", "write I/N with I from 0 to N-1, for instance --shard 0/4"
+    )
+
+
+def canonical(spec: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, ASCII, a final newline."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def spec_hash(spec_bytes: bytes) -> str:
+    """The sha256, in hexadecimal, that names a run."""
+    return hashlib.sha256(spec_bytes).hexdigest()
+
+
+def quantities(config: RunConfig) -> tuple[str, ...]:
+    """What the lens computes: the rows' profile, or ``core`` where only tallies are kept."""
+    profile = "core" if config.store.rows == "none" else config.store.rows
+    return tuple(name for name in schema.PROFILES[profile] if name in schema.LAYERED)
+
+
+def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(cls)
+    for entry in dataclasses.fields(cls):
+        kind = hints[entry.name]
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(typing.cast(type, kind), f"{prefix}{entry.name}.")
+        else:
+            yield f"{prefix}{entry.name}", kind
+
+
+def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise errors.MissingError(f"no configuration file {path}", "check the path") from error
+    except OSError as error:
+        raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise errors.ConfigError(f"{path} is not YAML: {first}", "see configs/demo.yaml") from error
+    if document is None:
+        return
+    if not isinstance(document, dict):
+        raise errors.ConfigError(f"{path} holds no mapping", "see configs/demo.yaml")
+    yield from _flatten(document, "")
+
+
+def _flatten(document: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    sections = {key.rpartition(".")[0] for key in keys()}
+    for key, value in document.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and dotted in sections:
+            yield from _flatten(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
+    names = {"JAXLENS_" + key.upper().replace(".", "_"): key for key in keys()}
+    for name, text in sorted(environment.items()):
+        if not name.startswith("JAXLENS_"):
+            continue
+        if name not in names:
+            raise _unknown(name, "the environment", names)
+        yield names[name], (parse(name, text), f"the environment ({name})")
+
+
+def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigError:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+    return errors.ConfigError(f"unknown key {key} in {where}", hint)
+
+
+def _build(cls: type, merged: Mapping[str, tuple[Any, str]]) -> RunConfig:
+    known = keys()
+    for key, (_, where) in merged.items():
+        if key not in known:
+            raise _unknown(key, where, known)
+    nested: dict[str, dict[str, Any]] = {"": {}}
+    for key, (value, where) in merged.items():
+        section, _, name = key.rpartition(".")
+        nested.setdefault(section, {})[name] = _convert(key, value, known[key], where)
+    hints = typing.get_type_hints(cls)
+    sections = {s: hints[s](**values) for s, values in nested.items() if s}
+    return RunConfig(**nested[""], **sections)
+
+
+def _convert(key: str, value: Any, kind: Any, where: str) -> Any:
+    if isinstance(kind, types.UnionType) and value is None and type(None) in typing.get_args(kind):
+        return None
+    options = [
+        k
+        for k in (typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,))
+        if k is not type(None)
+    ]
+    for option in options:
+        converted = _as(option, value)
+        if converted is not None:
+            return converted
+    wanted = " or ".join(_spell(option) for option in options)
+    raise errors.ConfigError(f"{key} is {value!r} in {where}", f"expected {wanted}")
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value as ``kind``, or None where it is not one."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return value if value in typing.get_args(kind) else None
+    if origin is tuple:
+        items = [value] if isinstance(value, str) else value
+        ok = isinstance(items, (list, tuple)) and all(isinstance(item, str) for item in items)
+        return tuple(items) if ok else None
+    if kind is int:
+        return count(value)
+    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, kind) else None
+
+
+def count(value: Any) -> int | None:
+    """An integer, also written ``20k``, ``10M``, ``1G`` or ``1_000``; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if not isinstance(value, str):
+        return None
+    text = value.replace("_", "")
+    factor = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
+    digits = text[:-1] if factor > 1 else text
+    try:
+        number = float(digits) * factor
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _spell(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(str(v) for v in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return "a list of strings"
+    return {int: "a whole number", str: "a string", bool: "true or false"}.get(kind, str(kind))

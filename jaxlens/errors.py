@@ -1,0 +1,58 @@
+"""The exceptions that users see, each with a stable exit code (docs: README, "Exit codes")."""
+
+from __future__ import annotations
+
+
+class JaxlensError(Exception):
+    """Base of every error that is the user's to act on.
+
+    Args:
+        message: One line that says what is wrong and names the file, field or tensor.
+        hint: One line that says what to do about it.
+
+    Attributes:
+        exit_code: Status that the command line exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(JaxlensError):
+    """The configuration or the call is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(JaxlensError):
+    """Input or stored data is malformed or damaged (exit 65)."""
+
+    exit_code = 65
+
+
+class MissingError(JaxlensError):
+    """A model, corpus, run or file is not there (exit 66)."""
+
+    exit_code = 66
+
+
+class NumericalError(JaxlensError):
+    """A numerical self-check failed (exit 69)."""
+
+    exit_code = 69
+
+
+class StorageError(JaxlensError):
+    """The operating system refused to read or write (exit 74)."""
+
+    exit_code = 74
+
+
+class InterruptedRun(JaxlensError):
+    """The run was asked to stop; the same command resumes it (exit 75)."""
+
+    exit_code = 75

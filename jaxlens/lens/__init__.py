@@ -1,0 +1,1 @@
+"""The lens: residuals to readouts. ``reference`` defines it, ``tiled`` is the production path."""

@@ -1,0 +1,78 @@
+"""From raw per-layer values to a ``Readout``: what needs no logits, and what is masked."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlens import types
+from jaxlens.lens.options import Options
+
+MISSING_RANK = 0
+MISSING_ID = -1
+
+
+def reference_tokens(references: types.References) -> dict[str, jax.Array]:
+    """Reference tokens that are known before the model has spoken, by name."""
+    return {
+        name: jnp.asarray(getattr(references, name))
+        for name in ("input", "next", "foreign", "copy")
+    }
+
+
+def of_residuals(
+    residuals: jax.Array, unembed: types.Unembed, references: types.References, options: Options
+) -> dict[str, jax.Array]:
+    """``norm`` and ``retention`` of the chosen layers, where they are asked for."""
+    values: dict[str, jax.Array] = {}
+    chosen = residuals[np.asarray(options.layers)]
+    if options.wants("norm"):
+        values["norm"] = jnp.sqrt(jnp.square(chosen).sum(-1))
+    if options.wants("retention"):
+        table = unembed.weight if unembed.embedding is None else unembed.embedding
+        rows = table[jnp.maximum(references.input, 0)].astype(jnp.float32)
+        rows = rows - table.astype(jnp.float32).mean(0)[None, None]
+        values["retention"] = (chosen * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]
+    return values
+
+
+def readout(
+    values: dict[str, jax.Array], references: types.References, options: Options
+) -> types.Readout:
+    """Keeps what was asked for and masks padding and absent references.
+
+    Args:
+        values: Arrays ``[layer, batch, position, ...]`` of the chosen layers.
+        references: Their mask and their -1 entries decide what is missing.
+        options: The request.
+    """
+    kept = {}
+    for name, value in values.items():
+        if name not in options.quantities:
+            continue
+        present = _present(name, references)
+        kept[name] = _mask(name, value, present)
+    return types.Readout(**kept)
+
+
+def _present(name: str, references: types.References) -> jax.Array:
+    """Where a quantity has a value: ``[batch, position]``, or with ``m`` for followed tokens."""
+    mask = jnp.asarray(references.mask)
+    kind, _, reference = name.partition("_")
+    if kind not in ("rank", "ties", "logp"):
+        return mask
+    if reference == "follow":
+        return mask[..., None] & (references.follow >= 0)
+    tokens = reference_tokens(references).get(reference)
+    return mask if tokens is None else mask & (tokens >= 0)
+
+
+def _mask(name: str, value: jax.Array, present: jax.Array) -> jax.Array:
+    present = present[None]
+    while present.ndim < value.ndim:
+        present = present[..., None]
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        missing = MISSING_ID if name == "top_id" else MISSING_RANK
+        return jnp.where(present, value, jnp.int32(missing))
+    return jnp.where(present, value.astype(jnp.float32), jnp.float32(np.nan))

@@ -1,0 +1,466 @@
+"""The production lens: two phases over vocabulary tiles, never all logits.
+
+Tokens are taken in blocks. For one block, phase A multiplies only the two end layers with every
+vocabulary tile and keeps their logits (``[2, block, vocab]``, the largest thing here). That gives
+the last layer's top-1, which is a reference token of every other layer, and both end
+distributions. Phase B multiplies the interior layers with one tile after the other and reduces
+each tile at once: running maximum, sum of exponentials, entropy and divergence moments, rank
+counts, best tokens. Phase C (only for Jensen-Shannon, which needs the log-sum-exp first) sweeps
+the interior layers again.
+
+Divergences come from moments: ``KL(q || p) = E_q[z_q] - lse_q - (E_q[z_p] - lse_p)``.
+The unembedding is centred (its mean row and mean bias subtracted), which no softmax or rank can see, so that
+the moments are small and bfloat16 operands round less.
+
+Reference: Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from jaxlens import errors, numerics, schema, types
+from jaxlens.lens import assemble, decoders
+from jaxlens.lens.options import Options
+
+# Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
+PADDING_LOGIT = np.float32(-1e30)
+
+# Bytes that the kept end logits of one block may take, and most tokens a block.
+_KEPT_BYTES = 64 * 2**20
+_MAX_BLOCK = 512
+
+_ENDS = ("input", "final")  # order of axis 0 of everything about the end layers
+
+
+@struct.dataclass
+class Table:
+    """The unembedding as the lens uses it: centred, rounded to the operand type, in tiles.
+
+    Attributes:
+        weight: Zero in the padding.
+        bias: The head's bias, centred; ``PADDING_LOGIT`` in the padding.
+        vocab_size: Real columns.
+    """
+
+    weight: Float[Array, "n_tiles tile embed"]
+    bias: Float[Array, "n_tiles tile"]
+    vocab_size: int = struct.field(pytree_node=False)
+
+
+class _Running(NamedTuple):
+    """What is known of each ``[layer, token]`` after some tiles."""
+
+    greatest: jax.Array  # greatest logit so far
+    total: jax.Array  # sum of exp(z - greatest)
+    moment: jax.Array  # sum of exp(z - greatest) z
+    greater: jax.Array  # [layer, token, reference]: other tokens' logits above the reference's
+    top: jax.Array  # [layer, token, k]: best logits
+    top_id: jax.Array  # [layer, token, k]: their tokens
+
+    @property
+    def log_total(self) -> jax.Array:
+        """Log-sum-exp of the logits so far."""
+        return self.greatest + jnp.log(self.total)
+
+
+def choose_tile(vocab_size: int) -> int:
+    """Columns a tile: 512 keeps a tile's logits in cache on CPUs; fewer if there are fewer."""
+    return min(512, vocab_size)
+
+
+def choose_block(vocab_size: int, tokens: int) -> int:
+    """Tokens a block: as many as keep the end logits within 64 MiB, in blocks of equal size."""
+    most = max(1, min(_MAX_BLOCK, _KEPT_BYTES // (2 * 4 * vocab_size), tokens))
+    return -(-tokens // -(-tokens // most))
+
+
+def prepare(unembed: types.Unembed, options: Options) -> Table:
+    """Centres, pads and tiles the unembedding; once a run, not once a step."""
+    vocab_size, embed = unembed.weight.shape
+    tile = min(options.tile or choose_tile(vocab_size), vocab_size)
+    n_tiles = -(-vocab_size // tile)
+    padding = n_tiles * tile - vocab_size
+    weight = jnp.asarray(unembed.weight).astype(jnp.float32)
+    weight = (weight - weight.mean(0, keepdims=True)).astype(
+        numerics.operand_dtype(options.precision)
+    )
+    weight = jnp.pad(weight, ((0, padding), (0, 0))).reshape(n_tiles, tile, embed)
+    bias = unembed.output_bias
+    bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias).astype(jnp.float32)
+    bias = bias - bias.mean(keepdims=True)
+    bias = jnp.pad(bias, (0, padding), constant_values=PADDING_LOGIT).reshape(n_tiles, tile)
+    return Table(weight, bias, vocab_size)
+
+
+def read(
+    residuals: Float[Array, "layer batch position embed"],
+    unembed: types.Unembed,
+    references: types.References,
+    options: Options,
+    table: Table | None = None,
+) -> types.Readout:
+    """Reads the lens at every chosen layer; same contract as ``reference.read``.
+
+    Args:
+        residuals: All ``n_layer + 1`` streams, before the final norm.
+        unembed: Decoder and head.
+        references: Tokens to compare with, and the mask of real positions.
+        options: What to read, tile and block.
+        table: ``prepare(unembed, options)``, where it is at hand.
+
+    Returns:
+        Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
+
+    Raises:
+        ConfigError: A quantity that only the reference computes.
+    """
+    only_reference = [name for name in options.quantities if name in schema.REFERENCE_ONLY]
+    if only_reference:
+        raise errors.ConfigError(
+            f"the tiled lens does not count {', '.join(only_reference)}",
+            "use the reference lens for ties",
+        )
+    n_layers, batch, length, embed = residuals.shape
+    options = options.for_model(n_layers, unembed.weight.shape[0])
+    table = prepare(unembed, options) if table is None else table
+    block = min(options.block or choose_block(table.vocab_size, batch * length), batch * length)
+    n_blocks = -(-batch * length // block)
+    ragged = n_blocks * block - batch * length
+    flat = jnp.pad(residuals.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
+    ids = jnp.pad(_reference_ids(references), ((0, ragged), (0, 0)))
+
+    def one(number: jax.Array) -> dict[str, jax.Array]:
+        rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
+        tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
+        return _block(decoders.normalise(rows, unembed), tokens, table, options)
+
+    with numerics.matmul_precision(options.precision):
+        values = jax.lax.map(one, jnp.arange(n_blocks))
+    values = {name: _unblock(value, batch, length) for name, value in values.items()}
+    values = _name_references(values, references)
+    values |= assemble.of_residuals(residuals, unembed, references, options)
+    return assemble.readout(values, references, options)
+
+
+def _reference_ids(references: types.References) -> Int[Array, "token reference"]:
+    """Known reference tokens side by side; absent ones become 0 and are masked at the end."""
+    columns = [ids[..., None] for ids in assemble.reference_tokens(references).values()]
+    if references.follow is not None:
+        columns.append(jnp.asarray(references.follow))
+    ids = jnp.maximum(jnp.concatenate(columns, -1), 0)
+    return ids.reshape(-1, ids.shape[-1])
+
+
+def _name_references(
+    values: dict[str, jax.Array], references: types.References
+) -> dict[str, jax.Array]:
+    """Splits ``rank`` and ``logp`` into a quantity a reference; the final token is the last."""
+    named = dict(values)
+    for kind in ("rank", "logp"):
+        value = named.pop(kind)
+        names = list(assemble.reference_tokens(references))
+        named |= {f"{kind}_{name}": value[..., i] for i, name in enumerate(names)}
+        named[f"{kind}_follow"] = value[..., len(names) : -1]
+        named[f"{kind}_final"] = value[..., -1]
+    return named
+
+
+def _unblock(value: jax.Array, batch: int, length: int) -> jax.Array:
+    """``[block number, layer, token, ...]`` to ``[layer, batch, position, ...]``."""
+    value = jnp.moveaxis(value, 0, 1)
+    value = value.reshape(value.shape[0], -1, *value.shape[3:])[:, : batch * length]
+    return value.reshape(value.shape[0], batch, length, *value.shape[2:])
+
+
+def _block(
+    normed: Float[Array, "layer token embed"],
+    ids: Int[Array, "token reference"],
+    table: Table,
+    options: Options,
+) -> dict[str, jax.Array]:
+    """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
+    chosen = options.layers or ()
+    last = normed.shape[0] - 1
+    ends = np.array([0, last])
+    interior = np.array([layer for layer in chosen if 0 < layer < last], int)
+    normed = normed.astype(table.weight.dtype)
+
+    at = _reference_logits(normed, ids, table)
+    end, kept = _phase_a(normed[ends], at[ends], ids, table, options)
+    final = end.top_id[1, :, :1]
+    at = jnp.concatenate([at, _reference_logits(normed, final, table)], -1)
+    ids = jnp.concatenate([ids, final], -1)
+    end = _count_final(end, kept, at[0, :, -1], final[:, 0])
+    values = _finish(end, at[ends]) | _end_divergences(end, kept)
+    if interior.size:
+        inner, cross = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
+        inside = _finish(inner, at[interior]) | _divergences(inner, cross, end)
+        if options.wants("js_final", "js_input"):
+            inside |= _phase_c(normed[interior], inner.log_total, kept, end.log_total, table)
+        values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
+    row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(interior)}
+    rows = np.array([row_of[layer] for layer in chosen])
+    return {name: value[rows] for name, value in values.items()}
+
+
+def _logits(
+    rows: Float[Array, "layer token embed"],
+    weight: Float[Array, "column embed"],
+    bias: Float[Array, " column"],
+) -> Float[Array, "layer token column"]:
+    contract = (((rows.ndim - 1,), (1,)), ((), ()))
+    product = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
+    return product + bias[None, None]
+
+
+def _reference_logits(
+    normed: Float[Array, "layer token embed"], ids: Int[Array, "token reference"], table: Table
+) -> Float[Array, "layer token reference"]:
+    """Logits of chosen tokens, from the same rounded operands as the tiles."""
+    weight = table.weight.reshape(-1, normed.shape[-1])[ids]
+    product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
+    return product + table.bias.reshape(-1)[ids][None]
+
+
+def _start(layers: int, tokens: int, references: int, top_k: int) -> _Running:
+    shape = (layers, tokens)
+    return _Running(
+        greatest=jnp.full(shape, PADDING_LOGIT),
+        total=jnp.zeros(shape, jnp.float32),
+        moment=jnp.zeros(shape, jnp.float32),
+        greater=jnp.zeros((*shape, references), jnp.int32),
+        top=jnp.full((*shape, top_k), PADDING_LOGIT),
+        top_id=jnp.zeros((*shape, top_k), jnp.int32),
+    )
+
+
+def _update(
+    running: _Running,
+    z: Float[Array, "layer token column"],
+    column: jax.Array,
+    at: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+) -> tuple[_Running, jax.Array, jax.Array]:
+    """Takes in one tile whose first column is ``column``.
+
+    Returns:
+        The new state, ``exp(z - greatest)``, and the factor that old sums were scaled by.
+    """
+    best = z.max(-1)
+    greatest = jnp.maximum(running.greatest, best)
+    decay = jnp.exp(running.greatest - greatest)
+    e = jnp.exp(z - greatest[..., None])
+    top, top_id = _best(running, z, best, column)
+    updated = _Running(
+        greatest=greatest,
+        total=running.total * decay + e.sum(-1),
+        moment=running.moment * decay + (e * z).sum(-1),
+        greater=running.greater + _count_greater(z, column, at, ids),
+        top=top,
+        top_id=top_id,
+    )
+    return updated, e, decay
+
+
+def _count_greater(
+    z: Float[Array, "layer token column"],
+    column: jax.Array | int,
+    at: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+) -> Int[Array, "layer token reference"]:
+    """Logits of this tile above each reference's, the reference's own column left out.
+
+    Its own column is left out because the gathered logit equals the tile's only to rounding.
+    """
+    columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
+    counts = [
+        ((z > at[..., r, None]) & (columns != ids[None, :, r, None])).sum(-1, dtype=jnp.int32)
+        for r in range(at.shape[-1])
+    ]
+    return jnp.stack(counts, -1)
+
+
+def _best(
+    running: _Running, z: jax.Array, best: jax.Array, column: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The k best so far; ties go to the lowest id because earlier entries come first."""
+    width = z.shape[-1]
+    k = running.top.shape[-1]
+    if k == 1:
+        # A maximum and a minimum vectorise where an argmax does not.
+        columns = jnp.arange(width, dtype=jnp.int32)[None, None]
+        first = jnp.where(z == best[..., None], columns, width).min(-1) + column
+        better = best > running.top[..., 0]
+        top = jnp.where(better, best, running.top[..., 0])
+        return top[..., None], jnp.where(better, first, running.top_id[..., 0])[..., None]
+    tile_top, tile_id = jax.lax.top_k(z, min(k, width))
+    values = jnp.concatenate([running.top, tile_top], -1)
+    ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)
+    top, place = jax.lax.top_k(values, k)
+    return top, jnp.take_along_axis(ids, place, -1)
+
+
+def _columns(table: Table) -> jax.Array:
+    n_tiles, tile, _ = table.weight.shape
+    return jnp.arange(n_tiles, dtype=jnp.int32) * tile
+
+
+def _phase_a(
+    rows: Float[Array, "2 token embed"],
+    at: Float[Array, "2 token reference"],
+    ids: Int[Array, "token reference"],
+    table: Table,
+    options: Options,
+) -> tuple[_Running, Float[Array, "n_tiles 2 token tile"]]:
+    """The two end layers: their state, and all their logits."""
+
+    def body(running: _Running, tile: tuple[jax.Array, ...]) -> tuple[_Running, jax.Array]:
+        column, weight, bias = tile
+        z = _logits(rows, weight, bias)
+        return _update(running, z, column, at, ids)[0], z
+
+    start = _start(2, rows.shape[1], at.shape[-1], options.top_k)
+    return jax.lax.scan(body, start, (_columns(table), table.weight, table.bias))
+
+
+def _count_final(
+    end: _Running,
+    kept: Float[Array, "n_tiles 2 token tile"],
+    at_final: Float[Array, " token"],
+    final: Int[Array, " token"],
+) -> _Running:
+    """Adds the final token to the end layers' references, now that it is known.
+
+    At the last layer nothing is above it, by construction.
+    """
+    n_tiles, _, _, tile = kept.shape
+    columns = jnp.arange(n_tiles * tile, dtype=jnp.int32).reshape(n_tiles, 1, tile)
+    above = (kept[:, 0] > at_final[None, :, None]) & (columns != final[None, :, None])
+    above = above.sum((0, 2), dtype=jnp.int32)
+    both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
+    return end._replace(greater=jnp.concatenate([end.greater, both], -1))
+
+
+def _phase_b(
+    rows: Float[Array, "layer token embed"],
+    at: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+    kept: Float[Array, "n_tiles 2 token tile"],
+    end: _Running,
+    table: Table,
+    options: Options,
+) -> tuple[_Running, dict[str, jax.Array]]:
+    """The interior layers: their state, and their moments with the end layers.
+
+    ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
+    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for.
+    """
+    end_log_total = end.log_total
+    reverse = [(i, f"kl_to_{name}") for i, name in enumerate(_ENDS)]
+    reverse = [(i, name) for i, name in reverse if options.wants(name)]
+
+    def body(
+        state: tuple[_Running, dict[str, jax.Array]], tile: tuple[jax.Array, ...]
+    ) -> tuple[tuple[_Running, dict[str, jax.Array]], None]:
+        running, cross = state
+        column, weight, bias, end_z = tile
+        z = _logits(rows, weight, bias)
+        running, e, decay = _update(running, z, column, at, ids)
+        p = jnp.exp(end_z - end_log_total[..., None])
+        new = {
+            f"kl_{name}": cross[f"kl_{name}"] + (p[i][None] * z).sum(-1)
+            for i, name in enumerate(_ENDS)
+        }
+        new |= {name: cross[name] * decay + (e * end_z[i][None]).sum(-1) for i, name in reverse}
+        return (running, new), None
+
+    names = [f"kl_{name}" for name in _ENDS] + [name for _, name in reverse]
+    cross = {name: jnp.zeros(rows.shape[:2], jnp.float32) for name in names}
+    start = _start(*rows.shape[:2], at.shape[-1], options.top_k)
+    tiles = (_columns(table), table.weight, table.bias, kept)
+    return jax.lax.scan(body, (start, cross), tiles)[0]
+
+
+def _phase_c(
+    rows: Float[Array, "layer token embed"],
+    log_total: Float[Array, "layer token"],
+    kept: Float[Array, "n_tiles 2 token tile"],
+    end_log_total: Float[Array, "2 token"],
+    table: Table,
+) -> dict[str, jax.Array]:
+    """Jensen-Shannon divergences of the interior layers from both ends."""
+
+    def body(total: jax.Array, tile: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        weight, bias, end_z = tile
+        log_p = _logits(rows, weight, bias) - log_total[..., None]
+        log_end = (end_z - end_log_total[..., None])[:, None]
+        return total + _jensen_shannon_terms(log_p[None], log_end).sum(-1), None
+
+    start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
+    total, _ = jax.lax.scan(body, start, (table.weight, table.bias, kept))
+    return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(_ENDS)}
+
+
+def _jensen_shannon_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    log_m = jnp.logaddexp(log_p, log_q) - np.float32(np.log(2.0))
+    return 0.5 * (jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m))
+
+
+def _finish(running: _Running, at: Float[Array, "layer token reference"]) -> dict[str, jax.Array]:
+    """What the state alone gives, ``[layer, token, ...]``."""
+    log_total = running.log_total
+    return {
+        "entropy": log_total - running.moment / running.total,
+        "rank": 1 + running.greater,
+        "logp": at - log_total[..., None],
+        "top_id": running.top_id,
+        "top_logp": running.top - log_total[..., None],
+    }
+
+
+def _divergences(
+    inner: _Running, cross: dict[str, jax.Array], end: _Running
+) -> dict[str, jax.Array]:
+    """KL of the interior layers with both ends, from moments, clamped at 0."""
+    values = {}
+    log_total = inner.log_total
+    for i, name in enumerate(_ENDS):
+        own = (end.moment / end.total - end.log_total)[i][None]
+        values[f"kl_{name}"] = own - (cross[f"kl_{name}"] - log_total)
+        if f"kl_to_{name}" in cross:
+            mean = cross[f"kl_to_{name}"] / inner.total
+            values[f"kl_to_{name}"] = (
+                inner.moment / inner.total - log_total - (mean - end.log_total[i][None])
+            )
+    return {name: jnp.maximum(value, 0.0) for name, value in values.items()}
+
+
+def _end_divergences(
+    end: _Running, kept: Float[Array, "n_tiles 2 token tile"]
+) -> dict[str, jax.Array]:
+    """Divergences between the two end layers; of an end from itself 0, by construction."""
+    log_p = kept - end.log_total[None, ..., None]
+    first, last = log_p[:, 0], log_p[:, 1]
+
+    def pair(at_input: jax.Array, at_last: jax.Array) -> jax.Array:
+        return jnp.maximum(jnp.stack([at_input, at_last]), 0.0)
+
+    forward = (jnp.exp(last) * (last - first)).sum((0, 2))
+    backward = (jnp.exp(first) * (first - last)).sum((0, 2))
+    between = _jensen_shannon_terms(first, last).sum((0, 2))
+    zero = jnp.zeros_like(forward)
+    return {
+        "kl_final": pair(forward, zero),
+        "kl_to_final": pair(backward, zero),
+        "js_final": pair(between, zero),
+        "kl_input": pair(zero, backward),
+        "kl_to_input": pair(zero, forward),
+        "js_input": pair(zero, between),
+    }

@@ -1,0 +1,326 @@
+"""One table of everything that is recorded: per-token quantities and mergeable tallies.
+
+This module is data. The lens fills the quantities, the store writes them with the units and
+meanings given here, and ``jaxlens.tally`` updates the tallies from these definitions alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+REFERENCES = ("input", "next", "final", "foreign", "copy")
+"""Tokens that a position is compared with."""
+
+FIXED_POINT_BITS = 16
+"""Sums are int64 multiples of 2**-16; a value is rounded once, before it is added."""
+
+FIXED_POINT_LIMIT = 2.0**14
+"""A larger magnitude saturates and is counted."""
+
+LN_RANK_EDGES = np.linspace(0.0, 12.8, 129, dtype=np.float32)
+"""Edges of the 128 bins of ln rank; rank 1 is bin 0, ranks to 362,217 have a bin."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A recorded column.
+
+    Attributes:
+        name: Name of the dataset and of the ``Readout`` field.
+        kind: ``rank``, ``id``, ``float`` or ``column`` (a per-token integer).
+        axes: ``("row", "layer")``, ``("row",)``, ...
+        unit: ``1``, ``nat`` or ``id``.
+        meaning: One sentence, stored as ``long_name``.
+        core: Whether the ``core`` profile records it.
+        full: Whether the ``full`` profile records it.
+        dtype: Stored dtype of a ``column``; of the others it follows from kind and profile.
+        reference: Token that a rank or log-probability is of.
+    """
+
+    name: str
+    kind: str
+    axes: tuple[str, ...]
+    unit: str
+    meaning: str
+    core: bool = False
+    full: bool = False
+    dtype: str = ""
+    reference: str = ""
+
+
+def _layered(name: str, kind: str, unit: str, meaning: str, **more: object) -> Quantity:
+    return Quantity(name, kind, ("row", "layer"), unit, meaning, **more)  # type: ignore[arg-type]
+
+
+def _column(name: str, dtype: str, meaning: str, unit: str = "1", kind: str = "column") -> Quantity:
+    return Quantity(name, kind, ("row",), unit, meaning, full=True, dtype=dtype)
+
+
+_REFERENCE_MEANING = {
+    "input": "the token at this position",
+    "next": "the true next token of the document",
+    "final": "the model's own top-1 at the last layer",
+    "foreign": "a token drawn from another document",
+    "copy": "the token that followed the last earlier occurrence of the input token",
+}
+
+_RANKS = tuple(
+    _layered(
+        f"rank_{name}",
+        "rank",
+        "1",
+        f"rank of {meaning}: 1 + number of tokens with a greater logit; 0 where there is none",
+        core=name in ("input", "next", "final"),
+        full=True,
+        reference=name,
+    )
+    for name, meaning in _REFERENCE_MEANING.items()
+)
+_TIES = tuple(
+    _layered(
+        f"ties_{name}",
+        "rank",
+        "1",
+        f"number of other tokens whose logit equals that of {meaning}",
+        reference=name,
+    )
+    for name, meaning in _REFERENCE_MEANING.items()
+)
+_LOG_PROBABILITIES = tuple(
+    _layered(
+        f"logp_{name}",
+        "float",
+        "nat",
+        f"log-probability of {_REFERENCE_MEANING[name]}",
+        core=name == "input",
+        full=True,
+        reference=name,
+    )
+    for name in ("input", "next", "final")
+)
+
+QUANTITIES: dict[str, Quantity] = {
+    q.name: q
+    for q in (
+        *_RANKS,
+        *_TIES,
+        *_LOG_PROBABILITIES,
+        _layered("kl_final", "float", "nat", "KL(last layer || this layer)", core=True, full=True),
+        _layered("kl_input", "float", "nat", "KL(input layer || this layer)", core=True, full=True),
+        _layered("kl_to_final", "float", "nat", "KL(this layer || last layer)"),
+        _layered("kl_to_input", "float", "nat", "KL(this layer || input layer)"),
+        _layered(
+            "kl_final_matched",
+            "float",
+            "nat",
+            "KL(last layer || this layer at its matched temperature)",
+        ),
+        _layered("js_final", "float", "nat", "Jensen-Shannon divergence from the last layer"),
+        _layered("js_input", "float", "nat", "Jensen-Shannon divergence from the input layer"),
+        _layered("entropy", "float", "nat", "entropy of this layer", core=True, full=True),
+        Quantity(
+            "top_id",
+            "id",
+            ("row", "layer", "k"),
+            "id",
+            "the k most probable tokens, ties to the lowest id",
+            core=True,
+            full=True,
+        ),
+        Quantity(
+            "top_logp",
+            "float",
+            ("row", "layer", "k"),
+            "nat",
+            "log-probabilities of the k most probable tokens",
+        ),
+        _layered("norm", "float", "1", "Euclidean norm of the residual"),
+        _layered("retention", "float", "1", "projection of the residual on its centred embedding"),
+        Quantity(
+            "rank_follow",
+            "rank",
+            ("row", "layer", "m"),
+            "1",
+            "rank of each followed token",
+        ),
+        Quantity(
+            "logp_follow",
+            "float",
+            ("row", "layer", "m"),
+            "nat",
+            "log-probability of each followed token",
+        ),
+        _column("token", "token", "token at this position", "id", "id"),
+        _column("next_token", "token", "next token of the document", "id", "id"),
+        _column("document", "uint32", "number of the document in the token file"),
+        _column("offset", "uint32", "index of the token in its document"),
+        _column("position", "uint16", "index that the position embedding saw"),
+        _column("prev_distance", "uint16", "distance to the last earlier occurrence in context"),
+        _column("prev_count", "uint16", "number of earlier occurrences in context"),
+        _column("match_length", "uint8", "length of the common suffix with the copy source"),
+        _column("piece", "uint8", "0 whole word, 1 first, 2 middle, 3 last piece, 255 unknown"),
+        _column("fold", "uint8", "fold of the document, from the hash of its text"),
+    )
+}
+
+RESERVED = ("kl_final_matched",)
+"""Names with a definition but no producer yet; asking for one is refused by name."""
+
+REFERENCE_ONLY = tuple(q.name for q in _TIES)
+"""Quantities that only the reference lens computes."""
+
+COLUMNS = tuple(q.name for q in QUANTITIES.values() if q.axes == ("row",))
+"""Per-token columns, which the corpus provides."""
+
+LAYERED = tuple(q.name for q in QUANTITIES.values() if "layer" in q.axes)
+"""Quantities that the lens provides."""
+
+CORE = tuple(q.name for q in QUANTITIES.values() if q.core)
+FULL = tuple(q.name for q in QUANTITIES.values() if q.full)
+
+PROFILES: dict[str, tuple[str, ...]] = {"none": (), "core": CORE, "full": FULL}
+"""Rows that ``--rows`` names."""
+
+PIECE_WHOLE, PIECE_FIRST, PIECE_MIDDLE, PIECE_LAST, PIECE_UNKNOWN = 0, 1, 2, 3, 255
+
+
+def id_dtype(vocab_size: int) -> str:
+    """Stored dtype of ranks and token ids; its largest value is the missing id."""
+    return "uint16" if vocab_size <= 65_535 else "uint32"
+
+
+def stored_dtype(name: str, profile: str, vocab_size: int) -> str:
+    """Dtype in which a quantity is stored.
+
+    Args:
+        name: A key of ``QUANTITIES``.
+        profile: ``core`` halves the floats, ``full`` keeps float32.
+        vocab_size: Decides the width of ranks and ids.
+    """
+    quantity = QUANTITIES[name]
+    if quantity.kind in ("rank", "id"):
+        return id_dtype(vocab_size)
+    if quantity.kind == "float":
+        return "float16" if profile == "core" else "float32"
+    return quantity.dtype
+
+
+@dataclass(frozen=True)
+class Tally:
+    """An exact, mergeable total.
+
+    Attributes:
+        name: Dataset in ``/tally``.
+        source: Quantities it is made from, in the order of its first axis.
+        axes: Axis names.
+        meaning: One sentence, stored as ``long_name``.
+        unit: Unit of the stored integer.
+        kind: Which update computes it, see ``jaxlens.tally``.
+        merge: ``sum`` for all of the basic tallies.
+    """
+
+    name: str
+    source: tuple[str, ...]
+    axes: tuple[str, ...]
+    meaning: str
+    unit: str
+    kind: str
+    merge: str = "sum"
+
+
+SUMMED = tuple(
+    q.name
+    for q in QUANTITIES.values()
+    if "layer" in q.axes and q.full and q.kind in ("rank", "float")
+)
+"""Quantities with a sum; of ranks the natural logarithm is summed."""
+
+_FIXED = "2**-16"
+
+BASIC_TALLIES: tuple[Tally, ...] = (
+    Tally(
+        "count",
+        SUMMED,
+        ("quantity", "layer"),
+        "number of values that are not missing",
+        "1",
+        "count",
+    ),
+    Tally(
+        "sum",
+        SUMMED,
+        ("quantity", "layer"),
+        "sum of the values, of ranks the sum of ln rank, in fixed point",
+        _FIXED,
+        "sum",
+    ),
+    Tally(
+        "saturated",
+        SUMMED,
+        ("quantity", "layer"),
+        "number of values whose magnitude exceeded 2**14 and was clipped in the sum",
+        "1",
+        "saturated",
+    ),
+    Tally(
+        "ln_rank_histogram",
+        tuple(f"rank_{name}" for name in REFERENCES),
+        ("reference", "layer", "ln_rank_bin"),
+        "number of values in each bin of ln rank",
+        "1",
+        "ln_rank_histogram",
+    ),
+    Tally("token_count", ("token",), ("vocab",), "occurrences of each token", "1", "token_count"),
+    Tally(
+        "token_sum_ln_rank_input",
+        ("rank_input",),
+        ("vocab", "layer"),
+        "sum of ln rank_input over the occurrences of each token, in fixed point",
+        _FIXED,
+        "token_sum",
+    ),
+)
+
+TALLIES: dict[str, tuple[Tally, ...]] = {"basic": BASIC_TALLIES}
+
+
+def ln_rank_table(vocab_size: int) -> np.ndarray:
+    """Fixed-point ln rank for ranks 0 .. vocab_size, computed once in float64; entry 0 is 0."""
+    ranks = np.arange(vocab_size + 1, dtype=np.float64)
+    ranks[0] = 1.0
+    return np.rint(np.log(ranks) * 2.0**FIXED_POINT_BITS).astype(np.int32)
+
+
+def ln_rank_bins(vocab_size: int) -> np.ndarray:
+    """Histogram bin of ranks 0 .. vocab_size; entry 0 (no rank) is -1."""
+    ranks = np.arange(vocab_size + 1, dtype=np.float64)
+    ranks[0] = 1.0
+    bins = np.searchsorted(LN_RANK_EDGES, np.log(ranks).astype(np.float32), side="right") - 1
+    bins = np.minimum(bins, len(LN_RANK_EDGES) - 2).astype(np.int32)
+    bins[0] = -1
+    return bins
+
+
+def row_bytes(
+    names: tuple[str, ...], profile: str, vocab_size: int, n_layers: int, top_k: int
+) -> int:
+    """Bytes that one row takes on disk, without compression and checksums."""
+    sizes = {"layer": n_layers, "k": top_k}
+    return sum(
+        np.dtype(stored_dtype(name, profile, vocab_size)).itemsize
+        * int(np.prod([sizes.get(axis, 1) for axis in QUANTITIES[name].axes]))
+        for name in names
+    )
+
+
+def tally_items(n_layers: int, vocab_size: int, name: str = "basic") -> int:
+    """Integers that a set of tallies holds, eight bytes each."""
+    sizes = {"layer": n_layers, "vocab": vocab_size, "ln_rank_bin": len(LN_RANK_EDGES) - 1}
+    return sum(
+        int(np.prod([sizes.get(axis, len(tally.source)) for axis in tally.axes]))
+        for tally in TALLIES[name]
+    )

@@ -1,0 +1,137 @@
+"""The pytrees that flow between the stages, with their axis names.
+
+Axes are named ``layer batch position embed head vocab`` throughout; ``layer`` counts the
+residual streams, ``n_layer + 1`` of them, from the embedding to the last block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+Params = dict[str, Any]
+
+
+@struct.dataclass
+class Architecture:
+    """Static description of a GPT-2 family model; hashable, so it can be a static argument."""
+
+    n_layer: int = struct.field(pytree_node=False)
+    n_head: int = struct.field(pytree_node=False)
+    n_embd: int = struct.field(pytree_node=False)
+    n_positions: int = struct.field(pytree_node=False)
+    vocab_size: int = struct.field(pytree_node=False)
+    n_inner: int = struct.field(pytree_node=False)
+    activation_function: str = struct.field(pytree_node=False, default="gelu_new")
+    layer_norm_epsilon: float = struct.field(pytree_node=False, default=1e-5)
+    scale_attn_weights: bool = struct.field(pytree_node=False, default=True)
+    scale_attn_by_inverse_layer_idx: bool = struct.field(pytree_node=False, default=False)
+    tie_word_embeddings: bool = struct.field(pytree_node=False, default=True)
+    bos_token_id: int | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Labels of the residual streams: ``input``, ``h.0``, ..., ``h.{n_layer-1}``."""
+        return ("input", *(f"h.{i}" for i in range(self.n_layer)))
+
+
+@struct.dataclass
+class Unembed:
+    """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``.
+
+    Attributes:
+        kind: Decoder, one of ``lens.decoders.KINDS``.
+        scale: Gain of the final layer norm.
+        bias: Bias of the final layer norm.
+        eps: Epsilon of the final layer norm.
+        weight: Unembedding, one row a token.
+        output_bias: Bias of the head, or None.
+        embedding: Input embedding where it is not ``weight`` (untied heads); for ``retention``.
+    """
+
+    kind: str = struct.field(pytree_node=False)
+    scale: Float[Array, " embed"]
+    bias: Float[Array, " embed"]
+    eps: float = struct.field(pytree_node=False)
+    weight: Float[Array, "vocab embed"]
+    output_bias: Float[Array, " vocab"] | None = None
+    embedding: Float[Array, "vocab embed"] | None = None
+
+
+@struct.dataclass
+class References:
+    """The tokens that each position is compared with; -1 where there is none."""
+
+    input: Int[Array, "batch position"]
+    next: Int[Array, "batch position"]
+    foreign: Int[Array, "batch position"]
+    copy: Int[Array, "batch position"]
+    mask: Bool[Array, "batch position"]
+    follow: Int[Array, "batch position m"] | None = None
+
+
+@struct.dataclass
+class Step:
+    """One fixed-shape stack of sequences, run whole on one device.
+
+    Attributes:
+        tokens: Token ids; 0 in the padding.
+        positions: Index that ``wpe`` sees; restarts with every document window.
+        segments: Number of the window inside its sequence, from 1; 0 in the padding.
+        references: Tokens to compare with.
+        order: Flat index ``batch * length + position`` of each recorded row, in token-file
+            order; padded with 0 to the capacity of the step.
+        count: How many entries of ``order`` are real.
+    """
+
+    tokens: Int[Array, "batch position"]
+    positions: Int[Array, "batch position"]
+    segments: Int[Array, "batch position"]
+    references: References
+    order: Int[Array, " row"]
+    count: Int[Array, ""]
+
+
+@struct.dataclass
+class Readout:
+    """What the lens reads at each layer, batch line and position; None where not asked for.
+
+    Fields are the quantities of ``schema.QUANTITIES``. Ranks and ids are int32 (0 and -1 where
+    masked), the rest float32 (NaN where masked). All have axes ``layer batch position``;
+    ``top_id`` and ``top_logp`` add ``k``; ``rank_follow`` and ``logp_follow`` add ``m``.
+    """
+
+    rank_input: jax.Array | None = None
+    rank_next: jax.Array | None = None
+    rank_final: jax.Array | None = None
+    rank_foreign: jax.Array | None = None
+    rank_copy: jax.Array | None = None
+    ties_input: jax.Array | None = None
+    ties_next: jax.Array | None = None
+    ties_final: jax.Array | None = None
+    ties_foreign: jax.Array | None = None
+    ties_copy: jax.Array | None = None
+    logp_input: jax.Array | None = None
+    logp_next: jax.Array | None = None
+    logp_final: jax.Array | None = None
+    kl_final: jax.Array | None = None
+    kl_input: jax.Array | None = None
+    kl_to_final: jax.Array | None = None
+    kl_to_input: jax.Array | None = None
+    kl_final_matched: jax.Array | None = None
+    js_final: jax.Array | None = None
+    js_input: jax.Array | None = None
+    entropy: jax.Array | None = None
+    top_id: jax.Array | None = None
+    top_logp: jax.Array | None = None
+    norm: jax.Array | None = None
+    retention: jax.Array | None = None
+    rank_follow: jax.Array | None = None
+    logp_follow: jax.Array | None = None
+
+    def present(self) -> dict[str, jax.Array]:
+        """The quantities that were read, by name."""
+        return {k: v for k, v in vars(self).items() if v is not None}

@@ -1,0 +1,28 @@
+"""Strictness for the whole suite, and where optional data lies."""
+
+import os
+import pathlib
+
+# Before JAX starts: four devices on one CPU, and no silent change of precision or shape.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder of larger test data beside the checkout; tests that need it skip without it."""
+    folder = pathlib.Path(os.environ.get("JAXLENS_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("needs the shared test data: set JAXLENS_SHARED to its folder")
+    return folder

@@ -1,0 +1,270 @@
+"""Both lenses against the float64 oracle: one suite, one signature."""
+
+import dataclasses
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from jaxlens import errors, schema, types
+from jaxlens.lens import reference, tiled
+from jaxlens.lens.options import Options, resolve_quantities
+
+# Rounding of float32 logits of size |z| through sums of a few hundred terms.
+ABSOLUTE, RELATIVE, OF_LOGITS = 1e-5, 1e-5, 1e-6
+# Logits nearer than this in float64 may swap in float32.
+NEAR_TIE = 1e-4
+# bfloat16 operands keep 8 bits: a logit that sums 24 products of order 1 is off by about
+# sqrt(24) * 2**-9 = 0.01; divergences sum several of them.
+BFLOAT16 = 0.06
+
+READABLE = tuple(n for n in schema.LAYERED if n not in schema.RESERVED)
+TILED = tuple(n for n in READABLE if n not in schema.REFERENCE_ONLY)
+LAYERS, BATCH, POSITION, EMBED = 4, 3, 5, 24
+
+# Tiles and blocks that divide nothing; the last takes the defaults.
+LENSES = {
+    "reference": (reference.read, {}, READABLE),
+    "tiled-32-7": (tiled.read, {"tile": 32, "block": 7}, TILED),
+    "tiled": (tiled.read, {}, TILED),
+}
+
+
+@functools.cache
+def _compiled(read):
+    return jax.jit(read, static_argnums=3)
+
+
+def read(lens, case, **how):
+    function, tiles, names = LENSES[lens]
+    options = Options(**({"quantities": names, "top_k": 3} | tiles | how))
+    readout = _compiled(function)(case.residuals, case.unembed, case.references, options)
+    return {name: np.asarray(value) for name, value in readout.present().items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    residuals: np.ndarray
+    unembed: types.Unembed
+    references: types.References
+
+
+def make_case(
+    vocab, kind="final_norm", shift=0.0, seed=0, batch=BATCH, position=POSITION, embed=EMBED
+):
+    random = np.random.default_rng(seed)
+    normal = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
+    ids = lambda *shape: random.integers(-1, vocab, shape).astype(np.int32)  # noqa: E731
+    mask = np.arange(position) < np.array([position, 0, 1])[:batch, None]
+    tokens = np.where(mask, np.abs(ids(batch, position)), 0)
+    unembed = types.Unembed(
+        kind=kind,
+        scale=1 + 0.3 * normal(embed),
+        bias=0.3 * normal(embed),
+        eps=1e-5,
+        weight=0.5 * normal(vocab, embed),
+        output_bias=np.float32(shift) + normal(vocab),
+    )
+    grid = (batch, position)
+    references = types.References(tokens, ids(*grid), ids(*grid), ids(*grid), mask, ids(*grid, 2))
+    # Residuals far from the origin, as GPT-2's are.
+    return Case(30 * normal(LAYERS, batch, position, embed) + 100, unembed, references)
+
+
+def assert_close(got, expected, names, absolute=ABSOLUTE, gap=NEAR_TIE, size=0.0):
+    for name in names:
+        value, want = got[name], expected[name]
+        assert value.shape == want.shape, name
+        if name.startswith("rank"):
+            low, high = expected[f"{name}_low"], expected[f"{name}_high"]
+            ok = (value == want) | ((low <= value) & (value <= high) & (want > 0))
+        elif name == "top_id":
+            ok = (value == want) | _tied(expected, value, want, gap)
+        elif name.startswith("ties"):
+            ok = value == want
+        else:
+            assert np.array_equal(np.isnan(value), np.isnan(want)), name
+            bound = absolute + RELATIVE * np.abs(want) + OF_LOGITS * size
+            ok = ~(np.abs(value - want) > bound)
+        assert ok.all(), (name, value[~ok], want[~ok])
+
+
+def _tied(expected, value, want, gap):
+    """Whether another top token is within the gap of the one that float64 names."""
+    close = np.abs(np.diff(expected["top_logp"], axis=-1)) < gap
+    near = np.zeros(value.shape, bool)
+    near[..., :-1] |= close
+    near[..., 1:] |= close
+    near[..., -1] = True  # what comes after the last is not known here
+    return near & (value >= 0) & (want >= 0)
+
+
+def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
+    got = read(lens, case, **how)
+    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k=3, gap=gap)
+    size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
+    assert_close(got, expected, got, absolute, gap, size)
+    return got
+
+
+@pytest.mark.parametrize("kind", ["final_norm", "plain", "final_norm_nobias"])
+@pytest.mark.parametrize("vocab", [97, 257])
+@pytest.mark.parametrize("lens", LENSES)
+def test_every_quantity_is_the_oracles_at_any_shift_of_the_logits(lens, vocab, kind):
+    for shift in (0.0, 40.0, -40.0):
+        got = check(lens, make_case(vocab, kind, shift, seed=vocab))
+        assert set(got) == set(LENSES[lens][2])
+
+
+@pytest.mark.parametrize("lens", ["tiled", "reference"])
+def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
+    check(lens, make_case(50257, seed=3))
+
+
+@pytest.mark.parametrize("lens", ["tiled-32-7", "reference"])
+def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
+    case = make_case(97, batch=1, position=1)
+    case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
+    check(lens, case)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
+    case = make_case(257, seed=5)
+    got = read(lens, case, precision="bfloat16")
+    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k=3, gap=BFLOAT16)
+    floats = [n for n in got if not n.startswith(("rank", "ties", "top_id"))]
+    assert_close(got, expected, [*floats, *(n for n in got if n.startswith("rank"))], BFLOAT16)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_masked_positions_have_rank_0_id_minus_1_and_nan(lens):
+    got = read(lens, make_case(97))
+    for name, value in got.items():
+        hidden = value[:, 1]
+        if value.dtype == np.int32:
+            assert (hidden == (-1 if name == "top_id" else 0)).all(), name
+        else:
+            assert np.isnan(hidden).all(), name
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_the_ends_are_exact_by_construction(lens):
+    case = make_case(97)
+    got = read(lens, case)
+    mask = case.references.mask
+    assert (got["rank_final"][-1][mask] == 1).all()
+    for name in ("kl_final", "kl_to_final", "js_final"):
+        assert (got[name][-1][mask] == 0).all()
+    for name in ("kl_input", "kl_to_input", "js_input"):
+        assert (got[name][0][mask] == 0).all()
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_chosen_layers_are_those_of_the_whole_readout(lens):
+    case = make_case(97)
+    whole, some = read(lens, case), read(lens, case, layers=(2, -1, 0))
+    for name, value in some.items():
+        np.testing.assert_allclose(value, whole[name][[2, -1, 0]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
+    case = make_case(97)
+    weight = np.repeat(case.unembed.weight[:1], 97, 0)
+    flat = dataclasses.replace(
+        case, unembed=case.unembed.replace(weight=weight, output_bias=np.zeros(97, np.float32))
+    )
+    got = read(lens, flat)
+    mask = case.references.mask
+    # The tiled lens gathers a reference's logit apart from the tile, so at ties rounding decides.
+    if lens == "reference":
+        assert (got["rank_input"][:, mask] == 1).all()
+        assert (got["ties_input"][:, mask] == 96).all()
+    assert (got["top_id"][:, mask] == [0, 1, 2]).all()
+    np.testing.assert_allclose(got["entropy"][:, mask], np.log(97), rtol=1e-5)
+
+
+def test_rank_counts_only_greater_logits():
+    z = jnp.array([[1.0, 3.0, 3.0, 2.0]])
+    tokens = jnp.array([[0], [1], [2], [3]])[:, 0]
+    from jaxlens import numerics
+
+    ranks = numerics.rank(jnp.tile(z, (4, 1)), tokens, z[0][tokens])
+    assert ranks.tolist() == [4, 1, 1, 3]
+
+
+FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id")
+
+
+@hypothesis.given(tile=st.integers(1, 110), block=st.integers(1, 20), top_k=st.integers(1, 3))
+@hypothesis.settings(max_examples=8)
+def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
+    case = make_case(97, seed=8)
+    got = read("tiled", case, tile=tile, block=block, top_k=top_k, quantities=FEW)
+    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k, NEAR_TIE)
+    size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
+    assert_close(got, expected | {"top_logp": expected["top_logp"]}, got, size=size)
+
+
+def test_top_k_is_clipped_to_the_vocabulary():
+    got = read("tiled", make_case(97), top_k=1000, tile=32)
+    assert got["top_id"].shape[-1] == 97
+    assert (np.sort(got["top_id"][:, 0]) == np.arange(97)).all()
+
+
+def test_the_tiled_lens_never_holds_more_logits_than_one_tile_and_the_ends_of_a_block():
+    vocab, tile, block = 1009, 64, 5
+    case = make_case(vocab)
+    options = Options(
+        tuple(n for n in TILED if n not in ("retention", "norm")), None, 1, "float32", tile, block
+    )
+    run = functools.partial(tiled.read, options=options)
+    largest = _largest(jax.make_jaxpr(run)(case.residuals, case.unembed, case.references).jaxpr)
+    kept = 2 * block * -(-vocab // tile) * tile
+    table = -(-vocab // tile) * tile * EMBED
+    assert largest <= max(kept, table)
+    assert largest < LAYERS * BATCH * POSITION * vocab
+
+
+def _largest(jaxpr):
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [v.aval.size for v in equation.outvars if hasattr(v.aval, "size")]
+        sizes += [_largest(sub) for sub in jaxprs_in_params(equation.params)]
+    return max(sizes)
+
+
+def test_the_tiled_lens_refuses_ties_by_name():
+    with pytest.raises(errors.ConfigError, match="ties_input"):
+        read("tiled", make_case(97), quantities=("ties_input",))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kl_final_matched", "reserved"),
+        ("token", "column"),
+        ("rank_imput", "unknown quantity rank_imput"),
+    ],
+)
+def test_a_quantity_that_cannot_be_read_is_refused_by_name(name, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        resolve_quantities([name])
+
+
+def test_an_unknown_name_brings_the_nearest():
+    with pytest.raises(errors.ConfigError) as caught:
+        resolve_quantities(["rank_imput"])
+    assert "rank_input" in caught.value.hint
+
+
+def test_a_layer_the_model_does_not_have_is_refused():
+    with pytest.raises(errors.ConfigError, match="layer 9"):
+        read("tiled", make_case(97), layers=(9,))
