@@ -24,7 +24,7 @@ ACTIVATIONS = {
     "gelu_new": _gelu_tanh,
     "gelu_pytorch_tanh": _gelu_tanh,
     "gelu_fast": _gelu_tanh,
-    "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / np.sqrt(2.0)).astype(np.float64)),
+    "gelu": lambda x: 0.5 * x * (1.0 + np.asarray(_erf(x / np.sqrt(2.0)), np.float64)),
     "relu": lambda x: np.maximum(x, 0.0),
     "silu": lambda x: x * _sigmoid(x),
     "swish": lambda x: x * _sigmoid(x),

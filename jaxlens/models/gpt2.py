@@ -1,0 +1,190 @@
+"""GPT-2 as a stacked parameter pytree and one scan whose outputs are the residuals.
+
+Parameters (see ``weights`` for how checkpoints become this): ``wte [vocab, embed]``,
+``wpe [position, embed]``, ``h`` with every leaf stacked over layers and kernels ``[in, out]``,
+``ln_f``, and ``lm_head`` only where the head is untied or has a bias.
+
+Reference: Radford et al. 2019; layout of Hugging Face's ``GPT2LMHeadModel``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxlens import numerics, types
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_fast": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(np.float32(1.702) * x),
+}
+
+
+def init(architecture: types.Architecture, seed: int) -> types.Params:
+    """Fresh weights as GPT-2 was initialised: normal, 0.02, residual projections scaled down.
+
+    Args:
+        architecture: Sizes.
+        seed: Seed of the NumPy generator; the same seed gives the same bits everywhere.
+
+    Returns:
+        Float32 NumPy pytree of the layout above.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+    layers, embed, inner = architecture.n_layer, architecture.n_embd, architecture.n_inner
+
+    def normal(*shape: int, scale: float = 0.02) -> np.ndarray:
+        return random.standard_normal(shape, np.float32) * np.float32(scale)
+
+    def norm(*stack: int) -> types.Params:
+        return {
+            "scale": np.ones((*stack, embed), np.float32),
+            "bias": np.zeros((*stack, embed), np.float32),
+        }
+
+    def dense(rows: int, columns: int, scale: float = 0.02) -> types.Params:
+        return {
+            "kernel": normal(layers, rows, columns, scale=scale),
+            "bias": np.zeros((layers, columns), np.float32),
+        }
+
+    residual = 0.02 / np.sqrt(2 * max(layers, 1))
+    params: types.Params = {
+        "wte": normal(architecture.vocab_size, embed),
+        "wpe": normal(architecture.n_positions, embed),
+        "h": {
+            "ln_1": norm(layers),
+            "attn": {"c_attn": dense(embed, 3 * embed), "c_proj": dense(embed, embed, residual)},
+            "ln_2": norm(layers),
+            "mlp": {"c_fc": dense(embed, inner), "c_proj": dense(inner, embed, residual)},
+        },
+        "ln_f": norm(),
+    }
+    if not architecture.tie_word_embeddings:
+        params["lm_head"] = {"weight": normal(architecture.vocab_size, embed)}
+    return params
+
+
+def residuals(
+    params: types.Params,
+    architecture: types.Architecture,
+    tokens: Int[Array, "batch position"],
+    positions: Int[Array, "batch position"] | None = None,
+    segments: Int[Array, "batch position"] | None = None,
+) -> Float[Array, "layer batch position embed"]:
+    """Every residual stream: the embedding and the output of each block, before ``ln_f``.
+
+    Args:
+        params: Parameters; their type is the type of the matrix multiplies' operands, while
+            the residual stream itself is float32.
+        architecture: Sizes and options.
+        tokens: Token ids.
+        positions: Index that ``wpe`` sees; 0, 1, 2, ... in each sequence by default.
+        segments: Tokens attend only within their own segment; one segment by default.
+
+    Returns:
+        Float32, ``layer`` counting ``n_layer + 1``.
+    """
+    if positions is None:
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    embedded = params["wte"][tokens].astype(jnp.float32)
+    embedded = embedded + params["wpe"][positions].astype(jnp.float32)
+    mask = None if segments is None else _segment_mask(segments)
+    numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
+
+    def body(
+        stream: jax.Array, layer: tuple[types.Params, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        block_params, number = layer
+        return _block(block_params, architecture, stream, number, mask), stream
+
+    last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
+    return jnp.concatenate([earlier, last[None]])
+
+
+def unembed(
+    params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
+) -> types.Unembed:
+    """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
+    head = params.get("lm_head", {})
+    return types.Unembed(
+        kind=kind,
+        scale=params["ln_f"]["scale"],
+        bias=params["ln_f"]["bias"],
+        eps=architecture.layer_norm_epsilon,
+        weight=head.get("weight", params["wte"]),
+        output_bias=head.get("bias"),
+        embedding=params["wte"] if "weight" in head else None,
+    )
+
+
+def _segment_mask(segments: Int[Array, "batch position"]) -> jax.Array:
+    """Causal attention inside a segment: True where query sees key, ``[batch, 1, q, k]``."""
+    length = segments.shape[1]
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    same = segments[:, :, None] == segments[:, None, :]
+    return (same & causal[None])[:, None]
+
+
+def _dense(x: jax.Array, layer: types.Params) -> jax.Array:
+    kernel = layer["kernel"]
+    product = jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    return product + numerics.widen(layer["bias"], product)
+
+
+def _block(
+    params: types.Params,
+    architecture: types.Architecture,
+    stream: Float[Array, "batch position embed"],
+    number: jax.Array,
+    mask: jax.Array | None,
+) -> Float[Array, "batch position embed"]:
+    eps = architecture.layer_norm_epsilon
+    normed = numerics.layer_norm(stream, params["ln_1"]["scale"], params["ln_1"]["bias"], eps)
+    stream = stream + _attention(params["attn"], architecture, normed, number, mask)
+    normed = numerics.layer_norm(stream, params["ln_2"]["scale"], params["ln_2"]["bias"], eps)
+    activation = ACTIVATIONS[architecture.activation_function]
+    hidden = activation(_dense(normed, params["mlp"]["c_fc"]))
+    return stream + _dense(hidden, params["mlp"]["c_proj"])
+
+
+def _attention(
+    params: types.Params,
+    architecture: types.Architecture,
+    x: Float[Array, "batch position embed"],
+    number: jax.Array,
+    mask: jax.Array | None,
+) -> Float[Array, "batch position embed"]:
+    batch, length, embed = x.shape
+    heads = architecture.n_head
+    dtype = params["c_attn"]["kernel"].dtype
+    packed = _dense(x, params["c_attn"]).reshape(batch, length, 3, heads, embed // heads)
+    query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
+    # The scale varies by layer in some checkpoints and dot_product_attention takes a static
+    # one, so the query carries it.
+    scale = jnp.float32(1.0)
+    if architecture.scale_attn_weights:
+        scale = scale / np.float32(np.sqrt(embed // heads))
+    if architecture.scale_attn_by_inverse_layer_idx:
+        scale = scale / (number + 1.0)
+    mixed = jax.nn.dot_product_attention(
+        (query * scale).astype(dtype),
+        key.astype(dtype),
+        value.astype(dtype),
+        mask=mask,
+        is_causal=mask is None,
+        scale=1.0,
+    )
+    return _dense(mixed.reshape(batch, length, embed), params["c_proj"])

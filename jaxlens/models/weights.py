@@ -1,0 +1,296 @@
+"""Checkpoints in, stacked float32 parameters out, and back.
+
+Whatever the container, ``load`` gives the same NumPy pytree with the same bits (``digest`` is
+equal), checked against ``config.json`` before anything is compiled:
+
+``{"wte", "wpe", "h": {"ln_1", "attn", "ln_2", "mlp"}, "ln_f"}``, every leaf under ``h`` stacked
+over layers and kernels ``[in, out]``; ``lm_head`` only where the head is untied (``weight
+[vocab, embed]``) or has a ``bias``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlens import errors, types
+from jaxlens.models import architecture as architectures
+from jaxlens.models import formats, hub, layout, stack
+
+SAVED_DTYPES = ("float32", "float16", "bfloat16")
+FORMATS = (*formats.SINGLE, formats.ORBAX)
+
+_WEIGHT_FILES = (*formats.SINGLE.values(), *formats.INDEX.values(), formats.ORBAX)
+_CHUNK_BYTES = 64 * 2**20
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model.
+
+    Attributes:
+        architecture: Sizes and options.
+        params: Float32 NumPy pytree stacked over layers.
+        directory: Local folder that it came from, where a tokenizer would be; None for a state
+            dict.
+    """
+
+    architecture: types.Architecture
+    params: types.Params
+    directory: Path | None
+
+
+def load(source: str | Path, revision: str | None = None) -> Checkpoint:
+    """Loads a model from a directory or the Hugging Face hub.
+
+    Args:
+        source: Directory, or hub id such as ``gpt2`` or ``org/name``.
+        revision: Branch, tag or commit of a hub id.
+
+    Raises:
+        MissingError: The model or one of its files is not there.
+        DataError: A file is damaged, contradicts ``config.json`` or is not supported.
+    """
+    directory = hub.locate(source, revision)
+    label = str(source) or "."
+    try:
+        found = formats.find(directory, label)
+    except OSError as error:
+        raise errors.StorageError(f"{label}: {error.strerror}") from error
+    architecture = architectures.parse(formats.read_json(directory / "config.json", label))
+    if found.format == "orbax":
+        params = _load_orbax(directory, architecture, None, label)
+    else:
+        params = stack.stack(
+            formats.tensors(directory, found, label),
+            architecture,
+            formats.FLAVOUR[found.format],
+            f"{label}/{found.file}",
+        )
+    return Checkpoint(architecture, params, directory)
+
+
+def from_state_dict(state: Mapping[Any, Any], config: Mapping[str, Any]) -> Checkpoint:
+    """Takes weights that are already in memory.
+
+    Args:
+        state: PyTorch's state dict, or Flax's parameters, nested or flattened (keys joined by
+            ``/`` or tuples), with or without the ``transformer`` prefix. Values are arrays or
+            PyTorch tensors.
+        config: Decoded ``config.json``.
+
+    Raises:
+        DataError: As for ``load``; the message names the tensor.
+    """
+    architecture = architectures.parse(config)
+    joined = {
+        "/".join(map(str, key)) if isinstance(key, tuple) else key: value
+        for key, value in state.items()
+    }
+    leaves = layout.flat(joined)
+    flavour: layout.Flavour = "flax" if any("/" in name for name in leaves) else "torch"
+    params = stack.stack(stack.from_memory(leaves), architecture, flavour, "state")
+    return Checkpoint(architecture, params, None)
+
+
+def load_orbax(
+    directory: str | Path, architecture: types.Architecture, shardings: Any = None
+) -> types.Params:
+    """Restores ``directory/orbax``, written by ``save``.
+
+    Args:
+        directory: Model directory.
+        architecture: What the weights must fit.
+        shardings: One ``jax.sharding.Sharding`` for every leaf, or a pytree of them with the
+            structure of the parameters; each device then reads only its part. None restores
+            NumPy arrays.
+
+    Raises:
+        MissingError: There is no Orbax checkpoint.
+        DataError: It is damaged or does not fit.
+    """
+    return _load_orbax(Path(directory).expanduser(), architecture, shardings, str(directory))
+
+
+def save(
+    directory: str | Path,
+    architecture: types.Architecture,
+    params: types.Params,
+    fmt: str,
+    dtype: str = "float32",
+    tokenizer_from: str | Path | None = None,
+) -> None:
+    """Writes a model directory that ``load``, and for the first two also others, can read.
+
+    Args:
+        directory: Created if needed; it must not hold weights yet.
+        architecture: Becomes ``config.json``.
+        params: Stacked parameters.
+        fmt: ``safetensors`` (PyTorch's layout), ``msgpack`` (Flax's) or ``orbax`` (ours).
+        dtype: ``float32``, ``float16`` or ``bfloat16``; at float32 every format keeps the bits.
+        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there.
+
+    Raises:
+        ConfigError: Unknown format or type, or the directory holds weights.
+        DataError: The parameters do not fit the architecture, or overflow in ``dtype``.
+        StorageError: The operating system refused to write.
+    """
+    if fmt not in FORMATS:
+        raise errors.ConfigError(f"unknown weights format {fmt!r}", f"one of {', '.join(FORMATS)}")
+    if dtype not in SAVED_DTYPES:
+        raise errors.ConfigError(f"unknown dtype {dtype!r}", f"one of {', '.join(SAVED_DTYPES)}")
+    params = stack.cast(stack.check(params, architecture, "parameters"), dtype)
+    target = Path(directory).expanduser()
+    present = [name for name in _WEIGHT_FILES if (target / name).exists()]
+    if present:
+        raise errors.ConfigError(
+            f"{directory}: already holds {present[0]}", "give a new or an empty directory"
+        )
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        _copy_tokenizer(tokenizer_from, target)
+        config = json.dumps(architectures.dump(architecture), indent=2)
+        (target / "config.json").write_text(config + "\n", encoding="utf-8")
+    except OSError as error:
+        raise errors.StorageError(f"{directory}: {error.strerror}") from error
+    # Last and atomically: a directory with weights is a complete one.
+    if fmt == formats.ORBAX:
+        _save_orbax(target, params, str(directory))
+    else:
+        named = stack.unstack(params, architecture, formats.FLAVOUR[fmt])
+        formats.write(target / formats.SINGLE[fmt], fmt, named)
+
+
+def digest(params: types.Params) -> str:
+    """SHA-256 of the weights themselves, whatever container they came from.
+
+    Over the leaves in the order of their sorted paths: path, shape and the values as
+    little-endian float32.
+    """
+    total = hashlib.sha256()
+    for path, value in sorted(layout.flat(params).items()):
+        array = np.ascontiguousarray(value, dtype="<f4")
+        total.update(f"{path} {'x'.join(map(str, array.shape))}\n".encode())
+        total.update(array.data)
+    return total.hexdigest()
+
+
+def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
+    for name in TOKENIZER_FILES if source is not None else ():
+        file = Path(source).expanduser() / name  # type: ignore[arg-type]
+        if file.is_file() and file.resolve() != (target / name).resolve():
+            shutil.copyfile(file, target / name)
+
+
+def _save_orbax(directory: Path, params: types.Params, label: str) -> None:
+    import orbax.checkpoint
+
+    # Orbax writes one chunk an array unless told otherwise, and a device that wants its part of
+    # a sharded array would have to read all of it.
+    pieces = orbax.checkpoint.SaveArgs(chunk_byte_size=_CHUNK_BYTES)
+    try:
+        with _quiet_orbax(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            folder = (directory / formats.ORBAX).absolute()
+            checkpointer.save(folder, params, save_args=jax.tree.map(lambda _: pieces, params))
+    except OSError as error:
+        raise errors.StorageError(f"{label}: {error.strerror}") from error
+
+
+def _load_orbax(
+    directory: Path, architecture: types.Architecture, shardings: Any, label: str
+) -> types.Params:
+    import orbax.checkpoint
+
+    folder, where = (directory / formats.ORBAX).absolute(), f"{label}/{formats.ORBAX}"
+    if not folder.is_dir():
+        raise errors.MissingError(f"{where}: no such directory")
+    handler = orbax.checkpoint.PyTreeCheckpointHandler()
+    with _quiet_orbax(), orbax.checkpoint.Checkpointer(handler) as checkpointer:
+        leaves = {}
+        for leaf in layout.required(architecture):
+            leaves[leaf.path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
+        stored = _stored(checkpointer, folder, where)
+        stack.check_shapes(stored, architecture, where)
+        for path in stored.keys() - leaves.keys():
+            leaf = layout.LEAVES[path]
+            leaves[path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
+    return stack.check(layout.nested(leaves), architecture, where)
+
+
+def _restore(
+    checkpointer: Any,
+    folder: Path,
+    leaf: layout.Leaf,
+    architecture: types.Architecture,
+    shardings: Any,
+    where: str,
+) -> Any:
+    """One leaf, as float32.
+
+    Orbax would read all leaves at once, but where one cannot be read it leaves the others behind
+    in threads, whose tracebacks then appear on stderr.
+    """
+    from orbax import checkpoint
+
+    shape = leaf.stacked_shape(architecture)
+    sharding = _sharding(shardings, leaf.path)
+    arguments = checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=jnp.float32)
+    if sharding is not None:
+        arguments = checkpoint.ArrayRestoreArgs(
+            sharding=sharding, global_shape=shape, dtype=jnp.float32
+        )
+    abstract = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    wanted = checkpoint.args.PyTreeRestore(
+        item=layout.nested({leaf.path: abstract}),
+        restore_args=layout.nested({leaf.path: arguments}),
+        partial_restore=True,
+    )
+    try:
+        return layout.flat(checkpointer.restore(folder, args=wanted))[leaf.path]
+    except Exception as error:
+        # Orbax and TensorStore have no common exception for a damaged checkpoint, and their
+        # messages are pages long.
+        kind = type(error).__name__
+        raise errors.DataError(
+            f"{where}: tensor {leaf.path} is missing, damaged or does not fit ({kind})"
+        ) from error
+
+
+def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Path -> (shape, dtype) of all that an Orbax checkpoint holds."""
+    try:
+        tree = layout.flat(checkpointer.metadata(folder).item_metadata.tree)
+        return {path: (leaf.shape, jnp.dtype(leaf.dtype).name) for path, leaf in tree.items()}
+    except Exception as error:
+        raise errors.DataError(f"{where}: damaged ({type(error).__name__})") from error
+
+
+def _sharding(shardings: Any, path: str) -> jax.sharding.Sharding | None:
+    if shardings is None or isinstance(shardings, jax.sharding.Sharding):
+        return shardings
+    return layout.flat(shardings)[path]
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keeps Orbax's log off stderr; what goes wrong comes as an exception anyway."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,92 @@
+"""Configuration: sources merge left to right, and every mistake names its place."""
+
+import json
+
+import pytest
+
+from jaxlens import config, errors
+
+
+def test_later_files_the_environment_and_overrides_win(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("plan: {length: 128, overlap: 4}\nseed: 1\n")
+    second.write_text("plan: {length: 64}\n")
+    merged = config.load([first, second], {"JAXLENS_SEED": "7"}, {"store.rows": "core"})
+    assert (merged.plan.length, merged.plan.overlap) == (64, 4)
+    assert (merged.seed, merged.store.rows) == (7, "core")
+
+
+def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("lens: {tyle: 3}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load([path])
+    assert str(path) in caught.value.message
+    assert "lens.tyle" in caught.value.message
+    assert "lens.tile" in caught.value.hint
+
+
+def test_an_unknown_environment_variable_is_an_error():
+    with pytest.raises(errors.ConfigError, match="JAXLENS_TILE"):
+        config.load([], {"JAXLENS_TILE": "3", "HOME": "/"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lens.tile", "many"),
+        ("lens.tile", 0),
+        ("lens.decoder", "tuned"),
+        ("store.rows", ["core"]),
+        ("corpus.strict", "yes"),
+        ("corpus.limit", -5),
+        ("corpus.paths", []),
+        ("plan.overlap", -1),
+        ("plan.step_sequences", True),
+        ("shard", "4/4"),
+        ("shard", "1"),
+    ],
+)
+def test_a_wrong_value_names_its_key(key, value):
+    with pytest.raises(errors.ConfigError, match=key.split(".")[-1]):
+        config.load([], {}, {key: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("20k", 20_000), ("10M", 10_000_000), ("1_000", 1000), ("2.5k", 2500), (7, 7)],
+)
+def test_counts_may_have_a_unit(text, number):
+    assert config.load([], {}, {"corpus.limit": text}).corpus.limit == number
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.5", "inf", "nan", "1e999", "ten", True, None, 1.5])
+def test_what_is_no_count_is_none(text):
+    assert config.count(text) is None
+
+
+def test_a_missing_file_and_a_file_that_is_no_yaml_are_refused(tmp_path):
+    with pytest.raises(errors.MissingError):
+        config.load([tmp_path / "none.yaml"])
+    bad = tmp_path / "bad.yaml"
+    for text in ("a: [", "- 1\n- 2\n", "\x00", "!!python/object:os.system {}"):
+        bad.write_text(text)
+        with pytest.raises(errors.ConfigError, match=r"bad\.yaml"):
+            config.load([bad])
+
+
+def test_canonical_json_does_not_depend_on_order():
+    one = config.canonical({"b": 1, "a": {"d": "é", "c": None}})
+    two = config.canonical({"a": {"c": None, "d": "é"}, "b": 1})
+    assert one == two
+    assert json.loads(one) == {"a": {"c": None, "d": "é"}, "b": 1}
+    assert one.isascii()
+
+
+def test_the_shipped_configurations_load():
+    import pathlib
+
+    files = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.yaml"))
+    assert len(files) >= 5
+    for path in files:
+        config.load([path])

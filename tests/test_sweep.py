@@ -1,0 +1,401 @@
+"""The whole way: text in, every layer's readout out, in files; through the real command line."""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from random_model import random_params
+
+import jaxlens
+from jaxlens import api, cli, config, job, schema, sweep
+from jaxlens.corpus import references as corpus_references
+from jaxlens.lens import tiled
+from jaxlens.models import architecture as architectures
+from jaxlens.models import weights
+from jaxlens.store import verify
+
+PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
+TINY = {
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 8,
+    "vocab_size": 4096,
+    "n_positions": 32,
+    "bos_token_id": 0,
+}
+# Float32 logits of order 10, other shapes of the same sums.
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+# Ranks flip where two logits are within rounding: at most a few in a thousand, by few places.
+RANK_FLIPS = 5e-3
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A model that compiles in a second, with the packaged tokenizer."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    params = random_params(TINY, 0)
+    weights.save(folder, architectures.parse(TINY), params, "safetensors", tokenizer_from=PACKAGED)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """Documents of many lengths, an empty one and a malformed line among them."""
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "a",
+        "lazy",
+        "dog",
+        "while",
+        "it",
+        "rains",
+        "in",
+        "the",
+        "old",
+        "town",
+    ]
+    chosen = random.Random(0)
+    lines = []
+    for number in range(60):
+        text = " ".join(chosen.choices(words, k=chosen.choice([1, 5, 30, 70, 200])))
+        lines.append(json.dumps({"id": f"d{number}", "text": text}))
+    lines[7] = '{"text": "broken'
+    lines[11] = '{"text": "  "}'
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def configure(model, corpus, out, **more):
+    base = {
+        "model.path": str(model),
+        "corpus.paths": [str(corpus)],
+        "out": str(out),
+        "plan.step_sequences": 4,
+        "store.shard_tokens": 256,
+        "lens.tile": 512,
+        "lens.block": 50,
+    }
+    return config.load([], {}, base | more)
+
+
+@pytest.fixture(scope="session")
+def swept(tiny, texts, tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "swept"
+    result = sweep.run(configure(tiny, texts, out))
+    assert result.finished
+    return out
+
+
+def digest(folder, derived=True):
+    """Hashes of everything that must be equal between two runs of one spec."""
+    names = [*sorted(folder.glob("shards/*")), folder / "RUN.json"]
+    if derived:
+        names += [folder / n for n in ("MANIFEST", "summary.h5", "index.h5")]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
+
+
+def compare(one, two):
+    """Rows of two runs of the same tokens agree up to rounding."""
+    assert len(one) == len(two)
+    for name in one.names:
+        a, b = one[name][:], two[name][:]
+        if name.startswith("rank"):
+            assert (a != b).mean() <= RANK_FLIPS, name
+            assert (np.abs(a.astype(int) - b) <= 2).all(), name
+        elif name == "top_id":
+            assert (a != b).mean() <= RANK_FLIPS, name
+        elif a.dtype.kind == "f":
+            np.testing.assert_allclose(a, b, **TOLERANCE, err_msg=name)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_every_token_of_the_corpus_is_recorded_once_in_order(swept, tiny, texts):
+    model = api.from_checkpoint(api.load_checkpoint(tiny))
+    expected = []
+    for line in texts.read_text().splitlines():
+        try:
+            text = json.loads(line)["text"]
+        except json.JSONDecodeError:
+            continue
+        expected.append(model.tokenizer.encode(text).ids if text.strip() else [])
+    with jaxlens.open_run(swept) as run:
+        assert run["token"][:].tolist() == [t for ids in expected for t in ids]
+        offsets = [i for ids in expected for i in range(len(ids))]
+        assert run["offset"][:].tolist() == offsets
+        following = [t for ids in expected for t in [*ids[1:], -1][: len(ids)]]
+        assert run["next_token"][:].tolist() == following
+        assert run.tally["token_count"].sum() == len(run) == len(offsets)
+
+
+def test_rows_are_what_the_lens_reads_on_each_document_alone(swept, tiny):
+    """Packing, padding and other documents beside it do not change a token's record."""
+    model = jaxlens.load_model(tiny)
+    with jaxlens.open_run(swept) as run:
+        tokens, document, offset = (run[n][:] for n in ("token", "document", "offset"))
+        for number in (0, 3, 5):
+            rows = np.flatnonzero((document == number) & (offset < TINY["n_positions"]))
+            line = tokens[rows][None].astype(np.int32)
+            readout = jaxlens.read_lens(model, line, quantities="full").present()
+            for name in ("kl_final", "kl_input", "entropy", "logp_input"):
+                value = np.asarray(readout[name])[:, 0].T
+                np.testing.assert_allclose(run[name][:][rows], value, **TOLERANCE, err_msg=name)
+            got, want = run["rank_input"][:][rows], np.asarray(readout["rank_input"])[:, 0].T
+            assert (np.abs(got.astype(int) - want) <= 2).all()
+            copy = corpus_references.in_memory(line).copy[0]
+            assert ((run["rank_copy"][:][rows][:, 0] > 0) == (copy >= 0)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"plan.step_sequences": 7},
+        {"lens.tile": 100, "lens.block": 33},
+        {"lens.implementation": "reference"},
+    ],
+    ids=["step shape", "tile and block", "reference"],
+)
+def test_how_it_is_computed_does_not_change_rows(swept, tiny, texts, tmp_path, change):
+    sweep.run(configure(tiny, texts, tmp_path / "out", **change))
+    with jaxlens.open_run(swept) as one, jaxlens.open_run(tmp_path / "out") as two:
+        compare(one, two)
+
+
+def test_windows_with_overlap_record_every_token_once_with_more_context(
+    swept, tiny, texts, tmp_path
+):
+    sweep.run(configure(tiny, texts, tmp_path / "out", **{"plan.overlap": 16}))
+    with jaxlens.open_run(swept) as one, jaxlens.open_run(tmp_path / "out") as two:
+        assert np.array_equal(one["token"][:], two["token"][:])
+        position, offset = two["position"][:], two["offset"][:]
+        assert (position >= np.minimum(offset, 16)).all()
+        first = offset < TINY["n_positions"]
+        np.testing.assert_allclose(one["entropy"][:][first], two["entropy"][:][first], **TOLERANCE)
+
+
+def test_another_shard_size_gives_identical_rows_and_tallies(swept, tiny, texts, tmp_path):
+    sweep.run(configure(tiny, texts, tmp_path / "out", **{"store.shard_tokens": 640}))
+    with jaxlens.open_run(swept) as one, jaxlens.open_run(tmp_path / "out") as two:
+        assert one.spec["plan"]["n_shards"] != two.spec["plan"]["n_shards"]
+        for name in one.names:
+            np.testing.assert_array_equal(one[name][:], two[name][:])
+        for name in one.tally:
+            np.testing.assert_array_equal(one.tally[name], two.tally[name])
+
+
+def test_tallies_are_the_rows_counted_exactly(swept):
+    with jaxlens.open_run(swept) as run:
+        tally = run.tally
+        table = schema.ln_rank_table(TINY["vocab_size"]).astype(np.int64)
+        for line, name in enumerate(schema.SUMMED):
+            value = run[name][:]
+            if name.startswith("rank"):
+                known, amount = value > 0, table[value]
+            else:
+                known = ~np.isnan(value)
+                amount = np.rint(np.nan_to_num(value).astype(np.float64) * 2**16).astype(np.int64)
+            np.testing.assert_array_equal(tally["count"][line], known.sum(0), err_msg=name)
+            np.testing.assert_array_equal(tally["sum"][line], (amount * known).sum(0), err_msg=name)
+        ranks, token = run["rank_input"][:], run["token"][:]
+        bins = np.searchsorted(schema.LN_RANK_EDGES, np.log(ranks).astype(np.float32), "right") - 1
+        for layer in range(ranks.shape[1]):
+            expected = np.bincount(bins[:, layer], minlength=128)
+            np.testing.assert_array_equal(tally["ln_rank_histogram"][0, layer], expected)
+        by_token = np.zeros((TINY["vocab_size"], ranks.shape[1]), np.int64)
+        np.add.at(by_token, token, table[ranks])
+        np.testing.assert_array_equal(tally["token_sum_ln_rank_input"], by_token)
+
+
+def test_two_workers_with_shards_of_one_run_finish_it_together(swept, tiny, texts, tmp_path):
+    first = sweep.run(configure(tiny, texts, tmp_path / "out", shard="0/2"))
+    assert not first.finished
+    second = sweep.run(configure(tiny, texts, tmp_path / "out", shard="1/2"))
+    assert second.finished
+    assert first.computed + second.computed == first.n_shards
+    assert digest(tmp_path / "out") == digest(swept)
+
+
+def test_a_finished_run_computes_nothing_and_a_damaged_shard_is_recomputed(swept, tiny, texts):
+    before = digest(swept)
+    again = sweep.run(configure(tiny, texts, swept))
+    assert again.computed == 0
+    assert again.tokens_per_second is None
+    shard = swept / "shards" / "part-00001.h5"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert not verify.verify(swept).ok
+    assert sweep.run(configure(tiny, texts, swept)).computed == 1
+    assert digest(swept) == before
+
+
+def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
+    traced = collections.Counter()
+    original = tiled.read
+
+    def counted(streams, *rest):
+        traced[streams.shape] += 1
+        return original(streams, *rest)
+
+    monkeypatch.setattr(tiled, "read", counted)
+    result = sweep.run(configure(tiny, texts, tmp_path / "out"))
+    assert result.n_shards > 5
+    assert traced == {(3, 4, 32, 8): 1}
+
+
+def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
+    made = job.prepare(configure(tiny, texts, tmp_path / "out"))
+    step = jax.jit(lambda *arguments: sweep.step(made.static, *arguments))
+    with made.ingested.open() as tokens:
+        batch, _ = made.batch(1, tokens)
+    inputs = (made.model.params, made.unembed, made.table, batch)
+    assert len(jax.devices()) == 4
+    bits = set()
+    for device in jax.devices():
+        _, rows = step(*jax.device_put(inputs, device))
+        assert {d for v in rows.values() for d in v.devices()} == {device}
+        bits.add(b"".join(np.asarray(rows[name]).tobytes() for name in sorted(rows)))
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("rows", ["core", "none"])
+def test_narrow_rows_and_tallies_alone_verify_and_summarise(tiny, texts, tmp_path, rows):
+    sweep.run(configure(tiny, texts, tmp_path / "out", **{"store.rows": rows}))
+    assert verify.verify(tmp_path / "out").ok
+    with jaxlens.open_run(tmp_path / "out") as run:
+        assert set(run.names) == set(schema.PROFILES[rows])
+        assert run.summary()["input"]["median_rank_input"] >= 1
+        assert run.summary()["h.1"]["mean_kl_final"] == 0
+        if rows == "core":
+            assert run["kl_final"][:].dtype == np.float16
+
+
+def test_shards_and_index_open_in_xarray(swept):
+    import xarray
+
+    with jaxlens.open_run(swept) as run, xarray.open_dataset(swept / "index.h5") as index:
+        assert index.sizes == {"row": len(run), "layer": 3, "k": 1}
+        np.testing.assert_array_equal(index["kl_final"].values, run["kl_final"][:])
+        assert index["kl_final"].attrs["units"] == "nat"
+    with xarray.open_dataset(swept / "shards" / "part-00000.h5") as shard:
+        assert list(shard["layer_name"].values) == ["input", "h.0", "h.1"]
+
+
+def run_cli(*arguments):
+    """The real command line in this process: exit code."""
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+TILES = ("--set", "lens.tile=512", "--set", "lens.block=50")
+
+
+def flags(tiny, texts, out):
+    how = ("--set", "store.shard_tokens=256", "--set", "plan.step_sequences=4")
+    return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)
+
+
+def test_the_command_line_sweeps_verifies_and_finalizes(tiny, texts, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_cli(*flags(tiny, texts, out)) == 0
+    printed = capsys.readouterr()
+    assert "median rank of input" in printed.out
+    assert "skipped 2 documents or lines" in printed.err
+    assert run_cli("verify", out) == 0
+    before = digest(out)
+    for name in ("MANIFEST", "summary.h5", "index.h5"):
+        (out / name).unlink()
+    assert run_cli("finalize", out) == 0
+    assert digest(out) == before
+    assert run_cli(*flags(tiny, texts, out)) == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_cost_and_leaves_nothing(tiny, texts, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_cli(*flags(tiny, texts, out), "--dry-run") == 0
+    printed = capsys.readouterr().out
+    for what in ("tokens (rows)", "on disk", "device memory", "expected time"):
+        assert what in printed
+    assert not out.exists()
+
+
+def test_the_token_file_can_be_made_ahead(tiny, texts, tmp_path, swept, capsys):
+    out = tmp_path / "out"
+    assert run_cli("tokenize", "--model", tiny, "--corpus", texts, "--out", out) == 0
+    assert "made" in capsys.readouterr().out
+    assert (out / "tokens" / "tokens.bin").read_bytes() == (
+        swept / "tokens" / "tokens.bin"
+    ).read_bytes()
+    assert (
+        run_cli(*flags(tiny, texts, out), "--set", "lens.tile=512", "--set", "lens.block=50") == 0
+    )
+    assert digest(out) == digest(swept)
+
+
+def start(*arguments):
+    code = "from jaxlens.cli import main; main()"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **quiet)
+
+
+def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts, tmp_path, swept):
+    out = tmp_path / "out"
+    command = (*flags(tiny, texts, out), *TILES)
+    chosen = random.Random(1)
+    kills = 0
+    for _ in range(4):
+        process = start(*command)
+        want = len(list(out.glob("shards/*.h5"))) + chosen.randint(0, 3)
+        while process.poll() is None and len(list(out.glob("shards/*.h5"))) < want:
+            time.sleep(0.002)
+        time.sleep(chosen.random() * 0.02)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 2
+    assert start(*command).wait() == 0
+    assert digest(out) == digest(swept)
+    assert not [p for p in out.rglob("*") if p.name.startswith(".")]
+
+
+@pytest.mark.long
+def test_the_demo_killed_ten_times_ends_bit_identical(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start("run", "--out", whole).wait() == 0
+    assert len(list(whole.glob("shards/*.h5"))) >= 10
+    chosen = random.Random(2)
+    for _ in range(10):
+        process = start("run", "--out", killed)
+        time.sleep(chosen.uniform(1, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("run", "--out", killed).wait() == 0
+    assert digest(killed) == digest(whole)
+
+
+def test_the_spec_names_nothing_of_this_machine(swept, tiny, texts):
+    spec = (swept / "RUN.json").read_text()
+    for place in (str(tiny), str(texts), str(swept), os.uname().nodename, jax.__version__):
+        assert place not in spec
