@@ -1,0 +1,315 @@
+"""The public functions on arrays: load a model, take its residuals, read the lens."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxlens import errors, numerics, types
+from jaxlens.corpus import references
+from jaxlens.corpus import tokens as corpus_tokens
+from jaxlens.lens import decoders, identity, options, reference, tiled
+from jaxlens.models import gpt2, weights
+
+PACKAGED = "packaged"
+"""Name of the model that is shipped with jaxlens."""
+
+LENSES = {"tiled": tiled.read, "reference": reference.read}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory.
+
+    Attributes:
+        config: Sizes and options.
+        params: Parameter pytree on the default device, see ``models.gpt2``.
+        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
+    """
+
+    config: types.Architecture
+    params: types.Params
+    tokenizer: Any = None
+
+
+def load_model(
+    source: str | Path | Mapping[Any, Any],
+    dtype: str = "float32",
+    *,
+    config: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Loads a GPT-2 and checks that the lens at its last layer is the model.
+
+    Args:
+        source: Local directory, hub id, ``packaged``, or a state dict (then with ``config``).
+        dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or
+            ``bfloat16``; the residual stream is float32 always.
+        config: Decoded ``config.json`` of a state dict.
+        revision: Branch, tag or commit of a hub id.
+
+    Raises:
+        MissingError: The model is not there.
+        DataError: It is damaged, or not a GPT-2.
+        NumericalError: The identity gate failed.
+    """
+    if isinstance(source, Mapping):
+        if config is None:
+            raise errors.ConfigError("a state dict needs its config", "pass config=...")
+        checkpoint = weights.from_state_dict(source, config)
+    else:
+        checkpoint = load_checkpoint(source, revision)
+    model = from_checkpoint(checkpoint, dtype)
+    check_identity(model)
+    return model
+
+
+def load_checkpoint(source: str | Path, revision: str | None = None) -> weights.Checkpoint:
+    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
+    if source == PACKAGED:
+        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
+    return weights.load(source, revision)
+
+
+def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> Model:
+    """Puts a checkpoint on the default device, with the tokenizer beside it."""
+    if dtype not in ("float32", "bfloat16"):
+        raise errors.ConfigError(f"dtype is {dtype}", "float32 or bfloat16")
+    target = jnp.dtype(dtype)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    directory = checkpoint.directory
+    tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
+    return Model(checkpoint.architecture, params, tokenizer)
+
+
+def check_identity(
+    model: Model,
+    sample: np.ndarray | None = None,
+    *,
+    implementation: str = "tiled",
+    decoder: str = "final_norm",
+    request: options.Options | None = None,
+) -> float:
+    """Runs the identity gate of ``lens.identity``.
+
+    Args:
+        model: Model to check.
+        sample: ``[batch, position]`` tokens; spread over the vocabulary by default.
+        implementation: Lens to check.
+        decoder: Decoder to check; at the last layer all of them are the model.
+        request: Precision, tile and block to check.
+
+    Returns:
+        The measured difference in nats.
+    """
+    if sample is None:
+        length = min(identity.TOKENS, model.config.n_positions)
+        spread = np.linspace(0, model.config.vocab_size - 1, identity.TOKENS // length * length)
+        sample = spread.astype(np.int32).reshape(-1, length)
+    request = options.Options(()) if request is None else request
+    streams = residuals(model, sample, precision=request.precision)
+    unembed = gpt2.unembed(model.params, model.config, decoder)
+    return identity.require(LENSES[implementation], streams, unembed, sample, request)
+
+
+def residuals(
+    model: Model, tokens: Int[Array, "batch position"], *, precision: str = "float32"
+) -> Float[Array, "layer batch position embed"]:
+    """Every residual stream of the model, before the final norm.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids, at most ``n_positions`` a line; pad on the right.
+        precision: Operands of the matrix multiplies.
+
+    Returns:
+        Float32; layer 0 is the embedding, layer k the output of block k - 1.
+
+    Raises:
+        ConfigError: The tokens do not fit the model.
+    """
+    numerics.require_precision(precision)
+    with numerics.matmul_precision(precision):
+        return _forward(model.params, model.config, _checked(tokens, model.config))
+
+
+def read_lens(
+    model: Model,
+    tokens: Int[Array, "batch position"],
+    mask: Bool[Array, "batch position"] | None = None,
+    decoder: str = "final_norm",
+    top_k: int = 1,
+    quantities: str | Iterable[str] | None = None,
+    follow: Any = None,
+    layers: Sequence[int] | None = None,
+    *,
+    precision: str = "float32",
+    implementation: str = "tiled",
+) -> types.Readout:
+    """Reads the logit lens on a batch of prompts.
+
+    Each line is a document of its own: its next tokens are its own, and the foreign tokens come
+    from the other lines.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids.
+        mask: True where the token is real; padding is on the right.
+        decoder: ``final_norm``, ``plain`` or ``final_norm_nobias``.
+        top_k: How many tokens ``top_id`` and ``top_logp`` hold.
+        quantities: ``core`` (default), ``full``, or names to add to ``core``.
+        follow: Token ids ``[m]`` or ``[batch, position, m]`` to follow down the layers.
+        layers: Residual streams to report; all of them by default, negative from the end.
+        precision: Operands of the matrix multiplies.
+        implementation: ``tiled``, or ``reference`` to check it.
+
+    Returns:
+        Fields ``[layer, batch, position]``, ids and ranks int32, the rest float32 in nats.
+
+    Raises:
+        ConfigError: Tokens, mask, names or layers do not fit.
+    """
+    streams = residuals(model, tokens, precision=precision)
+    return read_residuals(
+        streams,
+        gpt2.unembed(model.params, model.config, decoder),
+        tokens,
+        mask,
+        top_k=top_k,
+        quantities=quantities,
+        follow=follow,
+        layers=layers,
+        precision=precision,
+        implementation=implementation,
+    )
+
+
+def read_residuals(
+    residuals: Float[Array, "layer batch position embed"],
+    unembed: types.Unembed,
+    tokens: Int[Array, "batch position"],
+    mask: Bool[Array, "batch position"] | None = None,
+    *,
+    top_k: int = 1,
+    quantities: str | Iterable[str] | None = None,
+    follow: Any = None,
+    layers: Sequence[int] | None = None,
+    precision: str = "float32",
+    implementation: str = "tiled",
+    seed: int = 0,
+) -> types.Readout:
+    """Reads the lens on residuals from anywhere; see ``read_lens``.
+
+    Args:
+        residuals: All streams from the embedding to the last block, before the final norm.
+        unembed: Head and decoder.
+        tokens: Tokens that the residuals belong to.
+        mask: As for ``read_lens``.
+        top_k: As for ``read_lens``.
+        quantities: As for ``read_lens``.
+        follow: As for ``read_lens``.
+        layers: As for ``read_lens``.
+        precision: As for ``read_lens``.
+        implementation: As for ``read_lens``.
+        seed: Seed of the foreign tokens.
+
+    Raises:
+        ConfigError: Shapes or names do not fit.
+    """
+    numerics.require_precision(precision)
+    streams = jnp.asarray(residuals, jnp.float32)
+    expected = (*np.shape(tokens), np.shape(unembed.scale)[0])
+    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
+        raise errors.ConfigError(
+            f"residuals have shape {streams.shape}, tokens {np.shape(tokens)}",
+            "give [layer, batch, position, embed] with the embedding's stream and every block's",
+        )
+    if implementation not in LENSES:
+        raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
+    names = options.resolve_quantities(quantities)
+    known = references.in_memory(tokens, mask, seed)
+    if follow is not None:
+        known = known.replace(follow=_follow(follow, known.input.shape, unembed.weight.shape[0]))
+        names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
+    chosen = None if layers is None else tuple(int(layer) for layer in layers)
+    request = options.Options(names, chosen, top_k, precision)
+    return _read(implementation, streams, unembed, known, request)
+
+
+def log_probs(
+    model: Model,
+    tokens: Int[Array, "batch position"],
+    layer: int,
+    decoder: str = "final_norm",
+) -> Float[Array, "batch position vocab"]:
+    """The whole distribution of one layer, in nats, where somebody wants all of it.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids.
+        layer: Residual stream, 0 to ``n_layer``; negative from the end.
+        decoder: As for ``read_lens``.
+
+    Raises:
+        ConfigError: No such layer, or tokens that do not fit.
+    """
+    n_layers = model.config.n_layer + 1
+    options.Options((), (layer,)).for_model(n_layers, model.config.vocab_size)
+    unembed = gpt2.unembed(model.params, model.config, decoder)
+    normed = decoders.normalise(residuals(model, tokens), unembed)[layer]
+    return numerics.log_softmax(reference.logits(normed, unembed))
+
+
+_forward = jax.jit(gpt2.residuals, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _read(
+    implementation: str,
+    streams: jax.Array,
+    unembed: types.Unembed,
+    known: types.References,
+    request: options.Options,
+) -> types.Readout:
+    return LENSES[implementation](streams, unembed, known, request)
+
+
+def _checked(tokens: Any, architecture: types.Architecture) -> np.ndarray:
+    """Tokens as int32, refused where the model could not have seen them."""
+    grid = np.asarray(tokens)
+    if grid.ndim != 2 or not np.issubdtype(grid.dtype, np.integer):
+        raise errors.ConfigError(
+            f"tokens are {grid.dtype} of shape {grid.shape}", "give integers [batch, position]"
+        )
+    if grid.shape[1] > architecture.n_positions:
+        raise errors.ConfigError(
+            f"{grid.shape[1]} tokens a line, the model has {architecture.n_positions} positions",
+            "shorten the lines, or sweep the text with jaxlens run",
+        )
+    if grid.size and not (grid.min() >= 0 and grid.max() < architecture.vocab_size):
+        raise errors.ConfigError(
+            f"token ids from {grid.min()} to {grid.max()}, vocabulary {architecture.vocab_size}",
+            "use the model's own tokenizer",
+        )
+    return grid.astype(np.int32)
+
+
+def _follow(follow: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
+    ids = np.asarray(follow)
+    if not np.issubdtype(ids.dtype, np.integer) or ids.max(initial=0) >= vocab_size:
+        raise errors.ConfigError("follow holds something else than token ids", "give token ids")
+    try:
+        return np.broadcast_to(ids.astype(np.int32), (*shape, ids.shape[-1] if ids.ndim else 1))
+    except ValueError as error:
+        raise errors.ConfigError(
+            f"follow has shape {ids.shape}, tokens {shape}", "give [m] or [batch, position, m]"
+        ) from error

@@ -1,0 +1,245 @@
+"""The command line: one function a command, no logic; heavy imports inside each of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+import jaxlens
+from jaxlens import config as configs
+from jaxlens import errors, terminal
+
+app = App(
+    name="jaxlens",
+    help="Corpus-scale logit lens: what each layer of GPT-2 would predict if it stopped there.",
+    version=jaxlens.__version__,
+    default_parameter=Parameter(negative=()),
+    help_format="plaintext",
+)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed."""
+
+    quiet: bool = False
+    """Only warnings and errors."""
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
+    """Details too."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the log lines on stderr."""
+    debug: bool = False
+    """Traceback where an error ends the program."""
+
+
+Shown = Annotated[Output, Parameter(name="*")]
+Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
+Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
+
+
+@app.command
+def run(
+    *,
+    config: Files = (),
+    model: str | None = None,
+    corpus: Paths = None,
+    out: Path | None = None,
+    limit: str | None = None,
+    rows: Literal["none", "core", "full"] | None = None,
+    shard: str | None = None,
+    strict: bool | None = None,
+    settings: Settings = (),
+    dry_run: bool = False,
+    output: Shown = Output(),
+) -> None:
+    """Sweep a corpus into a run directory; the same command again resumes.
+
+    Without arguments, the packaged model reads the prose of Python's own help.
+
+    Args:
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id of a GPT-2.
+        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet.
+        out: Run directory; runs/<first 8 digits of the spec's hash> by default.
+        limit: Tokens to read, for instance 10M.
+        rows: Columns to store: core, full, or none (tallies only).
+        shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
+        strict: Stop at the first malformed line of the corpus.
+        settings: key=value for any other key of the configuration, for instance lens.tile=1024.
+        dry_run: Print what the run would cost, and stop.
+        output: What is printed.
+    """
+    _begin(output)
+    flags = {
+        "model.path": model,
+        "corpus.paths": corpus,
+        "out": None if out is None else str(out),
+        "corpus.limit": limit,
+        "store.rows": rows,
+        "shard": shard,
+        "corpus.strict": strict,
+    }
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    merged = configs.load(config, os.environ, overrides | _assignments(settings))
+    if dry_run:
+        from jaxlens import estimate
+
+        terminal.show_estimate(estimate.estimate(merged))
+        return
+    from jaxlens import sweep
+
+    with terminal.Bar() as bar:
+        result = sweep.run(merged, bar)
+    terminal.show_result(result)
+
+
+@app.command
+def verify(run_dir: Path, /, *, fast: bool = False, output: Shown = Output()) -> None:
+    """Check a run: every shard, every row, every derived file.
+
+    Args:
+        run_dir: Run directory.
+        fast: Compare sizes and the manifest only, without reading the shards.
+        output: What is printed.
+    """
+    _begin(output)
+    from jaxlens.store import verify as checks
+
+    terminal.show_verification(checks.verify(run_dir, "fast" if fast else "full"), run_dir)
+
+
+@app.command
+def finalize(run_dir: Path, /, *, output: Shown = Output()) -> None:
+    """Rebuild the derived files of a run: MANIFEST, summary.h5, index.h5.
+
+    Args:
+        run_dir: Run directory.
+        output: What is printed.
+    """
+    _begin(output)
+    from jaxlens.store import derive
+
+    derive.finalize(run_dir)
+    print(f"finalized {run_dir}")
+
+
+@app.command
+def convert(
+    source: str,
+    target: Path,
+    /,
+    *,
+    to: Literal["orbax", "safetensors", "msgpack"],
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    output: Shown = Output(),
+) -> None:
+    """Convert a checkpoint; at float32 the weights keep every bit.
+
+    Args:
+        source: Model directory or hub id.
+        target: Directory to create.
+        to: Format to write.
+        dtype: Type to store.
+        output: What is printed.
+    """
+    _begin(output)
+    from jaxlens import api
+    from jaxlens.models import weights
+
+    found = api.load_checkpoint(source)
+    weights.save(target, found.architecture, found.params, to, dtype, found.directory)
+    print(f"wrote {to} weights to {target}")
+
+
+@app.command
+def tokenize(
+    *,
+    config: Files = (),
+    model: str | None = None,
+    corpus: Paths = None,
+    out: Path,
+    limit: str | None = None,
+    settings: Settings = (),
+    output: Shown = Output(),
+) -> None:
+    """Make the token file of a run ahead of time; run does it when needed.
+
+    Args:
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id whose tokenizer is used.
+        corpus: Files, directories or globs.
+        out: Run directory; the token file goes to its folder tokens.
+        limit: Tokens to read, for instance 10M.
+        settings: key=value for any other key of the configuration.
+        output: What is printed.
+    """
+    _begin(output)
+    flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    merged = configs.load(
+        config, os.environ, overrides | {"out": str(out)} | _assignments(settings)
+    )
+    from jaxlens import job
+
+    terminal.show_tokens(job.ingest_only(merged))
+
+
+@app.command
+def env(*, output: Shown = Output()) -> None:
+    """Print versions and devices, for a bug report."""
+    _begin(output)
+    import json
+
+    from jaxlens import environment
+
+    print(json.dumps(environment.describe(), indent=2))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: every error is one line, a hint and a stable exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(given, exit_on_error=False, print_error=False)
+    except Exception as error:
+        sys.exit(_report(error, "--debug" in given))
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Prints an error and returns the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, CycloptsError):
+        usage = str(error) or type(error).__name__
+        error = errors.ConfigError(" ".join(usage.split()), "run jaxlens --help")
+    elif isinstance(error, OSError):
+        error = errors.StorageError(str(error), "check the disk and the permissions")
+    elif not isinstance(error, errors.JaxlensError):
+        what = f"internal: {type(error).__name__}: {error}".split("\n")[0]
+        error = errors.JaxlensError(what, "run it again with --debug and report the traceback")
+    terminal.show_error(error)
+    return error.exit_code
+
+
+def _begin(output: Output) -> None:
+    terminal.start_logging(output.quiet, output.verbose, output.log_format)
+
+
+def _assignments(settings: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise errors.ConfigError(f"--set {setting}", "write --set key=value")
+        pairs[key] = configs.parse(key, text)
+    return pairs

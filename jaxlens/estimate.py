@@ -1,0 +1,98 @@
+"""What a sweep would cost, measured on one step without writing a run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from jaxlens import config as configs
+from jaxlens import job as jobs
+from jaxlens import schema, sweep
+from jaxlens.corpus import tokenfile
+
+_TALLY_ITEM = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a run.
+
+    Attributes:
+        out: Run directory that it would have.
+        tokens: Tokens of the corpus, one row each.
+        documents: Documents that hold them.
+        skipped: Documents and lines passed over.
+        shards: Files.
+        steps: Steps of ``length`` times ``step_sequences`` positions.
+        fill: Share of these positions that hold a token.
+        row_bytes: Bytes a row on disk.
+        disk_bytes: Rows, tallies before compression, and tokens.
+        device_bytes: Weights, inputs, outputs and scratch of one step.
+        compile_seconds: Time to compile the step.
+        seconds: Steps times the time of the one that was run.
+    """
+
+    out: str
+    tokens: int
+    documents: int
+    skipped: int
+    shards: int
+    steps: int
+    fill: float
+    row_bytes: int
+    disk_bytes: int
+    device_bytes: int
+    compile_seconds: float
+    seconds: float
+
+
+def estimate(config: configs.RunConfig) -> Estimate:
+    """Tokenises the corpus into a temporary folder, compiles the step and times it.
+
+    Raises:
+        JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
+    """
+    with tempfile.TemporaryDirectory(prefix="jaxlens-") as folder:
+        job = jobs.prepare(config, Path(folder))
+        with job.ingested.open() as tokens:
+            began = time.perf_counter()
+            step = sweep.compile_step(job, tokens)
+            compile_seconds = time.perf_counter() - began
+            seconds = _step_seconds(job, step, tokens)
+        memory = step.memory_analysis()
+    architecture = job.static.architecture
+    tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
+    token_bytes = job.ingested.index.dtype.itemsize
+    n_tokens = job.plan.n_tokens
+    return Estimate(
+        out=str(job.out),
+        tokens=n_tokens,
+        documents=job.ingested.index.n_documents,
+        skipped=sum(job.ingested.skipped.values()),
+        shards=job.plan.n_shards,
+        steps=job.plan.n_steps,
+        fill=job.plan.fill,
+        row_bytes=jobs.row_bytes(job),
+        disk_bytes=n_tokens * (jobs.row_bytes(job) + token_bytes)
+        + job.plan.n_shards * tallies * _TALLY_ITEM,
+        device_bytes=memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes,
+        compile_seconds=compile_seconds,
+        seconds=seconds * job.plan.n_steps,
+    )
+
+
+def _step_seconds(job: jobs.Job, step: jax.stages.Compiled, tokens: tokenfile.TokenFile) -> float:
+    """Time of the second run of a step; the first also touches fresh memory."""
+    seconds = 0.0
+    for _ in range(2):
+        batch, _ = job.batch(0, tokens)
+        began = time.perf_counter()
+        jax.block_until_ready(step(job.model.params, job.unembed, job.table, batch))
+        seconds = time.perf_counter() - began
+    return seconds

@@ -1,0 +1,181 @@
+"""Corpus to published token file: tokenised once, then read by every worker and every resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlens import config as configs
+from jaxlens import errors
+from jaxlens.corpus import documents, tokenfile, tokens, vocabulary
+from jaxlens.store import access, hdf, image, layout, publish, records
+
+FILES = (layout.TOKEN_FILE, layout.TOKEN_INDEX, layout.TOKEN_RECORD)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A token file that is known to be whole.
+
+    Attributes:
+        directory: Folder of ``FILES``.
+        record: Hashes and sizes.
+        index: Documents and counts.
+        skipped: Number of skips by reason.
+        fresh: Whether it was made just now.
+    """
+
+    directory: Path
+    record: records.Tokens
+    index: tokenfile.Index
+    skipped: dict[str, int]
+    fresh: bool
+
+    def open(self) -> tokenfile.TokenFile:
+        """The token file, for reading."""
+        return tokenfile.TokenFile(self.directory / layout.TOKEN_FILE, self.index)
+
+
+def fingerprint(corpus: configs.CorpusConfig, tokenizer_sha256: str, bos_id: int | None) -> str:
+    """Hash of everything that decides the token file."""
+    how = {
+        "text_field": corpus.text_field,
+        "id_field": corpus.id_field,
+        "limit": corpus.limit,
+        "bos": bos_id,
+        "tokenizer": tokenizer_sha256,
+    }
+    return documents.fingerprint(corpus.paths, how)
+
+
+def ingest(
+    corpus: configs.CorpusConfig,
+    tokenizer: Any,
+    vocab_size: int,
+    bos_id: int | None,
+    directory: Path,
+    wanted: str,
+) -> Ingested:
+    """Finds the corpus' token file in a folder, or makes it there.
+
+    Args:
+        corpus: What to read.
+        tokenizer: The model's tokenizer.
+        vocab_size: Tokens that the model knows.
+        bos_id: Token to put before every document.
+        directory: Folder for the files; created if needed.
+        wanted: ``fingerprint`` of all this.
+
+    Raises:
+        MissingError: A source is not there.
+        DataError: A source is damaged, or there is no token in it.
+        ConfigError: The folder holds the tokens of another corpus.
+    """
+    found = _find(directory, wanted)
+    if found is not None:
+        return found
+    publish.make_directory(directory)
+    publish.remove_leftovers(directory)
+    log = documents.SkipLog()
+    index, sha256 = _tokenize(corpus, tokenizer, vocab_size, bos_id, directory, log)
+    data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
+    publish.publish(directory / layout.TOKEN_INDEX, data)
+    record = records.Tokens(
+        sha256=sha256,
+        n_tokens=index.n_tokens,
+        dtype=index.dtype.name,
+        index_sha256=hashlib.sha256(data).hexdigest(),
+    )
+    document = dataclasses.asdict(record) | {
+        "fingerprint": wanted,
+        "documents": index.n_documents,
+        "skipped": log.counts,
+        "skipped_at": [f"{where}: {why}" for where, why in log.entries],
+    }
+    publish.publish(directory / layout.TOKEN_RECORD, configs.canonical(document))
+    return Ingested(directory, record, index, dict(log.counts), fresh=True)
+
+
+def _tokenize(
+    corpus: configs.CorpusConfig,
+    tokenizer: Any,
+    vocab_size: int,
+    bos_id: int | None,
+    directory: Path,
+    log: documents.SkipLog,
+) -> tuple[tokenfile.Index, str]:
+    """Writes the token file; returns its index and its sha256."""
+    texts = documents.read(
+        corpus.paths,
+        text_field=corpus.text_field,
+        id_field=corpus.id_field,
+        strict=corpus.strict,
+        skips=log,
+    )
+    with publish.stream(directory / layout.TOKEN_FILE) as stream:
+        index = tokens.build(
+            texts,
+            tokenizer,
+            stream.write,
+            vocab_size=vocab_size,
+            limit=corpus.limit,
+            bos_id=bos_id,
+            skips=log,
+        )
+    return index, stream.sha256
+
+
+def _arrays(index: tokenfile.Index, tokenizer: Any) -> dict[str, np.ndarray]:
+    """The index and the token strings, for readers that have no tokenizer."""
+    strings = vocabulary.strings(tokenizer, index.vocab_size)
+    return index.to_arrays() | {"token_strings": np.array(strings, np.bytes_)}
+
+
+def _find(directory: Path, wanted: str) -> Ingested | None:
+    """The token file, if it is there, whole, and of this corpus."""
+    path = directory / layout.TOKEN_RECORD
+    try:
+        raw = access.read(path, layout.LARGE)
+        document = records.parse_json(raw, str(path))
+        record = records.parse_tokens(raw, str(path))
+        _require_same(directory, document, wanted)
+        for name, digest in (
+            (layout.TOKEN_FILE, record.sha256),
+            (layout.TOKEN_INDEX, record.index_sha256),
+        ):
+            with access.opened(directory / name) as descriptor:
+                if access.sha256(directory / name, descriptor) != digest:
+                    return None
+        arrays, _ = hdf.read_arrays(directory / layout.TOKEN_INDEX)
+        index = tokenfile.Index.from_arrays(arrays)
+    except (errors.MissingError, errors.DataError):
+        return None
+    if document.get("fingerprint") != wanted:
+        return None
+    return Ingested(directory, record, index, document.get("skipped", {}), fresh=False)
+
+
+def _require_same(directory: Path, document: dict[str, Any], wanted: str) -> None:
+    """Keeps the tokens that a run was begun with."""
+    begun = (directory.parent / layout.RUN).exists()
+    if begun and document.get("fingerprint") != wanted:
+        raise errors.ConfigError(
+            f"{directory.parent} is of another run: corpus (text, limit, BOS or tokenizer) differs",
+            "use another --out, or the corpus that the run began with",
+        )
+
+
+def place(ingested: Ingested, target: Path) -> Ingested:
+    """Puts a token file into a run's own folder, by links where the disk has them."""
+    if target == ingested.directory:
+        return ingested
+    publish.make_directory(target)
+    for name in FILES:
+        if not (target / name).exists():
+            publish.publish(target / name, (ingested.directory / name).read_bytes())
+    return dataclasses.replace(ingested, directory=target)

@@ -1,0 +1,312 @@
+"""A configuration made concrete: model, token file, plan and spec of one sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlens import api, errors, ingest, numerics, schema, types
+from jaxlens import config as configs
+from jaxlens.corpus import plan as plans
+from jaxlens.corpus import tokenfile, vocabulary
+from jaxlens.lens import identity, reference, tiled
+from jaxlens.lens.options import Options
+from jaxlens.models import gpt2, weights
+from jaxlens.store import layout
+
+RUNS = Path("runs")
+"""Where runs go that are given no folder."""
+
+MAX_SHARD_BYTES = 256 * 2**20
+"""Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
+
+_SHARD_TOKENS = 65_536
+_PACKAGED_SHARD_TOKENS = 4_096
+
+
+@dataclass(frozen=True)
+class Static:
+    """What a compiled step closes over; hashable.
+
+    Attributes:
+        architecture: Of the model.
+        request: What the lens reads.
+        implementation: Which lens.
+        stored: Stored type of each row that the lens provides.
+    """
+
+    architecture: types.Architecture
+    request: Options
+    implementation: str
+    stored: tuple[tuple[str, str], ...]
+
+    def read(
+        self,
+        streams: jax.Array,
+        unembed: types.Unembed,
+        references: types.References,
+        table: tiled.Table | None,
+    ) -> types.Readout:
+        """The lens that the run chose."""
+        if self.implementation == "reference":
+            return reference.read(streams, unembed, references, self.request)
+        return tiled.read(streams, unembed, references, self.request, table)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything that a sweep needs.
+
+    Attributes:
+        config: Where it came from.
+        out: Run directory.
+        model: On the device.
+        unembed: Decoder and head.
+        table: The unembedding in tiles; None for the reference lens.
+        ingested: Token file.
+        plan: Windows, steps and shards.
+        words: See ``vocabulary.word_tables``.
+        static: What the step closes over.
+        spec_bytes: The spec, canonical JSON.
+        spec_hash: Its sha256.
+    """
+
+    config: configs.RunConfig
+    out: Path
+    model: api.Model
+    unembed: types.Unembed
+    table: tiled.Table | None
+    ingested: ingest.Ingested
+    plan: plans.Plan
+    words: tuple[np.ndarray, np.ndarray]
+    static: Static
+    spec_bytes: bytes
+    spec_hash: str
+
+    def batch(
+        self, step: int, tokens: tokenfile.TokenFile
+    ) -> tuple[types.Step, dict[str, np.ndarray]]:
+        """A step's input, and the token columns of its rows."""
+        return plans.batch(self.plan, step, tokens, self.words, self.config.seed)
+
+
+def prepare(config: configs.RunConfig, token_folder: Path | None = None) -> Job:
+    """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
+
+    Args:
+        config: From ``config.load``.
+        token_folder: Where the token file is made; by default in the run directory.
+
+    Raises:
+        JaxlensError: See ``errors``; nothing but the token file has been written then.
+    """
+    numerics.require_precision(config.lens.precision)
+    checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
+    architecture = checkpoint.architecture
+    config = _settled(config, architecture)
+    model = api.from_checkpoint(checkpoint, config.model.dtype)
+    ingested = _ingest(config, model, token_folder)
+    plan = _plan(config, ingested)
+    static = Static(
+        architecture, _request(config), config.lens.implementation, _stored(config, architecture)
+    )
+    spec = _spec(config, checkpoint, model, ingested, plan, static)
+    spec_bytes = configs.canonical(spec)
+    spec_hash = configs.spec_hash(spec_bytes)
+    out = RUNS / spec_hash[:8] if config.out is None else Path(config.out)
+    unembed = gpt2.unembed(model.params, architecture, config.lens.decoder)
+    return Job(
+        config=config,
+        out=out,
+        model=model,
+        unembed=unembed,
+        table=_table(static, unembed),
+        ingested=ingested,
+        plan=plan,
+        words=vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size)),
+        static=static,
+        spec_bytes=spec_bytes,
+        spec_hash=spec_hash,
+    )
+
+
+def ingest_only(config: configs.RunConfig) -> ingest.Ingested:
+    """The token file of a run, and nothing else.
+
+    Raises:
+        JaxlensError: See ``errors``.
+    """
+    checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
+    return _ingest(config, api.from_checkpoint(checkpoint), None)
+
+
+def gate(job: Job, tokens: tokenfile.TokenFile) -> float:
+    """The identity gate on the corpus' own first tokens; the measured difference in nats."""
+    length = min(identity.TOKENS, job.plan.length, tokens.index.n_tokens)
+    lines = max(1, min(identity.TOKENS, tokens.index.n_tokens) // length)
+    sample = tokens.read(0, lines * length).astype(np.int32).reshape(lines, length)
+    return api.check_identity(
+        job.model,
+        sample,
+        implementation=job.static.implementation,
+        decoder=job.config.lens.decoder,
+        request=job.static.request,
+    )
+
+
+def row_bytes(job: Job) -> int:
+    """Bytes a row takes on disk."""
+    return _row_bytes(job.config, job.static.architecture)
+
+
+def _settled(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
+    """The configuration with every default that depends on the model filled in."""
+    length = config.plan.length or architecture.n_positions
+    if length > architecture.n_positions:
+        raise errors.ConfigError(
+            f"plan.length is {length}, the model has {architecture.n_positions} positions",
+            f"give at most {architecture.n_positions}",
+        )
+    packaged = config.model.path == api.PACKAGED
+    shard_tokens = config.store.shard_tokens or (
+        _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
+    )
+    lens = config.lens
+    if lens.implementation == "tiled":
+        vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
+        lens = dataclasses.replace(
+            lens,
+            tile=min(lens.tile or tiled.choose_tile(vocab_size), vocab_size),
+            block=min(lens.block or tiled.choose_block(vocab_size, capacity), capacity),
+        )
+    settled = dataclasses.replace(
+        config,
+        plan=dataclasses.replace(config.plan, length=length),
+        lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
+        store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
+    )
+    _require_small_shards(settled, architecture)
+    return settled
+
+
+def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
+    capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
+    tokens = max(capacity, config.store.shard_tokens or 0)
+    size = tokens * _row_bytes(config, architecture)
+    if size > MAX_SHARD_BYTES:
+        raise errors.ConfigError(
+            f"a shard of {tokens} tokens would hold {size / 2**20:.0f} MiB of rows",
+            f"lower store.shard_tokens; a shard holds at most {MAX_SHARD_BYTES >> 20} MiB",
+        )
+
+
+def _row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> int:
+    profile = config.store.rows
+    return schema.row_bytes(
+        schema.PROFILES[profile],
+        profile,
+        architecture.vocab_size,
+        architecture.n_layer + 1,
+        config.lens.top_k,
+    )
+
+
+def _ingest(config: configs.RunConfig, model: api.Model, folder: Path | None) -> ingest.Ingested:
+    if model.tokenizer is None:
+        raise errors.MissingError(
+            f"{config.model.path} has no tokenizer", "put its tokenizer.json beside the weights"
+        )
+    bos_id = None
+    if config.corpus.bos == "start":
+        bos_id = model.config.bos_token_id
+        if bos_id is None:
+            raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
+    wanted = ingest.fingerprint(config.corpus, vocabulary.tokenizer_digest(model.tokenizer), bos_id)
+    if folder is None:
+        # A run without a name gets one from its spec, which needs the tokens first.
+        folder = RUNS / ".tokens" / wanted[:16]
+        folder = folder if config.out is None else Path(config.out) / layout.TOKENS
+    return ingest.ingest(
+        config.corpus, model.tokenizer, model.config.vocab_size, bos_id, folder, wanted
+    )
+
+
+def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
+    return plans.build(
+        ingested.index.document_start,
+        length=config.plan.length,  # type: ignore[arg-type]
+        overlap=config.plan.overlap,
+        step_sequences=config.plan.step_sequences,
+        shard_tokens=config.store.shard_tokens,  # type: ignore[arg-type]
+    )
+
+
+def _request(config: configs.RunConfig) -> Options:
+    lens = config.lens
+    return Options(
+        quantities=configs.quantities(config),
+        top_k=lens.top_k,
+        precision=lens.precision,
+        tile=lens.tile,
+        block=lens.block,
+    )
+
+
+def _stored(
+    config: configs.RunConfig, architecture: types.Architecture
+) -> tuple[tuple[str, str], ...]:
+    profile = config.store.rows
+    names = [name for name in schema.PROFILES[profile] if name in schema.LAYERED]
+    return tuple(
+        (name, schema.stored_dtype(name, profile, architecture.vocab_size)) for name in names
+    )
+
+
+def _table(static: Static, unembed: types.Unembed) -> tiled.Table | None:
+    if static.implementation == "reference":
+        return None
+    return jax.jit(tiled.prepare, static_argnums=1)(unembed, static.request)
+
+
+def _spec(
+    config: configs.RunConfig,
+    checkpoint: weights.Checkpoint,
+    model: api.Model,
+    ingested: ingest.Ingested,
+    plan: plans.Plan,
+    static: Static,
+) -> dict[str, Any]:
+    """What decides the result, and nothing else: no path, device, version, host or time."""
+    return {
+        "format_version": schema.FORMAT_VERSION,
+        "model": {
+            "sha256": weights.digest(checkpoint.params),
+            "dtype": config.model.dtype,
+            "architecture": dataclasses.asdict(checkpoint.architecture),
+        },
+        "tokenizer": {"sha256": vocabulary.tokenizer_digest(model.tokenizer)},
+        "corpus": {
+            "sha256": ingested.record.sha256,
+            "index_sha256": ingested.record.index_sha256,
+            "n_tokens": ingested.index.n_tokens,
+            "n_documents": ingested.index.n_documents,
+            "bos": config.corpus.bos,
+        },
+        "plan": {
+            "length": plan.length,
+            "overlap": plan.overlap,
+            "step_sequences": plan.step_sequences,
+            "steps_per_shard": plan.steps_per_shard,
+            "n_steps": plan.n_steps,
+            "n_shards": plan.n_shards,
+        },
+        "lens": dataclasses.asdict(config.lens),
+        "quantities": list(static.request.quantities),
+        "store": dataclasses.asdict(config.store),
+        "seed": config.seed,
+    }

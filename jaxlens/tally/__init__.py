@@ -1,0 +1,1 @@
+"""Tallies: exact totals over rows that merge in any order and any grouping."""

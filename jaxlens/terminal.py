@@ -1,0 +1,195 @@
+"""What a person sees: log lines, progress, tables, errors. Data to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxlens import errors
+
+if TYPE_CHECKING:
+    from jaxlens import estimate, ingest, sweep
+    from jaxlens.store import verify
+
+logger = logging.getLogger("jaxlens")
+
+LAYER_COLUMNS = (
+    ("median rank of input", "median_rank_input", "{:,.1f}"),
+    ("median rank of final", "median_rank_final", "{:,.1f}"),
+    ("mean KL(final‖layer)", "mean_kl_final", "{:.3f}"),
+    ("mean KL(input‖layer)", "mean_kl_input", "{:.3f}"),
+    ("mean entropy", "mean_entropy", "{:.3f}"),
+)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {"level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(entry)
+
+
+def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
+    """Log lines to stderr, as text or as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def show_error(error: errors.JaxlensError) -> None:
+    """One line what, one line what to do."""
+    print(f"error: {printable(error.message)}", file=sys.stderr)
+    hint = error.hint or "run jaxlens --help, or again with --debug for a traceback"
+    print(f"hint: {printable(hint)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """One line without control or bidirectional characters, which could forge a terminal."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
+
+
+class Bar:
+    """A bar with tokens, tokens a second and the time left; silent off a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def begin(self, total: int, done: int) -> None:
+        """Starts at ``done`` of ``total`` tokens."""
+        if done:
+            logger.info("resuming: %s of %s tokens are done", f"{done:,}", f"{total:,}")
+        if not sys.stderr.isatty() or logger.level > logging.INFO:
+            return
+        from rich import console, progress
+
+        self._bar = progress.Progress(
+            progress.BarColumn(),
+            progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
+            progress.TextColumn("{task.fields[rate]} tok/s"),
+            progress.TimeRemainingColumn(),
+            console=console.Console(file=sys.stderr),
+            transient=True,
+        )
+        self._bar.start()
+        self._bar.add_task("sweep", total=total, completed=done, rate="-")
+
+    def advance(self, count: int) -> None:
+        """More tokens are recorded."""
+        if self._bar is None:
+            return
+        (task,) = self._bar.tasks
+        self._bar.update(task.id, advance=count, rate=f"{task.speed:,.0f}" if task.speed else "-")
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def show_result(result: sweep.Result) -> None:
+    """The closing summary: what was done, one line a layer, and how to open it."""
+    skipped = sum(result.skipped.values())
+    if skipped:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(result.skipped.items()))
+        logger.warning("skipped %d documents or lines: %s", skipped, why)
+    if not result.finished:
+        print(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
+        return
+    if result.tokens_per_second is None:
+        print(f"{result.out}: finished already, {result.n_tokens:,} tokens")
+    else:
+        print(
+            f"{result.out}: {result.n_tokens:,} tokens in {result.n_shards} shards, "
+            f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
+        )
+    from jaxlens.store import reader
+
+    with reader.open_run(result.out) as opened:
+        print(layer_table(opened.summary()))
+        has_rows = bool(opened.names)
+    print(f"rows of each token: {result.out}/shards/*.h5; totals: {result.out}/summary.h5")
+    if has_rows:
+        print(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
+        print(f"       or: xarray.open_dataset('{result.out}/shards/part-00000.h5')")
+
+
+def show_verification(report: verify.Report, run_dir: object) -> None:
+    """One line a finding.
+
+    Raises:
+        DataError: There are findings.
+    """
+    for name, what in report.damaged:
+        print(f"{name}: {printable(what)}")
+    if not report.ok:
+        raise errors.DataError(
+            f"{run_dir}: {len(report.damaged)} findings, the first in {report.damaged[0][0]}",
+            "run the same jaxlens run again: it recomputes what is damaged",
+        )
+    print(f"{run_dir}: ok, {report.shards} shards, {report.rows:,} rows")
+
+
+def show_tokens(found: ingest.Ingested) -> None:
+    """What a token file holds."""
+    made = "made" if found.fresh else "found"
+    index = found.index
+    print(f"{made} {found.directory}: {index.n_tokens:,} tokens, {index.n_documents:,} documents")
+    for reason, count in sorted(found.skipped.items()):
+        print(f"skipped {count}: {reason}")
+
+
+def show_estimate(found: estimate.Estimate) -> None:
+    """What a run would cost."""
+    lines = {
+        "run directory": found.out,
+        "tokens (rows)": f"{found.tokens:,} in {found.documents:,} documents",
+        "skipped": f"{found.skipped:,} documents or lines",
+        "shards": f"{found.shards:,}",
+        "steps": f"{found.steps:,}, {found.fill:.0%} of the positions filled",
+        "on disk": f"{_bytes(found.disk_bytes)} at most ({found.row_bytes} bytes a row)",
+        "device memory": _bytes(found.device_bytes),
+        "expected time": f"{found.compile_seconds:.0f} s to compile, then "
+        f"{found.seconds:,.0f} s ({found.tokens / found.seconds:,.0f} tok/s)",
+    }
+    width = max(len(key) for key in lines)
+    print("\n".join(f"{key:<{width}}  {value}" for key, value in lines.items()))
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def layer_table(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """Medians and means, one line a layer."""
+    keys = {key for statistics in summary.values() for key in statistics}
+    columns = [(title, key, form) for title, key, form in LAYER_COLUMNS if key in keys]
+    lines = [["layer", *(title for title, _, _ in columns)]]
+    for name, statistics in summary.items():
+        lines.append([name, *(_cell(statistics[key], form) for _, key, form in columns)])
+    return _aligned(lines)
+
+
+def _cell(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows = []
+    for line in lines:
+        first = line[0].ljust(widths[0])
+        rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        rows.append("  ".join([first, *rest]))
+    return "\n".join(rows)
