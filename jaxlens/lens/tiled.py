@@ -9,15 +9,11 @@ counts, best tokens. Phase C (only for Jensen-Shannon, which needs the log-sum-e
 the interior layers again.
 
 Divergences come from moments: ``KL(q || p) = E_q[z_q] - lse_q - (E_q[z_p] - lse_p)``.
-The unembedding is centred (its mean row and mean bias subtracted), which no softmax or rank can see, so that
-the moments are small and bfloat16 operands round less.
-
-Reference: Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax).
+The unembedding is centred (its mean row and mean bias subtracted): no softmax or rank can see
+that, the moments become small, and bfloat16 operands round less.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +22,8 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxlens import errors, numerics, schema, types
-from jaxlens.lens import assemble, decoders
+from jaxlens.lens import assemble, decoders, online
 from jaxlens.lens.options import Options
-
-# Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
-PADDING_LOGIT = np.float32(-1e30)
 
 # Bytes that the kept end logits of one block may take, and most tokens a block.
 _KEPT_BYTES = 64 * 2**20
@@ -45,29 +38,13 @@ class Table:
 
     Attributes:
         weight: Zero in the padding.
-        bias: The head's bias, centred; ``PADDING_LOGIT`` in the padding.
+        bias: The head's bias, centred; ``online.PADDING_LOGIT`` in the padding.
         vocab_size: Real columns.
     """
 
     weight: Float[Array, "n_tiles tile embed"]
     bias: Float[Array, "n_tiles tile"]
     vocab_size: int = struct.field(pytree_node=False)
-
-
-class _Running(NamedTuple):
-    """What is known of each ``[layer, token]`` after some tiles."""
-
-    greatest: jax.Array  # greatest logit so far
-    total: jax.Array  # sum of exp(z - greatest)
-    moment: jax.Array  # sum of exp(z - greatest) z
-    greater: jax.Array  # [layer, token, reference]: other tokens' logits above the reference's
-    top: jax.Array  # [layer, token, k]: best logits
-    top_id: jax.Array  # [layer, token, k]: their tokens
-
-    @property
-    def log_total(self) -> jax.Array:
-        """Log-sum-exp of the logits so far."""
-        return self.greatest + jnp.log(self.total)
 
 
 def choose_tile(vocab_size: int) -> int:
@@ -95,7 +72,7 @@ def prepare(unembed: types.Unembed, options: Options) -> Table:
     bias = unembed.output_bias
     bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias).astype(jnp.float32)
     bias = bias - bias.mean(keepdims=True)
-    bias = jnp.pad(bias, (0, padding), constant_values=PADDING_LOGIT).reshape(n_tiles, tile)
+    bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(n_tiles, tile)
     return Table(weight, bias, vocab_size)
 
 
@@ -198,10 +175,10 @@ def _block(
     at = jnp.concatenate([at, _reference_logits(normed, final, table)], -1)
     ids = jnp.concatenate([ids, final], -1)
     end = _count_final(end, kept, at[0, :, -1], final[:, 0])
-    values = _finish(end, at[ends]) | _end_divergences(end, kept)
+    values = online.finish(end, at[ends]) | _end_divergences(end, kept)
     if interior.size:
         inner, cross = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
-        inside = _finish(inner, at[interior]) | _divergences(inner, cross, end)
+        inside = online.finish(inner, at[interior]) | _divergences(inner, cross, end)
         if options.wants("js_final", "js_input"):
             inside |= _phase_c(normed[interior], inner.log_total, kept, end.log_total, table)
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
@@ -217,7 +194,9 @@ def _logits(
 ) -> Float[Array, "layer token column"]:
     contract = (((rows.ndim - 1,), (1,)), ((), ()))
     product = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
-    return product + bias[None, None]
+    # One set of logits for all reductions: fused into each of them, a small product would be
+    # rounded differently each time, and a maximum not found again.
+    return jax.lax.optimization_barrier(product + bias[None, None])
 
 
 def _reference_logits(
@@ -227,84 +206,6 @@ def _reference_logits(
     weight = table.weight.reshape(-1, normed.shape[-1])[ids]
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
     return product + table.bias.reshape(-1)[ids][None]
-
-
-def _start(layers: int, tokens: int, references: int, top_k: int) -> _Running:
-    shape = (layers, tokens)
-    return _Running(
-        greatest=jnp.full(shape, PADDING_LOGIT),
-        total=jnp.zeros(shape, jnp.float32),
-        moment=jnp.zeros(shape, jnp.float32),
-        greater=jnp.zeros((*shape, references), jnp.int32),
-        top=jnp.full((*shape, top_k), PADDING_LOGIT),
-        top_id=jnp.zeros((*shape, top_k), jnp.int32),
-    )
-
-
-def _update(
-    running: _Running,
-    z: Float[Array, "layer token column"],
-    column: jax.Array,
-    at: Float[Array, "layer token reference"],
-    ids: Int[Array, "token reference"],
-) -> tuple[_Running, jax.Array, jax.Array]:
-    """Takes in one tile whose first column is ``column``.
-
-    Returns:
-        The new state, ``exp(z - greatest)``, and the factor that old sums were scaled by.
-    """
-    best = z.max(-1)
-    greatest = jnp.maximum(running.greatest, best)
-    decay = jnp.exp(running.greatest - greatest)
-    e = jnp.exp(z - greatest[..., None])
-    top, top_id = _best(running, z, best, column)
-    updated = _Running(
-        greatest=greatest,
-        total=running.total * decay + e.sum(-1),
-        moment=running.moment * decay + (e * z).sum(-1),
-        greater=running.greater + _count_greater(z, column, at, ids),
-        top=top,
-        top_id=top_id,
-    )
-    return updated, e, decay
-
-
-def _count_greater(
-    z: Float[Array, "layer token column"],
-    column: jax.Array | int,
-    at: Float[Array, "layer token reference"],
-    ids: Int[Array, "token reference"],
-) -> Int[Array, "layer token reference"]:
-    """Logits of this tile above each reference's, the reference's own column left out.
-
-    Its own column is left out because the gathered logit equals the tile's only to rounding.
-    """
-    columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
-    counts = [
-        ((z > at[..., r, None]) & (columns != ids[None, :, r, None])).sum(-1, dtype=jnp.int32)
-        for r in range(at.shape[-1])
-    ]
-    return jnp.stack(counts, -1)
-
-
-def _best(
-    running: _Running, z: jax.Array, best: jax.Array, column: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The k best so far; ties go to the lowest id because earlier entries come first."""
-    width = z.shape[-1]
-    k = running.top.shape[-1]
-    if k == 1:
-        # A maximum and a minimum vectorise where an argmax does not.
-        columns = jnp.arange(width, dtype=jnp.int32)[None, None]
-        first = jnp.where(z == best[..., None], columns, width).min(-1) + column
-        better = best > running.top[..., 0]
-        top = jnp.where(better, best, running.top[..., 0])
-        return top[..., None], jnp.where(better, first, running.top_id[..., 0])[..., None]
-    tile_top, tile_id = jax.lax.top_k(z, min(k, width))
-    values = jnp.concatenate([running.top, tile_top], -1)
-    ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)
-    top, place = jax.lax.top_k(values, k)
-    return top, jnp.take_along_axis(ids, place, -1)
 
 
 def _columns(table: Table) -> jax.Array:
@@ -318,24 +219,26 @@ def _phase_a(
     ids: Int[Array, "token reference"],
     table: Table,
     options: Options,
-) -> tuple[_Running, Float[Array, "n_tiles 2 token tile"]]:
+) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
     """The two end layers: their state, and all their logits."""
 
-    def body(running: _Running, tile: tuple[jax.Array, ...]) -> tuple[_Running, jax.Array]:
+    def body(
+        running: online.Running, tile: tuple[jax.Array, ...]
+    ) -> tuple[online.Running, jax.Array]:
         column, weight, bias = tile
         z = _logits(rows, weight, bias)
-        return _update(running, z, column, at, ids)[0], z
+        return online.update(running, z, column, at, ids)[0], z
 
-    start = _start(2, rows.shape[1], at.shape[-1], options.top_k)
+    start = online.start(2, rows.shape[1], at.shape[-1], options.top_k)
     return jax.lax.scan(body, start, (_columns(table), table.weight, table.bias))
 
 
 def _count_final(
-    end: _Running,
+    end: online.Running,
     kept: Float[Array, "n_tiles 2 token tile"],
     at_final: Float[Array, " token"],
     final: Int[Array, " token"],
-) -> _Running:
+) -> online.Running:
     """Adds the final token to the end layers' references, now that it is known.
 
     At the last layer nothing is above it, by construction.
@@ -353,10 +256,10 @@ def _phase_b(
     at: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
     kept: Float[Array, "n_tiles 2 token tile"],
-    end: _Running,
+    end: online.Running,
     table: Table,
     options: Options,
-) -> tuple[_Running, dict[str, jax.Array]]:
+) -> tuple[online.Running, dict[str, jax.Array]]:
     """The interior layers: their state, and their moments with the end layers.
 
     ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
@@ -367,12 +270,12 @@ def _phase_b(
     reverse = [(i, name) for i, name in reverse if options.wants(name)]
 
     def body(
-        state: tuple[_Running, dict[str, jax.Array]], tile: tuple[jax.Array, ...]
-    ) -> tuple[tuple[_Running, dict[str, jax.Array]], None]:
+        state: tuple[online.Running, dict[str, jax.Array]], tile: tuple[jax.Array, ...]
+    ) -> tuple[tuple[online.Running, dict[str, jax.Array]], None]:
         running, cross = state
         column, weight, bias, end_z = tile
         z = _logits(rows, weight, bias)
-        running, e, decay = _update(running, z, column, at, ids)
+        running, e, decay = online.update(running, z, column, at, ids)
         p = jnp.exp(end_z - end_log_total[..., None])
         new = {
             f"kl_{name}": cross[f"kl_{name}"] + (p[i][None] * z).sum(-1)
@@ -383,7 +286,7 @@ def _phase_b(
 
     names = [f"kl_{name}" for name in _ENDS] + [name for _, name in reverse]
     cross = {name: jnp.zeros(rows.shape[:2], jnp.float32) for name in names}
-    start = _start(*rows.shape[:2], at.shape[-1], options.top_k)
+    start = online.start(*rows.shape[:2], at.shape[-1], options.top_k)
     tiles = (_columns(table), table.weight, table.bias, kept)
     return jax.lax.scan(body, (start, cross), tiles)[0]
 
@@ -413,20 +316,8 @@ def _jensen_shannon_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return 0.5 * (jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m))
 
 
-def _finish(running: _Running, at: Float[Array, "layer token reference"]) -> dict[str, jax.Array]:
-    """What the state alone gives, ``[layer, token, ...]``."""
-    log_total = running.log_total
-    return {
-        "entropy": log_total - running.moment / running.total,
-        "rank": 1 + running.greater,
-        "logp": at - log_total[..., None],
-        "top_id": running.top_id,
-        "top_logp": running.top - log_total[..., None],
-    }
-
-
 def _divergences(
-    inner: _Running, cross: dict[str, jax.Array], end: _Running
+    inner: online.Running, cross: dict[str, jax.Array], end: online.Running
 ) -> dict[str, jax.Array]:
     """KL of the interior layers with both ends, from moments, clamped at 0."""
     values = {}
@@ -443,7 +334,7 @@ def _divergences(
 
 
 def _end_divergences(
-    end: _Running, kept: Float[Array, "n_tiles 2 token tile"]
+    end: online.Running, kept: Float[Array, "n_tiles 2 token tile"]
 ) -> dict[str, jax.Array]:
     """Divergences between the two end layers; of an end from itself 0, by construction."""
     log_p = kept - end.log_total[None, ..., None]

@@ -1,0 +1,53 @@
+"""Timing side by side, and records that say where they were made."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxlens import environment
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def time_in_turn(
+    candidates: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, A B C A B C ..., after one warm-up each."""
+    for run in candidates.values():
+        jax.block_until_ready(run())
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def median_ratio(slow: list[float], fast: list[float]) -> float:
+    """Median over rounds of how many times faster ``fast`` was than ``slow``."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def record(name: str, measured: Mapping[str, Any]) -> None:
+    """Appends one line to ``results/<name>.jsonl``."""
+    RESULTS.mkdir(exist_ok=True)
+    command = ["python", str(pathlib.Path(sys.argv[0]).name), *sys.argv[1:]]
+    line = {"command": command, "environment": environment.describe(), **measured}
+    with (RESULTS / f"{name}.jsonl").open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
