@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 # Before JAX starts: four devices on one CPU, and no silent change of precision or shape.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
@@ -9,6 +10,10 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Many tests, and the processes they start, compile the same step: once is enough.
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxlens-test-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
 import pytest

@@ -1,0 +1,284 @@
+"""The plan: documents to windows, windows to steps, steps to shards.
+
+A pure function of the documents' lengths and four numbers. A window never leaves its document,
+so the context of a token depends on its document, the length and the overlap alone; a step takes
+a contiguous run of windows, so steps and shards record contiguous ranges of the token file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxlens import errors
+from jaxlens.corpus import packing, references
+
+if TYPE_CHECKING:
+    from jaxlens import types
+    from jaxlens.corpus import tokens
+
+Tables = tuple[Bool[np.ndarray, " vocab"], Bool[np.ndarray, " vocab"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which tokens are computed where.
+
+    Window ``w`` computes the tokens ``window_start[w]`` up to ``window_start[w] +
+    window_length[w]`` of the file, at column ``window_column[w]`` of line ``window_line[w]`` of
+    its step, and records all but the first ``window_skip[w]`` of them.
+
+    Attributes:
+        length: Tokens a line.
+        overlap: Tokens that a later window of a document computes again as context.
+        step_sequences: Lines a step.
+        steps_per_shard: Steps a shard.
+        n_tokens: Tokens of the file, each recorded exactly once.
+        window_start: First token of each window.
+        window_length: Number of its tokens.
+        window_skip: How many of them an earlier window records.
+        window_line: Line of the step that it lies in.
+        window_column: Column of its first token.
+        window_segment: Its number in the line, from 1.
+        step_window: First window of each step, and the number of windows.
+    """
+
+    length: int
+    overlap: int
+    step_sequences: int
+    steps_per_shard: int
+    n_tokens: int
+    window_start: Int[np.ndarray, " window"]
+    window_length: Int[np.ndarray, " window"]
+    window_skip: Int[np.ndarray, " window"]
+    window_line: Int[np.ndarray, " window"]
+    window_column: Int[np.ndarray, " window"]
+    window_segment: Int[np.ndarray, " window"]
+    step_window: Int[np.ndarray, " steps_plus_1"]
+
+    @property
+    def n_windows(self) -> int:
+        """Number of windows."""
+        return len(self.window_start)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps."""
+        return len(self.step_window) - 1
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return -(-self.n_steps // self.steps_per_shard)
+
+    @property
+    def capacity(self) -> int:
+        """Rows that a step can record at most."""
+        return self.step_sequences * self.length
+
+    @property
+    def fill(self) -> float:
+        """Share of the computed positions that hold a real token, in [0, 1]."""
+        return float(self.window_length.sum()) / max(1, self.n_steps * self.capacity)
+
+    def steps_of(self, shard: int) -> range:
+        """Steps of a shard."""
+        _check_index("shard", shard, self.n_shards)
+        first = shard * self.steps_per_shard
+        return range(first, min(first + self.steps_per_shard, self.n_steps))
+
+    def tokens_of_step(self, step: int) -> tuple[int, int]:
+        """First token that a step records, and the one after its last."""
+        _check_index("step", step, self.n_steps)
+        return self._recorded(self.step_window[step]), self._recorded(self.step_window[step + 1])
+
+    def tokens_of_shard(self, shard: int) -> tuple[int, int]:
+        """First token that a shard records, and the one after its last."""
+        steps = self.steps_of(shard)
+        return self.tokens_of_step(steps[0])[0], self.tokens_of_step(steps[-1])[1]
+
+    def _recorded(self, window: int) -> int:
+        if window == self.n_windows:
+            return self.n_tokens
+        return int(self.window_start[window]) + int(self.window_skip[window])
+
+
+def build(
+    document_start: Int[np.ndarray, " documents_plus_1"],
+    *,
+    length: int,
+    overlap: int = 0,
+    step_sequences: int,
+    shard_tokens: int,
+) -> Plan:
+    """Lays out a token file.
+
+    Args:
+        document_start: First token of each document, and the number of tokens.
+        length: Tokens a line.
+        overlap: Tokens that a later window of a document computes again as context.
+        step_sequences: Lines a step.
+        shard_tokens: Tokens a shard at most, rounded down to whole steps, at least one.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    _check_shape(length, overlap, step_sequences, shard_tokens)
+    start, size, skip = _windows(np.asarray(document_start, np.int64), length, overlap)
+    step_window, line = packing.pack(size, length, step_sequences)
+    column, segment = packing.columns(size, step_window, line)
+    return Plan(
+        length=length,
+        overlap=overlap,
+        step_sequences=step_sequences,
+        steps_per_shard=max(1, shard_tokens // (step_sequences * length)),
+        n_tokens=int(document_start[-1]),
+        window_start=start,
+        window_length=size,
+        window_skip=skip,
+        window_line=line,
+        window_column=column,
+        window_segment=segment,
+        step_window=step_window,
+    )
+
+
+def _check_shape(length: int, overlap: int, step_sequences: int, shard_tokens: int) -> None:
+    if min(length, step_sequences, shard_tokens) < 1:
+        raise errors.ConfigError(
+            f"length {length}, step_sequences {step_sequences}, shard_tokens {shard_tokens}",
+            "each is at least 1",
+        )
+    if not 0 <= overlap < length:
+        raise errors.ConfigError(
+            f"plan.overlap is {overlap}, plan.length {length}", "overlap is from 0 to length - 1"
+        )
+
+
+def _check_index(name: str, index: int, size: int) -> None:
+    if not 0 <= index < size:
+        raise IndexError(f"{name} {index} of {size}")
+
+
+def _windows(
+    document_start: Int[np.ndarray, " documents_plus_1"], length: int, overlap: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start, length and number of already recorded tokens of each window."""
+    stride = length - overlap
+    tokens_in = np.diff(document_start)
+    count = np.where(tokens_in > 0, 1 + np.maximum(0, -(-(tokens_in - length) // stride)), 0)
+    document = np.repeat(np.arange(len(count)), count)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(count) - count, count)
+    offset = number * stride
+    size = np.minimum(length, tokens_in[document] - offset)
+    skip = np.where(number > 0, overlap, 0)
+    return document_start[document] + offset, size.astype(np.int32), skip.astype(np.int32)
+
+
+def batch(
+    plan: Plan, step: int, token_file: tokens.TokenFile, tables: Tables | None, seed: int
+) -> tuple[types.Step, dict[str, np.ndarray]]:
+    """Everything about one step that does not need the model.
+
+    Args:
+        plan: The plan of the token file.
+        step: Number of the step.
+        token_file: Open token file.
+        tables: See ``tokens.word_tables``; None where there is no tokenizer.
+        seed: Seed of the foreign tokens.
+
+    Returns:
+        The step as NumPy arrays, and the token columns of ``schema.COLUMNS`` of its recorded
+        rows in token-file order. Ids in the columns are int32, -1 where there is none.
+
+    Raises:
+        DataError: The token file is shorter than its index says.
+        StorageError: The system refuses to read.
+    """
+    layout = _Layout(plan, step)
+    flat, columns = _flat(layout.index, layout.window, token_file, tables, seed)
+    columns["position"] = np.minimum(layout.position, 2**16 - 1).astype(np.uint16)
+    recorded = layout.position >= layout.skip
+    return layout.step(flat, recorded), {k: values[recorded] for k, values in columns.items()}
+
+
+class _Layout:
+    """Where the tokens of one step stand: flat arrays, in token-file order."""
+
+    def __init__(self, plan: Plan, step: int) -> None:
+        windows = slice(int(plan.step_window[step]), int(plan.step_window[step + 1]))
+        size = plan.window_length[windows]
+        corner = plan.window_line[windows].astype(np.int64) * plan.length
+        corner += plan.window_column[windows]
+        self.plan = plan
+        self.window = np.repeat(np.arange(len(size)), size)
+        self.position = np.arange(len(self.window)) - np.repeat(np.cumsum(size) - size, size)
+        self.index = plan.window_start[windows][self.window] + self.position
+        self.skip = plan.window_skip[windows][self.window]
+        self.segment = plan.window_segment[windows][self.window]
+        self.place = corner[self.window] + self.position
+
+    def step(self, flat: dict[str, np.ndarray], recorded: Bool[np.ndarray, " n"]) -> types.Step:
+        """The step, right-padded to its fixed shape."""
+        from jaxlens import types
+
+        segments = self._grid(self.segment, 0)
+        grids = {name: self._grid(values, -1) for name, values in flat.items()}
+        order: Any = np.zeros(self.plan.capacity, np.int32)
+        count: Any = np.asarray(recorded.sum(), np.int32)
+        order[:count] = self.place[recorded]
+        return types.Step(
+            tokens=self._grid(flat["input"], 0),
+            positions=self._grid(self.position, 0),
+            segments=segments,
+            references=types.References(**grids, mask=segments > 0),
+            order=order,
+            count=count,
+        )
+
+    def _grid(self, values: np.ndarray, empty: int) -> Any:
+        grid = np.full(self.plan.capacity, empty, np.int32)
+        grid[self.place] = values
+        return grid.reshape(self.plan.step_sequences, self.plan.length)
+
+
+def _flat(
+    index: Int[np.ndarray, " n"],
+    window: Int[np.ndarray, " n"],
+    token_file: tokens.TokenFile,
+    tables: Tables | None,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Reference tokens and columns of computed positions, given by their place in the file."""
+    start = token_file.index.document_start
+    # One token more on either side: words and the next token do not end with the window.
+    low, high = max(0, int(index[0]) - 1), min(int(start[-1]), int(index[-1]) + 2)
+    span = np.append(token_file.read(low, high).astype(np.int32), np.int32(-1))
+    span_document = references.document_of(start, np.arange(low, high))
+    pieces = references.piece(span[:-1], start[span_document] == np.arange(low, high), tables)
+    token, document = span[index - low], span_document[index - low]
+    following = np.where(index + 1 < start[document + 1], span[index + 1 - low], -1)
+    drawn = references.foreign_index(index, document, start, seed)
+    foreign = np.where(drawn < 0, -1, token_file.gather(np.maximum(drawn, 0)).astype(np.int32))
+    previous, count = references.earlier(token, window)
+    distance = np.where(previous < 0, 0, np.arange(len(token)) - previous)
+    flat = {
+        "input": token,
+        "next": following,
+        "foreign": foreign,
+        "copy": references.copy_token(token, previous),
+    }
+    return flat, {
+        "token": token,
+        "next_token": following,
+        "document": document.astype(np.uint32),
+        "offset": (index - start[document]).astype(np.uint32),
+        "prev_distance": np.minimum(distance, 2**16 - 1).astype(np.uint16),
+        "prev_count": np.minimum(count, 2**16 - 1).astype(np.uint16),
+        "match_length": references.match_length(token, window, previous).astype(np.uint8),
+        "piece": pieces[index - low],
+        "fold": (token_file.index.document_hash[document] & np.uint64(1)).astype(np.uint8),
+    }
