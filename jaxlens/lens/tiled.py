@@ -27,7 +27,7 @@ from jaxlens.lens.options import Options
 
 # Bytes that the kept end logits of one block may take, and most tokens a block.
 _KEPT_BYTES = 64 * 2**20
-_MAX_BLOCK = 512
+_MAX_BLOCK = 128
 
 _ENDS = ("input", "final")  # order of axis 0 of everything about the end layers
 
