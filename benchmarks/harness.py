@@ -11,10 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
-from jaxlens import environment
-
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -22,6 +18,8 @@ def time_in_turn(
     candidates: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
     """Seconds of each candidate, A B C A B C ..., after one warm-up each."""
+    import jax
+
     for run in candidates.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -46,8 +44,10 @@ def peak_bytes() -> int:
 
 def record(name: str, measured: Mapping[str, Any]) -> None:
     """Appends one line to ``results/<name>.jsonl``."""
+    from jaxlens import environment
+
     RESULTS.mkdir(exist_ok=True)
-    command = ["python", str(pathlib.Path(sys.argv[0]).name), *sys.argv[1:]]
+    command = ["python", *(pathlib.Path(argument).name for argument in sys.argv)]
     line = {"command": command, "environment": environment.describe(), **measured}
     with (RESULTS / f"{name}.jsonl").open("a") as stream:
         stream.write(json.dumps(line) + "\n")

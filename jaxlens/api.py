@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from jaxlens.models import gpt2, weights
 
 PACKAGED = "packaged"
 """Name of the model that is shipped with jaxlens."""
+
+ArrayLike = Array | np.ndarray
 
 LENSES = {"tiled": tiled.read, "reference": reference.read}
 
@@ -122,7 +125,7 @@ def check_identity(
 
 
 def residuals(
-    model: Model, tokens: Int[Array, "batch position"], *, precision: str = "float32"
+    model: Model, tokens: Int[ArrayLike, "batch position"], *, precision: str = "float32"
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream of the model, before the final norm.
 
@@ -144,8 +147,8 @@ def residuals(
 
 def read_lens(
     model: Model,
-    tokens: Int[Array, "batch position"],
-    mask: Bool[Array, "batch position"] | None = None,
+    tokens: Int[ArrayLike, "batch position"],
+    mask: Bool[ArrayLike, "batch position"] | None = None,
     decoder: str = "final_norm",
     top_k: int = 1,
     quantities: str | Iterable[str] | None = None,
@@ -194,10 +197,10 @@ def read_lens(
 
 
 def read_residuals(
-    residuals: Float[Array, "layer batch position embed"],
+    residuals: Float[ArrayLike, "layer batch position embed"],
     unembed: types.Unembed,
-    tokens: Int[Array, "batch position"],
-    mask: Bool[Array, "batch position"] | None = None,
+    tokens: Int[ArrayLike, "batch position"],
+    mask: Bool[ArrayLike, "batch position"] | None = None,
     *,
     top_k: int = 1,
     quantities: str | Iterable[str] | None = None,
@@ -238,7 +241,8 @@ def read_residuals(
     names = options.resolve_quantities(quantities)
     known = references.in_memory(tokens, mask, seed)
     if follow is not None:
-        known = known.replace(follow=_follow(follow, known.input.shape, unembed.weight.shape[0]))
+        ids = _follow(follow, known.input.shape, unembed.weight.shape[0])
+        known = dataclasses.replace(known, follow=jnp.asarray(ids))
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
     chosen = None if layers is None else tuple(int(layer) for layer in layers)
     request = options.Options(names, chosen, top_k, precision)
@@ -247,7 +251,7 @@ def read_residuals(
 
 def log_probs(
     model: Model,
-    tokens: Int[Array, "batch position"],
+    tokens: Int[ArrayLike, "batch position"],
     layer: int,
     decoder: str = "final_norm",
 ) -> Float[Array, "batch position vocab"]:

@@ -63,7 +63,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
             step = sweep.compile_step(job, tokens)
             compile_seconds = time.perf_counter() - began
             seconds = _step_seconds(job, step, tokens)
-        memory = step.memory_analysis()
+        device_bytes = _device_bytes(step)
     architecture = job.static.architecture
     tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
     token_bytes = job.ingested.index.dtype.itemsize
@@ -79,9 +79,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
         row_bytes=jobs.row_bytes(job),
         disk_bytes=n_tokens * (jobs.row_bytes(job) + token_bytes)
         + job.plan.n_shards * tallies * _TALLY_ITEM,
-        device_bytes=memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes,
+        device_bytes=device_bytes,
         compile_seconds=compile_seconds,
         seconds=seconds * job.plan.n_steps,
     )
@@ -96,3 +94,12 @@ def _step_seconds(job: jobs.Job, step: jax.stages.Compiled, tokens: tokenfile.To
         jax.block_until_ready(step(job.model.params, job.unembed, job.table, batch))
         seconds = time.perf_counter() - began
     return seconds
+
+
+def _device_bytes(step: jax.stages.Compiled) -> int:
+    """What the compiler says that one step holds at most."""
+    memory = step.memory_analysis()
+    if memory is None:  # a backend that does not say
+        return 0
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return held + memory.temp_size_in_bytes

@@ -60,12 +60,11 @@ def _present(name: str, references: types.References) -> jax.Array:
     """Where a quantity has a value: ``[batch, position]``, or with ``m`` for followed tokens."""
     mask = jnp.asarray(references.mask)
     kind, _, reference = name.partition("_")
-    if kind not in ("rank", "ties", "logp"):
+    if kind not in ("rank", "ties", "logp") or reference == "final":
         return mask
-    if reference == "follow":
-        return mask[..., None] & (references.follow >= 0)
-    tokens = reference_tokens(references).get(reference)
-    return mask if tokens is None else mask & (tokens >= 0)
+    tokens = jnp.asarray(getattr(references, reference))
+    mask = mask if tokens.ndim == mask.ndim else mask[..., None]
+    return mask & (tokens >= 0)
 
 
 def _mask(name: str, value: jax.Array, present: jax.Array) -> jax.Array:

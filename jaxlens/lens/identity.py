@@ -77,20 +77,10 @@ def _deviation(
     options = dataclasses.replace(
         options, quantities=("logp_input", "logp_follow", "top_logp"), layers=(-1,)
     )
-    return _compare(read, residuals, unembed, references, options)
-
-
-def _compare(
-    read: Callable[..., types.Readout],
-    residuals: jax.Array,
-    unembed: types.Unembed,
-    references: types.References,
-    options: Options,
-) -> jax.Array:
     got = jax.jit(read, static_argnums=3)(residuals, unembed, references, options)
     last = decoders.normalise(residuals, unembed)[-1]
     log_p = numerics.log_softmax(reference.logits(last, unembed))
-    ids = jnp.concatenate([references.input[..., None], references.follow], -1)
+    ids = jnp.concatenate([tokens[..., None], probes], -1)
     expected = jnp.take_along_axis(log_p, ids, -1)
     expected = jnp.concatenate([expected, log_p.max(-1, keepdims=True)], -1)
     parts = [got.logp_input[0][..., None], got.logp_follow[0], got.top_logp[0][..., :1]]

@@ -286,7 +286,7 @@ def _phase_b(
 
     names = [f"kl_{name}" for name in _ENDS] + [name for _, name in reverse]
     cross = {name: jnp.zeros(rows.shape[:2], jnp.float32) for name in names}
-    start = online.start(*rows.shape[:2], at.shape[-1], options.top_k)
+    start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k)
     tiles = (_columns(table), table.weight, table.bias, kept)
     return jax.lax.scan(body, (start, cross), tiles)[0]
 

@@ -74,7 +74,10 @@ def update(
 
 def merge(totals: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Adds finished totals; any order and grouping gives the same bits."""
-    return {name: sum(np.asarray(t[name], np.int64) for t in totals) for name in totals[0]}
+    return {
+        name: np.sum([np.asarray(part[name], np.int64) for part in totals], axis=0)
+        for name in totals[0]
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
