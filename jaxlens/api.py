@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class Model:
     """
 
     config: types.Architecture
-    params: types.Params
-    tokenizer: Any = None
+    params: types.Params = field(repr=False)
+    tokenizer: Any = field(default=None, repr=False)
 
 
 def load_model(

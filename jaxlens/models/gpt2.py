@@ -37,7 +37,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
 
     Args:
         architecture: Sizes.
-        seed: Seed of the NumPy generator; the same seed gives the same bits everywhere.
+        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
 
     Returns:
         Float32 NumPy pytree of the layout above.
@@ -179,12 +179,14 @@ def _attention(
         scale = scale / np.float32(np.sqrt(embed // heads))
     if architecture.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
-    mixed = jax.nn.dot_product_attention(
-        (query * scale).astype(dtype),
-        key.astype(dtype),
-        value.astype(dtype),
-        mask=mask,
-        is_causal=mask is None,
-        scale=1.0,
-    )
+    # JAX's own bfloat16 path promotes implicitly, which strict callers forbid.
+    with jax.numpy_dtype_promotion("standard"):
+        mixed = jax.nn.dot_product_attention(
+            (query * scale).astype(dtype),
+            key.astype(dtype),
+            value.astype(dtype),
+            mask=mask,
+            is_causal=mask is None,
+            scale=1.0,
+        )
     return _dense(mixed.reshape(batch, length, embed), params["c_proj"])
