@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from jaxlens.store import derive, image, layout, publish, records, shards, write
 from jaxlens.tally import exact
 
 T = TypeVar("T")
+
+logger = logging.getLogger("jaxlens")
 
 
 class Progress(Protocol):
@@ -173,6 +176,7 @@ def one_behind(items: Iterable[T]) -> Iterator[T]:
 
 def compile_step(job: jobs.Job, tokens: tokenfile.TokenFile) -> jax.stages.Compiled:
     """The step, compiled once for the shape that every step of the run has."""
+    logger.info("compiling the step")
     batch, _ = job.batch(0, tokens)
     function = jax.jit(functools.partial(step, job.static))
     with numerics.matmul_precision(job.config.lens.precision):

@@ -1,0 +1,130 @@
+"""Files that follow from the shards: ``MANIFEST``, ``summary.h5``, ``index.h5``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxlens import errors
+from jaxlens.store import access, hdf, image, layout, publish, records, shards, system, totals
+
+MOST_INDEXED = 256
+"""Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What follows from the shards.
+
+    Attributes:
+        files: Bytes by name; None for a file that must not be there.
+        tallies: Merged totals.
+    """
+
+    files: dict[str, bytes | None]
+    tallies: totals.Tallies
+
+
+def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> totals.Tallies:
+    """Rebuilds the derived files of a run whose shards are all there.
+
+    Doing it again changes nothing: a file that is right already is left alone, and the bytes are
+    the same each time.
+
+    Args:
+        run_dir: Run.
+        disk: System calls.
+
+    Returns:
+        Merged tallies, int64.
+
+    Raises:
+        MissingError: Shards are missing.
+        DataError: Shards are damaged or do not fit together.
+        StorageError: The disk is full or failed.
+    """
+    derived = derive(run_dir)
+    for name, data in derived.files.items():
+        path = access.contained(run_dir, name)
+        if data is None:
+            publish.remove(path, disk)
+        elif not holds(path, data):
+            publish.publish(path, data, disk)
+    return derived.tallies
+
+
+def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
+    """Computes the derived files, writing nothing.
+
+    Args:
+        run_dir: Run.
+        hashed: Whether to compare the hash of each shard; not where that was just done.
+
+    Raises:
+        MissingError: Shards are missing.
+        DataError: Shards are damaged or do not fit together.
+    """
+    spec = layout.read_spec(run_dir)
+    entries = shards.complete(run_dir, spec)
+    # The manifest comes last: where it is, the others are.
+    files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
+    tallies: totals.Tallies = {}
+    if entries:
+        form, tallies = _fold(run_dir, entries, hashed)
+        about = _attributes(spec, entries)
+        made = image.summary_image(about, tallies, form.layer_names, form.labels)
+        files[layout.SUMMARY] = hdf.seal(made)
+        if about["n_rows"] and len(entries) <= MOST_INDEXED:
+            sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
+            made = image.index_image(about, entries, sources, form.columns, form.layer_names)
+            files[layout.INDEX] = hdf.seal(made)
+    files[layout.MANIFEST] = records.manifest(spec.hash, entries)
+    return Derived(files, tallies)
+
+
+def fold_shards(run_dir: str | Path, entries: Sequence[records.Record]) -> totals.Tallies:
+    """Merges the tallies of shards in their order.
+
+    Raises:
+        DataError: A shard is damaged or does not fit the others.
+    """
+    return _fold(run_dir, entries, hashed=True)[1] if entries else {}
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file has exactly these bytes."""
+    try:
+        return access.size(path) == len(data) and access.read(path, len(data)) == data
+    except (errors.MissingError, errors.DataError):
+        return False
+
+
+def _attributes(spec: layout.Spec, entries: Sequence[records.Record]) -> dict[str, int | str]:
+    return {
+        "spec_hash": spec.hash,
+        "n_shards": spec.n_shards,
+        "n_tokens": entries[-1].token_stop,
+        "n_rows": sum(entry.rows for entry in entries),
+        "tokens_sha256": entries[0].tokens_sha256,
+    }
+
+
+def _fold(
+    run_dir: str | Path, entries: Sequence[records.Record], hashed: bool
+) -> tuple[shards.Form, totals.Tallies]:
+    """What all shards have in common, and the sum of their tallies."""
+    forms: list[shards.Form] = []
+
+    def read() -> Iterator[tuple[str, totals.Tallies]]:
+        for entry in entries:
+            path = layout.shard_path(run_dir, entry.shard)
+            with shards.open_shard(run_dir, entry, hashed) as found, hdf.reading(path):
+                forms.append(shards.read_form(found))
+                if forms[-1] != forms[0]:
+                    raise ValueError("its layers or quantities are not those of the first shard")
+                tallies = shards.read_tallies(found)
+            yield str(path), tallies
+
+    tallies = totals.fold(read())
+    return forms[0], tallies

@@ -1,0 +1,226 @@
+"""HDF5 files built in RAM; the same input gives the same bytes, at any time and on any host.
+
+Every dataset carries fletcher32 checksums, every axis a dimension scale, every variable its unit
+and meaning, so that h5py, xarray, MATLAB, Julia and h5dump 1.10 understand a file alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from jaxlens import schema
+from jaxlens.store import build, records, totals
+
+_LAYER_NAME = "name of the residual stream: input, or the block it leaves"
+
+
+def shard_image(
+    place: records.Place,
+    rows: Mapping[str, np.ndarray],
+    tallies: Mapping[str, np.ndarray],
+    layer_names: Sequence[str],
+    *,
+    skipped: object = None,
+    labels: totals.Labels | None = None,
+    compression: Literal["none", "gzip"] = "none",
+) -> memoryview:
+    """One shard.
+
+    Args:
+        place: Where it belongs.
+        rows: Quantities of the schema as they are stored, [row, layer(, k)] or [row], one row
+            for each token of the place; empty where only tallies are kept.
+        tallies: Totals of the schema over the same tokens, int64.
+        layer_names: Labels of the layers.
+        skipped: What the corpus skipped there; anything that JSON can say.
+        labels: Labels of the axes ``quantity`` and ``reference``; the schema's by default.
+        compression: Filter of the rows; tallies are always compressed.
+
+    Raises:
+        ValueError: An array has the wrong name, type or shape.
+    """
+    n_rows = place.token_stop - place.token_start
+    with build.new_file() as (buffer, file):
+        about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
+        build.describe(file, f"Logit lens, shard {place.shard}", about)
+        sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
+        scales = _row_scales(file, sizes.values(), layer_names)
+        if rows:
+            scales["row"] = build.scale(file, "row", np.arange(place.token_start, place.token_stop))
+        for name in (name for name in schema.QUANTITIES if name in rows):
+            item = build.dataset(file, name, rows[name], compression == "gzip")
+            _explain_quantity(item, name, scales)
+        _tally_group(file, tallies, layer_names, labels)
+    return buffer.getbuffer()
+
+
+def summary_image(
+    attributes: build.Attributes,
+    tallies: Mapping[str, np.ndarray],
+    layer_names: Sequence[str],
+    labels: totals.Labels,
+) -> memoryview:
+    """Merged tallies, laid out as in a shard, and the statistics that follow from them.
+
+    Args:
+        attributes: Of the root.
+        tallies: Merged totals, int64.
+        layer_names: Labels of the layers.
+        labels: Labels of the axes ``quantity`` and ``reference``.
+    """
+    with build.new_file() as (buffer, file):
+        build.describe(file, "Logit lens, summary", attributes)
+        scales = _row_scales(file, (), layer_names)
+        for name, statistic in totals.statistics(dict(tallies), labels).items():
+            item = build.dataset(file, name, statistic.values, compress=True)
+            build.explain(item, statistic.unit, statistic.meaning)
+            item.attrs["coordinates"] = "layer_name"
+            build.attach(item, ("layer",), scales)
+        _tally_group(file, tallies, layer_names, labels)
+    return buffer.getbuffer()
+
+
+def index_image(
+    attributes: build.Attributes,
+    entries: Sequence[records.Record],
+    sources: Sequence[str],
+    columns: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+    layer_names: Sequence[str],
+) -> memoryview:
+    """A virtual dataset over the rows of all shards, for foreign tools.
+
+    HDF5 reads a missing source as fill values without a word and keeps every source open, so
+    this is for small runs; ``jaxlens.open_run`` checks and needs no index.
+
+    Args:
+        attributes: Of the root.
+        entries: Records in shard order.
+        sources: Their files, relative to the index.
+        columns: Type and trailing shape of each quantity.
+        layer_names: Labels of the layers.
+    """
+    with build.new_file() as (buffer, file):
+        note = "a missing source reads as fill values; jaxlens.open_run refuses instead"
+        build.describe(file, "Logit lens, all rows", {"comment": note, **attributes})
+        sizes = {
+            name: dict(zip(schema.QUANTITIES[name].axes[1:], tail, strict=True))
+            for name, (_, tail) in columns.items()
+        }
+        scales = _row_scales(file, sizes.values(), layer_names)
+        scales["row"] = build.virtual(file, "row", np.dtype(np.int64), (), entries, sources)
+        build.make_scale(scales["row"], "row")
+        for name, (dtype, tail) in columns.items():
+            item = build.virtual(file, name, dtype, tail, entries, sources)
+            _explain_quantity(item, name, scales)
+    return buffer.getbuffer()
+
+
+def arrays_image(
+    arrays: Mapping[str, np.ndarray],
+    attributes: build.Attributes,
+    axes: Mapping[str, tuple[str, ...]] | None = None,
+) -> memoryview:
+    """Plain arrays, compressed, such as the index of the token file.
+
+    Args:
+        arrays: Numbers, or byte strings of dtype ``S`` (whose trailing NULs HDF5 drops).
+        attributes: Of the root.
+        axes: Names of the axes of each array, shared where equal; its own by default.
+
+    Raises:
+        ValueError: A type cannot be stored, or axes of one name differ in length.
+    """
+    with build.new_file() as (buffer, file):
+        build.describe(file, "jaxlens arrays", attributes)
+        scales: dict[str, h5py.Dataset] = {}
+        for name, data in sorted(arrays.items()):
+            own = tuple(f"{name}_axis_{i}" for i in range(data.ndim))
+            names = (axes or {}).get(name, own)
+            for axis, length in zip(names, data.shape, strict=True):
+                if axis not in scales:
+                    scales[axis] = build.scale(file, axis, np.arange(length))
+            build.attach(build.dataset(file, name, data, compress=True), names, scales)
+    return buffer.getbuffer()
+
+
+def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
+    quantity = schema.QUANTITIES.get(name)
+    kinds = {"rank": "u", "id": "u", "float": "f", "column": "u"}
+    if quantity is None or data.dtype.kind != kinds[quantity.kind]:
+        raise ValueError(f"rows {name} cannot be stored as {data.dtype}")
+    if data.ndim != len(quantity.axes) or len(data) != n_rows:
+        raise ValueError(f"rows {name} have shape {data.shape} for {n_rows} tokens")
+    return dict(zip(quantity.axes[1:], data.shape[1:], strict=True))
+
+
+def _row_scales(
+    file: h5py.File, sizes: Iterable[Mapping[str, int]], layer_names: Sequence[str]
+) -> dict[str, h5py.Dataset]:
+    """Scales of every axis but ``row``."""
+    lengths: dict[str, int] = {}
+    for size in sizes:
+        lengths.update(size)
+    scales = _layer_scale(file, layer_names)
+    for axis in sorted(set(lengths) - {"layer"}):
+        scales[axis] = build.scale(file, axis, np.arange(lengths[axis], dtype=np.int32))
+    return scales
+
+
+def _layer_scale(group: h5py.Group, layer_names: Sequence[str]) -> dict[str, h5py.Dataset]:
+    scales = {"layer": build.scale(group, "layer", np.arange(len(layer_names), dtype=np.int32))}
+    names = build.label_dataset(group, "layer_name", layer_names)
+    build.explain(names, "", _LAYER_NAME)
+    build.attach(names, ("layer",), scales)
+    return scales
+
+
+def _tally_group(
+    file: h5py.File,
+    tallies: Mapping[str, np.ndarray],
+    layer_names: Sequence[str],
+    labels: totals.Labels | None,
+) -> None:
+    group = build.new_group(file, "tally")
+    scales = _layer_scale(group, layer_names)
+    named = totals.axis_labels(tallies) | dict(labels or {})
+    for name, data in sorted(tallies.items()):
+        tally = totals.TALLIES[name]
+        if data.dtype != np.int64 or data.ndim != len(tally.axes):
+            raise ValueError(f"tally {name} is {data.dtype} {data.shape}")
+        for axis, length in zip(tally.axes, data.shape, strict=True):
+            if axis not in scales:
+                scales[axis] = _tally_scale(group, axis, length, named.get(axis))
+        item = build.dataset(group, name, data, compress=True)
+        build.explain(item, tally.unit, tally.meaning)
+        item.attrs["merge"] = tally.merge
+        if "layer" in tally.axes:
+            item.attrs["coordinates"] = "layer_name"
+        build.attach(item, tally.axes, scales)
+    if "ln_rank_bin" in scales:
+        build.scale(group, "ln_rank_edge", schema.LN_RANK_EDGES)
+
+
+def _tally_scale(
+    group: h5py.Group, axis: str, length: int, labels: Sequence[str] | None
+) -> h5py.Dataset:
+    if labels is None:
+        return build.scale(group, axis, np.arange(length, dtype=np.int32))
+    item = build.label_dataset(group, axis, labels)
+    build.make_scale(item, axis)
+    return item
+
+
+def _explain_quantity(item: h5py.Dataset, name: str, scales: Mapping[str, h5py.Dataset]) -> None:
+    quantity = schema.QUANTITIES[name]
+    build.explain(item, quantity.unit, quantity.meaning)
+    if quantity.kind == "id":
+        # Not _FillValue: xarray would turn the ids into floats.
+        item.attrs["missing"] = np.array(np.iinfo(item.dtype).max, item.dtype)
+    if "layer" in quantity.axes:
+        item.attrs["coordinates"] = "layer_name"
+    build.attach(item, quantity.axes, scales)

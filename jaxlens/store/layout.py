@@ -1,0 +1,216 @@
+"""Where the files of a run lie, and how a run directory begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxlens import config, errors
+from jaxlens.store import access, publish, records, system
+
+RUN = "RUN.json"
+MANIFEST = "MANIFEST"
+SUMMARY = "summary.h5"
+INDEX = "index.h5"
+SHARDS = "shards"
+ENVIRONMENT = "environment"
+TOKENS = "tokens"
+TOKEN_FILE = "tokens.bin"
+TOKEN_INDEX = "index.h5"
+TOKEN_RECORD = "TOKENS.json"
+
+SMALL = 1 << 16
+"""Most bytes that a sidecar can have."""
+
+LARGE = 1 << 28
+"""Most bytes that the other JSON files and ``MANIFEST`` can have."""
+
+_PART = re.compile(r"part-(\d{5,9})\.(h5|json)")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a run computes.
+
+    Attributes:
+        document: Parsed ``RUN.json``.
+        hash: The sha256 of its bytes.
+        n_shards: Number of shards of its plan.
+    """
+
+    document: dict[str, Any]
+    hash: str
+    n_shards: int
+
+
+def shard_name(shard: int) -> str:
+    """``part-00017.h5``."""
+    return f"part-{shard:05d}.h5"
+
+
+def sidecar_name(shard: int) -> str:
+    """``part-00017.json``."""
+    return f"part-{shard:05d}.json"
+
+
+def shard_path(run_dir: str | Path, shard: int) -> Path:
+    """The rows and tallies of a shard."""
+    return access.contained(run_dir, SHARDS, shard_name(shard))
+
+
+def sidecar_path(run_dir: str | Path, shard: int) -> Path:
+    """The record of a shard."""
+    return access.contained(run_dir, SHARDS, sidecar_name(shard))
+
+
+def token_path(run_dir: str | Path, name: str = TOKEN_FILE) -> Path:
+    """The token file, its index or its record."""
+    return access.contained(run_dir, TOKENS, name)
+
+
+def environment_path(run_dir: str | Path, worker: str) -> Path:
+    """Where a worker notes what must not matter: versions, devices, times.
+
+    Raises:
+        ConfigError: The worker's name is no file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", worker):
+        raise errors.ConfigError(f"{worker!r} is no name for a worker", "use letters and digits")
+    return access.contained(run_dir, ENVIRONMENT, f"{worker}.json")
+
+
+def part_number(name: str) -> int | None:
+    """The shard that a file name in ``shards/`` stands for; None if it stands for none."""
+    match = _PART.fullmatch(name)
+    if match is None or name not in (shard_name(int(match[1])), sidecar_name(int(match[1]))):
+        return None
+    return int(match[1])
+
+
+def read_spec(run_dir: str | Path) -> Spec:
+    """Reads ``RUN.json``.
+
+    Raises:
+        MissingError: The directory holds no run.
+        DataError: It is damaged.
+    """
+    path = access.contained(run_dir, RUN)
+    try:
+        raw = access.read(path, LARGE)
+    except errors.MissingError as error:
+        raise errors.MissingError(
+            f"{run_dir} holds no run: {RUN} is missing", "check the path"
+        ) from error
+    document, n_shards = records.parse_spec(raw, str(path))
+    return Spec(document, config.spec_hash(raw), n_shards)
+
+
+def read_record(run_dir: str | Path, shard: int) -> records.Record:
+    """Reads the sidecar of a shard, whatever it says.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged.
+    """
+    path = sidecar_path(run_dir, shard)
+    return records.parse_record(access.read(path, SMALL), str(path))
+
+
+def read_manifest(run_dir: str | Path) -> tuple[str, list[records.Record]]:
+    """Reads ``MANIFEST``: spec hash and records.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged.
+    """
+    path = access.contained(run_dir, MANIFEST)
+    return records.parse_manifest(access.read(path, LARGE), str(path))
+
+
+def read_tokens(run_dir: str | Path) -> records.Tokens:
+    """Reads ``tokens/TOKENS.json``.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged.
+    """
+    path = token_path(run_dir, TOKEN_RECORD)
+    return records.parse_tokens(access.read(path, LARGE), str(path))
+
+
+def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = system.DISK) -> Spec:
+    """Begins a run, or finds the same one begun.
+
+    Args:
+        run_dir: Directory; created if absent.
+        spec_bytes: The spec, canonical JSON.
+        disk: System calls.
+
+    Raises:
+        ConfigError: Another run, or something that is no run, is there.
+        DataError: ``RUN.json`` is damaged.
+        StorageError: It is no directory, or cannot be written.
+    """
+    spec, n_shards = records.parse_spec(spec_bytes, "the spec")
+    result = Spec(spec, config.spec_hash(spec_bytes), n_shards)
+    publish.make_directory(run_dir, disk)
+    path = access.contained(run_dir, RUN)
+    if not os.path.lexists(path):
+        _check_ours(run_dir, result.hash)
+        publish.publish(path, spec_bytes, disk, replace=False)
+    found = access.read(path, LARGE)  # perhaps what another worker wrote at the same moment
+    if found != spec_bytes:
+        there, _ = records.parse_spec(found, str(path))
+        raise _differs(path, there, spec)
+    publish.remove_leftovers(run_dir, disk)
+    for folder in (SHARDS, TOKENS, ENVIRONMENT):
+        publish.make_directory(access.contained(run_dir, folder), disk)
+        publish.remove_leftovers(access.contained(run_dir, folder), disk)
+    return result
+
+
+def _check_ours(run_dir: str | Path, spec_hash: str) -> None:
+    """Refuses a directory that holds anything but the beginnings of this very run."""
+    ours = {RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX}
+    names = access.names(Path(run_dir))
+    foreign = [n for n in names if n not in ours and not publish.is_temporary(n)]
+    for name in access.names(access.contained(run_dir, SHARDS)):
+        number = part_number(name)
+        if number is not None and name.endswith(".json"):
+            with contextlib.suppress(errors.DataError):  # damaged ones are recomputed
+                entry = read_record(run_dir, number)
+                foreign += [f"{SHARDS}/{name}"] if entry.spec_hash != spec_hash else []
+    if foreign:
+        raise errors.ConfigError(
+            f"{run_dir} is not empty and holds no such run: {foreign[0]}", "use another --out"
+        )
+
+
+def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> errors.ConfigError:
+    old, new = dict(_flatten(there)), dict(_flatten(here))
+    keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
+    named = "; ".join(f"{k} is {_spell(old, k)} there, {_spell(new, k)} here" for k in keys[:3])
+    more = f" (and {len(keys) - 3} more)" if len(keys) > 3 else ""
+    return errors.ConfigError(
+        f"{path} is of another run: {named or 'its bytes differ'}{more}",
+        "use another --out, or the settings that the run began with",
+    )
+
+
+def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _spell(document: Mapping[str, Any], key: str) -> str:
+    text = repr(document[key]) if key in document else "absent"
+    return text if len(text) <= 80 else f"{text[:77]}..."

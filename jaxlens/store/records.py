@@ -1,0 +1,219 @@
+"""The small JSON texts of a run, written canonically and parsed strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxlens import config, errors
+
+MOST_SHARDS = 10**8
+"""More would not fit the names of the files."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_DAMAGED = "run the same command again; it recomputes what is damaged"
+_ALTERED = "restore it from a copy, or use another --out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a shard belongs; stored inside its HDF5 file too.
+
+    Attributes:
+        spec_hash: Run.
+        shard: Number in the plan, from 0.
+        token_start: First token of the token file.
+        token_stop: End of its tokens, exclusive.
+        tokens_sha256: Hash of the token file.
+    """
+
+    spec_hash: str
+    shard: int
+    token_start: int
+    token_stop: int
+    tokens_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Place):
+    """The sidecar of a shard: what its file must be.
+
+    Attributes:
+        rows: Rows stored; 0 where only tallies are.
+        size: Bytes of the file.
+        sha256: Hash of the file.
+    """
+
+    rows: int
+    size: int
+    sha256: str
+
+    def place(self) -> Place:
+        """The part that the shard itself repeats."""
+        return Place(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Place)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """``tokens/TOKENS.json``: what the token file and its index must be.
+
+    Attributes:
+        sha256: Hash of the token file.
+        n_tokens: Its length.
+        dtype: Its element type.
+        index_sha256: Hash of the index.
+    """
+
+    sha256: str
+    n_tokens: int
+    dtype: str
+    index_sha256: str
+
+
+def record(place: Place, rows: int, image: bytes | memoryview) -> Record:
+    """The sidecar of an image."""
+    size = memoryview(image).nbytes
+    digest = hashlib.sha256(image).hexdigest()
+    return Record(**dataclasses.asdict(place), rows=rows, size=size, sha256=digest)
+
+
+def encode(entry: Record | Tokens) -> bytes:
+    """Canonical JSON; equal entries have equal bytes."""
+    return config.canonical(dataclasses.asdict(entry))
+
+
+def parse_record(raw: bytes, name: str) -> Record:
+    """Reads a sidecar.
+
+    Raises:
+        DataError: Not exactly what `encode` writes.
+    """
+    entry = Record(**_fields(Record, parse_json(raw, name), name))
+    if encode(entry) != raw or entry.token_stop < entry.token_start:
+        raise errors.DataError(f"{name} is damaged: not canonical", _DAMAGED)
+    return entry
+
+
+def parse_tokens(raw: bytes, name: str) -> Tokens:
+    """Reads ``TOKENS.json``; further keys are the tokenizer's own.
+
+    Raises:
+        DataError: A key is missing or malformed.
+    """
+    document = parse_json(raw, name)
+    known = {f.name for f in dataclasses.fields(Tokens)}
+    entry = Tokens(**_fields(Tokens, {k: v for k, v in document.items() if k in known}, name))
+    if entry.dtype not in ("uint16", "uint32"):
+        raise errors.DataError(f"{name} is damaged: {entry.dtype!r} is no type of tokens", _DAMAGED)
+    return entry
+
+
+def parse_spec(raw: bytes, name: str) -> tuple[dict[str, Any], int]:
+    """Reads ``RUN.json``.
+
+    Returns:
+        The spec and its number of shards.
+
+    Raises:
+        DataError: Not a JSON object with ``plan.n_shards``.
+    """
+    spec = parse_json(raw, name)
+    plan = spec.get("plan")
+    n_shards: Any = plan.get("n_shards") if isinstance(plan, dict) else None
+    if not _is_count(n_shards) or n_shards > MOST_SHARDS:
+        raise errors.DataError(f"{name} has no number of shards, plan.n_shards", _ALTERED)
+    return spec, n_shards
+
+
+def manifest(spec_hash: str, entries: Iterable[Record]) -> bytes:
+    """The bytes of ``MANIFEST``."""
+    lines = [spec_hash.encode("ascii")]
+    for entry in entries:
+        text = encode(entry).rstrip(b"\n")
+        lines.append(b"%08x %b" % (zlib.crc32(text), text))
+    return b"\n".join(lines) + b"\n"
+
+
+def parse_manifest(raw: bytes, name: str) -> tuple[str, list[Record]]:
+    """Reads ``MANIFEST``.
+
+    Returns:
+        Spec hash and records in shard order.
+
+    Raises:
+        DataError: Naming the line.
+    """
+    hint = "rebuild it with jaxlens finalize"
+    first, *lines = raw.split(b"\n")
+    if not lines or lines.pop() or not _HASH.fullmatch(first.decode("latin-1")):
+        raise errors.DataError(f"{name} is damaged in its first or last line", hint)
+    entries = []
+    for number, line in enumerate(lines, start=2):
+        checksum, _, text = line.partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(text):
+            raise errors.DataError(f"{name} is damaged in line {number}", hint)
+        entries.append(parse_record(text + b"\n", f"{name}, line {number},"))
+    return first.decode("ascii"), entries
+
+
+def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
+    """Shards, in order, that do not continue the one before, with what is wrong."""
+    found = []
+    before: Record | None = None
+    for entry in entries:
+        length = entry.token_stop - entry.token_start
+        start = before.token_stop if before and before.shard == entry.shard - 1 else None
+        if entry.shard == 0:
+            start = 0
+        if start is not None and entry.token_start != start:
+            found.append((entry.shard, f"starts at token {entry.token_start}, not at {start}"))
+        if before and entry.tokens_sha256 != before.tokens_sha256:
+            found.append((entry.shard, "comes from another token file"))
+        if entry.rows not in (0, length):
+            found.append((entry.shard, f"has {entry.rows} rows for {length} tokens"))
+        before = entry
+    return found
+
+
+def parse_json(raw: bytes, name: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        DataError: It is something else.
+    """
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise errors.DataError(f"{name} is damaged: not JSON", _DAMAGED) from error
+    if not isinstance(document, dict):
+        raise errors.DataError(f"{name} is damaged: not a JSON object", _DAMAGED)
+    return document
+
+
+def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    wanted = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    if set(document) != set(wanted):
+        odd = ", ".join(sorted(set(document) ^ set(wanted)))
+        raise errors.DataError(f"{name} is damaged: missing or unknown {odd[:200]}", _DAMAGED)
+    for key, value in document.items():
+        if not _fits(key, wanted[key], value):
+            raise errors.DataError(f"{name} is damaged: {key} makes no sense", _DAMAGED)
+    return dict(document)
+
+
+def _fits(key: str, kind: str, value: Any) -> bool:
+    if kind == "int":
+        return _is_count(value)
+    if not isinstance(value, str):
+        return False
+    return _HASH.fullmatch(value) is not None if key != "dtype" else len(value) <= 16
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62

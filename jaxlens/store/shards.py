@@ -1,0 +1,251 @@
+"""Committed shards: publishing them, and finding those that are missing or damaged."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from jaxlens import errors, schema
+from jaxlens.store import access, hdf, layout, publish, records, system
+
+Level = Literal["fast", "full"]
+"""``fast`` reads sidecars and sizes, ``full`` every byte."""
+
+TRIES = 8
+"""Attempts to open a shard that rivals keep replacing by the same bytes."""
+
+Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
+"""Type and trailing shape of each quantity that rows are stored of."""
+
+_HINT = "run the same command again; it recomputes what is missing or damaged"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What all shards of a run have in common.
+
+    Attributes:
+        layer_names: Labels of the layers.
+        columns: Quantities with rows, in the order of the schema.
+        labels: Labels of the tallies' axes.
+    """
+
+    layer_names: tuple[str, ...]
+    columns: Columns
+    labels: dict[str, tuple[str, ...]]
+
+
+def publish_shard(
+    run_dir: str | Path,
+    place: records.Place,
+    image: memoryview,
+    rows: int,
+    disk: system.Disk = system.DISK,
+) -> records.Record:
+    """Commits a shard: the sidecar first, then the image, whose rename is the commit.
+
+    Args:
+        run_dir: Run, begun with `layout.create_run`.
+        place: Where the shard belongs; the same that is in the image.
+        image: Of `image.shard_image`.
+        rows: Rows in the image; 0 where it holds only tallies.
+        disk: System calls.
+
+    Raises:
+        StorageError: The disk is full or failed.
+    """
+    entry = records.record(place, rows, image)
+    publish.publish(layout.sidecar_path(run_dir, place.shard), records.encode(entry), disk)
+    publish.publish(layout.shard_path(run_dir, place.shard), image, disk)
+    return entry
+
+
+def missing_shards(
+    run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
+) -> list[int]:
+    """Shards that must be computed: absent, of another run, or damaged.
+
+    Args:
+        run_dir: Run.
+        n_shards: Number of shards of its plan.
+        spec_hash: Its spec.
+        level: ``fast`` compares sizes, ``full`` hashes.
+
+    Raises:
+        StorageError: The system refused to read.
+    """
+
+    def is_damaged(shard: int) -> bool:
+        try:
+            check(run_dir, shard, spec_hash, level)
+        except (errors.MissingError, errors.DataError):
+            return True
+        return False
+
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        damaged = pool.map(is_damaged, range(n_shards))
+        return [shard for shard, bad in enumerate(damaged) if bad]
+
+
+def check(run_dir: str | Path, shard: int, spec_hash: str, level: Level = "full") -> records.Record:
+    """The record of a shard that is there and sound.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged or belongs elsewhere.
+    """
+    entry = read_record(run_dir, shard, spec_hash)
+    if level == "full":
+        open_shard(run_dir, entry).close()
+    else:
+        check_size(run_dir, entry)
+    return entry
+
+
+def read_record(run_dir: str | Path, shard: int, spec_hash: str) -> records.Record:
+    """The sidecar of a shard.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged or belongs elsewhere.
+    """
+    path = layout.sidecar_path(run_dir, shard)
+    entry = layout.read_record(run_dir, shard)
+    if entry.shard != shard:
+        raise errors.DataError(f"{path} is of shard {entry.shard}", _HINT)
+    if entry.spec_hash != spec_hash:
+        raise errors.DataError(f"{path} belongs to another run, {entry.spec_hash[:8]}", _HINT)
+    return entry
+
+
+def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
+    """Records of all shards of a run, in order, their sizes checked.
+
+    Raises:
+        MissingError: Some are not there yet.
+        DataError: Some are damaged.
+    """
+    entries, missing, damaged = [], [], []
+    for shard in range(spec.n_shards):
+        try:
+            entries.append(check(run_dir, shard, spec.hash, "fast"))
+        except errors.MissingError:
+            missing.append(shard)
+        except errors.DataError as error:
+            damaged.append(error.message)
+    damaged += [f"{layout.shard_name(i)} {what}" for i, what in records.misplaced(entries)]
+    if damaged:
+        raise errors.DataError(f"{len(damaged)} shards are damaged: {damaged[0]}", _HINT)
+    if missing:
+        raise errors.MissingError(
+            f"{run_dir} lacks {len(missing)} of {spec.n_shards} shards, "
+            f"the first is {layout.shard_name(missing[0])}",
+            "run the same command again to compute them",
+        )
+    return entries
+
+
+def check_size(run_dir: str | Path, entry: records.Record) -> None:
+    """Compares a shard's size with its record.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It has another size.
+    """
+    path = layout.shard_path(run_dir, entry.shard)
+    _compare_size(path, access.size(path), entry)
+
+
+def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) -> hdf.Contents:
+    """Opens a shard that is exactly what its record says.
+
+    Args:
+        run_dir: Run.
+        entry: Record of the shard.
+        hashed: Whether to read all of it and compare the hash; without, the size must do.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is not what the record says.
+    """
+    path = layout.shard_path(run_dir, entry.shard)
+    contents = _open_unreplaced(path, entry, hashed)
+    try:
+        with hdf.reading(path):
+            _compare_place(contents, entry)
+    except BaseException:
+        contents.close()
+        raise
+    return contents
+
+
+def read_tallies(contents: hdf.Contents) -> dict[str, np.ndarray]:
+    """Reads the totals in ``/tally``."""
+    items = _tally_items(contents).items()
+    kept = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
+    return {name: hdf.whole(item) for name, item in kept.items()}
+
+
+def read_form(contents: hdf.Contents) -> Form:
+    """Reads what all shards have in common."""
+    labelled = {
+        name: hdf.labels(item)
+        for name, item in _tally_items(contents).items()
+        if item.dtype.kind == "S" and item.is_scale
+    }
+    columns = {name: (item.dtype, item.shape[1:]) for name, item in _row_items(contents).items()}
+    return Form(hdf.labels(contents.datasets["layer_name"]), columns, labelled)
+
+
+def skipped(contents: hdf.Contents) -> object:
+    """What the corpus skipped in the shard's range."""
+    return json.loads(str(contents.attribute("skipped")))
+
+
+def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Contents:
+    """Opens the very file that was hashed, trying again while rivals replace it."""
+    for attempt in range(1, TRIES + 1):
+        with access.opened(path) as descriptor:
+            _compare_size(path, os.fstat(descriptor).st_size, entry)
+            if hashed and access.sha256(path, descriptor) != entry.sha256:
+                raise errors.DataError(f"{path} is damaged: its sha256 is not that recorded", _HINT)
+            try:
+                return hdf.open_file(path, descriptor)
+            except hdf.Replaced:
+                if attempt == TRIES:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _row_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
+    stored = contents.datasets
+    return {name: stored[name] for name in schema.QUANTITIES if name in stored}
+
+
+def _tally_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
+    prefix = "tally/"
+    stored = contents.datasets.items()
+    return {n.removeprefix(prefix): item for n, item in stored if n.startswith(prefix)}
+
+
+def _compare_size(path: Path, size: int, entry: records.Record) -> None:
+    if size != entry.size:
+        raise errors.DataError(f"{path} has {size} bytes, its record says {entry.size}", _HINT)
+
+
+def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
+    if (version := contents.attribute("format_version")) != schema.FORMAT_VERSION:
+        raise ValueError(f"format {version} is unknown here")
+    for name, value in vars(entry.place()).items():
+        if contents.attribute(name) != value:
+            raise ValueError(f"{name} is not that of its record")
+    rows = {item.shape[0] for item in _row_items(contents).values()} or {0}
+    if rows != {entry.rows}:
+        raise ValueError(f"it has {sorted(rows)} rows, its record says {entry.rows}")

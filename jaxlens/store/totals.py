@@ -1,0 +1,145 @@
+"""Merged tallies, and the averages and medians that people ask of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxlens import errors, schema
+
+TALLIES = {tally.name: tally for group in schema.TALLIES.values() for tally in group}
+"""Every tally of the schema, by name."""
+
+Tallies = dict[str, np.ndarray]
+Labels = Mapping[str, tuple[str, ...]]
+
+_MERGES = {"sum": np.add}
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A value a layer, derived from tallies.
+
+    Attributes:
+        values: float64 [layer]; NaN where nothing was counted.
+        unit: Unit.
+        meaning: One sentence.
+    """
+
+    values: np.ndarray
+    unit: str
+    meaning: str
+
+
+def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Labels of the axes that the schema labels: names of quantities and of references."""
+    labels: dict[str, tuple[str, ...]] = {}
+    for name in tallies:
+        tally = TALLIES[name]
+        first = tally.axes[0]
+        if first == "quantity":
+            labels[first] = tally.source
+        elif first == "reference":
+            labels[first] = tuple(schema.QUANTITIES[q].reference for q in tally.source)
+    return labels
+
+
+def fold(parts: Iterable[tuple[str, Tallies]]) -> Tallies:
+    """Merges partial tallies in the order given.
+
+    Args:
+        parts: Name (for errors) and tallies of each part.
+
+    Raises:
+        DataError: A part has other tallies, types or shapes than the first.
+    """
+    total: Tallies | None = None
+    for name, part in parts:
+        if total is None:
+            total = {key: _checked(name, key, value).copy() for key, value in part.items()}
+            continue
+        if set(part) != set(total):
+            odd = ", ".join(sorted(set(part) ^ set(total)))
+            raise errors.DataError(f"{name} has other tallies than the first shard: {odd}")
+        for key, value in part.items():
+            merge = _MERGES[TALLIES[key].merge]
+            if _checked(name, key, value).shape != total[key].shape:
+                raise errors.DataError(
+                    f"{name}: tally {key} is {value.shape}, elsewhere {total[key].shape}"
+                )
+            merge(total[key], value, out=total[key])
+    return total or {}
+
+
+def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
+    """Means and medians by layer of every quantity that was counted at all.
+
+    ``mean_<quantity>`` is the average of a float; ``mean_ln_<rank>`` that of the natural
+    logarithm of a rank, whose exponential is the geometric mean. ``median_<rank>`` comes from
+    the histogram of ln rank, see `median_rank`.
+    """
+    found: dict[str, Statistic] = {}
+    if {"count", "sum"} <= set(tallies):
+        found.update(_means(tallies["count"], tallies["sum"], labels["quantity"]))
+    if "ln_rank_histogram" in tallies:
+        found.update(_medians(tallies["ln_rank_histogram"], labels["reference"]))
+    return found
+
+
+def median_rank(histogram: np.ndarray) -> float:
+    """Median rank from a histogram of ln rank over `schema.LN_RANK_EDGES`.
+
+    The median lies in the first bin at which half of the values is reached; inside it ln rank is
+    taken as uniform, so the result is the exponential of a linear interpolation and is off by at
+    most one bin, 10 %. Bin 0 holds rank 1 alone and gives exactly 1.0. NaN for no values.
+
+    Args:
+        histogram: Counts, int64 [ln_rank_bin].
+    """
+    reached = np.cumsum(histogram)
+    n = int(reached[-1]) if reached.size else 0
+    if n == 0:
+        return math.nan
+    place = int(np.searchsorted(reached, n / 2, side="left"))
+    if place == 0:
+        return 1.0
+    before = int(reached[place - 1])
+    share = (n / 2 - before) / int(histogram[place])
+    low, high = (float(edge) for edge in schema.LN_RANK_EDGES[place : place + 2])
+    return math.exp(low + share * (high - low))
+
+
+def _checked(name: str, key: str, value: np.ndarray) -> np.ndarray:
+    if key not in TALLIES:
+        raise errors.DataError(f"{name}: tally {key} is unknown here", "use a newer version")
+    if value.dtype != np.int64 or value.ndim != len(TALLIES[key].axes):
+        raise errors.DataError(f"{name}: tally {key} is {value.dtype} {value.shape}")
+    return value
+
+
+def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict[str, Statistic]:
+    found = {}
+    for name, n, s in zip(names, count, total, strict=True):
+        quantity = schema.QUANTITIES[name]
+        if not n.any():
+            continue
+        none = np.full(len(n), np.nan)
+        values = np.divide(s / 2.0**schema.FIXED_POINT_BITS, n, out=none, where=n > 0)
+        if quantity.kind == "rank":
+            found[f"mean_ln_{name}"] = Statistic(values, "1", f"mean of ln {name}")
+        else:
+            found[f"mean_{name}"] = Statistic(values, quantity.unit, f"mean: {quantity.meaning}")
+    return found
+
+
+def _medians(histogram: np.ndarray, references: tuple[str, ...]) -> dict[str, Statistic]:
+    found = {}
+    for reference, layers in zip(references, histogram, strict=True):
+        if layers.any():
+            values = np.array([median_rank(bins) for bins in layers])
+            meaning = f"median of rank_{reference}, interpolated in ln rank"
+            found[f"median_rank_{reference}"] = Statistic(values, "1", meaning)
+    return found

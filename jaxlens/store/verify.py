@@ -1,0 +1,230 @@
+"""Finding everything that is wrong with a run; whatever the bytes are, the answer is a report."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxlens import errors
+from jaxlens.store import access, compare, derive, hdf, layout, publish, records, shards
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        shards: Shards of the plan.
+        rows: Rows of the shards that are sound.
+        damaged: Files, relative to the run, each with what is wrong with it.
+    """
+
+    shards: int
+    rows: int
+    damaged: tuple[tuple[str, str], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damaged
+
+
+def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
+    """Checks a run.
+
+    ``fast`` compares the manifest, the records and the sizes. ``full`` reads every byte: the
+    hash of each shard and of the token file, the checksum of each dataset, the coverage of the
+    corpus, and whether the derived files follow from the shards.
+
+    Args:
+        run_dir: Run.
+        level: ``fast`` or ``full``.
+
+    Raises:
+        MissingError: There is no such directory.
+    """
+    if not os.path.isdir(run_dir):
+        raise errors.MissingError(f"{run_dir} is no directory", "check the path")
+    found = _Findings(run_dir)
+    spec = _identity(found)
+    entries = _shards(found, spec, level)
+    for shard, what in records.misplaced(entries):
+        found.add(_part(shard), what)
+    whole = not found.items
+    _foreign(found, spec.n_shards)
+    _manifest(found, spec, entries)
+    _tokens(found, spec, entries if whole else [], level)
+    if whole and level == "full":
+        _derived(found)
+    return Report(spec.n_shards, sum(entry.rows for entry in entries), tuple(found.items))
+
+
+class _Findings:
+    """A list of files with what is wrong with them."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = run_dir
+        self.items: list[tuple[str, str]] = []
+
+    def add(self, name: str, what: str) -> None:
+        self.items.append((name, what))
+
+    @contextlib.contextmanager
+    def checking(self, name: str) -> Generator[None]:
+        """Makes an error of the block a finding about the file."""
+        try:
+            yield
+        except errors.JaxlensError as error:
+            path = os.path.join(os.path.realpath(self.run_dir), name)
+            self.add(name, error.message.replace(path, "").strip(" :,"))
+
+
+def _identity(found: _Findings) -> layout.Spec:
+    """The spec; where ``RUN.json`` is damaged, what the shards tell of it."""
+    votes: collections.Counter[str] = collections.Counter()
+    numbers = sorted({n for name in _names(found) if (n := layout.part_number(name)) is not None})
+    for number in numbers:
+        with contextlib.suppress(errors.JaxlensError):
+            votes[layout.read_record(found.run_dir, number).spec_hash] += 1
+    with contextlib.suppress(errors.JaxlensError):
+        votes[layout.read_manifest(found.run_dir)[0]] += 1
+    elected = votes.most_common(1)[0][0] if votes else ""
+    with found.checking(layout.RUN):
+        spec = layout.read_spec(found.run_dir)
+        if votes[spec.hash] or votes.total() < 2:
+            return spec
+        what = f"its sha256 is {spec.hash[:8]}..., the shards belong to {elected[:8]}..."
+        found.add(layout.RUN, what)
+    return layout.Spec({}, elected, numbers[-1] + 1 if numbers else 0)
+
+
+def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[records.Record]:
+    """Checks each shard; returns the records of those that are sound."""
+    if spec.n_shards and not any(layout.part_number(n) is not None for n in _names(found)):
+        found.add(layout.SHARDS, f"holds none of {spec.n_shards} shards")
+        return []
+
+    def check(shard: int) -> tuple[records.Record | None, _Findings]:
+        mine = _Findings(found.run_dir)
+        with mine.checking(f"{layout.SHARDS}/{layout.sidecar_name(shard)}"):
+            entry = shards.read_record(found.run_dir, shard, spec.hash)
+            with mine.checking(_part(shard)):
+                act = _read_everything if level == "full" else shards.check_size
+                act(found.run_dir, entry)
+                return entry, mine
+        return None, mine
+
+    entries = []
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for entry, findings in pool.map(check, range(spec.n_shards)):
+            found.items += findings.items
+            entries += [entry] if entry else []
+    return entries
+
+
+def _read_everything(run_dir: str | Path, entry: records.Record) -> None:
+    """Reads all datasets, so that HDF5 compares their checksums, and checks the row numbers."""
+    path = layout.shard_path(run_dir, entry.shard)
+    with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
+        shards.read_form(found)
+        for name, dataset in found.datasets.items():
+            for start, block in hdf.blocks(dataset):
+                first = entry.token_start + start
+                if name == "row" and (block != np.arange(first, first + len(block))).any():
+                    raise ValueError("its rows are not those of its token range")
+
+
+def _manifest(found: _Findings, spec: layout.Spec, entries: list[records.Record]) -> None:
+    with found.checking(layout.MANIFEST):
+        spec_hash, listed = layout.read_manifest(found.run_dir)
+        if spec_hash != spec.hash:
+            found.add(layout.MANIFEST, f"belongs to another run, {spec_hash[:8]}...")
+        if [entry.shard for entry in listed] != list(range(spec.n_shards)):
+            found.add(layout.MANIFEST, "does not list every shard once, in order")
+        by_number = {entry.shard: entry for entry in listed}
+        for entry in entries:
+            if by_number.get(entry.shard, entry) != entry:
+                found.add(_part(entry.shard), f"is not what {layout.MANIFEST} lists")
+
+
+def _derived(found: _Findings) -> None:
+    with found.checking(layout.SHARDS):
+        derived = derive.derive(found.run_dir, hashed=False)
+        for name in (layout.SUMMARY, layout.INDEX):
+            with found.checking(name):
+                _compare(access.contained(found.run_dir, name), derived.files[name])
+
+
+def _compare(path: Path, data: bytes | None) -> None:
+    """Compares contents: another version of HDF5 may have laid the same out in other bytes."""
+    if data is None:
+        if os.path.lexists(path):
+            raise errors.DataError("it is out of date")
+        return
+    if derive.holds(path, data):
+        return
+    with (
+        hdf.open_sealed(path, virtual=True) as there,
+        hdf.open_image(data, virtual=True) as expected,
+        hdf.reading(path),
+    ):
+        if different := compare.same_contents(expected, there):
+            raise ValueError(f"{different} is not what follows from the shards")
+
+
+def _tokens(
+    found: _Findings, spec: layout.Spec, entries: list[records.Record], level: shards.Level
+) -> None:
+    record = f"{layout.TOKENS}/{layout.TOKEN_RECORD}"
+    with found.checking(record):
+        tokens = layout.read_tokens(found.run_dir)
+        corpus = spec.document.get("corpus")
+        for name, value in vars(tokens).items():
+            if isinstance(corpus, dict) and corpus.get(name, value) != value:
+                found.add(record, f"{name} is not that of {layout.RUN}")
+        files = {layout.TOKEN_FILE: tokens.sha256, layout.TOKEN_INDEX: tokens.index_sha256}
+        for name, expected in files.items():
+            with found.checking(f"{layout.TOKENS}/{name}"):
+                _check_hash(layout.token_path(found.run_dir, name), expected, level)
+        with found.checking(f"{layout.TOKENS}/{layout.TOKEN_FILE}"):
+            size = access.size(layout.token_path(found.run_dir))
+            if size != tokens.n_tokens * np.dtype(tokens.dtype).itemsize:
+                found.add(record, f"promises {tokens.n_tokens} tokens of {tokens.dtype}")
+        if entries and entries[-1].token_stop != tokens.n_tokens:
+            what = f"ends at token {entries[-1].token_stop} of {tokens.n_tokens}"
+            found.add(_part(entries[-1].shard), what)
+        if entries and entries[0].tokens_sha256 != tokens.sha256:
+            found.add(record, "is of another token file than the shards")
+
+
+def _check_hash(path: Path, expected: str, level: shards.Level) -> None:
+    with access.opened(path) as descriptor:
+        if level == "full" and access.sha256(path, descriptor) != expected:
+            raise errors.DataError("its sha256 is not that recorded")
+
+
+def _foreign(found: _Findings, n_shards: int) -> None:
+    for name in _names(found):
+        number = layout.part_number(name)
+        if number is None and not publish.is_temporary(name):
+            found.add(f"{layout.SHARDS}/{name}", "is no file of a run")
+        elif number is not None and number >= n_shards:
+            found.add(f"{layout.SHARDS}/{name}", f"is beyond the {n_shards} shards of the plan")
+
+
+def _names(found: _Findings) -> list[str]:
+    names: list[str] = []
+    with contextlib.suppress(errors.JaxlensError):
+        names = access.names(access.contained(found.run_dir, layout.SHARDS))
+    return names
+
+
+def _part(shard: int) -> str:
+    return f"{layout.SHARDS}/{layout.shard_name(shard)}"

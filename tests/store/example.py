@@ -1,0 +1,154 @@
+"""A small run whose shards are a pure function of their number; also a process to kill.
+
+``python example.py OUT SHARDS ROWS`` begins or resumes such a run, without jax.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from jaxlens import config, schema
+from jaxlens.store import derive, image, layout, publish, records, shards, system, writer
+
+VOCAB_SIZE = 101
+LAYER_NAMES = ("input", "h.0", "h.1", "h.2")
+N_LAYERS = len(LAYER_NAMES)
+SIZES = {
+    "layer": N_LAYERS,
+    "k": 2,
+    "quantity": len(schema.SUMMED),
+    "reference": len(schema.REFERENCES),
+    "ln_rank_bin": len(schema.LN_RANK_EDGES) - 1,
+    "vocab": VOCAB_SIZE,
+}
+
+
+class FastDisk(system.Disk):
+    """A disk that keeps nothing through a power loss; for tests that cut no power."""
+
+    def fsync(self, descriptor):
+        pass
+
+    def fsync_directory(self, path):
+        pass
+
+
+FAST = FastDisk()
+
+
+def spec(n_shards=3, rows=24, profile="core", **more):
+    """Bytes of ``RUN.json``."""
+    store = {"rows": profile, "shard_tokens": rows}
+    document = {"plan": {"n_shards": n_shards}, "store": store, "model": {"seed": 0}} | more
+    return config.canonical(document)
+
+
+def tokens(n_shards, rows):
+    """The token file."""
+    return np.random.default_rng(5).integers(0, VOCAB_SIZE, n_shards * rows).astype("<u2")
+
+
+def place(spec_bytes, shard, n_shards=3, rows=24):
+    """Where a shard belongs."""
+    return records.Place(
+        spec_hash=config.spec_hash(spec_bytes),
+        shard=shard,
+        token_start=shard * rows,
+        token_stop=(shard + 1) * rows,
+        tokens_sha256=hashlib.sha256(tokens(n_shards, rows)).hexdigest(),
+    )
+
+
+def compute_rows(shard, rows, profile="core"):
+    """Rows of a shard, some of them missing."""
+    random = np.random.default_rng([7, shard])
+    found = {}
+    for name in schema.PROFILES[profile]:
+        quantity = schema.QUANTITIES[name]
+        shape = tuple(SIZES.get(axis, rows) for axis in quantity.axes)
+        dtype = np.dtype(schema.stored_dtype(name, profile, VOCAB_SIZE))
+        if quantity.kind == "float":
+            values = random.gamma(2.0, 1.0, shape)
+            values[random.random(shape) < 0.05] = np.nan
+        else:
+            values = random.integers(0, VOCAB_SIZE, shape)
+        if quantity.kind == "id":
+            values[random.random(shape) < 0.1] = np.iinfo(dtype).max
+        found[name] = values.astype(dtype)
+    return found
+
+
+def compute_tallies(shard):
+    """Totals of a shard; not those of its rows, which no test needs."""
+    random = np.random.default_rng([11, shard])
+    return {
+        tally.name: random.integers(0, 1000, tuple(SIZES[axis] for axis in tally.axes))
+        for tally in schema.BASIC_TALLIES
+    }
+
+
+@functools.lru_cache(maxsize=512)
+def shard_image(spec_bytes, shard, n_shards=3, rows=24, profile="core"):
+    """Image of a shard."""
+    where = place(spec_bytes, shard, n_shards, rows)
+    data = compute_rows(shard, rows, profile)
+    skipped = {"empty": shard}
+    return bytes(
+        image.shard_image(where, data, compute_tallies(shard), LAYER_NAMES, skipped=skipped)
+    )
+
+
+def publish_tokens(out, n_shards, rows, disk):
+    """The token file, its index and its record."""
+    folder = Path(out) / layout.TOKENS
+    publish.make_directory(folder, disk)
+    data = tokens(n_shards, rows)
+    with publish.stream(folder / layout.TOKEN_FILE, disk) as stream:
+        stream.write(data[: len(data) // 2].tobytes())
+        stream.write(data[len(data) // 2 :].tobytes())
+    index = image.arrays_image({"document_start": np.array([0, len(data)])}, {})
+    publish.publish(folder / layout.TOKEN_INDEX, index, disk)
+    entry = records.Tokens(
+        sha256=stream.sha256,
+        n_tokens=len(data),
+        dtype="uint16",
+        index_sha256=hashlib.sha256(index).hexdigest(),
+    )
+    publish.publish(folder / layout.TOKEN_RECORD, records.encode(entry), disk)
+
+
+def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
+    """Begins or resumes a run; returns the shards that it computed."""
+    spec_bytes = spec(n_shards, rows, profile, **(more or {}))
+    run = layout.create_run(out, spec_bytes, disk)
+    publish_tokens(out, n_shards, rows, disk)
+    missing = shards.missing_shards(out, n_shards, run.hash)
+    with writer.Writer() as publisher:
+        for shard in missing:
+            data = memoryview(shard_image(spec_bytes, shard, n_shards, rows, profile))
+            where = place(spec_bytes, shard, n_shards, rows)
+            kept = rows if schema.PROFILES[profile] else 0
+            publisher.submit(functools.partial(shards.publish_shard, out, where, data, kept, disk))
+    derive.finalize(out, disk)
+    return missing
+
+
+def tree(out):
+    """Every file of a run with its bytes."""
+    files = (path for path in Path(out).rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def replace_record(out, number, /, **changes):
+    """Changes a sidecar, canonically."""
+    path = layout.sidecar_path(out, number)
+    entry = records.parse_record(path.read_bytes(), "")
+    path.write_bytes(records.encode(dataclasses.replace(entry, **changes)))
+
+
+if __name__ == "__main__":
+    write_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), disk=system.DISK)

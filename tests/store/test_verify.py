@@ -1,0 +1,218 @@
+import random
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store import example
+
+from jaxlens import errors
+from jaxlens.store import derive, hdf, image, layout, publish, shards, totals, verify
+
+SHARDS, ROWS = 3, 8
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    made = tmp_path_factory.mktemp("run") / "whole"
+    example.write_run(made, SHARDS, ROWS)
+    return made
+
+
+@pytest.fixture
+def out(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def flip(path, bit):
+    raw = bytearray(path.read_bytes())
+    raw[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(raw)
+
+
+def named(out, level="full"):
+    return {name for name, _ in verify.verify(out, level).damaged}
+
+
+def part(shard, kind="h5"):
+    return f"shards/part-{shard:05d}.{kind}"
+
+
+@pytest.mark.parametrize("level", ["fast", "full"])
+def test_sound_run_has_no_findings(whole, level):
+    report = verify.verify(whole, level)
+    assert report.ok and report.damaged == ()
+    assert (report.shards, report.rows) == (SHARDS, SHARDS * ROWS)
+
+
+def test_run_of_tallies_alone_is_sound(tmp_path):
+    example.write_run(tmp_path, 2, ROWS, "none")
+    assert verify.verify(tmp_path) == verify.Report(2, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "flips", "culprits"),
+    [
+        (part(1), 220, {part(1)}),
+        (part(1, "json"), 80, {part(1), part(1, "json")}),
+        ("MANIFEST", 40, {"MANIFEST", part(0), part(1), part(2)}),
+        ("RUN.json", 40, {"RUN.json"}),
+        ("summary.h5", 25, {"summary.h5"}),
+        ("index.h5", 25, {"index.h5"}),
+        ("tokens/tokens.bin", 10, {"tokens/tokens.bin"}),
+        ("tokens/index.h5", 10, {"tokens/index.h5"}),
+        (
+            "tokens/TOKENS.json",
+            30,
+            {"tokens/TOKENS.json", "tokens/tokens.bin", "tokens/index.h5", part(2)},
+        ),
+    ],
+)
+def test_every_flipped_bit_is_found_and_named(out, name, flips, culprits):
+    path = out / name
+    size = path.stat().st_size * 8
+    for bit in random.Random(name).sample(range(size), flips):
+        flip(path, bit)
+        found = named(out)
+        assert found and found <= culprits, (bit, found)
+        flip(path, bit)
+    assert verify.verify(out).ok
+
+
+def test_every_truncation_is_found(out):
+    path = layout.shard_path(out, 2)
+    raw = path.read_bytes()
+    for size in [0, 1, 7, *range(4096, len(raw), 4096), len(raw) - 1]:
+        path.write_bytes(raw[:size])
+        assert named(out, "fast") == named(out) == {part(2)}
+    path.write_bytes(raw + b"\0")
+    assert named(out, "fast") == {part(2)}
+
+
+@pytest.mark.parametrize("level", ["fast", "full"])
+def test_deleted_files_are_named(out, level):
+    names = [part(0), part(1, "json"), "MANIFEST", "tokens/index.h5", "tokens/TOKENS.json"]
+    for name in names:
+        raw = (out / name).read_bytes()
+        (out / name).unlink()
+        report = verify.verify(out, level)
+        assert [where for where, _ in report.damaged] == [name]
+        assert "missing" in report.damaged[0][1]
+        (out / name).write_bytes(raw)
+
+
+def test_missing_derived_files_are_named(out):
+    for name in ("summary.h5", "index.h5", "MANIFEST"):
+        (out / name).unlink()
+    assert named(out) == {"summary.h5", "index.h5", "MANIFEST"}
+    derive.finalize(out)
+    assert verify.verify(out).ok
+
+
+@pytest.mark.parametrize("sidecars", [False, True])
+def test_swapped_shards_are_named(out, sidecars):
+    kinds = ["h5", "json"] if sidecars else ["h5"]
+    for kind in kinds:
+        (out / part(0, kind)).rename(out / "aside")
+        (out / part(1, kind)).rename(out / part(0, kind))
+        (out / "aside").rename(out / part(1, kind))
+    kind = "json" if sidecars else "h5"
+    assert named(out) == {part(0, kind), part(1, kind)}
+
+
+@pytest.mark.parametrize("sidecars", [False, True])
+def test_duplicated_shard_is_named(out, sidecars):
+    for kind in ["h5", "json"] if sidecars else ["h5"]:
+        shutil.copy(out / part(0, kind), out / part(2, kind))
+    assert named(out) == {part(2, "json" if sidecars else "h5")}
+
+
+def test_shard_of_another_run_is_named(out, tmp_path):
+    example.write_run(tmp_path / "other", SHARDS, ROWS, more={"seed": 1})
+    for kind in ("h5", "json"):
+        shutil.copy(tmp_path / "other" / part(1, kind), out / part(1, kind))
+    assert named(out, "fast") == named(out) == {part(1, "json")}
+
+
+def test_spec_of_another_run_is_named_rather_than_every_shard(out):
+    (out / "RUN.json").write_bytes(example.spec(SHARDS, ROWS, seed=1))
+    assert named(out) == {"RUN.json"}
+
+
+def test_consistent_record_of_other_contents_is_found_by_the_manifest(out):
+    spec_bytes = example.spec(SHARDS, ROWS)
+    data = example.compute_rows(9, ROWS)
+    place = example.place(spec_bytes, 1, SHARDS, ROWS)
+    made = image.shard_image(place, data, example.compute_tallies(1), example.LAYER_NAMES)
+    shards.publish_shard(out, place, made, ROWS)
+    assert (part(1), "is not what MANIFEST lists") in verify.verify(out, "fast").damaged
+    assert named(out) == {part(1)}
+
+
+def test_gap_between_shards_is_named(out):
+    example.replace_record(out, 1, token_start=9, rows=7)
+    assert (part(1), "starts at token 9, not at 8") in verify.verify(out, "fast").damaged
+
+
+def test_tokens_without_rows_are_named(out):
+    raw = (out / "tokens/TOKENS.json").read_bytes()
+    changed = raw.replace(b'"n_tokens":24', b'"n_tokens":25')
+    (out / "tokens/TOKENS.json").write_bytes(changed)
+    assert (part(2), "ends at token 24 of 25") in verify.verify(out).damaged
+
+
+def test_foreign_files_among_the_shards_are_named(out):
+    foreign = ["part-00003.h5", "part-00000.h5.bak", "notes.txt", ".hidden"]
+    for name in foreign:
+        (out / "shards" / name).write_bytes(b"")
+    under_way = f".part-00000.h5.{publish._machine()}-1-{'0' * 16}.tmp"
+    (out / "shards" / under_way).write_bytes(b"")
+    assert named(out, "fast") == named(out) == {f"shards/{name}" for name in foreign}
+
+
+def test_stale_summary_of_the_same_run_is_named(out, tmp_path):
+    data = {"n_shards": 3, "n_tokens": 24, "n_rows": 24, "spec_hash": "a" * 64}
+    tallies = example.compute_tallies(5)
+    labels = totals.axis_labels(tallies)
+    made = image.summary_image(data, tallies, example.LAYER_NAMES, labels)
+    (out / "summary.h5").write_bytes(hdf.seal(made))
+    assert named(out) == {"summary.h5"}
+
+
+def test_derived_files_laid_out_by_another_version_of_hdf5_are_sound(out):
+    for name in ("summary.h5", "index.h5"):
+        path = out / name
+        image = path.read_bytes()[: -hdf.SEAL_BYTES]
+        path.write_bytes(hdf.seal(image + bytes(100)))
+    assert verify.verify(out).ok
+
+
+def test_run_without_any_shard_has_one_finding_for_all(tmp_path):
+    layout.create_run(tmp_path, example.spec(10**7))
+    report = verify.verify(tmp_path)
+    assert ("shards", "holds none of 10000000 shards") in report.damaged
+
+
+def test_directory_that_is_no_run_is_reported_and_none_at_all_is_missing(tmp_path):
+    assert ("RUN.json" in named(tmp_path)) and not verify.verify(tmp_path).ok
+    with pytest.raises(errors.MissingError):
+        verify.verify(tmp_path / "none")
+
+
+FILES = ["RUN.json", "MANIFEST", "summary.h5", "index.h5", part(0), part(0, "json")]
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from(FILES), raw=st.binary(max_size=300), at=st.integers(0, 10_000))
+def test_garbage_anywhere_is_a_finding_never_a_crash(out, name, raw, at):
+    path = out / name
+    before = path.read_bytes()
+    garbage = raw if at % 2 else before[:at] + raw + before[at + len(raw) :]
+    path.write_bytes(garbage)
+    for level in ("fast", "full"):
+        report = verify.verify(out, level)
+        assert level == "fast" or garbage == before or not report.ok
+    path.write_bytes(before)
