@@ -48,10 +48,12 @@ def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
         level: ``fast`` or ``full``.
 
     Raises:
-        MissingError: There is no such directory.
+        MissingError: There is no such directory, or no run in it.
     """
     if not os.path.isdir(run_dir):
         raise errors.MissingError(f"{run_dir} is no directory", "check the path")
+    if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
+        raise errors.MissingError(f"{run_dir} holds no run", "check the path")
     found = _Findings(run_dir)
     spec = _identity(found)
     entries = _shards(found, spec, level)

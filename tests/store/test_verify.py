@@ -54,10 +54,10 @@ def test_run_of_tallies_alone_is_sound(tmp_path):
 @pytest.mark.parametrize(
     ("name", "flips", "culprits"),
     [
-        (part(1), 220, {part(1)}),
-        (part(1, "json"), 80, {part(1), part(1, "json")}),
-        ("MANIFEST", 40, {"MANIFEST", part(0), part(1), part(2)}),
-        ("RUN.json", 40, {"RUN.json"}),
+        (part(1), 150, {part(1)}),
+        (part(1, "json"), 60, {part(1), part(1, "json")}),
+        ("MANIFEST", 30, {"MANIFEST", part(0), part(1), part(2)}),
+        ("RUN.json", 30, {"RUN.json"}),
         ("summary.h5", 25, {"summary.h5"}),
         ("index.h5", 25, {"index.h5"}),
         ("tokens/tokens.bin", 10, {"tokens/tokens.bin"}),
@@ -194,17 +194,19 @@ def test_run_without_any_shard_has_one_finding_for_all(tmp_path):
     assert ("shards", "holds none of 10000000 shards") in report.damaged
 
 
-def test_directory_that_is_no_run_is_reported_and_none_at_all_is_missing(tmp_path):
+def test_a_run_without_its_spec_is_reported_and_no_run_at_all_is_missing(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(errors.MissingError):
+            verify.verify(folder)
+    (tmp_path / "shards").mkdir()
     assert ("RUN.json" in named(tmp_path)) and not verify.verify(tmp_path).ok
-    with pytest.raises(errors.MissingError):
-        verify.verify(tmp_path / "none")
 
 
 FILES = ["RUN.json", "MANIFEST", "summary.h5", "index.h5", part(0), part(0, "json")]
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(name=st.sampled_from(FILES), raw=st.binary(max_size=300), at=st.integers(0, 10_000))
 def test_garbage_anywhere_is_a_finding_never_a_crash(out, name, raw, at):
