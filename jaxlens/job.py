@@ -106,6 +106,8 @@ def prepare(config: configs.RunConfig, token_folder: Path | None = None) -> Job:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
     """
     numerics.require_precision(config.lens.precision)
+    if config.out is not None:
+        layout.refuse_foreign(config.out)
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
     architecture = checkpoint.architecture
     config = _settled(config, architecture)

@@ -146,7 +146,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tiny, texts, tmp_path, caps
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
     assert "thesis.tex" in refused(capsys, 2, *flags(tiny, texts, out))
-    assert [p.name for p in out.iterdir() if p.is_file()] == ["thesis.tex"]
+    assert [p.name for p in out.iterdir()] == ["thesis.tex"]
 
 
 def test_a_full_disk_is_an_error_line_and_the_run_resumes(tiny, texts, tmp_path, swept):

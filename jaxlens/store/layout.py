@@ -175,21 +175,35 @@ def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = syste
     return result
 
 
+def refuse_foreign(run_dir: str | Path) -> None:
+    """Refuses a directory that holds something else than a run, before anything is put there.
+
+    Raises:
+        ConfigError: Naming what is there.
+    """
+    ours = {RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX}
+    if not os.path.isdir(run_dir):
+        return
+    for name in access.names(Path(run_dir)):
+        if name not in ours and not publish.is_temporary(name):
+            raise _foreign(run_dir, name)
+
+
 def _check_ours(run_dir: str | Path, spec_hash: str) -> None:
     """Refuses a directory that holds anything but the beginnings of this very run."""
-    ours = {RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX}
-    names = access.names(Path(run_dir))
-    foreign = [n for n in names if n not in ours and not publish.is_temporary(n)]
+    refuse_foreign(run_dir)
     for name in access.names(access.contained(run_dir, SHARDS)):
         number = part_number(name)
         if number is not None and name.endswith(".json"):
             with contextlib.suppress(errors.DataError):  # damaged ones are recomputed
-                entry = read_record(run_dir, number)
-                foreign += [f"{SHARDS}/{name}"] if entry.spec_hash != spec_hash else []
-    if foreign:
-        raise errors.ConfigError(
-            f"{run_dir} is not empty and holds no such run: {foreign[0]}", "use another --out"
-        )
+                if read_record(run_dir, number).spec_hash != spec_hash:
+                    raise _foreign(run_dir, f"{SHARDS}/{name}")
+
+
+def _foreign(run_dir: str | Path, name: str) -> errors.ConfigError:
+    return errors.ConfigError(
+        f"{run_dir} is not empty and holds no such run: {name}", "use another --out"
+    )
 
 
 def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> errors.ConfigError:
