@@ -181,7 +181,8 @@ def read_lens(
     Raises:
         ConfigError: Tokens, mask, names or layers do not fit.
     """
-    streams = residuals(model, tokens, precision=precision)
+    real = tokens if mask is None else np.where(np.asarray(mask, bool), np.asarray(tokens), 0)
+    streams = residuals(model, real, precision=precision)
     return read_residuals(
         streams,
         gpt2.unembed(model.params, model.config, decoder),
@@ -240,6 +241,7 @@ def read_residuals(
         raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
     names = options.resolve_quantities(quantities)
     known = references.in_memory(tokens, mask, seed)
+    _require_in_vocabulary(np.asarray(known.input)[known.mask], unembed.weight.shape[0])
     if follow is not None:
         ids = _follow(follow, known.input.shape, unembed.weight.shape[0])
         known = dataclasses.replace(known, follow=jnp.asarray(ids))
@@ -299,12 +301,18 @@ def _checked(tokens: Any, architecture: types.Architecture) -> np.ndarray:
             f"{grid.shape[1]} tokens a line, the model has {architecture.n_positions} positions",
             "shorten the lines, or sweep the text with jaxlens run",
         )
-    if grid.size and not (grid.min() >= 0 and grid.max() < architecture.vocab_size):
-        raise errors.ConfigError(
-            f"token ids from {grid.min()} to {grid.max()}, vocabulary {architecture.vocab_size}",
-            "use the model's own tokenizer",
-        )
+    if not grid.size:
+        raise errors.ConfigError(f"no tokens: shape {grid.shape}", "give at least one")
+    _require_in_vocabulary(grid, architecture.vocab_size)
     return grid.astype(np.int32)
+
+
+def _require_in_vocabulary(ids: np.ndarray, vocab_size: int) -> None:
+    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
+        raise errors.ConfigError(
+            f"token ids from {ids.min()} to {ids.max()}, vocabulary {vocab_size}",
+            "use the model's own tokenizer, and mask the padding",
+        )
 
 
 def _follow(follow: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:

@@ -96,7 +96,7 @@ def run(
         return
     from jaxlens import sweep
 
-    with terminal.Bar() as bar:
+    with terminal.Bar() as bar, terminal.stopping_on_signals():
         result = sweep.run(merged, bar)
     terminal.show_result(result)
 
@@ -208,6 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(given, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         sys.exit(_report(error, "--debug" in given))
     except KeyboardInterrupt:
@@ -224,6 +227,9 @@ def _report(error: Exception, debug: bool) -> int:
         error = errors.ConfigError(" ".join(usage.split()), "run jaxlens --help")
     elif isinstance(error, OSError):
         error = errors.StorageError(str(error), "check the disk and the permissions")
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        hint = "lower plan.step_sequences, lens.block or store.shard_tokens"
+        error = errors.ConfigError("out of memory", hint)
     elif not isinstance(error, errors.JaxlensError):
         what = f"internal: {type(error).__name__}: {error}".split("\n")[0]
         error = errors.JaxlensError(what, "run it again with --debug and report the traceback")

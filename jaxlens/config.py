@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import errors, schema
+from jaxlens import errors
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
@@ -149,9 +149,12 @@ def parse(key: str, text: str) -> Any:
     """The value of a ``key=text`` assignment, read as YAML."""
     import yaml
 
+    kind = keys().get(key)
+    if kind is str or (kind == str | None and text != "null"):
+        return text  # YAML would read 0123 as an octal number
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise errors.ConfigError(f"{key}: {text!r} is not a value", "write key=value") from error
 
 
@@ -189,11 +192,15 @@ def shard_of(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     index, slash, total = text.partition("/")
-    if slash and index.isdigit() and total.isdigit() and int(index) < int(total):
+    if slash and _is_number(index) and _is_number(total) and int(index) < int(total):
         return int(index), int(total)
     raise errors.ConfigError(
         f"shard is {text!r}", "write I/N with I from 0 to N-1, for instance --shard 0/4"
     )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def canonical(spec: Mapping[str, Any]) -> bytes:
@@ -205,12 +212,6 @@ def canonical(spec: Mapping[str, Any]) -> bytes:
 def spec_hash(spec_bytes: bytes) -> str:
     """The sha256, in hexadecimal, that names a run."""
     return hashlib.sha256(spec_bytes).hexdigest()
-
-
-def quantities(config: RunConfig) -> tuple[str, ...]:
-    """What the lens computes: the rows' profile, or ``core`` where only tallies are kept."""
-    profile = "core" if config.store.rows == "none" else config.store.rows
-    return tuple(name for name in schema.PROFILES[profile] if name in schema.LAYERED)
 
 
 def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -232,7 +233,7 @@ def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
         raise errors.MissingError(f"no configuration file {path}", "check the path") from error
     except OSError as error:
         raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise errors.ConfigError(f"{path} is not YAML: {first}", "see configs/demo.yaml") from error
     if document is None:
@@ -259,7 +260,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tup
             continue
         if name not in names:
             raise _unknown(name, "the environment", names)
-        yield names[name], (parse(name, text), f"the environment ({name})")
+        yield names[name], (parse(names[name], text), f"the environment ({name})")
 
 
 def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigError:

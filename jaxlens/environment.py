@@ -35,6 +35,9 @@ def describe() -> dict[str, Any]:
     import h5py
     import jax
 
+    from jaxlens import numerics
+
+    numerics.require_precision("float32")  # which finds out whether there is a device
     devices = [
         {"platform": device.platform, "kind": device.device_kind} for device in jax.devices()
     ]

@@ -13,6 +13,8 @@ from jaxlens import config as configs
 from jaxlens import job as jobs
 from jaxlens import schema, sweep
 from jaxlens.corpus import tokenfile
+from jaxlens.store import layout
+from jaxlens.tally import exact
 
 _TALLY_ITEM = 8
 
@@ -57,8 +59,10 @@ def estimate(config: configs.RunConfig) -> Estimate:
         JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
     """
     with tempfile.TemporaryDirectory(prefix="jaxlens-") as folder:
-        job = jobs.prepare(config, Path(folder))
+        job = jobs.prepare(config, Path(folder), apart=True)
+        layout.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
+            jobs.gate(job, tokens)
             began = time.perf_counter()
             step = sweep.compile_step(job, tokens)
             compile_seconds = time.perf_counter() - began
@@ -87,11 +91,17 @@ def estimate(config: configs.RunConfig) -> Estimate:
 
 def _step_seconds(job: jobs.Job, step: jax.stages.Compiled, tokens: tokenfile.TokenFile) -> float:
     """Time of the second run of a step; the first also touches fresh memory."""
+    tallies = schema.TALLIES[job.config.store.tallies]
+    architecture = job.static.architecture
+    lookup = exact.tables(architecture.vocab_size)
+    totals = exact.init(tallies, architecture.n_layer + 1, architecture.vocab_size)
     seconds = 0.0
     for _ in range(2):
-        batch, _ = job.batch(0, tokens)
         began = time.perf_counter()
-        jax.block_until_ready(step(job.model.params, job.unembed, job.table, batch))
+        batch, _ = job.batch(0, tokens)
+        values, rows = step(job.model.params, job.unembed, job.table, batch)
+        totals = exact.update(tallies, totals, values, batch.count, lookup)
+        jax.device_get((rows, totals))
         seconds = time.perf_counter() - began
     return seconds
 

@@ -32,6 +32,8 @@ class Ingested:
         record: Hashes and sizes.
         index: Documents and counts.
         skipped: Number of skips by reason.
+        skipped_at: The first of them, each with its file and line.
+        fingerprint: Hash of what it was made from.
         fresh: Whether it was made just now.
     """
 
@@ -39,6 +41,8 @@ class Ingested:
     record: records.Tokens
     index: tokenfile.Index
     skipped: dict[str, int]
+    skipped_at: tuple[str, ...]
+    fingerprint: str
     fresh: bool
 
     def open(self) -> tokenfile.TokenFile:
@@ -79,14 +83,27 @@ def ingest(
     Raises:
         MissingError: A source is not there.
         DataError: A source is damaged, or there is no token in it.
-        ConfigError: The folder holds the tokens of another corpus.
     """
-    found = _find(directory, wanted)
-    if found is not None:
-        return found
+    found = find(directory, wanted)
+    if found is None:
+        publish.make_directory(directory)
+        publish.remove_leftovers(directory)
+        found = _make(corpus, tokenizer, vocab_size, bos_id, directory, wanted)
+    if corpus.strict and found.skipped_at:
+        raise errors.DataError(found.skipped_at[0], "repair it, or read without strict")
+    return found
+
+
+def _make(
+    corpus: configs.CorpusConfig,
+    tokenizer: Any,
+    vocab_size: int,
+    bos_id: int | None,
+    directory: Path,
+    wanted: str,
+) -> Ingested:
+    """Tokenises the corpus into a folder."""
     logger.info("tokenising the corpus")
-    publish.make_directory(directory)
-    publish.remove_leftovers(directory)
     log = documents.SkipLog()
     index, sha256 = _tokenize(corpus, tokenizer, vocab_size, bos_id, directory, log)
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
@@ -97,14 +114,15 @@ def ingest(
         dtype=index.dtype.name,
         index_sha256=hashlib.sha256(data).hexdigest(),
     )
+    skipped_at = [f"{where}: {why}" for where, why in log.entries]
     document = dataclasses.asdict(record) | {
         "fingerprint": wanted,
         "documents": index.n_documents,
         "skipped": log.counts,
-        "skipped_at": [f"{where}: {why}" for where, why in log.entries],
+        "skipped_at": skipped_at,
     }
     publish.publish(directory / layout.TOKEN_RECORD, configs.canonical(document))
-    return Ingested(directory, record, index, dict(log.counts), fresh=True)
+    return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
 
 
 def _tokenize(
@@ -142,14 +160,15 @@ def _arrays(index: tokenfile.Index, tokenizer: Any) -> dict[str, np.ndarray]:
     return index.to_arrays() | {"token_strings": np.array(strings, np.bytes_)}
 
 
-def _find(directory: Path, wanted: str) -> Ingested | None:
+def find(directory: Path, wanted: str) -> Ingested | None:
     """The token file, if it is there, whole, and of this corpus."""
     path = directory / layout.TOKEN_RECORD
     try:
         raw = access.read(path, layout.LARGE)
         document = records.parse_json(raw, str(path))
         record = records.parse_tokens(raw, str(path))
-        _require_same(directory, document, wanted)
+        if document.get("fingerprint") != wanted:
+            return None
         for name, digest in (
             (layout.TOKEN_FILE, record.sha256),
             (layout.TOKEN_INDEX, record.index_sha256),
@@ -161,32 +180,23 @@ def _find(directory: Path, wanted: str) -> Ingested | None:
         index = tokenfile.Index.from_arrays(arrays)
     except (errors.MissingError, errors.DataError):
         return None
-    if document.get("fingerprint") != wanted:
-        return None
-    return Ingested(directory, record, index, document.get("skipped", {}), fresh=False)
-
-
-def _require_same(directory: Path, document: dict[str, Any], wanted: str) -> None:
-    """Keeps the tokens that a run was begun with."""
-    begun = (directory.parent / layout.RUN).exists()
-    if begun and document.get("fingerprint") != wanted:
-        raise errors.ConfigError(
-            f"{directory.parent} is of another run: corpus (text, limit, BOS or tokenizer) differs",
-            "use another --out, or the corpus that the run began with",
-        )
+    skipped, places = document.get("skipped", {}), tuple(document.get("skipped_at", ()))
+    return Ingested(directory, record, index, skipped, places, wanted, False)
 
 
 def place(ingested: Ingested, target: Path) -> Ingested:
-    """Copies a token file into a run's own folder, where it is not there already.
+    """Puts a token file into a run's own folder, unless it is there already, whole.
 
     The copy takes two bytes a token, beside some hundred bytes of rows.
     """
     if target == ingested.directory:
         return ingested
+    found = find(target, ingested.fingerprint)
+    if found is not None:
+        return found
     publish.make_directory(target)
     for name in FILES:
-        if not (target / name).exists():
-            _copy(ingested.directory / name, target / name)
+        _copy(ingested.directory / name, target / name)
     return dataclasses.replace(ingested, directory=target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ RUNS = Path("runs")
 
 MAX_SHARD_BYTES = 256 * 2**20
 """Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
+
+MAX_STEP_TOKENS = 2**24
+"""Most positions a step; beyond any device, and below what would exhaust the host."""
 
 _SHARD_TOKENS = 65_536
 _PACKAGED_SHARD_TOKENS = 4_096
@@ -95,12 +99,13 @@ class Job:
         return plans.batch(self.plan, step, tokens, self.words, self.config.seed)
 
 
-def prepare(config: configs.RunConfig, token_folder: Path | None = None) -> Job:
+def prepare(config: configs.RunConfig, scratch: Path, apart: bool = False) -> Job:
     """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
 
     Args:
         config: From ``config.load``.
-        token_folder: Where the token file is made; by default in the run directory.
+        scratch: Temporary folder, for a token file that may not replace the run's.
+        apart: Whether to touch nothing but the scratch folder.
 
     Raises:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
@@ -110,9 +115,9 @@ def prepare(config: configs.RunConfig, token_folder: Path | None = None) -> Job:
         layout.refuse_foreign(config.out)
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
     architecture = checkpoint.architecture
-    config = _settled(config, architecture)
+    config = settle(config, architecture)
     model = api.from_checkpoint(checkpoint, config.model.dtype)
-    ingested = _ingest(config, model, token_folder)
+    ingested = _ingest(config, model, scratch, apart)
     plan = _plan(config, ingested)
     static = Static(
         architecture, _request(config), config.lens.implementation, _stored(config, architecture)
@@ -144,7 +149,13 @@ def ingest_only(config: configs.RunConfig) -> ingest.Ingested:
         JaxlensError: See ``errors``.
     """
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
-    return _ingest(config, api.from_checkpoint(checkpoint), None)
+    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
+        found = _ingest(config, api.from_checkpoint(checkpoint), Path(scratch), apart=False)
+        if found.directory == Path(scratch):
+            raise errors.ConfigError(
+                f"{config.out} is of another run: its corpus differs", "use another --out"
+            )
+    return found
 
 
 def gate(job: Job, tokens: tokenfile.TokenFile) -> float:
@@ -166,8 +177,12 @@ def row_bytes(job: Job) -> int:
     return _row_bytes(job.config, job.static.architecture)
 
 
-def _settled(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
-    """The configuration with every default that depends on the model filled in."""
+def settle(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
+    """The configuration with every default that depends on the model filled in.
+
+    Raises:
+        ConfigError: A length, step or shard that the model or memory cannot hold.
+    """
     length = config.plan.length or architecture.n_positions
     if length > architecture.n_positions:
         raise errors.ConfigError(
@@ -198,6 +213,11 @@ def _settled(config: configs.RunConfig, architecture: types.Architecture) -> con
 
 def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
     capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
+    if capacity > MAX_STEP_TOKENS:
+        raise errors.ConfigError(
+            f"a step of {capacity} positions",
+            f"lower plan.step_sequences: {MAX_STEP_TOKENS} at most",
+        )
     tokens = max(capacity, config.store.shard_tokens or 0)
     size = tokens * _row_bytes(config, architecture)
     if size > MAX_SHARD_BYTES:
@@ -218,7 +238,9 @@ def _row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> i
     )
 
 
-def _ingest(config: configs.RunConfig, model: api.Model, folder: Path | None) -> ingest.Ingested:
+def _ingest(
+    config: configs.RunConfig, model: api.Model, scratch: Path, apart: bool
+) -> ingest.Ingested:
     if model.tokenizer is None:
         raise errors.MissingError(
             f"{config.model.path} has no tokenizer", "put its tokenizer.json beside the weights"
@@ -229,13 +251,26 @@ def _ingest(config: configs.RunConfig, model: api.Model, folder: Path | None) ->
         if bos_id is None:
             raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
     wanted = ingest.fingerprint(config.corpus, vocabulary.tokenizer_digest(model.tokenizer), bos_id)
-    if folder is None:
-        # A run without a name gets one from its spec, which needs the tokens first.
-        folder = RUNS / ".tokens" / wanted[:16]
-        folder = folder if config.out is None else Path(config.out) / layout.TOKENS
+    folder = _token_folder(config, wanted, scratch, apart)
     return ingest.ingest(
         config.corpus, model.tokenizer, model.config.vocab_size, bos_id, folder, wanted
     )
+
+
+def _token_folder(config: configs.RunConfig, wanted: str, scratch: Path, apart: bool) -> Path:
+    """Where the token file is, or is to be made.
+
+    A run that has begun keeps the tokens it has: others are made apart, and reach it only once
+    the spec, which names their hash, has been found to be the same.
+    """
+    if config.out is None:
+        # A run without a name gets one from its spec, which needs the tokens first.
+        return scratch if apart else RUNS / ".tokens" / wanted[:16]
+    own = Path(config.out) / layout.TOKENS
+    if ingest.find(own, wanted) is not None:
+        return own
+    begun = (Path(config.out) / layout.RUN).exists()
+    return scratch if apart or begun else own
 
 
 def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
@@ -251,7 +286,8 @@ def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
 def _request(config: configs.RunConfig) -> Options:
     lens = config.lens
     return Options(
-        quantities=configs.quantities(config),
+        # All of them whatever the rows are: the tallies count every one.
+        quantities=tuple(name for name in schema.FULL if name in schema.LAYERED),
         top_k=lens.top_k,
         precision=lens.precision,
         tile=lens.tile,

@@ -34,7 +34,7 @@ def require_precision(precision: str, backend: str | None = None) -> None:
     Raises:
         ConfigError: Naming precision and backend.
     """
-    backend = backend or jax.default_backend()
+    backend = backend or _default_backend()
     have = _ALGORITHMS.get(precision)
     if have is None:
         raise errors.ConfigError(f"unknown precision {precision}", f"one of {list(_ALGORITHMS)}")
@@ -43,6 +43,15 @@ def require_precision(precision: str, backend: str | None = None) -> None:
             f"precision {precision} does not exist on backend {backend}",
             "use float32 or bfloat16",
         )
+
+
+def _default_backend() -> str:
+    try:
+        return jax.default_backend()
+    except (RuntimeError, AssertionError) as error:
+        # What JAX raises where JAX_PLATFORMS names something that this machine lacks.
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise errors.ConfigError(f"JAX finds no device: {what}", "check JAX_PLATFORMS") from error
 
 
 def matmul_precision(precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -82,10 +84,11 @@ def run(config: configs.RunConfig, progress: Progress | None = None) -> Result:
     Raises:
         JaxlensError: See ``errors``; whatever was committed stays.
     """
-    job = jobs.prepare(config)
-    layout.create_run(job.out, job.spec_bytes)
-    ingest.place(job.ingested, job.out / layout.TOKENS)
-    with job.ingested.open() as tokens:
+    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
+        job = jobs.prepare(config, Path(scratch))
+        layout.create_run(job.out, job.spec_bytes)
+        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+    with placed.open() as tokens:
         return _run(job, tokens, progress)
 
 
@@ -95,9 +98,12 @@ def _run(job: jobs.Job, tokens: tokenfile.TokenFile, progress: Progress | None) 
     mine = [shard for shard in missing if shard % total == index]
     rate = None
     if mine:
-        gate = jobs.gate(job, tokens)
+        measured = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(mine)}
+        _note(job, measured)
+        if progress is not None:
+            progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
         rate = _compute(job, tokens, mine, progress)
-        _note(job, {"identity_gate_nat": gate, "shards": len(mine), "tokens_per_second": rate})
+        _note(job, measured | {"tokens_per_second": rate})
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         derive.finalize(job.out)
@@ -122,9 +128,6 @@ def _compute(
 ) -> float:
     """Computes and publishes shards; returns tokens a second, compilation left out."""
     compiled = compile_step(job, tokens)
-    if progress is not None:
-        sizes = [stop - start for start, stop in map(job.plan.tokens_of_shard, mine)]
-        progress.begin(job.plan.n_tokens, job.plan.n_tokens - sum(sizes))
     recorded = 0
     parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     began = time.perf_counter()
@@ -140,6 +143,16 @@ def _compute(
                 publisher.submit(functools.partial(_publish, job, item.shard, parts, totals))
                 parts = []
     return recorded / (time.perf_counter() - began)
+
+
+def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
+    """Tokens of this worker's shards, and how many of them are recorded already."""
+
+    def tokens(chosen: Iterable[int]) -> int:
+        return sum(stop - start for start, stop in map(job.plan.tokens_of_shard, chosen))
+
+    total = tokens(all_mine)
+    return total, total - tokens(missing)
 
 
 def _dispatch(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import signal
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import errors
@@ -52,6 +54,26 @@ def show_error(error: errors.JaxlensError) -> None:
 def printable(text: str) -> str:
     """One line without control or bidirectional characters, which could forge a terminal."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
+
+
+@contextlib.contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Turns SIGTERM and SIGUSR1, as schedulers send them, into an error that says to resume.
+
+    What is being published is finished; the shard in work is dropped.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        raise errors.InterruptedRun(f"interrupted by {name}", "run the same command to resume")
+
+    names = [n for n in ("SIGTERM", "SIGUSR1") if hasattr(signal, n)]
+    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 class Bar:

@@ -88,6 +88,24 @@ def test_padding_on_the_right_changes_nothing_and_is_masked(model, tokens):
         jaxlens.read_lens(model, padded, mask[:, ::-1])
 
 
+def test_masked_padding_may_hold_anything(model, tokens):
+    padded = np.pad(tokens, ((0, 0), (0, 2)), constant_values=-1)
+    readout = jaxlens.read_lens(model, padded, padded >= 0)
+    whole = jaxlens.read_lens(model, tokens)
+    np.testing.assert_allclose(readout.entropy[:, :, :-2], whole.entropy, **TOLERANCE)
+
+
+def test_64_bit_mode_changes_nothing(model, tokens):
+    with jax.enable_x64(True):
+        wide = jaxlens.read_lens(model, tokens, quantities="full")
+        reference = jaxlens.read_lens(model, tokens, implementation="reference")
+    narrow = jaxlens.read_lens(model, tokens, quantities="full")
+    for name, value in narrow.present().items():
+        np.testing.assert_array_equal(getattr(wide, name), value)
+        assert getattr(wide, name).dtype == value.dtype
+    assert reference.entropy.dtype == np.float32
+
+
 def test_residuals_from_elsewhere_are_read_alike(model, tokens):
     streams = np.asarray(jaxlens.residuals(model, tokens))
     unembed = gpt2.unembed(model.params, model.config, "plain")
@@ -96,6 +114,8 @@ def test_residuals_from_elsewhere_are_read_alike(model, tokens):
     np.testing.assert_array_equal(one.entropy, two.entropy)
     with pytest.raises(errors.ConfigError, match="residuals have shape"):
         jaxlens.read_residuals(streams[0], unembed, tokens)
+    with pytest.raises(errors.ConfigError, match="vocabulary"):
+        jaxlens.read_residuals(streams, unembed, tokens + 4096)
 
 
 def test_a_state_dict_is_a_model_too(model, tokens):
@@ -146,6 +166,8 @@ def test_bfloat16_weights_give_about_the_same_readout(model, tokens):
         ([[4096]], "vocabulary"),
         ([[-1]], "vocabulary"),
         ([[0] * 257], "positions"),
+        (np.zeros((0, 3), int), "no tokens"),
+        (np.zeros((3, 0), int), "no tokens"),
     ],
 )
 def test_tokens_that_do_not_fit_are_refused(model, tokens, message):
@@ -155,9 +177,17 @@ def test_tokens_that_do_not_fit_are_refused(model, tokens, message):
 
 @pytest.mark.parametrize(
     "how",
-    [{"decoder": "tuned"}, {"layers": [9]}, {"precision": "tf32"}, {"follow": [5000]},
-     {"quantities": ["nothing"]}, {"implementation": "mosaic"}],
-)  # fmt: skip
+    [
+        {"decoder": "tuned"},
+        {"layers": [9]},
+        {"layers": []},
+        {"top_k": 0},
+        {"precision": "tf32"},
+        {"follow": [5000]},
+        {"quantities": ["nothing"]},
+        {"implementation": "mosaic"},
+    ],
+)
 def test_options_that_do_not_fit_are_refused(model, tokens, how):
     with pytest.raises(errors.ConfigError):
         jaxlens.read_lens(model, tokens, **how)

@@ -90,3 +90,9 @@ def test_the_shipped_configurations_load():
     assert len(files) >= 5
     for path in files:
         config.load([path])
+
+
+def test_a_revision_is_text_whatever_yaml_makes_of_it():
+    merged = config.load([], {"JAXLENS_MODEL_REVISION": "0123456", "JAXLENS_OUT": "null"})
+    assert merged.model.revision == "0123456"
+    assert merged.out is None

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors import numpy
-from test_sweep import TINY, configure, digest, flags, run_cli, swept, texts, tiny
+from test_sweep import TILES, TINY, configure, digest, flags, run_cli, swept, texts, tiny
 
 from jaxlens import api, errors, sweep
 from jaxlens.lens import reference
@@ -112,6 +112,9 @@ def test_strict_stops_at_the_first_malformed_line(tiny, texts, tmp_path, capsys)
         ("run", "--set", "lens.precision=tf32"),
         ("run", "--set", "plan.length=100000"),
         ("run", "--set", "plan.overlap=256"),
+        ("run", "--shard", "²/4"),
+        ("run", "--rows", "none", "--set", "plan.step_sequences=100000000000"),
+        ("run", "--set", "seed=" + "9" * 5000),
         ("run", "--no-such-flag"),
         ("no-such-command",),
     ],
@@ -178,7 +181,7 @@ def test_a_second_run_with_another_configuration_names_the_field(
     tiny, texts, swept, capsys, setting, field
 ):
     before = digest(swept)
-    how = (*flags(tiny, texts, swept), "--set", "lens.tile=512", "--set", "lens.block=50")
+    how = (*flags(tiny, texts, swept), *TILES)
     assert field in refused(capsys, 2, *how, "--set", setting)
     assert digest(swept) == before
 
@@ -233,6 +236,33 @@ def test_converted_checkpoints_are_the_same_model(tiny, tmp_path, capsys):
     assert one.architecture == two.architecture == architectures.parse(TINY)
     assert api.from_checkpoint(two).tokenizer is not None
     refused(capsys, 2, "convert", tiny, tmp_path / "orbax", "--to", "orbax")
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
+    for error in (MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: out of memory")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(sweep, "run", fail)
+        assert "plan.step_sequences" in refused(capsys, 2, "run", "--out", tmp_path / "out")
+
+
+def test_a_device_that_is_not_there_is_a_configuration_error():
+    code = "from jaxlens.cli import main; main(['env'])"
+    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert "JAX_PLATFORMS" in done.stderr
+
+
+def test_a_dry_run_refuses_what_the_run_would(tiny, texts, swept, capsys):
+    how = (*flags(tiny, texts, swept), *TILES, "--dry-run")
+    before = digest(swept)
+    assert "lens.decoder" in refused(capsys, 2, *how, "--set", "lens.decoder=plain")
+    assert digest(swept) == before
 
 
 def test_env_is_json(capsys):

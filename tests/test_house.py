@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "errors": set(),
     "numerics": {"types", "errors"},
     "config": FOUNDATION,
-    "environment": set(),
+    "environment": {"numerics"},
     "terminal": FOUNDATION | WIRING | {"store"},
     "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment"},
     "__init__": FOUNDATION | WIRING | STAGES,

@@ -17,7 +17,7 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import api, cli, config, job, schema, sweep
+from jaxlens import api, cli, config, errors, job, schema, sweep, types
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled
 from jaxlens.models import architecture as architectures
@@ -92,7 +92,8 @@ def configure(model, corpus, out, **more):
         "lens.tile": 512,
         "lens.block": 50,
     }
-    return config.load([], {}, base | more)
+    merged = {key: value for key, value in (base | more).items() if value is not None}
+    return config.load([], {}, merged)
 
 
 @pytest.fixture(scope="session")
@@ -262,7 +263,7 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
 
 
 def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
-    made = job.prepare(configure(tiny, texts, tmp_path / "out"))
+    made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
     step = jax.jit(lambda *arguments: sweep.step(made.static, *arguments))
     with made.ingested.open() as tokens:
         batch, _ = made.batch(1, tokens)
@@ -378,6 +379,99 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts,
     assert start(*command).wait() == 0
     assert digest(out) == digest(swept)
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]
+
+
+def test_a_terminated_run_exits_with_75_and_resumes(tiny, texts, tmp_path, swept):
+    out = tmp_path / "out"
+    command = (*flags(tiny, texts, out), *TILES)
+    process = start(*command)
+    while process.poll() is None and not list(out.glob("shards/*.h5")):
+        time.sleep(0.002)
+    process.terminate()
+    assert process.wait() == 75
+    assert start(*command).wait() == 0
+    assert digest(out) == digest(swept)
+
+
+def test_a_run_in_its_default_place_repairs_its_token_file(tiny, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    how = configure(tiny, texts, "unused", out=None)
+    out = pathlib.Path(sweep.run(how).out)
+    assert out.parent == pathlib.Path("runs")
+    for name in ("tokens.bin", "index.h5", "TOKENS.json"):
+        path = out / "tokens" / name
+        data = path.read_bytes()
+        path.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
+        assert sweep.run(how).computed == 0
+        assert path.read_bytes() == data
+    assert verify.verify(out).ok
+
+
+def test_a_run_keeps_its_tokens_when_their_record_is_lost(tiny, texts, tmp_path):
+    out = tmp_path / "out"
+    sweep.run(configure(tiny, texts, out))
+    record = (out / "tokens" / "TOKENS.json").read_bytes()
+    (out / "tokens" / "TOKENS.json").unlink()
+    other = tmp_path / "other.txt"
+    other.write_text("another text")
+    with pytest.raises(errors.ConfigError, match="corpus"):
+        sweep.run(configure(tiny, other, out))
+    assert sweep.run(configure(tiny, texts, out)).computed == 0
+    assert (out / "tokens" / "TOKENS.json").read_bytes() == record
+    assert verify.verify(out).ok
+
+
+def test_strict_also_refuses_a_token_file_that_was_made_without(tiny, texts, tmp_path):
+    out = tmp_path / "out"
+    job.ingest_only(configure(tiny, texts, out))
+    with pytest.raises(errors.DataError, match=r"texts\.jsonl:8"):
+        sweep.run(configure(tiny, texts, out, **{"corpus.strict": True}))
+
+
+def test_a_step_is_fetched_after_the_next_is_dispatched():
+    told = []
+
+    def dispatched():
+        for number in range(3):
+            told.append(f"dispatch {number}")
+            yield number
+
+    fetched = sweep.one_behind(dispatched())
+    while (number := next(fetched, None)) is not None:
+        told.append(f"fetch {number}")
+    assert told == [
+        "dispatch 0", "dispatch 1", "fetch 0", "dispatch 2", "fetch 1", "fetch 2",
+    ]  # fmt: skip
+
+
+def test_progress_counts_this_workers_tokens(tiny, texts, tmp_path):
+    class Heard:
+        def begin(self, total, done):
+            self.total, self.done = total, done
+
+        def advance(self, count):
+            self.done += count
+
+    totals = 0
+    for shard in ("0/2", "1/2"):
+        heard = Heard()
+        result = sweep.run(configure(tiny, texts, tmp_path / "out", shard=shard), heard)
+        assert heard.done == heard.total
+        totals += heard.total
+    assert totals == result.n_tokens
+
+
+@pytest.mark.parametrize("size", ["", "-medium", "-large", "-xl"])
+@pytest.mark.parametrize("more", [[], ["h200"], ["post2020"]])
+def test_every_shipped_configuration_fits_its_model(size, more):
+    folder = pathlib.Path(__file__).parents[1] / "configs"
+    files = [folder / f"{name}.yaml" for name in (f"gpt2{size}", *more)]
+    layers, embed = {"": (12, 768), "-medium": (24, 1024), "-large": (36, 1280), "-xl": (48, 1600)}[
+        size
+    ]
+    architecture = types.Architecture(layers, 12, embed, 1024, 50257, 4 * embed)
+    settled = job.settle(config.load(files), architecture)
+    assert settled.lens.block <= settled.plan.length * settled.plan.step_sequences
 
 
 @pytest.mark.long

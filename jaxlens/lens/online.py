@@ -116,7 +116,8 @@ def count_greater(
 
     def count(r: int) -> jax.Array:
         above = (lanes > at[..., r, None, None]) & (columns != ids[None, :, r, None, None])
-        return jax.lax.optimization_barrier(above.sum(-2, dtype=jnp.int32)).sum(-1)
+        above = jax.lax.optimization_barrier(above.sum(-2, dtype=jnp.int32))
+        return above.sum(-1, dtype=jnp.int32)
 
     return jnp.stack([count(r) for r in range(at.shape[-1])], -1)
 

@@ -38,9 +38,13 @@ class Options:
         """Options with ``layers`` as indices from 0 and ``top_k`` clipped to the vocabulary.
 
         Raises:
-            ConfigError: A layer that the model does not have.
+            ConfigError: No layer, one that the model does not have, or a ``top_k`` below 1.
         """
+        if self.top_k < 1:
+            raise errors.ConfigError(f"top_k is {self.top_k}", "give a number of at least 1")
         layers = tuple(range(n_layers)) if self.layers is None else self.layers
+        if not layers:
+            raise errors.ConfigError("no layers to read", "name at least one, or leave it out")
         for layer in layers:
             if not -n_layers <= layer < n_layers:
                 raise errors.ConfigError(

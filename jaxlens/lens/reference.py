@@ -38,7 +38,7 @@ def read(
     normed = decoders.normalise(residuals, unembed)
     last, first = (logits(normed[i], unembed, options.precision) for i in (-1, 0))
     tokens = assemble.reference_tokens(references)
-    tokens["final"] = last.argmax(-1)
+    tokens["final"] = last.argmax(-1).astype(jnp.int32)
     tokens = {name: jnp.maximum(ids, 0) for name, ids in tokens.items()}
     if references.follow is not None:
         tokens["follow"] = jnp.maximum(references.follow, 0)

@@ -70,7 +70,11 @@ def prepare(unembed: types.Unembed, options: Options) -> Table:
     )
     weight = jnp.pad(weight, ((0, padding), (0, 0))).reshape(n_tiles, tile, embed)
     bias = unembed.output_bias
-    bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias).astype(jnp.float32)
+    bias = (
+        jnp.zeros(vocab_size, jnp.float32)
+        if bias is None
+        else jnp.asarray(bias).astype(jnp.float32)
+    )
     bias = bias - bias.mean(keepdims=True)
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(n_tiles, tile)
     return Table(weight, bias, vocab_size)

@@ -165,14 +165,30 @@ def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = syste
         _check_ours(run_dir, result.hash)
         publish.publish(path, spec_bytes, disk, replace=False)
     found = access.read(path, LARGE)  # perhaps what another worker wrote at the same moment
-    if found != spec_bytes:
-        there, _ = records.parse_spec(found, str(path))
-        raise _differs(path, there, spec)
+    _compare(path, found, spec_bytes)
     publish.remove_leftovers(run_dir, disk)
     for folder in (SHARDS, TOKENS, ENVIRONMENT):
         publish.make_directory(access.contained(run_dir, folder), disk)
         publish.remove_leftovers(access.contained(run_dir, folder), disk)
     return result
+
+
+def require_same_run(run_dir: str | Path, spec_bytes: bytes) -> None:
+    """Refuses a directory in which another run has begun; writes nothing.
+
+    Raises:
+        ConfigError: Naming the fields that differ.
+        DataError: ``RUN.json`` is damaged.
+    """
+    path = access.contained(run_dir, RUN)
+    if os.path.lexists(path):
+        _compare(path, access.read(path, LARGE), spec_bytes)
+
+
+def _compare(path: Path, found: bytes, spec_bytes: bytes) -> None:
+    if found != spec_bytes:
+        there, here = (records.parse_spec(raw, str(path))[0] for raw in (found, spec_bytes))
+        raise _differs(path, there, here)
 
 
 def refuse_foreign(run_dir: str | Path) -> None:
