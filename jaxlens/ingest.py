@@ -115,13 +115,14 @@ def _make(
         index_sha256=hashlib.sha256(data).hexdigest(),
     )
     skipped_at = [f"{where}: {why}" for where, why in log.entries]
-    document = dataclasses.asdict(record) | {
+    more = {
         "fingerprint": wanted,
         "documents": index.n_documents,
         "skipped": log.counts,
         "skipped_at": skipped_at,
     }
-    publish.publish(directory / layout.TOKEN_RECORD, configs.canonical(document))
+    data = records.encode_tokens(record, more)
+    publish.publish(directory / layout.TOKEN_RECORD, data)
     return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
 
 

@@ -86,7 +86,7 @@ def configure(model, corpus, out, **more):
     base = {
         "model.path": str(model),
         "corpus.paths": [str(corpus)],
-        "out": str(out),
+        "out": None if out is None else str(out),
         "plan.step_sequences": 4,
         "store.shard_tokens": 256,
         "lens.tile": 512,
@@ -395,7 +395,7 @@ def test_a_terminated_run_exits_with_75_and_resumes(tiny, texts, tmp_path, swept
 
 def test_a_run_in_its_default_place_repairs_its_token_file(tiny, texts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    how = configure(tiny, texts, "unused", out=None)
+    how = configure(tiny, texts, None)
     out = pathlib.Path(sweep.run(how).out)
     assert out.parent == pathlib.Path("runs")
     for name in ("tokens.bin", "index.h5", "TOKENS.json"):

@@ -83,7 +83,7 @@ def record(place: Place, rows: int, image: bytes | memoryview) -> Record:
     return Record(**dataclasses.asdict(place), rows=rows, size=size, sha256=digest)
 
 
-def encode(entry: Record | Tokens) -> bytes:
+def encode(entry: Record) -> bytes:
     """Canonical JSON; equal entries have equal bytes."""
     return config.canonical(dataclasses.asdict(entry))
 
@@ -100,18 +100,31 @@ def parse_record(raw: bytes, name: str) -> Record:
     return entry
 
 
+def encode_tokens(entry: Tokens, more: Mapping[str, Any] | None = None) -> bytes:
+    """``TOKENS.json`` with what the tokenizer has to say, under a checksum of its own."""
+    document = dataclasses.asdict(entry) | dict(more or {})
+    return config.canonical(document | {"checksum": _checksum(document)})
+
+
 def parse_tokens(raw: bytes, name: str) -> Tokens:
-    """Reads ``TOKENS.json``; further keys are the tokenizer's own.
+    """Reads ``TOKENS.json``; further keys are the tokenizer's own, under the checksum.
 
     Raises:
-        DataError: A key is missing or malformed.
+        DataError: A key is missing or malformed, or the checksum is not that of the rest.
     """
     document = parse_json(raw, name)
     known = {f.name for f in dataclasses.fields(Tokens)}
+    body = {key: value for key, value in document.items() if key != "checksum"}
+    if document.get("checksum") != _checksum(body):
+        raise errors.DataError(f"{name} is damaged: its checksum does not fit", _DAMAGED)
     entry = Tokens(**_fields(Tokens, {k: v for k, v in document.items() if k in known}, name))
     if entry.dtype not in ("uint16", "uint32"):
-        raise errors.DataError(f"{name} is damaged: {entry.dtype!r} is no type of tokens", _DAMAGED)
+        raise errors.DataError(f"{name} is damaged: tokens of type {entry.dtype}", _DAMAGED)
     return entry
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(config.canonical(document)).hexdigest()
 
 
 def parse_spec(raw: bytes, name: str) -> tuple[dict[str, Any], int]:

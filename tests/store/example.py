@@ -118,7 +118,7 @@ def publish_tokens(out, n_shards, rows, disk):
         dtype="uint16",
         index_sha256=hashlib.sha256(index).hexdigest(),
     )
-    publish.publish(folder / layout.TOKEN_RECORD, records.encode(entry), disk)
+    publish.publish(folder / layout.TOKEN_RECORD, records.encode_tokens(entry), disk)
 
 
 def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):

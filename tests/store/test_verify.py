@@ -1,3 +1,4 @@
+import dataclasses
 import random
 import shutil
 
@@ -156,9 +157,9 @@ def test_gap_between_shards_is_named(out):
 
 
 def test_tokens_without_rows_are_named(out):
-    raw = (out / "tokens/TOKENS.json").read_bytes()
-    changed = raw.replace(b'"n_tokens":24', b'"n_tokens":25')
-    (out / "tokens/TOKENS.json").write_bytes(changed)
+    path = out / "tokens/TOKENS.json"
+    entry = records.parse_tokens(path.read_bytes(), path.name)
+    path.write_bytes(records.encode_tokens(dataclasses.replace(entry, n_tokens=25)))
     assert (part(2), "ends at token 24 of 25") in verify.verify(out).damaged
 
 
