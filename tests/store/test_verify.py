@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import derive, hdf, image, layout, publish, shards, totals, verify
+from jaxlens.store import derive, hdf, image, layout, publish, records, shards, totals, verify
 
 SHARDS, ROWS = 3, 8
 
