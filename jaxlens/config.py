@@ -89,6 +89,8 @@ class StoreConfig:
 
     rows: Literal["none", "core", "full"] = "full"
     """Profile of the rows; see ``jaxlens.schema``."""
+    quantities: tuple[str, ...] = ()
+    """Quantities to store beside the profile's, for instance ``kl_to_final`` or ``norm``."""
     tallies: Literal["basic"] = "basic"
     """Set of mergeable totals."""
     shard_tokens: int | None = None

@@ -11,7 +11,7 @@ import jax
 
 from jaxlens import config as configs
 from jaxlens import job as jobs
-from jaxlens import schema, sweep
+from jaxlens import schema, settle, sweep
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
 from jaxlens.tally import exact
@@ -80,8 +80,8 @@ def estimate(config: configs.RunConfig) -> Estimate:
         shards=job.plan.n_shards,
         steps=job.plan.n_steps,
         fill=job.plan.fill,
-        row_bytes=jobs.row_bytes(job),
-        disk_bytes=n_tokens * (jobs.row_bytes(job) + token_bytes)
+        row_bytes=settle.row_bytes(job.config, architecture),
+        disk_bytes=n_tokens * (settle.row_bytes(job.config, architecture) + token_bytes)
         + job.plan.n_shards * tallies * _TALLY_ITEM,
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,

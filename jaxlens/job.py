@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlens import api, errors, ingest, numerics, schema, types
+from jaxlens import api, errors, ingest, numerics, schema, settle, types
 from jaxlens import config as configs
 from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
@@ -22,15 +22,6 @@ from jaxlens.store import layout
 
 RUNS = Path("runs")
 """Where runs go that are given no folder."""
-
-MAX_SHARD_BYTES = 256 * 2**20
-"""Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
-
-MAX_STEP_TOKENS = 2**24
-"""Most positions a step; beyond any device, and below what would exhaust the host."""
-
-_SHARD_TOKENS = 65_536
-_PACKAGED_SHARD_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ def prepare(config: configs.RunConfig, scratch: Path, apart: bool = False) -> Jo
         layout.refuse_foreign(config.out)
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
     architecture = checkpoint.architecture
-    config = settle(config, architecture)
+    config = settle.settle(config, architecture)
     model = api.from_checkpoint(checkpoint, config.model.dtype)
     ingested = _ingest(config, model, scratch, apart)
     plan = _plan(config, ingested)
@@ -172,72 +163,6 @@ def gate(job: Job, tokens: tokenfile.TokenFile) -> float:
     )
 
 
-def row_bytes(job: Job) -> int:
-    """Bytes a row takes on disk."""
-    return _row_bytes(job.config, job.static.architecture)
-
-
-def settle(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
-    """The configuration with every default that depends on the model filled in.
-
-    Raises:
-        ConfigError: A length, step or shard that the model or memory cannot hold.
-    """
-    length = config.plan.length or architecture.n_positions
-    if length > architecture.n_positions:
-        raise errors.ConfigError(
-            f"plan.length is {length}, the model has {architecture.n_positions} positions",
-            f"give at most {architecture.n_positions}",
-        )
-    packaged = config.model.path == api.PACKAGED
-    shard_tokens = config.store.shard_tokens or (
-        _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
-    )
-    lens = config.lens
-    if lens.implementation == "tiled":
-        vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
-        lens = dataclasses.replace(
-            lens,
-            tile=min(lens.tile or tiled.choose_tile(vocab_size), vocab_size),
-            block=min(lens.block or tiled.choose_block(vocab_size, capacity), capacity),
-        )
-    settled = dataclasses.replace(
-        config,
-        plan=dataclasses.replace(config.plan, length=length),
-        lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
-        store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
-    )
-    _require_small_shards(settled, architecture)
-    return settled
-
-
-def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
-    capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
-    if capacity > MAX_STEP_TOKENS:
-        raise errors.ConfigError(
-            f"a step of {capacity} positions",
-            f"lower plan.step_sequences: {MAX_STEP_TOKENS} at most",
-        )
-    tokens = max(capacity, config.store.shard_tokens or 0)
-    size = tokens * _row_bytes(config, architecture)
-    if size > MAX_SHARD_BYTES:
-        raise errors.ConfigError(
-            f"a shard of {tokens} tokens would hold {size / 2**20:.0f} MiB of rows",
-            f"lower store.shard_tokens; a shard holds at most {MAX_SHARD_BYTES >> 20} MiB",
-        )
-
-
-def _row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> int:
-    profile = config.store.rows
-    return schema.row_bytes(
-        schema.PROFILES[profile],
-        profile,
-        architecture.vocab_size,
-        architecture.n_layer + 1,
-        config.lens.top_k,
-    )
-
-
 def _ingest(
     config: configs.RunConfig, model: api.Model, scratch: Path, apart: bool
 ) -> ingest.Ingested:
@@ -285,9 +210,10 @@ def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
 
 def _request(config: configs.RunConfig) -> Options:
     lens = config.lens
+    # All of `full` whatever the rows are: the tallies count every one.
+    wanted = {*schema.FULL, *config.store.quantities}
     return Options(
-        # All of them whatever the rows are: the tallies count every one.
-        quantities=tuple(name for name in schema.FULL if name in schema.LAYERED),
+        quantities=tuple(name for name in schema.LAYERED if name in wanted),
         top_k=lens.top_k,
         precision=lens.precision,
         tile=lens.tile,
@@ -299,9 +225,10 @@ def _stored(
     config: configs.RunConfig, architecture: types.Architecture
 ) -> tuple[tuple[str, str], ...]:
     profile = config.store.rows
-    names = [name for name in schema.PROFILES[profile] if name in schema.LAYERED]
     return tuple(
-        (name, schema.stored_dtype(name, profile, architecture.vocab_size)) for name in names
+        (name, schema.stored_dtype(name, profile, architecture.vocab_size))
+        for name in settle.rows(config)
+        if name in schema.LAYERED
     )
 
 

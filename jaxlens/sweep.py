@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxlens import config as configs
-from jaxlens import environment, ingest, numerics, schema, types
+from jaxlens import environment, ingest, numerics, schema, settle, types
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
 from jaxlens.models import gpt2
@@ -242,9 +242,8 @@ def _publish(
         tokens_sha256=job.ingested.record.sha256,
     )
     rows = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
-    names = schema.PROFILES[job.config.store.rows]
     vocab_size = job.model.config.vocab_size
-    for name in (n for n in names if n in schema.COLUMNS):
+    for name in (n for n in settle.rows(job.config) if n in schema.COLUMNS):
         column = np.concatenate([part[0][name] for part in parts])
         dtype = schema.stored_dtype(name, job.config.store.rows, vocab_size)
         rows[name] = column.astype(dtype)  # an id of -1 becomes the largest, the missing id

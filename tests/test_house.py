@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {"types", "schema", "errors", "numerics", "config"}
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
-WIRING = {"api", "job", "ingest", "sweep", "estimate", "scale", "bench"}
+WIRING = {"api", "job", "settle", "ingest", "sweep", "estimate", "scale", "bench"}
 MAY_IMPORT = {
     "types": set(),
     "schema": set(),

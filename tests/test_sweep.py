@@ -17,7 +17,7 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import api, cli, config, errors, job, schema, sweep, types
+from jaxlens import api, cli, config, errors, job, schema, settle, sweep, types
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled
 from jaxlens.models import architecture as architectures
@@ -289,6 +289,20 @@ def test_narrow_rows_and_tallies_alone_verify_and_summarise(tiny, texts, tmp_pat
             assert run["kl_final"][:].dtype == np.float16
 
 
+def test_further_quantities_are_stored_beside_the_profile(tiny, texts, tmp_path):
+    more = ("kl_to_final", "js_input", "norm", "top_logp")
+    how = {"store.rows": "core", "store.quantities": more, "lens.top_k": 2}
+    sweep.run(configure(tiny, texts, tmp_path / "out", **how))
+    with jaxlens.open_run(tmp_path / "out") as run:
+        assert set(run.names) == {*schema.CORE, *more}
+        assert run["top_logp"][:].shape == (len(run), 3, 2)
+        assert (run["kl_to_final"][:, -1] == 0).all()
+        assert (run["norm"][:] > 0).all()
+    for name in ("ties_input", "rank_follow", "kl_final_matched", "token", "nothing"):
+        with pytest.raises(errors.ConfigError, match=name):
+            sweep.run(configure(tiny, texts, tmp_path / name, **{"store.quantities": [name]}))
+
+
 def test_shards_and_index_open_in_xarray(swept):
     import xarray
 
@@ -470,7 +484,7 @@ def test_every_shipped_configuration_fits_its_model(size, more):
         size
     ]
     architecture = types.Architecture(layers, 12, embed, 1024, 50257, 4 * embed)
-    settled = job.settle(config.load(files), architecture)
+    settled = settle.settle(config.load(files), architecture)
     assert settled.lens.block <= settled.plan.length * settled.plan.step_sequences
 
 

@@ -1,0 +1,100 @@
+"""Defaults that depend on the model, and refusal of what model or memory cannot hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxlens import api, errors, schema, types
+from jaxlens import config as configs
+from jaxlens.lens import options, tiled
+
+MAX_SHARD_BYTES = 256 * 2**20
+"""Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
+
+MAX_STEP_TOKENS = 2**24
+"""Most positions a step; beyond any device, and below what would exhaust the host."""
+
+_SHARD_TOKENS = 65_536
+_PACKAGED_SHARD_TOKENS = 4_096
+
+
+def settle(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
+    """The configuration with every default that depends on the model filled in.
+
+    Raises:
+        ConfigError: A length, step or shard that the model or memory cannot hold.
+    """
+    length = config.plan.length or architecture.n_positions
+    if length > architecture.n_positions:
+        raise errors.ConfigError(
+            f"plan.length is {length}, the model has {architecture.n_positions} positions",
+            f"give at most {architecture.n_positions}",
+        )
+    packaged = config.model.path == api.PACKAGED
+    shard_tokens = config.store.shard_tokens or (
+        _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
+    )
+    lens = config.lens
+    if lens.implementation == "tiled":
+        vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
+        lens = dataclasses.replace(
+            lens,
+            tile=min(lens.tile or tiled.choose_tile(vocab_size), vocab_size),
+            block=min(lens.block or tiled.choose_block(vocab_size, capacity), capacity),
+        )
+    settled = dataclasses.replace(
+        config,
+        plan=dataclasses.replace(config.plan, length=length),
+        lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
+        store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
+    )
+    _require_small_shards(settled, architecture)
+    return settled
+
+
+def rows(config: configs.RunConfig) -> tuple[str, ...]:
+    """Columns that a shard stores, in the order of the schema; none where only tallies are kept.
+
+    Raises:
+        ConfigError: A quantity that cannot be read.
+    """
+    for name in config.store.quantities:
+        options.check(name)
+        if name in schema.REFERENCE_ONLY and config.lens.implementation != "reference":
+            raise errors.ConfigError(
+                f"only the reference lens counts {name}", "use lens.implementation=reference"
+            )
+        if name.endswith("_follow"):
+            raise errors.ConfigError(f"a sweep follows no tokens, so no {name}", "use read_lens")
+    if config.store.rows == "none":
+        return ()
+    chosen = {*schema.PROFILES[config.store.rows], *config.store.quantities}
+    return tuple(name for name in schema.QUANTITIES if name in chosen)
+
+
+def row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> int:
+    """Bytes a row takes on disk, without compression and checksums."""
+    profile = config.store.rows
+    return schema.row_bytes(
+        rows(config),
+        profile,
+        architecture.vocab_size,
+        architecture.n_layer + 1,
+        config.lens.top_k,
+    )
+
+
+def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
+    capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
+    if capacity > MAX_STEP_TOKENS:
+        raise errors.ConfigError(
+            f"a step of {capacity} positions",
+            f"lower plan.step_sequences: {MAX_STEP_TOKENS} at most",
+        )
+    tokens = max(capacity, config.store.shard_tokens or 0)
+    size = tokens * row_bytes(config, architecture)
+    if size > MAX_SHARD_BYTES:
+        raise errors.ConfigError(
+            f"a shard of {tokens} tokens would hold {size / 2**20:.0f} MiB of rows",
+            f"lower store.shard_tokens; a shard holds at most {MAX_SHARD_BYTES >> 20} MiB",
+        )
