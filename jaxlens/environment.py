@@ -32,10 +32,10 @@ _VARIABLES = (
 
 def describe() -> dict[str, Any]:
     """Versions, devices and the variables that JAX reads; JSON values."""
-    import h5py
     import jax
 
     from jaxlens import numerics
+    from jaxlens.store import hdf
 
     numerics.require_precision("float32")  # which finds out whether there is a device
     devices = [
@@ -48,7 +48,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count() or 0,
         "memory_bytes": _memory(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "hdf5": h5py.version.hdf5_version,
+        "hdf5": hdf.library_version(),
         "backend": jax.default_backend(),
         "devices": devices,
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
