@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "errors": set(),
     "numerics": {"types", "errors"},
     "config": FOUNDATION,
-    "environment": {"numerics"},
+    "environment": {"numerics", "store"},
     "terminal": FOUNDATION | WIRING | {"store"},
     "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment"},
     "__init__": FOUNDATION | WIRING | STAGES,
@@ -67,7 +67,7 @@ def test_stages_know_the_data_and_never_each_other(path):
         top, *rest = name.split(".")
         if top == "jaxlens" and rest and rest[0] not in (here, "__version__"):
             assert rest[0] in MAY_IMPORT[here], f"{here} imports {name}"
-        if top in HOME and not (here == "environment" and top == "h5py"):
+        if top in HOME:
             assert here == HOME[top], f"{top} belongs in {HOME[top]}"
 
 

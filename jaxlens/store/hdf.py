@@ -53,6 +53,11 @@ _REBUILD = "rebuild it with jaxlens finalize"
 _HINT = "jaxlens verify names what is damaged, jaxlens repair recomputes it"
 
 
+def library_version() -> str:
+    """Version of the HDF5 library itself."""
+    return h5py.version.hdf5_version
+
+
 class Replaced(errors.DataError):
     """Between hashing and opening, a file was replaced; a rival writer may do that."""
 
