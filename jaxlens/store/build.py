@@ -43,6 +43,15 @@ def new_file() -> Generator[tuple[io.BytesIO, h5py.File]]:
         yield buffer, file
 
 
+def image_of(buffer: io.BytesIO) -> memoryview:
+    """The bytes of a file that ``new_file`` made.
+
+    They are not a view of the buffer: where an error ends the program, Python may free a buffer
+    before its views, which kills the process by a signal.
+    """
+    return memoryview(buffer.getvalue())
+
+
 def describe(file: h5py.File, title: str, attributes: Attributes) -> None:
     """Gives the root its attributes."""
     fixed = {

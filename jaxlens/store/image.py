@@ -56,7 +56,7 @@ def shard_image(
             item = build.dataset(file, name, rows[name], compression == "gzip")
             _explain_quantity(item, name, scales)
         _tally_group(file, tallies, layer_names, labels)
-    return buffer.getbuffer()
+    return build.image_of(buffer)
 
 
 def summary_image(
@@ -82,7 +82,7 @@ def summary_image(
             item.attrs["coordinates"] = "layer_name"
             build.attach(item, ("layer",), scales)
         _tally_group(file, tallies, layer_names, labels)
-    return buffer.getbuffer()
+    return build.image_of(buffer)
 
 
 def index_image(
@@ -117,7 +117,7 @@ def index_image(
         for name, (dtype, tail) in columns.items():
             item = build.virtual(file, name, dtype, tail, entries, sources)
             _explain_quantity(item, name, scales)
-    return buffer.getbuffer()
+    return build.image_of(buffer)
 
 
 def arrays_image(
@@ -145,7 +145,7 @@ def arrays_image(
                 if axis not in scales:
                     scales[axis] = build.scale(file, axis, np.arange(length))
             build.attach(build.dataset(file, name, data, compress=True), names, scales)
-    return buffer.getbuffer()
+    return build.image_of(buffer)
 
 
 def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
