@@ -121,7 +121,8 @@ def show_result(result: sweep.Result) -> None:
     skipped = sum(result.skipped.values())
     if skipped:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(result.skipped.items()))
-        logger.warning("skipped %d documents or lines: %s", skipped, why)
+        where = f"{result.out}/tokens/TOKENS.json"
+        logger.warning("skipped %d documents or lines: %s; the first: %s", skipped, why, where)
     if not result.finished:
         print(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
         return
