@@ -6,6 +6,7 @@ meanings given here, and ``jaxlens.tally`` updates the tallies from these defini
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -317,10 +318,13 @@ def row_bytes(
     )
 
 
+def tally_shape(tally: Tally, n_layers: int, vocab_size: int) -> tuple[int, ...]:
+    """Lengths of a tally's axes."""
+    sizes = {"layer": n_layers, "vocab": vocab_size, "ln_rank_bin": len(LN_RANK_EDGES) - 1}
+    return tuple(sizes.get(axis, len(tally.source)) for axis in tally.axes)
+
+
 def tally_items(n_layers: int, vocab_size: int, name: str = "basic") -> int:
     """Integers that a set of tallies holds, eight bytes each."""
-    sizes = {"layer": n_layers, "vocab": vocab_size, "ln_rank_bin": len(LN_RANK_EDGES) - 1}
-    return sum(
-        int(np.prod([sizes.get(axis, len(tally.source)) for axis in tally.axes]))
-        for tally in TALLIES[name]
-    )
+    shapes = (tally_shape(tally, n_layers, vocab_size) for tally in TALLIES[name])
+    return sum(math.prod(shape) for shape in shapes)

@@ -19,7 +19,7 @@ from jaxlens import environment, ingest, numerics, schema, settle, types
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
 from jaxlens.models import gpt2
-from jaxlens.store import derive, image, layout, publish, records, shards, writer
+from jaxlens.store import commit, derive, image, layout, publish, records, shards, writer
 from jaxlens.tally import exact
 
 T = TypeVar("T")
@@ -255,7 +255,7 @@ def _publish(
         compression=job.config.store.compression,
         skipped=job.ingested.skipped,
     )
-    shards.publish_shard(job.out, place, data, stop - start if rows else 0)
+    commit.publish_shard(job.out, place, data, stop - start if rows else 0)
 
 
 def _note(job: jobs.Job, measured: dict[str, float]) -> None:

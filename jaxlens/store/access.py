@@ -12,6 +12,9 @@ from pathlib import Path
 
 from jaxlens import errors
 
+BLOCK_BYTES = 1 << 20
+"""Bytes that are read and hashed at once."""
+
 _AGAIN = "run the same command again; it recomputes what is missing or damaged"
 
 
@@ -61,7 +64,7 @@ def read(path: Path, limit: int) -> bytes:
         size = os.fstat(descriptor).st_size
         if size > limit:
             raise errors.DataError(f"{path} has {size} bytes, at most {limit} make sense", _AGAIN)
-        with _read_errors(path), os.fdopen(descriptor, "rb", closefd=False) as file:
+        with refusals(path), os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
 
 
@@ -86,24 +89,29 @@ def names(folder: Path) -> list[str]:
     Raises:
         StorageError: The system refused.
     """
-    with _read_errors(folder), contextlib.suppress(FileNotFoundError):
+    with refusals(folder), contextlib.suppress(FileNotFoundError):
         return sorted(os.listdir(folder))
     return []
 
 
-def sha256(path: Path, descriptor: int) -> str:
-    """Hash of an open file, in hexadecimal.
+def sha256(path: Path, descriptor: int, size: int | None = None) -> str:
+    """Hash of an open file, or of its first ``size`` bytes, in hexadecimal.
 
     Raises:
         StorageError: The system refused to read.
     """
-    with _read_errors(path), os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, at = hashlib.sha256(), 0
+    end = os.fstat(descriptor).st_size if size is None else size
+    with refusals(path):
+        while block := os.pread(descriptor, min(BLOCK_BYTES, end - at), at):
+            digest.update(block)
+            at += len(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
-def _read_errors(path: Path) -> Generator[None]:
+def refusals(path: Path) -> Generator[None]:
+    """Turns an ``OSError`` into what the user sees."""
     try:
         yield
     except OSError as error:

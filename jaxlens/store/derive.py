@@ -71,7 +71,7 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
     files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
     tallies: totals.Tallies = {}
     if entries:
-        form, tallies = _fold(run_dir, entries, hashed)
+        form, tallies = _fold(run_dir, spec, entries, hashed)
         about = _attributes(spec, entries)
         made = image.summary_image(about, tallies, form.layer_names, form.labels)
         files[layout.SUMMARY] = hdf.seal(made)
@@ -83,13 +83,15 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
     return Derived(files, tallies)
 
 
-def fold_shards(run_dir: str | Path, entries: Sequence[records.Record]) -> totals.Tallies:
+def fold_shards(
+    run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record]
+) -> totals.Tallies:
     """Merges the tallies of shards in their order.
 
     Raises:
         DataError: A shard is damaged or does not fit the others.
     """
-    return _fold(run_dir, entries, hashed=True)[1] if entries else {}
+    return _fold(run_dir, spec, entries, hashed=True)[1] if entries else {}
 
 
 def holds(path: Path, data: bytes) -> bool:
@@ -111,7 +113,7 @@ def _attributes(spec: layout.Spec, entries: Sequence[records.Record]) -> dict[st
 
 
 def _fold(
-    run_dir: str | Path, entries: Sequence[records.Record], hashed: bool
+    run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record], hashed: bool
 ) -> tuple[shards.Form, totals.Tallies]:
     """What all shards have in common, and the sum of their tallies."""
     forms: list[shards.Form] = []
@@ -123,7 +125,7 @@ def _fold(
                 forms.append(shards.read_form(found))
                 if forms[-1] != forms[0]:
                     raise ValueError("its layers or quantities are not those of the first shard")
-                tallies = shards.read_tallies(found)
+                tallies = shards.read_tallies(found, spec.document)
             yield str(path), tallies
 
     tallies = totals.fold(read())

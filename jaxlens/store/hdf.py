@@ -27,12 +27,14 @@ from jaxlens import errors
 from jaxlens.store import access
 
 SEAL_BYTES = 65
-MAX_SEALED_BYTES = 1 << 31
 
 BLOCK_BYTES = 8 << 20
 """Most bytes that a block holds."""
 
 MAX_CHUNK_BYTES = 32 << 20
+"""Most bytes of a chunk, and of all that lies at one place of the first axis."""
+
+MAX_TALLY_BYTES = 1 << 27
 MAX_DATASET_BYTES = 1 << 38
 MAX_OBJECTS = 1000
 MAX_RATIO = 1100
@@ -148,12 +150,13 @@ def open_sealed(path: Path, virtual: bool = False) -> Contents:
         MissingError: It is not there.
         DataError: Damaged, or built to harm.
     """
-    data = access.read(path, MAX_SEALED_BYTES)
-    image = memoryview(data)[:-SEAL_BYTES]
-    if _seal(image) != data[-SEAL_BYTES:]:
-        raise errors.DataError(f"{path} is damaged: its checksum differs", _REBUILD)
-    with reading(path):
-        return open_image(image, virtual)
+    with access.opened(path) as descriptor:
+        end = os.fstat(descriptor).st_size - SEAL_BYTES
+        if end < 0 or _read_seal(path, descriptor, end) != _seal(
+            access.sha256(path, descriptor, end)
+        ):
+            raise errors.DataError(f"{path} is damaged: its checksum differs", _REBUILD)
+        return open_file(path, descriptor, virtual)
 
 
 def seal(image: bytes | memoryview) -> bytes:
@@ -162,7 +165,7 @@ def seal(image: bytes | memoryview) -> bytes:
     HDF5 does not mind what follows the end of a file, but it may crash on a damaged one: not all
     of its metadata has checksums. Shards have their records; files without one are sealed.
     """
-    return bytes(image) + _seal(image)
+    return bytes(image) + _seal(hashlib.sha256(image).hexdigest())
 
 
 def open_image(data: bytes | memoryview, virtual: bool = False) -> Contents:
@@ -179,8 +182,8 @@ def blocks(dataset: h5py.Dataset) -> Iterator[tuple[int, np.ndarray]]:
         yield start, dataset[start : start + step]
 
 
-def whole(dataset: h5py.Dataset, limit: int = 1 << 30) -> np.ndarray:
-    """All of a dataset that fits in RAM."""
+def whole(dataset: h5py.Dataset, limit: int = MAX_TALLY_BYTES) -> np.ndarray:
+    """All of a dataset that makes sense in RAM."""
     if dataset.size * dataset.dtype.itemsize > limit:
         raise ValueError(f"{dataset.name} has {dataset.shape} elements, too many to make sense")
     return dataset[()]
@@ -192,13 +195,14 @@ def labels(dataset: h5py.Dataset) -> tuple[str, ...]:
 
 
 def read_arrays(
-    path: str | Path, sha256: str | None = None
+    path: str | Path, sha256: str | None = None, limit: int = MAX_DATASET_BYTES
 ) -> tuple[dict[str, np.ndarray], dict[str, int | str]]:
     """Reads what `image.arrays_image` made.
 
     Args:
         path: File.
         sha256: Its hash; None where the caller has compared it.
+        limit: Most bytes that all arrays together can have.
 
     Returns:
         Arrays (without the indices of their axes) and attributes.
@@ -213,12 +217,20 @@ def read_arrays(
             raise ValueError("its sha256 is not that recorded")
         with open_file(path, descriptor) as found:
             stored = {name: item for name, item in found.datasets.items() if not item.is_scale}
-            arrays = {name: whole(item, MAX_DATASET_BYTES) for name, item in stored.items()}
+            claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
+            if claimed > limit:
+                raise ValueError(f"it claims {claimed} bytes, at most {limit} make sense")
+            arrays = {name: whole(item, limit) for name, item in stored.items()}
             return arrays, {name: found.attribute(name) for name in found.file.attrs}
 
 
-def _seal(image: bytes | memoryview) -> bytes:
-    return hashlib.sha256(image).hexdigest().encode() + b"\n"
+def _seal(sha256: str) -> bytes:
+    return sha256.encode() + b"\n"
+
+
+def _read_seal(path: Path, descriptor: int, at: int) -> bytes:
+    with access.refusals(path):
+        return os.pread(descriptor, SEAL_BYTES, at)
 
 
 def _datasets(file: h5py.File, virtual: bool) -> dict[str, h5py.Dataset]:
@@ -263,3 +275,5 @@ def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> None:
     chunk = plan.get_chunk() if layout == h5py.h5d.CHUNKED else ()
     if math.prod(chunk) * dtype.itemsize > MAX_CHUNK_BYTES:
         raise ValueError(f"{name} has chunks of {chunk}")
+    if math.prod(shape[1:]) * dtype.itemsize > MAX_CHUNK_BYTES:
+        raise ValueError(f"{name} has rows of {shape[1:]}")

@@ -27,11 +27,15 @@ TOKEN_RECORD = "TOKENS.json"
 SMALL = 1 << 16
 """Most bytes that a sidecar can have."""
 
-LARGE = 1 << 28
-"""Most bytes that the other JSON files and ``MANIFEST`` can have."""
+LARGE = 1 << 22
+"""Most bytes that ``RUN.json`` and ``TOKENS.json`` can have."""
+
+LINE = 1 << 10
+"""Most bytes that a line of ``MANIFEST`` can have."""
 
 _PART = re.compile(r"part-(\d{5,9})\.(h5|json)")
 _ABSENT = object()
+_OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX})
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,19 @@ def part_number(name: str) -> int | None:
     return int(match[1])
 
 
+def shards_there(run_dir: str | Path, n_shards: int) -> list[int]:
+    """Shards of a plan of which anything is there, in order.
+
+    A plan may promise millions of shards; what is done about it grows with what is there.
+
+    Raises:
+        JaxlensError: The folder leads elsewhere, or cannot be listed.
+    """
+    names = access.names(access.contained(run_dir, SHARDS))
+    numbers = {number for name in names if (number := part_number(name)) is not None}
+    return sorted(number for number in numbers if number < n_shards)
+
+
 def read_spec(run_dir: str | Path) -> Spec:
     """Reads ``RUN.json``.
 
@@ -122,15 +139,19 @@ def read_record(run_dir: str | Path, shard: int) -> records.Record:
     return records.parse_record(access.read(path, SMALL), str(path))
 
 
-def read_manifest(run_dir: str | Path) -> tuple[str, list[records.Record]]:
+def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records.Record]]:
     """Reads ``MANIFEST``: spec hash and records.
+
+    Args:
+        run_dir: Run.
+        n_shards: Number of shards of its plan, which bounds what is read.
 
     Raises:
         MissingError: It is not there.
         DataError: It is damaged.
     """
     path = access.contained(run_dir, MANIFEST)
-    return records.parse_manifest(access.read(path, LARGE), str(path))
+    return records.parse_manifest(access.read(path, (n_shards + 1) * LINE), str(path))
 
 
 def read_tokens(run_dir: str | Path) -> records.Tokens:
@@ -197,12 +218,29 @@ def refuse_foreign(run_dir: str | Path) -> None:
     Raises:
         ConfigError: Naming what is there.
     """
-    ours = {RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX}
     if not os.path.isdir(run_dir):
         return
     for name in access.names(Path(run_dir)):
-        if name not in ours and not publish.is_temporary(name):
+        if name not in _OURS and not publish.is_temporary(name):
             raise _foreign(run_dir, name)
+    odd = next(_unexplained(run_dir), None)
+    # Asked last: a rival that begins the run at this moment writes the spec before all else.
+    if odd is not None and not os.path.lexists(access.contained(run_dir, RUN)):
+        raise _foreign(run_dir, odd)
+
+
+def _unexplained(run_dir: str | Path) -> Iterator[str]:
+    """What a run leaves nowhere before it has a spec; names alone prove little."""
+    tokens = {TOKEN_FILE, TOKEN_INDEX, TOKEN_RECORD}
+    for name in access.names(access.contained(run_dir, TOKENS)):
+        if name not in tokens and not publish.is_temporary(name):
+            yield f"{TOKENS}/{name}"
+    parts = access.names(access.contained(run_dir, SHARDS))
+    for name in parts:
+        if part_number(name) is None and not publish.is_temporary(name):
+            yield f"{SHARDS}/{name}"
+    if not parts:
+        yield from sorted({MANIFEST, SUMMARY, INDEX} & set(access.names(Path(run_dir))))
 
 
 def _check_ours(run_dir: str | Path, spec_hash: str) -> None:

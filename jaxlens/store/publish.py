@@ -51,7 +51,7 @@ _live: set[str] = set()
 
 def publish(
     path: str | Path, data: Bytes, disk: system.Disk = system.DISK, replace: bool = True
-) -> None:
+) -> bool:
     """Creates or replaces a file, atomically and durably.
 
     After a failed write or fsync the kernel may have dropped the pages and marked them clean, so
@@ -63,6 +63,9 @@ def publish(
         disk: System calls.
         replace: Whether a file of that name gives way; if not, it stays as it is, and of several
             writers the first one wins.
+
+    Returns:
+        Whether the file is now the one written here.
 
     Raises:
         StorageError: There is no space (before anything is written: less than twice the size of
@@ -77,6 +80,7 @@ def publish(
             except OSError as error:
                 if error.errno in _FATAL or attempt == TRIES:
                     raise
+    raise AssertionError("unreachable")
 
 
 class Stream:
@@ -209,8 +213,8 @@ def _check_space(path: Path, needed: int, disk: system.Disk) -> None:
         )
 
 
-def _write_whole(target: str, view: memoryview, disk: system.Disk, replace: bool) -> None:
-    temporary = _temporary_name(target)
+def _write_whole(target: str, view: memoryview, disk: system.Disk, replace: bool) -> bool:
+    temporary, first = _temporary_name(target), True
     with _removed_on_error(temporary, disk):
         descriptor = disk.open_exclusive(temporary)
         with _closed(descriptor, disk):
@@ -219,12 +223,15 @@ def _write_whole(target: str, view: memoryview, disk: system.Disk, replace: bool
         if replace:
             disk.rename(temporary, target)
         else:
-            with contextlib.suppress(FileExistsError):
+            try:
                 disk.link(temporary, target)
+            except FileExistsError:
+                first = False
             with contextlib.suppress(FileNotFoundError):
                 disk.unlink(temporary)
     # Also where another writer was first: its own sync may still be to come.
     disk.fsync_directory(os.path.dirname(target) or ".")
+    return first
 
 
 def _write_all(disk: system.Disk, descriptor: int, view: memoryview) -> None:

@@ -123,7 +123,8 @@ class Run:
             with hdf.open_sealed(path) as found:
                 return self._read_summary(path, found)
         except errors.MissingError:
-            return derive.fold_shards(self.path, self._entries)
+            spec = layout.Spec(self.spec, self.spec_hash, len(self._entries))
+            return derive.fold_shards(self.path, spec, self._entries)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.
@@ -195,11 +196,11 @@ class Run:
         with hdf.reading(path):
             if found.attribute("spec_hash") != self.spec_hash:
                 raise ValueError("it belongs to another run")
-            return shards.read_tallies(found)
+            return shards.read_tallies(found, self.spec)
 
     def _check_manifest(self) -> None:
         try:
-            found = layout.read_manifest(self.path)
+            found = layout.read_manifest(self.path, len(self._entries))
         except errors.MissingError:
             return
         if found != (self.spec_hash, self._entries):

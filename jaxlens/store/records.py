@@ -201,12 +201,16 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
         DataError: It is something else.
     """
     try:
-        document = json.loads(raw.decode("utf-8"))
+        document = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise errors.DataError(f"{name} is damaged: not JSON", _DAMAGED) from error
     if not isinstance(document, dict):
         raise errors.DataError(f"{name} is damaged: not a JSON object", _DAMAGED)
     return document
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:

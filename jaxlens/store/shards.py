@@ -1,19 +1,20 @@
-"""Committed shards: publishing them, and finding those that are missing or damaged."""
+"""Committed shards: opening them, and finding those that are missing or damaged."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, hdf, layout, publish, records, system
+from jaxlens.store import access, hdf, layout, records, totals
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
@@ -40,31 +41,6 @@ class Form:
     layer_names: tuple[str, ...]
     columns: Columns
     labels: dict[str, tuple[str, ...]]
-
-
-def publish_shard(
-    run_dir: str | Path,
-    place: records.Place,
-    image: memoryview,
-    rows: int,
-    disk: system.Disk = system.DISK,
-) -> records.Record:
-    """Commits a shard: the sidecar first, then the image, whose rename is the commit.
-
-    Args:
-        run_dir: Run, begun with `layout.create_run`.
-        place: Where the shard belongs; the same that is in the image.
-        image: Of `image.shard_image`.
-        rows: Rows in the image; 0 where it holds only tallies.
-        disk: System calls.
-
-    Raises:
-        StorageError: The disk is full or failed.
-    """
-    entry = records.record(place, rows, image)
-    publish.publish(layout.sidecar_path(run_dir, place.shard), records.encode(entry), disk)
-    publish.publish(layout.shard_path(run_dir, place.shard), image, disk)
-    return entry
 
 
 def missing_shards(
@@ -132,21 +108,23 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
         MissingError: Some are not there yet.
         DataError: Some are damaged.
     """
-    entries, missing, damaged = [], [], []
-    for shard in range(spec.n_shards):
+    entries, damaged = [], []
+    for shard in layout.shards_there(run_dir, spec.n_shards):
         try:
             entries.append(check(run_dir, shard, spec.hash, "fast"))
         except errors.MissingError:
-            missing.append(shard)
+            pass
         except errors.DataError as error:
             damaged.append(error.message)
     damaged += [f"{layout.shard_name(i)} {what}" for i, what in records.misplaced(entries)]
     if damaged:
         raise errors.DataError(f"{len(damaged)} shards are damaged: {damaged[0]}", _HINT)
-    if missing:
+    if lacking := spec.n_shards - len(entries):
+        numbers = (entry.shard for entry in entries)
+        first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
         raise errors.MissingError(
-            f"{run_dir} lacks {len(missing)} of {spec.n_shards} shards, "
-            f"the first is {layout.shard_name(missing[0])}",
+            f"{run_dir} lacks {lacking} of {spec.n_shards} shards, "
+            f"the first is {layout.shard_name(first)}",
             "run the same command again to compute them",
         )
     return entries
@@ -186,11 +164,27 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     return contents
 
 
-def read_tallies(contents: hdf.Contents) -> dict[str, np.ndarray]:
-    """Reads the totals in ``/tally``."""
-    items = _tally_items(contents).items()
-    kept = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
-    return {name: hdf.whole(item) for name, item in kept.items()}
+def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
+    """Reads the totals in ``/tally``.
+
+    Args:
+        contents: Shard, or summary.
+        spec: Of the run, which says how large they can be.
+
+    Raises:
+        ValueError: A total has another shape.
+    """
+    architecture = spec["model"]["architecture"]
+    n_layers, vocab_size = architecture["n_layer"] + 1, architecture["vocab_size"]
+    found = {}
+    for name, item in _tally_items(contents).items():
+        if item.dtype.kind == "S" or item.is_scale:
+            continue
+        shape = schema.tally_shape(totals.TALLIES[name], n_layers, vocab_size)
+        if item.shape != shape:
+            raise ValueError(f"tally {name} is {item.shape}, not {shape}")
+        found[name] = hdf.whole(item)
+    return found
 
 
 def read_form(contents: hdf.Contents) -> Form:

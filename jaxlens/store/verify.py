@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.store import access, compare, derive, hdf, layout, publish, records, shards
+
+MOST_NAMED = 100
+"""Missing shards that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Report:
         return not self.damaged
 
 
-def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
+def verify(
+    run_dir: str | Path, level: shards.Level = "full", watch: Callable[[str], None] | None = None
+) -> Report:
     """Checks a run.
 
     ``fast`` compares the manifest, the records and the sizes. ``full`` reads every byte: the
@@ -46,6 +52,7 @@ def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
     Args:
         run_dir: Run.
         level: ``fast`` or ``full``.
+        watch: Is told the name of each file before it is looked at, one after the other.
 
     Raises:
         MissingError: There is no such directory, or no run in it.
@@ -54,7 +61,7 @@ def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
         raise errors.MissingError(f"{run_dir} is no directory", "check the path")
     if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
         raise errors.MissingError(f"{run_dir} holds no run", "check the path")
-    found = _Findings(run_dir)
+    found = _Findings(run_dir, watch)
     spec = _identity(found)
     entries = _shards(found, spec, level)
     for shard, what in records.misplaced(entries):
@@ -71,8 +78,9 @@ def verify(run_dir: str | Path, level: shards.Level = "full") -> Report:
 class _Findings:
     """A list of files with what is wrong with them."""
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, run_dir: str | Path, watch: Callable[[str], None] | None) -> None:
         self.run_dir = run_dir
+        self.watch = watch
         self.items: list[tuple[str, str]] = []
 
     def add(self, name: str, what: str) -> None:
@@ -81,6 +89,8 @@ class _Findings:
     @contextlib.contextmanager
     def checking(self, name: str) -> Generator[None]:
         """Makes an error of the block a finding about the file."""
+        if self.watch is not None:
+            self.watch(name)
         try:
             yield
         except errors.JaxlensError as error:
@@ -96,7 +106,7 @@ def _identity(found: _Findings) -> layout.Spec:
         with contextlib.suppress(errors.JaxlensError):
             votes[layout.read_record(found.run_dir, number).spec_hash] += 1
     with contextlib.suppress(errors.JaxlensError):
-        votes[layout.read_manifest(found.run_dir)[0]] += 1
+        votes[layout.read_manifest(found.run_dir, numbers[-1] + 1 if numbers else 0)[0]] += 1
     elected = votes.most_common(1)[0][0] if votes else ""
     with found.checking(layout.RUN):
         spec = layout.read_spec(found.run_dir)
@@ -109,12 +119,16 @@ def _identity(found: _Findings) -> layout.Spec:
 
 def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[records.Record]:
     """Checks each shard; returns the records of those that are sound."""
-    if spec.n_shards and not any(layout.part_number(n) is not None for n in _names(found)):
+    there: list[int] = []
+    with contextlib.suppress(errors.JaxlensError):
+        there = layout.shards_there(found.run_dir, spec.n_shards)
+    if spec.n_shards and not there:
         found.add(layout.SHARDS, f"holds none of {spec.n_shards} shards")
         return []
+    _name_missing(found, spec.n_shards, there)
 
     def check(shard: int) -> tuple[records.Record | None, _Findings]:
-        mine = _Findings(found.run_dir)
+        mine = _Findings(found.run_dir, found.watch)
         with mine.checking(f"{layout.SHARDS}/{layout.sidecar_name(shard)}"):
             entry = shards.read_record(found.run_dir, shard, spec.hash)
             with mine.checking(_part(shard)):
@@ -124,11 +138,21 @@ def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[re
         return None, mine
 
     entries = []
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for entry, findings in pool.map(check, range(spec.n_shards)):
+    workers = min(8, os.cpu_count() or 1) if found.watch is None else 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for entry, findings in pool.map(check, there):
             found.items += findings.items
             entries += [entry] if entry else []
     return entries
+
+
+def _name_missing(found: _Findings, n_shards: int, there: list[int]) -> None:
+    known = set(there)
+    missing = (shard for shard in range(n_shards) if shard not in known)
+    for shard in itertools.islice(missing, MOST_NAMED):
+        found.add(_part(shard), "is missing")
+    if (more := n_shards - len(known) - MOST_NAMED) > 0:
+        found.add(layout.SHARDS, f"{more} more shards are missing")
 
 
 def _read_everything(run_dir: str | Path, entry: records.Record) -> None:
@@ -145,7 +169,7 @@ def _read_everything(run_dir: str | Path, entry: records.Record) -> None:
 
 def _manifest(found: _Findings, spec: layout.Spec, entries: list[records.Record]) -> None:
     with found.checking(layout.MANIFEST):
-        spec_hash, listed = layout.read_manifest(found.run_dir)
+        spec_hash, listed = layout.read_manifest(found.run_dir, spec.n_shards)
         if spec_hash != spec.hash:
             found.add(layout.MANIFEST, f"belongs to another run, {spec_hash[:8]}...")
         if [entry.shard for entry in listed] != list(range(spec.n_shards)):

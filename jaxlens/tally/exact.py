@@ -38,13 +38,11 @@ def tables(vocab_size: int) -> Tables:
 
 def init(tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int) -> Totals:
     """Zeros, int64, with the axes of each tally."""
-    sizes = {"layer": n_layers, "vocab": vocab_size, "ln_rank_bin": len(schema.LN_RANK_EDGES) - 1}
-    totals = {}
     with jax.enable_x64(True):
-        for tally in tallies:
-            shape = [sizes.get(axis, len(tally.source)) for axis in tally.axes]
-            totals[tally.name] = jnp.zeros(shape, jnp.int64)
-    return totals
+        return {
+            tally.name: jnp.zeros(schema.tally_shape(tally, n_layers, vocab_size), jnp.int64)
+            for tally in tallies
+        }
 
 
 def update(

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import config, schema
-from jaxlens.store import derive, image, layout, publish, records, shards, system, writer
+from jaxlens.store import commit, derive, image, layout, publish, records, shards, system, writer
 
 VOCAB_SIZE = 101
 LAYER_NAMES = ("input", "h.0", "h.1", "h.2")
 N_LAYERS = len(LAYER_NAMES)
+ARCHITECTURE = {"n_layer": N_LAYERS - 1, "vocab_size": VOCAB_SIZE}
 SIZES = {
     "layer": N_LAYERS,
     "k": 2,
@@ -43,7 +44,11 @@ FAST = FastDisk()
 def spec(n_shards=3, rows=24, profile="core", **more):
     """Bytes of ``RUN.json``."""
     store = {"rows": profile, "shard_tokens": rows}
-    document = {"plan": {"n_shards": n_shards}, "store": store, "model": {"seed": 0}} | more
+    document = {
+        "plan": {"n_shards": n_shards},
+        "store": store,
+        "model": {"seed": 0, "architecture": ARCHITECTURE},
+    } | more
     return config.canonical(document)
 
 
@@ -132,7 +137,7 @@ def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
             data = memoryview(shard_image(spec_bytes, shard, n_shards, rows, profile))
             where = place(spec_bytes, shard, n_shards, rows)
             kept = rows if schema.PROFILES[profile] else 0
-            publisher.submit(functools.partial(shards.publish_shard, out, where, data, kept, disk))
+            publisher.submit(functools.partial(commit.publish_shard, out, where, data, kept, disk))
     derive.finalize(out, disk)
     return missing
 

@@ -40,7 +40,7 @@ def test_merged_tallies_are_the_sums_of_those_of_the_shards(out):
 
 
 def test_manifest_lists_the_spec_and_each_shard_in_order(out):
-    spec_hash, entries = layout.read_manifest(out)
+    spec_hash, entries = layout.read_manifest(out, 4)
     assert spec_hash == layout.read_spec(out).hash
     assert [entry.shard for entry in entries] == [0, 1, 2, 3]
     assert entries == [layout.read_record(out, shard) for shard in range(4)]

@@ -89,6 +89,16 @@ def test_directory_with_foreign_files_is_refused_and_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["tokens/notes", "shards/mine.h5", "summary.h5", "MANIFEST"])
+def test_names_of_ours_in_a_directory_without_a_spec_are_left_alone(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(errors.ConfigError, match=path.name.replace(".", r"\.")):
+        layout.create_run(tmp_path, example.spec())
+    assert path.read_bytes() == b"mine"
+
+
 def test_directory_that_an_interrupted_start_left_is_taken(tmp_path):
     (tmp_path / "tokens").mkdir()
     leftover = f".RUN.json.{publish._machine()}-{os.getpid()}-{'0' * 16}.tmp"
@@ -196,6 +206,10 @@ def test_sidecar_is_published_before_its_shard(tmp_path):
         def rename(self, source, target):
             renamed.append(os.path.basename(target))
             super().rename(source, target)
+
+        def link(self, source, target):
+            renamed.append(os.path.basename(target))
+            super().link(source, target)
 
     example.write_run(tmp_path, n_shards=1, disk=Watching())
     assert renamed[-5:-3] == ["part-00000.json", "part-00000.h5"]

@@ -12,7 +12,7 @@ import pytest
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.store import derive, layout, shards
+from jaxlens.store import commit, derive, layout, shards
 
 SHARDS, ROWS = 2, 8
 SPEC = example.spec(SHARDS, ROWS)
@@ -122,7 +122,7 @@ def record(root):
     example.publish_tokens(root, SHARDS, ROWS, disk)
     for shard in shards.missing_shards(root, SHARDS, run.hash):
         data = memoryview(example.shard_image(SPEC, shard, SHARDS, ROWS))
-        shards.publish_shard(root, example.place(SPEC, shard, SHARDS, ROWS), data, ROWS, disk)
+        commit.publish_shard(root, example.place(SPEC, shard, SHARDS, ROWS), data, ROWS, disk)
         disk.ops.append(("ack", shard))
     derive.finalize(root, disk)
     return disk.ops

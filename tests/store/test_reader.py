@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import derive, image, layout, reader, shards
+from jaxlens.store import commit, derive, image, layout, reader
 
 SHARDS, ROWS = 5, 24
 TOTAL = SHARDS * ROWS
@@ -243,7 +243,8 @@ def test_shard_of_another_form_is_refused(tmp_path):
     place = example.place(example.spec(2, 8), 1, 2, 8)
     assert place.spec_hash == spec_hash
     made = image.shard_image(place, data, example.compute_tallies(1), example.LAYER_NAMES)
-    shards.publish_shard(tmp_path / "core", place, made, 8, example.FAST)
+    commit.discard(tmp_path / "core", 1)
+    commit.publish_shard(tmp_path / "core", place, made, 8, example.FAST)
     (tmp_path / "core" / "MANIFEST").unlink()
     with reader.open_run(tmp_path / "core") as run:
         for _ in range(2):
@@ -284,7 +285,7 @@ def test_300_shards_are_read_under_a_limit_of_256_descriptors(tmp_path):
         data = {"rank_input": example.compute_rows(shard, 2)["rank_input"]}
         place = example.place(spec_bytes, shard, 300, 2)
         made = image.shard_image(place, data, {}, example.LAYER_NAMES)
-        shards.publish_shard(tmp_path, place, made, 2, example.FAST)
+        commit.publish_shard(tmp_path, place, made, 2, example.FAST)
     assert derive.finalize(tmp_path, example.FAST) == {}
     assert not (tmp_path / "index.h5").exists()
     script = (
