@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 import jaxlens
 from jaxlens import config as configs
 from jaxlens import errors, terminal
+from jaxlens import grace as graces
 
 app = App(
     name="jaxlens",
@@ -87,8 +88,7 @@ def run(
         "shard": shard,
         "corpus.strict": strict,
     }
-    overrides = {key: value for key, value in flags.items() if value is not None}
-    merged = configs.load(config, os.environ, overrides | _assignments(settings))
+    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
     if dry_run:
         from jaxlens import estimate
 
@@ -96,24 +96,65 @@ def run(
         return
     from jaxlens import sweep
 
-    with terminal.Bar() as bar, terminal.stopping_on_signals():
-        result = sweep.run(merged, bar)
+    with terminal.Bar() as bar, graces.on_signals(graces.Grace(merged.grace)) as grace:
+        result = sweep.run(merged, bar, grace)
     terminal.show_result(result)
 
 
 @app.command
-def verify(run_dir: Path, /, *, fast: bool = False, output: Shown = Output()) -> None:
+def verify(
+    run_dir: Path, /, *, fast: bool = False, untrusted: bool = False, output: Shown = Output()
+) -> None:
     """Check a run: every shard, every row, every derived file.
 
     Args:
         run_dir: Run directory.
         fast: Compare sizes and the manifest only, without reading the shards.
+        untrusted: Read it in a process with limits, as befits what a stranger made.
         output: What is printed.
     """
     _begin(output)
+    from jaxlens.store import guarded
     from jaxlens.store import verify as checks
 
-    terminal.show_verification(checks.verify(run_dir, "fast" if fast else "full"), run_dir)
+    check = guarded.verify_untrusted if untrusted else checks.verify
+    terminal.show_verification(check(run_dir, "fast" if fast else "full"), run_dir)
+
+
+@app.command
+def repair(
+    run_dir: Path,
+    /,
+    *,
+    config: Files = (),
+    model: str | None = None,
+    corpus: Paths = None,
+    limit: str | None = None,
+    settings: Settings = (),
+    output: Shown = Output(),
+) -> None:
+    """Recompute what is damaged in a run, bit for bit, and nothing else.
+
+    What to compute stands in the run; where model and corpus are does not. The corpus is needed
+    only where the token file itself is damaged.
+
+    Args:
+        run_dir: Run directory.
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id of the run's model.
+        corpus: Files, directories or globs of the run's corpus.
+        limit: Tokens to read, as for the run.
+        settings: key=value for any other key of the configuration.
+        output: What is printed.
+    """
+    _begin(output)
+    flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
+    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    from jaxlens import repair as repairs
+
+    with terminal.Bar() as bar, graces.on_signals(graces.Grace(merged.grace)) as grace:
+        done = repairs.repair(run_dir, merged, bar, grace)
+    terminal.show_repair(done, run_dir)
 
 
 @app.command
@@ -183,10 +224,8 @@ def tokenize(
     """
     _begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    overrides = {key: value for key, value in flags.items() if value is not None}
-    merged = configs.load(
-        config, os.environ, overrides | {"out": str(out)} | _assignments(settings)
-    )
+    flags |= {"out": str(out)}
+    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
     from jaxlens import job
 
     terminal.show_tokens(job.ingest_only(merged))
@@ -239,6 +278,10 @@ def _report(error: Exception, debug: bool) -> int:
 
 def _begin(output: Output) -> None:
     terminal.start_logging(output.quiet, output.verbose, output.log_format)
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value is not None}
 
 
 def _assignments(settings: Sequence[str]) -> dict[str, Any]:

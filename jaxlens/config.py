@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxlens import errors
+
+# What the parser of YAML lets through from the constructors of values.
+_PYTHON_ERRORS = (
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    TypeError,
+    RecursionError,
+)
+
+# Anchors make a few bytes into a value whose text has gigabytes.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 2
+_SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
@@ -114,6 +130,8 @@ class RunConfig:
     """Seed of the foreign tokens."""
     shard: str | None = None
     """``I/N``: this worker takes the shards i with i mod N = I."""
+    grace: int = 20
+    """Seconds that a run has to finish its shard after SIGTERM or SIGUSR1."""
 
 
 def load(
@@ -149,15 +167,15 @@ def keys() -> dict[str, Any]:
 
 def parse(key: str, text: str) -> Any:
     """The value of a ``key=text`` assignment, read as YAML."""
-    import yaml
-
     kind = keys().get(key)
     if kind is str or (kind == str | None and text != "null"):
         return text  # YAML would read 0123 as an octal number
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise errors.ConfigError(f"{key}: {text!r} is not a value", "write key=value") from error
+        return _parse_yaml(text)
+    except ValueError as error:
+        raise errors.ConfigError(
+            f"{key}: {_SHOWN.repr(text)} is not a value", "write key=value"
+        ) from error
 
 
 def validate(config: RunConfig) -> None:
@@ -178,8 +196,9 @@ def validate(config: RunConfig) -> None:
     for key, value in positive.items():
         if value is not None and value < 1:
             raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
-    if config.plan.overlap < 0:
-        raise errors.ConfigError(f"plan.overlap is {config.plan.overlap}", "give 0 or more")
+    for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
+        if value < 0:
+            raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
     if not config.corpus.paths:
         raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
     shard_of(config.shard)
@@ -226,18 +245,31 @@ def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{entry.name}", kind
 
 
-def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
+def _parse_yaml(text: str) -> Any:
+    """The document.
+
+    Raises:
+        ValueError: In one line, why it is none.
+    """
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(text)
+    # Values that are not of the type they are tagged with: ``!!bool maybe``, ``!!int ''``.
+    except (yaml.YAMLError, *_PYTHON_ERRORS) as error:
+        lines = str(error).splitlines() if isinstance(error, yaml.YAMLError) else []
+        raise ValueError(lines[0] if lines else type(error).__name__) from error
+
+
+def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        document = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise errors.MissingError(f"no configuration file {path}", "check the path") from error
     except OSError as error:
         raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise errors.ConfigError(f"{path} is not YAML: {first}", "see configs/demo.yaml") from error
+    except ValueError as error:
+        raise errors.ConfigError(f"{path} is not YAML: {error}", "see configs/demo.yaml") from error
     if document is None:
         return
     if not isinstance(document, dict):
@@ -266,6 +298,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tup
 
 
 def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigError:
+    key = key if key.isprintable() and len(key) < 80 else _SHOWN.repr(key)
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
     return errors.ConfigError(f"unknown key {key} in {where}", hint)
@@ -298,7 +331,7 @@ def _convert(key: str, value: Any, kind: Any, where: str) -> Any:
         if converted is not None:
             return converted
     wanted = " or ".join(_spell(option) for option in options)
-    raise errors.ConfigError(f"{key} is {value!r} in {where}", f"expected {wanted}")
+    raise errors.ConfigError(f"{key} is {_SHOWN.repr(value)} in {where}", f"expected {wanted}")
 
 
 def _as(kind: Any, value: Any) -> Any:

@@ -8,7 +8,12 @@ import os
 import platform
 import re
 import socket
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from jaxlens import errors
+from jaxlens.store import access, layout, records
 
 _PACKAGES = (
     "jaxlens-logitlens",
@@ -29,6 +34,8 @@ _VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
 )
 
+_NOTE_BYTES = 1 << 20
+
 
 def describe() -> dict[str, Any]:
     """Versions, devices and the variables that JAX reads; JSON values."""
@@ -45,6 +52,7 @@ def describe() -> dict[str, Any]:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
         "cores": os.cpu_count() or 0,
         "memory_bytes": _memory(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -53,6 +61,30 @@ def describe() -> dict[str, Any]:
         "devices": devices,
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
+
+
+def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a description that can decide the bits of a result."""
+    packages, variables = described.get("packages"), described.get("variables")
+    found = {name: described.get(name) for name in ("backend", "devices", "processor", "cores")}
+    if isinstance(packages, dict):
+        found |= {name: packages.get(name) for name in ("jax", "jaxlib")}
+    if isinstance(variables, dict):
+        found |= {name: variables.get(name) for name in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    return found
+
+
+def notes(run_dir: str | Path) -> list[dict[str, Any]]:
+    """What workers of a run have noted; whatever is damaged is left out."""
+    folder = access.contained(run_dir, layout.ENVIRONMENT)
+    found = []
+    for name in access.names(folder):
+        if name.endswith(".json"):
+            try:
+                found.append(records.parse_json(access.read(folder / name, _NOTE_BYTES), name))
+            except errors.JaxlensError:
+                continue
+    return found
 
 
 def worker_name() -> str:
@@ -66,6 +98,16 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _processor() -> str:
+    """Model of the processor, whose instructions the compiler chooses among."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
 
 
 def _memory() -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jax
 
+from jaxlens import compute, schema, settle
 from jaxlens import config as configs
 from jaxlens import job as jobs
-from jaxlens import schema, settle, sweep
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
 from jaxlens.tally import exact
@@ -64,7 +64,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
         with job.ingested.open() as tokens:
             jobs.gate(job, tokens)
             began = time.perf_counter()
-            step = sweep.compile_step(job, tokens)
+            step = compute.compile_step(job, tokens)
             compile_seconds = time.perf_counter() - began
             seconds = _step_seconds(job, step, tokens)
         device_bytes = _device_bytes(step)

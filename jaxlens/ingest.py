@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,20 @@ import numpy as np
 
 from jaxlens import config as configs
 from jaxlens import errors
-from jaxlens.corpus import documents, tokenfile, tokens, vocabulary
+from jaxlens.corpus import documents, skiplog, tokenfile, tokens, vocabulary
 from jaxlens.store import access, hdf, image, layout, publish, records
 
 logger = logging.getLogger("jaxlens")
 
 FILES = (layout.TOKEN_FILE, layout.TOKEN_INDEX, layout.TOKEN_RECORD)
 
+RECORD_BYTES = 2**22
+"""Most bytes of ``TOKENS.json``; its log of skips is small for any corpus."""
+
 _COPY_BYTES = 2**23
+# Of the index in memory: start, hash and longest id of a document; token strings and counts.
+_DOCUMENT_BYTES = 8 + 8 + tokens.ID_BYTES
+_VOCABULARY_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Ingested:
         record: Hashes and sizes.
         index: Documents and counts.
         skipped: Number of skips by reason.
-        skipped_at: The first of them, each with its file and line.
+        skipped_at: All of them in reading order, runs of lines together: ``file:line: reason``.
         fingerprint: Hash of what it was made from.
         fresh: Whether it was made just now.
     """
@@ -161,14 +168,29 @@ def _arrays(index: tokenfile.Index, tokenizer: Any) -> dict[str, np.ndarray]:
     return index.to_arrays() | {"token_strings": np.array(strings, np.bytes_)}
 
 
-def find(directory: Path, wanted: str) -> Ingested | None:
-    """The token file, if it is there, whole, and of this corpus."""
+def find_whole(directory: Path, spec: Mapping[str, Any]) -> Ingested | None:
+    """The token file of a run, if it is there and whole, whatever it was made from."""
+    found = find(directory, None)
+    if found is None:
+        return None
+    hashes = {"sha256": found.record.sha256, "index_sha256": found.record.index_sha256}
+    of_run = spec.get("corpus")
+    return found if isinstance(of_run, dict) and hashes.items() <= of_run.items() else None
+
+
+def find(directory: Path, wanted: str | None) -> Ingested | None:
+    """The token file, if it is there, whole, and of this corpus (or, without one, of any)."""
     path = directory / layout.TOKEN_RECORD
     try:
-        raw = access.read(path, layout.LARGE)
+        raw = access.read(path, RECORD_BYTES)
         document = records.parse_json(raw, str(path))
         record = records.parse_tokens(raw, str(path))
-        if document.get("fingerprint") != wanted:
+        made_from = document.get("fingerprint")
+        if not isinstance(made_from, str) or wanted not in (None, made_from):
+            return None
+        # What the index claims is bounded by what lies there, before it is read.
+        stored = access.size(directory / layout.TOKEN_FILE)
+        if stored != record.n_tokens * np.dtype(record.dtype).itemsize:
             return None
         for name, digest in (
             (layout.TOKEN_FILE, record.sha256),
@@ -177,12 +199,40 @@ def find(directory: Path, wanted: str) -> Ingested | None:
             with access.opened(directory / name) as descriptor:
                 if access.sha256(directory / name, descriptor) != digest:
                     return None
-        arrays, _ = hdf.read_arrays(directory / layout.TOKEN_INDEX)
-        index = tokenfile.Index.from_arrays(arrays)
+        index = _index(directory / layout.TOKEN_INDEX, record, document.get("documents"))
+        skipped, places = _skips(document, str(path))
     except (errors.MissingError, errors.DataError):
         return None
-    skipped, places = document.get("skipped", {}), tuple(document.get("skipped_at", ()))
-    return Ingested(directory, record, index, skipped, places, wanted, False)
+    return Ingested(directory, record, index, skipped, places, made_from, False)
+
+
+def _index(path: Path, record: records.Tokens, n_documents: Any) -> tokenfile.Index:
+    """The index, if it is that of the record."""
+    hint = "tokenise again"
+    if not isinstance(n_documents, int) or not 0 < n_documents <= record.n_tokens:
+        raise errors.DataError(f"{path} is of {n_documents!r:.20} documents", hint)
+    limit = _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
+    arrays, _ = hdf.read_arrays(path, limit=limit)
+    index = tokenfile.Index.from_arrays(arrays)
+    said = (record.n_tokens, n_documents, record.dtype)
+    if (index.n_tokens, index.n_documents, index.dtype.name) != said:
+        raise errors.DataError(f"{path} is of another token file", hint)
+    return index
+
+
+def _skips(document: dict[str, Any], name: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Counts and places of the skips; they are printed, so they must be what they seem."""
+    counts, places = document.get("skipped"), document.get("skipped_at")
+    if (
+        not isinstance(counts, dict)
+        or not isinstance(places, list)
+        or not all(reason in skiplog.REASONS for reason in counts)
+        or not all(type(count) is int and count > 0 for count in counts.values())
+        or not all(isinstance(place, str) for place in places)
+        or bool(counts) != bool(places)
+    ):
+        raise errors.DataError(f"{name} is damaged: its skips make no sense", "tokenise again")
+    return counts, tuple(places)
 
 
 def place(ingested: Ingested, target: Path) -> Ingested:

@@ -67,7 +67,8 @@ class Job:
         plan: Windows, steps and shards.
         words: See ``vocabulary.word_tables``.
         static: What the step closes over.
-        spec_bytes: The spec, canonical JSON.
+        spec: What decides the result.
+        spec_bytes: The same, canonical JSON.
         spec_hash: Its sha256.
     """
 
@@ -80,6 +81,7 @@ class Job:
     plan: plans.Plan
     words: tuple[np.ndarray, np.ndarray]
     static: Static
+    spec: dict[str, Any]
     spec_bytes: bytes
     spec_hash: str
 
@@ -90,13 +92,19 @@ class Job:
         return plans.batch(self.plan, step, tokens, self.words, self.config.seed)
 
 
-def prepare(config: configs.RunConfig, scratch: Path, apart: bool = False) -> Job:
+def prepare(
+    config: configs.RunConfig,
+    scratch: Path,
+    apart: bool = False,
+    ingested: ingest.Ingested | None = None,
+) -> Job:
     """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
 
     Args:
         config: From ``config.load``.
         scratch: Temporary folder, for a token file that may not replace the run's.
         apart: Whether to touch nothing but the scratch folder.
+        ingested: The token file, where it is not to be looked for.
 
     Raises:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
@@ -108,7 +116,8 @@ def prepare(config: configs.RunConfig, scratch: Path, apart: bool = False) -> Jo
     architecture = checkpoint.architecture
     config = settle.settle(config, architecture)
     model = api.from_checkpoint(checkpoint, config.model.dtype)
-    ingested = _ingest(config, model, scratch, apart)
+    if ingested is None:
+        ingested = _ingest(config, model, scratch, apart)
     plan = _plan(config, ingested)
     static = Static(
         architecture, _request(config), config.lens.implementation, _stored(config, architecture)
@@ -128,6 +137,7 @@ def prepare(config: configs.RunConfig, scratch: Path, apart: bool = False) -> Jo
         plan=plan,
         words=vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size)),
         static=static,
+        spec=spec,
         spec_bytes=spec_bytes,
         spec_hash=spec_hash,
     )
@@ -260,6 +270,7 @@ def _spec(
             "index_sha256": ingested.record.index_sha256,
             "n_tokens": ingested.index.n_tokens,
             "n_documents": ingested.index.n_documents,
+            "skipped": ingested.skipped,
             "bos": config.corpus.bos,
         },
         "plan": {

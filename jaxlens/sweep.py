@@ -1,28 +1,23 @@
-"""The loop: plan -> step -> rows -> published shard, one step ahead of what is fetched."""
+"""The sweep: which shards a run lacks, their computing and publishing, and what is noted of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import jax
-import numpy as np
-
+from jaxlens import canary, compute, environment, ingest
 from jaxlens import config as configs
-from jaxlens import environment, ingest, numerics, schema, settle, types
+from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
-from jaxlens.models import gpt2
-from jaxlens.store import commit, derive, image, layout, publish, records, shards, writer
-from jaxlens.tally import exact
-
-T = TypeVar("T")
+from jaxlens.store import commit, derive, layout, publish, shards, writer
 
 logger = logging.getLogger("jaxlens")
 
@@ -64,24 +59,20 @@ class Result:
     fill: float
 
 
-@dataclass(frozen=True)
-class _Fetchable:
-    """A dispatched step: arrays that the device may still be working on."""
-
-    shard: int
-    columns: dict[str, np.ndarray]
-    rows: dict[str, jax.Array]
-    totals: exact.Totals | None  # with the last step of its shard
-
-
-def run(config: configs.RunConfig, progress: Progress | None = None) -> Result:
+def run(
+    config: configs.RunConfig,
+    progress: Progress | None = None,
+    grace: graces.Grace | None = None,
+) -> Result:
     """Sweeps a corpus into a run directory; the same call resumes.
 
     Args:
         config: From ``config.load``.
         progress: Is told how far it is.
+        grace: Is asked whether to stop.
 
     Raises:
+        InterruptedRun: It was asked to stop.
         JaxlensError: See ``errors``; whatever was committed stays.
     """
     with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
@@ -89,24 +80,25 @@ def run(config: configs.RunConfig, progress: Progress | None = None) -> Result:
         layout.create_run(job.out, job.spec_bytes)
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:
-        return _run(job, tokens, progress)
+        return _run(job, tokens, progress, grace or graces.Grace())
 
 
-def _run(job: jobs.Job, tokens: tokenfile.TokenFile, progress: Progress | None) -> Result:
+def _run(
+    job: jobs.Job, tokens: tokenfile.TokenFile, progress: Progress | None, grace: graces.Grace
+) -> Result:
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
     index, total = configs.shard_of(job.config.shard)
     mine = [shard for shard in missing if shard % total == index]
     rate = None
     if mine:
-        measured = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(mine)}
-        _note(job, measured)
         if progress is not None:
             progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
-        rate = _compute(job, tokens, mine, progress)
-        _note(job, measured | {"tokens_per_second": rate})
+        rate = complete(job, tokens, mine, progress, grace)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         derive.finalize(job.out)
+    elif grace.asked:
+        raise grace.interruption()
     return Result(
         out=str(job.out),
         spec_hash=job.spec_hash,
@@ -120,29 +112,46 @@ def _run(job: jobs.Job, tokens: tokenfile.TokenFile, progress: Progress | None) 
     )
 
 
-def _compute(
+def complete(
     job: jobs.Job,
     tokens: tokenfile.TokenFile,
-    mine: Sequence[int],
+    numbers: Sequence[int],
     progress: Progress | None,
+    grace: graces.Grace,
 ) -> float:
-    """Computes and publishes shards; returns tokens a second, compilation left out."""
-    compiled = compile_step(job, tokens)
+    """Computes and publishes shards of a run that has begun.
+
+    Before the first of them the lens must reproduce the model (the identity gate), and this
+    environment what others have committed (the canary).
+
+    Returns:
+        Tokens a second of the sweep itself, compilation left out.
+
+    Raises:
+        NumericalError: The gate or the canary failed; nothing was written.
+        StorageError: The disk is full or failed.
+    """
+    here = environment.describe()
+    measured: dict[str, Any] = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(numbers)}
+    compiled = compute.compile_step(job, tokens)
+    if (witness := canary.witness(job, here)) is not None:
+        measured["canary"] = canary.sing(job, tokens, compiled, witness)
+    _note(job, here, measured)
     recorded = 0
-    parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
+
+    def advance(count: int) -> None:
+        nonlocal recorded
+        recorded += count
+        if progress is not None:
+            progress.advance(count)
+
     began = time.perf_counter()
-    with writer.Writer() as publisher:
-        for item in one_behind(_dispatch(job, tokens, mine, compiled)):
-            count = len(item.columns["token"])
-            parts.append((item.columns, {k: np.asarray(v)[:count] for k, v in item.rows.items()}))
-            recorded += count
-            if progress is not None:
-                progress.advance(count)
-            if item.totals is not None:
-                totals = jax.device_get(item.totals)
-                publisher.submit(functools.partial(_publish, job, item.shard, parts, totals))
-                parts = []
-    return recorded / (time.perf_counter() - began)
+    with grace.finishing(), writer.Writer() as publisher:
+        for shard in compute.shards(job, tokens, numbers, compiled, grace, advance):
+            publisher.submit(functools.partial(_publish, job, shard))
+    rate = recorded / (time.perf_counter() - began)
+    _note(job, here, measured | {"tokens_per_second": rate})
+    return rate
 
 
 def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
@@ -155,112 +164,23 @@ def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> t
     return total, total - tokens(missing)
 
 
-def _dispatch(
-    job: jobs.Job,
-    tokens: tokenfile.TokenFile,
-    mine: Sequence[int],
-    compiled: Callable[..., Any],
-) -> Iterator[_Fetchable]:
-    tallies = schema.TALLIES[job.config.store.tallies]
-    architecture = job.model.config
-    lookup = exact.tables(architecture.vocab_size)
-    for shard in mine:
-        totals = exact.init(tallies, architecture.n_layer + 1, architecture.vocab_size)
-        steps = job.plan.steps_of(shard)
-        for number in steps:
-            batch, columns = job.batch(number, tokens)
-            values, rows = compiled(job.model.params, job.unembed, job.table, batch)
-            totals = exact.update(tallies, totals, values, batch.count, lookup)
-            yield _Fetchable(shard, columns, rows, totals if number == steps[-1] else None)
-
-
-def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each only after the next was asked for.
-
-    The device then works on step n + 1 while step n is fetched.
-    """
-    held: list[T] = []
-    for item in items:
-        held.append(item)
-        if len(held) == 2:
-            yield held.pop(0)
-    yield from held
-
-
-def compile_step(job: jobs.Job, tokens: tokenfile.TokenFile) -> jax.stages.Compiled:
-    """The step, compiled once for the shape that every step of the run has."""
-    logger.info("compiling the step")
-    batch, _ = job.batch(0, tokens)
-    function = jax.jit(functools.partial(step, job.static))
-    with numerics.matmul_precision(job.config.lens.precision):
-        lowered = function.lower(job.model.params, job.unembed, job.table, batch)
-    return lowered.compile()
-
-
-def step(
-    static: jobs.Static,
-    params: types.Params,
-    unembed: types.Unembed,
-    table: Any,
-    batch: types.Step,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Residuals, readout, rows: all of a step that runs on the device.
-
-    Returns:
-        Values for the tallies, ``[row, layer]``, and the rows in their stored types.
-    """
-    streams = gpt2.residuals(
-        params, static.architecture, batch.tokens, batch.positions, batch.segments
-    )
-    readout = static.read(streams, unembed, batch.references, table)
-    values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
-    stored = {name: values[name].astype(dtype) for name, dtype in static.stored}
-    values = {name: value for name, value in values.items() if name in schema.SUMMED}
-    values["token"] = batch.tokens.reshape(-1)[batch.order]
-    return values, stored
-
-
-def _rows(value: jax.Array, order: jax.Array) -> jax.Array:
-    """``[layer, batch, position, ...]`` to ``[row, layer, ...]`` in token-file order."""
-    flat = value.reshape(value.shape[0], -1, *value.shape[3:])
-    return flat[:, order].swapaxes(0, 1)
-
-
-def _publish(
-    job: jobs.Job,
-    shard: int,
-    parts: Sequence[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
-    totals: dict[str, np.ndarray],
-) -> None:
+def _publish(job: jobs.Job, shard: compute.Shard) -> None:
     """Puts a shard together and commits it; runs in the writer's thread."""
-    start, stop = job.plan.tokens_of_shard(shard)
-    place = records.Place(
-        spec_hash=job.spec_hash,
-        shard=shard,
-        token_start=start,
-        token_stop=stop,
-        tokens_sha256=job.ingested.record.sha256,
-    )
-    rows = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
-    vocab_size = job.model.config.vocab_size
-    for name in (n for n in settle.rows(job.config) if n in schema.COLUMNS):
-        column = np.concatenate([part[0][name] for part in parts])
-        dtype = schema.stored_dtype(name, job.config.store.rows, vocab_size)
-        rows[name] = column.astype(dtype)  # an id of -1 becomes the largest, the missing id
-    data = image.shard_image(
-        place,
-        rows,
-        totals,
-        job.model.config.layer_names,
-        compression=job.config.store.compression,
-        skipped=job.ingested.skipped,
-    )
-    commit.publish_shard(job.out, place, data, stop - start if rows else 0)
+    data, rows = compute.build(job, shard)
+    where = compute.place(job, shard.number)
+    if commit.publish_shard(job.out, where, data, rows) is not None:
+        logger.warning(
+            "shard %d was committed meanwhile, with other bits; that one stands", shard.number
+        )
 
 
-def _note(job: jobs.Job, measured: dict[str, float]) -> None:
-    """Leaves what must not matter: versions, devices, times."""
-    worker = environment.worker_name()
-    document = {"environment": environment.describe(), "measured": measured}
-    path = layout.environment_path(job.out, worker)
+def _note(job: jobs.Job, here: dict[str, Any], measured: dict[str, Any]) -> None:
+    """Leaves what must not matter: versions, devices, paths, times; and a copy of the spec."""
+    document = {
+        "environment": here,
+        "measured": measured,
+        "settings": dataclasses.asdict(job.config),
+        "spec": job.spec,
+    }
+    path = layout.environment_path(job.out, environment.worker_name())
     publish.publish(path, configs.canonical(document))

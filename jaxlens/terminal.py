@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
-import signal
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import errors
 
 if TYPE_CHECKING:
-    from jaxlens import estimate, ingest, sweep
+    from jaxlens import estimate, ingest, repair, sweep
     from jaxlens.store import verify
 
 logger = logging.getLogger("jaxlens")
@@ -54,26 +52,6 @@ def show_error(error: errors.JaxlensError) -> None:
 def printable(text: str) -> str:
     """One line without control or bidirectional characters, which could forge a terminal."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
-
-
-@contextlib.contextmanager
-def stopping_on_signals() -> Iterator[None]:
-    """Turns SIGTERM and SIGUSR1, as schedulers send them, into an error that says to resume.
-
-    What is being published is finished; the shard in work is dropped.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        name = signal.Signals(number).name
-        raise errors.InterruptedRun(f"interrupted by {name}", "run the same command to resume")
-
-    names = [n for n in ("SIGTERM", "SIGUSR1") if hasattr(signal, n)]
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 class Bar:
@@ -155,9 +133,31 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
     if not report.ok:
         raise errors.DataError(
             f"{run_dir}: {len(report.damaged)} findings, the first in {report.damaged[0][0]}",
-            "run the same jaxlens run again: it recomputes what is damaged",
+            f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
         )
     print(f"{run_dir}: ok, {report.shards} shards, {report.rows:,} rows")
+
+
+def show_repair(done: repair.Repaired, run_dir: object) -> None:
+    """What was wrong, what was done about it, and what is left.
+
+    Raises:
+        DataError: Something is left.
+    """
+    for name, what in done.found:
+        print(f"{name}: {printable(what)}")
+    if done.other_bits:
+        logger.warning("recomputed with other bits than before: shards %s", list(done.other_bits))
+    if done.left:
+        name, what = done.left[0]
+        raise errors.DataError(
+            f"{run_dir}: {len(done.left)} findings are left, the first: {name} {what}",
+            "jaxlens verify names them; files that belong to no run are yours to remove",
+        )
+    if not done.found:
+        print(f"{run_dir}: ok, nothing to repair")
+        return
+    print(f"{run_dir}: repaired, {len(done.recomputed)} shards recomputed; ok")
 
 
 def show_tokens(found: ingest.Ingested) -> None:

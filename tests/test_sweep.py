@@ -18,7 +18,7 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import api, cli, config, errors, job, schema, settle, sweep, types
+from jaxlens import api, cli, compute, config, errors, job, schema, settle, sweep, types
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled
 from jaxlens.models import architecture as architectures
@@ -279,7 +279,7 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
 
 def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
     made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
-    step = jax.jit(lambda *arguments: sweep.step(made.static, *arguments))
+    step = jax.jit(lambda *arguments: compute.step(made.static, *arguments))
     with made.ingested.open() as tokens:
         batch, _ = made.batch(1, tokens)
     inputs = (made.model.params, made.unembed, made.table, batch)
@@ -410,18 +410,6 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts,
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]
 
 
-def test_a_terminated_run_exits_with_75_and_resumes(tiny, texts, tmp_path, swept):
-    out = tmp_path / "out"
-    command = (*flags(tiny, texts, out), *TILES)
-    process = start(*command)
-    while process.poll() is None and not list(out.glob("shards/*.h5")):
-        time.sleep(0.002)
-    process.terminate()
-    assert process.wait() == 75
-    assert start(*command).wait() == 0
-    assert digest(out) == digest(swept)
-
-
 def test_a_run_in_its_default_place_repairs_its_token_file(tiny, texts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     how = configure(tiny, texts, None)
@@ -465,7 +453,7 @@ def test_a_step_is_fetched_after_the_next_is_dispatched():
             told.append(f"dispatch {number}")
             yield number
 
-    fetched = sweep.one_behind(dispatched())
+    fetched = compute.one_behind(dispatched())
     while (number := next(fetched, None)) is not None:
         told.append(f"fetch {number}")
     assert told == [

@@ -1,0 +1,196 @@
+"""Repairing a run: what is damaged is computed again, bit for bit, and nothing else is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxlens import config as configs
+from jaxlens import environment, errors, ingest, sweep
+from jaxlens import grace as graces
+from jaxlens import job as jobs
+from jaxlens.store import access, commit, derive, layout, publish, records, shards, verify
+
+logger = logging.getLogger("jaxlens")
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` did.
+
+    Attributes:
+        found: Findings before, as in `verify.Report`.
+        recomputed: Shards that were computed again.
+        other_bits: Those of them that differ from what the manifest lists.
+        left: Findings after.
+    """
+
+    found: tuple[tuple[str, str], ...]
+    recomputed: tuple[int, ...]
+    other_bits: tuple[int, ...]
+    left: tuple[tuple[str, str], ...]
+
+
+def repair(
+    run_dir: str | Path,
+    config: configs.RunConfig,
+    progress: sweep.Progress | None = None,
+    grace: graces.Grace | None = None,
+) -> Repaired:
+    """Makes a run whole again.
+
+    The spec says what to compute; only the places of the model and, where the token file is
+    damaged, of the corpus come from the configuration. No path that the run names is followed.
+    Files that belong to no run are left alone. Shards of a run without a manifest that are absent
+    altogether are for ``jaxlens run`` to compute, not damage.
+
+    Args:
+        run_dir: Run.
+        config: Where model and corpus are.
+        progress: Is told how far it is.
+        grace: Is asked whether to stop.
+
+    Raises:
+        ConfigError: The model or the corpus is not that of the run.
+        DataError: ``RUN.json`` is damaged and there is no copy of it.
+        JaxlensError: See ``errors``; what was repaired stays so.
+    """
+    before = verify.verify(run_dir)
+    if before.ok:
+        return Repaired((), (), (), ())
+    _restore_spec(run_dir)
+    spec = layout.read_spec(run_dir)
+    listed = _listed(run_dir, spec)
+    again = _to_recompute(run_dir, spec, before, bool(listed))
+    if again or any(name.startswith(f"{layout.TOKENS}/") for name, _ in before.damaged):
+        _recompute(run_dir, spec, again, config, progress, grace or graces.Grace())
+    if not shards.missing_shards(run_dir, spec.n_shards, spec.hash, "fast"):
+        derive.finalize(run_dir)
+    others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
+    after = verify.verify(run_dir)
+    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged)
+
+
+def _restore_spec(run_dir: str | Path) -> None:
+    """Writes ``RUN.json`` again from the copies in ``environment``, if the shards know it."""
+    votes = verify.elect(run_dir)
+    try:
+        spec = layout.read_spec(run_dir)
+        if not votes or votes[spec.hash]:
+            return
+    except (errors.MissingError, errors.DataError):
+        pass
+    for note in environment.notes(run_dir):
+        if isinstance(note.get("spec"), dict):
+            copy = configs.canonical(note["spec"])
+            if votes[configs.spec_hash(copy)]:
+                publish.publish(access.contained(run_dir, layout.RUN), copy)
+                return
+    raise errors.DataError(
+        f"{run_dir}: {layout.RUN} is damaged, and no copy of it is left",
+        f"remove {layout.RUN} and start the same jaxlens run again: it finds its shards",
+    )
+
+
+def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
+    """What the manifest says of each shard, if it is there and sound."""
+    try:
+        spec_hash, entries = layout.read_manifest(run_dir, spec.n_shards)
+    except (errors.MissingError, errors.DataError):
+        return {}
+    return {entry.shard: entry for entry in entries} if spec_hash == spec.hash else {}
+
+
+def _to_recompute(
+    run_dir: str | Path, spec: layout.Spec, report: verify.Report, was_finished: bool
+) -> list[int]:
+    damaged = set(shards.missing_shards(run_dir, spec.n_shards, spec.hash))
+    for name, _ in report.damaged:
+        folder, _, file = name.rpartition("/")
+        number = layout.part_number(file) if folder == layout.SHARDS else None
+        # A sound shard can be named too: one that is not what the manifest lists.
+        if number is not None and number < spec.n_shards and file.endswith(".h5"):
+            damaged.add(number)
+    if not was_finished:
+        damaged &= set(layout.shards_there(run_dir, spec.n_shards))
+    return sorted(damaged)
+
+
+def _recompute(
+    run_dir: str | Path,
+    spec: layout.Spec,
+    numbers: list[int],
+    config: configs.RunConfig,
+    progress: sweep.Progress | None,
+    grace: graces.Grace,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
+        tokens_there = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+        wanted = _configured(spec.document, config, run_dir)
+        job = jobs.prepare(wanted, Path(scratch), ingested=tokens_there)
+        try:
+            layout.require_same_run(run_dir, job.spec_bytes)
+        except errors.ConfigError as error:
+            raise errors.ConfigError(error.message, _remembered(run_dir)) from error
+        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+    if not numbers:
+        return
+    with placed.open() as tokens:
+        for shard in numbers:
+            commit.discard(run_dir, shard)
+        if progress is not None:
+            total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
+            progress.begin(total, 0)
+        sweep.complete(job, tokens, numbers, progress, grace)
+    if grace.asked:
+        raise grace.interruption()
+
+
+def _configured(
+    spec: Mapping[str, Any], config: configs.RunConfig, run_dir: str | Path
+) -> configs.RunConfig:
+    """The configuration that gives this spec, with the places of the one at hand."""
+    try:
+        return configs.RunConfig(
+            model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
+            corpus=dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"]),
+            plan=configs.PlanConfig(
+                **{k: spec["plan"][k] for k in ("length", "overlap", "step_sequences")}
+            ),
+            lens=configs.LensConfig(**spec["lens"]),
+            store=configs.StoreConfig(**_tupled(spec["store"])),
+            out=str(run_dir),
+            seed=spec["seed"],
+        )
+    except (KeyError, TypeError) as error:
+        raise errors.DataError(
+            f"{run_dir}: {layout.RUN} is of another version, or damaged: {error}",
+            "use the version of jaxlens that made it",
+        ) from error
+
+
+def _tupled(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+
+
+def _remembered(run_dir: str | Path) -> str:
+    """How to name the model and the corpus that the run says it had; not followed by itself."""
+    for note in environment.notes(run_dir):
+        settings = note.get("settings")
+        words = ["jaxlens", "repair", str(run_dir)]
+        if isinstance(settings, dict):
+            for flag, path in (("--model", ("model", "path")), ("--corpus", ("corpus", "paths"))):
+                words += [flag, *_words(settings.get(path[0]), path[1])]
+            return f"name model and corpus; the run had: {shlex.join(words)[:1000]}"
+    return "name the model and the corpus of the run with --model and --corpus"
+
+
+def _words(section: Any, key: str) -> Iterable[str]:
+    value = section.get(key) if isinstance(section, dict) else None
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

@@ -1,0 +1,118 @@
+"""Being asked to stop: the shard in work is finished where the grace allows it, else dropped."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from test_sweep import TILES, configure, digest, flags, start, swept, texts, tiny
+
+from jaxlens import errors, grace, sweep
+
+__all__ = ["swept", "texts", "tiny"]  # fixtures
+
+
+class AskedAfter:
+    """Progress that asks to stop after so many steps."""
+
+    def __init__(self, asked, steps):
+        self.asked, self.steps = asked, steps
+
+    def begin(self, total, done):
+        pass
+
+    def advance(self, count):
+        self.steps -= 1
+        if self.steps == 0:
+            self.asked.ask("SIGTERM")
+
+
+def parts(out):
+    return sorted(path.name for path in (out / "shards").glob("*.h5"))
+
+
+def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, tmp_path, swept):
+    asked = grace.Grace(600)
+    # A shard has two steps; one is always dispatched ahead, so here shard 1 is in work.
+    with pytest.raises(errors.InterruptedRun, match="SIGTERM") as caught:
+        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 2), asked)
+    assert caught.value.exit_code == 75
+    assert parts(tmp_path) == ["part-00000.h5", "part-00001.h5"]
+    assert sweep.run(configure(tiny, texts, tmp_path)).finished
+    assert digest(tmp_path) == digest(swept)
+
+
+def test_without_time_the_shard_in_work_is_dropped(tiny, texts, tmp_path, swept):
+    asked = grace.Grace(1.0)  # less than publishing a shard may take
+    with pytest.raises(errors.InterruptedRun):
+        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 2), asked)
+    assert parts(tmp_path) == ["part-00000.h5"]
+    assert sweep.run(configure(tiny, texts, tmp_path)).finished
+    assert digest(tmp_path) == digest(swept)
+
+
+def test_without_any_grace_a_signal_interrupts_at_once():
+    asked = grace.Grace(0)
+    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def test_a_signal_while_nothing_is_in_work_interrupts_at_once():
+    with pytest.raises(errors.InterruptedRun, match="SIGUSR1"), grace.on_signals(grace.Grace(60)):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(5)
+
+
+def test_work_that_outlasts_its_grace_is_interrupted():
+    asked = grace.Grace(0.2)
+    began = time.monotonic()
+    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.asked and not asked.allows(0.3)
+        time.sleep(30)
+    assert time.monotonic() - began < 20
+
+
+def test_a_second_signal_does_not_wait():
+    asked = grace.Grace(600)
+    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def test_handlers_and_timer_are_put_back():
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
+    asked = grace.Grace(600)
+    with grace.on_signals(asked), asked.finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert before == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
+
+
+def test_outside_the_main_thread_no_handler_is_touched():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with grace.on_signals(grace.Grace(1)) as asked:
+            seen.append((signal.getsignal(signal.SIGTERM), asked.asked))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_the_command_line_exits_with_75_and_resumes(tiny, texts, tmp_path, swept, number):
+    out = tmp_path / "out"
+    command = (*flags(tiny, texts, out), *TILES)
+    process = start(*command)
+    while process.poll() is None and not list(out.glob("shards/*.h5")):
+        time.sleep(0.002)
+    process.send_signal(number)
+    assert process.wait() == 75
+    assert start(*command).wait() == 0
+    assert digest(out) == digest(swept)
