@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -15,6 +15,9 @@ from jaxlens import schema
 from jaxlens.store import records
 
 Attributes = Mapping[str, int | str]
+
+GROWTH_BYTES = 4 << 20
+"""Steps in which a file in RAM grows."""
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 4 << 20
@@ -33,23 +36,28 @@ AXES = {
 }
 """Unit and meaning of every axis."""
 
+_NUMBERS = itertools.count()
+
 
 @contextlib.contextmanager
-def new_file() -> Generator[tuple[io.BytesIO, h5py.File]]:
-    """An HDF5 file in RAM; take the buffer when the block has ended."""
-    buffer = io.BytesIO()
-    # Not "latest": HDF5 1.10 must be able to read it.
-    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
-        yield buffer, file
+def new_file() -> Generator[h5py.File]:
+    """An HDF5 file in RAM; take its `image_of` before the block ends."""
+    # HDF5 tells files in RAM apart by name. Not "latest": HDF5 1.10 must be able to read it.
+    with h5py.File(
+        f"image-{next(_NUMBERS)}",
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=GROWTH_BYTES,
+        libver=("v110", "v110"),
+    ) as file:
+        yield file
 
 
-def image_of(buffer: io.BytesIO) -> memoryview:
-    """The bytes of a file that ``new_file`` made.
-
-    They are not a view of the buffer: where an error ends the program, Python may free a buffer
-    before its views, which kills the process by a signal.
-    """
-    return memoryview(buffer.getvalue())
+def image_of(file: h5py.File) -> memoryview:
+    """The bytes of a file that `new_file` made; a copy, which outlives it."""
+    file.flush()
+    return memoryview(file.id.get_file_image())
 
 
 def describe(file: h5py.File, title: str, attributes: Attributes) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxlens import schema
 from jaxlens.store import build, records, totals
+from jaxlens.store import rows as columns
 
 _LAYER_NAME = "name of the residual stream: input, or the block it leaves"
 
@@ -45,7 +46,7 @@ def shard_image(
         ValueError: An array has the wrong name, type or shape.
     """
     n_rows = place.token_stop - place.token_start
-    with build.new_file() as (buffer, file):
+    with build.new_file() as file:
         about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
         build.describe(file, f"Logit lens, shard {place.shard}", about)
         sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
@@ -56,7 +57,7 @@ def shard_image(
             item = build.dataset(file, name, rows[name], compression == "gzip")
             _explain_quantity(item, name, scales)
         _tally_group(file, tallies, layer_names, labels)
-    return build.image_of(buffer)
+        return build.image_of(file)
 
 
 def summary_image(
@@ -73,7 +74,7 @@ def summary_image(
         layer_names: Labels of the layers.
         labels: Labels of the axes ``quantity`` and ``reference``.
     """
-    with build.new_file() as (buffer, file):
+    with build.new_file() as file:
         build.describe(file, "Logit lens, summary", attributes)
         scales = _row_scales(file, (), layer_names)
         for name, statistic in totals.statistics(dict(tallies), labels).items():
@@ -82,7 +83,7 @@ def summary_image(
             item.attrs["coordinates"] = "layer_name"
             build.attach(item, ("layer",), scales)
         _tally_group(file, tallies, layer_names, labels)
-    return build.image_of(buffer)
+        return build.image_of(file)
 
 
 def index_image(
@@ -104,7 +105,7 @@ def index_image(
         columns: Type and trailing shape of each quantity.
         layer_names: Labels of the layers.
     """
-    with build.new_file() as (buffer, file):
+    with build.new_file() as file:
         note = "a missing source reads as fill values; jaxlens.open_run refuses instead"
         build.describe(file, "Logit lens, all rows", {"comment": note, **attributes})
         sizes = {
@@ -117,7 +118,7 @@ def index_image(
         for name, (dtype, tail) in columns.items():
             item = build.virtual(file, name, dtype, tail, entries, sources)
             _explain_quantity(item, name, scales)
-    return build.image_of(buffer)
+        return build.image_of(file)
 
 
 def arrays_image(
@@ -135,7 +136,7 @@ def arrays_image(
     Raises:
         ValueError: A type cannot be stored, or axes of one name differ in length.
     """
-    with build.new_file() as (buffer, file):
+    with build.new_file() as file:
         build.describe(file, "jaxlens arrays", attributes)
         scales: dict[str, h5py.Dataset] = {}
         for name, data in sorted(arrays.items()):
@@ -145,15 +146,14 @@ def arrays_image(
                 if axis not in scales:
                     scales[axis] = build.scale(file, axis, np.arange(length))
             build.attach(build.dataset(file, name, data, compress=True), names, scales)
-    return build.image_of(buffer)
+        return build.image_of(file)
 
 
 def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
     quantity = schema.QUANTITIES.get(name)
-    kinds = {"rank": "u", "id": "u", "float": "f", "column": "u"}
-    if quantity is None or data.dtype.kind != kinds[quantity.kind]:
-        raise ValueError(f"rows {name} cannot be stored as {data.dtype}")
-    if data.ndim != len(quantity.axes) or len(data) != n_rows:
+    if quantity is None or not columns.is_stored_as(quantity, data.dtype, data.ndim):
+        raise ValueError(f"rows {name} cannot be stored as {data.dtype}, shape {data.shape}")
+    if len(data) != n_rows:
         raise ValueError(f"rows {name} have shape {data.shape} for {n_rows} tokens")
     return dict(zip(quantity.axes[1:], data.shape[1:], strict=True))
 
