@@ -87,10 +87,11 @@ def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> M
     """Puts a checkpoint on the default device, with the tokenizer beside it."""
     if dtype not in ("float32", "bfloat16"):
         raise errors.ConfigError(f"dtype is {dtype}", "float32 or bfloat16")
+    directory = checkpoint.directory
+    # Before the weights move: a bad tokenizer costs no device and no compilation.
+    tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
     target = jnp.dtype(dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
-    directory = checkpoint.directory
-    tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
     return Model(checkpoint.architecture, params, tokenizer)
 
 

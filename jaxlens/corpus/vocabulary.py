@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
+import math
+import os
 import re
-from collections.abc import Callable, Sequence
+import stat
+import tempfile
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +22,26 @@ from jaxtyping import Bool
 from jaxlens import errors
 from jaxlens.corpus import archives
 
-TOKENIZER_BYTES = 256 * 2**20
-"""Largest tokenizer file that is read; the largest in use have a tenth of it."""
+TOKENIZER_BYTES = 32 * 2**20
+"""Largest tokenizer file that is read; GPT-2's has a twentieth of it."""
+
+LARGEST_ID = 2**20
+"""Bound of the token ids: the library counts the holes below the largest one by one."""
+
+# Doublings in a row, or long replacements, would make any text fill the memory.
+_MOST_GROWTH = 10_000
+
+_PARTS = ("vocab.json", "merges.txt")
+_BESIDE_PARTS = ("special_tokens_map.json", "added_tokens.json")
+_SETTINGS = "tokenizer_config.json"
+# All of the settings that tokens depend on; others name classes and files.
+_SETTINGS_USED = (
+    "add_prefix_space",
+    *(f"{role}_token" for role in ("bos", "eos", "unk", "pad", "sep", "cls", "mask")),
+    "additional_special_tokens",
+    "added_tokens_decoder",
+)
+_SAMPLE = "Hello, world! It's 1,024\n\tna\u00efve \u65e5\u672c \U0001f600  <|endoftext|> x"
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -40,18 +63,15 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         StorageError: The system refuses to read.
     """
     folder = Path(directory)
-    whole = folder / "tokenizer.json"
-    parts = (folder / "vocab.json", folder / "merges.txt")
-    if whole.exists():
-        tokenizer = _parsed([whole], lambda: tokenizers.Tokenizer.from_buffer(whole.read_bytes()))
-    elif all(part.exists() for part in parts):
-        tokenizer = _parsed(parts, lambda: _from_parts(folder))
+    if os.path.lexists(folder / "tokenizer.json"):
+        where = str(folder / "tokenizer.json")
+        data = _bytes(folder / "tokenizer.json")
+        tokenizer = _parsed(where, lambda: tokenizers.Tokenizer.from_buffer(data))
+    elif all(os.path.lexists(folder / part) for part in _PARTS):
+        where = str(folder / _PARTS[0])
+        tokenizer = _parsed(where, lambda: _from_parts(folder))
     else:
         return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if getattr(tokenizer.model, "dropout", None) is not None:
-        tokenizer.model.dropout = None
     return tokenizer
 
 
@@ -113,29 +133,115 @@ def splits_at_spaces(tokenizer: tokenizers.Tokenizer) -> bool:
     )
 
 
-def _parsed(files: Sequence[Path], parse: Callable[[], Any]) -> tokenizers.Tokenizer:
-    for file in files:
-        with archives.refusals(str(file)):
-            size = file.stat().st_size
-        if size > TOKENIZER_BYTES:
-            raise errors.DataError(
-                f"{file} has {size} bytes", f"a tokenizer has at most {TOKENIZER_BYTES}"
-            )
+def _bytes(path: Path) -> bytes:
+    """All of a file, opened without waiting for anybody, as a pipe would."""
+    with archives.refusals(str(path)):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise errors.DataError(f"{path} is no regular file", "fetch the model again")
+            if found.st_size > TOKENIZER_BYTES:
+                raise errors.DataError(
+                    f"{path} has {found.st_size} bytes",
+                    f"a tokenizer has at most {TOKENIZER_BYTES}",
+                )
+            with open(descriptor, "rb", closefd=False) as file:  # refuses a folder
+                return file.read(TOKENIZER_BYTES)
+        finally:
+            os.close(descriptor)
+
+
+def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
     try:
-        return parse()
-    except OSError as error:
-        raise archives.refused(str(files[0]), error) from error
+        with _panics():
+            tokenizer = parse()
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            if getattr(tokenizer.model, "dropout", None) is not None:
+                tokenizer.model.dropout = None
+            _require_ids(tokenizer)
+            if _growth(json.loads(tokenizer.to_str())["normalizer"]) > _MOST_GROWTH:
+                raise ValueError("its normalizer inflates the text")
+            with contextlib.suppress(Exception):  # only some lack a token for what is unknown
+                tokenizer.encode(_SAMPLE)
+    except errors.JaxlensError:
+        raise
     except Exception as error:  # tokenizers raises plain Exception for whatever is wrong
         first = str(error).partition("\n")[0]
         raise errors.DataError(
-            f"{files[0]} is not a tokenizer: {first}", "fetch the model again"
+            f"{where} is not a tokenizer: {first}", "fetch the model again"
         ) from error
+    return tokenizer
+
+
+def _require_ids(tokenizer: tokenizers.Tokenizer) -> None:
+    ids = tokenizer.get_vocab().values()
+    if max(ids, default=0) >= LARGEST_ID:
+        raise ValueError(f"token id {max(ids)}, they end below {LARGEST_ID}")
+    if len(set(ids)) != len(ids):
+        raise ValueError("two tokens have one id")
+
+
+def _growth(normalizer: Any) -> int:
+    """At most how many times as long as the text a normalizer's output is."""
+    if isinstance(normalizer, list):
+        return math.prod(map(_growth, normalizer))
+    if not isinstance(normalizer, dict):
+        return 1
+    inserted = normalizer.get("content", normalizer.get("prepend", ""))
+    pattern = normalizer.get("pattern", {"String": " "})
+    between = 0 if pattern.get("String") else 1  # matches may be empty
+    return max(1, len(inserted) + between) * _growth(normalizer.get("normalizers"))
+
+
+@contextlib.contextmanager
+def _panics() -> Generator[None]:
+    """Makes a panic of the library, which is no ``Exception``, a ``ValueError``.
+
+    A panic also writes pages to the process's stderr, which is shut for as long.
+    """
+    with _shut(2):
+        try:
+            yield
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # cannot be imported
+                raise
+            raise ValueError(f"it makes the library panic ({error})") from error
+
+
+@contextlib.contextmanager
+def _shut(descriptor: int) -> Generator[None]:
+    try:
+        kept = os.dup(descriptor)
+    except OSError:  # is shut already
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), descriptor)
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def _from_parts(folder: Path) -> tokenizers.Tokenizer:
+    """GPT-2's older files, read from a folder of their own.
+
+    The library opens whatever else lies beside them, and its settings can name further files.
+    """
     transformers = importlib.import_module("transformers")
     kind = transformers.GPT2TokenizerFast
-    return kind.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    with tempfile.TemporaryDirectory(prefix="jaxlens-") as alone:
+        for name in (*_PARTS, *_BESIDE_PARTS):
+            if os.path.lexists(folder / name):
+                (Path(alone) / name).write_bytes(_bytes(folder / name))
+        if os.path.lexists(folder / _SETTINGS):
+            settings = json.loads(_bytes(folder / _SETTINGS))
+            used = {key: settings[key] for key in _SETTINGS_USED if key in settings}
+            (Path(alone) / _SETTINGS).write_text(json.dumps(used), encoding="utf-8")
+        return kind.from_pretrained(alone, local_files_only=True).backend_tokenizer
 
 
 def _added(tokenizer: tokenizers.Tokenizer) -> dict[int, Any]:

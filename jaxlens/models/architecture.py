@@ -118,7 +118,8 @@ def _model_type(config: Mapping[str, Any]) -> str:
             raise errors.DataError("config.json: model_type must be a string")
         return stated
     classes = config.get("architectures")
-    names = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else []
+    listed = classes if isinstance(classes, (list, tuple)) else []
+    names = [name for name in listed if isinstance(name, str)]
     if any(name.startswith(("GPT2", "FlaxGPT2", "TFGPT2")) for name in names):
         return "gpt2"
     if names:

@@ -8,23 +8,19 @@ and no declared size is believed before it was compared with the bytes that are 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import mmap
+import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import jax.numpy as jnp
-import msgpack
 import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import serialization
 
-from jaxlens import errors
-from jaxlens.models import layout, stack
+from jaxlens import errors, types
+from jaxlens.models import files, flaxfile, layout, stack
 
 Format = Literal["safetensors", "msgpack", "orbax"]
 
@@ -35,10 +31,24 @@ INDEX = {fmt: f"{name}.index.json" for fmt, name in SINGLE.items()}
 ORBAX = "orbax"
 FLAVOUR: dict[str, layout.Flavour] = {"safetensors": "torch", "msgpack": "flax"}
 
+# The header of a thousand layers has 1.8 MB, and parsing takes up to 14 times the text.
+LARGEST_HEADER = 2 * 2**20
+"""Bytes of the largest header of a safetensors file that is read."""
+
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-_LARGEST_JSON = 64 * 2**20
-_NDARRAY = 1  # Flax's extension code of an array
-_CHUNKED = "__msgpack_chunked_array__"
+# Beyond what the tensors of a msgpack file can take: names, lengths, and room for a message that
+# names the tensor where weights and config.json are of different small models.
+_SLACK = 8 * 2**20
+_LONGEST_NAME = 255  # of a file, on every system
+_NUMPY_NAMES = {
+    "BOOL": "bool",
+    "BF16": "bfloat16",
+    **{
+        f"{kind[0].upper()}{bits}": f"{kind}{bits}"
+        for kind in ("float", "int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
+}
 
 
 class Found(NamedTuple):
@@ -62,9 +72,10 @@ def find(directory: Path, label: str) -> Found:
     """
     for fmt in SINGLE:
         for name in (SINGLE[fmt], INDEX[fmt]):
-            if (directory / name).is_file():
+            # Whatever kind of entry: passing over a broken one could take other weights unseen.
+            if files.is_there(directory / name):
                 return Found(fmt, name)  # type: ignore[arg-type]
-    if (directory / ORBAX).is_dir():
+    if files.is_there(directory / ORBAX):
         return Found("orbax", ORBAX)
     pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLED)
     if pickled:
@@ -77,34 +88,27 @@ def find(directory: Path, label: str) -> Found:
     raise errors.MissingError(f"{label}: no weights", f"looked for {', '.join(names)} and {ORBAX}/")
 
 
-def read_json(path: Path, label: str) -> Any:
-    """A JSON file, in which a key that is there twice is an error.
-
-    Raises:
-        MissingError: The file is not there.
-        DataError: It is not JSON.
-    """
-    where = f"{label}/{path.name}"
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise errors.DataError(f"{where}: too large to be what its name says")
-        return json.loads(path.read_bytes(), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise errors.MissingError(f"{where}: no such file") from None
-    except OSError as error:
-        raise errors.StorageError(f"{where}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise errors.DataError(f"{where}: not valid JSON ({_line(error)})") from error
-
-
-def tensors(directory: Path, found: Found, label: str) -> Iterator[stack.Tensor]:
+def tensors(
+    directory: Path, found: Found, label: str, architecture: types.Architecture
+) -> Iterator[stack.Tensor]:
     """Every tensor of a safetensors or msgpack checkpoint, under its own name.
+
+    A tensor can be read until the next one is taken.
+
+    Args:
+        directory: Where the files are.
+        found: Which of them.
+        label: What to call the directory.
+        architecture: Bounds what is read at once.
 
     Raises:
         MissingError: A shard is not there.
         DataError: A file is malformed, or the shards contradict their index.
     """
-    read = {"safetensors": _read_safetensors, "msgpack": _read_msgpack}[found.format]
+    read = {
+        "safetensors": _read_safetensors,
+        "msgpack": functools.partial(_read_msgpack, largest=_largest(architecture)),
+    }[found.format]
     if not found.is_index:
         yield from _read(read, directory / found.file, label)
         return
@@ -115,13 +119,13 @@ def tensors(directory: Path, found: Found, label: str) -> Iterator[stack.Tensor]
             if index.get(tensor.name) != name:
                 stated = index.get(tensor.name, "no shard")
                 raise errors.DataError(
-                    f"{tensor.file}: tensor {tensor.name[:200]} belongs to {stated} "
+                    f"{tensor.file}: tensor {files.shown(tensor.name)} belongs to {stated} "
                     f"according to {found.file}"
                 )
             waiting.pop(tensor.name, None)
             yield tensor
     for name, shard in waiting.items():
-        raise errors.DataError(f"{label}/{shard}: tensor {name} is missing")
+        raise errors.DataError(f"{label}/{shard}: tensor {files.shown(name)} is missing")
 
 
 def write(path: Path, fmt: str, named: Iterator[tuple[str, np.ndarray]]) -> None:
@@ -156,125 +160,79 @@ def write(path: Path, fmt: str, named: Iterator[tuple[str, np.ndarray]]) -> None
 def _read(
     read: Callable[[Path, str], Iterator[stack.Tensor]], path: Path, label: str
 ) -> Iterator[stack.Tensor]:
-    """Runs a reader; whatever its library makes of a damaged file becomes one clean error."""
     where = f"{label}/{path.name}"
-    if not path.is_file():
-        raise errors.MissingError(f"{where}: no such file")
-    try:
+    with _refusals(where):
         yield from read(path, where)
+
+
+@contextlib.contextmanager
+def _refusals(where: str) -> Generator[None]:
+    """Whatever a library makes of a damaged file becomes one clean error."""
+    try:
+        yield
     except (errors.JaxlensError, MemoryError):
         raise
     except OSError as error:
-        raise errors.StorageError(f"{where}: {error.strerror or _line(error)}") from error
+        raise errors.StorageError(f"{where}: {error.strerror or files.line(error)}") from error
     except Exception as error:
         raise errors.DataError(
-            f"{where}: damaged or not what its name says ({_line(error)})"
+            f"{where}: damaged or not what its name says ({files.line(error)})",
+            "fetch the model again",
         ) from error
 
 
 def _read_safetensors(path: Path, where: str) -> Iterator[stack.Tensor]:
-    # The library itself bounds the header and compares all offsets with the file's size.
+    with files.opened(path, where) as raw:
+        size = int.from_bytes(raw.read(8), "little")
+    if size > LARGEST_HEADER:
+        raise errors.DataError(
+            f"{where}: a header of {size} bytes, at most {LARGEST_HEADER}", "fetch the model again"
+        )
+    # The library compares all offsets with the file's size.
     with safetensors.safe_open(path, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118 (no mapping)
-            yield stack.Tensor(name, file.get_tensor(name), where)
+            part = file.get_slice(name)
+            kind = _NUMPY_NAMES.get(part.get_dtype(), part.get_dtype())
+
+            def value(name: str = name) -> np.ndarray:
+                with _refusals(where):
+                    return file.get_tensor(name)
+
+            yield stack.Tensor(name, kind, tuple(part.get_shape()), value, where)
 
 
-def _read_msgpack(path: Path, where: str) -> Iterator[stack.Tensor]:
-    """Flax's container, decoded with the limits that ``flax.serialization`` does not set."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        tree = msgpack.unpackb(
-            data,
-            ext_hook=_unpack_array,
-            object_pairs_hook=_unique_names,
-            strict_map_key=True,
-            max_array_len=0,
-        )
-    if not isinstance(tree, dict):
-        raise ValueError("not a tree of tensors")
-    leaves = layout.flat(_join_chunks(tree))
-    del tree  # each tensor is freed once it has been taken
-    while leaves:
+def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stack.Tensor]:
+    with files.opened(path, where) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise errors.DataError(
+                f"{where}: {size} bytes, and no model of this config.json has over {largest}",
+                "weights and config.json are of different models",
+            )
+        leaves = flaxfile.unpack(file)
+    while leaves:  # each tensor is freed once it has been taken
         name, value = leaves.popitem()
-        if not isinstance(value, np.ndarray):
-            raise ValueError(f"{name[:200]} is no tensor")
-        yield stack.Tensor(name, value, where)
+        yield stack.of_array(name, value, where)
 
 
-def _unpack_array(code: int, data: bytes) -> np.ndarray:
-    """Decodes Flax's array extension ``(shape, dtype name, bytes)`` and nothing else."""
-    if code != _NDARRAY:
-        raise ValueError(f"extension type {code} is not supported")
-    shape, name, buffer = msgpack.unpackb(
-        data, raw=True, max_array_len=8, max_map_len=0, max_ext_len=0
-    )
-    dtype_name = name.decode("ascii")
-    # An allow-list: object types would turn the bytes of the file into pointers.
-    if dtype_name not in stack.DTYPES:
-        raise ValueError(f"a tensor has dtype {dtype_name[:40]}")
-    dtype = np.dtype(jnp.bfloat16 if dtype_name == "bfloat16" else dtype_name)
-    if not isinstance(buffer, bytes) or _count(shape) * dtype.itemsize != len(buffer):
-        raise ValueError("a tensor's shape and size disagree")
-    return np.frombuffer(buffer, dtype).reshape(shape)
-
-
-def _count(shape: Any) -> int:
-    """Number of elements of a declared shape."""
-    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError("a tensor's shape is malformed")
-    return math.prod(shape)
-
-
-def _join_chunks(tree: dict[str, Any], depth: int = 0) -> Any:
-    """Joins the arrays that Flax stores in pieces of 2**30 bytes."""
-    if depth > 16:
-        raise ValueError("nested too deeply")
-    if _CHUNKED not in tree:
-        return {
-            key: _join_chunks(value, depth + 1) if isinstance(value, dict) else value
-            for key, value in tree.items()
-        }
-    shape = [tree["shape"][str(i)] for i in range(len(tree["shape"]))]
-    chunks = [tree["chunks"][str(i)] for i in range(len(tree["chunks"]))]
-    if _count(shape) != sum(chunk.size for chunk in chunks):
-        raise ValueError("a tensor's shape and chunks disagree")
-    return np.concatenate(chunks).reshape(shape)
+def _largest(architecture: types.Architecture) -> int:
+    """Bytes that no msgpack file of an architecture exceeds, as float64."""
+    return _SLACK + 8 * layout.count(architecture, layout.LEAVES.values())
 
 
 def _read_index(path: Path, label: str, single: str) -> dict[str, str]:
     """The ``weight_map`` of an index, whose shards all lie beside it."""
     where = f"{label}/{path.name}"
-    index = read_json(path, label)
+    index = files.read_json(path, label)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise errors.DataError(f"{where}: no weight_map")
     suffix = Path(single).suffix
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or not shard.isprintable():
-            raise errors.DataError(f"{where}: the shard of {tensor[:200]} is no file name")
+        if not isinstance(shard, str) or not shard.isprintable() or len(shard) > _LONGEST_NAME:
+            raise errors.DataError(f"{where}: the shard of {files.shown(tensor)} is no file name")
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(suffix):
             raise errors.DataError(
                 f"{where}: shard {shard[:200]!r} is no {suffix} file in the model's directory"
             )
     return weight_map
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice[:200]!r} is there twice")
-    return mapping
-
-
-def _unique_names(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    for key, _ in pairs:
-        # A slash inside a key would make two different trees flatten to one.
-        if not isinstance(key, str) or "/" in key:
-            raise ValueError(f"key {str(key)[:80]!r} is not supported")
-    return _unique(pairs)
-
-
-def _line(error: BaseException) -> str:
-    """The first line of a library's message."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

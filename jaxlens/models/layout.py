@@ -7,8 +7,9 @@ Three layouts name the same tensors: ours (stacked over layers, kernels ``[in, o
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxlens import errors, types
@@ -118,6 +119,11 @@ def required(architecture: types.Architecture) -> Iterator[Leaf]:
         is_untied = path == "lm_head/weight" and not architecture.tie_word_embeddings
         if is_untied or not path.startswith("lm_head/"):
             yield leaf
+
+
+def count(architecture: types.Architecture, leaves: Iterable[Leaf]) -> int:
+    """How many numbers some leaves have together."""
+    return sum(math.prod(leaf.stacked_shape(architecture)) for leaf in leaves)
 
 
 def flat(tree: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:

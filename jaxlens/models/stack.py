@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import errors, types
-from jaxlens.models import layout
+from jaxlens.models import files, layout
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
 
 
 class Tensor(NamedTuple):
-    """One stored tensor: its name there, its value and the file that it came from."""
+    """One stored tensor, not read yet, so that it can be refused for the price of a header.
+
+    Attributes:
+        name: Its name there.
+        dtype: Name of its type there.
+        shape: Its shape there.
+        read: Gives its value.
+        file: What to call the file that it came from.
+    """
 
     name: str
-    value: np.ndarray
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
     file: str
+
+
+def of_array(name: str, value: np.ndarray, file: str) -> Tensor:
+    """A tensor that is in memory."""
+    return Tensor(name, value.dtype.name, value.shape, lambda: value, file)
 
 
 def stack(
@@ -90,8 +105,8 @@ def from_memory(leaves: Mapping[str, Any]) -> Iterator[Tensor]:
         try:
             array = np.asarray(value)
         except ValueError as error:
-            raise errors.DataError(f"state: {name} is no array") from error
-        yield Tensor(name, array, "state")
+            raise errors.DataError(f"state: {files.shown(name)} is no array") from error
+        yield of_array(name, array, "state")
 
 
 def cast(params: types.Params, dtype: str) -> types.Params:
@@ -136,10 +151,10 @@ def check_shapes(
     """
     for path, (shape, dtype) in leaves.items():
         if path not in layout.LEAVES:
-            raise errors.DataError(f"{label}: unexpected tensor {path[:200]}")
+            raise errors.DataError(f"{label}: unexpected tensor {files.shown(path)}")
         _check_dtype(dtype, f"{label}: tensor {path}")
         expected = layout.LEAVES[path].stacked_shape(architecture)
-        _check_shape(tuple(shape), expected, f"{label}: tensor {path}")
+        check_shape(tuple(shape), expected, f"{label}: tensor {path}")
     for leaf in layout.required(architecture):
         if leaf.path not in leaves:
             raise errors.DataError(f"{label}: tensor {leaf.path} is missing")
@@ -150,7 +165,7 @@ def _place(
 ) -> tuple[layout.Leaf, int]:
     found = layout.find(tensor.name, flavour)
     if found is None:
-        raise errors.DataError(f"{tensor.file}: unexpected tensor {tensor.name[:200]}")
+        raise errors.DataError(f"{tensor.file}: unexpected tensor {files.shown(tensor.name)}")
     if found[1] >= architecture.n_layer:
         raise errors.DataError(
             f"{tensor.file}: unexpected tensor {tensor.name}",
@@ -163,10 +178,11 @@ def _checked(
     tensor: Tensor, leaf: layout.Leaf, architecture: types.Architecture, flavour: layout.Flavour
 ) -> np.ndarray:
     """The value of a tensor, float32 and in our orientation."""
-    value, where = tensor.value, f"{tensor.file}: tensor {tensor.name}"
-    _check_dtype(value.dtype.name, where)
+    where = f"{tensor.file}: tensor {tensor.name}"
+    _check_dtype(tensor.dtype, where)
     shape = leaf.shape(architecture)
-    _check_shape(value.shape, shape[::-1] if leaf.is_transposed(flavour) else shape, where)
+    check_shape(tensor.shape, shape[::-1] if leaf.is_transposed(flavour) else shape, where)
+    value = tensor.read()
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
@@ -179,7 +195,12 @@ def _check_dtype(dtype: str, where: str) -> None:
         raise errors.DataError(f"{where} has dtype {dtype}", f"supported: {', '.join(DTYPES)}")
 
 
-def _check_shape(shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
+    """Refuses a tensor of another shape.
+
+    Raises:
+        DataError: Naming the tensor, which ``where`` does.
+    """
     if shape != expected:
         raise errors.DataError(
             f"{where} has shape {list(shape)}, expected {list(expected)}",

@@ -10,30 +10,25 @@ over layers and kernels ``[in, out]``; ``lm_head`` only where the head is untied
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import errors, types
 from jaxlens.models import architecture as architectures
-from jaxlens.models import formats, hub, layout, stack
+from jaxlens.models import files, formats, hub, layout, orbaxfile, stack
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
 FORMATS = (*formats.SINGLE, formats.ORBAX)
 
 _WEIGHT_FILES = (*formats.SINGLE.values(), *formats.INDEX.values(), formats.ORBAX)
-_CHUNK_BYTES = 64 * 2**20
-
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
@@ -70,12 +65,13 @@ def load(source: str | Path, revision: str | None = None) -> Checkpoint:
         found = formats.find(directory, label)
     except OSError as error:
         raise errors.StorageError(f"{label}: {error.strerror}") from error
-    architecture = architectures.parse(formats.read_json(directory / "config.json", label))
+    architecture = architectures.parse(files.read_json(directory / "config.json", label))
+    _require_memory(architecture, label)
     if found.format == "orbax":
-        params = _load_orbax(directory, architecture, None, label)
+        params = orbaxfile.load(directory, architecture, None, label)
     else:
         params = stack.stack(
-            formats.tensors(directory, found, label),
+            formats.tensors(directory, found, label, architecture),
             architecture,
             formats.FLAVOUR[found.format],
             f"{label}/{found.file}",
@@ -122,7 +118,7 @@ def load_orbax(
         MissingError: There is no Orbax checkpoint.
         DataError: It is damaged or does not fit.
     """
-    return _load_orbax(Path(directory).expanduser(), architecture, shardings, str(directory))
+    return orbaxfile.load(Path(directory).expanduser(), architecture, shardings, str(directory))
 
 
 def save(
@@ -168,7 +164,7 @@ def save(
         raise errors.StorageError(f"{directory}: {error.strerror}") from error
     # Last and atomically: a directory with weights is a complete one.
     if fmt == formats.ORBAX:
-        _save_orbax(target, params, str(directory))
+        orbaxfile.save(target, params, str(directory))
     else:
         named = stack.unstack(params, architecture, formats.FLAVOUR[fmt])
         formats.write(target / formats.SINGLE[fmt], fmt, named)
@@ -188,109 +184,20 @@ def digest(params: types.Params) -> str:
     return total.hexdigest()
 
 
+def _require_memory(architecture: types.Architecture, label: str) -> None:
+    """Refuses what no allocation could hold; a damaged digit is enough for terabytes."""
+    needed = 4 * layout.count(architecture, layout.required(architecture))
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > machine:
+        raise errors.DataError(
+            f"{label}/config.json: describes {needed / 2**30:.0f} GiB of float32 weights, "
+            f"this machine has {machine / 2**30:.0f} GiB of memory",
+            "config.json is damaged, or the model needs a larger machine",
+        )
+
+
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
     for name in TOKENIZER_FILES if source is not None else ():
         file = Path(source).expanduser() / name  # type: ignore[arg-type]
         if file.is_file() and file.resolve() != (target / name).resolve():
             shutil.copyfile(file, target / name)
-
-
-def _save_orbax(directory: Path, params: types.Params, label: str) -> None:
-    import orbax.checkpoint
-
-    # Orbax writes one chunk an array unless told otherwise, and a device that wants its part of
-    # a sharded array would have to read all of it.
-    pieces = orbax.checkpoint.SaveArgs(chunk_byte_size=_CHUNK_BYTES)
-    try:
-        with _quiet_orbax(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            folder = (directory / formats.ORBAX).absolute()
-            checkpointer.save(folder, params, save_args=jax.tree.map(lambda _: pieces, params))
-    except OSError as error:
-        raise errors.StorageError(f"{label}: {error.strerror}") from error
-
-
-def _load_orbax(
-    directory: Path, architecture: types.Architecture, shardings: Any, label: str
-) -> types.Params:
-    import orbax.checkpoint
-
-    folder, where = (directory / formats.ORBAX).absolute(), f"{label}/{formats.ORBAX}"
-    if not folder.is_dir():
-        raise errors.MissingError(f"{where}: no such directory")
-    handler = orbax.checkpoint.PyTreeCheckpointHandler()
-    with _quiet_orbax(), orbax.checkpoint.Checkpointer(handler) as checkpointer:
-        leaves = {}
-        for leaf in layout.required(architecture):
-            leaves[leaf.path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
-        stored = _stored(checkpointer, folder, where)
-        stack.check_shapes(stored, architecture, where)
-        for path in stored.keys() - leaves.keys():
-            leaf = layout.LEAVES[path]
-            leaves[path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
-    return stack.check(layout.nested(leaves), architecture, where)
-
-
-def _restore(
-    checkpointer: Any,
-    folder: Path,
-    leaf: layout.Leaf,
-    architecture: types.Architecture,
-    shardings: Any,
-    where: str,
-) -> Any:
-    """One leaf, as float32.
-
-    Orbax would read all leaves at once, but where one cannot be read it leaves the others behind
-    in threads, whose tracebacks then appear on stderr.
-    """
-    from orbax import checkpoint
-
-    shape = leaf.stacked_shape(architecture)
-    sharding = _sharding(shardings, leaf.path)
-    arguments = checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=jnp.float32)
-    if sharding is not None:
-        arguments = checkpoint.ArrayRestoreArgs(
-            sharding=sharding, global_shape=shape, dtype=jnp.float32
-        )
-    abstract = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-    wanted = checkpoint.args.PyTreeRestore(
-        item=layout.nested({leaf.path: abstract}),
-        restore_args=layout.nested({leaf.path: arguments}),
-        partial_restore=True,
-    )
-    try:
-        return layout.flat(checkpointer.restore(folder, args=wanted))[leaf.path]
-    except Exception as error:
-        # Orbax and TensorStore have no common exception for a damaged checkpoint, and their
-        # messages are pages long.
-        kind = type(error).__name__
-        raise errors.DataError(
-            f"{where}: tensor {leaf.path} is missing, damaged or does not fit ({kind})"
-        ) from error
-
-
-def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Path -> (shape, dtype) of all that an Orbax checkpoint holds."""
-    try:
-        tree = layout.flat(checkpointer.metadata(folder).item_metadata.tree)
-        return {path: (leaf.shape, jnp.dtype(leaf.dtype).name) for path, leaf in tree.items()}
-    except Exception as error:
-        raise errors.DataError(f"{where}: damaged ({type(error).__name__})") from error
-
-
-def _sharding(shardings: Any, path: str) -> jax.sharding.Sharding | None:
-    if shardings is None or isinstance(shardings, jax.sharding.Sharding):
-        return shardings
-    return layout.flat(shardings)[path]
-
-
-@contextlib.contextmanager
-def _quiet_orbax() -> Iterator[None]:
-    """Keeps Orbax's log off stderr; what goes wrong comes as an exception anyway."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -3,6 +3,7 @@
 import checkpoints
 import jax
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from jaxlens import errors
@@ -45,8 +46,6 @@ def test_orbax_that_does_not_fit_the_config_is_refused(tmp_path):
 
 
 def test_orbax_with_values_that_are_not_finite_is_refused(tmp_path):
-    import orbax.checkpoint
-
     _, params = checkpoints.make()
     params["h"]["ln_1"]["bias"][1, 2] = np.nan
     checkpoints.write_config(tmp_path)
@@ -95,3 +94,16 @@ def test_empty_orbax_directory_is_refused(tmp_path):
 def test_orbax_of_a_directory_without_one_is_missing(tmp_path):
     with pytest.raises(errors.MissingError):
         weights.load_orbax(tmp_path, checkpoints.make()[0])
+
+
+def test_orbax_in_other_layouts_loads(tmp_path):
+    _, params = checkpoints.make()
+    for number, options in enumerate(
+        ({"use_ocdbt": False}, {"use_zarr3": True}, {"use_ocdbt": False, "use_zarr3": True})
+    ):
+        folder = tmp_path / str(number)
+        checkpoints.write_config(folder)
+        handler = orbax.checkpoint.PyTreeCheckpointHandler(**options)
+        with orbax.checkpoint.Checkpointer(handler) as checkpointer:
+            checkpointer.save(folder / "orbax", params)
+        assert weights.digest(weights.load(folder).params) == weights.digest(params)

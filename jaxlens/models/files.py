@@ -1,0 +1,113 @@
+"""Opening a model's files as untrusted data: regular files only, of bounded size.
+
+Links are followed, since the hub's cache is made of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxlens import errors
+
+# The index of a thousand layers has 1.3 MB. Python's objects take up to 26 times the text, so
+# that even a file made to harm stays below 50 MiB.
+LARGEST_JSON = 3 * 2**19
+"""Bytes of the largest JSON file that is read."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether a directory has an entry, of whatever kind; a link to nothing is one too.
+
+    Raises:
+        OSError: The system does not say.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def opened(path: Path, where: str) -> Generator[BinaryIO]:
+    """A regular file, opened without waiting for anybody, as a pipe would.
+
+    Args:
+        path: The file.
+        where: What to call it.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is a folder, a pipe or a device.
+        StorageError: The system refused, also while reading.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise errors.MissingError(
+            f"{where}: no such file", "check the directory, or where its link leads"
+        ) from None
+    except OSError as error:
+        raise errors.StorageError(f"{where}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise errors.DataError(f"{where}: no regular file", "fetch the model again")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    except OSError as error:
+        raise errors.StorageError(f"{where}: {error.strerror or line(error)}") from error
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, label: str) -> Any:
+    """A JSON file, in which a key that is there twice is an error.
+
+    Raises:
+        MissingError: The file is not there.
+        DataError: It is no regular file, too large or not JSON.
+        StorageError: The system refused.
+    """
+    where = f"{label}/{path.name}"
+    with opened(path, where) as file:
+        data = file.read(LARGEST_JSON + 1)
+    if len(data) > LARGEST_JSON:
+        raise errors.DataError(
+            f"{where}: more than {LARGEST_JSON} bytes, too large to be what its name says",
+            "fetch the model again",
+        )
+    try:
+        return json.loads(data, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise errors.DataError(f"{where}: not valid JSON ({line(error)})") from error
+
+
+def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The mapping of a JSON object or a msgpack map.
+
+    Raises:
+        ValueError: A key is there twice; one of the two would be lost without a word.
+    """
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"{key[:200]!r} is there twice")
+        mapping[key] = value
+    return mapping
+
+
+def shown(name: str) -> str:
+    """A name out of a file as part of a message: short, on one line, without control characters."""
+    short = name[:200]
+    return short if short.isprintable() else ascii(short)
+
+
+def line(error: BaseException) -> str:
+    """The first line of a library's message."""
+    return shown(str(error).strip().split("\n")[0]) or type(error).__name__

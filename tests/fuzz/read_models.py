@@ -1,0 +1,53 @@
+"""Targets of the fuzzer: each takes bytes in place of one file of a tiny model, and loads it."""
+
+import pathlib
+import tempfile
+
+import checkpoints
+import jax
+import numpy as np
+
+from jaxlens.corpus import vocabulary
+from jaxlens.models import weights
+
+_KEPT = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
+_ROOT = pathlib.Path(_KEPT.name)
+_ARCHITECTURE, _PARAMS = checkpoints.make()
+TEXTS = ("ab ba, a\nb", "\0 \U0001f600 na\u00efve")
+
+for _fmt in checkpoints.FILE:
+    weights.save(_ROOT / _fmt, _ARCHITECTURE, _PARAMS, _fmt)
+    checkpoints.write_shards(_ROOT / f"{_fmt}-shards", _fmt)
+
+
+def _load(folder, name, raw):
+    (_ROOT / folder / name).write_bytes(raw)
+    found = weights.load(_ROOT / folder)
+    shapes = jax.tree.map(np.shape, found.params)
+    assert shapes["wte"] == (found.architecture.vocab_size, found.architecture.n_embd)
+    assert shapes["h"]["ln_1"]["bias"] == (found.architecture.n_layer, found.architecture.n_embd)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params))
+
+
+def msgpack(raw):
+    _load("msgpack", "flax_model.msgpack", raw)
+
+
+def safetensors(raw):
+    _load("safetensors", "model.safetensors", raw)
+
+
+def config(raw):
+    _load("safetensors-shards", "config.json", raw)
+
+
+def index(raw):
+    _load("msgpack-shards", "flax_model.msgpack.index.json", raw)
+
+
+def tokenizer(raw):
+    (_ROOT / "tokenizer.json").write_bytes(raw)
+    found = vocabulary.load_tokenizer(_ROOT)
+    assert len(vocabulary.tokenizer_digest(found)) == 64
+    assert len(vocabulary.strings(found, 11)) == 11
+    vocabulary.splits_at_spaces(found)
