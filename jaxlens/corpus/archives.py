@@ -24,6 +24,8 @@ SUFFIXES = ("", ".gz", ".bz2", ".zst")
 _PIECE_BYTES = 1024
 _PAUSE_BYTES = 2**20
 _BUFFER_BYTES = 2**20
+# Libraries may quote what they stumbled over.
+_SHOWN_CHARACTERS = 200
 
 
 @contextlib.contextmanager
@@ -63,7 +65,8 @@ def refused(path: str, error: OSError) -> errors.JaxlensError:
 
 def damaged(path: str, what: str) -> errors.DataError:
     """The error for a file that cannot be read to its end."""
-    return errors.DataError(f"{path} is damaged: {what}", "fetch or compress it again")
+    short = " ".join(what.split())[:_SHOWN_CHARACTERS]
+    return errors.DataError(f"{path} is damaged: {short}", "fetch or compress it again")
 
 
 def require(name: str) -> Any:

@@ -9,36 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxlens import config, errors
-from jaxlens.corpus import archives, parquet, sources
+from jaxlens.corpus import archives, lines, parquet, skiplog, sources
 
-LINE_BYTES = 256 * 2**20
-"""Longest line and longest ``.txt`` file; no more than this is read at once."""
-
-LOGGED = 1_000
-"""Skips that are kept one by one; beyond, only the totals grow."""
-
-EMPTY = "empty"
-TOO_LONG = "too long"
-INVALID_UTF8 = "invalid UTF-8"
-LONE_SURROGATE = "lone surrogate"
-BAD_JSON = "bad JSON"
-TOO_DEEP = "nested too deeply"
-NOT_AN_OBJECT = "not an object"
-NO_TEXT = "no text field"
-NOT_A_STRING = "text is not a string"
-NO_TOKENS = "no tokens"
-
-_BOM = b"\xef\xbb\xbf"
-# Raw control characters inside strings are common in scraped text, and nothing is lost.
-_DECODER = json.JSONDecoder(strict=False)
+SkipLog = skiplog.SkipLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +28,15 @@ class Document:
     Attributes:
         id: Its own id, or ``file:line`` (``.txt``: ``file``); never an absolute path.
         text: Neither empty nor blank, and encodable as UTF-8.
-        source: ``file:line`` (``.txt``: ``file``), for messages.
+        place: Where it stands.
     """
 
     id: str
     text: str
-    source: str
+    place: skiplog.Place
 
 
-@dataclass
-class SkipLog:
-    """What was read and what was skipped; flat in memory.
-
-    Attributes:
-        documents: Documents that were usable.
-        counts: Skips by reason.
-        entries: The first ``LOGGED`` skips, as ``(source, reason)``.
-    """
-
-    documents: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    entries: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, source: str, reason: str) -> None:
-        """Counts one skip."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        if len(self.entries) < LOGGED:
-            self.entries.append((source, reason))
-
-    @property
-    def skipped(self) -> int:
-        """Number of skips."""
-        return sum(self.counts.values())
+_Item = tuple[skiplog.Place, "Document | str"]
 
 
 def expand(paths: Iterable[str | Path]) -> list[Path]:
@@ -119,20 +76,20 @@ def read(
     Raises:
         MissingError: See ``expand``; or an optional package is not installed.
         DataError: A file is damaged or ends early, a Parquet file has no such column, a
-            ``.txt`` file is larger than ``LINE_BYTES``; with ``strict``, any malformed line.
+            ``.txt`` file is larger than ``lines.LINE_BYTES``; with ``strict``, any malformed line.
         StorageError: The system refuses to read.
     """
     log = SkipLog() if skips is None else skips
     for source in sources.find(paths):
-        for where, found in _items(source, text_field, id_field):
+        for place, found in _items(source, text_field, id_field):
             reason = found if isinstance(found, str) else _fault(found.text)
             if isinstance(found, Document) and not reason:
                 log.documents += 1
                 yield found
             elif strict:
-                raise errors.DataError(f"{where}: {reason}", "repair it, or read without strict")
+                raise errors.DataError(f"{place}: {reason}", "repair it, or read without strict")
             else:
-                log.add(where, reason)
+                log.add(place, reason)
 
 
 def fingerprint(paths: Iterable[str | Path], options: Mapping[str, Any]) -> str:
@@ -158,18 +115,16 @@ def _content(path: str | None) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _items(
-    source: sources.Source, text_field: str, id_field: str
-) -> Iterator[tuple[str, Document | str]]:
-    """Pairs of ``file:line`` and a document, or the reason why there is none."""
+def _items(source: sources.Source, text_field: str, id_field: str) -> Iterator[_Item]:
+    """Pairs of a place and a document, or the reason why there is none."""
     if source.path is None:
-        return _packaged()
+        return _packaged(source)
     lower = source.path.lower()
     if lower.endswith(".parquet"):
-        return _table_rows(source.name, source.path, text_field, id_field)
+        return _numbered(source, parquet.rows(source.path, text_field, id_field))
     if lower.endswith(tuple(".txt" + packing for packing in archives.SUFFIXES)):
-        return _plain(source.name, source.path)
-    return _json_lines(source.name, source.path, text_field, id_field)
+        return _whole(source, source.path)
+    return _numbered(source, _json_lines(source.path, text_field, id_field))
 
 
 def _topics() -> dict[str, str]:
@@ -182,95 +137,63 @@ def _topics() -> dict[str, str]:
     return dict(sorted(topics.items()))
 
 
-def _packaged() -> Iterator[tuple[str, Document | str]]:
+def _packaged(source: sources.Source) -> Iterator[_Item]:
     for topic, text in _topics().items():
-        name = f"pydoc:{topic}"
-        yield name, Document(name, text, name)
+        name = f"{source.name}:{topic}"
+        place = skiplog.Place(source.number, 0, name)
+        yield place, Document(name, text, place)
 
 
-def _plain(name: str, path: str) -> Iterator[tuple[str, Document | str]]:
+def _whole(source: sources.Source, path: str) -> Iterator[_Item]:
     with archives.opened(path) as stream:
-        data = stream.read(LINE_BYTES + 1)
-    if len(data) > LINE_BYTES:
+        data = stream.read(lines.LINE_BYTES + 1)
+    if len(data) > lines.LINE_BYTES:
         # Cutting it would invent documents; skipping it would lose most of a corpus.
         raise errors.DataError(
-            f"{path} is one document of more than {LINE_BYTES} bytes",
+            f"{path} is one document of more than {lines.LINE_BYTES} bytes",
             "write one document a line, as .jsonl",
         )
-    data = data.removeprefix(_BOM)
+    data = data.removeprefix(lines.BOM)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        yield f"{name}:{line}", INVALID_UTF8
+        yield skiplog.Place(source.number, line, source.name), skiplog.INVALID_UTF8
         return
-    yield name, Document(name, text.replace("\r\n", "\n"), name)
+    del data
+    text = text.replace("\r\n", "\n")
+    place = skiplog.Place(source.number, 0, source.name)
+    yield place, Document(source.name, text, place)
 
 
-def _json_lines(
-    name: str, path: str, text_field: str, id_field: str
-) -> Iterator[tuple[str, Document | str]]:
+def _json_lines(path: str, text_field: str, id_field: str) -> Iterator[lines.Found]:
     with archives.opened(path) as stream:
-        for number, line in enumerate(_lines(stream), 1):
-            where = f"{name}:{number}"
-            if line is None:
-                yield where, TOO_LONG
-            else:
-                whole = line.removeprefix(_BOM) if number == 1 else line
-                yield where, _parse(whole, where, text_field, id_field)
+        yield from lines.read(stream, text_field, id_field)
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Lines; None for one longer than the bound."""
-    while line := stream.readline(LINE_BYTES + 1):
-        if len(line) <= LINE_BYTES or line.endswith(b"\n"):
-            yield line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(io.DEFAULT_BUFFER_SIZE)
-        yield None
+def _numbered(source: sources.Source, records: Iterable[lines.Found]) -> Iterator[_Item]:
+    """Documents of a file that holds many, counted from 1."""
+    for line, found in enumerate(records, 1):
+        place = skiplog.Place(source.number, line, source.name)
+        yield place, found if isinstance(found, str) else _document(*found, place)
 
 
-def _parse(line: bytes, where: str, text_field: str, id_field: str) -> Document | str:
-    if not line or line.isspace():
-        return EMPTY
-    try:
-        record = _DECODER.decode(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        return INVALID_UTF8
-    except RecursionError:
-        return TOO_DEEP
-    except ValueError:
-        return BAD_JSON
-    if not isinstance(record, dict):
-        return NOT_AN_OBJECT
-    return _document(record.get(text_field), record.get(id_field), where)
-
-
-def _document(text: Any, ident: Any, where: str) -> Document | str:
+def _document(text: Any, ident: Any, place: skiplog.Place) -> Document | str:
     if text is None:
-        return NO_TEXT
+        return skiplog.NO_TEXT
     if not isinstance(text, str):
-        return NOT_A_STRING
+        return skiplog.NOT_A_STRING
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
-    return Document((str(ident) if usable else "") or where, text, where)
+    return Document((str(ident) if usable else "") or str(place), text, place)
 
 
 def _fault(text: str) -> str:
     """Why a text cannot be used; empty where it can."""
     if not text or text.isspace():
-        return EMPTY
+        return skiplog.EMPTY
     if text.isascii():
         return ""
     with contextlib.suppress(UnicodeEncodeError):
         text.encode("utf-8")
         return ""
-    return LONE_SURROGATE
-
-
-def _table_rows(
-    name: str, path: str, text_field: str, id_field: str
-) -> Iterator[tuple[str, Document | str]]:
-    for number, row in enumerate(parquet.rows(path, text_field, id_field), 1):
-        where = f"{name}:{number}"
-        yield where, INVALID_UTF8 if row is None else _document(*row, where)
+    return skiplog.LONE_SURROGATE

@@ -6,36 +6,53 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.corpus import archives
+from jaxlens.corpus import archives, pages, skiplog
 
 # Small, since a row can be a whole book.
 _BATCH_ROWS = 16
 # So set, Arrow reads a column page by page; by default, all of a row group at once.
 _STREAMED = {"pre_buffer": False, "buffer_size": 2**20}
+_HEADER_BYTES = 2**12
+# A hint stays readable beside a table of a thousand columns.
+_SHOWN_CHARACTERS = 500
+# Beside Arrow's own exception, of which not all that it raises are.
+_REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
-def rows(path: str, text_field: str, id_field: str) -> Iterator[tuple[Any, Any] | None]:
-    """Text and id of each row as Python values, None where they are not UTF-8.
+def rows(path: str, text_field: str, id_field: str) -> Iterator[tuple[Any, Any] | str]:
+    """Text and id of each row as Python values, or the reason why there are none.
 
     Raises:
         MissingError: pyarrow is not installed, or the file is not there.
-        DataError: The file is damaged, or has no such text column.
+        DataError: The file is damaged, has no such text column, or two of one name.
         StorageError: The system refuses to read.
     """
     parquet = archives.require("pyarrow.parquet")
     with archives.opened(path) as stream:
+        with open(path, "rb", buffering=_HEADER_BYTES) as headers:
+            _call(path, lambda: pages.check(headers))
         options = {"page_checksum_verification": True, **_STREAMED}
         file = _call(path, lambda: parquet.ParquetFile(stream, **options))
-        names = file.schema_arrow.names
-        if text_field not in names:
-            raise errors.DataError(
-                f"{path} has no column {text_field!r}", f"its columns: {', '.join(names)}"
-            )
-        columns = [name for name in dict.fromkeys((text_field, id_field)) if name in names]
+        columns = _columns(path, _call(path, lambda: file.schema_arrow.names), text_field, id_field)
         for batch in _batches(path, file, columns):
-            idents = batch.column(id_field) if id_field in columns else [None] * batch.num_rows
-            for text, ident in zip(batch.column(text_field), idents, strict=True):
-                yield _values(text, ident)
+            texts, *others = (batch.column(name) for name in columns)
+            idents = others[0] if others else texts if text_field == id_field else None
+            for row in range(batch.num_rows):
+                yield _values(texts[row], None if idents is None else idents[row])
+
+
+def _columns(path: str, names: list[str], text_field: str, id_field: str) -> list[str]:
+    """The columns to read, the text first."""
+    if text_field not in names:
+        shown = ", ".join(names)[:_SHOWN_CHARACTERS]
+        raise errors.DataError(f"{path} has no column {text_field!r}", f"its columns: {shown}")
+    columns = [name for name in dict.fromkeys((text_field, id_field)) if name in names]
+    for name in columns:
+        if names.count(name) > 1:
+            raise errors.DataError(
+                f"{path} has {names.count(name)} columns {name!r}", "name the columns apart"
+            )
+    return columns
 
 
 def _batches(path: str, file: Any, columns: list[str]) -> Iterator[Any]:
@@ -44,11 +61,21 @@ def _batches(path: str, file: Any, columns: list[str]) -> Iterator[Any]:
         yield batch
 
 
-def _values(text: Any, ident: Any) -> tuple[Any, Any] | None:
+def _values(text: Any, ident: Any) -> tuple[Any, Any] | str:
     try:
-        return text.as_py(), None if ident is None else ident.as_py()
+        return _value(text), _value(ident)
     except UnicodeDecodeError:
-        return None
+        return skiplog.INVALID_UTF8
+
+
+def _value(scalar: Any) -> Any:
+    """The Python value; what has none, such as a date out of range, as it is: no text, no id."""
+    try:
+        return None if scalar is None else scalar.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (*_REFUSALS, archives.require("pyarrow").ArrowException):
+        return scalar
 
 
 def _call(path: str, work: Callable[[], Any]) -> Any:
@@ -59,5 +86,5 @@ def _call(path: str, work: Callable[[], Any]) -> Any:
         if error.errno is not None:
             raise
         raise archives.damaged(path, str(error)) from error
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, MemoryError) as error:
+    except (*_REFUSALS, archives.require("pyarrow").ArrowException) as error:
         raise archives.damaged(path, str(error)) from error

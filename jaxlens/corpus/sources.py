@@ -28,11 +28,13 @@ class Source:
     """One file to read.
 
     Attributes:
+        number: Among all that are read, from 0.
         name: What ids and messages call it: relative to the folder or pattern that was given,
             so that it stays when the folder moves.
         path: Where it lies; None for the packaged text.
     """
 
+    number: int
     name: str
     path: str | None
 
@@ -57,7 +59,7 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
         names[name] += 1
         # Two files of one name in different folders must not share their ids.
         suffix = f"~{names[name]}" if names[name] > 1 else ""
-        found.append(Source(name + suffix, path))
+        found.append(Source(len(found), name + suffix, path))
     return found
 
 
@@ -66,7 +68,7 @@ def _matches(given: str) -> Iterator[tuple[str, str | None]]:
     if given == PACKAGED:
         yield "pydoc", None
         return
-    path = os.path.expanduser(given)
+    path = os.path.expanduser(given) if _is_possible(given) else ""
     if os.path.isdir(path):
         found = _walk(path, path)
     elif os.path.lexists(path):
@@ -78,6 +80,14 @@ def _matches(given: str) -> Iterator[tuple[str, str | None]]:
             f"no text at {given}", f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
         )
     yield from found
+
+
+def _is_possible(name: str) -> bool:
+    """Whether the system can have a file of this name; some of its calls raise where not."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
 
 
 def _named(path: str) -> tuple[str, str]:

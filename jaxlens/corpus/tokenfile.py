@@ -18,6 +18,15 @@ from jaxlens.corpus import archives, references
 RESIDENT_BYTES = 256 * 2**20
 """Largest token file that ``TokenFile.gather`` keeps in memory."""
 
+_MOST_TOKENS = 2**48  # an exabyte of rows
+# Kinds of type, and number of axes.
+_FIELDS = {
+    "document_start": ("iu", 1),
+    "document_hash": ("u", 1),
+    "document_id": ("S", 1),
+    "token_counts": ("iu", 2),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Index:
@@ -57,7 +66,7 @@ class Index:
 
     def id_of(self, document: int) -> str:
         """Id of a document."""
-        return bytes(self.document_id[document]).decode("utf-8")
+        return bytes(self.document_id[document]).decode("utf-8", "replace")
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All fields, as plain arrays."""
@@ -70,24 +79,33 @@ class Index:
         Raises:
             DataError: A field is missing or the fields do not fit each other.
         """
-        try:
-            index = cls(
-                document_start=np.asarray(arrays["document_start"], np.int64),
-                document_hash=np.asarray(arrays["document_hash"], np.uint64),
-                document_id=np.asarray(arrays["document_id"], np.bytes_),
-                token_counts=np.asarray(arrays["token_counts"], np.int64),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise _mismatch(str(error)) from error
+        for name, (kinds, axes) in _FIELDS.items():
+            if name not in arrays:
+                raise _mismatch(f"it has no {name}")
+            if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
+                raise _mismatch(f"{name} is {arrays[name].dtype} of {arrays[name].ndim} axes")
+        index = cls(
+            document_start=arrays["document_start"].astype(np.int64),
+            document_hash=arrays["document_hash"].astype(np.uint64),
+            document_id=arrays["document_id"],
+            token_counts=arrays["token_counts"].astype(np.int64),
+        )
         n_documents = len(index.document_hash)
         start, counts = index.document_start, index.token_counts
-        if start.shape != (n_documents + 1,) or len(index.document_id) != n_documents:
+        if len(start) != n_documents + 1 or len(index.document_id) != n_documents:
             raise _mismatch("its fields differ in length")
-        if start[0] != 0 or np.any(np.diff(start) < 1):
+        # Neither differences nor sums, which hostile numbers would overflow.
+        if start[0] != 0 or np.any(start[1:] <= start[:-1]) or start[-1] > _MOST_TOKENS:
             raise _mismatch("documents do not follow each other")
-        if counts.ndim != 2 or counts.shape[0] != 2 or counts.sum() != start[-1]:
+        if len(counts) != 2 or not _adds_up(counts, int(start[-1])):
             raise _mismatch("counts do not add up to its tokens")
         return index
+
+
+def _adds_up(counts: Int[np.ndarray, "fold vocab"], total: int) -> bool:
+    within = counts.size and counts.min() >= 0 and counts.max() <= total
+    # In float64 first, which does not overflow; then exactly.
+    return bool(within and counts.sum(dtype=np.float64) < 2**62 and counts.sum() == total)
 
 
 def _mismatch(what: str) -> errors.DataError:
@@ -145,13 +163,13 @@ class TokenFile:
 
         Raises:
             IndexError: Outside the file.
-            DataError: The file ends before.
+            DataError: The file ends before, or holds a token that the vocabulary has not.
             StorageError: The system refuses.
         """
         if not 0 <= start <= stop <= self.index.n_tokens:
             raise IndexError(f"tokens {start}:{stop} of {self.index.n_tokens}")
-        dtype = self.index.dtype
-        return np.frombuffer(self._bytes(start * dtype.itemsize, stop * dtype.itemsize), dtype)
+        size = self.index.dtype.itemsize
+        return self._ids(self._bytes(start * size, stop * size))
 
     def gather(self, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Tokens at any places; a file up to ``RESIDENT_BYTES`` is kept from then on."""
@@ -162,11 +180,17 @@ class TokenFile:
             return self._resident[indices]
         places, back = np.unique(indices, return_inverse=True)
         joined = b"".join(self._bytes(size * i, size * (i + 1)) for i in places.tolist())
-        return np.frombuffer(joined, self.index.dtype)[back]
+        return self._ids(joined)[back]
 
     def document_of(self, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Number of the document of each token."""
         return references.document_of(self.index.document_start, indices)
+
+    def _ids(self, raw: bytes) -> Int[np.ndarray, " n"]:
+        ids = np.frombuffer(raw, self.index.dtype)
+        if ids.max(initial=0) >= self.index.vocab_size:  # every table of tokens would be left
+            raise self._damaged(f"token {ids.max()} of {self.index.vocab_size}")
+        return ids
 
     def _bytes(self, start: int, stop: int) -> bytes:
         parts = []

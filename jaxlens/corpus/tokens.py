@@ -12,7 +12,7 @@ import tokenizers
 from jaxtyping import Int, Shaped
 
 from jaxlens import errors, schema
-from jaxlens.corpus import documents, tokenfile, vocabulary
+from jaxlens.corpus import documents, skiplog, tokenfile, vocabulary
 
 Index = tokenfile.Index
 TokenFile = tokenfile.TokenFile
@@ -209,7 +209,7 @@ class _Growing:
 
     def _pass_over(self) -> None:
         if self._waiting is not None:
-            self._skips.add(self._waiting.source, documents.NO_TOKENS)
+            self._skips.add(self._waiting.place, skiplog.NO_TOKENS)
             self._waiting = None
 
 

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from jaxlens import errors
-from jaxlens.corpus import archives, documents
+from jaxlens.corpus import archives, documents, lines, skiplog
 
 
 def zstd(data):
@@ -89,7 +89,7 @@ def test_skippable_frames_are_passed_over(tmp_path):
 
 
 def test_bomb_is_never_held(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(documents, "LINE_BYTES", MEBIBYTE)
+    monkeypatch.setattr(lines, "LINE_BYTES", MEBIBYTE)
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(PACK[suffix](bytes(64 * MEBIBYTE)) * 2)
     skips = documents.SkipLog()
@@ -97,7 +97,7 @@ def test_bomb_is_never_held(tmp_path, suffix, monkeypatch):
     assert list(documents.read([path], skips=skips)) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert skips.counts == {documents.TOO_LONG: 1}
+    assert skips.counts == {skiplog.TOO_LONG: 1}
     assert peak < 80 * MEBIBYTE  # a piece of input holds 32 MiB at most, twice while it is copied
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus import documents
+from jaxlens.corpus import documents, lines, skiplog
 
 MEBIBYTE = 2**20
 
@@ -22,23 +22,28 @@ def one(path):
 
 
 MALFORMED = {
-    "not json": (b'{"text": ', documents.BAD_JSON),
-    "single quotes": (b"{'text': 'a'}", documents.BAD_JSON),
-    "integer of too many digits": (b'{"n": ' + b"9" * 5000 + b', "text": "a"}', documents.BAD_JSON),
-    "array": (b'["text"]', documents.NOT_AN_OBJECT),
-    "string": (b'"text"', documents.NOT_AN_OBJECT),
-    "missing field": (b'{"content": "a"}', documents.NO_TEXT),
-    "null field": (b'{"text": null}', documents.NO_TEXT),
-    "number field": (b'{"text": 3}', documents.NOT_A_STRING),
-    "invalid utf-8": (b'{"text": "\xff\xfe"}', documents.INVALID_UTF8),
-    "encoded surrogate": (b'{"text": "\xed\xa0\x80"}', documents.INVALID_UTF8),
-    "lone surrogate": (rb'{"text": "a\ud800"}', documents.LONE_SURROGATE),
-    "deep brackets": (b"[" * 100_000, documents.TOO_DEEP),
-    "deep brackets in a field": (b'{"a":' + b"[" * 100_000, documents.TOO_DEEP),
-    "empty line": (b"", documents.EMPTY),
-    "blank line": (b" \t ", documents.EMPTY),
-    "empty text": (b'{"text": ""}', documents.EMPTY),
-    "blank text": (b'{"text": " \\n\\u00a0\\t"}', documents.EMPTY),
+    "not json": (b'{"text": ', skiplog.BAD_JSON),
+    "single quotes": (b"{'text': 'a'}", skiplog.BAD_JSON),
+    "integer of too many digits": (b'{"n": ' + b"9" * 5000 + b', "text": "a"}', skiplog.BAD_JSON),
+    "array": (b'["text"]', skiplog.NOT_AN_OBJECT),
+    "string": (b'"text"', skiplog.NOT_AN_OBJECT),
+    "missing field": (b'{"content": "a"}', skiplog.NO_TEXT),
+    "null field": (b'{"text": null}', skiplog.NO_TEXT),
+    "number field": (b'{"text": 3}', skiplog.NOT_A_STRING),
+    "nan field": (b'{"text": NaN}', skiplog.NOT_A_STRING),
+    "field twice": (b'{"text": "a", "text": "b"}', skiplog.DUPLICATE_KEY),
+    "field twice, null": (b'{"text": "a", "b": 1, "text": null}', skiplog.DUPLICATE_KEY),
+    "field twice, escaped": (rb'{"text": "a", "t\u0065xt": "b"}', skiplog.DUPLICATE_KEY),
+    "id twice": (b'{"id": 1, "id": 1, "text": "a"}', skiplog.DUPLICATE_KEY),
+    "invalid utf-8": (b'{"text": "\xff\xfe"}', skiplog.INVALID_UTF8),
+    "encoded surrogate": (b'{"text": "\xed\xa0\x80"}', skiplog.INVALID_UTF8),
+    "lone surrogate": (rb'{"text": "a\ud800"}', skiplog.LONE_SURROGATE),
+    "deep brackets": (b"[" * 100_000, skiplog.TOO_DEEP),
+    "deep brackets in a field": (b'{"a":' + b"[" * 100_000, skiplog.TOO_DEEP),
+    "empty line": (b"", skiplog.EMPTY),
+    "blank line": (b" \t ", skiplog.EMPTY),
+    "empty text": (b'{"text": ""}', skiplog.EMPTY),
+    "blank text": (b'{"text": " \\n\\u00a0\\t"}', skiplog.EMPTY),
 }
 
 
@@ -70,7 +75,9 @@ ACCEPTED = {
     "escaped nul": (rb'{"text": "a\u0000b"}', "a\0b"),
     "raw nul": (b'{"text": "a\0b"}', "a\0b"),
     "raw tab": (b'{"text": "a\tb"}', "a\tb"),
-    "duplicate keys, last wins": (b'{"text": "a", "text": "b"}', "b"),
+    "other keys twice": (b'{"n": 1, "n": 2, "text": "a"}', "a"),
+    "the field twice, below": (b'{"a": {"text": 1, "text": 2}, "text": "a"}', "a"),
+    "the field in a value": (b'{"a": "text", "b": ["id", "id"], "text": "a"}', "a"),
     "byte-order mark": (b'\xef\xbb\xbf{"text": "a"}', "a"),
     "crlf": (b'{"text": "a"}\r', "a"),
     "paired surrogates": (rb'{"text": "\ud83d\ude00"}', "\U0001f600"),
@@ -106,25 +113,26 @@ def test_id_is_the_field_or_file_and_line(write_lines):
 def test_fields_can_be_named(write_lines):
     path = write_lines({"body": "a", "key": "k", "text": "no", "id": "no"})
     (document,) = documents.read([path], text_field="body", id_field="key")
-    assert (document.id, document.text, document.source) == ("k", "a", "corpus.jsonl:1")
+    assert (document.id, document.text, str(document.place)) == ("k", "a", "corpus.jsonl:1")
 
 
 def test_text_file_is_one_document_named_after_itself(tmp_path):
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "book.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\0\n")
-    assert one(path) == documents.Document("book.txt", "one\ntwo\rthree\0\n", "book.txt")
+    place = skiplog.Place(0, 0, "book.txt")
+    assert one(path) == documents.Document("book.txt", "one\ntwo\rthree\0\n", place)
     assert one(tmp_path).id == "sub/book.txt"
 
 
 @pytest.mark.parametrize(
     ("data", "entry"),
     [
-        (b"", ("a.txt", documents.EMPTY)),
-        (b" \n\t", ("a.txt", documents.EMPTY)),
-        (b"\xef\xbb\xbf", ("a.txt", documents.EMPTY)),
-        (b"fine\nfine\n\xff\n", ("a.txt:3", documents.INVALID_UTF8)),
-        ("utf-16".encode("utf-16"), ("a.txt:1", documents.INVALID_UTF8)),
+        (b"", ("a.txt", skiplog.EMPTY)),
+        (b" \n\t", ("a.txt", skiplog.EMPTY)),
+        (b"\xef\xbb\xbf", ("a.txt", skiplog.EMPTY)),
+        (b"fine\nfine\n\xff\n", ("a.txt:3", skiplog.INVALID_UTF8)),
+        ("utf-16".encode("utf-16"), ("a.txt:1", skiplog.INVALID_UTF8)),
     ],
 )
 def test_unusable_text_file_is_counted(tmp_path, data, entry):
@@ -135,7 +143,7 @@ def test_unusable_text_file_is_counted(tmp_path, data, entry):
 
 
 def test_too_long_line_is_skipped_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LINE_BYTES", 100)
+    monkeypatch.setattr(lines, "LINE_BYTES", 100)
     exact = b'{"text": "' + b"x" * 88 + b'"}'
     assert len(exact) == 100
     path = tmp_path / "a.jsonl"
@@ -143,11 +151,38 @@ def test_too_long_line_is_skipped_and_the_next_is_read(tmp_path, monkeypatch):
     path.write_bytes(b"\n".join([exact, long, b'{"text": "z"}', long]))
     skips = documents.SkipLog()
     assert texts(path, skips=skips) == ["x" * 88, "z"]
-    assert skips.entries == [("a.jsonl:2", documents.TOO_LONG), ("a.jsonl:4", documents.TOO_LONG)]
+    assert skips.entries == [("a.jsonl:2", skiplog.TOO_LONG), ("a.jsonl:4", skiplog.TOO_LONG)]
+
+
+CROWDS = {
+    "brackets": (b"[],", b"]}"),
+    "commas": (b"1,", b"1]}"),
+    "objects": (b'{"a":1},', b"1]}"),
+    "strings": (rb'"a\",[",', b"1]}"),
+    "brackets after a string with escapes": (rb'"\\\\", [],', b"1]}"),
+    "brackets, unterminated": (b"[],", b'"'),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_a_line_of_too_many_values_is_skipped(write_lines, monkeypatch, crowd):
+    monkeypatch.setattr(lines, "MOST_VALUES", 1000)
+    piece, end = CROWDS[crowd]
+    path = write_lines(b'{"text": "a", "n": [' + piece * 1001 + end)
+    skips = documents.SkipLog()
+    assert texts(path, skips=skips) == []
+    assert skips.entries == [("corpus.jsonl:1", skiplog.TOO_MANY_VALUES)]
+
+
+def test_marks_inside_strings_are_no_values(write_lines, monkeypatch):
+    monkeypatch.setattr(lines, "MOST_VALUES", 1000)
+    text = '[1, {"a": "b\\"}], ' * 1000
+    path = write_lines({"n": [0] * 900, "text": text})
+    assert texts(path, strict=True) == [text]
 
 
 def test_too_long_text_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LINE_BYTES", 100)
+    monkeypatch.setattr(lines, "LINE_BYTES", 100)
     path = tmp_path / "a.txt"
     path.write_bytes(b"x" * 100)
     assert len(one(path).text) == 100
@@ -157,7 +192,7 @@ def test_too_long_text_file_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_line_beyond_the_bound_is_never_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LINE_BYTES", MEBIBYTE)
+    monkeypatch.setattr(lines, "LINE_BYTES", MEBIBYTE)
     path = tmp_path / "a.jsonl"
     with path.open("wb") as stream:
         for _ in range(64):
@@ -167,7 +202,7 @@ def test_a_line_beyond_the_bound_is_never_held(tmp_path, monkeypatch):
     assert texts(path, skips=skips) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert skips.counts == {documents.TOO_LONG: 1}
+    assert skips.counts == {skiplog.TOO_LONG: 1}
     assert peak < 6 * MEBIBYTE  # the bound, its copy and the buffers
 
 
@@ -176,8 +211,8 @@ def test_a_million_blank_lines_are_counted(tmp_path):
     path.write_bytes(b"\n" * 1_000_000)
     skips = documents.SkipLog()
     assert texts(path, skips=skips) == []
-    assert skips.counts == {documents.EMPTY: 1_000_000}
-    assert len(skips.entries) == documents.LOGGED
+    assert skips.counts == {skiplog.EMPTY: 1_000_000}
+    assert skips.entries == [("a.jsonl:1-1000000", skiplog.EMPTY)]
 
 
 def test_memory_does_not_grow_with_the_number_of_blank_lines(tmp_path):
@@ -250,7 +285,7 @@ def test_fingerprint_ignores_the_order_of_options(folder):
 
 def test_no_absolute_path_in_any_document(folder):
     for document in documents.read([folder, folder / "a.txt", f"{folder}/*/*.jsonl"]):
-        assert "/corpus" not in document.id + document.source
+        assert "/corpus" not in document.id + str(document.place)
         assert not Path(document.id).is_absolute()
 
 

@@ -1,9 +1,11 @@
+import io
+
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus import documents
+from jaxlens.corpus import documents, pages, skiplog
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_rows_are_documents_with_their_ids(write_table):
     found, _ = read(path, id_field="n")
     assert [d.text for d in found] == [f"text {n}" for n in range(300)]
     assert [d.id for d in found] == [str(n) for n in range(300)]
-    assert found[299].source == "t.parquet:300"
+    assert str(found[299].place) == "t.parquet:300"
 
 
 def test_rows_without_id_column_are_named_after_their_number(write_table):
@@ -48,22 +50,141 @@ def test_unusable_rows_are_counted(write_table):
     found, skips = read(write_table({"text": broken}))
     assert [d.text for d in found] == ["a", "b"]
     assert skips.entries == [
-        ("t.parquet:2", documents.EMPTY),
-        ("t.parquet:3", documents.INVALID_UTF8),
-        ("t.parquet:4", documents.NO_TEXT),
+        ("t.parquet:2", skiplog.EMPTY),
+        ("t.parquet:3", skiplog.INVALID_UTF8),
+        ("t.parquet:4", skiplog.NO_TEXT),
     ]
 
 
 def test_numbers_are_not_text(write_table):
     found, skips = read(write_table({"text": [1, 2]}))
     assert not found
-    assert skips.counts == {documents.NOT_A_STRING: 2}
+    assert skips.counts == {skiplog.NOT_A_STRING: 2}
 
 
 def test_missing_column_is_an_error_that_lists_the_columns(write_table):
     with pytest.raises(errors.DataError, match="no column 'text'") as caught:
         read(write_table({"body": ["a"], "key": ["b"]}))
     assert caught.value.hint == "its columns: body, key"
+
+
+MAKES = {
+    "snappy": {},
+    "plain": {"compression": "none", "use_dictionary": False},
+    "second format of pages": {"data_page_version": "2.0", "compression": "gzip"},
+    "zstd, with checksums": {"compression": "zstd", "write_page_checksum": True},
+    "lz4, no statistics": {"compression": "lz4", "write_statistics": False},
+    "brotli, small pages": {"compression": "brotli", "data_page_size": 100, "write_batch_size": 3},
+    "many groups": {"row_group_size": 7},
+    "page index": {"write_page_index": True},
+    "format 1.0": {"version": "1.0"},
+    "dictionary that grew too large": {"dictionary_pagesize_limit": 64},
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_tables_of_any_make_are_read(write_table, make):
+    texts = [f"text {n % 50} {'é' * (n % 9)}" for n in range(400)]
+    columns = {
+        "a": [[1, 2], None, [], [3]] * 100,
+        "b": [{"c": True, "d": [{"e": 1.5}]}, None] * 200,
+        "m": pyarrow.array([[("k", 1)]] * 400, pyarrow.map_("string", "int64")),
+        "text": texts,
+        "none": pyarrow.nulls(400),
+    }
+    found, skips = read(write_table(columns, **MAKES[make]))
+    assert [d.text for d in found] == texts
+    assert not skips.counts
+
+
+def test_a_table_without_rows_has_no_documents(write_table):
+    assert read(write_table({"text": pyarrow.array([], "string")})) == ([], documents.SkipLog())
+
+
+def test_a_page_of_the_same_text_is_no_bomb(write_table):
+    found, _ = read(write_table({"text": ["a" * 10**6] * 100}, use_dictionary=False))
+    assert len(found) == 100
+
+
+def varint(number):
+    more = number >> 7
+    return bytes([number & 0x7F | 0x80 * bool(more)]) + (varint(more) if more else b"")
+
+
+def integers(**fields):
+    """Integers of a structure in the compact protocol, named after their numbers."""
+    out, before = b"", 0
+    for name, value in fields.items():
+        number = int(name[1:])
+        out += bytes([(number - before) << 4 | 6]) + varint(
+            value << 1 if value >= 0 else ~value << 1 | 1
+        )
+        before = number
+    return out
+
+
+def one_page(inflated, stored, dictionary=0, claimed=1000, at=4, values=5):
+    """A file of one column with one page, which may lie."""
+    kind = 7 if dictionary else 5
+    page = integers(f1=0, f2=inflated, f3=stored) + bytes([(kind - 3) << 4 | 12])
+    page += integers(f1=dictionary or 5) + b"\0\0" + b"\0" * 50
+    chunk = integers(f5=values, f7=claimed, f9=at) + b"\0"
+    groups = b"\x49\x1c" + b"\x19\x1c" + b"\x3c" + chunk + b"\0" + b"\0" + b"\0"
+    return b"PAR1" + page + groups + len(groups).to_bytes(4, "little") + b"PAR1"
+
+
+LIES = {
+    "more than there is": {"inflated": 50, "stored": 2**31 - 1},
+    "less than nothing": {"inflated": 50, "stored": -1},
+    "much unpacked": {"inflated": 2**31 - 1, "stored": 50},
+    "a large dictionary": {"inflated": 50, "stored": 50, "dictionary": 2**31 - 1},
+    "a chunk elsewhere": {"inflated": 50, "stored": 50, "at": -1},
+    "a chunk without size": {"inflated": 50, "stored": 50, "claimed": -5},
+    "endless numbers": {"inflated": 2**70, "stored": 50},
+}
+
+
+def test_claims_that_the_file_can_hold_are_fine():
+    pages.check(io.BytesIO(one_page(50, 50)))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_page_that_claims_what_its_file_cannot_hold_is_refused(tmp_path, lie):
+    raw = one_page(**LIES[lie])
+    with pytest.raises(ValueError):
+        pages.check(io.BytesIO(raw))
+    (tmp_path / "t.parquet").write_bytes(raw)
+    with pytest.raises(errors.DataError, match=r"t\.parquet is damaged"):
+        read(tmp_path / "t.parquet")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    columns = [pyarrow.array(["a"])] * 3
+    for names in (["text", "text", "b"], ["id", "text", "id"]):
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names), path)
+        with pytest.raises(errors.DataError, match="2 columns"):
+            read(path)
+
+
+@pytest.mark.parametrize("unit", ["ms", "ns"])
+def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
+    far = pyarrow.array([2**62, 1], pyarrow.timestamp(unit))
+    found, skips = read(write_table({"text": ["a", "b"], "id": far}))
+    assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
+    assert not skips.counts
+    found, skips = read(write_table({"text": far}))
+    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+
+
+def test_nested_columns_are_not_text(write_table):
+    _, skips = read(write_table({"text": [["a"], []], "id": [{"a": 1}, None]}))
+    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+
+
+def test_one_column_can_be_both_text_and_id(write_table):
+    found, _ = read(write_table({"text": ["a", "b"]}), id_field="text")
+    assert [(d.id, d.text) for d in found] == [("a", "a"), ("b", "b")]
 
 
 def test_truncated_file_is_an_error(write_table):

@@ -80,13 +80,25 @@ def test_existing_file_with_pattern_characters_is_itself(tmp_path):
     assert names(tmp_path / "a[1].txt") == ["a[1].txt"]
 
 
-@pytest.mark.parametrize("name", ["absent.txt", "absent/*.txt", "", "empty"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("absent.txt", "absent/*.txt", "", "empty", "nul\0.txt", "nul\0/*.txt", "*\0"),
+        *("\ud800.txt", "\ud800/*.txt"),
+    ],
+)
 def test_name_that_matches_nothing_is_missing(tmp_path, name):
     (tmp_path / "empty").mkdir()
     given = str(tmp_path / name) if name else name
     with pytest.raises(errors.MissingError) as caught:
         sources.find([given])
     assert caught.value.exit_code == 66
+
+
+def test_home_folder_of_an_impossible_user_is_missing():
+    for name in ("~nul\0/a.txt", "~\ud800/a.txt", "~nobody-of-this-name/a.txt"):
+        with pytest.raises(errors.MissingError):
+            sources.find([name])
 
 
 @pytest.mark.parametrize("name", ["a.md", "a.gz", "a.parquet.gz", "a.txt.xz", "txt"])

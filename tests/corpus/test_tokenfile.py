@@ -70,6 +70,25 @@ def test_file_truncated_while_open_is_an_error_not_a_signal(stored):
             file.gather(np.array([0, 999]))
 
 
+@pytest.mark.parametrize("resident", [0, 2**20], ids=["by pieces", "resident"])
+def test_a_token_that_the_vocabulary_has_not_is_refused(stored, monkeypatch, resident):
+    monkeypatch.setattr(tokenfile, "RESIDENT_BYTES", resident)
+    path, index, ids = stored
+    raw = ids.copy()
+    raw[500] = index.vocab_size
+    path.write_bytes(raw.tobytes())
+    with tokens.TokenFile(path, index) as file:
+        np.testing.assert_array_equal(file.read(0, 500), ids[:500])
+        for take in (lambda: file.read(490, 510), lambda: file.gather(np.array([3, 500]))):
+            with pytest.raises(errors.DataError, match=r"tokens\.bin is damaged"):
+                take()
+
+
+def test_an_id_that_is_not_utf8_is_shown_as_far_as_it_is():
+    arrays = make_index([0, 10]).to_arrays() | {"document_id": np.array([b"a\xff"])}
+    assert tokens.Index.from_arrays(arrays).id_of(0) == "a\ufffd"
+
+
 @pytest.mark.parametrize("change", [-1, 1, -2000])
 def test_file_of_another_size_is_refused(stored, change):
     path, index, _ = stored
@@ -124,6 +143,22 @@ DAMAGE = {
     "other counts": lambda a: a.update(token_counts=a["token_counts"] * 2),
     "counts of one fold": lambda a: a.update(token_counts=a["token_counts"][0]),
     "numbers for ids": lambda a: a.update(token_counts=np.array(["a"])),
+    "floats": lambda a: a.update(document_start=a["document_start"].astype(float)),
+    "texts for hashes": lambda a: a.update(document_hash=np.array([b"a", b"b", b"c"])),
+    "numbers for names": lambda a: a.update(document_id=np.arange(3)),
+    "a grid of hashes": lambda a: a.update(document_hash=np.zeros((3, 2), np.uint64)),
+    "a lone number": lambda a: a.update(document_hash=np.uint64(3)),
+    "backwards": lambda a: a.update(document_start=np.array([0, 20, 11, 1000])),
+    "differences that overflow": lambda a: a.update(
+        document_start=np.array([0, 2**62, -(2**62), 1000])
+    ),
+    "too many to be": lambda a: a.update(document_start=np.array([0, 10, 11, 2**62])),
+    "beyond int64": lambda a: a.update(document_start=np.array([0, 10, 11, 2**63], np.uint64)),
+    "negative counts": lambda a: a["token_counts"].__setitem__((1, slice(2)), [-7, 7]),
+    "counts that overflow": lambda a: a["token_counts"].__setitem__(
+        (1, slice(4)), [2**62, 2**62, 2**62, 2**62]
+    ),
+    "no counts": lambda a: a.update(token_counts=np.zeros((2, 0), np.int64)),
     "nothing": lambda a: a.update(document_start=np.array([], np.int64)),
 }
 

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from jaxlens import errors
-from jaxlens.corpus import documents, tokens
+from jaxlens.corpus import documents, skiplog, tokens
 
 VOCAB_SIZE = 401
 
 
 def corpus(*texts):
-    return [documents.Document(f"id{n}", text, f"f:{n}") for n, text in enumerate(texts, 1)]
+    return [
+        documents.Document(f"id{n}", text, skiplog.Place(0, n, "f"))
+        for n, text in enumerate(texts, 1)
+    ]
 
 
 def build(tokenizer, texts, vocab_size=VOCAB_SIZE, **options):
@@ -93,7 +96,8 @@ def test_limit_reads_little_ahead(tokenizer):
     def endless():
         for n in itertools.count():
             taken.append(n)
-            yield documents.Document(str(n), "The quick brown fox " * 50, f"f:{n}")
+            place = skiplog.Place(0, n, "f")
+            yield documents.Document(str(n), "The quick brown fox " * 50, place)
 
     tokens.build(endless(), tokenizer, lambda data: None, vocab_size=VOCAB_SIZE, limit=10)
     assert sum(1000 for _ in taken) <= 70_000
@@ -107,8 +111,8 @@ def test_document_without_tokens_is_counted_and_leaves_no_trace():
     ids, index = build(made, ["??", "ab", "?", "b", "??"], 2, bos_id=0, skips=skips)
     assert ids.tolist() == [0, 0, 1, 0, 1]
     assert [index.id_of(n) for n in range(2)] == ["id2", "id4"]
-    assert skips.counts == {documents.NO_TOKENS: 3}
-    assert skips.entries == [(f"f:{n}", documents.NO_TOKENS) for n in (1, 3, 5)]
+    assert skips.counts == {skiplog.NO_TOKENS: 3}
+    assert skips.entries == [(f"f:{n}", skiplog.NO_TOKENS) for n in (1, 3, 5)]
 
 
 def test_no_tokens_at_all_is_an_error_that_says_what_was_skipped(tokenizer):
@@ -142,8 +146,9 @@ def test_special_tokens_are_never_added(tokenizer):
     "name", ["a" * 200, "a" * 201, "é" * 101, "日" * 100, "end\0", "lone \ud800", "日" * 10_000]
 )
 def test_id_is_kept_or_cut_at_a_character_with_a_hash(tokenizer, name):
-    log = [documents.Document(name, "text", "f"), documents.Document(name + "2", "text", "f")]
-    index = tokens.build(log, tokenizer, lambda data: None, vocab_size=VOCAB_SIZE)
+    place = skiplog.Place(0, 0, "f")
+    both = [documents.Document(name, "text", place), documents.Document(name + "2", "text", place)]
+    index = tokens.build(both, tokenizer, lambda data: None, vocab_size=VOCAB_SIZE)
     index = tokens.Index.from_arrays(index.to_arrays())
     first, second = index.id_of(0), index.id_of(1)
     assert first != second
@@ -187,13 +192,14 @@ def test_text_without_any_space_is_cut_at_a_fixed_place(tokenizer):
 
 HUGE = """
 import sys
-from jaxlens.corpus import documents, tokens
+from jaxlens.corpus import documents, skiplog, tokens
+place = skiplog.Place(0, 0, "a")
 text = "The quick brown fox jumps over the lazy dog.\\n" * (int(sys.argv[2]) // 45)
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 write = lambda data: None
-tokens.build([documents.Document("a", text[:4_500_000], "a")], tokenizer, write, vocab_size=401)
+tokens.build([documents.Document("a", text[:4_500_000], place)], tokenizer, write, vocab_size=401)
 mark()
-tokens.build([documents.Document("a", text, "a")], tokenizer, write, vocab_size=401)
+tokens.build([documents.Document("a", text, place)], tokenizer, write, vocab_size=401)
 """
 
 
@@ -208,10 +214,10 @@ def test_one_huge_document_takes_no_more_memory_than_its_text(
 
 MANY = """
 import sys
-from jaxlens.corpus import documents, tokens
+from jaxlens.corpus import documents, skiplog, tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def take(n):
-    corpus = (documents.Document(str(i), "fox", "f") for i in range(n))
+    corpus = (documents.Document(str(i), "fox", skiplog.Place(0, i, "f")) for i in range(n))
     return tokens.build(corpus, tokenizer, lambda data: None, vocab_size=401)
 take(40_000)
 mark()

@@ -1,0 +1,104 @@
+"""The published token file: found only where it is whole, and makes sense."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from jaxlens import config, ingest
+from jaxlens.store import hdf, image, layout, records
+
+WANTED = "f" * 64
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path):
+    """A folder with the token file of a small corpus."""
+    lines = [json.dumps({"text": f"The quick brown fox {n}"}) for n in range(20)]
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text("\n".join([*lines, "{", "", ""]))
+    settings = config.CorpusConfig(paths=(str(corpus),))
+    ingest.ingest(settings, tokenizer, 401, None, tmp_path / "tokens", WANTED)
+    return tmp_path / "tokens"
+
+
+def reseal(folder, **changes):
+    """Makes the record fit the files, but for what is to be changed."""
+    path = folder / layout.TOKEN_RECORD
+    document = json.loads(path.read_text())
+    for name, key in ((layout.TOKEN_FILE, "sha256"), (layout.TOKEN_INDEX, "index_sha256")):
+        document[key] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    document |= changes
+    document.pop("checksum")
+    own = {key: document.pop(key) for key in ("sha256", "n_tokens", "dtype", "index_sha256")}
+    path.write_bytes(records.encode_tokens(records.Tokens(**own), document))
+
+
+def test_what_was_made_is_found_as_it_was(folder):
+    found = ingest.find(folder, WANTED)
+    assert found is not None and not found.fresh
+    assert found.skipped == {"bad JSON": 1, "empty": 1}
+    assert found.skipped_at == ("a.jsonl:21: bad JSON", "a.jsonl:22: empty")
+    with found.open() as tokens:
+        assert len(tokens.read(0, found.index.n_tokens)) == found.record.n_tokens
+    reseal(folder)
+    assert ingest.find(folder, WANTED) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"documents": value} for value in (None, 0, -1, 19, 2**40, "20", True, [20])),
+        *({"n_tokens": value} for value in (0, 1, 2**40)),
+        {"dtype": "uint32"},
+        *({"skipped": value} for value in (None, [], {"bad JSON": -1}, {"bad JSON": "1"}, {"": 1})),
+        *({"skipped": {"bad\x1b[2JJSON": 1}}, {"skipped": {}}),
+        *({"skipped_at": value} for value in (None, 3, [3], {}, [], "a.jsonl:21")),
+        {"fingerprint": "0" * 64},
+        {"padding": "x" * ingest.RECORD_BYTES},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_a_sealed_record_that_makes_no_sense_is_not_taken(folder, changes):
+    reseal(folder, **changes)
+    assert ingest.find(folder, WANTED) is None
+
+
+def test_a_sealed_index_of_another_token_file_is_not_taken(folder):
+    arrays, _ = hdf.read_arrays(folder / layout.TOKEN_INDEX)
+    arrays["document_start"][-1] += 1
+    arrays["token_counts"][0, 0] += 1
+    data = image.arrays_image(arrays, {"n_tokens": 1})
+    (folder / layout.TOKEN_INDEX).write_bytes(data)
+    reseal(folder)
+    assert ingest.find(folder, WANTED) is None
+
+
+FIND = """
+import pathlib, sys
+from jaxlens import ingest
+assert ingest.find(pathlib.Path(sys.argv[1]), "0" * 64) is None  # loads what it needs
+mark()
+assert ingest.find(pathlib.Path(sys.argv[1]), sys.argv[2]) is None
+"""
+
+
+def test_a_sealed_index_that_unpacks_to_more_than_makes_sense_is_not_read(folder, memory_growth):
+    arrays, _ = hdf.read_arrays(folder / layout.TOKEN_INDEX)
+    arrays["document_id"] = np.zeros((20, 2**20), "S8")
+    axes = {name: tuple(f"{name}{i}" for i in range(a.ndim)) for name, a in arrays.items()}
+    data = image.arrays_image(arrays, {"n_tokens": 1}, axes)
+    assert len(data) < 3 * 2**20  # 160 MiB unpacked
+    (folder / layout.TOKEN_INDEX).write_bytes(data)
+    reseal(folder)
+    assert memory_growth(FIND, folder, WANTED) < 50
+
+
+def test_a_strict_run_over_skipped_lines_that_were_tokenised_before_is_refused(
+    folder, tokenizer, tmp_path
+):
+    settings = config.CorpusConfig(paths=(str(tmp_path / "a.jsonl"),), strict=True)
+    with pytest.raises(Exception, match=r"a\.jsonl:21: bad JSON") as caught:
+        ingest.ingest(settings, tokenizer, 401, None, folder, WANTED)
+    assert caught.value.exit_code == 65
