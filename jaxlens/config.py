@@ -18,19 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import errors
+from jaxlens import errors, yamlfile
 
-# What the parser of YAML lets through from the constructors of values.
-_PYTHON_ERRORS = (
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    TypeError,
-    RecursionError,
-)
-
-# Anchors make a few bytes into a value whose text has gigabytes.
+# A value that is shown in a message may have megabytes.
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 2
 _SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
@@ -171,7 +161,7 @@ def parse(key: str, text: str) -> Any:
     if kind is str or (kind == str | None and text != "null"):
         return text  # YAML would read 0123 as an octal number
     try:
-        return _parse_yaml(text)
+        return yamlfile.parse(text)
     except ValueError as error:
         raise errors.ConfigError(
             f"{key}: {_SHOWN.repr(text)} is not a value", "write key=value"
@@ -245,31 +235,8 @@ def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{entry.name}", kind
 
 
-def _parse_yaml(text: str) -> Any:
-    """The document.
-
-    Raises:
-        ValueError: In one line, why it is none.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    # Values that are not of the type they are tagged with: ``!!bool maybe``, ``!!int ''``.
-    except (yaml.YAMLError, *_PYTHON_ERRORS) as error:
-        lines = str(error).splitlines() if isinstance(error, yaml.YAMLError) else []
-        raise ValueError(lines[0] if lines else type(error).__name__) from error
-
-
 def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        document = _parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise errors.MissingError(f"no configuration file {path}", "check the path") from error
-    except OSError as error:
-        raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
-    except ValueError as error:
-        raise errors.ConfigError(f"{path} is not YAML: {error}", "see configs/demo.yaml") from error
+    document = yamlfile.read(path)
     if document is None:
         return
     if not isinstance(document, dict):

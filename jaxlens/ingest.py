@@ -29,6 +29,9 @@ _COPY_BYTES = 2**23
 _DOCUMENT_BYTES = 8 + 8 + tokens.ID_BYTES
 _VOCABULARY_BYTES = 2**26
 
+_READER = 2
+"""Counts the changes of what becomes a document or a skip, so that older token files are remade."""
+
 
 @dataclass(frozen=True)
 class Ingested:
@@ -57,9 +60,13 @@ class Ingested:
         return tokenfile.TokenFile(self.directory / layout.TOKEN_FILE, self.index)
 
 
-def fingerprint(corpus: configs.CorpusConfig, tokenizer_sha256: str, bos_id: int | None) -> str:
+def fingerprint(
+    corpus: configs.CorpusConfig, tokenizer_sha256: str, vocab_size: int, bos_id: int | None
+) -> str:
     """Hash of everything that decides the token file."""
     how = {
+        "reader": _READER,
+        "vocab_size": vocab_size,
         "text_field": corpus.text_field,
         "id_field": corpus.id_field,
         "limit": corpus.limit,

@@ -185,11 +185,10 @@ def _ingest(
         bos_id = model.config.bos_token_id
         if bos_id is None:
             raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
-    wanted = ingest.fingerprint(config.corpus, vocabulary.tokenizer_digest(model.tokenizer), bos_id)
+    vocab_size, digest = model.config.vocab_size, vocabulary.tokenizer_digest(model.tokenizer)
+    wanted = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id)
     folder = _token_folder(config, wanted, scratch, apart)
-    return ingest.ingest(
-        config.corpus, model.tokenizer, model.config.vocab_size, bos_id, folder, wanted
-    )
+    return ingest.ingest(config.corpus, model.tokenizer, vocab_size, bos_id, folder, wanted)
 
 
 def _token_folder(config: configs.RunConfig, wanted: str, scratch: Path, apart: bool) -> Path:

@@ -100,7 +100,7 @@ def show_result(result: sweep.Result) -> None:
     if skipped:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(result.skipped.items()))
         where = f"{result.out}/tokens/TOKENS.json"
-        logger.warning("skipped %d documents or lines: %s; the first: %s", skipped, why, where)
+        logger.warning("skipped %d documents or lines: %s; all of them: %s", skipped, why, where)
     if not result.finished:
         print(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
         return

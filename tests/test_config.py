@@ -96,3 +96,18 @@ def test_a_revision_is_text_whatever_yaml_makes_of_it():
     merged = config.load([], {"JAXLENS_MODEL_REVISION": "0123456", "JAXLENS_OUT": "null"})
     assert merged.model.revision == "0123456"
     assert merged.out is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: &x {seed: 1}\nb: {<<: [*x, *x]}", "aliases"),
+        ("seed: " + " " * 2**20, "characters"),
+        ("[" * 5000, "not YAML"),
+    ],
+)
+def test_yaml_that_could_fill_the_memory_is_refused(tmp_path, text, why):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigError, match=why):
+        config.load([path])

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "jaxlens"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"types", "schema", "errors", "numerics", "config"}
+FOUNDATION = {"types", "schema", "errors", "numerics", "config", "yamlfile"}
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "types": set(),
     "schema": set(),
     "errors": set(),
+    "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
     "config": FOUNDATION,
     "environment": {"numerics", "errors", "store"},

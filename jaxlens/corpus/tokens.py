@@ -142,9 +142,15 @@ class _Growing:
 
     def take(self, batch: list[_Piece]) -> Int[np.ndarray, " n"]:
         """Tokenises pieces; returns the ids to write, in the type of the file."""
-        encoded = self._tokenizer.encode_batch_fast(
-            [text for _, text in batch], add_special_tokens=False
-        )
+        try:
+            with vocabulary.panics():
+                encoded = self._tokenizer.encode_batch_fast(
+                    [text for _, text in batch], add_special_tokens=False
+                )
+        except ValueError as error:
+            raise errors.DataError(
+                f"the tokenizer fails {self._position(batch)}: {error}", "check tokenizer.json"
+            ) from error
         parts, folds = [self._bos[:0]], [self._bos[:0]]
         for (opening, _), encoding in zip(batch, encoded, strict=True):
             if self.full:
@@ -157,6 +163,11 @@ class _Growing:
         cells = ids + self._vocab_size * np.concatenate(folds)
         self._counts += np.bincount(cells, minlength=2 * self._vocab_size)
         return ids.astype(np.dtype(schema.id_dtype(self._vocab_size)).newbyteorder("<"))
+
+    def _position(self, batch: list[_Piece]) -> str:
+        """Where in the corpus a batch begins."""
+        first = next((opening for opening, _ in batch if opening is not None), None)
+        return f"at or after {first.place}" if first else f"after token {self._tokens}"
 
     def _append(
         self, opening: documents.Document | None, ids: Int[np.ndarray, " n"]

@@ -154,7 +154,7 @@ def _bytes(path: Path) -> bytes:
 
 def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
     try:
-        with _panics():
+        with _shut(2), panics():  # a panic also writes pages to stderr
             tokenizer = parse()
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -196,18 +196,14 @@ def _growth(normalizer: Any) -> int:
 
 
 @contextlib.contextmanager
-def _panics() -> Generator[None]:
-    """Makes a panic of the library, which is no ``Exception``, a ``ValueError``.
-
-    A panic also writes pages to the process's stderr, which is shut for as long.
-    """
-    with _shut(2):
-        try:
-            yield
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # cannot be imported
-                raise
-            raise ValueError(f"it makes the library panic ({error})") from error
+def panics() -> Generator[None]:
+    """Makes a panic of the library, which is no ``Exception``, a ``ValueError``."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # cannot be imported
+            raise
+        raise ValueError(f"it makes the library panic ({error})") from error
 
 
 @contextlib.contextmanager

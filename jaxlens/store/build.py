@@ -49,6 +49,7 @@ def new_file() -> Generator[h5py.File]:
         driver="core",
         backing_store=False,
         block_size=GROWTH_BYTES,
+        rdcc_nbytes=1 << 20,  # of each dataset; 8 MiB by default since HDF5 2.0
         libver=("v110", "v110"),
     ) as file:
         yield file

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import access, layout, publish, records, shards, system
+from jaxlens.store import layout, publish, records, shards, system
+
+TRIES = 16
+"""Attempts to commit a shard that rivals with other bits keep replacing."""
 
 
 def publish_shard(
@@ -21,7 +23,9 @@ def publish_shard(
 
     Where a rival has committed the shard meanwhile, it stands, and nothing is written; what is
     there but damaged gives way. Rivals on like machines compute equal bits, so it matters to
-    nobody which of them was first.
+    nobody which of them was first. Where bits differ, one's sidecar may meet the other's image;
+    hence nobody leaves before he has seen the two fit after his own last change of them, so that
+    they fit when all have left.
 
     Args:
         run_dir: Run, begun with `layout.create_run`.
@@ -34,17 +38,23 @@ def publish_shard(
         The record of a rival's shard that stands although its bits are others; else None.
 
     Raises:
-        StorageError: The disk is full or failed.
+        StorageError: The disk is full or failed, or does not keep what is written.
     """
     entry = records.record(place, rows, image)
-    with contextlib.suppress(errors.MissingError, errors.DataError):
-        standing = shards.check(run_dir, place.shard, place.spec_hash)
-        return None if standing == entry else standing
     path = layout.shard_path(run_dir, place.shard)
-    publish.publish(layout.sidecar_path(run_dir, place.shard), records.encode(entry), disk)
-    if not publish.publish(path, image, disk, replace=False) and not _holds(path, entry):
-        publish.publish(path, image, disk)
-    return None
+    occupied = False
+    for _ in range(TRIES):
+        with contextlib.suppress(errors.MissingError, errors.DataError):
+            standing = shards.check(run_dir, place.shard, place.spec_hash)
+            return None if standing == entry else standing
+        publish.publish(layout.sidecar_path(run_dir, place.shard), records.encode(entry), disk)
+        occupied = not publish.publish(path, image, disk, replace=occupied)
+        if not occupied and _is_recorded(run_dir, entry):
+            return None
+    raise errors.StorageError(
+        f"{path} does not stay as it was written: {TRIES} times it did not fit its record",
+        "check the disk, and for writers whose results differ; then run the same command again",
+    )
 
 
 def discard(run_dir: str | Path, shard: int, disk: system.Disk = system.DISK) -> None:
@@ -57,9 +67,8 @@ def discard(run_dir: str | Path, shard: int, disk: system.Disk = system.DISK) ->
     publish.remove(layout.sidecar_path(run_dir, shard), disk)
 
 
-def _holds(path: Path, entry: records.Record) -> bool:
-    """Whether a file is what a record says."""
-    with contextlib.suppress(errors.MissingError, errors.DataError), access.opened(path) as found:
-        same_size = os.fstat(found).st_size == entry.size
-        return same_size and access.sha256(path, found) == entry.sha256
+def _is_recorded(run_dir: str | Path, entry: records.Record) -> bool:
+    """Whether the sidecar of a shard is still this one."""
+    with contextlib.suppress(errors.MissingError, errors.DataError):
+        return layout.read_record(run_dir, entry.shard) == entry
     return False

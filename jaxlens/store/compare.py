@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import h5py
-import numpy as np
 
 from jaxlens.store import hdf
 
@@ -43,4 +42,10 @@ def _source(source: Any) -> tuple[Any, ...]:
 def _plain(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """Attributes without those that hold object references."""
     hidden = ("DIMENSION_LIST", "REFERENCE_LIST")
-    return {k: np.asarray(item.attrs[k]).tolist() for k in item.attrs if k not in hidden}
+    names = [name for name in item.attrs if name not in hidden]
+    # A scalar, all that the store writes; the others are not read, however large they are.
+    return {name: item.attrs[name] if _is_scalar(item, name) else None for name in names}
+
+
+def _is_scalar(item: h5py.Group | h5py.Dataset, name: str) -> bool:
+    return item.attrs.get_id(name).shape == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +72,26 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
     tallies: totals.Tallies = {}
     if entries:
         form, tallies = _fold(run_dir, spec, entries, hashed)
-        about = _attributes(spec, entries)
-        made = image.summary_image(about, tallies, form.layer_names, form.labels)
-        files[layout.SUMMARY] = hdf.seal(made)
-        if about["n_rows"] and len(entries) <= MOST_INDEXED:
-            sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
-            made = image.index_image(about, entries, sources, form.columns, form.layer_names)
-            files[layout.INDEX] = hdf.seal(made)
+        with hdf.reading(access.contained(run_dir, layout.SHARDS)):  # sound, yet without sense
+            files |= _images(spec, entries, form, tallies)
     files[layout.MANIFEST] = records.manifest(spec.hash, entries)
     return Derived(files, tallies)
+
+
+def _images(
+    spec: layout.Spec,
+    entries: Sequence[records.Record],
+    form: shards.Form,
+    tallies: totals.Tallies,
+) -> dict[str, bytes | None]:
+    about = _attributes(spec, entries)
+    made = image.summary_image(about, tallies, form.layer_names, form.labels)
+    files: dict[str, bytes | None] = {layout.SUMMARY: hdf.seal(made), layout.INDEX: None}
+    if about["n_rows"] and len(entries) <= MOST_INDEXED:
+        sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
+        made = image.index_image(about, entries, sources, form.columns, form.layer_names)
+        files[layout.INDEX] = hdf.seal(made)
+    return files
 
 
 def fold_shards(
@@ -116,17 +127,16 @@ def _fold(
     run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record], hashed: bool
 ) -> tuple[shards.Form, totals.Tallies]:
     """What all shards have in common, and the sum of their tallies."""
-    forms: list[shards.Form] = []
-
-    def read() -> Iterator[tuple[str, totals.Tallies]]:
-        for entry in entries:
-            path = layout.shard_path(run_dir, entry.shard)
-            with shards.open_shard(run_dir, entry, hashed) as found, hdf.reading(path):
-                forms.append(shards.read_form(found))
-                if forms[-1] != forms[0]:
-                    raise ValueError("its layers or quantities are not those of the first shard")
-                tallies = shards.read_tallies(found, spec.document)
-            yield str(path), tallies
-
-    tallies = totals.fold(read())
-    return forms[0], tallies
+    form: shards.Form | None = None
+    tallies: totals.Tallies | None = None
+    for entry in entries:
+        path = layout.shard_path(run_dir, entry.shard)
+        with shards.open_shard(run_dir, entry, hashed) as found, hdf.reading(path):
+            mine = shards.read_form(found)
+            form = form or mine
+            if mine != form:
+                raise ValueError("its layers or quantities are not those of the first shard")
+            part = shards.tally_datasets(found, spec.document)
+            tallies = totals.add(tallies, str(path), part)
+    assert form is not None and tallies is not None
+    return form, tallies

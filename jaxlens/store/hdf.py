@@ -13,6 +13,7 @@ import hashlib
 import io
 import math
 import os
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,23 @@ from jaxlens.store import access
 
 SEAL_BYTES = 65
 
-BLOCK_BYTES = 8 << 20
-"""Most bytes that a block holds."""
+BLOCK_BYTES = 2 << 20
+"""Most bytes that a block holds; several threads hold one each."""
 
-MAX_CHUNK_BYTES = 32 << 20
+MAX_CHUNK_BYTES = 8 << 20
 """Most bytes of a chunk, and of all that lies at one place of the first axis."""
 
-MAX_TALLY_BYTES = 1 << 27
+MAX_LABEL_BYTES = 1 << 16
 MAX_DATASET_BYTES = 1 << 38
 MAX_OBJECTS = 1000
+MAX_OTHER_BYTES = 16 << 20
+"""Most bytes of a file beside its data: HDF5 holds an attribute in RAM, whatever its size."""
+
 MAX_RATIO = 1100
 """Deflate cannot expand further, so a greater ratio is not data."""
+
+_SOURCE = re.compile(r"shards/part-\d{5,9}\.h5")
+"""What a virtual dataset may be made of: no path that leads out, no pattern to be searched."""
 
 _FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _STORED = frozenset({h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED})
@@ -133,7 +140,8 @@ def open_file(path: Path, descriptor: int, virtual: bool = False) -> Contents:
         DataError: Damaged, or built to harm.
     """
     with reading(path):
-        file = h5py.File(path, "r", driver="sec2")
+        # No cache of chunks: HDF5 2.0 keeps 8 MiB of every dataset that was ever read.
+        file = h5py.File(path, "r", driver="sec2", rdcc_nbytes=0)
         try:
             if not os.path.sameopenfile(file.id.get_vfd_handle(), descriptor):
                 raise Replaced(f"{path} was replaced while it was opened", _HINT)
@@ -182,7 +190,7 @@ def blocks(dataset: h5py.Dataset) -> Iterator[tuple[int, np.ndarray]]:
         yield start, dataset[start : start + step]
 
 
-def whole(dataset: h5py.Dataset, limit: int = MAX_TALLY_BYTES) -> np.ndarray:
+def whole(dataset: h5py.Dataset, limit: int) -> np.ndarray:
     """All of a dataset that makes sense in RAM."""
     if dataset.size * dataset.dtype.itemsize > limit:
         raise ValueError(f"{dataset.name} has {dataset.shape} elements, too many to make sense")
@@ -191,7 +199,7 @@ def whole(dataset: h5py.Dataset, limit: int = MAX_TALLY_BYTES) -> np.ndarray:
 
 def labels(dataset: h5py.Dataset) -> tuple[str, ...]:
     """A dataset of short strings."""
-    return tuple(label.decode("utf-8") for label in whole(dataset, 1 << 24))
+    return tuple(label.decode("utf-8") for label in whole(dataset, MAX_LABEL_BYTES))
 
 
 def read_arrays(
@@ -234,17 +242,28 @@ def _read_seal(path: Path, descriptor: int, at: int) -> bytes:
 
 
 def _datasets(file: h5py.File, virtual: bool) -> dict[str, h5py.Dataset]:
-    items: dict[str, h5py.Group | h5py.Dataset] = {}
-    for name, item in _children(file):
-        inside = () if isinstance(item, h5py.Dataset) else _children(item)
-        items |= {f"{name}/{inner}": below for inner, below in inside} or {name: item}
     found: dict[str, h5py.Dataset] = {}
-    for name, item in items.items():
+    stored, size = 0, file.id.get_filesize()
+    for name, item in _items(file):
         if not isinstance(item, h5py.Dataset):
             raise ValueError(f"{name} is no dataset")
-        _check(name, item, virtual)
+        stored += _check(name, item, virtual)
         found[name] = item
+        # A dataset of many names, or chunks of one address, would be read again and again.
+        if len(found) > MAX_OBJECTS or stored > size:
+            raise ValueError("it has more or larger datasets than the file can hold")
+    if size - stored > MAX_OTHER_BYTES:
+        raise ValueError(f"{size - stored} of its bytes are no data")
     return found
+
+
+def _items(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+    """All that lies at the root or one level below."""
+    for name, item in _children(file):
+        if isinstance(item, h5py.Group) and len(item):
+            yield from ((f"{name}/{inner}", below) for inner, below in _children(item))
+        else:
+            yield name, item
 
 
 def _children(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
@@ -257,11 +276,13 @@ def _children(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Datase
         yield name, group[name]
 
 
-def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> None:
+def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> int:
+    """Refuses what the store does not write; returns the bytes that are stored."""
     plan = dataset.id.get_create_plist()
     layout = plan.get_layout()
     if layout == h5py.h5d.VIRTUAL and virtual:
-        return
+        _check_sources(name, plan)
+        return 0
     if layout not in _STORED or plan.get_external_count():
         raise ValueError(f"{name} is stored outside the file")
     if not {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} <= _FILTERS:
@@ -277,3 +298,15 @@ def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> None:
         raise ValueError(f"{name} has chunks of {chunk}")
     if math.prod(shape[1:]) * dtype.itemsize > MAX_CHUNK_BYTES:
         raise ValueError(f"{name} has rows of {shape[1:]}")
+    return stored
+
+
+def _check_sources(name: str, plan: h5py.h5p.PropDCID) -> None:
+    """Refuses sources elsewhere, and those that HDF5 must open to know their number."""
+    for i in range(plan.get_virtual_count()):
+        selection = plan.get_virtual_vspace(i)
+        endless = not selection.is_regular_hyperslab() or any(
+            h5py.h5s.UNLIMITED in axis for axis in selection.get_regular_hyperslab()
+        )
+        if endless or not _SOURCE.fullmatch(plan.get_virtual_filename(i)):
+            raise ValueError(f"{name} is made of other files than the shards")

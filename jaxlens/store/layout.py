@@ -144,14 +144,15 @@ def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records
 
     Args:
         run_dir: Run.
-        n_shards: Number of shards of its plan, which bounds what is read.
+        n_shards: Shards that there are, which bounds what is read; a few more do not matter.
 
     Raises:
         MissingError: It is not there.
         DataError: It is damaged.
     """
     path = access.contained(run_dir, MANIFEST)
-    return records.parse_manifest(access.read(path, (n_shards + 1) * LINE), str(path))
+    limit = max(LARGE, (n_shards + 1) * LINE)
+    return records.parse_manifest(access.read(path, limit), str(path))
 
 
 def read_tokens(run_dir: str | Path) -> records.Tokens:
@@ -215,10 +216,12 @@ def _compare(path: Path, found: bytes, spec_bytes: bytes) -> None:
 def refuse_foreign(run_dir: str | Path) -> None:
     """Refuses a directory that holds something else than a run, before anything is put there.
 
+    What users keep beside a run that has begun is theirs, and no matter.
+
     Raises:
         ConfigError: Naming what is there.
     """
-    if not os.path.isdir(run_dir):
+    if not os.path.isdir(run_dir) or os.path.lexists(access.contained(run_dir, RUN)):
         return
     for name in access.names(Path(run_dir)):
         if name not in _OURS and not publish.is_temporary(name):

@@ -131,7 +131,9 @@ class Run:
 
         The keys are those of `totals.statistics`; a quantity that was never counted is absent.
         """
-        found = totals.statistics(self.tally, self._form.labels)
+        merged, labels = self.tally, self._form.labels
+        with hdf.reading(self.path):
+            found = totals.statistics(merged, labels)
         return {
             layer: {name: float(statistic.values[i]) for name, statistic in found.items()}
             for i, layer in enumerate(self.layer_names)
@@ -175,7 +177,8 @@ class Run:
 
     def _read(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         with self._lock, hdf.reading(layout.shard_path(self.path, shard)):
-            return self._shard(shard).datasets[name][start:stop]
+            found = self._shard(shard).datasets[name]
+            return found[start:stop]
 
     def _shard(self, shard: int) -> hdf.Contents:
         if shard in self._open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -15,6 +16,12 @@ from jaxlens import config, errors
 
 MOST_SHARDS = 10**8
 """More would not fit the names of the files."""
+
+MOST_VALUES = 1 << 17
+"""JSON of more values takes up to thirty times its size in RAM."""
+
+MOST_LEVELS = 100
+"""JSON that is nested deeper would exhaust the stack of whoever walks it."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DAMAGED = "run the same command again; it recomputes what is damaged"
@@ -110,12 +117,17 @@ def parse_tokens(raw: bytes, name: str) -> Tokens:
     """Reads ``TOKENS.json``; further keys are the tokenizer's own, under the checksum.
 
     Raises:
-        DataError: A key is missing or malformed, or the checksum is not that of the rest.
+        DataError: Not what `encode_tokens` writes: a key is missing or malformed, the checksum is
+            not that of the rest, or the bytes are not canonical.
     """
     document = parse_json(raw, name)
     known = {f.name for f in dataclasses.fields(Tokens)}
     body = {key: value for key, value in document.items() if key != "checksum"}
-    if document.get("checksum") != _checksum(body):
+    try:
+        sound = document.get("checksum") == _checksum(body) and config.canonical(document) == raw
+    except ValueError:  # 1e999 is JSON, but not canonical
+        sound = False
+    if not sound:
         raise errors.DataError(f"{name} is damaged: its checksum does not fit", _DAMAGED)
     entry = Tokens(**_fields(Tokens, {k: v for k, v in document.items() if k in known}, name))
     if entry.dtype not in ("uint16", "uint32"):
@@ -163,16 +175,17 @@ def parse_manifest(raw: bytes, name: str) -> tuple[str, list[Record]]:
         DataError: Naming the line.
     """
     hint = "rebuild it with jaxlens finalize"
-    first, *lines = raw.split(b"\n")
-    if not lines or lines.pop() or not _HASH.fullmatch(first.decode("latin-1")):
+    lines = io.BytesIO(raw)  # one line at a time: a split of many empty ones is large
+    first = lines.readline()[:-1].decode("latin-1")
+    if not raw.endswith(b"\n") or not _HASH.fullmatch(first):
         raise errors.DataError(f"{name} is damaged in its first or last line", hint)
     entries = []
     for number, line in enumerate(lines, start=2):
-        checksum, _, text = line.partition(b" ")
+        checksum, _, text = line[:-1].partition(b" ")
         if checksum != b"%08x" % zlib.crc32(text):
             raise errors.DataError(f"{name} is damaged in line {number}", hint)
         entries.append(parse_record(text + b"\n", f"{name}, line {number},"))
-    return first.decode("ascii"), entries
+    return first, entries
 
 
 def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
@@ -200,13 +213,23 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
     Raises:
         DataError: It is something else.
     """
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise errors.DataError(f"{name} is damaged: it has more values than make sense", _DAMAGED)
     try:
         document = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise errors.DataError(f"{name} is damaged: not JSON", _DAMAGED) from error
-    if not isinstance(document, dict):
-        raise errors.DataError(f"{name} is damaged: not a JSON object", _DAMAGED)
+    if not isinstance(document, dict) or _is_deep(document):
+        raise errors.DataError(f"{name} is damaged: not a JSON object, or too deep", _DAMAGED)
     return document
+
+
+def _is_deep(document: object) -> bool:
+    level: list[Any] = [document]
+    for _ in range(MOST_LEVELS):
+        parts = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [inner for part in parts for inner in part if isinstance(inner, (dict, list))]
+    return bool(level)
 
 
 def _no_number(text: str) -> None:
@@ -216,7 +239,7 @@ def _no_number(text: str) -> None:
 def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:
     wanted = {f.name: str(f.type) for f in dataclasses.fields(cls)}
     if set(document) != set(wanted):
-        odd = ", ".join(sorted(set(document) ^ set(wanted)))
+        odd = ", ".join(map(ascii, sorted(set(document) ^ set(wanted))))
         raise errors.DataError(f"{name} is damaged: missing or unknown {odd[:200]}", _DAMAGED)
     for key, value in document.items():
         if not _fits(key, wanted[key], value):

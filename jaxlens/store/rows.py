@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,20 @@ from jaxlens import schema
 
 Read = Callable[[int, int, int], np.ndarray]
 """Reads rows ``start:stop`` of a shard."""
+
+_BLOCK_BYTES = 4 << 20
+"""Most bytes that are read at once, unless a row has more."""
+
+_BLOCK_ROWS = 4096
+"""Blocks of more rows hold a multiple of these, which are those of a chunk."""
+
+_KINDS = {"rank": "u", "id": "u", "float": "f", "column": "u"}
+"""NumPy's kind of what each kind of quantity is stored as."""
+
+
+def is_stored_as(quantity: schema.Quantity, dtype: np.dtype, ndim: int) -> bool:
+    """Whether a quantity can be stored in this type, with so many axes."""
+    return dtype.kind == _KINDS[quantity.kind] and ndim == len(quantity.axes)
 
 
 class Column:
@@ -41,6 +56,8 @@ class Column:
         self._stored = stored
         self._starts = starts
         self._read = read
+        step = max(1, _BLOCK_BYTES // max(1, math.prod(tail) * stored.itemsize))
+        self._step = step - step % _BLOCK_ROWS if step > _BLOCK_ROWS else step
 
     @property
     def ndim(self) -> int:
@@ -102,20 +119,27 @@ class Column:
         rows = _row_numbers(wanted, len(self))
         out = self._empty(len(rows), rest)
         owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for shard in np.unique(owner):
-            mine = np.flatnonzero(owner == shard)
-            local = rows[mine] - self._starts[shard]
-            low = int(local.min())
-            block = self._read(int(shard), low, int(local.max()) + 1)[local - low]
+        local = rows - self._starts[owner]
+        order = np.lexsort((local, owner))
+        places = np.stack([owner, local // self._step])[:, order]
+        edges = np.flatnonzero((places[:, 1:] != places[:, :-1]).any(axis=0)) + 1
+        for mine in np.split(order, edges) if len(order) else ():
+            low, high = int(local[mine[0]]), int(local[mine[-1]]) + 1
+            block = self._read(int(owner[mine[0]]), low, high)[local[mine] - low]
             out[mine] = self._finish(block, rest)
         return out
 
-    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Shards that hold rows ``start:stop``, each with its part of that range."""
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Shards that hold rows ``start:stop``, each with a bounded part of that range."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         last = int(np.searchsorted(self._starts, stop, side="left"))
-        bounds = [(i, *map(int, self._starts[i : i + 2])) for i in range(first, last)]
-        return [(i, max(a, start), min(b, stop)) for i, a, b in bounds if a < b]
+        for shard in range(first, last):
+            begin, end = map(int, self._starts[shard : shard + 2])
+            low, end = max(begin, start), min(end, stop)
+            while low < end:
+                high = min(end, low + self._step - (low - begin) % self._step)
+                yield shard, low, high
+                low = high
 
     def _empty(self, rows: int, rest: tuple[Any, ...]) -> np.ndarray:
         # NumPy itself says what the other indices do, and complains where they are wrong.
@@ -128,8 +152,9 @@ class Column:
         block = block[(slice(None), *rest)]
         if self.quantity.kind != "id":
             return block
-        missing = np.iinfo(self._stored).max
-        return np.where(block == missing, -1, block.astype(np.int64)).astype(np.int32)
+        found = block.astype(np.int32)
+        found[block == np.iinfo(self._stored).max] = -1
+        return found
 
 
 def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:

@@ -14,13 +14,16 @@ import h5py
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, hdf, layout, records, totals
+from jaxlens.store import access, hdf, layout, records, rows, totals
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
 
 TRIES = 8
 """Attempts to open a shard that rivals keep replacing by the same bytes."""
+
+MAX_TALLY_BYTES = 28 << 20
+"""Most bytes of a run's tallies, 71 layers of 50,257 tokens: they are held in RAM whole."""
 
 Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Type and trailing shape of each quantity that rows are stored of."""
@@ -57,17 +60,19 @@ def missing_shards(
     Raises:
         StorageError: The system refused to read.
     """
+    there = layout.shards_there(run_dir, n_shards)
 
-    def is_damaged(shard: int) -> bool:
+    def is_sound(shard: int) -> bool:
         try:
             check(run_dir, shard, spec_hash, level)
         except (errors.MissingError, errors.DataError):
-            return True
-        return False
+            return False
+        return True
 
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        damaged = pool.map(is_damaged, range(n_shards))
-        return [shard for shard, bad in enumerate(damaged) if bad]
+        verdicts = zip(there, pool.map(is_sound, there), strict=True)
+        sound = {shard for shard, good in verdicts if good}
+    return [shard for shard in range(n_shards) if shard not in sound]
 
 
 def check(run_dir: str | Path, shard: int, spec_hash: str, level: Level = "full") -> records.Record:
@@ -164,38 +169,60 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     return contents
 
 
-def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
-    """Reads the totals in ``/tally``.
+def tally_datasets(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
+    """The totals in ``/tally``, not yet read.
 
     Args:
         contents: Shard, or summary.
         spec: Of the run, which says how large they can be.
 
     Raises:
-        ValueError: A total has another shape.
+        ValueError: A total has another shape, or they are too many or too large.
     """
     architecture = spec["model"]["architecture"]
     n_layers, vocab_size = architecture["n_layer"] + 1, architecture["vocab_size"]
-    found = {}
-    for name, item in _tally_items(contents).items():
-        if item.dtype.kind == "S" or item.is_scale:
-            continue
+    items = _tally_items(contents).items()
+    stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
+    for name, item in stored.items():
         shape = schema.tally_shape(totals.TALLIES[name], n_layers, vocab_size)
         if item.shape != shape:
             raise ValueError(f"tally {name} is {item.shape}, not {shape}")
-        found[name] = hdf.whole(item)
-    return found
+    claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
+    if claimed > MAX_TALLY_BYTES:
+        raise ValueError(f"its tallies take {claimed} bytes, at most {MAX_TALLY_BYTES} make sense")
+    return stored
+
+
+def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
+    """Reads the totals in ``/tally``; see `tally_datasets`.
+
+    Raises:
+        DataError: A total has another type than the schema says.
+    """
+    return totals.add(None, str(contents.file.filename), tally_datasets(contents, spec))
 
 
 def read_form(contents: hdf.Contents) -> Form:
-    """Reads what all shards have in common."""
+    """Reads what all shards have in common.
+
+    Raises:
+        ValueError: A quantity is not stored as the schema says.
+    """
+    names = hdf.labels(contents.datasets["layer_name"])
+    columns = {}
+    for name, item in _row_items(contents).items():
+        quantity, tail = schema.QUANTITIES[name], item.shape[1:]
+        if not rows.is_stored_as(quantity, item.dtype, item.ndim):
+            raise ValueError(f"{name} cannot be {item.dtype} {item.shape}")
+        if "layer" in quantity.axes and tail[0] != len(names):
+            raise ValueError(f"{name} has {tail[0]} layers, not {len(names)}")
+        columns[name] = (item.dtype, tail)
     labelled = {
         name: hdf.labels(item)
         for name, item in _tally_items(contents).items()
         if item.dtype.kind == "S" and item.is_scale
     }
-    columns = {name: (item.dtype, item.shape[1:]) for name, item in _row_items(contents).items()}
-    return Form(hdf.labels(contents.datasets["layer_name"]), columns, labelled)
+    return Form(names, columns, labelled)
 
 
 def skipped(contents: hdf.Contents) -> object:
@@ -205,7 +232,9 @@ def skipped(contents: hdf.Contents) -> object:
 
 def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Contents:
     """Opens the very file that was hashed, trying again while rivals replace it."""
-    for attempt in range(1, TRIES + 1):
+    tries = 0
+    while True:
+        tries += 1
         with access.opened(path) as descriptor:
             _compare_size(path, os.fstat(descriptor).st_size, entry)
             if hashed and access.sha256(path, descriptor) != entry.sha256:
@@ -213,9 +242,8 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Con
             try:
                 return hdf.open_file(path, descriptor)
             except hdf.Replaced:
-                if attempt == TRIES:
+                if tries == TRIES:
                     raise
-    raise AssertionError("unreachable")
 
 
 def _row_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
@@ -232,6 +260,8 @@ def _tally_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
 def _compare_size(path: Path, size: int, entry: records.Record) -> None:
     if size != entry.size:
         raise errors.DataError(f"{path} has {size} bytes, its record says {entry.size}", _HINT)
+    if entry.rows > hdf.MAX_RATIO * size:
+        raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
 
 
 def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
@@ -240,6 +270,6 @@ def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
     for name, value in vars(entry.place()).items():
         if contents.attribute(name) != value:
             raise ValueError(f"{name} is not that of its record")
-    rows = {item.shape[0] for item in _row_items(contents).values()} or {0}
-    if rows != {entry.rows}:
-        raise ValueError(f"it has {sorted(rows)} rows, its record says {entry.rows}")
+    found = {item.shape[0] for item in _row_items(contents).values()} or {0}
+    if found != {entry.rows}:
+        raise ValueError(f"it has {sorted(found)} rows, its record says {entry.rows}")

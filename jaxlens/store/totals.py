@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxlens import errors, schema
+from jaxlens.store import hdf
 
 TALLIES = {tally.name: tally for group in schema.TALLIES.values() for tally in group}
 """Every tally of the schema, by name."""
@@ -47,31 +49,33 @@ def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return labels
 
 
-def fold(parts: Iterable[tuple[str, Tallies]]) -> Tallies:
-    """Merges partial tallies in the order given.
+def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
+    """Merges the tallies of one more shard, in bounded pieces.
 
     Args:
-        parts: Name (for errors) and tallies of each part.
+        total: What was merged so far, which is altered; None for nothing.
+        name: Of the shard, for errors.
+        part: Its tallies: arrays, or datasets of an open file.
 
     Raises:
-        DataError: A part has other tallies, types or shapes than the first.
+        DataError: It has other tallies, types or shapes than the shards before.
     """
-    total: Tallies | None = None
-    for name, part in parts:
-        if total is None:
-            total = {key: _checked(name, key, value).copy() for key, value in part.items()}
-            continue
-        if set(part) != set(total):
-            odd = ", ".join(sorted(set(part) ^ set(total)))
-            raise errors.DataError(f"{name} has other tallies than the first shard: {odd}")
-        for key, value in part.items():
-            merge = _MERGES[TALLIES[key].merge]
-            if _checked(name, key, value).shape != total[key].shape:
-                raise errors.DataError(
-                    f"{name}: tally {key} is {value.shape}, elsewhere {total[key].shape}"
-                )
-            merge(total[key], value, out=total[key])
-    return total or {}
+    if total is not None and set(part) != set(total):
+        odd = ", ".join(sorted(set(part) ^ set(total)))
+        raise errors.DataError(f"{name} has other tallies than the first shard: {odd}")
+    merged: Tallies = {}
+    for key, value in part.items():
+        _check(name, key, value)
+        merged[key] = np.empty(value.shape, np.int64) if total is None else total[key]
+        if value.shape != merged[key].shape:
+            raise errors.DataError(
+                f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}"
+            )
+        merge = _MERGES[TALLIES[key].merge]
+        for start, block in hdf.blocks(value):
+            out = merged[key][start : start + len(block)]
+            out[...] = block if total is None else merge(out, block)
+    return merged
 
 
 def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
@@ -112,12 +116,11 @@ def median_rank(histogram: np.ndarray) -> float:
     return math.exp(low + share * (high - low))
 
 
-def _checked(name: str, key: str, value: np.ndarray) -> np.ndarray:
+def _check(name: str, key: str, value: Any) -> None:
     if key not in TALLIES:
         raise errors.DataError(f"{name}: tally {key} is unknown here", "use a newer version")
-    if value.dtype != np.int64 or value.ndim != len(TALLIES[key].axes):
+    if value.dtype != np.int64 or len(value.shape) != len(TALLIES[key].axes):
         raise errors.DataError(f"{name}: tally {key} is {value.dtype} {value.shape}")
-    return value
 
 
 def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict[str, Statistic]:

@@ -98,15 +98,23 @@ class _Findings:
             self.add(name, error.message.replace(path, "").strip(" :,"))
 
 
-def _identity(found: _Findings) -> layout.Spec:
-    """The spec; where ``RUN.json`` is damaged, what the shards tell of it."""
+def elect(run_dir: str | Path) -> collections.Counter[str]:
+    """Hashes of the specs that the records of a run and its manifest say it is of."""
     votes: collections.Counter[str] = collections.Counter()
-    numbers = sorted({n for name in _names(found) if (n := layout.part_number(name)) is not None})
+    numbers: list[int] = []
+    with contextlib.suppress(errors.JaxlensError):
+        numbers = layout.shards_there(run_dir, records.MOST_SHARDS)
     for number in numbers:
         with contextlib.suppress(errors.JaxlensError):
-            votes[layout.read_record(found.run_dir, number).spec_hash] += 1
+            votes[layout.read_record(run_dir, number).spec_hash] += 1
     with contextlib.suppress(errors.JaxlensError):
-        votes[layout.read_manifest(found.run_dir, numbers[-1] + 1 if numbers else 0)[0]] += 1
+        votes[layout.read_manifest(run_dir, len(numbers))[0]] += 1
+    return votes
+
+
+def _identity(found: _Findings) -> layout.Spec:
+    """The spec; where ``RUN.json`` is damaged, what the shards tell of it."""
+    votes = elect(found.run_dir)
     elected = votes.most_common(1)[0][0] if votes else ""
     with found.checking(layout.RUN):
         spec = layout.read_spec(found.run_dir)
@@ -114,6 +122,7 @@ def _identity(found: _Findings) -> layout.Spec:
             return spec
         what = f"its sha256 is {spec.hash[:8]}..., the shards belong to {elected[:8]}..."
         found.add(layout.RUN, what)
+    numbers = sorted(n for name in _names(found) if (n := layout.part_number(name)) is not None)
     return layout.Spec({}, elected, numbers[-1] + 1 if numbers else 0)
 
 
@@ -132,8 +141,10 @@ def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[re
         with mine.checking(f"{layout.SHARDS}/{layout.sidecar_name(shard)}"):
             entry = shards.read_record(found.run_dir, shard, spec.hash)
             with mine.checking(_part(shard)):
-                act = _read_everything if level == "full" else shards.check_size
-                act(found.run_dir, entry)
+                if level == "full":
+                    _read_everything(found.run_dir, spec, entry)
+                else:
+                    shards.check_size(found.run_dir, entry)
                 return entry, mine
         return None, mine
 
@@ -155,11 +166,13 @@ def _name_missing(found: _Findings, n_shards: int, there: list[int]) -> None:
         found.add(layout.SHARDS, f"{more} more shards are missing")
 
 
-def _read_everything(run_dir: str | Path, entry: records.Record) -> None:
+def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Record) -> None:
     """Reads all datasets, so that HDF5 compares their checksums, and checks the row numbers."""
     path = layout.shard_path(run_dir, entry.shard)
     with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
         shards.read_form(found)
+        if spec.document:
+            shards.tally_datasets(found, spec.document)
         for name, dataset in found.datasets.items():
             for start, block in hdf.blocks(dataset):
                 first = entry.token_start + start
@@ -169,10 +182,11 @@ def _read_everything(run_dir: str | Path, entry: records.Record) -> None:
 
 def _manifest(found: _Findings, spec: layout.Spec, entries: list[records.Record]) -> None:
     with found.checking(layout.MANIFEST):
-        spec_hash, listed = layout.read_manifest(found.run_dir, spec.n_shards)
+        spec_hash, listed = layout.read_manifest(found.run_dir, len(entries))
         if spec_hash != spec.hash:
             found.add(layout.MANIFEST, f"belongs to another run, {spec_hash[:8]}...")
-        if [entry.shard for entry in listed] != list(range(spec.n_shards)):
+        numbers = [entry.shard for entry in listed]
+        if len(numbers) != spec.n_shards or numbers != list(range(len(numbers))):
             found.add(layout.MANIFEST, "does not list every shard once, in order")
         by_number = {entry.shard: entry for entry in listed}
         for entry in entries:

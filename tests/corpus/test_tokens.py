@@ -256,3 +256,15 @@ def test_tokenising_keeps_above_50_000_tokens_a_second(shared_data):
     rate = index.n_tokens / (time.perf_counter() - start)
     print(f"{rate:,.0f} tokens/s")
     assert rate > 50_000  # 1.2 million on two quiet cores; a loaded machine still passes
+
+
+def test_text_that_makes_the_tokenizer_panic_is_an_error_that_says_where(capfd):
+    """A pattern that gives up on long lines; the library answers with no ``Exception``."""
+    tokenizer = tokenizers.Tokenizer(models.BPE({"a": 0}, []))
+    pattern = tokenizers.Regex(r"(.*)*\d")
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(pattern, "isolated")
+    assert build(tokenizer, ["a"])[0].tolist() == [0]
+    with pytest.raises(errors.DataError, match=r"after f:1: .*retry-limit") as caught:
+        build(tokenizer, ["a" * 50_000])
+    assert "\n" not in caught.value.message
+    assert "panicked" in capfd.readouterr().err

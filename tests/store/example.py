@@ -52,6 +52,7 @@ def spec(n_shards=3, rows=24, profile="core", **more):
     return config.canonical(document)
 
 
+@functools.lru_cache
 def tokens(n_shards, rows):
     """The token file."""
     return np.random.default_rng(5).integers(0, VOCAB_SIZE, n_shards * rows).astype("<u2")
@@ -68,9 +69,9 @@ def place(spec_bytes, shard, n_shards=3, rows=24):
     )
 
 
-def compute_rows(shard, rows, profile="core"):
-    """Rows of a shard, some of them missing."""
-    random = np.random.default_rng([7, shard])
+def compute_rows(shard, rows, profile="core", salt=0):
+    """Rows of a shard, some of them missing; with salt, as another machine might compute them."""
+    random = np.random.default_rng([7, shard, salt] if salt else [7, shard])
     found = {}
     for name in schema.PROFILES[profile]:
         quantity = schema.QUANTITIES[name]
@@ -96,15 +97,25 @@ def compute_tallies(shard):
     }
 
 
-@functools.lru_cache(maxsize=512)
-def shard_image(spec_bytes, shard, n_shards=3, rows=24, profile="core"):
+def shard_image(spec_bytes, shard, n_shards=3, rows=24, profile="core", salt=0):
     """Image of a shard."""
+    return _shard_image(spec_bytes, shard, n_shards, rows, profile, salt)
+
+
+@functools.lru_cache(maxsize=512)
+def _shard_image(spec_bytes, shard, n_shards, rows, profile, salt):
     where = place(spec_bytes, shard, n_shards, rows)
-    data = compute_rows(shard, rows, profile)
+    data = compute_rows(shard, rows, profile, salt)
     skipped = {"empty": shard}
     return bytes(
         image.shard_image(where, data, compute_tallies(shard), LAYER_NAMES, skipped=skipped)
     )
+
+
+@functools.lru_cache
+def token_index(n_tokens):
+    """Image of the index of the token file."""
+    return bytes(image.arrays_image({"document_start": np.array([0, n_tokens])}, {}))
 
 
 def publish_tokens(out, n_shards, rows, disk):
@@ -115,7 +126,7 @@ def publish_tokens(out, n_shards, rows, disk):
     with publish.stream(folder / layout.TOKEN_FILE, disk) as stream:
         stream.write(data[: len(data) // 2].tobytes())
         stream.write(data[len(data) // 2 :].tobytes())
-    index = image.arrays_image({"document_start": np.array([0, len(data)])}, {})
+    index = token_index(len(data))
     publish.publish(folder / layout.TOKEN_INDEX, index, disk)
     entry = records.Tokens(
         sha256=stream.sha256,
@@ -128,17 +139,24 @@ def publish_tokens(out, n_shards, rows, disk):
 
 def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
     """Begins or resumes a run; returns the shards that it computed."""
+    missing = write_shards(out, n_shards, rows, profile, disk, more)
+    derive.finalize(out, disk)
+    return missing
+
+
+def write_shards(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None, salt=0):
+    """Begins or resumes a run without finishing it; returns the shards that it computed."""
     spec_bytes = spec(n_shards, rows, profile, **(more or {}))
     run = layout.create_run(out, spec_bytes, disk)
     publish_tokens(out, n_shards, rows, disk)
     missing = shards.missing_shards(out, n_shards, run.hash)
     with writer.Writer() as publisher:
         for shard in missing:
-            data = memoryview(shard_image(spec_bytes, shard, n_shards, rows, profile))
+            made = shard_image(spec_bytes, shard, n_shards, rows, profile, salt)
             where = place(spec_bytes, shard, n_shards, rows)
             kept = rows if schema.PROFILES[profile] else 0
-            publisher.submit(functools.partial(commit.publish_shard, out, where, data, kept, disk))
-    derive.finalize(out, disk)
+            job = functools.partial(commit.publish_shard, out, where, memoryview(made), kept, disk)
+            publisher.submit(job)
     return missing
 
 
@@ -146,6 +164,14 @@ def tree(out):
     """Every file of a run with its bytes."""
     files = (path for path in Path(out).rglob("*") if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def damage(out, number, at=-1):
+    """Flips a bit of a shard."""
+    path = layout.shard_path(out, number)
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
 
 
 def replace_record(out, number, /, **changes):

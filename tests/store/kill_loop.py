@@ -1,11 +1,13 @@
 """Kills a process that writes a run, at random moments, until it has been killed often enough.
 
-``python kill_loop.py FOLDER KILLS SEED`` prints the kills, the runs and the wrong trees. Each
-writer is forked from this process, which has h5py loaded but neither jax nor a thread.
+``python kill_loop.py FOLDER KILLS SEED`` prints the kills, the runs that reached their end, the
+kills that left a file half written, the wrong trees and the failures. Each writer is forked from
+this process, which has h5py loaded but neither jax nor a thread.
 """
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -13,9 +15,9 @@ from pathlib import Path
 
 from store import example
 
-from jaxlens.store import system, verify
+from jaxlens.store import publish, system, verify
 
-SHARDS, ROWS = 6, 8
+SHARDS, ROWS = 4, 8
 
 
 def start(out):
@@ -30,26 +32,44 @@ def start(out):
     os._exit(0)
 
 
+def killed_after(out, seconds):
+    """Whether a writer died by the kill, and its exit status if it did not."""
+    child = start(out)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
+
+
+def half_written(out):
+    folders = (out, out / "shards", out / "tokens")
+    names = (name for folder in folders if folder.is_dir() for name in os.listdir(folder))
+    return any(publish.is_temporary(name) for name in names)
+
+
 def main(folder, kills, seed):
     chance = random.Random(seed)
+    # Computed here once, so that the writers spend their lives writing.
+    for shard in range(SHARDS):
+        example.shard_image(example.spec(SHARDS, ROWS), shard, SHARDS, ROWS)
+    example.token_index(SHARDS * ROWS)
     began = time.perf_counter()
     os.waitpid(start(folder / "whole"), 0)
-    longest = time.perf_counter() - began
+    patience = time.perf_counter() - began
     expected = example.tree(folder / "whole")
-    killed = runs = wrong = failed = 0
+    killed = runs = inside = wrong = failed = 0
     while killed < kills:
-        out, runs = folder / str(runs), runs + 1
-        finished = False
-        while not finished:
-            child = start(out)
-            time.sleep(chance.uniform(0, longest))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            killed += os.WIFSIGNALED(status)
-            finished = os.WIFEXITED(status)
-            failed += finished and os.WEXITSTATUS(status) != 0
+        out, died = folder / str(runs), True
+        while died:
+            died, status = killed_after(out, chance.uniform(0, patience))
+            killed += died
+            patience *= 1.1 if died else 0.4  # some ten kills a run, however slow the machine is
+            inside += died and half_written(out)
+            failed += not died and status != 0
         wrong += example.tree(out) != expected or not verify.verify(out).ok
-    print(killed, runs, wrong, failed)
+        shutil.rmtree(out)
+        runs += 1
+    print(killed, runs, inside, wrong, failed)
 
 
 if __name__ == "__main__":

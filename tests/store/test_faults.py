@@ -1,195 +1,128 @@
-"""The store under failing system calls, kills, power losses and rival writers."""
+"""The store under failing system calls, kills and a limit on the size of files."""
 
-import contextlib
-import errno
 import os
+import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from store import example
+from store import example, faults, remember
 
 from jaxlens import errors
-from jaxlens.store import layout, publish, system, verify
+from jaxlens.store import layout, publish
 
-OPERATIONS = (
-    *("open_exclusive", "write", "fsync", "close", "rename", "link", "unlink"),
-    *("make_directory", "fsync_directory", "free_bytes"),
-)
-SHARDS, ROWS = 2, 8
+WAYS = ("killed", "once", "broken", "full")
 PATHS = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2))
+ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "OPENBLAS_NUM_THREADS": "1"}
 
 
-class Killed(BaseException):
-    """Stands for a process that is gone."""
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    remember.patch(monkeypatch)
 
 
-class Faulty(system.Disk):
-    """Fails from the ``at``-th call on, in one of several ways; counts all calls."""
-
-    def __init__(self, at=None, way=""):
-        self.at, self.way, self.calls = at, way, 0
-
-    def call(self, name, *arguments):
-        number, self.calls = self.calls, self.calls + 1
-        act = getattr(example.FAST, name)
-        if self.at is None or number < self.at:
-            return act(*arguments)
-        if self.way == "killed":
-            if number == self.at and name == "write":
-                act(arguments[0], arguments[1][: arguments[1].nbytes // 2])
-            raise Killed
-        if self.way == "full" and name in ("write", "open_exclusive", "make_directory"):
-            raise OSError(errno.ENOSPC, "full")
-        if self.way == "broken" or (self.way == "once" and number == self.at):
-            raise OSError(errno.EIO, "broken")
-        return act(*arguments)
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    out = tmp_path_factory.mktemp("expected")
+    faults.write(out)
+    return example.tree(out)
 
 
-for _name in OPERATIONS:
-    setattr(Faulty, _name, lambda self, *a, _name=_name: self.call(_name, *a))
+def attempt(out, disk):
+    """The error that ends a run's life on a disk; None where it reaches its end."""
+    try:
+        faults.live(out, disk)
+    except (faults.Killed, errors.StorageError) as error:
+        return error
+    return None
 
 
 def under_way(name):
     return publish.is_temporary(Path(name).name)
 
 
-def write(out, disk=example.FAST):
-    return example.write_run(out, SHARDS, ROWS, disk=disk)
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    out = tmp_path_factory.mktemp("expected")
-    write(out)
-    return example.tree(out)
-
-
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    disk = Faulty()
-    write(tmp_path_factory.mktemp("calls"), disk)
-    assert disk.calls > 60
-    return disk.calls
+    disk = faults.Faulty()
+    faults.live(tmp_path_factory.mktemp("calls") / "run", disk)
+    return disk.log
 
 
-def survives_faults(tmp_path, expected, points, way):
-    for at in points:
-        out = tmp_path / str(at)
-        try:
-            write(out, Faulty(at, way))
-            failed = False
-        except (Killed, errors.StorageError):
-            failed = True
-        left = {n: raw for n, raw in example.tree(out).items() if not under_way(n)}
-        assert all(raw == expected[name] for name, raw in left.items()), at
-        assert failed or left == expected
-        write(out)
+def test_history_under_faults_meets_every_call_and_every_way_to_commit(calls):
+    assert {name for name, *_ in calls} == set(faults.OPERATIONS)
+    links = [failed for name, _, failed in calls if name == "link"]
+    assert links.count(True) == 2  # a damaged shard and a rival's were in the way
+    parts = [file for name, file, _ in calls if name == "rename" and ".h5." in file]
+    assert any("part-00000.h5" in file for file in parts)  # the damaged one was replaced
+    assert not any("part-00001.h5" in file for file in parts)  # the rival's stands
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_run_survives_a_fault_at_every_system_call(scratch, expected, calls, way):
+    for at, (call, file, _) in enumerate(calls):
+        out = scratch / "run"
+        error = attempt(out, faults.Faulty(at, way))
+        assert not isinstance(error, errors.StorageError) or error.exit_code == 74
+        assert not faults.in_sight(out, expected), at
+        assert error or example.tree(out) == expected, at
+        # One failure is made good, except of a stream, which cannot be written again, and of folders.
+        if way == "once" and layout.TOKEN_FILE not in file and call not in faults.OF_FOLDERS:
+            assert error is None, at
+        faults.resume(out)
         assert example.tree(out) == expected, at
+        shutil.rmtree(out)
 
 
-@pytest.mark.parametrize(("way", "step"), [("killed", 1), ("once", 5), ("broken", 4), ("full", 3)])
-def test_run_survives_a_fault_at_any_system_call(tmp_path, expected, calls, way, step):
-    survives_faults(tmp_path, expected, range(0, calls, step), way)
+@pytest.mark.parametrize("way", ["once", "broken"])
+def test_file_whose_fsync_failed_is_removed_and_written_anew(scratch, calls, way):
+    syncs = [at for at, (name, *_) in enumerate(calls) if name == "fsync"]
+    assert len(syncs) >= 20
+    for at in syncs:
+        disk = faults.Faulty(at, way)
+        error = attempt(scratch / str(at), disk)
+        synced = [file for name, file, _ in disk.log if name == "fsync"]
+        assert len(synced) == len(set(synced))  # each file is new, and so is its descriptor
+        _, lost, failed = disk.log[at]
+        assert failed
+        assert [call[:2] for call in disk.log[at + 1 : at + 3]] == [("close", lost), ("unlink", lost)]
+        again = [name for name, file, _ in disk.log[at + 3 :] if faults.target(file) == faults.target(lost)]
+        if layout.TOKEN_FILE in lost:
+            assert error is not None and not again
+        elif way == "once":
+            assert error is None and again[:4] == ["open_exclusive", "write", "fsync", "close"]
+        else:
+            assert error.exit_code == 74
+            assert again.count("open_exclusive") == publish.TRIES - 1
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("way", ["once", "broken", "full"])
-def test_run_survives_a_fault_at_every_system_call(tmp_path, expected, calls, way):
-    survives_faults(tmp_path, expected, range(calls), way)
+def test_full_disk_leaves_no_temporary_file(scratch, calls):
+    for at in range(0, len(calls), 5):
+        out = scratch / str(at)
+        attempt(out, faults.Faulty(at, "full"))
+        assert not any(under_way(name) for name in example.tree(out)), at
 
 
-def test_full_disk_leaves_no_temporary_file(tmp_path, calls):
-    for at in range(0, calls, 5):
-        out = tmp_path / str(at)
-        with contextlib.suppress(errors.StorageError):
-            write(out, Faulty(at, "full"))
-        assert not any(under_way(name) for name in example.tree(out))
-
-
-def test_random_kills_of_the_writing_process_leave_identical_runs(tmp_path):
+def test_two_hundred_random_kills_of_the_writer_leave_identical_runs(tmp_path):
     script = Path(__file__).with_name("kill_loop.py")
-    environment = os.environ | {
-        "PYTHONPATH": PATHS,
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    command = [sys.executable, script, tmp_path, "50", "1"]
-    printed = subprocess.check_output(command, env=environment, text=True)
-    killed, runs, wrong, failed = map(int, printed.split())
-    assert killed >= 50 and runs >= 2 and (wrong, failed) == (0, 0)
-
-
-def test_rival_threads_that_write_one_run_agree(tmp_path, expected):
-    for race in range(12):
-        out, caught = tmp_path / str(race), []
-        start = threading.Barrier(3)
-
-        def work(out=out, caught=caught, start=start):
-            start.wait()
-            try:
-                write(out)
-            except BaseException as error:
-                caught.append(error)
-
-        rivals = [threading.Thread(target=work) for _ in range(3)]
-        for rival in rivals:
-            rival.start()
-        for rival in rivals:
-            rival.join()
-        assert not caught, caught
-        assert example.tree(out) == expected
-        assert verify.verify(out).ok
-
-
-def race(tmp_path, expected, races):
-    """Lets three processes write each of several runs at the same time."""
-    script = Path(__file__).with_name("race.py")
-    command = [sys.executable, script, tmp_path, str(races)]
-    environment = os.environ | {"PYTHONPATH": PATHS, "OPENBLAS_NUM_THREADS": "1"}
-    assert subprocess.check_output(command, env=environment, text=True) == "0\n"
-    for number in range(races):
-        assert example.tree(tmp_path / str(number)) == expected, number
-        assert verify.verify(tmp_path / str(number)).ok
-
-
-def test_rival_processes_that_write_one_run_agree(tmp_path, expected):
-    race(tmp_path, expected, 10)
-
-
-@pytest.mark.long
-def test_a_hundred_races_of_processes_lose_and_double_nothing(tmp_path, expected):
-    race(tmp_path, expected, 100)
-
-
-def test_rival_that_removes_a_temporary_file_is_survived(tmp_path):
-    class Rival(example.FastDisk):
-        removed = 0
-
-        def rename(self, source, target):
-            if not self.removed:
-                self.removed += 1
-                os.unlink(source)
-            super().rename(source, target)
-
-    publish.publish(tmp_path / "a", b"data", Rival())
-    assert (tmp_path / "a").read_bytes() == b"data"
+    command = [sys.executable, script, tmp_path, "200", "1"]
+    printed = subprocess.check_output(command, env=ENVIRONMENT, text=True)
+    killed, runs, inside, wrong, failed = map(int, printed.split())
+    assert killed >= 200 and runs >= 10 and (wrong, failed) == (0, 0)
+    assert inside >= 10  # as many left a file half written
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX limits")
 def test_limit_on_file_size_ends_in_a_storage_error_not_a_signal(tmp_path):
     script = (
-        "import resource, sys; from store import example; from jaxlens import errors;"
+        "import resource, sys; from store import faults; from jaxlens import errors;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
-        "try: example.write_run(sys.argv[1], 2, 8)\n"
+        "try: faults.write(sys.argv[1])\n"
         "except errors.StorageError as error: print(error.exit_code, error.message)"
     )
-    environment = os.environ | {"PYTHONPATH": PATHS}
     out = tmp_path / "run"
-    printed = subprocess.check_output(
-        [sys.executable, "-c", script, out], env=environment, text=True
-    )
+    command = [sys.executable, "-c", script, out]
+    printed = subprocess.check_output(command, env=ENVIRONMENT, text=True)
     assert printed.startswith("74 ") and "part-00000.h5: File too large" in printed
     assert layout.read_spec(out).n_shards == 2
-    assert write(out) == [0, 1]
+    assert faults.write(out) == [0, 1]

@@ -1,8 +1,11 @@
-"""Run directories that somebody made to harm: refused, without reading elsewhere."""
+"""Run directories made to harm: refused in little memory, without reading elsewhere."""
 
+import json
+import math
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -10,10 +13,12 @@ import numpy as np
 import pytest
 from store import example
 
-from jaxlens import errors
-from jaxlens.store import access, hdf, layout, reader, records, shards, verify
+from jaxlens import config, errors, schema
+from jaxlens.store import access, derive, hdf, layout, reader, records, shards, verify
 
 ROWS = 8
+MOST_MIB = 50
+"""Memory beyond what reading a sound run takes."""
 
 
 def external_storage(file, _):
@@ -79,11 +84,308 @@ def huge_attribute(file, _):
     file.attrs["spec_hash"] = np.zeros(1000)
 
 
-ATTACKS = [
+def wide_row(file, _):
+    zeros(file, "kl_final", (ROWS, 2**26), "f2", (1, 2**21))
+
+
+def other_type(file, _):
+    file["kl_final"] = np.zeros((ROWS, 4), "i2")
+
+
+def other_axes(file, _):
+    file["kl_final"] = np.zeros((ROWS, 4, 1), "f2")
+
+
+def other_layers(file, _):
+    zeros(file, "kl_final", (ROWS, 2**20), "f2", (1, 2**20))
+
+
+def expanding_labels(file, _):
+    del file["layer_name"]
+    zeros(file, "layer_name", (2**23,), "S2", (2**22,))
+
+
+def wide_labels(file, _):
+    del file["layer_name"]
+    zeros(file, "layer_name", (4,), "S8000000", (1,))
+
+
+def expanding_tally(file, folder):
+    (folder / "run" / "summary.h5").unlink(missing_ok=True)
+    del file["tally/token_sum_ln_rank_input"]
+    zeros(file["tally"], "token_sum_ln_rank_input", (2**26, 4), "i8", (2**17, 4))
+
+
+def dataset_of_many_names(file, _):
+    zeros(file, "kl_final", (2**24, 4), "f2", (2**17, 4))
+    for number in range(hdf.MAX_OBJECTS - 100):
+        file[f"tally/again{number}"] = file["kl_final"]
+
+
+def group_of_many_names(file, _):
+    for number in range(900):
+        file[f"g{number}"] = file["tally"]
+
+
+def zeros(group, name, shape, dtype, chunk):
+    """A dataset that takes a thousandth of its size, written in no time."""
+    made = group.create_dataset(name, shape, dtype, chunks=chunk, compression="gzip")
+    packed = zlib.compress(bytes(math.prod(chunk) * made.dtype.itemsize), 9)
+    for place in np.ndindex(*(n // c for n, c in zip(shape, chunk, strict=True))):
+        made.id.write_direct_chunk(tuple(i * c for i, c in zip(place, chunk, strict=True)), packed)
+
+
+def recommit(out, shard, rows=ROWS, **changes):
+    """Makes record and manifest fit a shard that was changed."""
+    data = layout.shard_path(out, shard).read_bytes()
+    place = records.Place(**vars(layout.read_record(out, shard).place()) | changes)
+    entry = records.record(place, rows, data)
+    layout.sidecar_path(out, shard).write_bytes(records.encode(entry))
+    entries = [layout.read_record(out, i) for i in range(2)]
+    (out / layout.MANIFEST).write_bytes(records.manifest(place.spec_hash, entries))
+
+
+def in_shard(attack):
+    """An attack on a shard of a run that is consistent otherwise."""
+
+    def harm(out):
+        with h5py.File(layout.shard_path(out, 1), "r+") as file:
+            if "kl_final" in str(attack.__code__.co_consts):
+                del file["kl_final"]
+            attack(file, out.parent)
+        recommit(out, 1)
+
+    harm.__name__ = attack.__name__
+    return harm
+
+
+OF_STRUCTURE = [
     *(external_storage, external_link, soft_link, virtual_dataset, shape_bomb, contiguous_bomb),
-    *(chunk_bomb, foreign_filter, text_of_any_length, loop, many_objects, named_type),
-    huge_attribute,
+    *(chunk_bomb, foreign_filter, text_of_any_length, wide_row, dataset_of_many_names, loop),
+    *(many_objects, named_type, huge_attribute, group_of_many_names),
 ]
+OF_MEANING = [
+    *(other_type, other_axes, other_layers, expanding_labels, wide_labels, expanding_tally),
+]
+
+
+def expanding_rows(out):
+    """The second shard has two million rows of zeros, a thousandth of that on disk."""
+    rows = 2**21
+    with h5py.File(layout.shard_path(out, 1), "r+") as file:
+        for name, item in list(file.items()):
+            if name in schema.QUANTITIES:
+                shape, dtype = (rows, *item.shape[1:]), item.dtype
+                del file[name]
+                zeros(file, name, shape, dtype, (2**17, *shape[1:]))
+        del file["row"]
+        file.create_dataset("row", data=np.arange(ROWS, ROWS + rows), compression="gzip")
+        file.attrs["token_stop"] = np.int64(ROWS + rows)
+    recommit(out, 1, rows, token_stop=ROWS + rows)
+
+
+def more_rows_than_bytes(out):
+    recommit(out, 1, 2**61, token_stop=ROWS + 2**61)
+
+
+def _vocabulary(out, size):
+    """A run whose spec has so many tokens, and tallies of zeros that fit it."""
+    model = {"seed": 0, "architecture": example.ARCHITECTURE | {"vocab_size": size}}
+    for path in [p for p in out.rglob("*") if p.is_file()]:
+        path.unlink()
+    with pytest.raises(errors.DataError, match="tally"):
+        example.write_run(out, 2, ROWS, more={"model": model})
+    for shard in range(2):
+        with h5py.File(layout.shard_path(out, shard), "r+") as file:
+            for name, shape in {
+                "token_count": (size,),
+                "token_sum_ln_rank_input": (size, 4),
+            }.items():
+                del file["tally"][name]
+                zeros(file["tally"], name, shape, "i8", (2**16, *shape[1:]))
+        recommit(out, shard)
+
+
+def tallies_of_a_huge_vocabulary(out):
+    _vocabulary(out, 2**22)
+
+
+def tallies_of_a_large_vocabulary(out):
+    """As large as tallies may be, and consistent to the last file: sound, yet in little memory."""
+    _vocabulary(out, 11 * 2**16)
+    derive.finalize(out)
+
+
+def expanding_summary(out):
+    raw = (out / "summary.h5").read_bytes()[: -hdf.SEAL_BYTES]
+    (out / "summary.h5").write_bytes(raw)
+    with h5py.File(out / "summary.h5", "r+") as file:
+        expanding_tally(file, out)  # in the same place as in a shard
+    (out / "summary.h5").write_bytes(hdf.seal((out / "summary.h5").read_bytes()))
+
+
+def summary_of_huge_attributes(out):
+    with h5py.File(out / "summary.h5", "w", libver=("v110", "v110")) as file:
+        file.attrs.create("spec_hash", np.ones(2**25, "i2"))
+        file["layer"] = np.arange(4)
+        file["layer"].attrs.create("long_name", np.ones(2**25, "i2"))
+    (out / "summary.h5").write_bytes(hdf.seal((out / "summary.h5").read_bytes()))
+
+
+def _index(out, source):
+    """An index whose rows come from other files, as many as are there."""
+    os.mkfifo(out.parent / "pipe-0")  # whoever opens it waits for ever
+    raw = (out / "index.h5").read_bytes()[: -hdf.SEAL_BYTES]
+    (out / "index.h5").write_bytes(raw)
+    with h5py.File(out / "index.h5", "r+") as file:
+        del file["kl_final"]
+        endless = h5py.h5s.create_simple((ROWS, 4), (h5py.h5s.UNLIMITED, 4))
+        endless.select_hyperslab((0, 0), (h5py.h5s.UNLIMITED, 1), (ROWS, 1), (ROWS, 4))
+        part = endless if "%" not in source else h5py.h5s.create_simple((ROWS, 4))
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_virtual(endless, source.encode(), b"secret", part)
+        h5py.h5d.create(file.id, b"kl_final", h5py.h5t.IEEE_F16LE, endless, dcpl=plan)
+    (out / "index.h5").write_bytes(hdf.seal((out / "index.h5").read_bytes()))
+
+
+def index_of_a_pipe(out):
+    _index(out, str(out.parent / "pipe-%b"))
+
+
+def index_without_end(out):
+    _index(out, "shards/part-00000.h5")
+
+
+def spec_of_many_values(out):
+    (out / "RUN.json").write_bytes(b'{"plan":{"n_shards":2},"x":[' + b"{}," * 1_390_000 + b"1]}")
+
+
+def spec_of_one_long_text(out):
+    text = "\U0001f600".encode() + b"x" * (layout.LARGE - 100)
+    (out / "RUN.json").write_bytes(b'{"plan":{"n_shards":2},"x":"' + text + b'"}')
+
+
+def tokens_of_many_values(out):
+    (out / "tokens/TOKENS.json").write_bytes(b'{"x":[' + b"[]," * 1_390_000 + b"1]}")
+
+
+def tokens_of_deep_values(out):
+    (out / "tokens/TOKENS.json").write_bytes(b'{"x":' * 50_000 + b"1" + b"}" * 50_000)
+
+
+def record_of_many_values(out):
+    (out / "shards/part-00001.json").write_bytes(b'{"x":[' + b"[]," * 20_000 + b"1]}")
+
+
+def manifest_of_empty_lines(out):
+    (out / "MANIFEST").write_bytes(b"0" * 64 + b"\n" * (layout.LARGE - 64))
+
+
+def endless_manifest(out):
+    os.truncate(out / "MANIFEST", 1 << 40)
+
+
+def manifest_beside_the_last_shard_that_a_name_can_have(out):
+    (out / "shards/part-999999999.json").write_bytes(b"")
+    os.truncate(out / "MANIFEST", 100 << 30)
+
+
+def spec_of_many_shards(out):
+    """Says that a hundred million shards belong to the run, of which two are there."""
+    for path in [p for p in out.rglob("*") if p.is_file()]:
+        path.unlink()
+    with pytest.raises(errors.MissingError):
+        example.write_run(out, 2, ROWS, more={"plan": {"n_shards": 10**8}})
+    spec_hash = config.spec_hash((out / "RUN.json").read_bytes())
+    entries = [layout.read_record(out, i) for i in range(2)]
+    (out / "MANIFEST").write_bytes(records.manifest(spec_hash, entries))
+
+
+ATTACKS = [
+    *(
+        (in_shard(attack), "shards/part-00001.h5", "part-00001")
+        for attack in OF_STRUCTURE + OF_MEANING
+    ),
+    (expanding_rows, "shards/part-00001.h5", ""),
+    (more_rows_than_bytes, "shards/part-00001.h5", "part-00001.h5"),
+    (tallies_of_a_huge_vocabulary, "shards/part-00000.h5", "part-00000.h5"),
+    (tallies_of_a_large_vocabulary, "", ""),
+    (expanding_summary, "summary.h5", "summary.h5"),
+    (summary_of_huge_attributes, "summary.h5", "summary.h5"),
+    (index_of_a_pipe, "index.h5", ""),
+    (index_without_end, "index.h5", ""),
+    (spec_of_many_values, "RUN.json", "RUN.json"),
+    (spec_of_one_long_text, "RUN.json", "part-00000.json"),
+    (tokens_of_many_values, "tokens/TOKENS.json", ""),
+    (tokens_of_deep_values, "tokens/TOKENS.json", ""),
+    (record_of_many_values, "shards/part-00001.json", "part-00001.json"),
+    (manifest_of_empty_lines, "MANIFEST", "MANIFEST"),
+    (endless_manifest, "MANIFEST", "MANIFEST"),
+    (manifest_beside_the_last_shard_that_a_name_can_have, "MANIFEST", "MANIFEST"),
+    (spec_of_many_shards, "MANIFEST", "lacks 99999998"),
+]
+
+READ = """
+import json, os, resource, sys
+import numpy as np
+from jaxlens import errors
+from jaxlens.store import layout, reader, shards, verify
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def rows(run):
+    for name in run.names:
+        column = run[name]
+        for start in range(0, len(column), 2**18):
+            column[start : start + 2**18]
+        column[::9999], column[np.arange(0, len(column), 9999)]
+
+def totals(run):
+    run.tally, run.summary()
+
+def use(out):
+    refused = []
+    for act in (rows, totals):
+        try:
+            with reader.open_run(out) as run:
+                act(run)
+        except errors.JaxlensError as error:
+            refused.append(error.message)
+    return refused
+
+def check(out):
+    return verify.verify(out).damaged
+
+use(sys.argv[1]), check(sys.argv[1])
+for line in sys.stdin:
+    for act in (use, check):
+        if os.fork():  # a process for each, so that its peak begins at what it has
+            os.wait()
+            continue
+        act(sys.argv[1])
+        before = peak()
+        found = act(line.rstrip())
+        print(json.dumps([peak() - before, found]), flush=True)
+        os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Has a run read in a process of its own; returns what that took and said."""
+    sound = tmp_path_factory.mktemp("sound") / "run"
+    example.write_run(sound, 2, ROWS)
+    command = [sys.executable, "-c", READ, str(sound)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:
+
+        def read(out):
+            print(out, file=process.stdin, flush=True)
+            return [json.loads(process.stdout.readline()) for _ in range(2)]
+
+        yield read
+        process.stdin.close()
 
 
 @pytest.fixture
@@ -92,47 +394,22 @@ def out(tmp_path):
     return tmp_path / "run"
 
 
-def recommit(out, shard):
-    """Makes record and manifest fit a shard that was changed."""
-    data = layout.shard_path(out, shard).read_bytes()
-    place = layout.read_record(out, shard).place()
-    entry = records.record(place, ROWS, data)
-    layout.sidecar_path(out, shard).write_bytes(records.encode(entry))
-    entries = [layout.read_record(out, i) for i in range(2)]
-    (out / layout.MANIFEST).write_bytes(records.manifest(place.spec_hash, entries))
+@pytest.mark.parametrize(
+    ("attack", "culprit", "refusal"), ATTACKS, ids=[attack.__name__ for attack, *_ in ATTACKS]
+)
+def test_attack_is_named_and_refused_in_little_memory(out, stranger, attack, culprit, refusal):
+    attack(out)
+    (grown, refused), (more, damaged) = stranger(out)
+    assert max(grown, more) < MOST_MIB * 1024
+    assert any(name == culprit for name, _ in damaged) if culprit else not damaged, damaged
+    assert all("\n" not in what for _, what in damaged)
+    assert any(refusal in message for message in refused) if refusal else not refused, refused
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-def test_shard_made_to_harm_is_refused_by_every_reader(out, attack):
-    with h5py.File(layout.shard_path(out, 1), "r+") as file:
-        if attack not in (loop, many_objects, named_type, huge_attribute):
-            del file["kl_final"]
-        attack(file, out.parent)
-    recommit(out, 1)
-    with reader.open_run(out) as run, pytest.raises(errors.DataError, match="part-00001"):
-        run["kl_final"][:]
+@pytest.mark.parametrize("attack", OF_STRUCTURE, ids=lambda attack: attack.__name__)
+def test_shard_of_a_harmful_structure_counts_as_missing(out, attack):
+    in_shard(attack)(out)
     assert shards.missing_shards(out, 2, layout.read_spec(out).hash) == [1]
-    assert any("part-00001" in name for name, _ in verify.verify(out).damaged)
-
-
-def test_bombs_take_little_memory(tmp_path):
-    with h5py.File(tmp_path / "bomb.h5", "w", libver=("v110", "v110")) as file:
-        shape_bomb(file, tmp_path)
-        made = file.create_dataset(
-            "zip", (2**27,), "u1", chunks=(2**23,), compression="gzip", shuffle=True
-        )
-        made[:] = 0
-    script = (
-        "import resource, sys; from pathlib import Path; from jaxlens.store import hdf;"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "before = peak();\n"
-        "try: hdf.read_arrays(sys.argv[1])\n"
-        "except Exception as error: print(type(error).__name__, peak() - before)"
-    )
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", script, tmp_path / "bomb.h5"]
-    name, grown = subprocess.check_output(command, cwd=root, text=True).split()
-    assert name == "DataError" and int(grown) < 50 * 1024
 
 
 @pytest.mark.parametrize("name", ["RUN.json", "MANIFEST", "shards/part-00001.h5", "summary.h5"])

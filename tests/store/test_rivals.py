@@ -1,0 +1,160 @@
+"""Several writers on one run: no shard is lost or doubled, and none is of two minds."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from store import example, faults, remember, schedule
+
+from jaxlens import errors
+from jaxlens.store import layout, publish, records, shards, verify
+
+RIVALS = 3
+
+BITS = schedule.BITS
+DEPTH = 9
+"""Choices of the order that are taken both ways."""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    out = tmp_path_factory.mktemp("expected")
+    faults.write(out)
+    return example.tree(out)
+
+
+def race(folder, races, rivals, salted):
+    """Lets processes write each of several runs at the same time."""
+    script = Path(__file__).with_name("race.py")
+    command = [sys.executable, script, folder, *map(str, (races, rivals, salted))]
+    paths = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2))
+    environment = os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    assert subprocess.check_output(command, env=environment, text=True) == "0\n"
+    return [folder / str(number) for number in range(races)]
+
+
+@pytest.mark.parametrize("rivals", [2, 3])
+def test_a_hundred_races_of_processes_lose_and_double_nothing(
+    tmp_path, monkeypatch, expected, rivals
+):
+    remember.patch(monkeypatch)
+    for out in race(tmp_path, 50, rivals, 0):
+        assert example.tree(out) == expected
+        assert verify.verify(out).ok
+
+
+def test_rival_processes_with_other_bits_leave_each_shard_wholly_one_of_theirs(tmp_path):
+    made = [
+        {example.shard_image(faults.SPEC, n, faults.SHARDS, faults.ROWS, salt=s) for s in range(3)}
+        for n in range(faults.SHARDS)
+    ]
+    winners = set()
+    for out in race(tmp_path, 40, RIVALS, 1):
+        found = [layout.shard_path(out, n).read_bytes() for n in range(faults.SHARDS)]
+        assert all(raw in known for raw, known in zip(found, made, strict=True))
+        assert faults.write(out) == []  # no shard is missing or damaged
+        assert verify.verify(out).ok
+        winners |= {example.shard_image(faults.SPEC, 0, 2, 8, salt=s) == found[0] for s in (0, 1)}
+    assert len(winners) == 2  # it was not always the same
+
+
+def test_rival_threads_that_write_one_run_agree(tmp_path, expected):
+    for number in range(12):
+        out, caught = tmp_path / str(number), []
+        start = threading.Barrier(RIVALS)
+
+        def work(out=out, caught=caught, start=start):
+            start.wait()
+            try:
+                faults.write(out)
+            except BaseException as error:
+                caught.append(error)
+
+        rivals = [threading.Thread(target=work) for _ in range(RIVALS)]
+        for rival in rivals:
+            rival.start()
+        for rival in rivals:
+            rival.join()
+        assert not caught, caught
+        assert example.tree(out) == expected
+        assert verify.verify(out).ok
+
+
+@pytest.fixture
+def opaque(monkeypatch):
+    schedule.opaque(monkeypatch)
+    with schedule.pausing_reads():
+        yield
+
+
+def standing(out):
+    """Bits of the shard, which must be sound."""
+    shards.check(out, 0, schedule.HASH)
+    raw = layout.shard_path(out, 0).read_bytes()
+    assert raw in BITS
+    return raw
+
+
+@pytest.mark.usefixtures("opaque")
+@pytest.mark.parametrize("before", ["nothing", "record", "shard", "damaged"])
+def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch, before):
+    out, ends = scratch / "run", set()
+    for number, choose in enumerate(schedule.orders(DEPTH)):
+        schedule.prepare(out, before)
+        told = schedule.play([schedule.writer(out, bits) for bits in BITS[:2]], choose)
+        assert all(t is None or isinstance(t, records.Record) for t in told), number
+        won = standing(out)
+        ends.add((won, *(t is None for t in told)))
+        assert [t.sha256 for t in told if t] in ([], [records.record(schedule.PLACE, 8, won).sha256])
+        assert told[BITS.index(won)] is None
+    assert number > 100 and {won for won, *_ in ends} == set(BITS[:2])
+    assert (BITS[0], True, False) in ends  # a rival is told that the other's stands
+
+
+@pytest.mark.usefixtures("opaque")
+def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(scratch):
+    chance, out, harmed = random.Random(4), scratch / "run", 0
+    for number in range(1500):
+        schedule.prepare(out, chance.choice(["nothing", "record", "shard", "damaged"]))
+        jobs = [schedule.writer(out, bits) for bits in BITS]
+        dies = (chance.randrange(3), chance.randrange(8)) if number % 2 else None
+        told = schedule.play(jobs, chance.choice, kill=dies)
+        died = [isinstance(outcome, schedule.Killed) for outcome in told]
+        assert all(t is None or isinstance(t, records.Record) or d for t, d in zip(told, died, strict=True))
+        if shards.missing_shards(out, 1, schedule.HASH):
+            harmed += 1
+            assert any(died)
+            assert schedule.writer(out, BITS[0])(example.FAST) is None
+        standing(out)
+    assert harmed > 10  # deaths between a sidecar and its shard do occur here
+
+
+@pytest.mark.usefixtures("opaque")
+def test_disk_that_keeps_other_bytes_than_were_written_is_given_up(tmp_path):
+    class Lying(example.FastDisk):
+        def fsync_directory(self, path):
+            for sidecar in Path(path).glob("part-*.json"):
+                sidecar.write_bytes(b"{}")
+
+    schedule.prepare(tmp_path, "nothing")
+    with pytest.raises(errors.StorageError, match="does not stay as it was written") as caught:
+        schedule.writer(tmp_path, BITS[0])(Lying())
+    assert caught.value.exit_code == 74
+
+
+def test_rival_that_removes_a_temporary_file_is_survived(tmp_path):
+    class Rival(example.FastDisk):
+        removed = 0
+
+        def rename(self, source, target):
+            if not self.removed:
+                self.removed += 1
+                os.unlink(source)
+            super().rename(source, target)
+
+    publish.publish(tmp_path / "a", b"data", Rival())
+    assert (tmp_path / "a").read_bytes() == b"data"
