@@ -224,5 +224,5 @@ def harm(base, state, promised, expected, level="full"):
         faults.resume(out, level)
     except errors.JaxlensError as error:
         return f"no recovery: {type(error).__name__}"
-    left = {n: raw for n, raw in example.tree(out).items() if not os.path.basename(n)[0] == "."}
+    left = {n: raw for n, raw in example.tree(out).items() if os.path.basename(n)[0] != "."}
     return "" if left == expected else "recovery gives another run"

@@ -5,6 +5,7 @@ everything else would multiply the orders and change none.
 """
 
 import contextlib
+import functools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -105,13 +106,13 @@ def turn_taking(steps, under):
     """A disk at whose ``steps`` a writer waits for its turn."""
     disk = type("TurnTaking", (type(under),), {})()
     for name in steps:
-
-        def call(*arguments, act=getattr(under, name)):
-            pause()
-            return act(*arguments)
-
-        setattr(disk, name, call)
+        setattr(disk, name, functools.partial(pause_and, getattr(under, name)))
     return disk
+
+
+def pause_and(act, *arguments):
+    pause()
+    return act(*arguments)
 
 
 @contextlib.contextmanager

@@ -326,7 +326,7 @@ ATTACKS = [
 ]
 
 READ = """
-import json, os, resource, sys
+import json, os, resource, signal, sys
 import numpy as np
 from jaxlens import errors
 from jaxlens.store import layout, reader, shards, verify
@@ -361,8 +361,10 @@ use(sys.argv[1]), check(sys.argv[1])
 for line in sys.stdin:
     for act in (use, check):
         if os.fork():  # a process for each, so that its peak begins at what it has
-            os.wait()
+            if status := os.wait()[1]:
+                print(json.dumps([0, f"died: {status}"]), flush=True)
             continue
+        signal.alarm(30)
         act(sys.argv[1])
         before = peak()
         found = act(line.rstrip())

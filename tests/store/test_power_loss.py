@@ -6,7 +6,6 @@ import shutil
 import pytest
 from store import example, faults, power, remember
 
-
 DRAWS = 110
 """Times that fates are drawn file by file; enough for the 5,000 states that the store promises."""
 
@@ -18,9 +17,7 @@ def expected(tmp_path_factory):
     return example.tree(out)
 
 
-def test_no_power_loss_takes_a_promised_shard_or_lets_damage_pass(
-    scratch, monkeypatch, expected
-):
+def test_no_power_loss_takes_a_promised_shard_or_lets_damage_pass(scratch, monkeypatch, expected):
     remember.patch(monkeypatch)
     found = collections.Counter()
     (scratch / "recorded").mkdir()

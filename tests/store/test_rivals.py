@@ -109,7 +109,10 @@ def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch,
         assert all(t is None or isinstance(t, records.Record) for t in told), number
         won = standing(out)
         ends.add((won, *(t is None for t in told)))
-        assert [t.sha256 for t in told if t] in ([], [records.record(schedule.PLACE, 8, won).sha256])
+        assert [t.sha256 for t in told if t] in (
+            [],
+            [records.record(schedule.PLACE, 8, won).sha256],
+        )
         assert told[BITS.index(won)] is None
     assert number > 100 and {won for won, *_ in ends} == set(BITS[:2])
     assert (BITS[0], True, False) in ends  # a rival is told that the other's stands
@@ -118,19 +121,21 @@ def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch,
 @pytest.mark.usefixtures("opaque")
 def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(scratch):
     chance, out, harmed = random.Random(4), scratch / "run", 0
-    for number in range(1500):
+    for number in range(600):
         schedule.prepare(out, chance.choice(["nothing", "record", "shard", "damaged"]))
         jobs = [schedule.writer(out, bits) for bits in BITS]
         dies = (chance.randrange(3), chance.randrange(8)) if number % 2 else None
         told = schedule.play(jobs, chance.choice, kill=dies)
         died = [isinstance(outcome, schedule.Killed) for outcome in told]
-        assert all(t is None or isinstance(t, records.Record) or d for t, d in zip(told, died, strict=True))
+        assert all(
+            t is None or isinstance(t, records.Record) or d for t, d in zip(told, died, strict=True)
+        )
         if shards.missing_shards(out, 1, schedule.HASH):
             harmed += 1
             assert any(died)
             assert schedule.writer(out, BITS[0])(example.FAST) is None
         standing(out)
-    assert harmed > 10  # deaths between a sidecar and its shard do occur here
+    assert harmed > 3  # deaths between a sidecar and its shard do occur here
 
 
 @pytest.mark.usefixtures("opaque")

@@ -1,0 +1,209 @@
+"""Whatever happens to a run, in whatever order: right rows or a refusal, and resuming mends it."""
+
+import functools
+import os
+import shutil
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from store import example
+
+from jaxlens import errors, schema
+from jaxlens.store import derive, layout, publish, reader, verify
+
+SHARDS, ROWS = 3, 4
+NAMES = [
+    *("RUN.json", "MANIFEST", "summary.h5", "index.h5"),
+    *(f"tokens/{name}" for name in ("TOKENS.json", "tokens.bin", "index.h5")),
+    *(f"shards/part-{shard:05d}.{kind}" for shard in range(SHARDS) for kind in ("h5", "json")),
+]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it might still do has an effect."""
+
+
+class Dying(example.FastDisk):
+    """Dies at a call, before or after the call has its effect."""
+
+    def __init__(self, at, after):
+        self.left, self.after, self.lock = at, after, threading.Lock()
+
+    def __getattribute__(self, name):
+        act = super().__getattribute__(name)
+        if name.startswith("_") or not callable(act) or name == "free_bytes":
+            return act
+
+        def call(*arguments):
+            with self.lock:
+                self.left -= 1
+                dies = self.left <= 0
+                if dies and not (self.after and self.left == 0):
+                    raise Killed
+            done = act(*arguments)
+            if dies:
+                raise Killed
+            return done
+
+        return call
+
+
+@functools.cache
+def expected():
+    """The tree of a whole run."""
+    with tempfile.TemporaryDirectory(prefix="jaxlens-machine-") as folder:
+        example.write_run(folder, SHARDS, ROWS)
+        found = tree(folder)
+    assert set(found) == set(NAMES)
+    return found
+
+
+def tree(out):
+    found = example.tree(out)
+    return {n: raw for n, raw in found.items() if not publish.is_temporary(os.path.basename(n))}
+
+
+class Store(RuleBasedStateMachine):
+    """The model: shards known to be committed, and the one tree that a whole run is."""
+
+    @initialize()
+    def begin(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="jaxlens-machine-"))
+        self.out = self.folder / "run"
+        self.expected = expected()
+        self.sound = set()
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            self.resume()
+            shutil.rmtree(self.folder)
+
+    def holds(self, name):
+        path = self.out / name
+        return path.is_file() and path.read_bytes() == self.expected[name]
+
+    def work(self, disk):
+        try:
+            example.write_run(self.out, SHARDS, ROWS, disk=disk)
+        except (errors.JaxlensError, Killed) as error:
+            return error
+        return None
+
+    @rule(workers=st.integers(1, 4))
+    def run(self, workers):
+        refusable = (self.out / "RUN.json").exists() and not self.holds("RUN.json")
+        refusable |= not (self.out / "RUN.json").exists() and self.out.exists()
+        with ThreadPoolExecutor(workers) as pool:
+            told = list(pool.map(self.work, [example.FAST] * workers))
+        if any(told):
+            assert refusable, told
+            assert all(isinstance(e, (errors.DataError, errors.ConfigError)) for e in told), told
+        else:
+            assert tree(self.out) == self.expected
+            self.sound = set(range(SHARDS))
+
+    @rule(workers=st.integers(0, 3), at=st.integers(1, 90), after=st.booleans())
+    def kill(self, workers, at, after):
+        disks = [Dying(at, after), *[example.FAST] * workers]
+        with ThreadPoolExecutor(len(disks)) as pool:
+            told = list(pool.map(self.work, disks))
+        if not any(told[1:]) and workers:
+            assert tree(self.out) == self.expected
+
+    @rule()
+    def resume(self):
+        """What a user does about a run that is refused: puts the spec back."""
+        if self.out.exists() and not self.holds("RUN.json"):
+            (self.out / "RUN.json").write_bytes(self.expected["RUN.json"])
+        self.run(1)
+
+    @rule(name=st.sampled_from(NAMES), at=st.integers(0, 10**6))
+    def corrupt(self, name, at):
+        self.harm(name, lambda raw: raw[: at % len(raw)] + bytes([raw[at % len(raw)] ^ 1 << at % 8])
+                  + raw[at % len(raw) + 1 :])  # fmt: skip
+
+    @rule(name=st.sampled_from(NAMES), at=st.integers(0, 10**6))
+    def truncate(self, name, at):
+        self.harm(name, lambda raw: raw[: at % len(raw)])
+
+    @rule(name=st.sampled_from(NAMES))
+    def delete(self, name):
+        self.harm(name, lambda raw: None)
+
+    @rule(one=st.sampled_from(NAMES), other=st.sampled_from(NAMES))
+    def swap(self, one, other):
+        if all((self.out / name).is_file() for name in (one, other)):
+            first, second = ((self.out / name).read_bytes() for name in (one, other))
+            self.harm(one, lambda raw: second)
+            self.harm(other, lambda raw: first)
+
+    def harm(self, name, change):
+        path = self.out / name
+        raw = path.read_bytes() if path.is_file() else b""
+        if not raw:
+            return
+        changed = change(raw)
+        path.unlink()
+        if changed is not None:
+            path.write_bytes(changed)
+        if not self.holds(name):
+            self.sound.discard(layout.part_number(path.name))
+
+    @rule()
+    def finalize(self):
+        whole = all(map(self.holds, ["RUN.json", *(n for n in NAMES if n.startswith("shards/"))]))
+        try:
+            derive.finalize(self.out, example.FAST)
+        except errors.JaxlensError:
+            assert not whole
+        else:
+            assert whole
+            assert all(map(self.holds, ("MANIFEST", "summary.h5", "index.h5")))
+
+    @rule()
+    def verify(self):
+        whole = self.out.is_dir() and tree(self.out) == self.expected
+        try:
+            report, quick = verify.verify(self.out), verify.verify(self.out, "fast")
+        except errors.MissingError:
+            assert not (self.out / "RUN.json").exists()
+        else:
+            assert report.ok == whole, report
+            assert quick.ok or not whole, quick
+
+    @invariant()
+    def committed_shards_stay(self):
+        for shard in getattr(self, "sound", ()):
+            assert all(self.holds(f"shards/part-{shard:05d}.{kind}") for kind in ("h5", "json"))
+
+    @invariant()
+    def rows_are_right_or_refused(self):
+        if not hasattr(self, "out"):
+            return
+        needed = ["RUN.json", *(n for n in NAMES if n.startswith("shards/"))]
+        needed += [name for name in ("MANIFEST", "summary.h5") if (self.out / name).exists()]
+        whole = all(map(self.holds, needed))
+        parts = [example.compute_rows(shard, ROWS) for shard in range(SHARDS)]
+        totals = [example.compute_tallies(shard) for shard in range(SHARDS)]
+        try:
+            with reader.open_run(self.out) as run:
+                assert run.names == schema.CORE
+                for name in ("rank_input", "kl_final", "top_id"):
+                    wanted = np.concatenate([part[name] for part in parts])
+                    if name == "top_id":
+                        wanted = np.where(wanted == 2**16 - 1, -1, wanted.astype(np.int32))
+                    np.testing.assert_array_equal(run[name][:], wanted)
+                for name, found in run.tally.items():
+                    np.testing.assert_array_equal(found, sum(part[name] for part in totals))
+        except errors.JaxlensError:
+            assert not whole
+
+
+TestStore = Store.TestCase
+TestStore.settings = settings(max_examples=50, stateful_step_count=9)
