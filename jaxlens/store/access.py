@@ -121,6 +121,8 @@ def refusals(path: Path) -> Generator[None]:
 def _refusal(path: Path, error: OSError) -> errors.JaxlensError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return errors.MissingError(f"{path} is missing", _AGAIN)
+    if error.errno == errno.EIO:  # a bad sector: what is there is damaged, and can be replaced
+        return errors.DataError(f"{path} cannot be read: {error.strerror}", _AGAIN)
     if error.errno == errno.ELOOP:
         return errors.DataError(f"{path} is a link", "put the file itself there")
     return errors.StorageError(f"cannot read {path}: {error.strerror}", "check the disk")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.store import access, hdf, image, layout, publish, records, shards, system, totals
+
+TRIES = 8
+"""Attempts to derive files from shards that rivals with other bits keep replacing."""
 
 MOST_INDEXED = 256
 """Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
@@ -30,7 +34,8 @@ def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> totals.Tal
     """Rebuilds the derived files of a run whose shards are all there.
 
     Doing it again changes nothing: a file that is right already is left alone, and the bytes are
-    the same each time.
+    the same each time. A rival with other bits may replace a shard meanwhile, so the shards are
+    looked at again in the end.
 
     Args:
         run_dir: Run.
@@ -41,17 +46,23 @@ def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> totals.Tal
 
     Raises:
         MissingError: Shards are missing.
-        DataError: Shards are damaged or do not fit together.
+        DataError: Shards are damaged, do not fit together, or do not come to rest.
         StorageError: The disk is full or failed.
     """
-    derived = derive(run_dir)
-    for name, data in derived.files.items():
-        path = access.contained(run_dir, name)
-        if data is None:
-            publish.remove(path, disk)
-        elif not holds(path, data):
-            publish.publish(path, data, disk)
-    return derived.tallies
+    for _ in range(TRIES):
+        derived = derive(run_dir)
+        for name, data in derived.files.items():
+            path = access.contained(run_dir, name)
+            if data is None:
+                publish.remove(path, disk)
+            elif not holds(path, data):
+                publish.publish(path, data, disk)
+        if _is_of(run_dir, derived):
+            return derived.tallies
+    raise errors.DataError(
+        f"{run_dir}: its shards change while the derived files are built",
+        "look for writers whose results differ, then run jaxlens finalize",
+    )
 
 
 def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
@@ -111,6 +122,15 @@ def holds(path: Path, data: bytes) -> bool:
         return access.size(path) == len(data) and access.read(path, len(data)) == data
     except (errors.MissingError, errors.DataError):
         return False
+
+
+def _is_of(run_dir: str | Path, derived: Derived) -> bool:
+    """Whether the shards are still those that something was derived from."""
+    spec = layout.read_spec(run_dir)
+    with contextlib.suppress(errors.DataError):
+        entries = shards.complete(run_dir, spec)
+        return records.manifest(spec.hash, entries) == derived.files[layout.MANIFEST]
+    return False
 
 
 def _attributes(spec: layout.Spec, entries: Sequence[records.Record]) -> dict[str, int | str]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from store import example, faults, remember, schedule
 
 from jaxlens import errors
-from jaxlens.store import layout, publish, records, shards, verify
+from jaxlens.store import commit, derive, layout, publish, records, shards, verify
 
 RIVALS = 3
 
@@ -163,3 +164,46 @@ def test_rival_that_removes_a_temporary_file_is_survived(tmp_path):
 
     publish.publish(tmp_path / "a", b"data", Rival())
     assert (tmp_path / "a").read_bytes() == b"data"
+
+
+def finalizing(out, spec_bytes, salt):
+    """A job that writes all shards of a run and finalizes it."""
+
+    def job(disk):
+        for shard in range(2):
+            made = memoryview(example.shard_image(spec_bytes, shard, 2, 8, salt=salt))
+            commit.publish_shard(out, example.place(spec_bytes, shard, 2, 8), made, 8, disk)
+        derive.finalize(out, disk)
+
+    return job
+
+
+def overtaken(head_start, steps):
+    """The second writer looks first, the first overtakes it, and then waits to the end."""
+    plan = [1] * head_start + [0] * steps
+
+    def choose(alive):
+        wanted = plan.pop(0) if plan else 1
+        return wanted if wanted in alive else alive[0]
+
+    return choose
+
+
+def test_stale_derived_files_of_a_writer_that_was_overtaken_are_built_again(scratch):
+    out, spec_bytes = scratch / "run", example.spec(2, 8)
+    both, refused = 0, 0
+    for steps in range(2, 60, 2):
+        shutil.rmtree(out, ignore_errors=True)
+        run = layout.create_run(out, spec_bytes, example.FAST)
+        example.publish_tokens(out, 2, 8, example.FAST)
+        jobs = [finalizing(out, spec_bytes, salt) for salt in (0, 1)]
+        with schedule.pausing_reads():
+            told = schedule.play(jobs, overtaken(2, steps))
+        # Who looks while a rival replaces what he looks at may say so; the run is sound still.
+        assert all(t is None or isinstance(t, errors.DataError) for t in told), told
+        assert not shards.missing_shards(out, 2, run.hash)
+        if told == [None, None]:
+            both += 1
+            assert verify.verify(out).ok, steps
+        refused += told != [None, None]
+    assert both > 20 and refused < 5
