@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 from pathlib import Path
 
@@ -40,17 +41,22 @@ def publish_shard(
     Raises:
         StorageError: The disk is full or failed, or does not keep what is written.
     """
-    entry = records.record(place, rows, image)
-    path = layout.shard_path(run_dir, place.shard)
-    occupied = False
-    for _ in range(TRIES):
-        with contextlib.suppress(errors.MissingError, errors.DataError):
-            standing = shards.check(run_dir, place.shard, place.spec_hash)
-            return None if standing == entry else standing
-        publish.publish(layout.sidecar_path(run_dir, place.shard), records.encode(entry), disk)
-        occupied = not publish.publish(path, image, disk, replace=occupied)
-        if not occupied and _is_recorded(run_dir, entry):
-            return None
+    path, sidecar = (act(run_dir, place.shard) for act in (layout.shard_path, layout.sidecar_path))
+    # The image is hashed while the disk is busy writing it.
+    with concurrent.futures.ThreadPoolExecutor(1, "jaxlens-hash") as pool:
+        entry = pool.submit(records.record, place, rows, image)
+
+        def record() -> None:
+            publish.publish(sidecar, records.encode(entry.result()), disk)
+
+        occupied = False
+        for _ in range(TRIES):
+            with contextlib.suppress(errors.MissingError, errors.DataError):
+                standing = shards.check(run_dir, place.shard, place.spec_hash)
+                return None if standing == entry.result() else standing
+            occupied = not publish.publish(path, image, disk, replace=occupied, before=record)
+            if not occupied and _is_recorded(run_dir, entry.result()):
+                return None
     raise errors.StorageError(
         f"{path} does not stay as it was written: {TRIES} times it did not fit its record",
         "check the disk, and for writers whose results differ; then run the same command again",

@@ -17,7 +17,7 @@ import secrets
 import socket
 import time
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from jaxlens import errors
@@ -50,7 +50,11 @@ _live: set[str] = set()
 
 
 def publish(
-    path: str | Path, data: Bytes, disk: system.Disk = system.DISK, replace: bool = True
+    path: str | Path,
+    data: Bytes,
+    disk: system.Disk = system.DISK,
+    replace: bool = True,
+    before: Callable[[], object] = lambda: None,
 ) -> bool:
     """Creates or replaces a file, atomically and durably.
 
@@ -63,6 +67,7 @@ def publish(
         disk: System calls.
         replace: Whether a file of that name gives way; if not, it stays as it is, and of several
             writers the first one wins.
+        before: Is called when the bytes are safe and do not have their name yet.
 
     Returns:
         Whether the file is now the one written here.
@@ -76,7 +81,7 @@ def publish(
         _check_space(Path(path), 2 * view.nbytes, disk)
         for attempt in range(1, TRIES + 1):
             try:
-                return _write_whole(os.fspath(path), view, disk, replace)
+                return _write_whole(os.fspath(path), view, disk, replace, before)
             except OSError as error:
                 if error.errno in _FATAL or attempt == TRIES:
                     raise
@@ -213,13 +218,20 @@ def _check_space(path: Path, needed: int, disk: system.Disk) -> None:
         )
 
 
-def _write_whole(target: str, view: memoryview, disk: system.Disk, replace: bool) -> bool:
+def _write_whole(
+    target: str,
+    view: memoryview,
+    disk: system.Disk,
+    replace: bool,
+    before: Callable[[], object],
+) -> bool:
     temporary, first = _temporary_name(target), True
     with _removed_on_error(temporary, disk):
         descriptor = disk.open_exclusive(temporary)
         with _closed(descriptor, disk):
             _write_all(disk, descriptor, view)
             disk.fsync(descriptor)
+        before()
         if replace:
             disk.rename(temporary, target)
         else:
