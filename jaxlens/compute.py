@@ -17,7 +17,7 @@ from jaxlens import job as jobs
 from jaxlens import numerics, schema, settle, types
 from jaxlens.corpus import tokenfile
 from jaxlens.models import gpt2
-from jaxlens.store import image, records
+from jaxlens.store import buffer, image, records
 from jaxlens.tally import exact
 
 T = TypeVar("T")
@@ -190,8 +190,8 @@ def place(job: jobs.Job, shard: int) -> records.Place:
     )
 
 
-def build(job: jobs.Job, shard: Shard) -> tuple[memoryview, int]:
-    """The image of a shard, and its number of rows."""
+def build(job: jobs.Job, shard: Shard, memory: buffer.Buffer) -> tuple[memoryview, int]:
+    """The image of a shard, and its number of rows; it holds until the memory is used again."""
     where, rows = place(job, shard.number), merged(job, shard)
     data = image.shard_image(
         where,
@@ -200,5 +200,6 @@ def build(job: jobs.Job, shard: Shard) -> tuple[memoryview, int]:
         job.model.config.layer_names,
         compression=job.config.store.compression,
         skipped=job.ingested.skipped,
+        memory=memory,
     )
     return data, where.token_stop - where.token_start if rows else 0

@@ -17,7 +17,7 @@ from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
-from jaxlens.store import commit, derive, layout, publish, shards, writer
+from jaxlens.store import buffer, commit, derive, layout, publish, shards, writer
 
 logger = logging.getLogger("jaxlens")
 
@@ -145,10 +145,11 @@ def complete(
         if progress is not None:
             progress.advance(count)
 
+    memory = buffer.Buffer()
     began = time.perf_counter()
     with grace.finishing(), writer.Writer() as publisher:
         for shard in compute.shards(job, tokens, numbers, compiled, grace, advance):
-            publisher.submit(functools.partial(_publish, job, shard))
+            publisher.submit(functools.partial(_publish, job, shard, memory))
     rate = recorded / (time.perf_counter() - began)
     _note(job, here, measured | {"tokens_per_second": rate})
     return rate
@@ -164,9 +165,9 @@ def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> t
     return total, total - tokens(missing)
 
 
-def _publish(job: jobs.Job, shard: compute.Shard) -> None:
-    """Puts a shard together and commits it; runs in the writer's thread."""
-    data, rows = compute.build(job, shard)
+def _publish(job: jobs.Job, shard: compute.Shard, memory: buffer.Buffer) -> None:
+    """Puts a shard together and commits it; runs in the writer's thread, one at a time."""
+    data, rows = compute.build(job, shard, memory)
     where = compute.place(job, shard.number)
     if commit.publish_shard(job.out, where, data, rows) is not None:
         logger.warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -12,12 +11,9 @@ import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import records
+from jaxlens.store import buffer, records
 
 Attributes = Mapping[str, int | str]
-
-GROWTH_BYTES = 4 << 20
-"""Steps in which a file in RAM grows."""
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 4 << 20
@@ -36,29 +32,14 @@ AXES = {
 }
 """Unit and meaning of every axis."""
 
-_NUMBERS = itertools.count()
-
 
 @contextlib.contextmanager
-def new_file() -> Generator[h5py.File]:
-    """An HDF5 file in RAM; take its `image_of` before the block ends."""
-    # HDF5 tells files in RAM apart by name. Not "latest": HDF5 1.10 must be able to read it.
-    with h5py.File(
-        f"image-{next(_NUMBERS)}",
-        "w",
-        driver="core",
-        backing_store=False,
-        block_size=GROWTH_BYTES,
-        rdcc_nbytes=1 << 20,  # of each dataset; 8 MiB by default since HDF5 2.0
-        libver=("v110", "v110"),
-    ) as file:
+def new_file(memory: buffer.Buffer) -> Generator[h5py.File]:
+    """An HDF5 file in a buffer; take its image when the block has ended."""
+    memory.clear()
+    # Not "latest": HDF5 1.10 must be able to read it.
+    with h5py.File(memory, "w", libver=("v110", "v110")) as file:
         yield file
-
-
-def image_of(file: h5py.File) -> memoryview:
-    """The bytes of a file that `new_file` made; a copy, which outlives it."""
-    file.flush()
-    return memoryview(file.id.get_file_image())
 
 
 def describe(file: h5py.File, title: str, attributes: Attributes) -> None:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import build, records, totals
+from jaxlens.store import buffer, build, records, totals
 from jaxlens.store import rows as columns
 
 _LAYER_NAME = "name of the residual stream: input, or the block it leaves"
@@ -29,6 +29,7 @@ def shard_image(
     skipped: object = None,
     labels: totals.Labels | None = None,
     compression: Literal["none", "gzip"] = "none",
+    memory: buffer.Buffer | None = None,
 ) -> memoryview:
     """One shard.
 
@@ -41,12 +42,14 @@ def shard_image(
         skipped: What the corpus skipped there; anything that JSON can say.
         labels: Labels of the axes ``quantity`` and ``reference``; the schema's by default.
         compression: Filter of the rows; tallies are always compressed.
+        memory: Where to build it; the image then holds until that is used again.
 
     Raises:
         ValueError: An array has the wrong name, type or shape.
     """
     n_rows = place.token_stop - place.token_start
-    with build.new_file() as file:
+    memory = memory or buffer.Buffer()
+    with build.new_file(memory) as file:
         about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
         build.describe(file, f"Logit lens, shard {place.shard}", about)
         sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
@@ -57,7 +60,7 @@ def shard_image(
             item = build.dataset(file, name, rows[name], compression == "gzip")
             _explain_quantity(item, name, scales)
         _tally_group(file, tallies, layer_names, labels)
-        return build.image_of(file)
+    return memory.image()
 
 
 def summary_image(
@@ -74,7 +77,8 @@ def summary_image(
         layer_names: Labels of the layers.
         labels: Labels of the axes ``quantity`` and ``reference``.
     """
-    with build.new_file() as file:
+    memory = buffer.Buffer()
+    with build.new_file(memory) as file:
         build.describe(file, "Logit lens, summary", attributes)
         scales = _row_scales(file, (), layer_names)
         for name, statistic in totals.statistics(dict(tallies), labels).items():
@@ -83,7 +87,7 @@ def summary_image(
             item.attrs["coordinates"] = "layer_name"
             build.attach(item, ("layer",), scales)
         _tally_group(file, tallies, layer_names, labels)
-        return build.image_of(file)
+    return memory.image()
 
 
 def index_image(
@@ -105,7 +109,8 @@ def index_image(
         columns: Type and trailing shape of each quantity.
         layer_names: Labels of the layers.
     """
-    with build.new_file() as file:
+    memory = buffer.Buffer()
+    with build.new_file(memory) as file:
         note = "a missing source reads as fill values; jaxlens.open_run refuses instead"
         build.describe(file, "Logit lens, all rows", {"comment": note, **attributes})
         sizes = {
@@ -118,7 +123,7 @@ def index_image(
         for name, (dtype, tail) in columns.items():
             item = build.virtual(file, name, dtype, tail, entries, sources)
             _explain_quantity(item, name, scales)
-        return build.image_of(file)
+    return memory.image()
 
 
 def arrays_image(
@@ -136,7 +141,8 @@ def arrays_image(
     Raises:
         ValueError: A type cannot be stored, or axes of one name differ in length.
     """
-    with build.new_file() as file:
+    memory = buffer.Buffer()
+    with build.new_file(memory) as file:
         build.describe(file, "jaxlens arrays", attributes)
         scales: dict[str, h5py.Dataset] = {}
         for name, data in sorted(arrays.items()):
@@ -146,7 +152,7 @@ def arrays_image(
                 if axis not in scales:
                     scales[axis] = build.scale(file, axis, np.arange(length))
             build.attach(build.dataset(file, name, data, compress=True), names, scales)
-        return build.image_of(file)
+    return memory.image()
 
 
 def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
