@@ -273,3 +273,19 @@ def test_env_is_json(capsys):
 def test_every_error_has_its_own_exit_code():
     kinds = errors.JaxlensError.__subclasses__()
     assert sorted(kind.exit_code for kind in kinds) == [2, 65, 66, 69, 74, 75]
+
+
+def test_a_strangers_run_is_verified_apart_with_the_same_words(swept, tmp_path, capsys):
+    assert run_cli("verify", swept, "--untrusted") == 0
+    assert "ok" in capsys.readouterr().out
+    out = shutil.copytree(swept, tmp_path / "strange")
+    shard = out / "shards" / "part-00002.h5"
+    os.truncate(shard, shard.stat().st_size - 1)
+    (out / "shards" / "part-00003.h5").unlink()
+    (out / "shards" / "part-00003.h5").symlink_to("/etc/hostname")
+    for how in ((), ("--fast",), ("--untrusted",), ("--untrusted", "--fast")):
+        assert run_cli("verify", out, *how) == 65
+        printed = capsys.readouterr()
+        assert "part-00002.h5" in printed.out and "part-00003.h5" in printed.out
+        assert [line.split(":")[0] for line in printed.err.splitlines()] == ["error", "hint"]
+    assert "nowhere" in refused(capsys, 66, "verify", tmp_path / "nowhere", "--untrusted")
