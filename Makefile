@@ -11,6 +11,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that share the test files; ARGS="-n 0" runs them in one, one after the other.
+WORKERS ?= 2
 UPGRADE ?=
 
 BIN := .venv/bin
@@ -27,7 +29,7 @@ demo: .venv/installed
 	@$(BIN)/jaxlens run
 
 test: .venv/installed
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-long: .venv/installed
 	@$(BIN)/python -m pytest -m long $(ARGS)
