@@ -156,7 +156,7 @@ def _fold(
             form = form or mine
             if mine != form:
                 raise ValueError("its layers or quantities are not those of the first shard")
-            part = shards.tally_datasets(found, spec.document)
+            part = shards.tallies(found, spec.document)
             tallies = totals.add(tallies, str(path), part)
     assert form is not None and tallies is not None
     return form, tallies

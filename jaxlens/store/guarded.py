@@ -132,7 +132,7 @@ def _listen(lines: IO[bytes]) -> tuple[str | None, dict[str, Any]]:
     The file is None where the child did not begin. Nothing here grows with what it says.
     """
     at = None
-    while line := lines.readline(_LONGEST_LINE):
+    while (line := lines.readline(_LONGEST_LINE)).endswith(b"\n"):
         try:
             said = records.parse_json(line, "")
         except errors.DataError:

@@ -108,8 +108,14 @@ class Contents:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
-        self.file.close()
+        """Closes the file.
+
+        Raises:
+            DataError: HDF5 has lost count of what was open, as it may where metadata is forged.
+        """
+        if self.file:
+            with reading(self.file.filename):
+                self.file.close()
 
     def attribute(self, name: str) -> int | str:
         """A scalar attribute of the root.

@@ -266,7 +266,10 @@ def _foreign(run_dir: str | Path, name: str) -> errors.ConfigError:
 def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> errors.ConfigError:
     old, new = dict(_flatten(there)), dict(_flatten(here))
     keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
-    named = "; ".join(f"{k} is {_spell(old, k)} there, {_spell(new, k)} here" for k in keys[:3])
+    named = "; ".join(
+        f"{_short(ascii(k)[1:-1])} is {_spell(old, k)} there, {_spell(new, k)} here"
+        for k in keys[:3]
+    )
     more = f" (and {len(keys) - 3} more)" if len(keys) > 3 else ""
     return errors.ConfigError(
         f"{path} is of another run: {named or 'its bytes differ'}{more}",
@@ -283,5 +286,8 @@ def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _spell(document: Mapping[str, Any], key: str) -> str:
-    text = repr(document[key]) if key in document else "absent"
+    return _short(repr(document[key])) if key in document else "absent"
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -169,7 +169,7 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     return contents
 
 
-def tally_datasets(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
+def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
     """The totals in ``/tally``, not yet read.
 
     Args:
@@ -194,12 +194,12 @@ def tally_datasets(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str,
 
 
 def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
-    """Reads the totals in ``/tally``; see `tally_datasets`.
+    """Reads the totals in ``/tally``; see `tallies`.
 
     Raises:
         DataError: A total has another type than the schema says.
     """
-    return totals.add(None, str(contents.file.filename), tally_datasets(contents, spec))
+    return totals.add(None, str(contents.file.filename), tallies(contents, spec))
 
 
 def read_form(contents: hdf.Contents) -> Form:

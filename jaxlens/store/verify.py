@@ -172,7 +172,7 @@ def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Reco
     with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
         shards.read_form(found)
         if spec.document:
-            shards.tally_datasets(found, spec.document)
+            shards.tallies(found, spec.document)
         for name, dataset in found.datasets.items():
             for start, block in hdf.blocks(dataset):
                 first = entry.token_start + start

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import h5py
@@ -7,7 +8,7 @@ import xarray
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import derive, layout, records
+from jaxlens.store import commit, derive, image, layout, reader, records
 
 
 @pytest.fixture
@@ -107,3 +108,54 @@ def test_nothing_is_left_beside_the_files_of_a_run(out):
     }
     names = [f"part-{i:05d}.{kind}" for i in range(4) for kind in ("h5", "json")]
     assert sorted(os.listdir(out / "shards")) == names
+
+
+def test_shard_without_tokens_between_others_takes_no_rows_of_the_index(tmp_path):
+    spec_bytes = example.spec(3, 8)
+    layout.create_run(tmp_path, spec_bytes, example.FAST)
+    for shard, (start, stop) in enumerate([(0, 8), (8, 8), (8, 16)]):
+        place = example.place(spec_bytes, shard, 3, 8)
+        place = dataclasses.replace(place, token_start=start, token_stop=stop)
+        data = {"rank_input": example.compute_rows(shard, 8)["rank_input"][: stop - start]}
+        tallies = example.compute_tallies(shard)
+        made = image.shard_image(place, data, tallies, example.LAYER_NAMES)
+        commit.publish_shard(tmp_path, place, made, stop - start, example.FAST)
+    derive.finalize(tmp_path, example.FAST)
+    with h5py.File(tmp_path / "index.h5") as index, reader.open_run(tmp_path) as run:
+        np.testing.assert_array_equal(index["rank_input"][:], run["rank_input"][:])
+        np.testing.assert_array_equal(index["row"][:], np.arange(16))
+
+
+def test_shards_of_different_forms_are_refused(out):
+    data = {"rank_input": example.compute_rows(2, 8)["rank_input"]}
+    place = example.place(example.spec(4, 8), 2, 4, 8)
+    made = image.shard_image(place, data, example.compute_tallies(2), example.LAYER_NAMES)
+    commit.discard(out, 2)
+    commit.publish_shard(out, place, made, 8, example.FAST)
+    with pytest.raises(errors.DataError, match=r"part-00002\.h5.*not those of the first"):
+        derive.finalize(out)
+
+
+def test_shards_that_never_come_to_rest_are_refused(out, monkeypatch):
+    derived = derive.derive(out)
+    assert derive._is_of(out, derived)
+    monkeypatch.setattr(derive, "derive", lambda _: derived)
+    example.replace_record(out, 1, tokens_sha256="e" * 64)
+    with pytest.raises(errors.DataError, match="shards change while"):
+        derive.finalize(out)
+
+
+def test_tallies_without_sense_are_a_data_error(out):
+    """Sound to the last bit, and impossible: fewer values than none."""
+    tallies = example.compute_tallies(1)
+    tallies["ln_rank_histogram"][..., 0] = -(2**50)
+    place = example.place(example.spec(4, 8), 1, 4, 8)
+    made = image.shard_image(place, example.compute_rows(1, 8), tallies, example.LAYER_NAMES)
+    commit.discard(out, 1)
+    commit.publish_shard(out, place, made, 8, example.FAST)
+    with pytest.raises(errors.DataError, match="damaged"):
+        derive.finalize(out)
+    for name in ("MANIFEST", "summary.h5"):
+        (out / name).unlink()
+    with reader.open_run(out) as run, pytest.raises(errors.DataError, match="damaged"):
+        run.summary()

@@ -65,7 +65,7 @@ def test_missing_runs_are_missing(tmp_path):
         ("print('garbage', flush=True); time.sleep(60)", "nonsense"),
         ("print('[' * 100000, flush=True); time.sleep(60)", "nonsense"),
         ("print('{\"a\":' * 99 + '1' + '}' * 99)", "nonsense"),
-        ("sys.stdout.write('x' * (20 << 20)); time.sleep(60)", "nonsense"),
+        ("sys.stdout.write('x' * (20 << 20)); time.sleep(60)", "too much"),
         ("sys.stdout.close(); os.close(1); time.sleep(60)", "too long"),
         ('print(json.dumps({"report": {"shards": 1, "rows": 0}}))', "nonsense"),
         ('print(json.dumps({"died": "needs more"}))', "needs more"),

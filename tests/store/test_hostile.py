@@ -1,5 +1,6 @@
 """Run directories made to harm: refused in little memory, without reading elsewhere."""
 
+import errno
 import json
 import math
 import os
@@ -406,6 +407,7 @@ def test_attack_is_named_and_refused_in_little_memory(out, stranger, attack, cul
     assert any(name == culprit for name, _ in damaged) if culprit else not damaged, damaged
     assert all("\n" not in what for _, what in damaged)
     assert any(refusal in message for message in refused) if refusal else not refused, refused
+    assert [list(finding) for finding in verify.verify(out).damaged] == damaged
 
 
 @pytest.mark.parametrize("attack", OF_STRUCTURE, ids=lambda attack: attack.__name__)
@@ -458,3 +460,56 @@ def test_file_that_is_replaced_while_it_is_opened_is_refused(out):
         pytest.raises(errors.DataError, match="replaced"),
     ):
         hdf.open_file(other, descriptor)
+
+
+def test_system_that_refuses_to_read_is_no_damage_and_a_bad_sector_is(out, monkeypatch):
+    with pytest.raises(errors.StorageError, match="name too long"):
+        access.size(out / ("x" * 300))
+    folder = os.open(out, os.O_RDONLY)
+    with pytest.raises(errors.StorageError, match="directory"):
+        access.sha256(out, folder, 1)
+    os.close(folder)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with (
+        access.opened(out / "RUN.json") as descriptor,
+        pytest.raises(errors.DataError, match="cannot be read"),
+    ):
+        access.sha256(out / "RUN.json", descriptor)
+
+
+def test_arrays_that_claim_more_than_their_reader_allows_are_refused(out):
+    assert set(hdf.read_arrays(out / "tokens/index.h5", limit=16)[0]) == {"document_start"}
+    with pytest.raises(errors.DataError, match="claims 16 bytes, at most 15"):
+        hdf.read_arrays(out / "tokens/index.h5", limit=15)
+
+
+def test_shard_that_rivals_keep_replacing_is_given_up(out, monkeypatch):
+    entry, tried = layout.read_record(out, 0), []
+
+    def replaced(path, descriptor):
+        tried.append(path)
+        raise hdf.Replaced("replaced")
+
+    monkeypatch.setattr(hdf, "open_file", replaced)
+    with pytest.raises(errors.DataError, match="replaced"):
+        shards.open_shard(out, entry)
+    assert len(tried) == shards.TRIES
+
+
+def test_shard_of_a_later_format_is_refused(out):
+    with h5py.File(layout.shard_path(out, 1), "r+") as file:
+        file.attrs["format_version"] = np.int64(2)
+    recommit(out, 1)
+    with pytest.raises(errors.DataError, match="format 2 is unknown"):
+        shards.check(out, 1, layout.read_spec(out).hash)
+
+
+def test_file_may_be_closed_twice(out):
+    contents = shards.open_shard(out, layout.read_record(out, 1))
+    assert shards.skipped(contents) == {"empty": 1}
+    contents.close()
+    contents.close()

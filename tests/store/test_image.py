@@ -201,3 +201,17 @@ def test_arrays_that_hdf5_cannot_hold_safely_are_refused():
     for data in (np.array(["a"]), np.array([None]), np.array(1)):
         with pytest.raises(ValueError, match="cannot be stored"):
             image.arrays_image({"a": data}, {})
+
+
+def test_arrays_of_one_axis_share_it_and_must_be_of_one_length(tmp_path):
+    arrays = {"a": np.arange(3), "b": np.arange(3.0)}
+    axes = {"a": ("n",), "b": ("n",)}
+    path = save(tmp_path / "a.h5", image.arrays_image(arrays, {}, axes))
+    with xarray.open_dataset(path) as found:
+        assert dict(found.sizes) == {"n": 3} and set(found.data_vars) == {"a", "b"}
+    with pytest.raises(ValueError, match="2 along n, not 3"):
+        image.arrays_image(arrays | {"b": np.arange(2)}, {}, axes)
+
+
+def test_version_of_the_library_is_that_of_hdf5_itself():
+    assert hdf.library_version() == h5py.version.hdf5_version

@@ -214,3 +214,74 @@ def test_sidecar_is_published_before_its_shard(tmp_path):
     example.write_run(tmp_path, n_shards=1, disk=Watching())
     assert renamed[-5:-3] == ["part-00000.json", "part-00000.h5"]
     assert renamed[-1] == "MANIFEST"
+
+
+def test_same_run_is_that_of_an_empty_directory_or_of_equal_bytes(tmp_path):
+    layout.require_same_run(tmp_path, example.spec())
+    layout.create_run(tmp_path, example.spec())
+    layout.require_same_run(tmp_path, example.spec())
+    with pytest.raises(errors.ConfigError, match="seed is absent there, 1 here"):
+        layout.require_same_run(tmp_path, example.spec(seed=1))
+
+
+def test_what_users_keep_beside_a_run_that_has_begun_is_theirs(tmp_path):
+    layout.refuse_foreign(tmp_path / "none")
+    layout.create_run(tmp_path, example.spec())
+    (tmp_path / "notes.txt").write_bytes(b"")
+    layout.refuse_foreign(tmp_path)
+    (tmp_path / "RUN.json").unlink()
+    with pytest.raises(errors.ConfigError, match="notes"):
+        layout.refuse_foreign(tmp_path)
+
+
+def test_keys_and_values_of_another_run_are_shown_in_one_short_line(tmp_path):
+    layout.create_run(tmp_path, example.spec(**{"a\nb\u2028" * 50: "x\ny" * 50}))
+    with pytest.raises(errors.ConfigError) as caught:
+        layout.create_run(tmp_path, example.spec())
+    assert len(caught.value.message.splitlines()) == 1 and len(caught.value.message) < 500
+
+
+TOKENS = records.Tokens(sha256="a" * 64, n_tokens=3, dtype="uint16", index_sha256="b" * 64)
+
+
+def altered(**changes):
+    document = json.loads(records.encode_tokens(TOKENS)) | changes
+    del document["checksum"]
+    return config.canonical(document | {"checksum": records._checksum(document)})
+
+
+def test_token_record_keeps_what_the_tokenizer_says_under_its_checksum():
+    raw = records.encode_tokens(TOKENS, {"skipped_at": ["naïve.txt:3: empty"]})
+    assert records.parse_tokens(raw, "x") == TOKENS
+    # The same text in other bytes; one flipped bit does this.
+    assert raw.count(b"\\u00ef") == 1
+    for odd in (raw.replace(b"\\u00ef", b"\\u00EF"), raw.replace(b'"x"', b'"y"') + b"\n"):
+        with pytest.raises(errors.DataError, match="checksum"):
+            records.parse_tokens(odd, "x")
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "float16"}, {"dtype": 3}, {"n_tokens": True}])
+def test_token_record_of_impossible_values_is_refused(changes):
+    with pytest.raises(errors.DataError):
+        records.parse_tokens(altered(**changes), "x")
+
+
+@pytest.mark.parametrize("more", [b'"a":1e999', b'"a":NaN', b'"a":' + b"[" * 200 + b"]" * 200])
+def test_token_record_of_values_that_are_not_canonical_is_refused(more):
+    raw = records.encode_tokens(TOKENS)
+    with pytest.raises(errors.DataError, match="x is damaged"):
+        records.parse_tokens(b"{" + more + b"," + raw[1:], "x")
+
+
+def test_json_of_more_values_than_make_sense_is_refused_before_it_is_parsed():
+    few, many = (b'{"a":[' + b"1," * n + b"1]}" for n in (1000, records.MOST_VALUES))
+    assert len(records.parse_json(few, "x")["a"]) == 1001
+    with pytest.raises(errors.DataError, match="more values than make sense"):
+        records.parse_json(many, "x")
+
+
+def test_unknown_keys_are_shown_on_one_line():
+    raw = config.canonical({"a\nb": 1})
+    with pytest.raises(errors.DataError) as caught:
+        records.parse_record(raw, "x")
+    assert len(caught.value.message.splitlines()) == 1

@@ -13,6 +13,7 @@ from store import example
 
 from jaxlens import errors, schema
 from jaxlens.store import commit, derive, image, layout, reader
+from jaxlens.store import rows as rows_of_runs
 
 SHARDS, ROWS = 5, 24
 TOTAL = SHARDS * ROWS
@@ -278,26 +279,64 @@ def test_closed_run_opens_its_files_again(out):
     assert not run._open
 
 
-def test_300_shards_are_read_under_a_limit_of_256_descriptors(tmp_path):
-    spec_bytes = example.spec(300, 2)
+@pytest.mark.parametrize(
+    ("count", "limit"), [(100, 64), pytest.param(1200, 1024, marks=pytest.mark.long)]
+)
+def test_more_shards_are_read_than_descriptors_are_allowed(tmp_path, count, limit):
+    spec_bytes = example.spec(count, 2)
     layout.create_run(tmp_path, spec_bytes, example.FAST)
-    for shard in range(300):
+    parts = []
+    for shard in range(count):
         data = {"rank_input": example.compute_rows(shard, 2)["rank_input"]}
-        place = example.place(spec_bytes, shard, 300, 2)
+        place = example.place(spec_bytes, shard, count, 2)
         made = image.shard_image(place, data, {}, example.LAYER_NAMES)
         commit.publish_shard(tmp_path, place, made, 2, example.FAST)
+        parts.append(data["rank_input"])
     assert derive.finalize(tmp_path, example.FAST) == {}
-    assert not (tmp_path / "index.h5").exists()
+    assert (tmp_path / "index.h5").exists() == (count <= derive.MOST_INDEXED)
     script = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256));"
+        "import os, resource, sys; limit = int(sys.argv[2]);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit));"
         "from jaxlens.store import reader, shards;"
         "run = reader.open_run(sys.argv[1]); found = run['rank_input'][::-1];"
-        "assert len(found) == 600 and len(run._open) == 16, len(run._open);"
+        "assert len(run._open) == 16, len(run._open);"
+        "assert len(os.listdir('/dev/fd')) < 40, os.listdir('/dev/fd');"
         "assert (run['rank_input'][:] == found[::-1]).all();"
-        "assert shards.missing_shards(sys.argv[1], 300, run.spec_hash) == [];"
-        "print(int(found.sum()))"
+        "assert shards.missing_shards(sys.argv[1], len(found) // 2, run.spec_hash) == [];"
+        "sys.stdout.buffer.write(found[::-1].tobytes())"
     )
-    root = Path(__file__).parents[2]
-    found = subprocess.check_output([sys.executable, "-c", script, tmp_path], cwd=root, text=True)
-    rows = [example.compute_rows(shard, 2)["rank_input"] for shard in range(300)]
-    assert int(found) == int(np.concatenate(rows).sum())
+    command = [sys.executable, "-c", script, str(tmp_path), str(limit)]
+    found = subprocess.check_output(command, cwd=Path(__file__).parents[2])
+    assert found == np.concatenate(parts).tobytes()
+
+
+def test_run_of_an_empty_corpus_has_no_columns(tmp_path):
+    layout.create_run(tmp_path, example.spec(n_shards=0), example.FAST)
+    with reader.open_run(tmp_path) as run:
+        assert (len(run), run.names, run.layer_names, run.tally) == (0, (), (), {})
+
+
+def test_oldest_of_too_many_open_shards_is_closed(out, expected, monkeypatch):
+    monkeypatch.setattr(reader, "MOST_OPEN", 2)
+    with reader.open_run(out) as run:
+        same(run["kl_final"][:], expected["kl_final"])
+        assert list(run._open) == [SHARDS - 2, SHARDS - 1]
+        first = run._open[SHARDS - 2]
+        run["kl_final"][0]
+        assert not first.file and list(run._open) == [SHARDS - 1, 0]
+
+
+def test_column_is_no_view(run):
+    with pytest.raises(ValueError, match="makes a copy"):
+        np.asarray(run["kl_final"], copy=False)
+
+
+@pytest.mark.parametrize("most", [1, 64, 1000])
+def test_rows_are_the_same_in_pieces_of_any_size(run, expected, monkeypatch, most):
+    monkeypatch.setattr(rows_of_runs, "_BLOCK_BYTES", most)
+    monkeypatch.setattr(rows_of_runs, "_BLOCK_ROWS", 2)
+    chosen = np.random.default_rng(3).integers(-TOTAL, TOTAL, 200)
+    for name in ("kl_final", "top_id", "token"):
+        same(run[name][:], expected[name])
+        same(run[name][5:-7:3], expected[name][5:-7:3])
+        same(run[name][chosen], expected[name][chosen])

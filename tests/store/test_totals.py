@@ -101,3 +101,10 @@ def test_fold_refuses_a_tally_that_the_schema_lacks():
 
 def test_every_tally_of_the_schema_can_be_merged():
     assert {tally.merge for tally in totals.TALLIES.values()} <= set(totals._MERGES)
+
+
+def test_quantity_that_was_never_counted_has_no_statistic():
+    made = tallies()
+    made["ln_rank_histogram"][1] = 0
+    found = totals.statistics(made, totals.axis_labels(made))
+    assert "median_rank_next" not in found and "median_rank_final" in found

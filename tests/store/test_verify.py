@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -210,3 +211,149 @@ def test_garbage_anywhere_is_a_finding_never_a_crash(out, name, raw, at):
         report = verify.verify(out, level)
         assert level == "fast" or garbage == before or not report.ok
     path.write_bytes(before)
+
+
+def say_otherwise(path, change):
+    """Changes a sealed file, and seals it again."""
+    raw = path.read_bytes()[: -hdf.SEAL_BYTES]
+    path.write_bytes(raw)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    path.write_bytes(hdf.seal(path.read_bytes()))
+
+
+def rename(file):
+    file.move("mean_entropy", "mean_entropies")
+
+
+def retype(file):
+    old = file["tally/token_count"][:].astype("u8")
+    del file["tally/token_count"]
+    file["tally/token_count"] = old
+
+
+def relabel(file):
+    file["mean_entropy"].attrs["units"] = "bit"
+
+
+def entitle(file):
+    file.attrs["title"] = "mine"
+
+
+def count(file):
+    file["tally/token_count"][3] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (rename, "mean_entropies, mean_entropy is not"),
+        (retype, "tally/token_count is not"),
+        (relabel, "mean_entropy is not"),
+        (entitle, "the attributes is not"),
+        (count, "tally/token_count is not"),
+    ],
+)
+def test_sealed_summary_that_says_otherwise_is_named(out, change, what):
+    say_otherwise(out / "summary.h5", change)
+    ((name, found),) = verify.verify(out).damaged
+    assert name == "summary.h5" and what in found
+
+
+def test_sealed_index_whose_rows_are_those_of_other_shards_is_named(out):
+    def turn(file):
+        old = file["kl_final"]
+        made = h5py.VirtualLayout(old.shape, old.dtype)
+        for number, source in enumerate(reversed(old.virtual_sources())):
+            part = h5py.VirtualSource(source.file_name, source.dset_name, (ROWS, 4))
+            made[number * ROWS : (number + 1) * ROWS] = part
+        attributes = dict(old.attrs)
+        del file["kl_final"]
+        file.create_virtual_dataset("kl_final", made, fillvalue=np.nan)
+        for key in ("units", "long_name", "coordinates"):
+            file["kl_final"].attrs[key] = attributes[key]
+
+    say_otherwise(out / "index.h5", turn)
+    ((name, found),) = verify.verify(out).damaged
+    assert name == "index.h5" and "kl_final is not what follows" in found
+
+
+def test_index_that_should_not_be_there_is_named(out, monkeypatch):
+    monkeypatch.setattr(derive, "MOST_INDEXED", 2)
+    assert verify.verify(out).damaged == (("index.h5", "it is out of date"),)
+
+
+def test_missing_shards_beyond_a_hundred_are_counted(tmp_path):
+    with pytest.raises(errors.MissingError):
+        example.write_run(tmp_path, 1, ROWS, more={"plan": {"n_shards": 150}})
+    damaged = verify.verify(tmp_path).damaged
+    assert (part(100), "is missing") in damaged and (part(101), "is missing") not in damaged
+    assert ("shards", "49 more shards are missing") in damaged
+
+
+def recommit(out, shard, change, **changes):
+    """Changes a shard and all that says what it is."""
+    with h5py.File(layout.shard_path(out, shard), "r+") as file:
+        change(file)
+    entry = layout.read_record(out, shard)
+    place = records.Place(**vars(entry.place()) | changes)
+    data = layout.shard_path(out, shard).read_bytes()
+    layout.sidecar_path(out, shard).write_bytes(
+        records.encode(records.record(place, entry.rows, data))
+    )
+    entries = [layout.read_record(out, n) for n in range(SHARDS)]
+    (out / "MANIFEST").write_bytes(records.manifest(place.spec_hash, entries))
+
+
+def test_rows_with_the_numbers_of_others_are_named(out):
+    def renumber(file):
+        file["row"][2] = 3
+
+    recommit(out, 1, renumber)
+    assert (part(1), "is damaged: its rows are not those of its token range") in verify.verify(
+        out
+    ).damaged
+
+
+def test_shard_of_another_token_file_is_named(out):
+    other = "e" * 64
+    recommit(out, 1, lambda file: file.attrs.update(tokens_sha256=other), tokens_sha256=other)
+    assert (part(1), "comes from another token file") in verify.verify(out, "fast").damaged
+
+
+def test_shards_of_another_token_file_than_the_one_there_are_named_by_its_record(out):
+    other = "e" * 64
+    for shard in range(SHARDS):
+        recommit(out, shard, lambda f: f.attrs.update(tokens_sha256=other), tokens_sha256=other)
+    report = verify.verify(out, "fast")
+    assert report.damaged == (("tokens/TOKENS.json", "is of another token file than the shards"),)
+
+
+def test_rows_of_half_the_tokens_are_named(out):
+    example.replace_record(out, 1, rows=4)
+    assert (part(1), "has 4 rows for 8 tokens") in verify.verify(out, "fast").damaged
+
+
+def test_manifest_of_another_run_and_one_that_leaves_a_shard_out_are_named(out):
+    spec_hash, entries = layout.read_manifest(out, SHARDS)
+    (out / "MANIFEST").write_bytes(records.manifest("d" * 64, entries))
+    assert ("MANIFEST", "belongs to another run, dddddddd...") in verify.verify(out).damaged
+    for some in (entries[:2], entries[1:], entries[::-1]):
+        (out / "MANIFEST").write_bytes(records.manifest(spec_hash, some))
+        assert ("MANIFEST", "does not list every shard once, in order") in verify.verify(
+            out
+        ).damaged
+
+
+def test_token_record_that_promises_other_tokens_is_named(out):
+    path = out / "tokens/TOKENS.json"
+    entry = records.parse_tokens(path.read_bytes(), path.name)
+    path.write_bytes(records.encode_tokens(dataclasses.replace(entry, dtype="uint32")))
+    assert ("tokens/TOKENS.json", "promises 24 tokens of uint32") in verify.verify(out).damaged
+
+
+def test_token_file_that_is_not_that_of_the_spec_is_named(tmp_path):
+    example.write_run(tmp_path, 1, ROWS, more={"corpus": {"sha256": "d" * 64}})
+    assert verify.verify(tmp_path).damaged == (
+        ("tokens/TOKENS.json", "sha256 is not that of RUN.json"),
+    )
