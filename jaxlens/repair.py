@@ -101,7 +101,8 @@ def _restore_spec(run_dir: str | Path) -> None:
 def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
     """What the manifest says of each shard, if it is there and sound."""
     try:
-        spec_hash, entries = layout.read_manifest(run_dir, spec.n_shards)
+        there = layout.shards_there(run_dir, spec.n_shards)
+        spec_hash, entries = layout.read_manifest(run_dir, len(there))
     except (errors.MissingError, errors.DataError):
         return {}
     return {entry.shard: entry for entry in entries} if spec_hash == spec.hash else {}

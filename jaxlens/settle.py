@@ -7,6 +7,7 @@ import dataclasses
 from jaxlens import api, errors, schema, types
 from jaxlens import config as configs
 from jaxlens.lens import options, tiled
+from jaxlens.store import shards
 
 MAX_SHARD_BYTES = 256 * 2**20
 """Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
@@ -85,6 +86,13 @@ def row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> in
 
 
 def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
+    items = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
+    if (tally_bytes := 8 * items) > shards.MAX_TALLY_BYTES:
+        raise errors.ConfigError(
+            f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
+            f"take {tally_bytes / 2**20:.0f} MiB",
+            f"a store holds at most {shards.MAX_TALLY_BYTES >> 20} MiB; use a smaller model",
+        )
     capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
     if capacity > MAX_STEP_TOKENS:
         raise errors.ConfigError(

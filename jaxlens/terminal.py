@@ -129,7 +129,7 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
         DataError: There are findings.
     """
     for name, what in report.damaged:
-        print(f"{name}: {printable(what)}")
+        print(printable(f"{name}: {what}"))
     if not report.ok:
         raise errors.DataError(
             f"{run_dir}: {len(report.damaged)} findings, the first in {report.damaged[0][0]}",
@@ -145,7 +145,7 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         DataError: Something is left.
     """
     for name, what in done.found:
-        print(f"{name}: {printable(what)}")
+        print(printable(f"{name}: {what}"))
     if done.other_bits:
         logger.warning("recomputed with other bits than before: shards %s", list(done.other_bits))
     if done.left:

@@ -42,6 +42,8 @@ class Buffer(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Writes at the place, and moves behind it."""
         size = len(data)
+        if size == 0:  # nothing, written beyond the end, does not move the end
+            return 0
         self._reach(self._at)
         self._grow(self._at + size)
         memoryview(self._bytes)[self._at : self._at + size] = data

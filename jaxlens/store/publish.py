@@ -79,13 +79,14 @@ def publish(
     view = memoryview(data).cast("B")
     with _reported(path):
         _check_space(Path(path), 2 * view.nbytes, disk)
-        for attempt in range(1, TRIES + 1):
+        attempt = 1
+        while True:
             try:
                 return _write_whole(os.fspath(path), view, disk, replace, before)
             except OSError as error:
                 if error.errno in _FATAL or attempt == TRIES:
                     raise
-    raise AssertionError("unreachable")
+            attempt += 1
 
 
 class Stream:
@@ -154,8 +155,7 @@ def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
     with _reported(path):
         if path.is_dir():
             return
-        if path.parent != path:
-            make_directory(path.parent, disk)
+        make_directory(path.parent, disk)
         with contextlib.suppress(FileExistsError):
             disk.make_directory(os.fspath(path))
         if not path.is_dir():

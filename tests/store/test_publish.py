@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 
 import pytest
+from store import example
 
 from jaxlens import errors
 from jaxlens.store import publish, system
@@ -236,4 +238,75 @@ def test_file_system_that_cannot_sync_directories_is_tolerated(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", refuse)
     with contextlib.suppress(AttributeError):
+        system.DISK.fsync_directory(str(tmp_path))
+
+
+def test_disk_that_writes_nothing_ends_in_a_storage_error(tmp_path):
+    class Stuck(example.FastDisk):
+        def write(self, descriptor, data):
+            return 0
+
+    with pytest.raises(errors.StorageError, match="Input/output error"):
+        publish.publish(tmp_path / "a", b"data", Stuck())
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_are_safe_and_nameless_when_what_comes_before_the_name_is_done(tmp_path):
+    seen = []
+
+    def look():
+        (name,) = os.listdir(tmp_path)
+        seen.append((publish.is_temporary(name), (tmp_path / name).read_bytes()))
+
+    publish.publish(tmp_path / "a", b"data", example.FAST, before=look)
+    assert seen == [(True, b"data")]
+
+
+def test_system_without_namespaces_still_has_a_name(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", missing)
+        name = publish._machine.__wrapped__()
+    assert len(name) == 8 and int(name, 16) >= 0
+
+
+def test_leftovers_of_processes_that_cannot_be_asked_go_by_age(tmp_path, monkeypatch):
+    def refuse(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    names = [f".a.{publish._machine()}-4242-{digit * 16}.tmp" for digit in "01"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    old = time.time() - publish.STALE_SECONDS - 60
+    os.utime(tmp_path / names[0], (old, old))
+    assert publish.remove_leftovers(tmp_path) == 1
+    assert os.listdir(tmp_path) == [names[1]]
+
+
+def test_where_fsync_stops_at_the_cache_of_the_drive_more_is_asked(tmp_path, monkeypatch):
+    """As on macOS; here another harmless request stands for the one that it has."""
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", fcntl.F_GETFD, raising=False)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("not enough there"))
+    asked = []
+    original = fcntl.fcntl
+
+    def note(descriptor, request):
+        asked.append(request)
+        return original(descriptor, request)
+
+    monkeypatch.setattr(fcntl, "fcntl", note)
+    with open(tmp_path / "a", "wb") as file:
+        system.DISK.fsync(file.fileno())
+    assert asked == [fcntl.F_GETFD]
+
+
+def test_directory_that_fails_to_sync_is_an_error(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="broken"):
         system.DISK.fsync_directory(str(tmp_path))
