@@ -32,7 +32,7 @@ test: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-long: .venv/installed
-	@$(BIN)/python -m pytest -m long $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long $(ARGS)
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
