@@ -37,8 +37,8 @@ AXES = {
 def new_file(memory: buffer.Buffer) -> Generator[h5py.File]:
     """An HDF5 file in a buffer; take its image when the block has ended."""
     memory.clear()
-    # Not "latest": HDF5 1.10 must be able to read it.
-    with h5py.File(memory, "w", libver=("v110", "v110")) as file:
+    # Not "latest": HDF5 1.10 must be able to read it. No cache of chunks, each is written once.
+    with h5py.File(memory, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
         yield file
 
 

@@ -1,8 +1,9 @@
 """Kills a process that writes a run, at random moments, until it has been killed often enough.
 
-``python kill_loop.py FOLDER KILLS SEED`` prints the kills, the runs that reached their end, the
-kills that left a file half written, the wrong trees and the failures. Each writer is forked from
-this process, which has h5py loaded but neither jax nor a thread.
+``python kill_loop.py FOLDER KILLS INSIDE SEED`` goes on until there were so many kills, and so many
+of them left a file half written. It prints the kills, the runs that reached their end, the kills
+amid a file, the wrong trees and the failures. Each writer is forked from this process, which has
+h5py loaded but neither jax nor a thread.
 """
 
 import os
@@ -18,6 +19,7 @@ from store import example
 from jaxlens.store import publish, system, verify
 
 SHARDS, ROWS = 4, 8
+MOST_RUNS = 200
 
 
 def start(out):
@@ -47,7 +49,7 @@ def half_written(out):
     return any(publish.is_temporary(name) for name in names)
 
 
-def main(folder, kills, seed):
+def main(folder, kills, amid, seed):
     chance = random.Random(seed)
     # Computed here once, so that the writers spend their lives writing.
     for shard in range(SHARDS):
@@ -58,7 +60,7 @@ def main(folder, kills, seed):
     patience = time.perf_counter() - began
     expected = example.tree(folder / "whole")
     killed = runs = inside = wrong = failed = 0
-    while killed < kills:
+    while (killed < kills or inside < amid) and runs < MOST_RUNS:
         out, died = folder / str(runs), True
         while died:
             died, status = killed_after(out, chance.uniform(0, patience))
@@ -73,4 +75,4 @@ def main(folder, kills, seed):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

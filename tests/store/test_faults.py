@@ -112,7 +112,7 @@ def test_full_disk_leaves_no_temporary_file(scratch, calls):
 
 def test_two_hundred_random_kills_of_the_writer_leave_identical_runs(tmp_path):
     script = Path(__file__).with_name("kill_loop.py")
-    command = [sys.executable, script, tmp_path, "200", "1"]
+    command = [sys.executable, script, tmp_path, "200", "10", "1"]
     printed = subprocess.check_output(command, env=ENVIRONMENT, text=True)
     killed, runs, inside, wrong, failed = map(int, printed.split())
     assert killed >= 200 and runs >= 10 and (wrong, failed) == (0, 0)
