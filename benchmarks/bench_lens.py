@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import numerics, schema, types
-from jaxlens.lens import reference, tiled
+from jaxlens.lens import reference, tables, tiled
 from jaxlens.lens.options import Options
 
 SHAPES = {  # residual streams, embed, vocabulary
@@ -46,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
     case = make_case(*SHAPES[given.shape], given.tokens)
     options = Options(PROFILES[given.quantities], None, 1, given.precision, given.tile, given.block)
-    table = jax.jit(tiled.prepare, static_argnums=1)(case[1], options)
+    table = jax.jit(tables.prepare, static_argnums=1)(case[1], options)
     candidates = {"tiled": lambda: tiled_read(*case, options, table)}
     if not given.alone:
         candidates["reference"] = lambda: reference_read(*case, options)
@@ -97,7 +97,7 @@ reference_read = jax.jit(reference.read, static_argnums=3)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def multiplies(streams: jax.Array, table: tiled.Table, precision: str) -> jax.Array:
+def multiplies(streams: jax.Array, table: tables.Table, precision: str) -> jax.Array:
     """Every product that the lens needs, in its own tiles, and next to no reduction."""
     rows = streams.reshape(-1, streams.shape[-1]).astype(table.weight.dtype)
 
@@ -110,7 +110,7 @@ def multiplies(streams: jax.Array, table: tiled.Table, precision: str) -> jax.Ar
         return jax.lax.scan(body, jnp.zeros(len(rows)), table.weight)[0]
 
 
-def worst_difference(case: tuple, options: Options, table: tiled.Table) -> float:
+def worst_difference(case: tuple, options: Options, table: tables.Table) -> float:
     """Greatest difference from the float32 reference over all float quantities."""
     exact = Options(options.quantities, None, 1, "float32")
     got = tiled_read(*case, options, table).present()

@@ -177,18 +177,18 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
 
 def overhead(folder: pathlib.Path) -> dict[str, float]:
     """Processor time of building and of committing shards, in a sweep of the packaged model."""
-    from jaxlens import compute, grace, job
+    from jaxlens import compute, grace, job, lanes
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
     prepared = job.prepare(given, folder / "sweep-scratch")
     layout.create_run(prepared.out, prepared.spec_bytes)
     seconds = {"building": 0.0, "committing": 0.0}
     with prepared.ingested.open() as tokens:
-        compiled = compute.compile_step(prepared, tokens)
+        devices = lanes.make(prepared, tokens)
         numbers = range(prepared.plan.n_shards)
         memory = buffer.Buffer()
         began, wall = time.process_time(), time.perf_counter()
-        for shard in compute.shards(prepared, tokens, numbers, compiled, grace.Grace()):
+        for shard in compute.shards(prepared, tokens, numbers, devices, grace.Grace()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
             data, rows = compute.build(prepared, shard, memory)

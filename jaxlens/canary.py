@@ -7,14 +7,13 @@ the bit; elsewhere the last digits differ, which is recorded, and more than that
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxlens import compute, environment, errors, schema
+from jaxlens import compute, environment, errors, lanes, schema
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
@@ -65,7 +64,7 @@ def witness(job: jobs.Job, here: Mapping[str, Any]) -> int | None:
 
 
 def sing(
-    job: jobs.Job, tokens: tokenfile.TokenFile, compiled: jax.stages.Compiled, shard: int
+    job: jobs.Job, tokens: tokenfile.TokenFile, devices: Sequence[lanes.Lane], shard: int
 ) -> dict[str, Any]:
     """Recomputes a committed shard and compares.
 
@@ -76,7 +75,7 @@ def sing(
         NumericalError: The differences are beyond what another environment explains.
     """
     logger.info("another environment: recomputing shard %d to compare", shard)
-    (again,) = compute.shards(job, tokens, [shard], compiled, graces.Grace())
+    (again,) = compute.shards(job, tokens, [shard], devices, graces.Grace())
     ours = {**compute.merged(job, again), **{f"tally/{k}": v for k, v in again.totals.items()}}
     entry = shards.check(job.out, shard, job.spec_hash, "fast")
     path = layout.shard_path(job.out, shard)

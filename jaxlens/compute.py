@@ -1,22 +1,20 @@
-"""Computing shards: steps on the device, fetched one behind, put together into images."""
+"""Computing shards: steps on the devices, fetched behind, put together into images."""
 
 from __future__ import annotations
 
-import functools
-import logging
+import collections
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from jaxlens import grace as graces
 from jaxlens import job as jobs
-from jaxlens import numerics, schema, settle, types
+from jaxlens import lanes, schema, settle
 from jaxlens.corpus import tokenfile
-from jaxlens.models import gpt2
 from jaxlens.store import buffer, image, records
 from jaxlens.tally import exact
 
@@ -24,8 +22,6 @@ T = TypeVar("T")
 
 PUBLISH_SECONDS = 2.0
 """Generous time to publish a shard, of at most 256 MiB, within a grace."""
-
-logger = logging.getLogger("jaxlens")
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,14 @@ class _Fetchable:
     shard: int
     columns: dict[str, np.ndarray]
     rows: dict[str, jax.Array]
-    totals: exact.Totals | None  # with the last step of its shard
+    totals: list[exact.Totals] | None  # of each device, with the last step of its shard
 
 
 def shards(
     job: jobs.Job,
     tokens: tokenfile.TokenFile,
     numbers: Iterable[int],
-    compiled: jax.stages.Compiled,
+    devices: Sequence[lanes.Lane],
     grace: graces.Grace,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Shard]:
@@ -69,19 +65,19 @@ def shards(
         job: Sweep.
         tokens: Its token file.
         numbers: Shards.
-        compiled: Of `compile_step`.
+        devices: Of `lanes.make`; they take turns.
         grace: Is asked before every step; a shard that does not fit is dropped.
         advance: Is told of every step how many tokens it had.
     """
     columns: list[dict[str, np.ndarray]] = []
     rows: list[dict[str, np.ndarray]] = []
-    for item in one_behind(_dispatch(job, tokens, numbers, compiled, grace)):
+    for item in behind(_dispatch(job, tokens, numbers, devices, grace), _ahead(devices)):
         count = len(item.columns["token"])
         columns.append(item.columns)
         rows.append({name: np.asarray(value)[:count] for name, value in item.rows.items()})
         advance(count)
         if item.totals is not None:
-            yield Shard(item.shard, columns, rows, jax.device_get(item.totals))
+            yield Shard(item.shard, columns, rows, exact.merge(jax.device_get(item.totals)))
             columns, rows = [], []
 
 
@@ -89,81 +85,45 @@ def _dispatch(
     job: jobs.Job,
     tokens: tokenfile.TokenFile,
     numbers: Iterable[int],
-    compiled: jax.stages.Compiled,
+    devices: Sequence[lanes.Lane],
     grace: graces.Grace,
 ) -> Iterator[_Fetchable]:
-    tallies = schema.TALLIES[job.config.store.tallies]
-    architecture = job.model.config
-    lookup = exact.tables(architecture.vocab_size)
     began, done = time.monotonic(), 0
     for shard in numbers:
         if grace.asked:
             return
-        totals = exact.init(tallies, architecture.n_layer + 1, architecture.vocab_size)
+        totals: dict[lanes.Lane, exact.Totals] = {}
         steps = job.plan.steps_of(shard)
         for number in steps:
-            # The one that is fetched last was dispatched before it, hence one more.
-            left = steps[-1] - number + 2
+            # Those that wait to be fetched were dispatched before it.
+            left = steps[-1] - number + 1 + _ahead(devices)
             pace = (time.monotonic() - began) / max(1, done)
             if grace.asked and not grace.allows(left * pace + PUBLISH_SECONDS):
                 return
             batch, columns = job.batch(number, tokens)
-            values, rows = compiled(job.model.params, job.unembed, job.table, batch)
-            totals = exact.update(tallies, totals, values, batch.count, lookup)
+            lane = devices[done % len(devices)]
+            rows, totals[lane] = lane.run(batch, totals.get(lane) or lane.begin())
             done += 1
-            yield _Fetchable(shard, columns, rows, totals if number == steps[-1] else None)
+            last = list(totals.values()) if number == steps[-1] else None
+            yield _Fetchable(shard, columns, rows, last)
 
 
-def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each only after the next was asked for.
+def _ahead(devices: Sequence[lanes.Lane]) -> int:
+    """Steps that are dispatched before one is waited for: each device has another at hand."""
+    return 2 * len(devices) - 1
 
-    The device then works on step n + 1 while step n is fetched.
+
+def behind(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items, each only after ``count`` more were asked for.
+
+    The devices then work on the next steps while one is fetched.
     """
-    held: list[T] = []
+    held: collections.deque[T] = collections.deque()
     for item in items:
         held.append(item)
-        if len(held) == 2:
-            yield held.pop(0)
+        if len(held) > count:
+            yield held.popleft()
     yield from held
-
-
-def compile_step(job: jobs.Job, tokens: tokenfile.TokenFile) -> jax.stages.Compiled:
-    """The step, compiled once for the shape that every step of the run has."""
-    logger.info("compiling the step")
-    batch, _ = job.batch(0, tokens)
-    function = jax.jit(functools.partial(step, job.static))
-    with numerics.matmul_precision(job.config.lens.precision):
-        lowered = function.lower(job.model.params, job.unembed, job.table, batch)
-    return lowered.compile()
-
-
-def step(
-    static: jobs.Static,
-    params: types.Params,
-    unembed: types.Unembed,
-    table: Any,
-    batch: types.Step,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Residuals, readout, rows: all of a step that runs on the device.
-
-    Returns:
-        Values for the tallies, ``[row, layer]``, and the rows in their stored types.
-    """
-    streams = gpt2.residuals(
-        params, static.architecture, batch.tokens, batch.positions, batch.segments
-    )
-    readout = static.read(streams, unembed, batch.references, table)
-    values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
-    stored = {name: values[name].astype(dtype) for name, dtype in static.stored}
-    values = {name: value for name, value in values.items() if name in schema.SUMMED}
-    values["token"] = batch.tokens.reshape(-1)[batch.order]
-    return values, stored
-
-
-def _rows(value: jax.Array, order: jax.Array) -> jax.Array:
-    """``[layer, batch, position, ...]`` to ``[row, layer, ...]`` in token-file order."""
-    flat = value.reshape(value.shape[0], -1, *value.shape[3:])
-    return flat[:, order].swapaxes(0, 1)
 
 
 def merged(job: jobs.Job, shard: Shard) -> dict[str, np.ndarray]:

@@ -122,6 +122,8 @@ class RunConfig:
     """``I/N``: this worker takes the shards i with i mod N = I."""
     grace: int = 20
     """Seconds that a run has to finish its shard after SIGTERM or SIGUSR1."""
+    devices: int | None = None
+    """Devices that take turns with the steps; all by default, on CPUs one a core."""
 
 
 def load(
@@ -180,6 +182,7 @@ def validate(config: RunConfig) -> None:
         "store.shard_tokens": config.store.shard_tokens,
         "plan.length": config.plan.length,
         "corpus.limit": config.corpus.limit,
+        "devices": config.devices,
         "lens.tile": config.lens.tile,
         "lens.block": config.lens.block,
     }

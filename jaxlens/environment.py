@@ -66,7 +66,9 @@ def describe() -> dict[str, Any]:
 def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a description that can decide the bits of a result."""
     packages, variables = described.get("packages"), described.get("variables")
-    found = {name: described.get(name) for name in ("backend", "devices", "processor", "cores")}
+    found = {name: described.get(name) for name in ("backend", "processor", "cores")}
+    if isinstance(devices := described.get("devices"), list):
+        found["devices"] = sorted({str(device) for device in devices})  # not how many
     if isinstance(packages, dict):
         found |= {name: packages.get(name) for name in ("jax", "jaxlib")}
     if isinstance(variables, dict):

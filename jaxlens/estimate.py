@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
-from jaxlens import compute, schema, settle
 from jaxlens import config as configs
 from jaxlens import job as jobs
+from jaxlens import lanes, schema, settle
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
-from jaxlens.tally import exact
 
 _TALLY_ITEM = 8
 
@@ -64,10 +64,10 @@ def estimate(config: configs.RunConfig) -> Estimate:
         with job.ingested.open() as tokens:
             jobs.gate(job, tokens)
             began = time.perf_counter()
-            step = compute.compile_step(job, tokens)
+            devices = lanes.make(job, tokens)
             compile_seconds = time.perf_counter() - began
-            seconds = _step_seconds(job, step, tokens)
-        device_bytes = _device_bytes(step)
+            seconds = _step_seconds(job, devices, tokens)
+        device_bytes = _device_bytes(devices[0].compiled)
     architecture = job.static.architecture
     tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
     token_bytes = job.ingested.index.dtype.itemsize
@@ -89,21 +89,22 @@ def estimate(config: configs.RunConfig) -> Estimate:
     )
 
 
-def _step_seconds(job: jobs.Job, step: jax.stages.Compiled, tokens: tokenfile.TokenFile) -> float:
-    """Time of the second run of a step; the first also touches fresh memory."""
-    tallies = schema.TALLIES[job.config.store.tallies]
-    architecture = job.static.architecture
-    lookup = exact.tables(architecture.vocab_size)
-    totals = exact.init(tallies, architecture.n_layer + 1, architecture.vocab_size)
+def _step_seconds(
+    job: jobs.Job, devices: Sequence[lanes.Lane], tokens: tokenfile.TokenFile
+) -> float:
+    """Time of a step where each device has one; the second round, as the first touches memory."""
+    totals = [lane.begin() for lane in devices]
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        batch, _ = job.batch(0, tokens)
-        values, rows = step(job.model.params, job.unembed, job.table, batch)
-        totals = exact.update(tallies, totals, values, batch.count, lookup)
+        rows = []
+        for i, lane in enumerate(devices):
+            batch, _ = job.batch(i % job.plan.n_steps, tokens)
+            found, totals[i] = lane.run(batch, totals[i])
+            rows.append(found)
         jax.device_get((rows, totals))
         seconds = time.perf_counter() - began
-    return seconds
+    return seconds / len(devices)
 
 
 def _device_bytes(step: jax.stages.Compiled) -> int:

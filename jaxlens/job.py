@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlens import api, errors, ingest, numerics, schema, settle, types
+from jaxlens import api, devices, errors, ingest, numerics, schema, settle, types
 from jaxlens import config as configs
 from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
-from jaxlens.lens import identity, reference, tiled
+from jaxlens.lens import identity, reference, tables, tiled
 from jaxlens.lens.options import Options
 from jaxlens.models import gpt2, weights
 from jaxlens.store import layout
@@ -45,7 +45,7 @@ class Static:
         streams: jax.Array,
         unembed: types.Unembed,
         references: types.References,
-        table: tiled.Table | None,
+        table: tables.Table | None,
     ) -> types.Readout:
         """The lens that the run chose."""
         if self.implementation == "reference":
@@ -76,7 +76,7 @@ class Job:
     out: Path
     model: api.Model
     unembed: types.Unembed
-    table: tiled.Table | None
+    table: tables.Table | None
     ingested: ingest.Ingested
     plan: plans.Plan
     words: tuple[np.ndarray, np.ndarray]
@@ -109,6 +109,7 @@ def prepare(
     Raises:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
     """
+    devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
         layout.refuse_foreign(config.out)
@@ -241,10 +242,10 @@ def _stored(
     )
 
 
-def _table(static: Static, unembed: types.Unembed) -> tiled.Table | None:
+def _table(static: Static, unembed: types.Unembed) -> tables.Table | None:
     if static.implementation == "reference":
         return None
-    return jax.jit(tiled.prepare, static_argnums=1)(unembed, static.request)
+    return jax.jit(tables.prepare, static_argnums=1)(unembed, static.request)
 
 
 def _spec(

@@ -6,7 +6,7 @@ import dataclasses
 
 from jaxlens import api, errors, schema, types
 from jaxlens import config as configs
-from jaxlens.lens import options, tiled
+from jaxlens.lens import options, tables
 from jaxlens.store import shards
 
 MAX_SHARD_BYTES = 256 * 2**20
@@ -40,8 +40,8 @@ def settle(config: configs.RunConfig, architecture: types.Architecture) -> confi
         vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
         lens = dataclasses.replace(
             lens,
-            tile=min(lens.tile or tiled.choose_tile(vocab_size), vocab_size),
-            block=min(lens.block or tiled.choose_block(vocab_size, capacity), capacity),
+            tile=min(lens.tile or tables.choose_tile(vocab_size), vocab_size),
+            block=min(lens.block or tables.choose_block(vocab_size, capacity), capacity),
         )
     settled = dataclasses.replace(
         config,

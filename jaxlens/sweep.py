@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxlens import canary, compute, environment, ingest
+from jaxlens import canary, compute, environment, ingest, lanes
 from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
@@ -133,9 +133,11 @@ def complete(
     """
     here = environment.describe()
     measured: dict[str, Any] = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(numbers)}
-    compiled = compute.compile_step(job, tokens)
+    logger.info("compiling the step")
+    devices = lanes.make(job, tokens)
+    measured["devices"] = len(devices)
     if (witness := canary.witness(job, here)) is not None:
-        measured["canary"] = canary.sing(job, tokens, compiled, witness)
+        measured["canary"] = canary.sing(job, tokens, devices, witness)
     _note(job, here, measured)
     recorded = 0
 
@@ -148,7 +150,7 @@ def complete(
     memory = buffer.Buffer()
     began = time.perf_counter()
     with grace.finishing(), writer.Writer() as publisher:
-        for shard in compute.shards(job, tokens, numbers, compiled, grace, advance):
+        for shard in compute.shards(job, tokens, numbers, devices, grace, advance):
             publisher.submit(functools.partial(_publish, job, shard, memory))
     rate = recorded / (time.perf_counter() - began)
     _note(job, here, measured | {"tokens_per_second": rate})

@@ -15,7 +15,7 @@ STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
     *("api", "job", "settle", "ingest", "compute", "canary", "sweep", "repair", "estimate"),
-    *("grace", "scale", "bench"),
+    *("step", "lanes", "grace", "scale", "bench"),
 }
 MAY_IMPORT = {
     "types": set(),
@@ -24,13 +24,17 @@ MAY_IMPORT = {
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
     "config": FOUNDATION,
+    "devices": {"errors"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
     "terminal": FOUNDATION | WIRING | {"store"},
     "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
-    **{name: FOUNDATION | STAGES | WIRING | {"environment"} for name in WIRING - {"grace"}},
+    **{
+        name: FOUNDATION | STAGES | WIRING | {"environment", "devices"}
+        for name in WIRING - {"grace"}
+    },
 }
 HOME = {
     "h5py": "store",

@@ -19,6 +19,7 @@ from random_model import random_params
 
 import jaxlens
 from jaxlens import api, cli, compute, config, errors, job, schema, settle, sweep, types
+from jaxlens import step as steps
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled
 from jaxlens.models import architecture as architectures
@@ -279,7 +280,7 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
 
 def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
     made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
-    step = jax.jit(lambda *arguments: compute.step(made.static, *arguments))
+    step = jax.jit(lambda *arguments: steps.apply(made.static, *arguments))
     with made.ingested.open() as tokens:
         batch, _ = made.batch(1, tokens)
     inputs = (made.model.params, made.unembed, made.table, batch)
@@ -453,7 +454,7 @@ def test_a_step_is_fetched_after_the_next_is_dispatched():
             told.append(f"dispatch {number}")
             yield number
 
-    fetched = compute.one_behind(dispatched())
+    fetched = compute.behind(dispatched(), 1)
     while (number := next(fetched, None)) is not None:
         told.append(f"fetch {number}")
     assert told == [

@@ -110,16 +110,25 @@ def count_greater(
     """Logits of this tile above each reference's, the reference's own column left out.
 
     Its own column is left out because the gathered logit equals the tile's only to rounding.
+    Several counts share one integer while a tile is read: each needs only the bits that count the
+    groups of `_lanes`, so that the logits are read once for all references.
     """
     columns = _lanes(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
     lanes = _lanes(z)
-
-    def count(r: int) -> jax.Array:
-        above = (lanes > at[..., r, None, None]) & (columns != ids[None, :, r, None, None])
-        above = jax.lax.optimization_barrier(above.sum(-2, dtype=jnp.int32))
-        return above.sum(-1, dtype=jnp.int32)
-
-    return jnp.stack([count(r) for r in range(at.shape[-1])], -1)
+    bits = lanes.shape[-2].bit_length()
+    together = 31 // bits
+    counts = []
+    for first in range(0, at.shape[-1], together):
+        members = range(first, min(first + together, at.shape[-1]))
+        packed = jnp.zeros((), jnp.int32)
+        for place, r in enumerate(members):
+            above = (lanes > at[..., r, None, None]) & (columns != ids[None, :, r, None, None])
+            packed = packed + jnp.where(above, np.int32(1 << bits * place), np.int32(0))
+        packed = jax.lax.optimization_barrier(packed.sum(-2, dtype=jnp.int32))
+        for place in range(len(members)):
+            one = (packed >> np.int32(bits * place)) & np.int32((1 << bits) - 1)
+            counts.append(one.sum(-1, dtype=jnp.int32))
+    return jnp.stack(counts, -1)
 
 
 def _lanes(x: jax.Array) -> jax.Array:

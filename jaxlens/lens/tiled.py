@@ -8,7 +8,6 @@ each tile at once: running maximum, sum of exponentials, entropy and divergence 
 counts, best tokens. Phase C (only for Jensen-Shannon, which needs the log-sum-exp first) sweeps
 the interior layers again.
 
-Divergences come from moments: ``KL(q || p) = E_q[z_q] - lse_q - (E_q[z_p] - lse_p)``.
 The unembedding is centred (its mean row and mean bias subtracted): no softmax or rank can see
 that, the moments become small, and bfloat16 operands round less.
 """
@@ -18,66 +17,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxlens import errors, numerics, schema, types
-from jaxlens.lens import assemble, decoders, online
+from jaxlens.lens import assemble, decoders, divergences, online, tables
 from jaxlens.lens.options import Options
 
-# Bytes that the kept end logits of one block may take, and most tokens a block.
-_KEPT_BYTES = 64 * 2**20
-_MAX_BLOCK = 128
+Tile = tuple[jax.Array, jax.Array, jax.Array | None]
+"""First column, weight and bias."""
 
-_ENDS = ("input", "final")  # order of axis 0 of everything about the end layers
-
-
-@struct.dataclass
-class Table:
-    """The unembedding as the lens uses it: centred, rounded to the operand type, in tiles.
-
-    Attributes:
-        weight: Zero in the padding.
-        bias: The head's bias, centred; ``online.PADDING_LOGIT`` in the padding.
-        vocab_size: Real columns.
-    """
-
-    weight: Float[Array, "n_tiles tile embed"]
-    bias: Float[Array, "n_tiles tile"]
-    vocab_size: int = struct.field(pytree_node=False)
-
-
-def choose_tile(vocab_size: int) -> int:
-    """Columns a tile: 512 keeps a tile's logits in cache on CPUs; fewer if there are fewer."""
-    return min(512, vocab_size)
-
-
-def choose_block(vocab_size: int, tokens: int) -> int:
-    """Tokens a block: as many as keep the end logits within 64 MiB, in blocks of equal size."""
-    most = max(1, min(_MAX_BLOCK, _KEPT_BYTES // (2 * 4 * vocab_size), tokens))
-    return -(-tokens // -(-tokens // most))
-
-
-def prepare(unembed: types.Unembed, options: Options) -> Table:
-    """Centres, pads and tiles the unembedding; once a run, not once a step."""
-    vocab_size, embed = unembed.weight.shape
-    tile = min(options.tile or choose_tile(vocab_size), vocab_size)
-    n_tiles = -(-vocab_size // tile)
-    padding = n_tiles * tile - vocab_size
-    weight = jnp.asarray(unembed.weight).astype(jnp.float32)
-    weight = (weight - weight.mean(0, keepdims=True)).astype(
-        numerics.operand_dtype(options.precision)
-    )
-    weight = jnp.pad(weight, ((0, padding), (0, 0))).reshape(n_tiles, tile, embed)
-    bias = unembed.output_bias
-    bias = (
-        jnp.zeros(vocab_size, jnp.float32)
-        if bias is None
-        else jnp.asarray(bias).astype(jnp.float32)
-    )
-    bias = bias - bias.mean(keepdims=True)
-    bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(n_tiles, tile)
-    return Table(weight, bias, vocab_size)
+Sums = divergences.Sums
 
 
 def read(
@@ -85,7 +34,7 @@ def read(
     unembed: types.Unembed,
     references: types.References,
     options: Options,
-    table: Table | None = None,
+    table: tables.Table | None = None,
 ) -> types.Readout:
     """Reads the lens at every chosen layer; same contract as ``reference.read``.
 
@@ -94,7 +43,7 @@ def read(
         unembed: Decoder and head.
         references: Tokens to compare with, and the mask of real positions.
         options: What to read, tile and block.
-        table: ``prepare(unembed, options)``, where it is at hand.
+        table: ``tables.prepare(unembed, options)``, where it is at hand.
 
     Returns:
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
@@ -110,8 +59,10 @@ def read(
         )
     n_layers, batch, length, embed = residuals.shape
     options = options.for_model(n_layers, unembed.weight.shape[0])
-    table = prepare(unembed, options) if table is None else table
-    block = min(options.block or choose_block(table.vocab_size, batch * length), batch * length)
+    table = tables.prepare(unembed, options) if table is None else table
+    block = min(
+        options.block or tables.choose_block(table.vocab_size, batch * length), batch * length
+    )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length
     flat = jnp.pad(residuals.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
@@ -163,7 +114,7 @@ def _unblock(value: jax.Array, batch: int, length: int) -> jax.Array:
 def _block(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
-    table: Table,
+    table: tables.Table,
     options: Options,
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
@@ -179,12 +130,12 @@ def _block(
     at = jnp.concatenate([at, _reference_logits(normed, final, table)], -1)
     ids = jnp.concatenate([ids, final], -1)
     end = _count_final(end, kept, at[0, :, -1], final[:, 0])
-    values = online.finish(end, at[ends]) | _end_divergences(end, kept)
+    inner, cross, between = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
+    values = online.finish(end, at[ends]) | divergences.of_ends(between)
     if interior.size:
-        inner, cross = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
-        inside = online.finish(inner, at[interior]) | _divergences(inner, cross, end)
-        if options.wants("js_final", "js_input"):
-            inside |= _phase_c(normed[interior], inner.log_total, kept, end.log_total, table)
+        inside = online.finish(inner, at[interior]) | divergences.of_interior(inner, cross, end)
+        if options.wants(*divergences.SYMMETRIC):
+            inside |= _phase_c(normed[interior], inner.log_total, kept, end, table)
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
     row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(interior)}
     rows = np.array([row_of[layer] for layer in chosen])
@@ -194,47 +145,42 @@ def _block(
 def _logits(
     rows: Float[Array, "layer token embed"],
     weight: Float[Array, "column embed"],
-    bias: Float[Array, " column"],
+    bias: Float[Array, " column"] | None,
 ) -> Float[Array, "layer token column"]:
     contract = (((rows.ndim - 1,), (1,)), ((), ()))
-    product = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
+    z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
     # One set of logits for all reductions: fused into each of them, a small product would be
     # rounded differently each time, and a maximum not found again.
-    return jax.lax.optimization_barrier(product + bias[None, None])
+    return jax.lax.optimization_barrier(z if bias is None else z + bias[None, None])
 
 
 def _reference_logits(
-    normed: Float[Array, "layer token embed"], ids: Int[Array, "token reference"], table: Table
+    normed: Float[Array, "layer token embed"],
+    ids: Int[Array, "token reference"],
+    table: tables.Table,
 ) -> Float[Array, "layer token reference"]:
     """Logits of chosen tokens, from the same rounded operands as the tiles."""
     weight = table.weight.reshape(-1, normed.shape[-1])[ids]
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
-    return product + table.bias.reshape(-1)[ids][None]
-
-
-def _columns(table: Table) -> jax.Array:
-    n_tiles, tile, _ = table.weight.shape
-    return jnp.arange(n_tiles, dtype=jnp.int32) * tile
+    return product if table.bias is None else product + table.bias.reshape(-1)[ids][None]
 
 
 def _phase_a(
     rows: Float[Array, "2 token embed"],
     at: Float[Array, "2 token reference"],
     ids: Int[Array, "token reference"],
-    table: Table,
+    table: tables.Table,
     options: Options,
 ) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
     """The two end layers: their state, and all their logits."""
 
-    def body(
-        running: online.Running, tile: tuple[jax.Array, ...]
-    ) -> tuple[online.Running, jax.Array]:
+    def body(running: online.Running, tile: Tile) -> tuple[online.Running, jax.Array]:
         column, weight, bias = tile
         z = _logits(rows, weight, bias)
         return online.update(running, z, column, at, ids)[0], z
 
     start = online.start(2, rows.shape[1], at.shape[-1], options.top_k)
-    return jax.lax.scan(body, start, (_columns(table), table.weight, table.bias))
+    return jax.lax.scan(body, start, (table.column, table.weight, table.bias))
 
 
 def _count_final(
@@ -261,101 +207,62 @@ def _phase_b(
     ids: Int[Array, "token reference"],
     kept: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
-    table: Table,
+    table: tables.Table,
     options: Options,
-) -> tuple[online.Running, dict[str, jax.Array]]:
-    """The interior layers: their state, and their moments with the end layers.
+) -> tuple[online.Running, Sums, Sums]:
+    """The interior layers: their state, their moments with the end layers, and those of these.
 
     ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
-    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for.
+    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for. ``between`` holds the divergences of
+    the end layers from each other.
     """
-    end_log_total = end.log_total
-    reverse = [(i, f"kl_to_{name}") for i, name in enumerate(_ENDS)]
-    reverse = [(i, name) for i, name in reverse if options.wants(name)]
+    ends = list(enumerate(divergences.ENDS))
+    reverse = [(i, f"kl_to_{name}") for i, name in ends if options.wants(f"kl_to_{name}")]
 
     def body(
-        state: tuple[online.Running, dict[str, jax.Array]], tile: tuple[jax.Array, ...]
-    ) -> tuple[tuple[online.Running, dict[str, jax.Array]], None]:
-        running, cross = state
-        column, weight, bias, end_z = tile
+        state: tuple[online.Running, Sums, Sums], given: tuple[Tile, jax.Array]
+    ) -> tuple[tuple[online.Running, Sums, Sums], None]:
+        running, cross, between = state
+        (column, weight, bias), end_z = given
+        log_p = end_z - end.log_total[..., None]
+        p = jnp.exp(log_p)
+        added = divergences.between_ends(p, log_p, options)
+        between = {name: between[name] + value for name, value in added.items()}
+        if not rows.shape[0]:
+            return (running, cross, between), None
         z = _logits(rows, weight, bias)
         running, e, decay = online.update(running, z, column, at, ids)
-        p = jnp.exp(end_z - end_log_total[..., None])
-        new = {
-            f"kl_{name}": cross[f"kl_{name}"] + (p[i][None] * z).sum(-1)
-            for i, name in enumerate(_ENDS)
-        }
-        new |= {name: cross[name] * decay + (e * end_z[i][None]).sum(-1) for i, name in reverse}
-        return (running, new), None
+        sums = {f"kl_{name}": cross[f"kl_{name}"] + (p[i][None] * z).sum(-1) for i, name in ends}
+        for i, name in reverse:
+            sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
+        return (running, sums, between), None
 
-    names = [f"kl_{name}" for name in _ENDS] + [name for _, name in reverse]
+    names = [f"kl_{name}" for name in divergences.ENDS] + [name for _, name in reverse]
     cross = {name: jnp.zeros(rows.shape[:2], jnp.float32) for name in names}
+    names = ["forward", "backward"]
+    names += ["symmetric"] * options.wants(*divergences.SYMMETRIC)
+    between = {name: jnp.zeros(rows.shape[1], jnp.float32) for name in names}
     start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k)
-    tiles = (_columns(table), table.weight, table.bias, kept)
-    return jax.lax.scan(body, (start, cross), tiles)[0]
+    tiles = (table.column, table.weight, table.bias)
+    return jax.lax.scan(body, (start, cross, between), (tiles, kept))[0]
 
 
 def _phase_c(
     rows: Float[Array, "layer token embed"],
     log_total: Float[Array, "layer token"],
     kept: Float[Array, "n_tiles 2 token tile"],
-    end_log_total: Float[Array, "2 token"],
-    table: Table,
+    end: online.Running,
+    table: tables.Table,
 ) -> dict[str, jax.Array]:
     """Jensen-Shannon divergences of the interior layers from both ends."""
 
-    def body(total: jax.Array, tile: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        weight, bias, end_z = tile
+    def body(total: jax.Array, given: tuple[Tile, jax.Array]) -> tuple[jax.Array, None]:
+        (_, weight, bias), end_z = given
         log_p = _logits(rows, weight, bias) - log_total[..., None]
-        log_end = (end_z - end_log_total[..., None])[:, None]
-        return total + _jensen_shannon_terms(log_p[None], log_end).sum(-1), None
+        log_end = (end_z - end.log_total[..., None])[:, None]
+        return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
 
     start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
-    total, _ = jax.lax.scan(body, start, (table.weight, table.bias, kept))
-    return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(_ENDS)}
-
-
-def _jensen_shannon_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    log_m = jnp.logaddexp(log_p, log_q) - np.float32(np.log(2.0))
-    return 0.5 * (jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m))
-
-
-def _divergences(
-    inner: online.Running, cross: dict[str, jax.Array], end: online.Running
-) -> dict[str, jax.Array]:
-    """KL of the interior layers with both ends, from moments, clamped at 0."""
-    values = {}
-    log_total = inner.log_total
-    for i, name in enumerate(_ENDS):
-        own = (end.moment / end.total - end.log_total)[i][None]
-        values[f"kl_{name}"] = own - (cross[f"kl_{name}"] - log_total)
-        if f"kl_to_{name}" in cross:
-            mean = cross[f"kl_to_{name}"] / inner.total
-            values[f"kl_to_{name}"] = (
-                inner.moment / inner.total - log_total - (mean - end.log_total[i][None])
-            )
-    return {name: jnp.maximum(value, 0.0) for name, value in values.items()}
-
-
-def _end_divergences(
-    end: online.Running, kept: Float[Array, "n_tiles 2 token tile"]
-) -> dict[str, jax.Array]:
-    """Divergences between the two end layers; of an end from itself 0, by construction."""
-    log_p = kept - end.log_total[None, ..., None]
-    first, last = log_p[:, 0], log_p[:, 1]
-
-    def pair(at_input: jax.Array, at_last: jax.Array) -> jax.Array:
-        return jnp.maximum(jnp.stack([at_input, at_last]), 0.0)
-
-    forward = (jnp.exp(last) * (last - first)).sum((0, 2))
-    backward = (jnp.exp(first) * (first - last)).sum((0, 2))
-    between = _jensen_shannon_terms(first, last).sum((0, 2))
-    zero = jnp.zeros_like(forward)
-    return {
-        "kl_final": pair(forward, zero),
-        "kl_to_final": pair(backward, zero),
-        "js_final": pair(between, zero),
-        "kl_input": pair(zero, backward),
-        "kl_to_input": pair(zero, forward),
-        "js_input": pair(zero, between),
-    }
+    tiles = (table.column, table.weight, table.bias)
+    total, _ = jax.lax.scan(body, start, (tiles, kept))
+    return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}

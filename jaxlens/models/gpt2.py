@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import numerics, types
+from jaxlens.models import attention
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
@@ -101,14 +102,13 @@ def residuals(
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     embedded = params["wte"][tokens].astype(jnp.float32)
     embedded = embedded + params["wpe"][positions].astype(jnp.float32)
-    mask = None if segments is None else _segment_mask(segments)
     numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
     def body(
         stream: jax.Array, layer: tuple[types.Params, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         block_params, number = layer
-        return _block(block_params, architecture, stream, number, mask), stream
+        return _block(block_params, architecture, stream, number, segments), stream
 
     last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
     return jnp.concatenate([earlier, last[None]])
@@ -130,14 +130,6 @@ def unembed(
     )
 
 
-def _segment_mask(segments: Int[Array, "batch position"]) -> jax.Array:
-    """Causal attention inside a segment: True where query sees key, ``[batch, 1, q, k]``."""
-    length = segments.shape[1]
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    same = segments[:, :, None] == segments[:, None, :]
-    return (same & causal[None])[:, None]
-
-
 def _dense(x: jax.Array, layer: types.Params) -> jax.Array:
     kernel = layer["kernel"]
     product = jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
@@ -149,11 +141,11 @@ def _block(
     architecture: types.Architecture,
     stream: Float[Array, "batch position embed"],
     number: jax.Array,
-    mask: jax.Array | None,
+    segments: jax.Array | None,
 ) -> Float[Array, "batch position embed"]:
     eps = architecture.layer_norm_epsilon
     normed = numerics.layer_norm(stream, params["ln_1"]["scale"], params["ln_1"]["bias"], eps)
-    stream = stream + _attention(params["attn"], architecture, normed, number, mask)
+    stream = stream + _attention(params["attn"], architecture, normed, number, segments)
     normed = numerics.layer_norm(stream, params["ln_2"]["scale"], params["ln_2"]["bias"], eps)
     activation = ACTIVATIONS[architecture.activation_function]
     hidden = activation(_dense(normed, params["mlp"]["c_fc"]))
@@ -165,28 +157,20 @@ def _attention(
     architecture: types.Architecture,
     x: Float[Array, "batch position embed"],
     number: jax.Array,
-    mask: jax.Array | None,
+    segments: jax.Array | None,
 ) -> Float[Array, "batch position embed"]:
     batch, length, embed = x.shape
     heads = architecture.n_head
     dtype = params["c_attn"]["kernel"].dtype
     packed = _dense(x, params["c_attn"]).reshape(batch, length, 3, heads, embed // heads)
     query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
-    # The scale varies by layer in some checkpoints and dot_product_attention takes a static
-    # one, so the query carries it.
+    # The scale varies by layer in some checkpoints; the query carries it.
     scale = jnp.float32(1.0)
     if architecture.scale_attn_weights:
         scale = scale / np.float32(np.sqrt(embed // heads))
     if architecture.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
-    # JAX's own bfloat16 path promotes implicitly, which strict callers forbid.
-    with jax.numpy_dtype_promotion("standard"):
-        mixed = jax.nn.dot_product_attention(
-            (query * scale).astype(dtype),
-            key.astype(dtype),
-            value.astype(dtype),
-            mask=mask,
-            is_causal=mask is None,
-            scale=1.0,
-        )
+    mixed = attention.causal(
+        (query * scale).astype(dtype), key.astype(dtype), value.astype(dtype), segments
+    )
     return _dense(mixed.reshape(batch, length, embed), params["c_proj"])
