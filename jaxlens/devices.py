@@ -20,7 +20,8 @@ MOST_CORES = 16
 
 def offer_cores() -> None:
     """Makes the host's cores visible as devices, unless JAX has started or was told a number."""
-    if jax.config.jax_num_cpu_devices >= 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
+    told = getattr(jax.config, "jax_num_cpu_devices", -1)
+    if told >= 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has started: its devices are what there is
         jax.config.update("jax_num_cpu_devices", min(MOST_CORES, _cores()))

@@ -67,7 +67,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
             devices = lanes.make(job, tokens)
             compile_seconds = time.perf_counter() - began
             seconds = _step_seconds(job, devices, tokens)
-        device_bytes = _device_bytes(devices[0].compiled)
+        device_bytes = _device_bytes(devices[0].step)
     architecture = job.static.architecture
     tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
     token_bytes = job.ingested.index.dtype.itemsize

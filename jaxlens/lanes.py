@@ -8,6 +8,7 @@ more in the same time than all of them together on one, since the tiles of the l
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,23 +28,22 @@ class Lane:
     Attributes:
         device: Where everything lies.
         weights: Parameters, unembedding and table of the lens.
-        compiled: The step.
-        tallies: What is counted.
+        step: The compiled step.
+        add: The compiled update of the totals.
+        totals: Names, shapes and types of the totals.
         lookup: See ``exact.tables``.
-        sizes: Layers and vocabulary.
     """
 
     device: jax.Device
     weights: tuple[types.Params, types.Unembed, Any]
-    compiled: jax.stages.Compiled
-    tallies: tuple[schema.Tally, ...]
+    step: jax.stages.Compiled
+    add: jax.stages.Compiled
+    totals: dict[str, jax.ShapeDtypeStruct]
     lookup: exact.Tables
-    sizes: tuple[int, int]
 
     def begin(self) -> exact.Totals:
         """Totals of nothing."""
-        with jax.default_device(self.device):
-            return exact.init(self.tallies, *self.sizes)
+        return exact.zeros(self.totals, self.device)
 
     def run(
         self, batch: types.Step, totals: exact.Totals
@@ -53,8 +53,9 @@ class Lane:
         Returns:
             Rows in their stored types, and the new totals.
         """
-        values, rows = self.compiled(*self.weights, batch)
-        return rows, exact.update(self.tallies, totals, values, batch.count, self.lookup)
+        values, rows = self.step(*self.weights, batch)
+        with exact.wide():
+            return rows, self.add(totals, values, batch.count, self.lookup)
 
 
 def make(job: jobs.Job, tokens: tokenfile.TokenFile) -> list[Lane]:
@@ -64,23 +65,19 @@ def make(job: jobs.Job, tokens: tokenfile.TokenFile) -> list[Lane]:
         ConfigError: There are fewer devices than were asked for.
     """
     batch, _ = job.batch(0, tokens)
-    architecture = job.static.architecture
     chosen = devices.choose(job.config.devices)
-    weights = [
-        devices.place((job.model.params, job.unembed, job.table), device) for device in chosen
-    ]
-    lowered = [steps.lower(job, *each, batch) for each in weights]
     with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
-        compiled = list(pool.map(jax.stages.Lowered.compile, lowered))
-    lookup = exact.tables(architecture.vocab_size)
-    return [
-        Lane(
-            device=device,
-            weights=each,
-            compiled=program,
-            tallies=schema.TALLIES[job.config.store.tallies],
-            lookup=devices.place(lookup, device),
-            sizes=(architecture.n_layer + 1, architecture.vocab_size),
-        )
-        for device, each, program in zip(chosen, weights, compiled, strict=True)
-    ]
+        return list(pool.map(functools.partial(_make, job, batch), chosen))
+
+
+def _make(job: jobs.Job, batch: types.Step, device: jax.Device) -> Lane:
+    vocab_size = job.static.architecture.vocab_size
+    tallies = schema.TALLIES[job.config.store.tallies]
+    weights = devices.place((job.model.params, job.unembed, job.table), device)
+    lookup = devices.place(exact.tables(vocab_size), device)
+    lowered = steps.lower(job, *weights, batch)
+    values, _ = lowered.out_info
+    totals = exact.shapes(tallies, job.static.architecture.n_layer + 1, vocab_size)
+    zeros = exact.zeros(totals, device)
+    add = exact.compile_update(tallies, zeros, values, lookup)
+    return Lane(device, weights, lowered.compile(), add, totals, lookup)

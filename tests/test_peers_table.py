@@ -115,6 +115,20 @@ def test_writing_makes_the_check_pass(peers, tmp_path, monkeypatch):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
 
 
+def test_a_record_of_a_busy_machine_is_never_written(peers, tmp_path, monkeypatch):
+    table, records = peers["table"], tmp_path / "peers.jsonl"
+    busy = record()
+    busy["measured"]["pytorch"] = measured(20.0, busy=1.0)
+    records.write_text(json.dumps(busy) + "\n")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{table.BEGIN}{table.END}")
+    arguments = ["--readme", str(readme), "--records", str(records), "--write"]
+    monkeypatch.setattr(sys, "argv", ["table.py", *arguments])
+    with pytest.raises(SystemExit, match="busy machine"):
+        table.main()
+    assert readme.read_text() == f"{table.BEGIN}{table.END}"
+
+
 def test_a_readme_without_markers_is_refused(peers):
     with pytest.raises(SystemExit, match="has no"):
         peers["table"].replaced("nothing", "text")

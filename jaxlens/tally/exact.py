@@ -8,6 +8,7 @@ tables, so no transcendental function decides a count.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -36,13 +37,54 @@ def tables(vocab_size: int) -> Tables:
     )
 
 
-def init(tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int) -> Totals:
-    """Zeros, int64, with the axes of each tally."""
-    with jax.enable_x64(True):
+def shapes(
+    tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the totals, int64, with the axes of each tally."""
+    return {
+        tally.name: jax.ShapeDtypeStruct(
+            schema.tally_shape(tally, n_layers, vocab_size), np.dtype(np.int64)
+        )
+        for tally in tallies
+    }
+
+
+def zeros(totals: Mapping[str, jax.ShapeDtypeStruct], device: jax.Device | None = None) -> Totals:
+    """Totals of nothing, committed to a device if one is named."""
+    with wide():
         return {
-            tally.name: jnp.zeros(schema.tally_shape(tally, n_layers, vocab_size), jnp.int64)
-            for tally in tallies
+            name: jax.device_put(np.zeros(total.shape, total.dtype), device)
+            for name, total in totals.items()
         }
+
+
+def init(tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int) -> Totals:
+    """Totals of nothing."""
+    return zeros(shapes(tallies, n_layers, vocab_size))
+
+
+def compile_update(
+    tallies: tuple[schema.Tally, ...],
+    totals: Totals,
+    values: Mapping[str, jax.ShapeDtypeStruct],
+    lookup: Tables,
+) -> jax.stages.Compiled:
+    """Compiles `update` for the device of the totals; call the result inside `wide`.
+
+    Args:
+        tallies: Definitions.
+        totals: What ``init`` returned.
+        values: Types of the values.
+        lookup: ``tables`` of the vocabulary.
+    """
+    count = jax.ShapeDtypeStruct((), np.int32)
+    with wide():
+        return _update.lower(tallies, totals, dict(values), count, lookup).compile()
+
+
+def wide() -> contextlib.AbstractContextManager[None]:
+    """Context of everything that adds: without 64-bit mode JAX would silently add in int32."""
+    return jax.enable_x64(True)
 
 
 def update(
@@ -65,8 +107,7 @@ def update(
     Returns:
         New totals, int64.
     """
-    # Without 64-bit mode JAX would silently add in int32.
-    with jax.enable_x64(True):
+    with wide():
         return _update(tallies, totals, dict(values), count, lookup)
 
 

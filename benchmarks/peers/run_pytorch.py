@@ -1,0 +1,73 @@
+"""Plain PyTorch and transformers: the model's hidden states, its own norm and head.
+
+python benchmarks/peers/run_pytorch.py --model FOLDER --out FILE.npz [--tokens 256]
+    [--onednn] [--compile]
+
+transformers normalises the last entry of ``hidden_states`` already; the others need ``ln_f``.
+``--onednn`` gives the head to oneDNN, which is faster than PyTorch's default library on some
+processors; few users know of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import measure
+import numpy as np
+
+
+def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
+    """Loads the model; returns the work."""
+    import torch
+    import torch_read
+    import transformers
+
+    facts = torch_read.start(given)
+    model = transformers.GPT2LMHeadModel.from_pretrained(given.model, dtype=torch.float32)
+    model = model.eval().to(given.device)
+    head = packed(model.lm_head) if given.onednn else model.lm_head
+    if given.compile:
+        torch._inductor.config.freezing = True  # lets the compiler pack the weights
+        torch_read.interior = torch.compile(torch_read.interior, dynamic=False)
+        head = torch.compile(head, dynamic=False)
+        model.transformer = torch.compile(model.transformer, dynamic=False)
+
+    @torch.inference_mode()
+    def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:
+        ids = torch.from_numpy(tokens).long().to(given.device)
+        after = torch.from_numpy(following).long().to(given.device)
+        hidden = model.transformer(ids, output_hidden_states=True, use_cache=False).hidden_states
+        streams = torch.stack(hidden)
+        streams[:-1] = model.transformer.ln_f(streams[:-1])
+        return torch_read.read(streams, head, ids, after, given.block)
+
+    return work, facts
+
+
+def packed(head: Any) -> Callable[[Any], Any]:
+    """The same linear map by oneDNN, its weights laid out once."""
+    from torch.utils import mkldnn
+
+    linear = mkldnn.to_mkldnn(copy.deepcopy(head))
+
+    def apply(rows: Any) -> Any:
+        product = linear(rows.flatten(0, 1).to_mkldnn()).to_dense()
+        return product.unflatten(0, rows.shape[:2])
+
+    return apply
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """``--block``, ``--threads``, ``--onednn`` and ``--compile``."""
+    import torch_read
+
+    torch_read.add_options(parser)
+    parser.add_argument("--onednn", action="store_true", help="the head by oneDNN, on CPU")
+    parser.add_argument("--compile", action="store_true", help="torch.compile everything")
+
+
+if __name__ == "__main__":
+    measure.main(("torch", "transformers", "numpy"), prepare, add_options)

@@ -1,0 +1,145 @@
+"""The table of peers in the README, from the newest record of `compare.py`.
+
+python benchmarks/peers/table.py [--tokens 256] [--device cpu] [--write | --check]
+
+Prints the section; `--write` puts it between the markers of the README, `--check` exits with 1
+where it is not there. A record of a busy machine is never written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "benchmarks" / "results" / "peers.jsonl"
+BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+STARVED = 0.8
+"""Least share of its threads that a candidate must have had on processors."""
+
+LABELS = {
+    "jaxlens": ("jaxlens", "jaxlens-logitlens"),
+    "jaxlens-bfloat16": ("jaxlens, bfloat16 operands", "jaxlens-logitlens"),
+    "pytorch": ("PyTorch + transformers", "torch"),
+    "pytorch-onednn": ("PyTorch, its head by oneDNN", "torch"),
+    "pytorch-compile": ("PyTorch, compiled", "torch"),
+    "transformer-lens": ("TransformerLens", "transformer-lens"),
+    "tuned-lens": ("tuned-lens", "tuned-lens"),
+    "nnsight": ("nnsight", "nnsight"),
+}
+
+
+def main() -> None:
+    """Prints, writes or checks the section."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tokens", type=int, help="of the newest record by default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--records", type=pathlib.Path, default=RECORDS)
+    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true")
+    what.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    record = newest(read(given.records), given.device, given.tokens)
+    text = section(record)
+    readme = given.readme.read_text()
+    if given.write and starving(record["measured"]):
+        sys.exit("the newest record is of a busy machine, which slows some more than others")
+    if given.write:
+        given.readme.write_text(replaced(readme, text))
+    elif not given.check:
+        print(text)
+    elif text not in readme:
+        sys.exit(f"{given.readme.name} does not have the table of the newest record; use --write")
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+    """All records, oldest first."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def newest(
+    records: Sequence[dict[str, Any]], device: str = "cpu", tokens: int | None = None
+) -> dict[str, Any]:
+    """The last record of GPT-2 small on a device, with so many tokens where that matters."""
+    fitting = [
+        record
+        for record in records
+        if record["shape"] == "gpt2"
+        and record["device"] == device
+        and tokens in (None, record["tokens"])
+    ]
+    if not fitting:
+        sys.exit(f"no record of device {device}, tokens {tokens}; run compare.py")
+    return fitting[-1]
+
+
+def section(record: Mapping[str, Any]) -> str:
+    """The section with its markers."""
+    measured = record["measured"]
+    ours = measured["jaxlens"]["tokens_per_second"]
+    order = sorted(measured, key=lambda n: (not n.startswith("jaxlens"), -_rate(measured[n])))
+    rows = [row(name, measured[name], ours) for name in order]
+    head = "| | version | tokens/s | slowest to fastest | jaxlens is faster by | peak memory |"
+    return "\n".join([BEGIN, head, "|---|---|---|---|---|---|", *rows, "", caption(record), END])
+
+
+def row(name: str, measured: Mapping[str, Any], ours: float) -> str:
+    """One line of the table."""
+    label, package = LABELS[name]
+    rate, is_ours = _rate(measured), name.startswith("jaxlens")
+    times = "" if is_ours else f"{ours / rate:.2f} ×"
+    version = measured["versions"][package].partition("+")[0]
+    spread = f"{measured['slowest']:,.0f} to {measured['fastest']:,.0f}"
+    peak = f"{measured['peak_bytes'] / 2**30:.1f} GiB"
+    return f"| {label} | {version} | {rate:,.0f} | {spread} | {times} | {peak} |"
+
+
+def caption(record: Mapping[str, Any]) -> str:
+    """Where, when and how, how far the numbers agree, and whether the machine was at rest."""
+    where = record["environment"]
+    machine = f"{where['cores']} cores ({where.get('processor') or 'unknown'})"
+    if record["device"] != "cpu":
+        machine = ", ".join(device["kind"] for device in where["devices"])
+    exact = {n: a for n, a in record["agreement"].items() if "bfloat16" not in n}
+    lines = [f"{record['tokens']:,} tokens, {record['rounds']} alternating rounds, {machine}."]
+    if exact:
+        nats = max(a["worst_nats"] for a in exact.values())
+        ranks = max(a["worst_rank"] for a in exact.values())
+        same = min(a["same_ranks"] for a in exact.values())
+        lines.append(
+            f"In float32 all agree within {nats:.0e} nat; {same:.0%} or more of the ranks are "
+            f"equal, none is off by more than {ranks:.0f}."
+        )
+    starved = starving(record["measured"])
+    if record.get("note"):
+        lines.append(f"Taken {record['note']}.")
+    if starved:
+        lines.append(f"The machine was not at rest: {', '.join(starved)} had too few threads.")
+    return " ".join(lines)
+
+
+def starving(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Candidates whose threads were kept off the processors by something else."""
+    return [n for n, row in measured.items() if row["busy_threads"] < STARVED * row["threads"]]
+
+
+def replaced(readme: str, text: str) -> str:
+    """The README with the section between its markers replaced."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"the README has no {BEGIN} ... {END}")
+    return before + text + after
+
+
+def _rate(measured: Mapping[str, Any]) -> float:
+    return measured["tokens_per_second"]
+
+
+if __name__ == "__main__":
+    main()
