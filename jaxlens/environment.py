@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -68,7 +69,7 @@ def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
     packages, variables = described.get("packages"), described.get("variables")
     found = {name: described.get(name) for name in ("backend", "processor", "cores")}
     if isinstance(devices := described.get("devices"), list):
-        found["devices"] = sorted({str(device) for device in devices})  # not how many
+        found["devices"] = sorted({json.dumps(d, sort_keys=True) for d in devices})  # not how many
     if isinstance(packages, dict):
         found |= {name: packages.get(name) for name in ("jax", "jaxlib")}
     if isinstance(variables, dict):

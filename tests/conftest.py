@@ -9,6 +9,8 @@ import pytest
 
 # Before JAX starts: four devices on one CPU, and no silent change of precision or shape.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+# Sweeps take one of them unless a test asks for more: each device has its own compilation.
+os.environ.setdefault("JAXLENS_DEVICES", "1")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -18,7 +18,20 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import api, cli, compute, config, errors, job, schema, settle, sweep, types
+from jaxlens import (
+    api,
+    cli,
+    compute,
+    config,
+    devices,
+    environment,
+    errors,
+    job,
+    schema,
+    settle,
+    sweep,
+    types,
+)
 from jaxlens import step as steps
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled
@@ -93,6 +106,7 @@ def configure(model, corpus, out, **more):
         "store.shard_tokens": 256,
         "lens.tile": 512,
         "lens.block": 50,
+        "devices": 1,
     }
     merged = {key: value for key, value in (base | more).items() if value is not None}
     return config.load([], {}, merged)
@@ -194,6 +208,29 @@ def test_how_it_is_computed_does_not_change_rows(swept, tiny, texts, tmp_path, c
     sweep.run(configure(tiny, texts, tmp_path / "out", **change))
     with jaxlens.open_run(swept) as one, jaxlens.open_run(tmp_path / "out") as two:
         compare(one, two, tiny)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
+    sweep.run(configure(tiny, texts, tmp_path / "out", devices=count))
+    ours, theirs = (sorted(p.glob("shards/*.h5")) for p in (tmp_path / "out", swept))
+    assert len(ours) > 5
+    assert [p.read_bytes() for p in ours] == [p.read_bytes() for p in theirs]
+    (note,) = environment.notes(tmp_path / "out")
+    assert note["measured"]["devices"] == count
+
+
+def test_devices_that_are_not_there_are_refused(tiny, texts, tmp_path):
+    with pytest.raises(errors.ConfigError, match=r"devices is 99, this process has 4 cpu"):
+        sweep.run(configure(tiny, texts, tmp_path / "out", devices=99))
+
+
+def test_weights_lie_in_memory_once_however_many_cores_use_them():
+    one, other = jax.devices()[:2]
+    leaf = devices.place(np.ones((100, 64), np.float32), one)
+    again = devices.place(leaf, other)
+    assert again.devices() == {other}
+    assert again.unsafe_buffer_pointer() == leaf.unsafe_buffer_pointer()
 
 
 def test_windows_with_overlap_record_every_token_once_with_more_context(

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxlens.lens import online
-from jaxlens.lens.options import Options
 
 ENDS = ("input", "final")
 """Order of axis 0 of everything about the end layers."""
@@ -44,34 +43,47 @@ def of_interior(inner: online.Running, cross: Sums, end: online.Running) -> dict
     return {name: jnp.maximum(value, 0.0) for name, value in values.items()}
 
 
-def between_ends(
-    p: Float[Array, "2 token column"], log_p: Float[Array, "2 token column"], options: Options
-) -> Sums:
-    """What one tile adds to the divergences of the end layers from each other, ``[token]``."""
-    apart = log_p[1] - log_p[0]
-    sums = {"forward": (p[1] * apart).sum(-1), "backward": -(p[0] * apart).sum(-1)}
-    if options.wants(*SYMMETRIC):
-        sums["symmetric"] = jensen_shannon_terms(log_p[0], log_p[1]).sum(-1)
-    return sums
+def of_ends(end: online.Running, between: Sums) -> dict[str, jax.Array]:
+    """Divergences of the end layers, ``[2, token]``; of an end from itself 0, by construction.
 
-
-def of_ends(between: Sums) -> dict[str, jax.Array]:
-    """Divergences of the end layers, ``[2, token]``; of an end from itself 0, by construction."""
-    zero = jnp.zeros_like(between["forward"])
+    Args:
+        end: Their state.
+        between: ``kl_E``, the mean under end E of the other end's logits, ``[token]``, and
+            ``js``, where it is asked for.
+    """
+    own = end.moment / end.total - end.log_total
+    to_first = own[1] - (between["kl_final"] - end.log_total[0])
+    to_last = own[0] - (between["kl_input"] - end.log_total[1])
+    zero = jnp.zeros_like(to_first)
 
     def pair(at_input: jax.Array, at_last: jax.Array) -> jax.Array:
         return jnp.maximum(jnp.stack([at_input, at_last]), 0.0)
 
     values = {
-        "kl_final": pair(between["forward"], zero),
-        "kl_to_final": pair(between["backward"], zero),
-        "kl_input": pair(zero, between["backward"]),
-        "kl_to_input": pair(zero, between["forward"]),
+        "kl_final": pair(to_first, zero),
+        "kl_to_final": pair(to_last, zero),
+        "kl_input": pair(zero, to_last),
+        "kl_to_input": pair(zero, to_first),
     }
-    if "symmetric" in between:
-        values["js_final"] = pair(between["symmetric"], zero)
-        values["js_input"] = pair(zero, between["symmetric"])
+    if "js" in between:
+        values["js_final"] = pair(between["js"], zero)
+        values["js_input"] = pair(zero, between["js"])
     return values
+
+
+def mean(
+    p: Float[Array, "token column"], z: Float[Array, "layer token column"]
+) -> Float[Array, "layer token"]:
+    """``sum_v p(v) z(v)``, of one tile."""
+
+    def as_product(p: jax.Array, z: jax.Array) -> jax.Array:
+        # CPUs read the logits once for a small product, and twice as fast as for a sum.
+        return jnp.einsum("tc,ltc->lt", p, z, precision=jax.lax.Precision.HIGHEST)
+
+    def as_sum(p: jax.Array, z: jax.Array) -> jax.Array:
+        return (p[None] * z).sum(-1)
+
+    return jax.lax.platform_dependent(p, z, cpu=as_product, default=as_sum)
 
 
 def jensen_shannon_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

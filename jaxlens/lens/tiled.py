@@ -131,7 +131,7 @@ def _block(
     ids = jnp.concatenate([ids, final], -1)
     end = _count_final(end, kept, at[0, :, -1], final[:, 0])
     inner, cross, between = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
-    values = online.finish(end, at[ends]) | divergences.of_ends(between)
+    values = online.finish(end, at[ends]) | divergences.of_ends(end, between)
     if interior.size:
         inside = online.finish(inner, at[interior]) | divergences.of_interior(inner, cross, end)
         if options.wants(*divergences.SYMMETRIC):
@@ -213,11 +213,12 @@ def _phase_b(
     """The interior layers: their state, their moments with the end layers, and those of these.
 
     ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
-    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for. ``between`` holds the divergences of
-    the end layers from each other.
+    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
+    other end's logits.
     """
     ends = list(enumerate(divergences.ENDS))
     reverse = [(i, f"kl_to_{name}") for i, name in ends if options.wants(f"kl_to_{name}")]
+    symmetric = options.wants(*divergences.SYMMETRIC)
 
     def body(
         state: tuple[online.Running, Sums, Sums], given: tuple[Tile, jax.Array]
@@ -226,22 +227,24 @@ def _phase_b(
         (column, weight, bias), end_z = given
         log_p = end_z - end.log_total[..., None]
         p = jnp.exp(log_p)
-        added = divergences.between_ends(p, log_p, options)
-        between = {name: between[name] + value for name, value in added.items()}
+        means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in ends]
+        new = {f"kl_{name}": means[i] for i, name in ends}
+        if symmetric:
+            new["js"] = divergences.jensen_shannon_terms(log_p[0], log_p[1]).sum(-1)
+        between = {name: between[name] + value for name, value in new.items()}
         if not rows.shape[0]:
             return (running, cross, between), None
         z = _logits(rows, weight, bias)
         running, e, decay = online.update(running, z, column, at, ids)
-        sums = {f"kl_{name}": cross[f"kl_{name}"] + (p[i][None] * z).sum(-1) for i, name in ends}
+        sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in ends}
         for i, name in reverse:
             sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
         return (running, sums, between), None
 
-    names = [f"kl_{name}" for name in divergences.ENDS] + [name for _, name in reverse]
-    cross = {name: jnp.zeros(rows.shape[:2], jnp.float32) for name in names}
-    names = ["forward", "backward"]
-    names += ["symmetric"] * options.wants(*divergences.SYMMETRIC)
-    between = {name: jnp.zeros(rows.shape[1], jnp.float32) for name in names}
+    forward = [f"kl_{name}" for _, name in ends]
+    none = jnp.zeros(rows.shape[:2], jnp.float32)
+    cross = dict.fromkeys(forward + [name for _, name in reverse], none)
+    between = dict.fromkeys(forward + ["js"] * symmetric, jnp.zeros(rows.shape[1], jnp.float32))
     start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k)
     tiles = (table.column, table.weight, table.bias)
     return jax.lax.scan(body, (start, cross, between), (tiles, kept))[0]
