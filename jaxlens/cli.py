@@ -102,6 +102,53 @@ def run(
 
 
 @app.command
+def bench(
+    shape: str | None = None,
+    /,
+    *,
+    config: Files = (),
+    model: str | None = None,
+    precision: str | None = None,
+    rows: str | None = None,
+    rounds: int = 5,
+    sweep: bool = False,
+    json: Path | None = None,
+    settings: Settings = (),
+    output: Shown = Output(),
+) -> None:
+    """Measure this machine: the whole sweep and its stages, beside what it can do.
+
+    Args:
+        shape: gpt2, gpt2-medium, gpt2-large or gpt2-xl, with random weights; gpt2 by default.
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id of a GPT-2 to measure instead of a shape.
+        precision: Operands of the lens: float32, tf32, bf16x3 or bfloat16.
+        rows: Columns to store: core, full, or none (tallies only).
+        rounds: Repetitions, of which the median counts.
+        sweep: Measure a grid of step sizes, precisions and tiles around the configuration.
+        json: File to which a JSON line for each measurement is added.
+        settings: key=value for any other key of the configuration, for instance plan.length=512.
+        output: What is printed.
+    """
+    _begin(output)
+    flags = {"model.path": model, "lens.precision": precision, "store.rows": rows}
+    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    if shape is not None and model is not None:
+        raise errors.ConfigError("a shape and a model were given", "give one of them")
+    shape = shape or ("gpt2" if model is None else None)
+    from jaxlens import bench as benchmark
+
+    for number, one in enumerate(benchmark.grid(shape, merged) if sweep else [merged]):
+        report = benchmark.measure(shape, one, rounds)
+        if json is not None:
+            terminal.add_json_line(report, json)
+        if sweep:
+            terminal.show_benchmark_line(report, heading=number == 0)
+        else:
+            terminal.show_benchmark(report)
+
+
+@app.command
 def verify(
     run_dir: Path, /, *, fast: bool = False, untrusted: bool = False, output: Shown = Output()
 ) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def notes(run_dir: str | Path) -> list[dict[str, Any]]:
             except errors.JaxlensError:
                 continue
     return found
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held so far; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def worker_name() -> str:

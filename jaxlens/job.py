@@ -119,6 +119,30 @@ def prepare(
     model = api.from_checkpoint(checkpoint, config.model.dtype)
     if ingested is None:
         ingested = _ingest(config, model, scratch, apart)
+    words = vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size))
+    return assemble(config, checkpoint, model, ingested, words)
+
+
+def assemble(
+    config: configs.RunConfig,
+    checkpoint: weights.Checkpoint,
+    model: api.Model,
+    ingested: ingest.Ingested,
+    words: tuple[np.ndarray, np.ndarray],
+) -> Job:
+    """Fixes the plan and the spec of a model and a token file.
+
+    Args:
+        config: Settled, see ``settle``.
+        checkpoint: The model's origin.
+        model: On the device.
+        ingested: Token file.
+        words: See ``vocabulary.word_tables``.
+
+    Raises:
+        ConfigError: The plan makes no sense.
+    """
+    architecture = checkpoint.architecture
     plan = _plan(config, ingested)
     static = Static(
         architecture, _request(config), config.lens.implementation, _stored(config, architecture)
@@ -126,17 +150,16 @@ def prepare(
     spec = _spec(config, checkpoint, model, ingested, plan, static)
     spec_bytes = configs.canonical(spec)
     spec_hash = configs.spec_hash(spec_bytes)
-    out = RUNS / spec_hash[:8] if config.out is None else Path(config.out)
     unembed = gpt2.unembed(model.params, architecture, config.lens.decoder)
     return Job(
         config=config,
-        out=out,
+        out=RUNS / spec_hash[:8] if config.out is None else Path(config.out),
         model=model,
         unembed=unembed,
         table=_table(static, unembed),
         ingested=ingested,
         plan=plan,
-        words=vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size)),
+        words=words,
         static=static,
         spec=spec,
         spec_bytes=spec_bytes,
@@ -264,7 +287,7 @@ def _spec(
             "dtype": config.model.dtype,
             "architecture": dataclasses.asdict(checkpoint.architecture),
         },
-        "tokenizer": {"sha256": vocabulary.tokenizer_digest(model.tokenizer)},
+        "tokenizer": {"sha256": _tokenizer_digest(model)},
         "corpus": {
             "sha256": ingested.record.sha256,
             "index_sha256": ingested.record.index_sha256,
@@ -286,3 +309,7 @@ def _spec(
         "store": dataclasses.asdict(config.store),
         "seed": config.seed,
     }
+
+
+def _tokenizer_digest(model: api.Model) -> str | None:
+    return None if model.tokenizer is None else vocabulary.tokenizer_digest(model.tokenizer)

@@ -139,6 +139,27 @@ def complete(
     if (witness := canary.witness(job, here)) is not None:
         measured["canary"] = canary.sing(job, tokens, devices, witness)
     _note(job, here, measured)
+    rate = publish_all(job, tokens, numbers, devices, grace, progress)
+    _note(job, here, measured | {"tokens_per_second": rate})
+    return rate
+
+
+def publish_all(
+    job: jobs.Job,
+    tokens: tokenfile.TokenFile,
+    numbers: Iterable[int],
+    devices: Sequence[lanes.Lane],
+    grace: graces.Grace,
+    progress: Progress | None = None,
+) -> float:
+    """Computes shards on devices that are ready, and publishes them beside.
+
+    Returns:
+        Tokens a second, from the first step to the last durable byte.
+
+    Raises:
+        StorageError: The disk is full or failed.
+    """
     recorded = 0
 
     def advance(count: int) -> None:
@@ -152,9 +173,7 @@ def complete(
     with grace.finishing(), writer.Writer() as publisher:
         for shard in compute.shards(job, tokens, numbers, devices, grace, advance):
             publisher.submit(functools.partial(_publish, job, shard, memory))
-    rate = recorded / (time.perf_counter() - began)
-    _note(job, here, measured | {"tokens_per_second": rate})
-    return rate
+    return recorded / (time.perf_counter() - began)
 
 
 def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:

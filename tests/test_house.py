@@ -15,7 +15,7 @@ STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
     *("api", "job", "settle", "ingest", "compute", "canary", "sweep", "repair", "estimate"),
-    *("step", "lanes", "grace", "scale", "bench"),
+    *("step", "lanes", "grace", "scale", "bench", "stages", "synthetic"),
 }
 MAY_IMPORT = {
     "types": set(),

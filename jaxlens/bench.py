@@ -1,0 +1,205 @@
+"""The benchmark of a device: the whole sweep and its stages, beside what the device can do.
+
+The sweep is the real one, of random tokens, with rows written to disk. No figure stands alone:
+beside the rates stand the matrix-multiply rate and the copy bandwidth of the same process, and the
+error against the reference lens in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlens import (
+    api,
+    devices,
+    environment,
+    errors,
+    lanes,
+    numerics,
+    settle,
+    stages,
+    synthetic,
+    types,
+)
+from jaxlens import config as configs
+from jaxlens import job as jobs
+
+_PRECISIONS: tuple[configs.Precision, ...] = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `measure` found; lists of seconds hold a round each, of all devices at once.
+
+    Attributes:
+        shape: Name of the model's shape, or where it came from.
+        settings: Length, sequences, precision, tile, block, rows.
+        devices: Number of devices.
+        tokens: Tokens that ``forward``, ``lens`` and ``fetch`` read in a round.
+        seconds: Stages: ``sweep`` (end to end), ``forward``, ``lens``, ``fetch``, ``publish``.
+        sweep_tokens: Tokens of a shard, which is a round of ``sweep`` and ``publish``.
+        published_bytes: Size of a shard.
+        flops: Floating-point operations a token, by stage.
+        multiply_flops: Rate of a plain matrix multiply, operations a second.
+        copy_bytes: Bandwidth of a plain copy, bytes read and written a second.
+        compile_seconds: Time to compile the step for all devices.
+        peak_bytes: Most memory held: of the host, and of the first device where it says so.
+        accuracy: Against the float32 reference: ``nats`` (largest difference of a float),
+            ``ranks`` and ``top`` (shares that agree).
+        environment: See ``environment.describe``.
+    """
+
+    shape: str
+    settings: dict[str, Any]
+    devices: int
+    tokens: int
+    seconds: dict[str, stages.Seconds]
+    sweep_tokens: int
+    published_bytes: int
+    flops: dict[str, float]
+    multiply_flops: float
+    copy_bytes: float
+    compile_seconds: float
+    peak_bytes: dict[str, int]
+    accuracy: dict[str, float]
+    environment: dict[str, Any]
+
+    def rate(self, stage: str) -> float:
+        """Tokens a second of a stage, from the median round."""
+        tokens = self.sweep_tokens if stage in ("sweep", "publish") else self.tokens
+        return tokens / float(np.median(self.seconds[stage]))
+
+    def of_multiply(self, stage: str) -> float:
+        """Share of the matrix-multiply rate that a stage reaches."""
+        return self.rate(stage) * self.flops[stage] / self.multiply_flops
+
+
+def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Report:
+    """Measures one configuration.
+
+    Args:
+        shape: One of ``synthetic.SHAPES``; None for the model of the configuration.
+        config: Its corpus and its output do not matter.
+        rounds: Repetitions, of which the median counts.
+
+    Raises:
+        JaxlensError: See ``errors``.
+    """
+    devices.offer_cores()
+    numerics.require_precision(config.lens.precision)
+    if rounds < 1:
+        raise errors.ConfigError(f"rounds is {rounds}", "give at least 1")
+    config = _filled(shape, config)
+    chosen = devices.choose(config.devices)
+    with tempfile.TemporaryDirectory(prefix="jaxlens-bench-") as folder:
+        # A round is a shard, of a step for each device to work on and one to come.
+        steps = 2 * len(chosen)
+        job = _job(shape, config, steps, rounds + 1, Path(folder))
+        with job.ingested.open() as tokens:
+            began = time.perf_counter()
+            made = lanes.make(job, tokens)
+            compile_seconds = time.perf_counter() - began
+            seconds, size = stages.alone(job, tokens, made, rounds)
+            seconds["sweep"] = stages.sweep(job, tokens, made, rounds)
+            accuracy = stages.accuracy(job, tokens)
+        multiply, copied = stages.limits(chosen, config.lens.precision, job, rounds)
+    capacity = job.plan.length * job.plan.step_sequences
+    return Report(
+        shape=shape or config.model.path,
+        settings=_settings(job.config),
+        devices=len(chosen),
+        tokens=capacity * len(chosen),
+        seconds=seconds,
+        sweep_tokens=capacity * steps,
+        published_bytes=size,
+        flops=count_flops(job.static.architecture, job.plan.length),
+        multiply_flops=multiply,
+        copy_bytes=copied,
+        compile_seconds=compile_seconds,
+        peak_bytes=_peak(chosen[0]),
+        accuracy=accuracy,
+        environment=environment.describe(),
+    )
+
+
+def grid(shape: str | None, config: configs.RunConfig) -> Iterator[configs.RunConfig]:
+    """Configurations around one: half, the same and twice its sequences, precisions, tiles."""
+    config = _filled(shape, config)
+    sequences = config.plan.step_sequences
+    for count, precision, tile in itertools.product(
+        sorted({max(1, sequences // 2), sequences, 2 * sequences}),
+        _PRECISIONS,
+        (512, 1024, 2048),
+    ):
+        yield dataclasses.replace(
+            config,
+            plan=dataclasses.replace(config.plan, step_sequences=count),
+            lens=dataclasses.replace(config.lens, precision=precision, tile=tile),
+        )
+
+
+def _filled(shape: str | None, config: configs.RunConfig) -> configs.RunConfig:
+    """Steps that fill a device; of the published shapes a CPU's core takes seconds for 256."""
+    if config.plan.length is not None or shape is None:
+        return config
+    length, sequences = (256, 1) if jax.default_backend() == "cpu" else (1024, 16)
+    plan = dataclasses.replace(config.plan, length=length, step_sequences=sequences)
+    return dataclasses.replace(config, plan=plan)
+
+
+def _job(
+    shape: str | None, config: configs.RunConfig, steps: int, shards: int, folder: Path
+) -> jobs.Job:
+    """A sweep of random tokens, of so many shards of so many steps."""
+    if shape is None:
+        checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
+    else:
+        checkpoint = synthetic.checkpoint(shape)
+    length = config.plan.length or checkpoint.architecture.n_positions
+    sequences = steps * config.plan.step_sequences
+    store = dataclasses.replace(config.store, shard_tokens=length * sequences)
+    config = dataclasses.replace(config, store=store, out=str(folder / "run"))
+    config = settle.settle(config, checkpoint.architecture)
+    model = api.from_checkpoint(checkpoint, config.model.dtype)
+    vocab_size = checkpoint.architecture.vocab_size
+    ingested = synthetic.ingested(folder, vocab_size, shards * sequences, length)
+    words = np.zeros(vocab_size, bool)
+    return jobs.assemble(config, checkpoint, model, ingested, (words, words))
+
+
+def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:
+    """Operations of the multiplies a token; attention sees half of the line on average."""
+    embed, inner, layers = architecture.n_embd, architecture.n_inner, architecture.n_layer
+    block = 2 * embed * (4 * embed + 2 * inner) + 2 * length * embed
+    lens = 2.0 * (layers + 1) * embed * architecture.vocab_size
+    forward = float(layers * block)
+    return {"forward": forward, "lens": lens, "sweep": forward + lens}
+
+
+def _settings(config: configs.RunConfig) -> dict[str, Any]:
+    return {
+        "length": config.plan.length,
+        "step_sequences": config.plan.step_sequences,
+        "precision": config.lens.precision,
+        "dtype": config.model.dtype,
+        "implementation": config.lens.implementation,
+        "tile": config.lens.tile,
+        "block": config.lens.block,
+        "rows": config.store.rows,
+    }
+
+
+def _peak(device: jax.Device) -> dict[str, int]:
+    peak = {"host": environment.peak_bytes()}
+    if stats := device.memory_stats():
+        peak["device"] = int(stats.get("peak_bytes_in_use", 0))
+    return peak

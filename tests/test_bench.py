@@ -1,0 +1,96 @@
+"""The benchmark measures the real sweep, and its figures hang together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxlens import bench, cli, config, errors, synthetic
+
+TINY = {"plan.length": "32", "plan.step_sequences": "2", "devices": "1", "lens.block": "16"}
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", *arguments])
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report by the command line, as JSON."""
+    path = tmp_path_factory.mktemp("bench") / "bench.jsonl"
+    settings = [f"--set={key}={value}" for key, value in TINY.items()]
+    flags = ["--model", "packaged", "--rounds", "2", "--json", str(path), *settings]
+    assert run(*flags) == 0
+    (line,) = path.read_text().splitlines()
+    return json.loads(line)
+
+
+def test_every_stage_has_its_rounds(report):
+    assert set(report["seconds"]) == {"sweep", "forward", "lens", "fetch", "publish"}
+    assert all(len(s) == 2 and min(s) > 0 for s in report["seconds"].values())
+    assert (report["tokens"], report["sweep_tokens"], report["devices"]) == (64, 128, 1)
+    assert report["published_bytes"] > 128 * 9 * 2
+    assert report["compile_seconds"] > 0 and report["peak_bytes"]["host"] > 2**26
+    assert report["environment"]["packages"]["jax"]
+
+
+def test_no_figure_without_its_accuracy(report):
+    found = report["accuracy"]
+    assert 0 < found["nats"] < 1e-2 and found["ranks"] > 0.99 and found["top"] > 0.99
+
+
+def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
+    lens = 2 * 9 * 128 * 4096
+    blocks = 8 * (2 * 128 * (4 * 128 + 2 * 512) + 2 * 32 * 128)
+    assert report["flops"] == {"forward": blocks, "lens": lens, "sweep": blocks + lens}
+    found = bench.Report(**report)
+    assert found.rate("lens") == 64 / np.median(report["seconds"]["lens"])
+    assert found.rate("sweep") == 128 / np.median(report["seconds"]["sweep"])
+    share = found.rate("lens") * lens / report["multiply_flops"]
+    assert found.of_multiply("lens") == pytest.approx(share)
+    assert report["copy_bytes"] > 1e8
+
+
+def test_operations_of_the_published_shape_are_those_of_the_cost_model():
+    flops = bench.count_flops(synthetic.architecture("gpt2"), 1024)
+    assert flops["lens"] == pytest.approx(1004e6, rel=0.01)
+    # The cost model multiplies whole lines in attention, where half is masked.
+    assert flops["forward"] + 12 * 2 * 1024 * 768 == pytest.approx(208e6, rel=0.01)
+
+
+def test_a_grid_prints_a_line_a_configuration(monkeypatch, capsys):
+    first, *_ = configurations = list(bench.grid("gpt2", config.load([], {}, {})))
+    assert len(configurations) == len(set(configurations)) == 12
+    assert {c.lens.precision for c in configurations} == {"float32", "bfloat16"}
+    made = []
+    original = bench.measure
+
+    def small(shape, given, rounds):
+        made.append(given.lens.precision)
+        tiny = config.load([], {}, {k: int(v) for k, v in TINY.items()})
+        return original(None, tiny, rounds)
+
+    monkeypatch.setattr(bench, "measure", small)
+    monkeypatch.setattr(bench, "grid", lambda shape, given: [first, first])
+    assert run("gpt2", "--sweep", "--rounds", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "tok/s" in lines[0] and "of best tokens" in lines[1]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gpt5"], "unknown shape gpt5"),
+        (["gpt2", "--model", "packaged"], "a shape and a model"),
+        (["--rounds", "0"], "rounds is 0"),
+        (["--precision", "float16"], "lens.precision"),
+    ],
+)
+def test_bad_arguments_are_one_line(capsys, arguments, message):
+    assert run(*arguments) == errors.ConfigError.exit_code
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("error: ") and message in said[0]
+    assert said[1].startswith("hint: ") and len(said) == 2
