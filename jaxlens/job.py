@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def prepare(
         layout.refuse_foreign(config.out)
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
     architecture = checkpoint.architecture
-    config = settle.settle(config, architecture)
+    config = settle.settle(config, architecture, _begun(config.out))
     model = api.from_checkpoint(checkpoint, config.model.dtype)
     if ingested is None:
         ingested = _ingest(config, model, scratch, apart)
@@ -213,6 +214,14 @@ def _ingest(
     wanted = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id)
     folder = _token_folder(config, wanted, scratch, apart)
     return ingest.ingest(config.corpus, model.tokenizer, vocab_size, bos_id, folder, wanted)
+
+
+def _begun(out: str | None) -> dict[str, Any] | None:
+    """The spec of the run that has begun there; a damaged one is named later."""
+    if out is not None:
+        with contextlib.suppress(errors.MissingError, errors.DataError):
+            return layout.read_spec(out).document
+    return None
 
 
 def _token_folder(config: configs.RunConfig, wanted: str, scratch: Path, apart: bool) -> Path:

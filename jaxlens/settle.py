@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from jaxlens import api, errors, schema, types
 from jaxlens import config as configs
@@ -19,8 +21,20 @@ _SHARD_TOKENS = 65_536
 _PACKAGED_SHARD_TOKENS = 4_096
 
 
-def settle(config: configs.RunConfig, architecture: types.Architecture) -> configs.RunConfig:
+def settle(
+    config: configs.RunConfig,
+    architecture: types.Architecture,
+    begun: Mapping[str, Any] | None = None,
+) -> configs.RunConfig:
     """The configuration with every default that depends on the model filled in.
+
+    Bits depend on the shape of tiles and blocks, whose defaults depend on the backend: a run that
+    has begun keeps those it began with, wherever it goes on.
+
+    Args:
+        config: From ``config.load``.
+        architecture: Of the model.
+        begun: The spec of the run, if it has begun.
 
     Raises:
         ConfigError: A length, step or shard that the model or memory cannot hold.
@@ -35,7 +49,7 @@ def settle(config: configs.RunConfig, architecture: types.Architecture) -> confi
     shard_tokens = config.store.shard_tokens or (
         _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
     )
-    lens = config.lens
+    lens = _as_begun(config.lens, begun or {})
     if lens.implementation == "tiled":
         vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
         lens = dataclasses.replace(
@@ -51,6 +65,19 @@ def settle(config: configs.RunConfig, architecture: types.Architecture) -> confi
     )
     _require_small_shards(settled, architecture)
     return settled
+
+
+def _as_begun(lens: configs.LensConfig, begun: Mapping[str, Any]) -> configs.LensConfig:
+    """Tile and block of the run that has begun, where none is asked for."""
+    there = begun.get("lens")
+    if not isinstance(there, dict) or there.get("implementation") != lens.implementation:
+        return lens
+    kept = {
+        name: there[name]
+        for name in ("tile", "block")
+        if getattr(lens, name) is None and isinstance(there.get(name), int) and there[name] > 0
+    }
+    return dataclasses.replace(lens, **kept)
 
 
 def rows(config: configs.RunConfig) -> tuple[str, ...]:

@@ -176,11 +176,11 @@ def test_the_tokens_and_the_model_are_the_same_every_time(peers, tmp_path):
         case.make_model(tmp_path / name, "mini")
     files = [tmp_path / name / "model.safetensors" for name in ("a", "b")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    tokens, following = case.make_tokens(tmp_path / "a", 64)
+    tokens, following = case.make_tokens(tmp_path / "a", 64, 256)
     assert tokens.shape == following.shape == (2, 32)
     np.testing.assert_array_equal(tokens[:, 1:], following[:, :-1])
     with pytest.raises(SystemExit, match="do not fill"):
-        case.make_tokens(tmp_path / "a", 33)
+        case.make_tokens(tmp_path / "a", 33, 32)
 
 
 def test_jaxlens_loads_the_model_of_the_case(peers, tmp_path):

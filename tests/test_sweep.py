@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,10 +35,10 @@ from jaxlens import (
 )
 from jaxlens import step as steps
 from jaxlens.corpus import references as corpus_references
-from jaxlens.lens import tiled
+from jaxlens.lens import tables, tiled
 from jaxlens.models import architecture as architectures
 from jaxlens.models import gpt2, weights
-from jaxlens.store import verify
+from jaxlens.store import commit, layout, verify
 
 PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
 TINY = {
@@ -231,6 +232,21 @@ def test_weights_lie_in_memory_once_however_many_cores_use_them():
     again = devices.place(leaf, other)
     assert again.devices() == {other}
     assert again.unsafe_buffer_pointer() == leaf.unsafe_buffer_pointer()
+
+
+def test_a_run_keeps_the_tiles_it_began_with(swept, tiny, texts, tmp_path, monkeypatch):
+    begun = shutil.copytree(swept, tmp_path / "run")
+    commit.discard(begun, 3)
+    monkeypatch.setattr(tables, "choose_tile", lambda vocab_size: 64)
+    monkeypatch.setattr(tables, "choose_block", lambda vocab_size, tokens: 8)
+    left = {"lens.tile": None, "lens.block": None}
+    assert sweep.run(configure(tiny, texts, begun, **left)).computed == 1
+    assert digest(begun) == digest(swept)
+    sweep.run(configure(tiny, texts, tmp_path / "other", **left))
+    spec = layout.read_spec(tmp_path / "other").document
+    assert (spec["lens"]["tile"], spec["lens"]["block"]) == (64, 8)
+    with pytest.raises(errors.ConfigError, match=r"lens\.tile"):
+        sweep.run(configure(tiny, texts, begun, **{"lens.tile": 100}))
 
 
 def test_windows_with_overlap_record_every_token_once_with_more_context(

@@ -53,10 +53,10 @@ def make_model(folder: pathlib.Path, shape: str) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
-def make_tokens(folder: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+def make_tokens(folder: pathlib.Path, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """``count`` tokens in full lines, and the token after each; int32 ``[batch, position]``."""
     config = json.loads((folder / "config.json").read_text())
-    length = min(count, config["n_positions"])
+    length = min(count, length, config["n_positions"])
     batch, rest = divmod(count, length)
     if rest:
         raise SystemExit(f"{count} tokens do not fill lines of {length}")

@@ -60,7 +60,12 @@ def main() -> None:
     measured = {name: summarise(runs[name], given.tokens) for name in names}
     show(measured, agreement)
     settings = {"shape": given.shape, "tokens": given.tokens, "device": given.device}
-    settings |= {"rounds": given.rounds, "repeats": given.repeats, "note": given.note}
+    settings |= {
+        "length": given.length,
+        "rounds": given.rounds,
+        "repeats": given.repeats,
+        "note": given.note,
+    }
     settings |= {"patience": given.patience, "load_before": load, "quantities": case.QUANTITIES}
     sys.path.insert(0, str(HERE.parent))
     import harness
@@ -73,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("environments", type=pathlib.Path, help="folder of setup.sh")
     parser.add_argument("--shape", choices=case.SHAPES, default="gpt2")
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--length", type=int, default=256, help="tokens a line")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=2, help="timings in each process")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -111,7 +117,7 @@ def run(name: str, given: argparse.Namespace, folder: pathlib.Path) -> dict[str,
         sys.exit(f"{name} has no environment; run {HERE.name}/setup.sh {given.environments}")
     command = [str(python), str(HERE / script), *options]
     command += ["--model", str(folder / "model"), "--out", str(folder / f"{name}.npz")]
-    for option in ("tokens", "repeats", "device"):
+    for option in ("tokens", "length", "repeats", "device"):
         command += [f"--{option}", str(getattr(given, option))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

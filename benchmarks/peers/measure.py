@@ -42,7 +42,7 @@ def main(
     os.environ["HF_HUB_OFFLINE"] = "1"  # the model is a folder: nobody has to ask a hub
     began = time.perf_counter()
     work, facts = prepare(given)
-    tokens, following = case.make_tokens(given.model, given.tokens)
+    tokens, following = case.make_tokens(given.model, given.tokens, given.length)
     found = dict(work(tokens, following))
     ready = time.perf_counter() - began
     seconds, busy = _rounds(lambda: work(tokens, following), given.repeats)
@@ -69,6 +69,7 @@ def _arguments(add_options: Callable[[argparse.ArgumentParser], None]) -> argpar
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=pathlib.Path, required=True, help="folder of case.py")
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--length", type=int, default=256, help="tokens a line")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=pathlib.Path, required=True, help=".npz of the quantities")

@@ -21,15 +21,20 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     import jax.numpy as jnp
 
     import jaxlens
-    from jaxlens import numerics, types
+    from jaxlens import devices, numerics, types
     from jaxlens.lens import tables, tiled
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
 
+    devices.offer_cores()
     model = jaxlens.load_model(given.model, dtype=given.precision)
     options = Options(case.QUANTITIES, None, 1, given.precision)
     unembed = gpt2.unembed(model.params, model.config)
     table = jax.jit(tables.prepare, static_argnums=1)(unembed, options)
+    # As a sweep has it: lines go to the devices in turn, on CPUs one a core.
+    lines = max(1, given.tokens // given.length)
+    places = devices.choose(min(lines, len(jax.local_devices())))
+    weights = [devices.place((model.params, table), place) for place in places]
 
     @jax.jit
     def step(params: types.Params, table: tables.Table, known: types.References) -> types.Readout:
@@ -38,15 +43,27 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         return tiled.read(streams, unembed, known, options, table)
 
     def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:
-        ids, after = jnp.asarray(tokens), jnp.asarray(following)
-        absent = jnp.full_like(ids, -1)
-        known = types.References(ids, after, absent, absent, jnp.ones(ids.shape, bool))
+        readouts = []
+        cut = zip(
+            np.array_split(tokens, len(places)),
+            np.array_split(following, len(places)),
+            weights,
+            strict=True,
+        )
         with numerics.matmul_precision(given.precision):
-            readout = step(model.params, table, known)
-        found = jax.device_get(readout.present())
+            for ids, after, mine in cut:
+                absent = jnp.full(ids.shape, -1)
+                known = types.References(ids, after, absent, absent, jnp.ones(ids.shape, bool))
+                readouts.append(step(*mine, jax.device_put(known, mine[1].weight.sharding)))
+        parts = [jax.device_get(readout.present()) for readout in readouts]
+        found = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
         return found | {"top_id": found["top_id"][..., 0]}
 
-    return work, {"threads": os.cpu_count(), "precision": given.precision}
+    return work, {
+        "threads": os.cpu_count(),
+        "precision": given.precision,
+        "devices": len(places),
+    }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
