@@ -29,10 +29,10 @@ demo: .venv/installed
 	@$(BIN)/jaxlens run
 
 test: .venv/installed
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: .venv/installed
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
