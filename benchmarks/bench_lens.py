@@ -14,16 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import numerics, schema, types
+from jaxlens import environment, numerics, schema, synthetic, types
 from jaxlens.lens import reference, tables, tiled
 from jaxlens.lens.options import Options
 
 SHAPES = {  # residual streams, embed, vocabulary
     "mini": (9, 128, 4096),
-    "gpt2": (13, 768, 50257),
-    "gpt2-medium": (25, 1024, 50257),
-    "gpt2-large": (37, 1280, 50257),
-    "gpt2-xl": (49, 1600, 50257),
+    **{name: (blocks + 1, embed, 50257) for name, (blocks, _, embed) in synthetic.SHAPES.items()},
 }
 PROFILES = {
     name: tuple(n for n in schema.PROFILES[name] if n in schema.LAYERED)
@@ -56,7 +53,7 @@ def main() -> None:
         **vars(given),
         "seconds": seconds,
         "tokens_per_second": {n: given.tokens / statistics.median(s) for n, s in seconds.items()},
-        "peak_bytes": harness.peak_bytes(),
+        "peak_bytes": environment.peak_bytes(),
     }
     for name, rate in measured["tokens_per_second"].items():
         print(f"{name:<12} {rate:10,.1f} tok/s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import resource
 import statistics
 import sys
 import time
@@ -34,12 +33,6 @@ def time_in_turn(
 def median_ratio(slow: list[float], fast: list[float]) -> float:
     """Median over rounds of how many times faster ``fast`` was than ``slow``."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
-
-
-def peak_bytes() -> int:
-    """Most memory that this process has held so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def record(name: str, measured: Mapping[str, Any]) -> None:

@@ -67,14 +67,15 @@ def make(job: jobs.Job, tokens: tokenfile.TokenFile) -> list[Lane]:
     batch, _ = job.batch(0, tokens)
     chosen = devices.choose(job.config.devices)
     with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
-        return list(pool.map(functools.partial(_make, job, batch), chosen))
+        lookup = exact.tables(job.static.architecture.vocab_size)
+        return list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
 
 
-def _make(job: jobs.Job, batch: types.Step, device: jax.Device) -> Lane:
+def _make(job: jobs.Job, batch: types.Step, lookup: exact.Tables, device: jax.Device) -> Lane:
     vocab_size = job.static.architecture.vocab_size
     tallies = schema.TALLIES[job.config.store.tallies]
     weights = devices.place((job.model.params, job.unembed, job.table), device)
-    lookup = devices.place(exact.tables(vocab_size), device)
+    lookup = devices.place(lookup, device)
     lowered = steps.lower(job, *weights, batch)
     values, _ = lowered.out_info
     totals = exact.shapes(tallies, job.static.architecture.n_layer + 1, vocab_size)

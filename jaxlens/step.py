@@ -12,7 +12,9 @@ from jaxlens import numerics, schema, types
 from jaxlens.models import gpt2
 
 
-def lower(job: jobs.Job, params: types.Params, unembed: types.Unembed, table: Any, batch: Any):  # type: ignore[no-untyped-def]
+def lower(
+    job: jobs.Job, params: types.Params, unembed: types.Unembed, table: Any, batch: types.Step
+) -> jax.stages.Lowered:
     """Traces a step for the device on which its parameters lie."""
     function = jax.jit(functools.partial(apply, job.static))
     with numerics.matmul_precision(job.config.lens.precision):

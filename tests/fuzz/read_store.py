@@ -120,18 +120,13 @@ def lookup3(data):
     for i in range(0, len(words), 3):
         a, b, c = a + words[i] & mask, b + words[i + 1] & mask, c + words[i + 2] & mask
         if i + 3 < len(words):
-            a = a - c & mask ^ rot(c, 4)
-            c = c + b & mask
-            b = b - a & mask ^ rot(a, 6)
-            a = a + c & mask
-            c = c - b & mask ^ rot(b, 8)
-            b = b + a & mask
-            a = a - c & mask ^ rot(c, 16)
-            c = c + b & mask
-            b = b - a & mask ^ rot(a, 19)
-            a = a + c & mask
-            c = c - b & mask ^ rot(b, 4)
-            b = b + a & mask
+            for first, second, third in ((4, 6, 8), (16, 19, 4)):
+                a = a - c & mask ^ rot(c, first)
+                c = c + b & mask
+                b = b - a & mask ^ rot(a, second)
+                a = a + c & mask
+                c = c - b & mask ^ rot(b, third)
+                b = b + a & mask
     c = (c ^ b) - rot(b, 14) & mask
     a = (a ^ c) - rot(c, 11) & mask
     b = (b ^ a) - rot(a, 25) & mask
