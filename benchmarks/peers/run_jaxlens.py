@@ -32,7 +32,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     unembed = gpt2.unembed(model.params, model.config)
     table = jax.jit(tables.prepare, static_argnums=1)(unembed, options)
     # As a sweep has it: lines go to the devices in turn, on CPUs one a core.
-    lines = max(1, given.tokens // given.length)
+    lines = max(1, given.tokens // min(given.length, model.config.n_positions))
     places = devices.choose(min(lines, len(jax.local_devices())))
     weights = [devices.place((model.params, table), place) for place in places]
 
