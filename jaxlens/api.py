@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxlens import errors, numerics, types
 from jaxlens.corpus import references
 from jaxlens.corpus import tokens as corpus_tokens
-from jaxlens.lens import decoders, identity, options, reference, tiled
+from jaxlens.lens import decoders, identity, options, reference, tables, tiled
 from jaxlens.models import gpt2, weights
 
 PACKAGED = "packaged"
@@ -102,6 +102,7 @@ def check_identity(
     implementation: str = "tiled",
     decoder: str = "final_norm",
     request: options.Options | None = None,
+    table: tables.Table | None = None,
 ) -> float:
     """Runs the identity gate of ``lens.identity``.
 
@@ -111,6 +112,7 @@ def check_identity(
         implementation: Lens to check.
         decoder: Decoder to check; at the last layer all of them are the model.
         request: Precision, tile and block to check.
+        table: The table of the tiled lens to check; made for it by default.
 
     Returns:
         The measured difference in nats.
@@ -122,7 +124,8 @@ def check_identity(
     request = options.Options(()) if request is None else request
     streams = residuals(model, sample, precision=request.precision)
     unembed = gpt2.unembed(model.params, model.config, decoder)
-    return identity.require(LENSES[implementation], streams, unembed, sample, request)
+    prepared = () if table is None else (table,)
+    return identity.require(LENSES[implementation], streams, unembed, sample, request, *prepared)
 
 
 def residuals(

@@ -195,6 +195,7 @@ def gate(job: Job, tokens: tokenfile.TokenFile) -> float:
         implementation=job.static.implementation,
         decoder=job.config.lens.decoder,
         request=job.static.request,
+        table=job.table,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxlens import devices, schema, types
+from jaxlens import devices, environment, schema, types
 from jaxlens import job as jobs
 from jaxlens import step as steps
 from jaxlens.corpus import tokenfile
@@ -68,7 +68,9 @@ def make(job: jobs.Job, tokens: tokenfile.TokenFile) -> list[Lane]:
     chosen = devices.choose(job.config.devices)
     with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
         lookup = exact.tables(job.static.architecture.vocab_size)
-        return list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
+        made = list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
+    environment.release_memory()
+    return made
 
 
 def _make(job: jobs.Job, batch: types.Step, lookup: exact.Tables, device: jax.Device) -> Lane:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ def require(
     unembed: types.Unembed,
     tokens: np.ndarray,
     options: Options,
+    *prepared: Any,
 ) -> float:
     """Measures the production lens against the model's own last layer.
 
@@ -42,6 +44,7 @@ def require(
         unembed: Decoder and head.
         tokens: ``[batch, position]``.
         options: The production options.
+        prepared: What else the lens takes, such as its table.
 
     Returns:
         Greatest absolute difference of log-probabilities, in nats, over the input tokens, the
@@ -50,7 +53,7 @@ def require(
     Raises:
         NumericalError: It is beyond ``LIMITS``, or not finite.
     """
-    measured = float(_deviation(read, residuals, unembed, jnp.asarray(tokens), options))
+    measured = float(_deviation(read, residuals, unembed, jnp.asarray(tokens), options, prepared))
     limit = LIMITS[options.precision]
     if not measured <= limit:
         raise errors.NumericalError(
@@ -67,6 +70,7 @@ def _deviation(
     unembed: types.Unembed,
     tokens: jax.Array,
     options: Options,
+    prepared: tuple[Any, ...],
 ) -> jax.Array:
     vocab_size = unembed.weight.shape[0]
     probes = jnp.asarray(np.linspace(0, vocab_size - 1, min(_PROBES, vocab_size)).astype(np.int32))
@@ -77,7 +81,7 @@ def _deviation(
     options = dataclasses.replace(
         options, quantities=("logp_input", "logp_follow", "top_logp"), layers=(-1,)
     )
-    got = jax.jit(read, static_argnums=3)(residuals, unembed, references, options)
+    got = jax.jit(read, static_argnums=3)(residuals, unembed, references, options, *prepared)
     last = decoders.normalise(residuals, unembed)[-1]
     log_p = numerics.log_softmax(reference.logits(last, unembed))
     ids = jnp.concatenate([tokens[..., None], probes], -1)

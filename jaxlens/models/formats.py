@@ -195,8 +195,9 @@ def _read_safetensors(path: Path, where: str) -> Iterator[stack.Tensor]:
             kind = _NUMPY_NAMES.get(part.get_dtype(), part.get_dtype())
 
             def value(name: str = name) -> np.ndarray:
-                with _refusals(where):
-                    return file.get_tensor(name)
+                # Opened for each tensor, or all that was read would stay mapped beside its copy.
+                with _refusals(where), safetensors.safe_open(path, framework="numpy") as fresh:
+                    return fresh.get_tensor(name)
 
             yield stack.Tensor(name, kind, tuple(part.get_shape()), value, where)
 

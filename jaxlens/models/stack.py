@@ -66,9 +66,12 @@ def stack(
             raise errors.DataError(f"{tensor.file}: tensor {tensor.name} is there twice")
         seen.add((leaf.path, layer))
         value = _checked(tensor, leaf, architecture, flavour)
+        if not leaf.is_layered:
+            stacks[leaf.path] = np.ascontiguousarray(value)
+            continue
         if leaf.path not in stacks:
             stacks[leaf.path] = np.empty(leaf.stacked_shape(architecture), np.float32)
-        stacks[leaf.path][layer if leaf.is_layered else ...] = value
+        stacks[leaf.path][layer] = value
     for leaf in layout.required(architecture):
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             if (leaf.path, layer) not in seen:
@@ -103,7 +106,7 @@ def from_memory(leaves: Mapping[str, Any]) -> Iterator[Tensor]:
             value = value.float() if value.is_floating_point() else value
             value = value.numpy()
         try:
-            array = np.asarray(value)
+            array = np.array(value)  # a copy: the model must not change with what it came from
         except ValueError as error:
             raise errors.DataError(f"state: {files.shown(name)} is no array") from error
         yield of_array(name, array, "state")
