@@ -23,6 +23,7 @@ from jaxlens import (
     devices,
     environment,
     errors,
+    fit,
     lanes,
     numerics,
     settle,
@@ -32,6 +33,7 @@ from jaxlens import (
 )
 from jaxlens import config as configs
 from jaxlens import job as jobs
+from jaxlens.models import weights
 
 _PRECISIONS: tuple[configs.Precision, ...] = ("float32", "bfloat16")
 
@@ -105,8 +107,9 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
         steps = 2 * len(chosen)
         job = _job(shape, config, steps, rounds + 1, Path(folder))
         with job.ingested.open() as tokens:
+            jax.clear_caches()  # of what was compiled to see whether it fits
             began = time.perf_counter()
-            made = lanes.make(job, tokens)
+            made = lanes.make(job)
             compile_seconds = time.perf_counter() - began
             seconds, size = stages.alone(job, tokens, made, rounds)
             seconds["sweep"] = stages.sweep(job, tokens, made, rounds)
@@ -134,7 +137,8 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
 def grid(shape: str | None, config: configs.RunConfig) -> Iterator[configs.RunConfig]:
     """Configurations around one: half, the same and twice its sequences, precisions, tiles."""
     config = _filled(shape, config)
-    sequences = config.plan.step_sequences
+    length = config.plan.length or _architecture(shape, config).n_positions
+    sequences = config.plan.step_sequences or settle.default_sequences(length)
     for count, precision, tile in itertools.product(
         sorted({max(1, sequences // 2), sequences, 2 * sequences}),
         _PRECISIONS,
@@ -149,9 +153,9 @@ def grid(shape: str | None, config: configs.RunConfig) -> Iterator[configs.RunCo
 
 def _filled(shape: str | None, config: configs.RunConfig) -> configs.RunConfig:
     """Steps that fill a device; of the published shapes a CPU's core takes seconds for 256."""
-    if config.plan.length is not None or shape is None:
+    if shape is None or jax.default_backend() != "cpu":
         return config
-    length, sequences = (256, 1) if jax.default_backend() == "cpu" else (1024, 16)
+    length, sequences = config.plan.length or 256, config.plan.step_sequences or 1
     plan = dataclasses.replace(config.plan, length=length, step_sequences=sequences)
     return dataclasses.replace(config, plan=plan)
 
@@ -160,20 +164,25 @@ def _job(
     shape: str | None, config: configs.RunConfig, steps: int, shards: int, folder: Path
 ) -> jobs.Job:
     """A sweep of random tokens, of so many shards of so many steps."""
-    if shape is None:
-        checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
-    else:
-        checkpoint = synthetic.checkpoint(shape)
-    length = config.plan.length or checkpoint.architecture.n_positions
-    sequences = steps * config.plan.step_sequences
+    checkpoint = synthetic.checkpoint(shape) if shape else _loaded(config)
+    model = api.from_checkpoint(checkpoint, config.model.dtype)
+    config = fit.fit(config, checkpoint.architecture, model.params)
+    length, sequences = config.plan.length or 0, steps * (config.plan.step_sequences or 0)
     store = dataclasses.replace(config.store, shard_tokens=length * sequences)
     config = dataclasses.replace(config, store=store, out=str(folder / "run"))
     config = settle.settle(config, checkpoint.architecture)
-    model = api.from_checkpoint(checkpoint, config.model.dtype)
     vocab_size = checkpoint.architecture.vocab_size
     ingested = synthetic.ingested(folder, vocab_size, shards * sequences, length)
     words = np.zeros(vocab_size, bool)
     return jobs.assemble(config, checkpoint, model, ingested, (words, words))
+
+
+def _architecture(shape: str | None, config: configs.RunConfig) -> types.Architecture:
+    return synthetic.architecture(shape) if shape else _loaded(config).architecture
+
+
+def _loaded(config: configs.RunConfig) -> weights.Checkpoint:
+    return api.load_checkpoint(config.model.path, config.model.revision)
 
 
 def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:

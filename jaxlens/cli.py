@@ -55,6 +55,7 @@ def run(
     out: Path | None = None,
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
+    lens: Literal["tiled", "reference"] | None = None,
     shard: str | None = None,
     strict: bool | None = None,
     settings: Settings = (),
@@ -72,6 +73,7 @@ def run(
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).
+        lens: Implementation: tiled, or reference to check it.
         shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
         strict: Stop at the first malformed line of the corpus.
         settings: key=value for any other key of the configuration, for instance lens.tile=1024.
@@ -85,6 +87,7 @@ def run(
         "out": None if out is None else str(out),
         "corpus.limit": limit,
         "store.rows": rows,
+        "lens.implementation": lens,
         "shard": shard,
         "corpus.strict": strict,
     }

@@ -67,8 +67,8 @@ class PlanConfig:
     """Tokens a sequence; the model's ``n_positions`` by default."""
     overlap: int = 0
     """Tokens that a later window of a long document computes again as context."""
-    step_sequences: int = 8
-    """Sequences a step, the unit of computation."""
+    step_sequences: int | None = None
+    """Sequences a step, the unit of computation; as many as fill a device by default."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,16 @@ class LensConfig:
     """What normalises a residual before the unembedding."""
     precision: Precision = "float32"
     """Operands of the matrix multiplies; sums are always float32."""
+    residuals: Literal["float32", "bfloat16"] = "float32"
+    """Type in which residual streams wait for the lens; bfloat16 halves their memory."""
     top_k: int = 1
     """How many tokens ``top_id`` holds."""
     tile: int | None = None
     """Vocabulary columns a tile; chosen from the shape by default."""
     block: int | None = None
     """Tokens a block; chosen from the shape by default."""
+    tune: bool = False
+    """Try tiles and blocks first, where they are not given; the choice is kept for later runs."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class RunConfig:
     """Seconds that a run has to finish its shard after SIGTERM or SIGUSR1."""
     devices: int | None = None
     """Devices that take turns with the steps; all by default, on CPUs one a core."""
+    cache: str | None = None
+    """Folder of compiled programs and tuned tiles; ``~/.cache/jaxlens``, or ``none`` for none."""
 
 
 def load(

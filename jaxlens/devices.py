@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import environment, errors
 
 T = TypeVar("T")
+
+_SHARE = 0.9
+"""Of the free memory, what a step may take: buffers of the system and of others need some."""
 
 MOST_CORES = 16
 """Most devices that are made of the cores of a host, each of which needs memory for a step."""
@@ -40,6 +44,17 @@ def choose(count: int | None) -> list[jax.Device]:
             "give fewer, or leave it out to use all",
         )
     return devices[:count]
+
+
+def room(chosen: Sequence[jax.Device]) -> int | None:
+    """Bytes that each of these devices has for a step; None where the system does not say."""
+    if stats := chosen[0].memory_stats():
+        if "bytes_limit" not in stats:
+            return None
+        free = [d.memory_stats()["bytes_limit"] - d.memory_stats()["bytes_in_use"] for d in chosen]
+        return int(_SHARE * min(free))
+    available = environment.available_bytes() if chosen[0].platform == "cpu" else None
+    return None if available is None else int(_SHARE * available / len(chosen))
 
 
 def place(tree: T, device: jax.Device) -> T:

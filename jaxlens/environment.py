@@ -103,6 +103,25 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def available_bytes() -> int | None:
+    """Memory that this process can still get without pushing others out; None if unknown.
+
+    Of the machine, and of the control group that it runs in.
+    """
+    try:
+        told = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+    except OSError:
+        return None
+    found = [int(told[1]) * 1024] if told else []
+    with contextlib.suppress(OSError, ValueError):  # no such group, or no limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        cached = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.M)
+        used = int((group / "memory.current").read_text()) - (int(cached[1]) if cached else 0)
+        found.append(max(0, limit - used))
+    return min(found, default=None)
+
+
 def release_memory() -> None:
     """Gives back what the allocator keeps of freed memory, where the system has a call for it.
 
@@ -133,6 +152,16 @@ def _processor() -> str:
         return platform.processor()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor())
+
+
+def instructions() -> str:
+    """Instruction sets of the processor, as the system lists them; empty where it does not."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    told = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.M)
+    return told[1] if told else ""
 
 
 def _memory() -> int:

@@ -64,7 +64,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
         with job.ingested.open() as tokens:
             jobs.gate(job, tokens)
             began = time.perf_counter()
-            devices = lanes.make(job, tokens)
+            devices = lanes.make(job)
             compile_seconds = time.perf_counter() - began
             seconds = _step_seconds(job, devices, tokens)
         device_bytes = _device_bytes(devices[0].step)

@@ -9,49 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxlens import api, devices, errors, ingest, numerics, schema, settle, types
+from jaxlens import (
+    api,
+    cache,
+    devices,
+    errors,
+    executables,
+    fit,
+    ingest,
+    numerics,
+    schema,
+    settle,
+    tune,
+    types,
+)
 from jaxlens import config as configs
+from jaxlens import step as steps
 from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
-from jaxlens.lens import identity, reference, tables, tiled
-from jaxlens.lens.options import Options
+from jaxlens.lens import identity, tables
 from jaxlens.models import gpt2, weights
 from jaxlens.store import layout
 
 RUNS = Path("runs")
 """Where runs go that are given no folder."""
-
-
-@dataclass(frozen=True)
-class Static:
-    """What a compiled step closes over; hashable.
-
-    Attributes:
-        architecture: Of the model.
-        request: What the lens reads.
-        implementation: Which lens.
-        stored: Stored type of each row that the lens provides.
-    """
-
-    architecture: types.Architecture
-    request: Options
-    implementation: str
-    stored: tuple[tuple[str, str], ...]
-
-    def read(
-        self,
-        streams: jax.Array,
-        unembed: types.Unembed,
-        references: types.References,
-        table: tables.Table | None,
-    ) -> types.Readout:
-        """The lens that the run chose."""
-        if self.implementation == "reference":
-            return reference.read(streams, unembed, references, self.request)
-        return tiled.read(streams, unembed, references, self.request, table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +54,7 @@ class Job:
         spec: What decides the result.
         spec_bytes: The same, canonical JSON.
         spec_hash: Its sha256.
+        programs: See ``executables.keep``.
     """
 
     config: configs.RunConfig
@@ -81,10 +65,11 @@ class Job:
     ingested: ingest.Ingested
     plan: plans.Plan
     words: tuple[np.ndarray, np.ndarray]
-    static: Static
+    static: steps.Static
     spec: dict[str, Any]
     spec_bytes: bytes
     spec_hash: str
+    programs: Path | None = None
 
     def batch(
         self, step: int, tokens: tokenfile.TokenFile
@@ -114,14 +99,21 @@ def prepare(
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
         layout.refuse_foreign(config.out)
+    cached = cache.folder(config.cache)
+    programs = executables.keep(cached)
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
     architecture = checkpoint.architecture
-    config = settle.settle(config, architecture, _begun(config.out))
+    begun = _begun(config.out)
+    settle.settle(config, architecture, begun)  # refuses before the weights move
     model = api.from_checkpoint(checkpoint, config.model.dtype)
+    if config.lens.tune and begun is None and config.lens.implementation == "tiled":
+        config = tune.tune(config, architecture, model.params, cached)
+    config = fit.fit(config, architecture, model.params, begun)
     if ingested is None:
         ingested = _ingest(config, model, scratch, apart)
     words = vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size))
-    return assemble(config, checkpoint, model, ingested, words)
+    job = assemble(config, checkpoint, model, ingested, words)
+    return dataclasses.replace(job, programs=programs)
 
 
 def assemble(
@@ -145,9 +137,7 @@ def assemble(
     """
     architecture = checkpoint.architecture
     plan = _plan(config, ingested)
-    static = Static(
-        architecture, _request(config), config.lens.implementation, _stored(config, architecture)
-    )
+    static = steps.static(config, architecture)
     spec = _spec(config, checkpoint, model, ingested, plan, static)
     spec_bytes = configs.canonical(spec)
     spec_hash = configs.spec_hash(spec_bytes)
@@ -157,7 +147,7 @@ def assemble(
         out=RUNS / spec_hash[:8] if config.out is None else Path(config.out),
         model=model,
         unembed=unembed,
-        table=_table(static, unembed),
+        table=static.prepare(unembed),
         ingested=ingested,
         plan=plan,
         words=words,
@@ -246,39 +236,9 @@ def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
         ingested.index.document_start,
         length=config.plan.length,  # type: ignore[arg-type]
         overlap=config.plan.overlap,
-        step_sequences=config.plan.step_sequences,
+        step_sequences=config.plan.step_sequences,  # type: ignore[arg-type]
         shard_tokens=config.store.shard_tokens,  # type: ignore[arg-type]
     )
-
-
-def _request(config: configs.RunConfig) -> Options:
-    lens = config.lens
-    # All of `full` whatever the rows are: the tallies count every one.
-    wanted = {*schema.FULL, *config.store.quantities}
-    return Options(
-        quantities=tuple(name for name in schema.LAYERED if name in wanted),
-        top_k=lens.top_k,
-        precision=lens.precision,
-        tile=lens.tile,
-        block=lens.block,
-    )
-
-
-def _stored(
-    config: configs.RunConfig, architecture: types.Architecture
-) -> tuple[tuple[str, str], ...]:
-    profile = config.store.rows
-    return tuple(
-        (name, schema.stored_dtype(name, profile, architecture.vocab_size))
-        for name in settle.rows(config)
-        if name in schema.LAYERED
-    )
-
-
-def _table(static: Static, unembed: types.Unembed) -> tables.Table | None:
-    if static.implementation == "reference":
-        return None
-    return jax.jit(tables.prepare, static_argnums=1)(unembed, static.request)
 
 
 def _spec(
@@ -287,7 +247,7 @@ def _spec(
     model: api.Model,
     ingested: ingest.Ingested,
     plan: plans.Plan,
-    static: Static,
+    static: steps.Static,
 ) -> dict[str, Any]:
     """What decides the result, and nothing else: no path, device, version, host or time."""
     return {
@@ -314,7 +274,7 @@ def _spec(
             "n_steps": plan.n_steps,
             "n_shards": plan.n_shards,
         },
-        "lens": dataclasses.asdict(config.lens),
+        "lens": {k: v for k, v in dataclasses.asdict(config.lens).items() if k != "tune"},
         "quantities": list(static.request.quantities),
         "store": dataclasses.asdict(config.store),
         "seed": config.seed,

@@ -14,10 +14,9 @@ from typing import Any
 
 import jax
 
-from jaxlens import devices, environment, schema, types
+from jaxlens import devices, environment, executables, fit, schema, types
 from jaxlens import job as jobs
 from jaxlens import step as steps
-from jaxlens.corpus import tokenfile
 from jaxlens.tally import exact
 
 
@@ -58,18 +57,22 @@ class Lane:
             return rows, self.add(totals, values, batch.count, self.lookup)
 
 
-def make(job: jobs.Job, tokens: tokenfile.TokenFile) -> list[Lane]:
+def make(job: jobs.Job) -> list[Lane]:
     """Compiles the step, whose shape is that of every step of the run, for each device.
 
     Raises:
-        ConfigError: There are fewer devices than were asked for.
+        ConfigError: There are fewer devices than were asked for, or a step does not fit them.
     """
-    batch, _ = job.batch(0, tokens)
+    batch = steps.batch_shape(job.plan.length, job.plan.step_sequences)
     chosen = devices.choose(job.config.devices)
     with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
         lookup = exact.tables(job.static.architecture.vocab_size)
         made = list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
+    executables.seal(job.programs)
     environment.release_memory()
+    needed, room = max(steps.scratch_bytes(lane.step) for lane in made), devices.room(chosen)
+    if room is not None and needed > room:
+        raise fit.too_large(needed, room)
     return made
 
 
@@ -78,7 +81,7 @@ def _make(job: jobs.Job, batch: types.Step, lookup: exact.Tables, device: jax.De
     tallies = schema.TALLIES[job.config.store.tallies]
     weights = devices.place((job.model.params, job.unembed, job.table), device)
     lookup = devices.place(lookup, device)
-    lowered = steps.lower(job, *weights, batch)
+    lowered = steps.lower(job.static, *weights, batch)
     values, _ = lowered.out_info
     totals = exact.shapes(tallies, job.static.architecture.n_layer + 1, vocab_size)
     zeros = exact.zeros(totals, device)

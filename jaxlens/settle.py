@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from jaxlens import api, errors, schema, types
 from jaxlens import config as configs
 from jaxlens.lens import options, tables
@@ -16,6 +18,9 @@ MAX_SHARD_BYTES = 256 * 2**20
 
 MAX_STEP_TOKENS = 2**24
 """Most positions a step; beyond any device, and below what would exhaust the host."""
+
+_POSITIONS, _POSITIONS_THERE = 2_048, 65_536
+"""Positions of a step: enough for a core, and for an accelerator (there not measured yet)."""
 
 _SHARD_TOKENS = 65_536
 _PACKAGED_SHARD_TOKENS = 4_096
@@ -28,8 +33,8 @@ def settle(
 ) -> configs.RunConfig:
     """The configuration with every default that depends on the model filled in.
 
-    Bits depend on the shape of tiles and blocks, whose defaults depend on the backend: a run that
-    has begun keeps those it began with, wherever it goes on.
+    Bits depend on the shape of steps, tiles and blocks, whose defaults depend on the backend: a
+    run that has begun keeps those it began with, wherever it goes on.
 
     Args:
         config: From ``config.load``.
@@ -49,9 +54,10 @@ def settle(
     shard_tokens = config.store.shard_tokens or (
         _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
     )
+    sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
     lens = _as_begun(config.lens, begun or {})
     if lens.implementation == "tiled":
-        vocab_size, capacity = architecture.vocab_size, length * config.plan.step_sequences
+        vocab_size, capacity = architecture.vocab_size, length * sequences
         lens = dataclasses.replace(
             lens,
             tile=min(lens.tile or tables.choose_tile(vocab_size), vocab_size),
@@ -59,12 +65,29 @@ def settle(
         )
     settled = dataclasses.replace(
         config,
-        plan=dataclasses.replace(config.plan, length=length),
+        plan=dataclasses.replace(config.plan, length=length, step_sequences=sequences),
         lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
         store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
     _require_small_shards(settled, architecture)
     return settled
+
+
+def default_sequences(length: int) -> int:
+    """Sequences that fill a device of this backend."""
+    positions = _POSITIONS if jax.default_backend() == "cpu" else _POSITIONS_THERE
+    return max(1, positions // length)
+
+
+def has_shape(begun: Mapping[str, Any] | None) -> bool:
+    """Whether a run has begun that says how large its steps are."""
+    return _sequences_of(begun) is not None
+
+
+def _sequences_of(begun: Mapping[str, Any] | None) -> int | None:
+    plan = (begun or {}).get("plan")
+    found = plan.get("step_sequences") if isinstance(plan, dict) else None
+    return found if isinstance(found, int) and 0 < found <= MAX_STEP_TOKENS else None
 
 
 def _as_begun(lens: configs.LensConfig, begun: Mapping[str, Any]) -> configs.LensConfig:

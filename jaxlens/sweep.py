@@ -134,7 +134,7 @@ def complete(
     here = environment.describe()
     measured: dict[str, Any] = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(numbers)}
     logger.info("compiling the step")
-    devices = lanes.make(job, tokens)
+    devices = lanes.make(job)
     measured["devices"] = len(devices)
     if (witness := canary.witness(job, here)) is not None:
         measured["canary"] = canary.sing(job, tokens, devices, witness)

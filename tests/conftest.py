@@ -19,6 +19,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxlens-test-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
+
+from sweeps import swept, texts, tiny  # noqa: E402 (JAX starts there)
+
+__all__ = ["swept", "texts", "tiny"]  # fixtures of every test
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")

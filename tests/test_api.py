@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from test_sweep import PACKAGED
+from sweeps import PACKAGED
 
 import jaxlens
 from jaxlens import errors, types

@@ -8,13 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from test_errors import refused
-from test_sweep import TILES, configure, digest, flags, swept, texts, tiny
+from sweeps import TILES, configure, digest, flags, refused
 
 from jaxlens import canary, config, environment, errors, schema, sweep
 from jaxlens.store import commit, hdf, image, layout, shards
-
-__all__ = ["swept", "texts", "tiny"]  # fixtures
 
 
 @pytest.fixture

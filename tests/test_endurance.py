@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from random_model import random_params
-from test_sweep import PACKAGED, TINY, digest, start
+from sweeps import PACKAGED, TINY, digest, start
 
 from jaxlens.models import architecture as architectures
 from jaxlens.models import weights

@@ -10,24 +10,12 @@ import sys
 import numpy as np
 import pytest
 from safetensors import numpy
-from test_sweep import TILES, TINY, configure, digest, flags, run_cli, swept, texts, tiny
+from sweeps import TILES, TINY, configure, digest, flags, refused, run_cli
 
 from jaxlens import api, errors, sweep
 from jaxlens.lens import reference
 from jaxlens.models import architecture as architectures
 from jaxlens.models import weights
-
-__all__ = ["swept", "texts", "tiny"]  # fixtures
-
-
-def refused(capsys, code, *arguments):
-    """Runs the command line, and checks the shape of the refusal; returns its two lines."""
-    assert run_cli(*arguments) == code, capsys.readouterr().err
-    printed = capsys.readouterr()
-    lines = [line for line in printed.err.splitlines() if line.startswith(("error: ", "hint: "))]
-    assert [line.split(":")[0] for line in lines] == ["error", "hint"], printed.err
-    assert "Traceback" not in printed.err
-    return " ".join(lines)
 
 
 @pytest.fixture
@@ -202,8 +190,8 @@ def test_verify_of_no_run_and_of_a_damaged_run(swept, tmp_path, capsys):
 
 
 def test_a_lens_that_is_not_the_model_refuses_to_start(tiny, texts, tmp_path, capsys, monkeypatch):
-    def moved(streams, *rest):
-        return reference.read(streams.at[..., 0].add(3.0), *rest)
+    def moved(streams, unembed, known, options, table):
+        return reference.read(streams.at[..., 0].add(3.0), unembed, known, options)
 
     monkeypatch.setitem(api.LENSES, "tiled", moved)
     out = tmp_path / "out"

@@ -6,11 +6,9 @@ import threading
 import time
 
 import pytest
-from test_sweep import TILES, configure, digest, flags, start, swept, texts, tiny
+from sweeps import TILES, configure, digest, flags, start
 
 from jaxlens import errors, grace, sweep
-
-__all__ = ["swept", "texts", "tiny"]  # fixtures
 
 
 class AskedAfter:

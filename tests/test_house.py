@@ -15,7 +15,19 @@ STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
     *("api", "job", "settle", "ingest", "compute", "canary", "sweep", "repair", "estimate"),
-    *("step", "lanes", "grace", "scale", "bench", "stages", "synthetic"),
+    *(
+        "step",
+        "fit",
+        "executables",
+        "tune",
+        "cache",
+        "lanes",
+        "grace",
+        "scale",
+        "bench",
+        "stages",
+        "synthetic",
+    ),
 }
 MAY_IMPORT = {
     "types": set(),
@@ -24,7 +36,7 @@ MAY_IMPORT = {
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
     "config": FOUNDATION,
-    "devices": {"errors"},
+    "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
     "terminal": FOUNDATION | WIRING | {"store"},

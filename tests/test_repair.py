@@ -6,13 +6,10 @@ import shutil
 import time
 
 import pytest
-from test_errors import broken, refused
-from test_sweep import configure, run_cli, start, swept, texts, tiny
+from sweeps import configure, refused, run_cli, start
 
 from jaxlens import config, errors, repair
 from jaxlens.store import layout
-
-__all__ = ["broken", "swept", "texts", "tiny"]  # fixtures
 
 
 def tree(folder):

@@ -26,7 +26,7 @@ def of_residuals(
 ) -> dict[str, jax.Array]:
     """``norm`` and ``retention`` of the chosen layers, where they are asked for."""
     values: dict[str, jax.Array] = {}
-    chosen = residuals[np.asarray(options.layers)]
+    chosen = residuals[np.asarray(options.layers)].astype(jnp.float32)
     if options.wants("norm"):
         values["norm"] = jnp.sqrt(jnp.square(chosen).sum(-1))
     if options.wants("retention"):

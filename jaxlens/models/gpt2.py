@@ -84,6 +84,8 @@ def residuals(
     tokens: Int[Array, "batch position"],
     positions: Int[Array, "batch position"] | None = None,
     segments: Int[Array, "batch position"] | None = None,
+    *,
+    dtype: str = "float32",
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream: the embedding and the output of each block, before ``ln_f``.
 
@@ -94,9 +96,10 @@ def residuals(
         tokens: Token ids.
         positions: Index that ``wpe`` sees; 0, 1, 2, ... in each sequence by default.
         segments: Tokens attend only within their own segment; one segment by default.
+        dtype: Type of what is returned; the blocks hand on float32 among themselves.
 
     Returns:
-        Float32, ``layer`` counting ``n_layer + 1``.
+        ``layer`` counts ``n_layer + 1``.
     """
     if positions is None:
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
@@ -108,10 +111,10 @@ def residuals(
         stream: jax.Array, layer: tuple[types.Params, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         block_params, number = layer
-        return _block(block_params, architecture, stream, number, segments), stream
+        return _block(block_params, architecture, stream, number, segments), stream.astype(dtype)
 
     last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
-    return jnp.concatenate([earlier, last[None]])
+    return jnp.concatenate([earlier, last[None].astype(dtype)])
 
 
 def unembed(

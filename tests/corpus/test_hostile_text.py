@@ -10,11 +10,9 @@ import os
 
 import pytest
 import zstandard
-from test_sweep import run_cli, tiny
+from sweeps import run_cli
 
 from jaxlens.corpus import documents, lines
-
-__all__ = ["tiny"]  # a fixture
 
 FINE = b'{"id": "fine", "text": "It rains in the old town."}\n'
 MARK = b"\xef\xbb\xbf"

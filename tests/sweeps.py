@@ -1,0 +1,134 @@
+"""Sweeps for tests: a tiny model, a small corpus, a finished run, and ways to make others."""
+
+import hashlib
+import json
+import pathlib
+import random
+import subprocess
+import sys
+
+import pytest
+from random_model import random_params
+
+import jaxlens
+from jaxlens import cli, config, sweep
+from jaxlens.models import architecture as architectures
+from jaxlens.models import weights
+
+PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
+TINY = {
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 8,
+    "vocab_size": 4096,
+    "n_positions": 32,
+    "bos_token_id": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A model that compiles in a second, with the packaged tokenizer."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    params = random_params(TINY, 0)
+    weights.save(folder, architectures.parse(TINY), params, "safetensors", tokenizer_from=PACKAGED)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """Documents of many lengths, an empty one and a malformed line among them."""
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "a",
+        "lazy",
+        "dog",
+        "while",
+        "it",
+        "rains",
+        "in",
+        "the",
+        "old",
+        "town",
+    ]
+    chosen = random.Random(0)
+    lines = []
+    for number in range(60):
+        text = " ".join(chosen.choices(words, k=chosen.choice([1, 5, 30, 70, 200])))
+        lines.append(json.dumps({"id": f"d{number}", "text": text}))
+    lines[7] = '{"text": "broken'
+    lines[11] = '{"text": "  "}'
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def configure(model, corpus, out, **more):
+    base = {
+        "model.path": str(model),
+        "corpus.paths": [str(corpus)],
+        "out": None if out is None else str(out),
+        "plan.step_sequences": 4,
+        "store.shard_tokens": 256,
+        "lens.tile": 512,
+        "lens.block": 50,
+        "devices": 1,
+    }
+    merged = {key: value for key, value in (base | more).items() if value is not None}
+    return config.load([], {}, merged)
+
+
+@pytest.fixture(scope="session")
+def swept(tiny, texts, tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "swept"
+    result = sweep.run(configure(tiny, texts, out))
+    assert result.finished
+    return out
+
+
+def digest(folder, derived=True):
+    """Hashes of everything that must be equal between two runs of one spec."""
+    names = [*sorted(folder.glob("shards/*")), folder / "RUN.json"]
+    if derived:
+        names += [folder / n for n in ("MANIFEST", "summary.h5", "index.h5")]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
+
+
+def run_cli(*arguments):
+    """The real command line in this process: exit code."""
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+TILES = ("--set", "lens.tile=512", "--set", "lens.block=50")
+
+
+def flags(tiny, texts, out):
+    how = ("--set", "store.shard_tokens=256", "--set", "plan.step_sequences=4")
+    return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)
+
+
+def start(*arguments):
+    code = "from jaxlens.cli import main; main()"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **quiet)
+
+
+def refused(capsys, code, *arguments):
+    """Runs the command line, and checks the shape of the refusal; returns its two lines."""
+    assert run_cli(*arguments) == code, capsys.readouterr().err
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], printed.err
+    assert "Traceback" not in printed.err
+    return " ".join(lines)

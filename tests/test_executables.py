@@ -1,0 +1,134 @@
+"""Compiled programs outlive a run, and nothing damaged or foreign is ever executed."""
+
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+import jax
+import pytest
+from sweeps import TILES, configure, digest, flags
+
+from jaxlens import cache, executables, sweep
+
+CODE = "from jaxlens.cli import main; main()"
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A cache folder."""
+    return cache.folder(str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def untold():
+    """JAX without a folder of its own, as most users have it."""
+    told = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", told)
+    executables.compilation_cache.reset_cache()
+
+
+def run_alone(tiny, texts, out, kept):
+    """The command line in a process of its own; its log."""
+    left_out = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    environment = {name: v for name, v in os.environ.items() if name not in left_out}
+    command = [*flags(tiny, texts, out), *TILES, "--set", f"cache={kept}"]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *map(str, command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def programs(folder):
+    (found,) = pathlib.Path(folder).glob(f"*/{executables.FOLDER}")
+    return {p.name: p.read_bytes() for p in found.iterdir() if p.name != "SEALS.json"}
+
+
+def test_a_second_run_compiles_nothing_and_damaged_programs_are_compiled_again(
+    tiny, texts, tmp_path, swept
+):
+    kept = tmp_path / "cache"
+    run_alone(tiny, texts, tmp_path / "one", kept)
+    made = programs(kept)
+    assert any(name.startswith("jit_apply") for name in made)
+    times = {p: p.stat().st_mtime_ns for p in kept.rglob("*-cache")}
+    run_alone(tiny, texts, tmp_path / "two", kept)
+    assert {p: p.stat().st_mtime_ns for p in kept.rglob("*-cache")} == times
+    chosen = random.Random(0)
+    for path in times:
+        data = bytearray(path.read_bytes())
+        data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+        path.write_bytes(data)
+    damaged = programs(kept)
+    run_alone(tiny, texts, tmp_path / "three", kept)
+    again = programs(kept)
+    assert set(again) == set(made)
+    assert all(again[name] != damaged[name] for name in made)
+    assert all(digest(tmp_path / out) == digest(swept) for out in ("one", "two", "three"))
+
+
+def test_only_programs_with_a_true_seal_are_left(cached, untold):
+    path = executables.keep(cached)
+    for name in ("good", "flipped", "late"):
+        (path / name).write_bytes(name.encode())
+        if name != "late":
+            executables.seal(path)
+    (path / "flipped").write_bytes(b"flipper")
+    assert executables.keep(cached) == path
+    assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", "good"]
+    for broken in (b"", b"[]", b"\xff", b"{" * 9, json.dumps({"good": 3}).encode()):
+        (path / "good").write_bytes(b"good")
+        (path / "SEALS.json").write_bytes(broken)
+        assert executables.keep(cached) == path
+        assert [p.name for p in path.iterdir()] == ["SEALS.json"]
+
+
+def test_the_oldest_go_first_where_there_are_too_many(cached, untold, monkeypatch):
+    path = executables.keep(cached)
+    for age, name in enumerate(("new", "old", "oldest")):
+        (path / name).write_bytes(b"x" * 100)
+        os.utime(path / name, (10**9 - age, 10**9 - age))
+    monkeypatch.setattr(executables, "MOST_BYTES", 250)
+    executables.seal(path)
+    assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", "new", "old"]
+
+
+def test_a_folder_that_jax_was_told_is_left_alone(cached):
+    assert jax.config.jax_compilation_cache_dir
+    assert executables.keep(cached) is None
+    assert not (cached / executables.FOLDER).exists()
+
+
+def test_nothing_is_kept_where_others_could_write_or_nobody_can(tmp_path, caplog):
+    path = cache.folder(str(tmp_path))
+    assert path is not None and path.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o770)
+    assert cache.folder(str(tmp_path)) is None
+    assert "others can write" in caplog.text
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert cache.folder(str(blocked)) is None
+    assert cache.folder("none") is None
+    executables.seal(None)
+
+
+def test_a_run_goes_on_where_the_cache_cannot_be_used(tiny, texts, tmp_path, swept):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    sweep.run(configure(tiny, texts, tmp_path / "out", cache=str(blocked)))
+    assert digest(tmp_path / "out") == digest(swept)
+
+
+def test_machines_that_differ_do_not_share(monkeypatch, tmp_path):
+    one = cache.folder(str(tmp_path))
+    monkeypatch.setattr(cache.environment, "instructions", lambda: "fpu avx2")
+    assert cache.folder(str(tmp_path)) != one

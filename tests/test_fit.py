@@ -1,0 +1,95 @@
+"""Steps fill a device and fit its memory, which is known before anything runs."""
+
+import shutil
+
+import jax
+import pytest
+from sweeps import configure, digest, refused
+
+from jaxlens import devices, errors, lanes, settle, sweep
+from jaxlens import job as jobs
+from jaxlens import step as steps
+from jaxlens.store import commit, layout
+
+DEFAULT = {"plan.step_sequences": None}
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Sets what every device has."""
+
+    def give(size):
+        monkeypatch.setattr(devices, "room", lambda chosen: size)
+
+    return give
+
+
+def needed(tiny, texts, tmp_path, sequences, **more):
+    """What the compiler says of a step."""
+    how = configure(tiny, texts, None, **{"plan.step_sequences": sequences} | more)
+    made = jobs.prepare(how, tmp_path, apart=True)
+    return steps.scratch_bytes(lanes.make(made)[0].step)
+
+
+@pytest.mark.parametrize(("length", "sequences"), [(1024, 2), (256, 8), (32, 64), (4096, 1)])
+def test_a_step_has_as_many_sequences_as_fill_a_core(length, sequences):
+    assert settle.default_sequences(length) == sequences
+
+
+def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_path):
+    block, vocab = 50, 4096
+    assert needed(tiny, texts, tmp_path, 64) > 2 * 4 * block * vocab
+
+
+def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
+    wide = needed(tiny, texts, tmp_path, 256)
+    narrow = needed(tiny, texts, tmp_path, 256, **{"lens.residuals": "bfloat16"})
+    assert wide - narrow > 0.9 * 3 * 256 * 32 * 8 * 2
+
+
+def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog):
+    room(needed(tiny, texts, tmp_path, 8))
+    with caplog.at_level("INFO", "jaxlens"):
+        result = sweep.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
+    assert result.finished
+    assert layout.read_spec(tmp_path / "out").document["plan"]["step_sequences"] == 8
+    halved = [record.getMessage() for record in caplog.records if "halved" in record.msg]
+    assert [line.split()[3] for line in halved] == ["64", "32", "16"]
+
+
+def test_what_cannot_fit_is_refused_before_anything_runs(tiny, texts, tmp_path, room, capsys):
+    room(1000)
+    for more in (DEFAULT, {"plan.step_sequences": 4}):
+        with pytest.raises(errors.ConfigError, match=r"a step needs .* on each device"):
+            sweep.run(configure(tiny, texts, tmp_path / "out", **more))
+        assert not list(tmp_path.glob("out/shards/*.h5"))
+    command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other")
+    assert "plan.step_sequences" in refused(capsys, 2, *command)
+
+
+def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
+    begun = shutil.copytree(swept, tmp_path / "run")
+    commit.discard(begun, 2)
+    assert sweep.run(configure(tiny, texts, begun, **DEFAULT)).computed == 1
+    assert digest(begun) == digest(swept)
+    commit.discard(begun, 2)
+    room(1000)
+    with pytest.raises(errors.ConfigError, match="a step needs"):
+        sweep.run(configure(tiny, texts, begun, **DEFAULT))
+
+
+def test_looking_compiles_nothing_twice(tiny, texts, tmp_path):
+    made = jobs.prepare(configure(tiny, texts, tmp_path / "out", **DEFAULT), tmp_path)
+    weights = devices.place((made.model.params, made.unembed, made.table), devices.choose(1)[0])
+    batch = steps.batch_shape(made.plan.length, made.plan.step_sequences)
+    one, two = (steps.lower(made.static, *weights, batch).compile() for _ in range(2))
+    assert one.runtime_executable() is two.runtime_executable()
+
+
+def test_the_shape_of_a_batch_is_that_of_the_plan(tiny, texts, tmp_path):
+    made = jobs.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
+    with made.ingested.open() as tokens:
+        batch, _ = made.batch(1, tokens)
+    shape = steps.batch_shape(made.plan.length, made.plan.step_sequences)
+    found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+    assert found == shape
