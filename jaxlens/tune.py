@@ -163,7 +163,7 @@ class _Trial:
         config = dataclasses.replace(self._settled, lens=lens)
         static = steps.static(config, self._architecture)
         given = (self._streams, self._unembed, self._known, static.prepare(self._unembed))
-        calls = []
+        calls: list[Callable[[], Any]] = []
         for device in self._devices:
             here = devices.place(given, device)
             with numerics.matmul_precision(lens.precision):

@@ -44,7 +44,8 @@ def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_pat
 def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
     wide = needed(tiny, texts, tmp_path, 256)
     narrow = needed(tiny, texts, tmp_path, 256, **{"lens.residuals": "bfloat16"})
-    assert wide - narrow > 0.9 * 3 * 256 * 32 * 8 * 2
+    # Of both blocks' inputs; the last stream is read where it is made.
+    assert wide - narrow > 0.9 * 2 * 256 * 32 * 8 * 2
 
 
 def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog):
