@@ -33,6 +33,7 @@ CANDIDATES: dict[str, tuple[str | None, list[str]]] = {  # environment, script a
     "jaxlens": (None, ["run_jaxlens.py"]),
     "jaxlens-bfloat16": (None, ["run_jaxlens.py", "--precision", "bfloat16"]),
     "pytorch": ("pytorch", ["run_pytorch.py"]),
+    "pytorch-whole": ("pytorch", ["run_pytorch.py", "--whole"]),
     "pytorch-onednn": ("pytorch", ["run_pytorch.py", "--onednn"]),
     "pytorch-compile": ("pytorch", ["run_pytorch.py", "--compile"]),
     "transformer-lens": ("transformer_lens", ["run_transformer_lens.py"]),

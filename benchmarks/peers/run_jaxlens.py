@@ -21,7 +21,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     import jax.numpy as jnp
 
     import jaxlens
-    from jaxlens import devices, numerics, types
+    from jaxlens import devices, environment, numerics, types
     from jaxlens.lens import tables, tiled
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
@@ -35,6 +35,8 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     lines = max(1, given.tokens // min(given.length, model.config.n_positions))
     places = devices.choose(min(lines, len(jax.local_devices())))
     weights = [devices.place((model.params, table), place) for place in places]
+
+    environment.release_memory()  # as a sweep does once it is compiled
 
     @jax.jit
     def step(params: types.Params, table: tables.Table, known: types.References) -> types.Readout:

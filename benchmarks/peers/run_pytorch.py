@@ -1,7 +1,7 @@
 """Plain PyTorch and transformers: the model's hidden states, its own norm and head.
 
 python benchmarks/peers/run_pytorch.py --model FOLDER --out FILE.npz [--tokens 256]
-    [--onednn] [--compile]
+    [--whole] [--onednn] [--compile]
 
 transformers normalises the last entry of ``hidden_states`` already; the others need ``ln_f``.
 ``--onednn`` gives the head to oneDNN, which is faster than PyTorch's default library on some
@@ -42,6 +42,8 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         hidden = model.transformer(ids, output_hidden_states=True, use_cache=False).hidden_states
         streams = torch.stack(hidden)
         streams[:-1] = model.transformer.ln_f(streams[:-1])
+        if given.whole:
+            return torch_read.read_whole(streams, head, ids, after)
         return torch_read.read(streams, head, ids, after, given.block)
 
     return work, facts
@@ -61,10 +63,11 @@ def packed(head: Any) -> Callable[[Any], Any]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """``--block``, ``--threads``, ``--onednn`` and ``--compile``."""
+    """``--block``, ``--threads``, ``--whole``, ``--onednn`` and ``--compile``."""
     import torch_read
 
     torch_read.add_options(parser)
+    parser.add_argument("--whole", action="store_true", help="all logits at once")
     parser.add_argument("--onednn", action="store_true", help="the head by oneDNN, on CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile everything")
 

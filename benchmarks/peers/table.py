@@ -24,7 +24,8 @@ STARVED = 0.8
 LABELS = {
     "jaxlens": ("jaxlens", "jaxlens-logitlens"),
     "jaxlens-bfloat16": ("jaxlens, bfloat16 operands", "jaxlens-logitlens"),
-    "pytorch": ("PyTorch + transformers", "torch"),
+    "pytorch": ("PyTorch + transformers, in blocks", "torch"),
+    "pytorch-whole": ("PyTorch + transformers, all logits at once", "torch"),
     "pytorch-onednn": ("PyTorch, its head by oneDNN", "torch"),
     "pytorch-compile": ("PyTorch, compiled", "torch"),
     "transformer-lens": ("TransformerLens", "transformer-lens"),

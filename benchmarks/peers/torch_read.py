@@ -51,6 +51,30 @@ def read(
     return gather(parts, shape)
 
 
+def read_whole(
+    states: torch.Tensor, head: Head, tokens: torch.Tensor, following: torch.Tensor
+) -> dict[str, np.ndarray]:
+    """The same from all logits at once, by the formulas as they stand in tutorials."""
+    logits = head(states)
+    log_p = logits.log_softmax(-1)
+    p = log_p.exp()
+    references = torch.stack([tokens, following, logits[-1].argmax(-1)], -1)
+    at = logits.gather(-1, references.expand(len(states), *references.shape))
+    above = [(logits > at[..., i, None]).sum(-1, dtype=torch.int32) + 1 for i in range(3)]
+    found = {
+        "rank_input": above[0],
+        "rank_next": above[1],
+        "rank_final": above[2],
+        "logp_input": log_p.gather(-1, references[..., :1].expand(len(states), -1, -1, -1))[..., 0],
+        "kl_final": (p[-1] * (log_p[-1] - log_p)).sum(-1).clamp_min(0),
+        "kl_input": (p[0] * (log_p[0] - log_p)).sum(-1).clamp_min(0),
+        "kl_to_final": (p * (log_p - log_p[-1])).sum(-1).clamp_min(0),
+        "entropy": -(p * log_p).sum(-1),
+        "top_id": logits.argmax(-1),
+    }
+    return {name: value.cpu().numpy() for name, value in found.items()}
+
+
 def gather(parts: list[dict[str, torch.Tensor]], shape: torch.Size) -> dict[str, np.ndarray]:
     """Blocks ``[layer, token]`` put together to ``[layer, batch, position]`` of NumPy."""
     whole = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
