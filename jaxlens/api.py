@@ -124,6 +124,8 @@ def check_identity(
     request = options.Options(()) if request is None else request
     streams = residuals(model, sample, precision=request.precision)
     unembed = gpt2.unembed(model.params, model.config, decoder)
+    if implementation == "tiled" and table is None:
+        table = _prepare(unembed, request)
     prepared = () if table is None else (table,)
     return identity.require(LENSES[implementation], streams, unembed, sample, request, *prepared)
 
@@ -280,6 +282,7 @@ def log_probs(
 
 
 _forward = jax.jit(gpt2.residuals, static_argnums=1)
+_prepare = jax.jit(tables.prepare, static_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

@@ -191,3 +191,13 @@ def test_tokens_that_do_not_fit_are_refused(model, tokens, message):
 def test_options_that_do_not_fit_are_refused(model, tokens, how):
     with pytest.raises(errors.ConfigError):
         jaxlens.read_lens(model, tokens, **how)
+
+
+def test_weights_of_a_file_are_not_copied_on_a_cpu():
+    """Alignment is what JAX asks for; without it a model would take twice its memory."""
+    checkpoint = api.load_checkpoint("packaged")
+    model = api.from_checkpoint(checkpoint)
+    for mine, stored in zip(
+        jax.tree.leaves(model.params), jax.tree.leaves(checkpoint.params), strict=True
+    ):
+        assert mine.unsafe_buffer_pointer() == stored.ctypes.data

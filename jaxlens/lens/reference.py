@@ -59,10 +59,10 @@ def logits(
 ) -> Float[Array, "... vocab"]:
     """Float32 logits of normalised residuals: ``normed @ weight.T + output_bias``."""
     dtype = numerics.operand_dtype(precision)
+    rows, weight = normed.astype(dtype), unembed.weight.astype(dtype)
     with numerics.matmul_precision(precision):
-        z = jnp.matmul(
-            normed.astype(dtype), unembed.weight.astype(dtype).T, preferred_element_type=jnp.float32
-        )
+        # Not through `.T`, which CPUs copy.
+        z = jnp.einsum("...e,ve->...v", rows, weight, preferred_element_type=jnp.float32)
     return z if unembed.output_bias is None else z + numerics.widen(unembed.output_bias, z)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from jaxlens.models import files, layout
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
+
+_ALIGNMENT = 64
 
 
 class Tensor(NamedTuple):
@@ -66,12 +69,9 @@ def stack(
             raise errors.DataError(f"{tensor.file}: tensor {tensor.name} is there twice")
         seen.add((leaf.path, layer))
         value = _checked(tensor, leaf, architecture, flavour)
-        if not leaf.is_layered:
-            stacks[leaf.path] = np.ascontiguousarray(value)
-            continue
         if leaf.path not in stacks:
-            stacks[leaf.path] = np.empty(leaf.stacked_shape(architecture), np.float32)
-        stacks[leaf.path][layer] = value
+            stacks[leaf.path] = _aligned(leaf.stacked_shape(architecture))
+        stacks[leaf.path][layer if leaf.is_layered else ...] = value
     for leaf in layout.required(architecture):
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             if (leaf.path, layer) not in seen:
@@ -106,7 +106,7 @@ def from_memory(leaves: Mapping[str, Any]) -> Iterator[Tensor]:
             value = value.float() if value.is_floating_point() else value
             value = value.numpy()
         try:
-            array = np.array(value)  # a copy: the model must not change with what it came from
+            array = np.asarray(value)
         except ValueError as error:
             raise errors.DataError(f"state: {files.shown(name)} is no array") from error
         yield of_array(name, array, "state")
@@ -161,6 +161,14 @@ def check_shapes(
     for leaf in layout.required(architecture):
         if leaf.path not in leaves:
             raise errors.DataError(f"{label}: tensor {leaf.path} is missing")
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Memory that JAX on a CPU uses as it is; where it is not aligned so, JAX makes a copy."""
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 def _place(
