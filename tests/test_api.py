@@ -9,7 +9,7 @@ import pytest
 from sweeps import PACKAGED
 
 import jaxlens
-from jaxlens import errors, types
+from jaxlens import api, errors, types
 from jaxlens.models import gpt2, weights
 
 PROMPT = "Other times, when people say plasma, they mean a part of blood"
