@@ -1,16 +1,21 @@
-"""The whole sweep through the command line: tokens a second, and memory against corpus length.
+"""The whole sweep through the command line: tokens a second, memory, rows, workers.
 
-python benchmarks/bench_sweep.py CORPUS... [--model packaged] [--limits 1M 5M] [--set key=value]
+python benchmarks/bench_sweep.py [CORPUS...] [--limits 1M 5M] [--rows full none] [--workers 1 2]
+    [--rounds 3] [--model packaged] [--set key=value]
 
-Each limit is swept by a process of its own, whose peak memory the operating system reports.
+Every combination of limit, rows and workers is swept in turn (A B C A B C ...), each by processes
+of their own, whose peak memory the operating system reports. Several workers share a run with
+`--shard I/N`, each with its part of the devices; the text is tokenised before.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import pathlib
-import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,48 +23,76 @@ import time
 
 import harness
 
+CODE = "from jaxlens.cli import main; main()"
+
 
 def main() -> None:
-    """Sweeps each limit and prints a line for it."""
+    """Sweeps every combination and prints a line for each."""
+    given = _arguments()
+    combinations = list(itertools.product(given.limits, given.rows, given.workers))
+    found: dict[tuple[str, str, int], list[dict[str, float]]] = {c: [] for c in combinations}
+    for _ in range(given.rounds):
+        for combination in combinations:
+            found[combination].append(sweep(given, *combination))
+            print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    first = None
+    for (limit, rows, workers), rounds in found.items():
+        rate = statistics.median(one["tokens_per_second"] for one in rounds)
+        first = first or rate
+        peak = max(one["peak_bytes"] for one in rounds) / 2**20
+        disk = rounds[0]["disk_bytes"] / 2**20
+        print(
+            f"{limit:>6} rows {rows:<5} {workers} workers: {rate:8,.0f} tok/s, "
+            f"{rate / first:.3f} of the first, peak {peak:,.0f} MiB, {disk:,.0f} MiB on disk"
+        )
+        described = {"corpus": [pathlib.Path(p).name for p in given.corpus], "model": given.model}
+        described |= {"limit": limit, "rows": rows, "workers": workers}
+        harness.record("bench_sweep", {**described, "settings": given.settings, "runs": rounds})
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("corpus", nargs="*", default=["packaged"])
     parser.add_argument("--model", default="packaged")
-    parser.add_argument("--limits", nargs="+", default=["1M", "5M"])
+    parser.add_argument("--limits", nargs="+", default=["1M"])
+    parser.add_argument("--rows", nargs="+", default=["full"], choices=("none", "core", "full"))
+    parser.add_argument("--workers", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    given = parser.parse_args()
-    for limit in given.limits:
-        measured = sweep(given, limit)
-        print(
-            f"{limit:>6}: {measured['tokens_per_second']:,.0f} tok/s, "
-            f"{measured['seconds']:,.0f} s in all, peak {measured['peak_bytes'] / 2**20:,.0f} MiB, "
-            f"{measured['disk_bytes'] / 2**20:,.0f} MiB on disk",
-            flush=True,
-        )
-        described = {"corpus": [pathlib.Path(p).name for p in given.corpus], "model": given.model}
-        harness.record("bench_sweep", {**described, "settings": given.settings, **measured})
+    return parser.parse_args()
 
 
-def sweep(given: argparse.Namespace, limit: str) -> dict[str, object]:
-    """One run in a process of its own."""
+def sweep(given: argparse.Namespace, limit: str, rows: str, workers: int) -> dict[str, float]:
+    """One run: what its workers reached together, and the greatest peak among them."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "out"
-        command = [sys.executable, "-c", "from jaxlens.cli import main; main()", "run"]
-        command += ["--model", given.model, "--corpus", *given.corpus]
-        command += ["--limit", limit, "--out", str(out)]
-        command += [part for setting in given.settings for part in ("--set", setting)]
+        common = ["--model", given.model, "--corpus", *given.corpus, "--limit", limit]
+        common += ["--out", str(out)]
+        common += [part for setting in given.settings for part in ("--set", setting)]
+        start(["tokenize", *common]).wait()
+        own = ["--set", f"devices={max(1, (os.cpu_count() or 1) // workers)}"] * (workers > 1)
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(f"the run failed with status {status}")
+        processes = [
+            start(["run", *common, "--rows", rows, "--shard", f"{i}/{workers}", *own])
+            for i in range(workers)
+        ]
+        ended = [os.wait4(process.pid, 0) for process in processes]
+        if any(status for _, status, _ in ended):
+            sys.exit("a run failed")
+        notes = [json.loads(path.read_text()) for path in out.glob("environment/*.json")]
         return {
-            "limit": limit,
             "seconds": time.perf_counter() - began,
-            "tokens_per_second": float(re.search(r"([\d,]+) tok/s", printed)[1].replace(",", "")),
-            "peak_bytes": usage.ru_maxrss * 1024,
+            "tokens_per_second": sum(note["measured"]["tokens_per_second"] for note in notes),
+            "peak_bytes": max(usage.ru_maxrss for _, _, usage in ended) * 1024,
             "disk_bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         }
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """A command of jaxlens in a process of its own."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", CODE, *arguments], **quiet)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import (
@@ -34,6 +35,7 @@ from jaxlens import (
 from jaxlens import config as configs
 from jaxlens import job as jobs
 from jaxlens.models import weights
+from jaxlens.view import roofline as view
 
 _PRECISIONS: tuple[configs.Precision, ...] = ("float32", "bfloat16")
 
@@ -51,6 +53,7 @@ class Report:
         sweep_tokens: Tokens of a shard, which is a round of ``sweep`` and ``publish``.
         published_bytes: Size of a shard.
         flops: Floating-point operations a token, by stage.
+        bytes_moved: Bytes a token that have to move through memory, at least, by stage.
         multiply_flops: Rate of a plain matrix multiply, operations a second.
         copy_bytes: Bandwidth of a plain copy, bytes read and written a second.
         compile_seconds: Time to compile the step for all devices.
@@ -68,6 +71,7 @@ class Report:
     sweep_tokens: int
     published_bytes: int
     flops: dict[str, float]
+    bytes_moved: dict[str, float]
     multiply_flops: float
     copy_bytes: float
     compile_seconds: float
@@ -125,6 +129,7 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
         sweep_tokens=capacity * steps,
         published_bytes=size,
         flops=count_flops(job.static.architecture, job.plan.length),
+        bytes_moved=count_bytes(job.static.architecture, job.config),
         multiply_flops=multiply,
         copy_bytes=copied,
         compile_seconds=compile_seconds,
@@ -192,6 +197,50 @@ def count_flops(architecture: types.Architecture, length: int) -> dict[str, floa
     lens = 2.0 * (layers + 1) * embed * architecture.vocab_size
     forward = float(layers * block)
     return {"forward": forward, "lens": lens, "sweep": forward + lens}
+
+
+def count_bytes(
+    architecture: types.Architecture, config: configs.RunConfig
+) -> dict[str, float]:
+    """Bytes a token that cannot stay in a cache.
+
+    Weights once a step; residual streams written and read; the table once a block in each of
+    the two phases; the end layers' logits written once and read twice.
+
+    Args:
+        architecture: Sizes.
+        config: Settled.
+    """
+    embed, layers, vocab = architecture.n_embd, architecture.n_layer, architecture.vocab_size
+    streams = (layers + 1) * embed * jnp.dtype(config.lens.residuals).itemsize
+    operand = numerics.operand_dtype(config.lens.precision)
+    positions = (config.plan.length or 1) * (config.plan.step_sequences or 1)
+    kernels = layers * embed * (4 * embed + 2 * architecture.n_inner)
+    weights_read = kernels * jnp.dtype(config.model.dtype).itemsize / positions
+    table = vocab * embed * jnp.dtype(operand).itemsize / (config.lens.block or positions)
+    forward = weights_read + streams
+    lens = streams + 2 * table + 3 * 2 * vocab * 4
+    return {"forward": forward, "lens": lens, "sweep": forward + lens}
+
+
+def roofline(reports: Sequence[Report]) -> tuple[str, list[view.Roof], list[view.Point]]:
+    """What `view.roofline.draw` draws: a limit for each precision, a point for each stage."""
+    first = reports[0]
+    kind = first.environment["devices"][0]["kind"]
+    if first.environment["backend"] == "cpu":
+        kind = first.environment["processor"]
+    title = f"{first.shape} on {first.devices} × {kind}"
+    roofs, points = {}, []
+    for report in reports:
+        name = str(report.settings["precision"])
+        best = roofs.get(name)
+        if best is None or best.flops < report.multiply_flops:
+            roofs[name] = view.Roof(name, report.multiply_flops, report.copy_bytes)
+        for stage in ("forward", "lens", "sweep"):
+            flops = report.flops[stage]
+            intensity = flops / report.bytes_moved[stage]
+            points.append(view.Point(name, stage, intensity, report.rate(stage) * flops))
+    return title, list(roofs.values()), points
 
 
 def _settings(config: configs.RunConfig) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def bench(
     rounds: int = 5,
     sweep: bool = False,
     json: Path | None = None,
+    picture: Path | None = None,
     settings: Settings = (),
     output: Shown = Output(),
 ) -> None:
@@ -130,6 +131,7 @@ def bench(
         rounds: Repetitions, of which the median counts.
         sweep: Measure a grid of step sizes, precisions and tiles around the configuration.
         json: File to which a JSON line for each measurement is added.
+        picture: File for a roofline: .png, .svg or .pdf.
         settings: key=value for any other key of the configuration, for instance plan.length=512.
         output: What is printed.
     """
@@ -140,15 +142,22 @@ def bench(
         raise errors.ConfigError("a shape and a model were given", "give one of them")
     shape = shape or ("gpt2" if model is None else None)
     from jaxlens import bench as benchmark
+    from jaxlens.view import roofline
 
+    if picture is not None:
+        roofline.require(picture)
+    reports = []
     for number, one in enumerate(benchmark.grid(shape, merged) if sweep else [merged]):
         report = benchmark.measure(shape, one, rounds)
+        reports.append(report)
         if json is not None:
             terminal.add_json_line(report, json)
         if sweep:
             terminal.show_benchmark_line(report, heading=number == 0)
         else:
             terminal.show_benchmark(report)
+    if picture is not None:
+        roofline.draw(*benchmark.roofline(reports), picture)
 
 
 @app.command

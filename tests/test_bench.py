@@ -22,7 +22,8 @@ def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "bench.jsonl"
     settings = [f"--set={key}={value}" for key, value in TINY.items()]
     flags = ["--model", "packaged", "--rounds", "2", "--json", str(path), *settings]
-    assert run(*flags) == 0
+    assert run(*flags, "--picture", str(path.with_suffix(".png"))) == 0
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     (line,) = path.read_text().splitlines()
     return json.loads(line)
 
@@ -51,6 +52,11 @@ def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
     share = found.rate("lens") * lens / report["multiply_flops"]
     assert found.of_multiply("lens") == pytest.approx(share)
     assert report["copy_bytes"] > 1e8
+    title, (roof,), points = bench.roofline([found])
+    assert "packaged" in title and roof.flops == report["multiply_flops"]
+    (point,) = [p for p in points if p.stage == "lens"]
+    assert point.flops == pytest.approx(share * roof.flops)
+    assert point.intensity == lens / report["bytes_moved"]["lens"]
 
 
 def test_operations_of_the_published_shape_are_those_of_the_cost_model():
@@ -87,6 +93,7 @@ def test_a_grid_prints_a_line_a_configuration(monkeypatch, capsys):
         (["gpt2", "--model", "packaged"], "a shape and a model"),
         (["--rounds", "0"], "rounds is 0"),
         (["--precision", "float16"], "lens.precision"),
+        (["--picture", "roof.gif"], "a picture roof.gif"),
     ],
 )
 def test_bad_arguments_are_one_line(capsys, arguments, message):

@@ -39,12 +39,13 @@ MAY_IMPORT = {
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
+    "view": {"errors"},
     "terminal": FOUNDATION | WIRING | {"store"},
-    "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment"},
+    "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
-        name: FOUNDATION | STAGES | WIRING | {"environment", "devices"}
+        name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view"}
         for name in WIRING - {"grace"}
     },
 }
@@ -63,7 +64,8 @@ HOME = {
     "jinja2": "view",
     "ray": "scale",
 }
-WITHOUT_JAX = ["schema", "config", "errors", "store.reader", "store.publish", "store.verify"]
+WITHOUT_JAX = ["schema", "config", "errors", "view"]
+WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 
 
 def room(path):

@@ -67,7 +67,7 @@ def test_the_table_has_ours_first_and_then_the_fastest(peers):
     assert names == [
         "jaxlens, bfloat16 operands",
         "jaxlens",
-        "PyTorch + transformers",
+        "PyTorch + transformers, in blocks",
         "tuned-lens",
     ]
     assert rows[2] == "| PyTorch + transformers | 1.2 | 50 | 48 to 52 | 2.00 × | 3.0 GiB |"

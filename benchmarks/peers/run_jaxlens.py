@@ -18,25 +18,15 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     """Loads the model, lays out the table; returns the work."""
     os.environ["JAX_PLATFORMS"] = given.device
     import jax
-    import jax.numpy as jnp
 
-    import jaxlens
-    from jaxlens import devices, environment, numerics, types
+    from jaxlens import api, devices, environment, numerics, types
     from jaxlens.lens import tables, tiled
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
 
     devices.offer_cores()
-    model = jaxlens.load_model(given.model, dtype=given.precision)
+    model = api.from_checkpoint(api.load_checkpoint(given.model), given.precision)
     options = Options(case.QUANTITIES, None, 1, given.precision)
-    unembed = gpt2.unembed(model.params, model.config)
-    table = jax.jit(tables.prepare, static_argnums=1)(unembed, options)
-    # As a sweep has it: lines go to the devices in turn, on CPUs one a core.
-    lines = max(1, given.tokens // min(given.length, model.config.n_positions))
-    places = devices.choose(min(lines, len(jax.local_devices())))
-    weights = [devices.place((model.params, table), place) for place in places]
-
-    environment.release_memory()  # as a sweep does once it is compiled
 
     @jax.jit
     def step(params: types.Params, table: tables.Table, known: types.References) -> types.Readout:
@@ -44,19 +34,39 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         streams = gpt2.residuals(params, model.config, known.input)
         return tiled.read(streams, unembed, known, options, table)
 
+    # As a sweep does: lines go to the devices in turn, on CPUs one a core, and each has its step
+    # compiled from shapes before there is anything else in memory.
+    length = min(given.tokens, given.length, model.config.n_positions)
+    lines = np.array_split(np.arange(given.tokens // length), len(jax.local_devices()))
+    places = [p for p, mine in zip(jax.local_devices(), lines, strict=True) if len(mine)]
+    unembed = gpt2.unembed(model.params, model.config)
+    prepare_table = jax.jit(tables.prepare, static_argnums=1)
+    shape = jax.eval_shape(lambda: tables.prepare(unembed, options))
+    steps = []
+    with numerics.matmul_precision(given.precision):
+        for place, mine in zip(places, lines, strict=False):
+            shapes = (model.params, shape, known_shape((len(mine), length)))
+            steps.append(step.lower(*on(shapes, place)).compile())
+    environment.release_memory()
+    table = prepare_table(unembed, options)
+    weights = [devices.place((model.params, table), place) for place in places]
+    request = Options((), None, 1, given.precision)
+    api.check_identity(model, request=request, table=table)
+    environment.release_memory()
+
     def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:
         readouts = []
         cut = zip(
             np.array_split(tokens, len(places)),
             np.array_split(following, len(places)),
+            steps,
             weights,
             strict=True,
         )
-        with numerics.matmul_precision(given.precision):
-            for ids, after, mine in cut:
-                absent = jnp.full(ids.shape, -1)
-                known = types.References(ids, after, absent, absent, jnp.ones(ids.shape, bool))
-                readouts.append(step(*mine, jax.device_put(known, mine[1].weight.sharding)))
+        for ids, after, compiled, mine in cut:
+            absent = np.full(ids.shape, -1, np.int32)
+            known = types.References(ids, after, absent, absent, np.ones(ids.shape, bool))
+            readouts.append(compiled(*mine, known))
         parts = [jax.device_get(readout.present()) for readout in readouts]
         found = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
         return found | {"top_id": found["top_id"][..., 0]}
@@ -66,6 +76,26 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         "precision": given.precision,
         "devices": len(places),
     }
+
+
+def known_shape(shape: tuple[int, int]) -> Any:
+    """Shapes of the references of so many lines."""
+    import jax
+
+    from jaxlens import types
+
+    ids = jax.ShapeDtypeStruct(shape, np.int32)
+    return types.References(ids, ids, ids, ids, jax.ShapeDtypeStruct(shape, np.bool_))
+
+
+def on(tree: Any, device: Any) -> Any:
+    """The shapes of a tree, on a device."""
+    import jax
+
+    place = jax.sharding.SingleDeviceSharding(device)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""Figures and pages: numbers in, pictures out. Nothing here computes a result."""

@@ -1,0 +1,118 @@
+"""The roofline: how near computations are to what arithmetic and memory allow.
+
+Reference: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlens import errors
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = {"forward": "^", "lens": "o", "sweep": "s"}
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What a device can do at one operand precision, measured.
+
+    Attributes:
+        name: For the legend; the points of the same name belong to it.
+        flops: Operations a second of a plain matrix multiply.
+        bandwidth: Bytes a second of a plain copy.
+    """
+
+    name: str
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A computation.
+
+    Attributes:
+        roof: Name of its roof.
+        stage: ``forward``, ``lens`` or ``sweep``.
+        intensity: Operations for each byte that has to move, at least.
+        flops: Operations a second that it reaches.
+    """
+
+    roof: str
+    stage: str
+    intensity: float
+    flops: float
+
+
+def draw(title: str, roofs: Sequence[Roof], points: Sequence[Point], path: Path) -> None:
+    """Draws a roofline into a file, whose suffix says the format.
+
+    Raises:
+        ConfigError: An unknown suffix, or matplotlib is not installed.
+        StorageError: The file cannot be written.
+    """
+    require(path)
+    figure = _figure(title, roofs, points)
+    try:
+        figure.savefig(path, dpi=200)
+    except OSError as error:
+        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
+
+
+def require(path: Path) -> None:
+    """Refuses a picture that could not be drawn, before the work for it is done.
+
+    Raises:
+        ConfigError: An unknown suffix, or matplotlib is not installed.
+    """
+    if path.suffix not in FORMATS:
+        raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+
+
+def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
+    from matplotlib import figure, ticker
+
+    made = figure.Figure(figsize=(7, 4.5), layout="constrained")
+    axes = made.add_subplot()
+    low = min(point.intensity for point in points) / 8
+    high = max(max(p.intensity for p in points), *(4 * r.flops / r.bandwidth for r in roofs)) * 2
+    across = np.geomspace(low, high, 200)
+    for roof, colour in zip(roofs, itertools.cycle(_COLOURS), strict=False):
+        limit = np.minimum(roof.flops, across * roof.bandwidth)
+        axes.plot(across, limit, color=colour, linewidth=1.5, label=f"limit, {roof.name}")
+        for stage, marker in _MARKERS.items():
+            chosen = [p for p in points if (p.roof, p.stage) == (roof.name, stage)]
+            if chosen:
+                axes.plot(
+                    [p.intensity for p in chosen],
+                    [p.flops for p in chosen],
+                    marker,
+                    color=colour,
+                    markeredgecolor="white",
+                    markersize=9,
+                    label=f"{stage}, {roof.name}",
+                )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ticker.EngFormatter(unit="FLOP/s"))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("operations for each byte that has to move")
+    axes.set_ylabel("operations a second")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(which="major", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return made
