@@ -199,9 +199,7 @@ def count_flops(architecture: types.Architecture, length: int) -> dict[str, floa
     return {"forward": forward, "lens": lens, "sweep": forward + lens}
 
 
-def count_bytes(
-    architecture: types.Architecture, config: configs.RunConfig
-) -> dict[str, float]:
+def count_bytes(architecture: types.Architecture, config: configs.RunConfig) -> dict[str, float]:
     """Bytes a token that cannot stay in a cache.
 
     Weights once a step; residual streams written and read; the table once a block in each of

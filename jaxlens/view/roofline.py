@@ -89,7 +89,8 @@ def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
     axes = made.add_subplot()
     low = min(point.intensity for point in points) / 8
     high = max(max(p.intensity for p in points), *(4 * r.flops / r.bandwidth for r in roofs)) * 2
-    across = np.geomspace(low, high, 200)
+    ridges = [roof.flops / roof.bandwidth for roof in roofs]
+    across = np.sort([*np.geomspace(low, high, 200), *ridges])
     for roof, colour in zip(roofs, itertools.cycle(_COLOURS), strict=False):
         limit = np.minimum(roof.flops, across * roof.bandwidth)
         axes.plot(across, limit, color=colour, linewidth=1.5, label=f"limit, {roof.name}")
@@ -107,6 +108,9 @@ def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
                 )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_formatter(ticker.EngFormatter(unit="FLOP/s"))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("operations for each byte that has to move")
@@ -114,5 +118,5 @@ def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
     axes.set_title(title, loc="left", fontsize=10)
     axes.grid(which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    made.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=len(roofs))
     return made
