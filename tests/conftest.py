@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def shared():
     """Folder of larger test data beside the checkout; tests that need it skip without it."""
-    folder = pathlib.Path(os.environ.get("JAXLENS_SHARED", ROOT.parent / "shared"))
+    folder = pathlib.Path(os.environ.get("TESTS_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
-        pytest.skip("needs the shared test data: set JAXLENS_SHARED to its folder")
+        pytest.skip("needs the shared test data: set TESTS_SHARED to its folder")
     return folder
