@@ -1,5 +1,6 @@
 """Strictness for the whole suite, and where optional data lies."""
 
+import logging
 import os
 import pathlib
 import tempfile
@@ -38,3 +39,13 @@ def shared():
     if not folder.is_dir():
         pytest.skip("needs the shared test data: set TESTS_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def unlogged():
+    """What the command line does to the logger ends with the test: its stderr is closed then."""
+    yield
+    logger = logging.getLogger("jaxlens")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
