@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     case = make_case(*SHAPES[given.shape], given.tokens)
     options = Options(PROFILES[given.quantities], None, 1, given.precision, given.tile, given.block)
-    table = jax.jit(tables.prepare, static_argnums=1)(case[1], options)
+    table = tables.prepare(case[1], options)
     candidates = {"tiled": lambda: tiled_read(*case, options, table)}
     if not given.alone:
         candidates["reference"] = lambda: reference_read(*case, options)

@@ -125,7 +125,7 @@ def check_identity(
     streams = residuals(model, sample, precision=request.precision)
     unembed = gpt2.unembed(model.params, model.config, decoder)
     if implementation == "tiled" and table is None:
-        table = _prepare(unembed, request)
+        table = tables.prepare(unembed, request)
     prepared = () if table is None else (table,)
     return identity.require(LENSES[implementation], streams, unembed, sample, request, *prepared)
 
@@ -282,7 +282,6 @@ def log_probs(
 
 
 _forward = jax.jit(gpt2.residuals, static_argnums=1)
-_prepare = jax.jit(tables.prepare, static_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

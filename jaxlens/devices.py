@@ -57,6 +57,14 @@ def room(chosen: Sequence[jax.Device]) -> int | None:
     return None if available is None else int(_SHARE * available / len(chosen))
 
 
+def shapes(tree: T, device: jax.Device) -> T:
+    """What is on a device by shape and type alone, or will be: enough to compile for it."""
+    place = jax.sharding.SingleDeviceSharding(device)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
+    )
+
+
 def place(tree: T, device: jax.Device) -> T:
     """A copy on a device; on CPUs the same memory under another name."""
 

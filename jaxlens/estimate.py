@@ -13,6 +13,7 @@ import jax
 from jaxlens import config as configs
 from jaxlens import job as jobs
 from jaxlens import lanes, schema, settle
+from jaxlens import step as steps
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
 
@@ -33,7 +34,7 @@ class Estimate:
         fill: Share of these positions that hold a token.
         row_bytes: Bytes a row on disk.
         disk_bytes: Rows, tallies before compression, and tokens.
-        device_bytes: Weights, inputs, outputs and scratch of one step.
+        device_bytes: Weights, input, scratch and the outputs of the steps under way.
         compile_seconds: Time to compile the step.
         seconds: Steps times the time of the one that was run.
     """
@@ -67,7 +68,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
             devices = lanes.make(job)
             compile_seconds = time.perf_counter() - began
             seconds = _step_seconds(job, devices, tokens)
-        device_bytes = _device_bytes(devices[0].step)
+        device_bytes = steps.device_bytes(devices[0].step)
     architecture = job.static.architecture
     tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
     token_bytes = job.ingested.index.dtype.itemsize
@@ -105,12 +106,3 @@ def _step_seconds(
         jax.device_get((rows, totals))
         seconds = time.perf_counter() - began
     return seconds / len(devices)
-
-
-def _device_bytes(step: jax.stages.Compiled) -> int:
-    """What the compiler says that one step holds at most."""
-    memory = step.memory_analysis()
-    if memory is None:  # a backend that does not say
-        return 0
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return held + memory.temp_size_in_bytes

@@ -80,10 +80,7 @@ def _scratch_bytes(
     chosen = steps.static(config, architecture)
     unembed = gpt2.unembed(params, architecture, config.lens.decoder)
     weights = (params, unembed, jax.eval_shape(chosen.prepare, unembed))
-    place = jax.sharding.SingleDeviceSharding(device)
-    params, unembed, table = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), weights
-    )
+    params, unembed, table = devices.shapes(weights, device)
     length, sequences = config.plan.length, config.plan.step_sequences
     batch = steps.batch_shape(length, sequences)  # type: ignore[arg-type]
     return steps.scratch_bytes(steps.lower(chosen, params, unembed, table, batch).compile())

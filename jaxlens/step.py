@@ -52,7 +52,7 @@ class Static:
         """The unembedding as the lens wants it; None for the reference lens."""
         if self.implementation == "reference":
             return None
-        return _prepare(unembed, self.request)
+        return tables.prepare(unembed, self.request)
 
 
 def static(config: configs.RunConfig, architecture: types.Architecture) -> Static:
@@ -109,6 +109,12 @@ def scratch_bytes(compiled: jax.stages.Compiled) -> int:
     return int(memory.temp_size_in_bytes + _IN_FLIGHT * memory.output_size_in_bytes)
 
 
+def device_bytes(compiled: jax.stages.Compiled) -> int:
+    """The same with weights and input."""
+    memory = compiled.memory_analysis()
+    return scratch_bytes(compiled) + (0 if memory is None else int(memory.argument_size_in_bytes))
+
+
 def apply(
     chosen: Static,
     params: types.Params,
@@ -138,7 +144,6 @@ def apply(
 
 
 _apply = jax.jit(apply, static_argnums=0)
-_prepare = jax.jit(tables.prepare, static_argnums=1)
 
 
 def _rows(value: jax.Array, order: jax.Array) -> jax.Array:

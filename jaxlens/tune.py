@@ -82,6 +82,7 @@ def _key(
         "embed": architecture.n_embd,
         "vocab": architecture.vocab_size,
         "positions": _positions(settled),
+        "devices": settled.devices,
         "precision": settled.lens.precision,
         "quantities": steps.static(settled, architecture).request.quantities,
         "top_k": settled.lens.top_k,
@@ -181,9 +182,10 @@ def _read(cached: Path | None) -> dict[str, Choice]:
         return {}
     try:
         found = json.loads(access.read(cached / _FILE, _FILE_BYTES))
-        return {str(key): (int(tile), int(block)) for key, (tile, block) in found.items()}
+        choices = {str(key): (int(tile), int(block)) for key, (tile, block) in found.items()}
     except (ValueError, TypeError, AttributeError, errors.JaxlensError):
         return {}
+    return {key: choice for key, choice in choices.items() if min(choice) > 0}
 
 
 def _write(cached: Path | None, choices: dict[str, Choice]) -> None:

@@ -1,6 +1,7 @@
 """Tiles and blocks are chosen once, by measurement where that is asked for."""
 
 import dataclasses
+import json
 
 import pytest
 from sweeps import configure, digest
@@ -76,6 +77,10 @@ def test_a_choice_is_kept_for_this_shape_and_damage_is_measured_again(seconds, c
     tried.clear()
     assert choose(cached) == (1024, 128) and not tried
     assert choose(cached, **{"lens.precision": "bfloat16"}) == (512, 128) and tried
+    senseless = {key: [0, -1] for key in json.loads((cached / "tuned.json").read_bytes())}
+    (cached / "tuned.json").write_text(json.dumps(senseless))
+    tried.clear()
+    assert choose(cached) == (512, 128) and tried
     for broken in (b"", b"[1]", b'{"x": 1}', b'{"x": ["a", 2]}', b'{"x": [null, 2]}'):
         (cached / "tuned.json").write_bytes(broken)
         tried.clear()

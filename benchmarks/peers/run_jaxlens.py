@@ -20,6 +20,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     import jax
 
     from jaxlens import api, devices, environment, numerics, types
+    from jaxlens import step as steps
     from jaxlens.lens import tables, tiled
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
@@ -40,15 +41,15 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     lines = np.array_split(np.arange(given.tokens // length), len(jax.local_devices()))
     places = [p for p, mine in zip(jax.local_devices(), lines, strict=True) if len(mine)]
     unembed = gpt2.unembed(model.params, model.config)
-    prepare_table = jax.jit(tables.prepare, static_argnums=1)
     shape = jax.eval_shape(lambda: tables.prepare(unembed, options))
-    steps = []
+    compiled = []
     with numerics.matmul_precision(given.precision):
         for place, mine in zip(places, lines, strict=False):
-            shapes = (model.params, shape, known_shape((len(mine), length)))
-            steps.append(step.lower(*on(shapes, place)).compile())
+            known = steps.batch_shape(length, len(mine)).references
+            here = devices.shapes((model.params, shape, known), place)
+            compiled.append(step.lower(*here).compile())
     environment.release_memory()
-    table = prepare_table(unembed, options)
+    table = tables.prepare(unembed, options)
     weights = [devices.place((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
     api.check_identity(model, request=request, table=table)
@@ -59,14 +60,14 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         cut = zip(
             np.array_split(tokens, len(places)),
             np.array_split(following, len(places)),
-            steps,
+            compiled,
             weights,
             strict=True,
         )
-        for ids, after, compiled, mine in cut:
+        for ids, after, run, mine in cut:
             absent = np.full(ids.shape, -1, np.int32)
             known = types.References(ids, after, absent, absent, np.ones(ids.shape, bool))
-            readouts.append(compiled(*mine, known))
+            readouts.append(run(*mine, known))
         parts = [jax.device_get(readout.present()) for readout in readouts]
         found = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
         return found | {"top_id": found["top_id"][..., 0]}
@@ -76,26 +77,6 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         "precision": given.precision,
         "devices": len(places),
     }
-
-
-def known_shape(shape: tuple[int, int]) -> Any:
-    """Shapes of the references of so many lines."""
-    import jax
-
-    from jaxlens import types
-
-    ids = jax.ShapeDtypeStruct(shape, np.int32)
-    return types.References(ids, ids, ids, ids, jax.ShapeDtypeStruct(shape, np.bool_))
-
-
-def on(tree: Any, device: Any) -> Any:
-    """The shapes of a tree, on a device."""
-    import jax
-
-    place = jax.sharding.SingleDeviceSharding(device)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
-    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -55,6 +57,7 @@ def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def prepare(unembed: types.Unembed, options: Options) -> Table:
     """Centres, pads and tiles the unembedding; once a run, not once a step."""
     vocab_size, embed = unembed.weight.shape
