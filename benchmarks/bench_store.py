@@ -21,7 +21,7 @@ import h5py
 import harness
 import numpy as np
 
-from jaxlens import config, schema
+from jaxlens import config, ledger, schema
 from jaxlens.store import buffer, commit, derive, image, layout, publish, records, verify
 
 N_LAYER, VOCAB_SIZE = 12, 50_257
@@ -233,8 +233,8 @@ def random_totals() -> dict[str, np.ndarray]:
     """Totals as sparse as those of a shard are."""
     random = np.random.default_rng(1)
     found = {}
-    for tally in schema.BASIC_TALLIES:
-        values = random.integers(0, 1000, schema.tally_shape(tally, N_LAYER + 1, VOCAB_SIZE))
+    for tally in ledger.BASIC:
+        values = random.integers(0, 1000, ledger.shape(tally, N_LAYER + 1, VOCAB_SIZE))
         found[tally.name] = np.where(random.random(values.shape) < 0.1, values, 0)
     return found
 

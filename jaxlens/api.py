@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxlens import errors, numerics, types
 from jaxlens.corpus import references
 from jaxlens.corpus import tokens as corpus_tokens
-from jaxlens.lens import decoders, identity, options, reference, tables, tiled
+from jaxlens.lens import decoders, identity, options, reference, tables, temperature, tiled
 from jaxlens.models import gpt2, weights
 
 PACKAGED = "packaged"
@@ -221,7 +221,8 @@ def read_residuals(
 
     Args:
         residuals: All streams from the embedding to the last block, before the final norm.
-        unembed: Head and decoder.
+        unembed: Head and decoder. Without a temperature for each layer, ``kl_final_matched``
+            takes those that fit these tokens best.
         tokens: Tokens that the residuals belong to.
         mask: As for ``read_lens``.
         top_k: As for ``read_lens``.
@@ -247,6 +248,9 @@ def read_residuals(
         raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
     names = options.resolve_quantities(quantities)
     known = references.in_memory(tokens, mask, seed)
+    if "kl_final_matched" in names and unembed.temperature is None:
+        fitted = temperature.of_batch(streams, np.asarray(known.mask), unembed, precision)
+        unembed = dataclasses.replace(unembed, temperature=jnp.asarray(fitted, jnp.float32))
     _require_in_vocabulary(np.asarray(known.input)[known.mask], unembed.weight.shape[0])
     if follow is not None:
         ids = _follow(follow, known.input.shape, unembed.weight.shape[0])

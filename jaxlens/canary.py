@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import compute, environment, errors, lanes, schema
+from jaxlens import binning, compute, environment, errors, lanes, schema
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
@@ -137,7 +137,7 @@ def _of_floats(one: np.ndarray, other: np.ndarray) -> _Difference:
 
 def _of_means(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> _Difference:
     """Averages say something even where no rows are kept."""
-    scale = 2.0**schema.FIXED_POINT_BITS * np.maximum(theirs["tally/count"], 1)
+    scale = 2.0**binning.FIXED_POINT_BITS * np.maximum(theirs["tally/count"], 1)
     return _of_floats(ours["tally/sum"] / scale, theirs["tally/sum"] / scale)
 
 

@@ -102,7 +102,8 @@ def _dispatch(
                 return
             batch, columns = job.batch(number, tokens)
             lane = devices[done % len(devices)]
-            rows, totals[lane] = lane.run(batch, totals.get(lane) or lane.begin())
+            begun = totals.get(lane) or lane.begin()
+            rows, totals[lane] = lane.run(batch, job.tally_columns(columns), begun)
             done += 1
             last = list(totals.values()) if number == steps[-1] else None
             yield _Fetchable(shard, columns, rows, last)

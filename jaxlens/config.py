@@ -89,6 +89,8 @@ class LensConfig:
     """Vocabulary columns a tile; chosen from the shape by default."""
     block: int | None = None
     """Tokens a block; chosen from the shape by default."""
+    temperatures: tuple[float, ...] | None = None
+    """Temperature of each layer in ``kl_final_matched``; fitted on 1 % of the text by default."""
     tune: bool = False
     """Try tiles and blocks first, where they are not given; the choice is kept for later runs."""
 
@@ -101,8 +103,8 @@ class StoreConfig:
     """Profile of the rows; see ``jaxlens.schema``."""
     quantities: tuple[str, ...] = ()
     """Quantities to store beside the profile's, for instance ``kl_to_final`` or ``norm``."""
-    tallies: Literal["basic"] = "basic"
-    """Set of mergeable totals."""
+    tallies: Literal["basic", "study"] = "basic"
+    """Set of mergeable totals; ``study`` answers the study's questions without rows."""
     shard_tokens: int | None = None
     """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
     compression: Literal["none", "gzip"] = "none"
@@ -316,14 +318,23 @@ def _as(kind: Any, value: Any) -> Any:
     if origin is Literal:
         return value if value in typing.get_args(kind) else None
     if origin is tuple:
-        items = [value] if isinstance(value, str) else value
-        ok = isinstance(items, (list, tuple)) and all(isinstance(item, str) for item in items)
-        return tuple(items) if ok else None
+        return _as_items(typing.get_args(kind)[0], value)
     if kind is int:
         return count(value)
     if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, kind) else None
+
+
+def _as_items(kind: Any, value: Any) -> Any:
+    """The value as a tuple of strings or of numbers, or None where it is not one."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        return None
+    if kind is float:
+        ok = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items)
+        return tuple(float(item) for item in items) if ok else None
+    return tuple(items) if all(isinstance(item, str) for item in items) else None
 
 
 def count(value: Any) -> int | None:
@@ -348,5 +359,6 @@ def _spell(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return " or ".join(str(v) for v in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return "a list of strings"
+        numbers = typing.get_args(kind)[0] is float
+        return "a list of numbers" if numbers else "a list of strings"
     return {int: "a whole number", str: "a string", bool: "true or false"}.get(kind, str(kind))

@@ -12,7 +12,7 @@ import jax
 
 from jaxlens import config as configs
 from jaxlens import job as jobs
-from jaxlens import lanes, schema, settle
+from jaxlens import lanes, ledger, settle
 from jaxlens import step as steps
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
@@ -70,7 +70,8 @@ def estimate(config: configs.RunConfig) -> Estimate:
             seconds = _step_seconds(job, devices, tokens)
         device_bytes = steps.device_bytes(devices[0].step)
     architecture = job.static.architecture
-    tallies = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
+    kept = job.config.store.tallies
+    tallies = ledger.items(architecture.n_layer + 1, architecture.vocab_size, kept)
     token_bytes = job.ingested.index.dtype.itemsize
     n_tokens = job.plan.n_tokens
     return Estimate(
@@ -100,8 +101,8 @@ def _step_seconds(
         began = time.perf_counter()
         rows = []
         for i, lane in enumerate(devices):
-            batch, _ = job.batch(i % job.plan.n_steps, tokens)
-            found, totals[i] = lane.run(batch, totals[i])
+            batch, columns = job.batch(i % job.plan.n_steps, tokens)
+            found, totals[i] = lane.run(batch, job.tally_columns(columns), totals[i])
             rows.append(found)
         jax.device_get((rows, totals))
         seconds = time.perf_counter() - began

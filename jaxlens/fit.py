@@ -16,7 +16,6 @@ import jax
 from jaxlens import config as configs
 from jaxlens import devices, errors, settle, types
 from jaxlens import step as steps
-from jaxlens.models import gpt2
 
 logger = logging.getLogger("jaxlens")
 
@@ -78,7 +77,7 @@ def _scratch_bytes(
 ) -> int:
     """Compiles the step from shapes alone; JAX keeps the result for the run itself."""
     chosen = steps.static(config, architecture)
-    unembed = gpt2.unembed(params, architecture, config.lens.decoder)
+    unembed = steps.unembed(config, architecture, params)
     weights = (params, unembed, jax.eval_shape(chosen.prepare, unembed))
     params, unembed, table = devices.shapes(weights, device)
     length, sequences = config.plan.length, config.plan.step_sequences

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlens import (
     api,
+    binning,
     cache,
     devices,
     errors,
@@ -22,6 +25,7 @@ from jaxlens import (
     numerics,
     schema,
     settle,
+    temper,
     tune,
     types,
 )
@@ -30,8 +34,9 @@ from jaxlens import step as steps
 from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
 from jaxlens.lens import identity, tables
-from jaxlens.models import gpt2, weights
+from jaxlens.models import weights
 from jaxlens.store import layout
+from jaxlens.tally import exact
 
 RUNS = Path("runs")
 """Where runs go that are given no folder."""
@@ -77,6 +82,32 @@ class Job:
         """A step's input, and the token columns of its rows."""
         return plans.batch(self.plan, step, tokens, self.words, self.config.seed)
 
+    def lookup(self) -> exact.Tables:
+        """Tables of the tallies."""
+        index = self.ingested.index
+        counts = index.token_counts if self.static.tallies == "study" else None
+        return exact.tables(index.vocab_size, counts)
+
+    def tally_columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Token columns that the tallies need, padded to the capacity of a step."""
+        if self.static.tallies != "study":
+            return {}
+        digest = self.ingested.index.document_hash[columns["document"]]
+        found = {name: columns[name] for name in schema.COLUMNS if name != "token"}
+        found = {name: column.astype(np.int32) for name, column in found.items()}
+        found["group"] = binning.group_of(digest)
+        found["key"] = binning.sample_key(digest, columns["offset"])
+        missing = self.plan.capacity - len(digest)
+        return {name: np.pad(column, (0, missing)) for name, column in found.items()}
+
+    def tally_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of `tally_columns`."""
+        none = {name: np.zeros(0, np.int64) for name in schema.COLUMNS}
+        columns = self.tally_columns(none | {"document": np.zeros(0, np.uint32)})
+        return {
+            n: jax.ShapeDtypeStruct(column.shape, column.dtype) for n, column in columns.items()
+        }
+
 
 def prepare(
     config: configs.RunConfig,
@@ -111,6 +142,7 @@ def prepare(
     config = fit.fit(config, architecture, model.params, begun)
     if ingested is None:
         ingested = _ingest(config, model, scratch, apart)
+    config = _tempered(config, model, ingested)
     words = vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size))
     job = assemble(config, checkpoint, model, ingested, words)
     return dataclasses.replace(job, programs=programs)
@@ -141,7 +173,7 @@ def assemble(
     spec = _spec(config, checkpoint, model, ingested, plan, static)
     spec_bytes = configs.canonical(spec)
     spec_hash = configs.spec_hash(spec_bytes)
-    unembed = gpt2.unembed(model.params, architecture, config.lens.decoder)
+    unembed = steps.unembed(config, architecture, model.params)
     return Job(
         config=config,
         out=RUNS / spec_hash[:8] if config.out is None else Path(config.out),
@@ -156,6 +188,18 @@ def assemble(
         spec_bytes=spec_bytes,
         spec_hash=spec_hash,
     )
+
+
+def _tempered(
+    config: configs.RunConfig, model: api.Model, ingested: ingest.Ingested
+) -> configs.RunConfig:
+    """The configuration with the temperatures that the run has, or is to have."""
+    if config.lens.temperatures is not None:
+        return config
+    with ingested.open() as tokens:
+        found = temper.fit(config, model, tokens)
+    lens = dataclasses.replace(config.lens, temperatures=found)
+    return dataclasses.replace(config, lens=lens)
 
 
 def ingest_only(config: configs.RunConfig) -> ingest.Ingested:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxlens import devices, environment, executables, fit, schema, types
+from jaxlens import devices, environment, executables, fit, ledger, types
 from jaxlens import job as jobs
 from jaxlens import step as steps
 from jaxlens.tally import exact
@@ -45,16 +47,21 @@ class Lane:
         return exact.zeros(self.totals, self.device)
 
     def run(
-        self, batch: types.Step, totals: exact.Totals
+        self, batch: types.Step, columns: Mapping[str, np.ndarray], totals: exact.Totals
     ) -> tuple[dict[str, jax.Array], exact.Totals]:
         """Dispatches a step and the update of the totals, whose buffers are used again.
+
+        Args:
+            batch: Input of the step.
+            columns: What the tallies need of the corpus, see ``Job.tally_columns``.
+            totals: What was counted so far.
 
         Returns:
             Rows in their stored types, and the new totals.
         """
         values, rows = self.step(*self.weights, batch)
         with exact.wide():
-            return rows, self.add(totals, values, batch.count, self.lookup)
+            return rows, self.add(totals, values | dict(columns), batch.count, self.lookup)
 
 
 def make(job: jobs.Job) -> list[Lane]:
@@ -66,7 +73,7 @@ def make(job: jobs.Job) -> list[Lane]:
     batch = steps.batch_shape(job.plan.length, job.plan.step_sequences)
     chosen = devices.choose(job.config.devices)
     with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
-        lookup = exact.tables(job.static.architecture.vocab_size)
+        lookup = job.lookup()
         made = list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
     executables.seal(job.programs)
     environment.release_memory()
@@ -78,11 +85,12 @@ def make(job: jobs.Job) -> list[Lane]:
 
 def _make(job: jobs.Job, batch: types.Step, lookup: exact.Tables, device: jax.Device) -> Lane:
     vocab_size = job.static.architecture.vocab_size
-    tallies = schema.TALLIES[job.config.store.tallies]
+    tallies = ledger.TALLIES[job.config.store.tallies]
     weights = devices.place((job.model.params, job.unembed, job.table), device)
     lookup = devices.place(lookup, device)
     lowered = steps.lower(job.static, *weights, batch)
     values, _ = lowered.out_info
+    values = values | job.tally_shapes()
     totals = exact.shapes(tallies, job.static.architecture.n_layer + 1, vocab_size)
     zeros = exact.zeros(totals, device)
     add = exact.compile_update(tallies, zeros, values, lookup)

@@ -6,12 +6,11 @@ meanings given here, and ``jaxlens.tally`` updates the tallies from these defini
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 REFERENCES = ("input", "next", "final", "foreign", "copy")
 """Tokens that a position is compared with."""
@@ -21,9 +20,6 @@ FIXED_POINT_BITS = 16
 
 FIXED_POINT_LIMIT = 2.0**14
 """A larger magnitude saturates and is counted."""
-
-LN_RANK_EDGES = np.linspace(0.0, 12.8, 129, dtype=np.float32)
-"""Edges of the 128 bins of ln rank; rank 1 is bin 0, ranks to 362,217 have a bin."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +115,7 @@ QUANTITIES: dict[str, Quantity] = {
             "float",
             "nat",
             "KL(last layer || this layer at its matched temperature)",
+            full=True,
         ),
         _layered("js_final", "float", "nat", "Jensen-Shannon divergence from the last layer"),
         _layered("js_input", "float", "nat", "Jensen-Shannon divergence from the input layer"),
@@ -155,8 +152,26 @@ QUANTITIES: dict[str, Quantity] = {
             "nat",
             "log-probability of each followed token",
         ),
+        Quantity(
+            "surprisal",
+            "float",
+            ("row",),
+            "nat",
+            "minus log-probability of the token before it was seen; missing where a context begins",
+            full=True,
+        ),
+        Quantity(
+            "embedding_norm",
+            "float",
+            ("row",),
+            "1",
+            "Euclidean norm of the token's embedding",
+            full=True,
+        ),
         _column("token", "token", "token at this position", "id", "id"),
         _column("next_token", "token", "next token of the document", "id", "id"),
+        _column("foreign_token", "token", "the token drawn from another document", "id", "id"),
+        _column("copy_token", "token", "token after the last earlier occurrence", "id", "id"),
         _column("document", "uint32", "number of the document in the token file"),
         _column("offset", "uint32", "index of the token in its document"),
         _column("position", "uint16", "index that the position embedding saw"),
@@ -165,16 +180,19 @@ QUANTITIES: dict[str, Quantity] = {
         _column("match_length", "uint8", "length of the common suffix with the copy source"),
         _column("piece", "uint8", "0 whole word, 1 first, 2 middle, 3 last piece, 255 unknown"),
         _column("fold", "uint8", "fold of the document, from the hash of its text"),
+        _column("foreign_fold", "uint8", "fold of the foreign token's document; 255 unknown"),
     )
 }
-
-RESERVED = ("kl_final_matched",)
-"""Names with a definition but no producer yet; asking for one is refused by name."""
 
 REFERENCE_ONLY = tuple(q.name for q in _TIES)
 """Quantities that only the reference lens computes."""
 
-COLUMNS = tuple(q.name for q in QUANTITIES.values() if q.axes == ("row",))
+PER_TOKEN = ("surprisal", "embedding_norm")
+"""Quantities without a layer that need the model."""
+
+COLUMNS = tuple(
+    q.name for q in QUANTITIES.values() if q.axes == ("row",) and q.name not in PER_TOKEN
+)
 """Per-token columns, which the corpus provides."""
 
 LAYERED = tuple(q.name for q in QUANTITIES.values() if "layer" in q.axes)
@@ -210,100 +228,12 @@ def stored_dtype(name: str, profile: str, vocab_size: int) -> str:
     return quantity.dtype
 
 
-@dataclass(frozen=True)
-class Tally:
-    """An exact, mergeable total.
-
-    Attributes:
-        name: Dataset in ``/tally``.
-        source: Quantities it is made from, in the order of its first axis.
-        axes: Axis names.
-        meaning: One sentence, stored as ``long_name``.
-        unit: Unit of the stored integer.
-        kind: Which update computes it, see ``jaxlens.tally``.
-        merge: ``sum`` for all of the basic tallies.
-    """
-
-    name: str
-    source: tuple[str, ...]
-    axes: tuple[str, ...]
-    meaning: str
-    unit: str
-    kind: str
-    merge: str = "sum"
-
-
 SUMMED = tuple(
     q.name
     for q in QUANTITIES.values()
     if "layer" in q.axes and q.full and q.kind in ("rank", "float")
 )
 """Quantities with a sum; of ranks the natural logarithm is summed."""
-
-_FIXED = "2**-16"
-
-BASIC_TALLIES: tuple[Tally, ...] = (
-    Tally(
-        "count",
-        SUMMED,
-        ("quantity", "layer"),
-        "number of values that are not missing",
-        "1",
-        "count",
-    ),
-    Tally(
-        "sum",
-        SUMMED,
-        ("quantity", "layer"),
-        "sum of the values, of ranks the sum of ln rank, in fixed point",
-        _FIXED,
-        "sum",
-    ),
-    Tally(
-        "saturated",
-        SUMMED,
-        ("quantity", "layer"),
-        "number of values whose magnitude exceeded 2**14 and was clipped in the sum",
-        "1",
-        "saturated",
-    ),
-    Tally(
-        "ln_rank_histogram",
-        tuple(f"rank_{name}" for name in REFERENCES),
-        ("reference", "layer", "ln_rank_bin"),
-        "number of values in each bin of ln rank",
-        "1",
-        "ln_rank_histogram",
-    ),
-    Tally("token_count", ("token",), ("vocab",), "occurrences of each token", "1", "token_count"),
-    Tally(
-        "token_sum_ln_rank_input",
-        ("rank_input",),
-        ("vocab", "layer"),
-        "sum of ln rank_input over the occurrences of each token, in fixed point",
-        _FIXED,
-        "token_sum",
-    ),
-)
-
-TALLIES: dict[str, tuple[Tally, ...]] = {"basic": BASIC_TALLIES}
-
-
-def ln_rank_table(vocab_size: int) -> np.ndarray:
-    """Fixed-point ln rank for ranks 0 .. vocab_size, computed once in float64; entry 0 is 0."""
-    ranks = np.arange(vocab_size + 1, dtype=np.float64)
-    ranks[0] = 1.0
-    return np.rint(np.log(ranks) * 2.0**FIXED_POINT_BITS).astype(np.int32)
-
-
-def ln_rank_bins(vocab_size: int) -> np.ndarray:
-    """Histogram bin of ranks 0 .. vocab_size; entry 0 (no rank) is -1."""
-    ranks = np.arange(vocab_size + 1, dtype=np.float64)
-    ranks[0] = 1.0
-    bins = np.searchsorted(LN_RANK_EDGES, np.log(ranks).astype(np.float32), side="right") - 1
-    bins = np.minimum(bins, len(LN_RANK_EDGES) - 2).astype(np.int32)
-    bins[0] = -1
-    return bins
 
 
 def row_bytes(
@@ -316,15 +246,3 @@ def row_bytes(
         * int(np.prod([sizes.get(axis, 1) for axis in QUANTITIES[name].axes]))
         for name in names
     )
-
-
-def tally_shape(tally: Tally, n_layers: int, vocab_size: int) -> tuple[int, ...]:
-    """Lengths of a tally's axes."""
-    sizes = {"layer": n_layers, "vocab": vocab_size, "ln_rank_bin": len(LN_RANK_EDGES) - 1}
-    return tuple(sizes.get(axis, len(tally.source)) for axis in tally.axes)
-
-
-def tally_items(n_layers: int, vocab_size: int, name: str = "basic") -> int:
-    """Integers that a set of tallies holds, eight bytes each."""
-    shapes = (tally_shape(tally, n_layers, vocab_size) for tally in TALLIES[name])
-    return sum(math.prod(shape) for shape in shapes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxlens import api, errors, schema, types
+from jaxlens import api, errors, ledger, schema, types
 from jaxlens import config as configs
 from jaxlens.lens import options, tables
 from jaxlens.store import shards
@@ -50,10 +50,9 @@ def settle(
             f"plan.length is {length}, the model has {architecture.n_positions} positions",
             f"give at most {architecture.n_positions}",
         )
-    packaged = config.model.path == api.PACKAGED
-    shard_tokens = config.store.shard_tokens or (
-        _PACKAGED_SHARD_TOKENS if packaged else _SHARD_TOKENS
-    )
+    # A shard of the study's tallies takes tens of MB before compression, however few its tokens.
+    small = config.model.path == api.PACKAGED and config.store.tallies == "basic"
+    shard_tokens = config.store.shard_tokens or (_PACKAGED_SHARD_TOKENS if small else _SHARD_TOKENS)
     sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
     lens = _as_begun(config.lens, begun or {})
     if lens.implementation == "tiled":
@@ -69,6 +68,7 @@ def settle(
         lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
         store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
+    _require_temperatures(settled.lens.temperatures, architecture.n_layer + 1)
     _require_small_shards(settled, architecture)
     return settled
 
@@ -100,6 +100,9 @@ def _as_begun(lens: configs.LensConfig, begun: Mapping[str, Any]) -> configs.Len
         for name in ("tile", "block")
         if getattr(lens, name) is None and isinstance(there.get(name), int) and there[name] > 0
     }
+    found = there.get("temperatures")
+    if lens.temperatures is None and isinstance(found, list) and found:
+        kept["temperatures"] = tuple(found)
     return dataclasses.replace(lens, **kept)
 
 
@@ -135,13 +138,26 @@ def row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> in
     )
 
 
+def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int) -> None:
+    if temperatures is None:
+        return
+    ok = all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in temperatures)
+    if not ok or len(temperatures) != n_layers or temperatures[-1] != 1.0:
+        raise errors.ConfigError(
+            f"lens.temperatures are {len(temperatures)} numbers for {n_layers} layers",
+            "give one above 0 for each, 1 for the last; or leave them out",
+        )
+
+
 def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
-    items = schema.tally_items(architecture.n_layer + 1, architecture.vocab_size)
+    kept = config.store.tallies
+    items = ledger.items(architecture.n_layer + 1, architecture.vocab_size, kept)
     if (tally_bytes := 8 * items) > shards.MAX_TALLY_BYTES:
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",
-            f"a store holds at most {shards.MAX_TALLY_BYTES >> 20} MiB; use a smaller model",
+            f"a store holds at most {shards.MAX_TALLY_BYTES >> 20} MiB; use a smaller model"
+            + (", or store.tallies: basic" if kept != "basic" else ""),
         )
     capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
     if capacity > MAX_STEP_TOKENS:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import config as configs
-from jaxlens import numerics, schema, settle, types
+from jaxlens import ledger, numerics, schema, settle, types
 from jaxlens.lens import reference, tables, tiled
 from jaxlens.lens.options import Options
 from jaxlens.models import gpt2
@@ -27,7 +29,8 @@ class Static:
         request: What the lens reads.
         implementation: Which lens.
         residuals: Type in which the residual streams are handed to the lens.
-        stored: Stored type of each row that the lens provides.
+        stored: Stored type of each row that needs the model.
+        tallies: Set of tallies that the values are for.
     """
 
     architecture: types.Architecture
@@ -35,6 +38,13 @@ class Static:
     implementation: str
     residuals: str
     stored: tuple[tuple[str, str], ...]
+    tallies: str = "basic"
+
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Quantities that the tallies are made from."""
+        measures = ledger.MEASURES if self.tallies == "study" else ()
+        return tuple(dict.fromkeys((*schema.SUMMED, *measures)))
 
     def read(
         self,
@@ -60,6 +70,8 @@ def static(config: configs.RunConfig, architecture: types.Architecture) -> Stati
     lens, profile = config.lens, config.store.rows
     # All of `full` whatever the rows are: the tallies count every one.
     wanted = {*schema.FULL, *config.store.quantities}
+    if config.store.tallies == "study":
+        wanted |= {"norm", "retention"}
     request = Options(
         quantities=tuple(name for name in schema.LAYERED if name in wanted),
         top_k=lens.top_k,
@@ -70,9 +82,19 @@ def static(config: configs.RunConfig, architecture: types.Architecture) -> Stati
     stored = tuple(
         (name, schema.stored_dtype(name, profile, architecture.vocab_size))
         for name in settle.rows(config)
-        if name in schema.LAYERED
+        if name in schema.LAYERED or name in schema.PER_TOKEN
     )
-    return Static(architecture, request, lens.implementation, lens.residuals, stored)
+    implementation, tallies = lens.implementation, config.store.tallies
+    return Static(architecture, request, implementation, lens.residuals, stored, tallies)
+
+
+def unembed(
+    config: configs.RunConfig, architecture: types.Architecture, params: types.Params
+) -> types.Unembed:
+    """Decoder and head of a settled configuration; temperatures are 1 until they are known."""
+    found = gpt2.unembed(params, architecture, config.lens.decoder)
+    temperatures = config.lens.temperatures or (1.0,) * (architecture.n_layer + 1)
+    return dataclasses.replace(found, temperature=jnp.asarray(temperatures, jnp.float32))
 
 
 def batch_shape(length: int, sequences: int) -> types.Step:
@@ -137,13 +159,33 @@ def apply(
     )
     readout = chosen.read(streams, unembed, batch.references, table)
     values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
+    of_token = {
+        "token": batch.tokens,
+        "surprisal": _surprisal(readout.logp_next, batch),
+        "embedding_norm": _norms(params["wte"], batch.tokens),
+    }
+    values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
     stored = {name: values[name].astype(dtype) for name, dtype in chosen.stored}
-    values = {name: value for name, value in values.items() if name in schema.SUMMED}
-    values["token"] = batch.tokens.reshape(-1)[batch.order]
-    return values, stored
+    kept = {name: values[name] for name in (*chosen.tallied, "token") if name in values}
+    if chosen.tallies == "study":
+        kept |= {name: values[name] for name in schema.PER_TOKEN}
+        kept["final_token"] = values["top_id"][:, -1, 0]
+    return kept, stored
 
 
 _apply = jax.jit(apply, static_argnums=0)
+
+
+def _surprisal(logp_next: jax.Array | None, batch: types.Step) -> jax.Array:
+    """What the last layer said of each token at the position before; NaN where there is none."""
+    assert logp_next is not None, "the lens of a step always reads logp_next"
+    before = jnp.pad(logp_next[-1, :, :-1], ((0, 0), (1, 0)), constant_values=np.nan)
+    return jnp.where(batch.positions > 0, -before, jnp.float32(np.nan))
+
+
+def _norms(embedding: jax.Array, tokens: jax.Array) -> jax.Array:
+    rows = embedding[tokens].astype(jnp.float32)
+    return jnp.sqrt(jnp.square(rows).sum(-1))
 
 
 def _rows(value: jax.Array, order: jax.Array) -> jax.Array:

@@ -22,7 +22,6 @@ import numpy as np
 from jaxlens import config as configs
 from jaxlens import devices, errors, numerics, settle, types
 from jaxlens import step as steps
-from jaxlens.models import gpt2
 from jaxlens.store import access, publish
 
 TILES, TILES_THERE = (256, 512, 1024, 2048), (1024, 2048, 4096, 8192, 16384)
@@ -135,7 +134,7 @@ class _Trial:
         ids, mask = jnp.asarray(drawn), jnp.ones(drawn.shape, bool)
         self._streams = jnp.asarray(random.standard_normal(shape, np.float32))
         self._known = types.References(ids, ids, ids, ids, mask)
-        self._unembed = gpt2.unembed(params, architecture, settled.lens.decoder)
+        self._unembed = steps.unembed(settled, architecture, params)
         self._settled = settled
         self._architecture = architecture
         # Cores share caches and memory, so all of them work at once, as in the run.

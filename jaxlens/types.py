@@ -50,6 +50,7 @@ class Unembed:
         weight: Unembedding, one row a token.
         output_bias: Bias of the head, or None.
         embedding: Input embedding where it is not ``weight`` (untied heads); for ``retention``.
+        temperature: What divides the logits of each layer in ``kl_final_matched``.
     """
 
     kind: str = struct.field(pytree_node=False)
@@ -59,6 +60,7 @@ class Unembed:
     weight: Float[Array, "vocab embed"]
     output_bias: Float[Array, " vocab"] | None = None
     embedding: Float[Array, "vocab embed"] | None = None
+    temperature: Float[Array, " layer"] | None = None
 
 
 @struct.dataclass

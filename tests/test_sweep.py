@@ -19,6 +19,7 @@ from sweeps import TILES, TINY, configure, digest, flags, run_cli, start
 import jaxlens
 from jaxlens import (
     api,
+    binning,
     compute,
     config,
     devices,
@@ -201,7 +202,7 @@ def test_another_shard_size_gives_identical_rows_and_tallies(swept, tiny, texts,
 def test_tallies_are_the_rows_counted_exactly(swept):
     with jaxlens.open_run(swept) as run:
         tally = run.tally
-        table = schema.ln_rank_table(TINY["vocab_size"]).astype(np.int64)
+        table = binning.ln_table(TINY["vocab_size"]).astype(np.int64)
         for line, name in enumerate(schema.SUMMED):
             value = run[name][:]
             if name.startswith("rank"):
@@ -212,7 +213,7 @@ def test_tallies_are_the_rows_counted_exactly(swept):
             np.testing.assert_array_equal(tally["count"][line], known.sum(0), err_msg=name)
             np.testing.assert_array_equal(tally["sum"][line], (amount * known).sum(0), err_msg=name)
         ranks, token = run["rank_input"][:], run["token"][:]
-        bins = np.searchsorted(schema.LN_RANK_EDGES, np.log(ranks).astype(np.float32), "right") - 1
+        bins = np.searchsorted(binning.LN_RANK_EDGES, np.log(ranks).astype(np.float32), "right") - 1
         for layer in range(ranks.shape[1]):
             expected = np.bincount(bins[:, layer], minlength=128)
             np.testing.assert_array_equal(tally["ln_rank_histogram"][0, layer], expected)
@@ -297,7 +298,7 @@ def test_further_quantities_are_stored_beside_the_profile(tiny, texts, tmp_path)
         assert run["top_logp"][:].shape == (len(run), 3, 2)
         assert (run["kl_to_final"][:, -1] == 0).all()
         assert (run["norm"][:] > 0).all()
-    for name in ("ties_input", "rank_follow", "kl_final_matched", "token", "nothing"):
+    for name in ("ties_input", "rank_follow", "surprisal", "token", "nothing"):
         with pytest.raises(errors.ConfigError, match=name):
             sweep.run(configure(tiny, texts, tmp_path / name, **{"store.quantities": [name]}))
 

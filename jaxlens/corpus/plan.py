@@ -262,7 +262,10 @@ def _flat(
     token, document = span[index - low], span_document[index - low]
     following = np.where(index + 1 < start[document + 1], span[index + 1 - low], -1)
     drawn = references.foreign_index(index, document, start, seed)
-    foreign = np.where(drawn < 0, -1, token_file.gather(np.maximum(drawn, 0)).astype(np.int32))
+    there = np.maximum(drawn, 0)
+    foreign = np.where(drawn < 0, -1, token_file.gather(there).astype(np.int32))
+    folds = (token_file.index.document_hash & np.uint64(1)).astype(np.uint8)
+    foreign_fold = np.where(drawn < 0, 255, folds[references.document_of(start, there)])
     previous, count = references.earlier(token, window)
     distance = np.where(previous < 0, 0, np.arange(len(token)) - previous)
     flat = {
@@ -274,11 +277,14 @@ def _flat(
     return flat, {
         "token": token,
         "next_token": following,
+        "foreign_token": foreign,
+        "copy_token": flat["copy"],
         "document": document.astype(np.uint32),
         "offset": (index - start[document]).astype(np.uint32),
         "prev_distance": np.minimum(distance, 2**16 - 1).astype(np.uint16),
         "prev_count": np.minimum(count, 2**16 - 1).astype(np.uint16),
         "match_length": references.match_length(token, window, previous).astype(np.uint8),
         "piece": pieces[index - low],
-        "fold": (token_file.index.document_hash[document] & np.uint64(1)).astype(np.uint8),
+        "fold": folds[document],
+        "foreign_fold": foreign_fold.astype(np.uint8),
     }

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxlens import errors, numerics, types
+from jaxlens.lens.options import Options
 
 KINDS = ("final_norm", "plain", "final_norm_nobias")
 
@@ -33,3 +34,19 @@ def normalise(
     is_last = layers == residuals.shape[0] - 1
     gain = scale if unembed.kind == "final_norm_nobias" else jnp.where(is_last, scale, 1.0)
     return normed * gain + jnp.where(is_last, bias, 0.0)
+
+
+def coldness(unembed: types.Unembed, options: Options) -> Float[Array, " layer"] | None:
+    """Inverse temperature of every layer, if matched divergences are asked for.
+
+    Raises:
+        ConfigError: They are, and the unembedding has no temperatures.
+    """
+    if not options.wants("kl_final_matched"):
+        return None
+    if unembed.temperature is None:
+        raise errors.ConfigError(
+            "kl_final_matched needs a temperature for each layer",
+            "set Unembed.temperature, or use read_lens, which fits them",
+        )
+    return 1.0 / jnp.asarray(unembed.temperature, jnp.float32)

@@ -21,7 +21,12 @@ SYMMETRIC = ("js_input", "js_final")
 Sums = dict[str, jax.Array]
 
 
-def of_interior(inner: online.Running, cross: Sums, end: online.Running) -> dict[str, jax.Array]:
+def of_interior(
+    inner: online.Running,
+    cross: Sums,
+    end: online.Running,
+    coldness: Float[Array, " layer"] | None = None,
+) -> dict[str, jax.Array]:
     """KL of the interior layers with both ends.
 
     Args:
@@ -29,6 +34,7 @@ def of_interior(inner: online.Running, cross: Sums, end: online.Running) -> dict
         cross: ``kl_E``, the mean of their logits under end E, and ``kl_to_E``, the sum of the
             logits of E weighted with theirs.
         end: State of the end layers.
+        coldness: Inverse temperatures of the interior layers, where they are matched.
     """
     values = {}
     log_total = inner.log_total
@@ -40,16 +46,28 @@ def of_interior(inner: online.Running, cross: Sums, end: online.Running) -> dict
             values[f"kl_to_{name}"] = (
                 inner.moment / inner.total - log_total - (mean - end.log_total[i][None])
             )
+    if coldness is not None:
+        own = (end.moment / end.total - end.log_total)[1][None]
+        values["kl_final_matched"] = own - tempered(inner, cross["kl_final"], coldness[:, None])
     return {name: jnp.maximum(value, 0.0) for name, value in values.items()}
 
 
-def of_ends(end: online.Running, between: Sums) -> dict[str, jax.Array]:
+def tempered(state: online.Running, mean: jax.Array, coldness: jax.Array) -> jax.Array:
+    """Mean log-probability at a temperature, from the mean of the logits."""
+    assert state.matched is not None, "it is summed wherever there is a temperature"
+    return coldness * (mean - state.greatest) - jnp.log(state.matched)
+
+
+def of_ends(
+    end: online.Running, between: Sums, coldness: Float[Array, "2"] | None = None
+) -> dict[str, jax.Array]:
     """Divergences of the end layers, ``[2, token]``; of an end from itself 0, by construction.
 
     Args:
         end: Their state.
         between: ``kl_E``, the mean under end E of the other end's logits, ``[token]``, and
             ``js``, where it is asked for.
+        coldness: Inverse temperatures of the two, where they are matched; the last has 1.
     """
     own = end.moment / end.total - end.log_total
     to_first = own[1] - (between["kl_final"] - end.log_total[0])
@@ -68,6 +86,10 @@ def of_ends(end: online.Running, between: Sums) -> dict[str, jax.Array]:
     if "js" in between:
         values["js_final"] = pair(between["js"], zero)
         values["js_input"] = pair(zero, between["js"])
+    if coldness is not None:
+        first = jax.tree.map(lambda leaf: leaf[0], end)
+        matched = own[1] - tempered(first, between["kl_final"], coldness[0])
+        values["kl_final_matched"] = pair(matched, zero)
     return values
 
 

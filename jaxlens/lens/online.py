@@ -31,6 +31,7 @@ class Running(NamedTuple):
     greater: jax.Array  # [layer, token, reference]: other tokens' logits above the reference's
     top: jax.Array  # [layer, token, k]: best logits
     top_id: jax.Array  # [layer, token, k]: their tokens
+    matched: jax.Array | None = None  # sum of exp((z - greatest) / temperature)
 
     @property
     def log_total(self) -> jax.Array:
@@ -38,7 +39,7 @@ class Running(NamedTuple):
         return self.greatest + jnp.log(self.total)
 
 
-def start(layers: int, tokens: int, references: int, top_k: int) -> Running:
+def start(layers: int, tokens: int, references: int, top_k: int, matched: bool = False) -> Running:
     """The state before the first tile."""
     shape = (layers, tokens)
     return Running(
@@ -48,6 +49,7 @@ def start(layers: int, tokens: int, references: int, top_k: int) -> Running:
         greater=jnp.zeros((*shape, references), jnp.int32),
         top=jnp.full((*shape, top_k), PADDING_LOGIT),
         top_id=jnp.zeros((*shape, top_k), jnp.int32),
+        matched=jnp.zeros(shape, jnp.float32) if matched else None,
     )
 
 
@@ -57,8 +59,11 @@ def update(
     column: jax.Array,
     at: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
+    coldness: Float[Array, " layer"] | None = None,
 ) -> tuple[Running, jax.Array, jax.Array]:
     """Takes in one tile whose first column is ``column``.
+
+    ``coldness``, the inverse temperature, is needed where ``running.matched`` is.
 
     Returns:
         The new state, ``exp(z - greatest)``, and the factor that old sums were scaled by.
@@ -77,6 +82,11 @@ def update(
         top=top,
         top_id=top_id,
     )
+    if coldness is not None and running.matched is not None:
+        cold = coldness[:, None]
+        tempered = jnp.exp(cold[..., None] * (z - greatest[..., None])).sum(-1)
+        decayed = running.matched * jnp.exp(cold * (running.greatest - greatest))
+        updated = updated._replace(matched=decayed + tempered)
     return updated, e, decay
 
 

@@ -64,7 +64,7 @@ def resolve_quantities(quantities: str | Iterable[str] | None) -> tuple[str, ...
     A list adds to ``core``; ``core`` and ``full`` are the profiles of ``schema``.
 
     Raises:
-        ConfigError: A name that is no quantity, is reserved, or is a column of the corpus.
+        ConfigError: A name that is no quantity, is a column of the corpus.
     """
     if quantities is None:
         quantities = "core"
@@ -85,14 +85,12 @@ def check(name: str) -> None:
     Raises:
         ConfigError: Saying why, with the nearest name.
     """
-    if name in schema.RESERVED:
-        raise errors.ConfigError(
-            f"{name} is reserved and not computed yet", "leave it out; kl_final is its raw form"
-        )
     if name in schema.COLUMNS:
         raise errors.ConfigError(
             f"{name} is a column of the corpus, not of the lens", "open a run to read it"
         )
+    if name in schema.PER_TOKEN:
+        raise errors.ConfigError(f"{name} is no quantity of a layer", "open a run to read it")
     if name not in schema.LAYERED:
         near = difflib.get_close_matches(name, schema.LAYERED, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(schema.LAYERED)}"

@@ -35,6 +35,7 @@ def read(
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
     """
     options = options.for_model(residuals.shape[0], unembed.weight.shape[0])
+    coldness = decoders.coldness(unembed, options)
     normed = decoders.normalise(residuals, unembed)
     last, first = (logits(normed[i], unembed, options.precision) for i in (-1, 0))
     tokens = assemble.reference_tokens(references)
@@ -46,7 +47,12 @@ def read(
     def layer(index: jax.Array) -> dict[str, jax.Array]:
         z = logits(normed[index], unembed, options.precision)
         is_end = {"final": index == residuals.shape[0] - 1, "input": index == 0}
-        return _layer(z, {"final": last, "input": first}, is_end, tokens, options)
+        values = _layer(z, {"final": last, "input": first}, is_end, tokens, options)
+        if coldness is not None:
+            log_p = numerics.log_softmax(z * coldness[index])
+            matched = numerics.kl_divergence(numerics.log_softmax(last), log_p)
+            values["kl_final_matched"] = jnp.where(is_end["final"], 0.0, matched)
+        return values
 
     values = jax.vmap(layer)(jnp.asarray(options.layers))
     values |= assemble.of_residuals(residuals, unembed, references, options)

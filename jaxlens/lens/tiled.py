@@ -65,13 +65,14 @@ def read(
     )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length
+    coldness = decoders.coldness(unembed, options)
     flat = jnp.pad(residuals.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
     ids = jnp.pad(_reference_ids(references), ((0, ragged), (0, 0)))
 
     def one(number: jax.Array) -> dict[str, jax.Array]:
         rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
         tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
-        return _block(decoders.normalise(rows, unembed), tokens, table, options)
+        return _block(decoders.normalise(rows, unembed), tokens, table, coldness, options)
 
     with numerics.matmul_precision(options.precision):
         values = jax.lax.map(one, jnp.arange(n_blocks))
@@ -115,6 +116,7 @@ def _block(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
     table: tables.Table,
+    coldness: Float[Array, " layer"] | None,
     options: Options,
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
@@ -125,15 +127,20 @@ def _block(
     normed = normed.astype(table.weight.dtype)
 
     at = _reference_logits(normed, ids, table)
-    end, kept = _phase_a(normed[ends], at[ends], ids, table, options)
+    cold, colder = (None, None) if coldness is None else (coldness[ends], coldness[interior])
+    end, kept = _phase_a(normed[ends], at[ends], ids, table, cold, options)
     final = end.top_id[1, :, :1]
     at = jnp.concatenate([at, _reference_logits(normed, final, table)], -1)
     ids = jnp.concatenate([ids, final], -1)
     end = _count_final(end, kept, at[0, :, -1], final[:, 0])
-    inner, cross, between = _phase_b(normed[interior], at[interior], ids, kept, end, table, options)
-    values = online.finish(end, at[ends]) | divergences.of_ends(end, between)
+    inner, cross, between = _phase_b(
+        normed[interior], at[interior], ids, kept, end, table, colder, options
+    )
+    values = online.finish(end, at[ends]) | divergences.of_ends(end, between, cold)
     if interior.size:
-        inside = online.finish(inner, at[interior]) | divergences.of_interior(inner, cross, end)
+        inside = online.finish(inner, at[interior]) | divergences.of_interior(
+            inner, cross, end, colder
+        )
         if options.wants(*divergences.SYMMETRIC):
             inside |= _phase_c(normed[interior], inner.log_total, kept, end, table)
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
@@ -170,6 +177,7 @@ def _phase_a(
     at: Float[Array, "2 token reference"],
     ids: Int[Array, "token reference"],
     table: tables.Table,
+    coldness: Float[Array, "2"] | None,
     options: Options,
 ) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
     """The two end layers: their state, and all their logits."""
@@ -177,9 +185,10 @@ def _phase_a(
     def body(running: online.Running, tile: Tile) -> tuple[online.Running, jax.Array]:
         column, weight, bias = tile
         z = _logits(rows, weight, bias)
-        return online.update(running, z, column, at, ids)[0], z
+        return online.update(running, z, column, at, ids, coldness)[0], z
 
-    start = online.start(2, rows.shape[1], at.shape[-1], options.top_k)
+    matched = coldness is not None
+    start = online.start(2, rows.shape[1], at.shape[-1], options.top_k, matched)
     return jax.lax.scan(body, start, (table.column, table.weight, table.bias))
 
 
@@ -208,6 +217,7 @@ def _phase_b(
     kept: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
     table: tables.Table,
+    coldness: Float[Array, " layer"] | None,
     options: Options,
 ) -> tuple[online.Running, Sums, Sums]:
     """The interior layers: their state, their moments with the end layers, and those of these.
@@ -235,7 +245,7 @@ def _phase_b(
         if not rows.shape[0]:
             return (running, cross, between), None
         z = _logits(rows, weight, bias)
-        running, e, decay = online.update(running, z, column, at, ids)
+        running, e, decay = online.update(running, z, column, at, ids, coldness)
         sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in ends}
         for i, name in reverse:
             sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
@@ -245,7 +255,8 @@ def _phase_b(
     none = jnp.zeros(rows.shape[:2], jnp.float32)
     cross = dict.fromkeys(forward + [name for _, name in reverse], none)
     between = dict.fromkeys(forward + ["js"] * symmetric, jnp.zeros(rows.shape[1], jnp.float32))
-    start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k)
+    matched = coldness is not None
+    start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k, matched)
     tiles = (table.column, table.weight, table.bias)
     return jax.lax.scan(body, (start, cross, between), (tiles, kept))[0]
 

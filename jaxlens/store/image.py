@@ -13,7 +13,7 @@ from typing import Literal
 import h5py
 import numpy as np
 
-from jaxlens import schema
+from jaxlens import binning, ledger, schema
 from jaxlens.store import buffer, build, records, totals
 from jaxlens.store import rows as columns
 
@@ -195,7 +195,7 @@ def _tally_group(
     scales = _layer_scale(group, layer_names)
     named = totals.axis_labels(tallies) | dict(labels or {})
     for name, data in sorted(tallies.items()):
-        tally = totals.TALLIES[name]
+        tally = ledger.BY_NAME[name]
         if data.dtype != np.int64 or data.ndim != len(tally.axes):
             raise ValueError(f"tally {name} is {data.dtype} {data.shape}")
         for axis, length in zip(tally.axes, data.shape, strict=True):
@@ -208,7 +208,9 @@ def _tally_group(
             item.attrs["coordinates"] = "layer_name"
         build.attach(item, tally.axes, scales)
     if "ln_rank_bin" in scales:
-        build.scale(group, "ln_rank_edge", schema.LN_RANK_EDGES)
+        build.scale(group, "ln_rank_edge", binning.LN_RANK_EDGES)
+    if "log_bin" in scales:
+        build.scale(group, "log_edge", binning.LOG_EDGES)
 
 
 def _tally_scale(

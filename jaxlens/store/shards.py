@@ -13,7 +13,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, ledger, schema
 from jaxlens.store import access, hdf, layout, records, rows, totals
 
 Level = Literal["fast", "full"]
@@ -22,8 +22,9 @@ Level = Literal["fast", "full"]
 TRIES = 8
 """Attempts to open a shard that rivals keep replacing by the same bytes."""
 
-MAX_TALLY_BYTES = 28 << 20
-"""Most bytes of a run's tallies, 71 layers of 50,257 tokens: they are held in RAM whole."""
+MAX_TALLY_BYTES = 256 << 20
+"""Most bytes of a run's tallies, which are held in RAM whole; those of the study take 150 MB for
+the largest GPT-2."""
 
 Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Type and trailing shape of each quantity that rows are stored of."""
@@ -184,7 +185,7 @@ def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.D
     items = _tally_items(contents).items()
     stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
     for name, item in stored.items():
-        shape = schema.tally_shape(totals.TALLIES[name], n_layers, vocab_size)
+        shape = ledger.shape(ledger.BY_NAME[name], n_layers, vocab_size)
         if item.shape != shape:
             raise ValueError(f"tally {name} is {item.shape}, not {shape}")
     claimed = sum(item.size * item.dtype.itemsize for item in stored.values())

@@ -9,16 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import binning, errors, ledger, schema
 from jaxlens.store import hdf
-
-TALLIES = {tally.name: tally for group in schema.TALLIES.values() for tally in group}
-"""Every tally of the schema, by name."""
 
 Tallies = dict[str, np.ndarray]
 Labels = Mapping[str, tuple[str, ...]]
-
-_MERGES = {"sum": np.add}
 
 
 @dataclass(frozen=True)
@@ -37,16 +32,9 @@ class Statistic:
 
 
 def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Labels of the axes that the schema labels: names of quantities and of references."""
-    labels: dict[str, tuple[str, ...]] = {}
-    for name in tallies:
-        tally = TALLIES[name]
-        first = tally.axes[0]
-        if first == "quantity":
-            labels[first] = tally.source
-        elif first == "reference":
-            labels[first] = tuple(schema.QUANTITIES[q].reference for q in tally.source)
-    return labels
+    """Names of the places of those axes of these tallies whose places have names."""
+    axes = [axis for name in tallies for axis in ledger.BY_NAME[name].axes]
+    return {axis: ledger.AXIS_LABELS[axis] for axis in axes if axis in ledger.AXIS_LABELS}
 
 
 def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
@@ -71,11 +59,23 @@ def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
             raise errors.DataError(
                 f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}"
             )
-        merge = _MERGES[TALLIES[key].merge]
-        for start, block in hdf.blocks(value):
-            out = merged[key][start : start + len(block)]
-            out[...] = block if total is None else merge(out, block)
+        _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None)
     return merged
+
+
+def _sum(merged: np.ndarray, part: Any, first: bool) -> None:
+    for start, block in hdf.blocks(part):
+        out = merged[start : start + len(block)]
+        out[...] = block if first else np.add(out, block)
+
+
+def _bottom_k(merged: np.ndarray, part: Any, first: bool) -> None:
+    part = np.asarray(part[...], np.int64)
+    both = part if first else np.concatenate([merged, part])
+    merged[...] = ledger.lowest(both, len(merged))
+
+
+_MERGES = {"sum": _sum, "bottom_k": _bottom_k}
 
 
 def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
@@ -94,7 +94,7 @@ def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
 
 
 def median_rank(histogram: np.ndarray) -> float:
-    """Median rank from a histogram of ln rank over `schema.LN_RANK_EDGES`.
+    """Median rank from a histogram of ln rank over `binning.LN_RANK_EDGES`.
 
     The median lies in the first bin at which half of the values is reached; inside it ln rank is
     taken as uniform, so the result is the exponential of a linear interpolation and is off by at
@@ -112,14 +112,14 @@ def median_rank(histogram: np.ndarray) -> float:
         return 1.0
     before = int(reached[place - 1])
     share = (n / 2 - before) / int(histogram[place])
-    low, high = (float(edge) for edge in schema.LN_RANK_EDGES[place : place + 2])
+    low, high = (float(edge) for edge in binning.LN_RANK_EDGES[place : place + 2])
     return math.exp(low + share * (high - low))
 
 
 def _check(name: str, key: str, value: Any) -> None:
-    if key not in TALLIES:
+    if key not in ledger.BY_NAME:
         raise errors.DataError(f"{name}: tally {key} is unknown here", "use a newer version")
-    if value.dtype != np.int64 or len(value.shape) != len(TALLIES[key].axes):
+    if value.dtype != np.int64 or len(value.shape) != len(ledger.BY_NAME[key].axes):
         raise errors.DataError(f"{name}: tally {key} is {value.dtype} {value.shape}")
 
 
@@ -130,7 +130,7 @@ def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict
         if not n.any():
             continue
         none = np.full(len(n), np.nan)
-        values = np.divide(s / 2.0**schema.FIXED_POINT_BITS, n, out=none, where=n > 0)
+        values = np.divide(s / 2.0**binning.FIXED_POINT_BITS, n, out=none, where=n > 0)
         if quantity.kind == "rank":
             found[f"mean_ln_{name}"] = Statistic(values, "1", f"mean of ln {name}")
         else:

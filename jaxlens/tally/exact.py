@@ -1,4 +1,4 @@
-"""One generic update for every tally that ``schema`` defines.
+"""One generic update for every tally that ``ledger`` defines.
 
 All totals are int64: counts, integer histograms and fixed-point sums. Integer addition is
 associative, so neither the order of steps nor the number of workers can change a bit. Each value
@@ -11,39 +11,33 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from jaxlens import schema
+from jaxlens import binning, ledger
+from jaxlens.tally import rules
 
 Totals = dict[str, jax.Array]
 
 
-@struct.dataclass
-class Tables:
-    """Integer functions of the rank, by rank from 0 to the vocabulary size."""
-
-    ln_rank: jax.Array
-    ln_rank_bin: jax.Array
+Tables = rules.Tables
 
 
-def tables(vocab_size: int) -> Tables:
-    """Tables for a vocabulary."""
-    return Tables(
-        jnp.asarray(schema.ln_rank_table(vocab_size)), jnp.asarray(schema.ln_rank_bins(vocab_size))
-    )
+def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
+    """``rules.tables`` on the default device."""
+    return jax.tree.map(jnp.asarray, rules.tables(vocab_size, counts))
 
 
 def shapes(
-    tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int
+    tallies: Sequence[ledger.Tally], n_layers: int, vocab_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the totals, int64, with the axes of each tally."""
     return {
         tally.name: jax.ShapeDtypeStruct(
-            schema.tally_shape(tally, n_layers, vocab_size), np.dtype(np.int64)
+            ledger.shape(tally, n_layers, vocab_size), np.dtype(np.int64)
         )
         for tally in tallies
     }
@@ -53,18 +47,18 @@ def zeros(totals: Mapping[str, jax.ShapeDtypeStruct], device: jax.Device | None 
     """Totals of nothing, committed to a device if one is named."""
     with wide():
         return {
-            name: jax.device_put(np.zeros(total.shape, total.dtype), device)
+            name: jax.device_put(ledger.nothing(name, total.shape), device)
             for name, total in totals.items()
         }
 
 
-def init(tallies: Sequence[schema.Tally], n_layers: int, vocab_size: int) -> Totals:
+def init(tallies: Sequence[ledger.Tally], n_layers: int, vocab_size: int) -> Totals:
     """Totals of nothing."""
     return zeros(shapes(tallies, n_layers, vocab_size))
 
 
 def compile_update(
-    tallies: tuple[schema.Tally, ...],
+    tallies: tuple[ledger.Tally, ...],
     totals: Totals,
     values: Mapping[str, jax.ShapeDtypeStruct],
     lookup: Tables,
@@ -88,7 +82,7 @@ def wide() -> contextlib.AbstractContextManager[None]:
 
 
 def update(
-    tallies: tuple[schema.Tally, ...],
+    tallies: tuple[ledger.Tally, ...],
     totals: Totals,
     values: Mapping[str, jax.Array],
     count: jax.Array,
@@ -112,16 +106,20 @@ def update(
 
 
 def merge(totals: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Adds finished totals; any order and grouping gives the same bits."""
-    return {
-        name: np.sum([np.asarray(part[name], np.int64) for part in totals], axis=0)
-        for name in totals[0]
-    }
+    """Merges finished totals; any order and grouping gives the same bits."""
+    found = {}
+    for name in totals[0]:
+        parts = [np.asarray(part[name], np.int64) for part in totals]
+        if ledger.BY_NAME[name].merge == "bottom_k":
+            found[name] = ledger.lowest(np.concatenate(parts), len(parts[0]))
+        else:
+            found[name] = np.sum(parts, axis=0)
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _update(
-    tallies: tuple[schema.Tally, ...],
+    tallies: tuple[ledger.Tally, ...],
     totals: Totals,
     values: dict[str, jax.Array],
     count: jax.Array,
@@ -129,10 +127,41 @@ def _update(
 ) -> Totals:
     rows = next(iter(values.values())).shape[0]
     real = jnp.arange(rows, dtype=jnp.int32) < count
-    return {
+    found = {
         tally.name: _UPDATES[tally.kind](totals[tally.name], tally, values, real, lookup)
         for tally in tallies
+        if tally.kind != "study"
     }
+    if len(found) < len(tallies):
+        facts = rules.facts(values, real, lookup, jnp)
+        for tally in tallies:
+            if tally.kind == "study":
+                add = _sampled if tally.merge == "bottom_k" else _studied
+                found[tally.name] = add(totals[tally.name], tally.name, facts)
+    return found
+
+
+def _studied(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
+    """Adds what the rule of a tally says."""
+    flat = total.reshape(-1)
+    for places, amount, where in rules.RULES[name](rows):
+        place: Any = np.int32(0)
+        for size, index in zip(total.shape, places, strict=True):
+            place = place * np.int32(size) + jnp.asarray(index, jnp.int32)
+        shape = jnp.broadcast_shapes(place.shape, where.shape)
+        place = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(place, shape), flat.size)
+        one = jnp.ones((), jnp.int64) if amount is None else amount.astype(jnp.int64)
+        amount = jnp.broadcast_to(one.reshape((1,) * (len(shape) - one.ndim) + one.shape), shape)
+        flat = flat.at[place.reshape(-1)].add(amount.reshape(-1), mode="drop")
+    return flat.reshape(total.shape)
+
+
+def _sampled(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
+    """Keeps the lines with the lowest keys."""
+    lines, candidate = rules.sampled(name, rows)
+    nothing = jnp.asarray(ledger.nothing(name, (1, lines.shape[1])))
+    both = jnp.concatenate([total, jnp.where(candidate[:, None], lines, nothing)])
+    return both[jnp.lexsort((both[:, 1], both[:, 0]))[: len(total)]]
 
 
 def _present(value: jax.Array, real: jax.Array) -> jax.Array:
@@ -160,13 +189,13 @@ def _summed(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
 def _saturated(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     if jnp.issubdtype(value.dtype, jnp.integer):
         return jnp.zeros(value.shape[1:], jnp.int64)
-    beyond = jnp.abs(value) > np.float32(schema.FIXED_POINT_LIMIT)
+    beyond = jnp.abs(value) > np.float32(binning.FIXED_POINT_LIMIT)
     return (beyond & _present(value, real)).sum(0, dtype=jnp.int64)
 
 
 def _binned(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     """Histogram ``[layer, bin]`` of ln rank."""
-    bins = len(schema.LN_RANK_EDGES) - 1
+    bins = len(binning.LN_RANK_EDGES) - 1
     layers = value.shape[1]
     place = lookup.ln_rank_bin[value] + bins * jnp.arange(layers, dtype=jnp.int32)[None]
     place = jnp.where(_present(value, real), place, layers * bins)
@@ -178,10 +207,7 @@ def _fixed_point(value: jax.Array, lookup: Tables) -> jax.Array:
     """The value in units of 2**-16 as int32; of a rank its ln, from the table."""
     if jnp.issubdtype(value.dtype, jnp.integer):
         return lookup.ln_rank[value]
-    limit = np.float32(schema.FIXED_POINT_LIMIT)
-    # A product with a power of two is exact in float32, and 2**30 fits int32.
-    clipped = jnp.clip(jnp.nan_to_num(value, posinf=limit, neginf=-limit), -limit, limit)
-    return jnp.rint(clipped * np.float32(2.0**schema.FIXED_POINT_BITS)).astype(jnp.int32)
+    return rules.fixed(value, jnp)
 
 
 def _token_count(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
 
-from jaxlens import errors, schema, types
+from jaxlens import errors, schema
 from jaxlens.lens import reference, tiled
 from jaxlens.lens.options import Options, resolve_quantities
 
@@ -24,9 +25,8 @@ NEAR_TIE = 1e-4
 # sqrt(24) * 2**-9 = 0.01; divergences sum several of them.
 BFLOAT16 = 0.06
 
-READABLE = tuple(n for n in schema.LAYERED if n not in schema.RESERVED)
+READABLE = schema.LAYERED
 TILED = tuple(n for n in READABLE if n not in schema.REFERENCE_ONLY)
-LAYERS, BATCH, POSITION, EMBED = 4, 3, 5, 24
 
 # Tiles and blocks that divide nothing; the last takes the defaults.
 LENSES = {
@@ -48,33 +48,10 @@ def read(lens, case, **how):
     return {name: np.asarray(value) for name, value in readout.present().items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    residuals: np.ndarray
-    unembed: types.Unembed
-    references: types.References
-
-
-def make_case(
-    vocab, kind="final_norm", shift=0.0, seed=0, batch=BATCH, position=POSITION, embed=EMBED
-):
-    random = np.random.default_rng(seed)
-    normal = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
-    ids = lambda *shape: random.integers(-1, vocab, shape).astype(np.int32)  # noqa: E731
-    mask = np.arange(position) < np.array([position, 0, 1])[:batch, None]
-    tokens = np.where(mask, np.abs(ids(batch, position)), 0)
-    unembed = types.Unembed(
-        kind=kind,
-        scale=1 + 0.3 * normal(embed),
-        bias=0.3 * normal(embed),
-        eps=1e-5,
-        weight=0.5 * normal(vocab, embed),
-        output_bias=np.float32(shift) + normal(vocab),
+def expect(case, top_k=3, gap=NEAR_TIE):
+    return oracle.lens(
+        case.residuals, case.unembed, case.references, top_k, gap, case.unembed.temperature
     )
-    grid = (batch, position)
-    references = types.References(tokens, ids(*grid), ids(*grid), ids(*grid), mask, ids(*grid, 2))
-    # Residuals far from the origin, as GPT-2's are.
-    return Case(30 * normal(LAYERS, batch, position, embed) + 100, unembed, references)
 
 
 def assert_close(got, expected, names, absolute=ABSOLUTE, gap=NEAR_TIE, size=0.0):
@@ -107,7 +84,7 @@ def _tied(expected, value, want, gap):
 
 def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
     got = read(lens, case, **how)
-    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k=3, gap=gap)
+    expected = expect(case, gap=gap)
     size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
     assert_close(got, expected, got, absolute, gap, size)
     return got
@@ -138,7 +115,7 @@ def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
-    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k=3, gap=BFLOAT16)
+    expected = expect(case, gap=BFLOAT16)
     floats = [n for n in got if not n.startswith(("rank", "ties", "top_id"))]
     assert_close(got, expected, [*floats, *(n for n in got if n.startswith("rank"))], BFLOAT16)
 
@@ -208,7 +185,7 @@ FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id")
 def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
     case = make_case(97, seed=8)
     got = read("tiled", case, tile=tile, block=block, top_k=top_k, quantities=FEW)
-    expected = oracle.lens(case.residuals, case.unembed, case.references, top_k, NEAR_TIE)
+    expected = expect(case, top_k)
     size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
     assert_close(got, expected | {"top_logp": expected["top_logp"]}, got, size=size)
 
@@ -241,6 +218,14 @@ def _largest(jaxpr):
     return max(sizes)
 
 
+@pytest.mark.parametrize("lens", ["reference", "tiled"])
+def test_a_matched_divergence_without_temperatures_is_refused(lens):
+    case = make_case(97)
+    bare = dataclasses.replace(case, unembed=dataclasses.replace(case.unembed, temperature=None))
+    with pytest.raises(errors.ConfigError, match="temperature"):
+        read(lens, bare, quantities=("kl_final_matched",))
+
+
 def test_the_tiled_lens_refuses_ties_by_name():
     with pytest.raises(errors.ConfigError, match="ties_input"):
         read("tiled", make_case(97), quantities=("ties_input",))
@@ -249,7 +234,7 @@ def test_the_tiled_lens_refuses_ties_by_name():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("kl_final_matched", "reserved"),
+        ("surprisal", "no quantity of a layer"),
         ("token", "column"),
         ("rank_imput", "unknown quantity rank_imput"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import config, schema
+from jaxlens import binning, config, ledger, schema
 from jaxlens.store import commit, derive, image, layout, publish, records, shards, system, writer
 
 VOCAB_SIZE = 101
@@ -23,7 +23,7 @@ SIZES = {
     "k": 2,
     "quantity": len(schema.SUMMED),
     "reference": len(schema.REFERENCES),
-    "ln_rank_bin": len(schema.LN_RANK_EDGES) - 1,
+    "ln_rank_bin": len(binning.LN_RANK_EDGES) - 1,
     "vocab": VOCAB_SIZE,
 }
 
@@ -93,7 +93,7 @@ def compute_tallies(shard):
     random = np.random.default_rng([11, shard])
     return {
         tally.name: random.integers(0, 1000, tuple(SIZES[axis] for axis in tally.axes))
-        for tally in schema.BASIC_TALLIES
+        for tally in ledger.BASIC
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 import xarray
 from store import example
 
-from jaxlens import errors, schema
+from jaxlens import errors, ledger
 from jaxlens.store import commit, derive, image, layout, reader, records
 
 
@@ -34,7 +34,7 @@ def test_finalizing_again_gives_the_same_bytes_and_writes_nothing(out):
 
 def test_merged_tallies_are_the_sums_of_those_of_the_shards(out):
     found = derive.finalize(out)
-    assert set(found) == {tally.name for tally in schema.BASIC_TALLIES}
+    assert set(found) == {tally.name for tally in ledger.BASIC}
     for name, total in found.items():
         parts = [example.compute_tallies(shard)[name] for shard in range(4)]
         np.testing.assert_array_equal(total, sum(parts), strict=True)

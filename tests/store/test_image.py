@@ -13,7 +13,7 @@ import pytest
 import xarray
 from store import example
 
-from jaxlens import errors, schema
+from jaxlens import binning, errors, schema
 from jaxlens.store import hdf, image, records, totals
 
 PLACE = records.Place(
@@ -127,7 +127,7 @@ def test_xarray_opens_the_tallies_by_name_of_quantity(tmp_path):
         line = schema.SUMMED.index("kl_final")
         np.testing.assert_array_equal(found["sum"].sel(quantity="kl_final"), tallies["sum"][line])
         assert list(found.reference.values) == list(schema.REFERENCES)
-        np.testing.assert_array_equal(found.ln_rank_edge, schema.LN_RANK_EDGES)
+        np.testing.assert_array_equal(found.ln_rank_edge, binning.LN_RANK_EDGES)
     with xarray.open_datatree(path) as tree:
         assert list(tree.children) == ["tally"]
 

@@ -5,23 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import errors, schema
+from jaxlens import binning, errors, schema
 from jaxlens.store import totals
 
-BINS = len(schema.LN_RANK_EDGES) - 1
+BINS = len(binning.LN_RANK_EDGES) - 1
 BIN_FACTOR = math.exp(0.1) * (1 + 1e-6)
 """A bin of ln rank is 0.1 wide; the float32 edges add a rounding."""
 
 
 def histogram(ranks):
-    bins = schema.ln_rank_bins(50_257)[np.asarray(ranks)]
+    bins = binning.ln_rank_bins(50_257)[np.asarray(ranks)]
     return np.bincount(bins, minlength=BINS).astype(np.int64)
 
 
 def tallies(**changes):
     found = {
         "count": np.full((len(schema.SUMMED), 2), 2),
-        "sum": np.full((len(schema.SUMMED), 2), 3 << schema.FIXED_POINT_BITS),
+        "sum": np.full((len(schema.SUMMED), 2), 3 << binning.FIXED_POINT_BITS),
         "ln_rank_histogram": np.stack([histogram([1, 1, 7])[None].repeat(2, 0)] * 5),
     }
     return found | changes
@@ -50,7 +50,7 @@ def test_median_of_mostly_first_ranks_is_exactly_one():
 def test_median_is_interpolated_in_ln_rank():
     counts = np.zeros(BINS, np.int64)
     counts[10], counts[20] = 1, 3  # half of four is reached at a third of bin 20
-    low, high = schema.LN_RANK_EDGES[20:22].astype(float)
+    low, high = binning.LN_RANK_EDGES[20:22].astype(float)
     expected = math.exp(low + (high - low) / 3)
     assert math.isclose(totals.median_rank(counts), expected, rel_tol=1e-12)
 

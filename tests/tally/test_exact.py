@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlens import schema
+from jaxlens import binning, ledger, schema
 from jaxlens.tally import exact
 
 VOCAB, LAYERS, ROWS = 97, 3, 40
-BASIC = schema.BASIC_TALLIES
+BASIC = ledger.BASIC
 
 
 def make_rows(seed, rows=ROWS):
@@ -120,11 +120,11 @@ def test_any_order_and_grouping_gives_the_same_bits(order, cut, counts):
 @pytest.mark.parametrize("vocab", [2, 97, 50257, 200_000])
 def test_ln_rank_tables_agree_with_float64(vocab):
     ranks = np.arange(1, vocab + 1)
-    table, bins = schema.ln_rank_table(vocab), schema.ln_rank_bins(vocab)
+    table, bins = binning.ln_table(vocab), binning.ln_rank_bins(vocab)
     assert np.abs(table[1:] / 2**16 - np.log(ranks)).max() <= 2.0**-17
     assert table[0] == 0
     assert bins[0] == -1
     assert bins[1] == 0
-    edges = schema.LN_RANK_EDGES
+    edges = binning.LN_RANK_EDGES
     assert (edges[bins[1:]] <= np.log(ranks).astype(np.float32)).all()
     assert (np.log(ranks).astype(np.float32) < edges[bins[1:] + 1]).all()

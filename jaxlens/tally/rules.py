@@ -1,0 +1,378 @@
+"""How each tally of the study follows from rows: written once, for JAX and for NumPy.
+
+`facts` turns rows into integers; a rule turns those into additions: places of a tally, the
+amounts that go there, and where they count. All is integer arithmetic on values that were rounded
+once (see ``binning``), so a device and a reader of the stored rows add the same numbers. This
+module imports neither: ``xp`` is ``jax.numpy`` or ``numpy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlens import binning, ledger, schema
+
+Addition = tuple[tuple[Any, ...], Any, Any]
+"""Index of each axis, broadcast against the others; amounts, None for 1; and where they count."""
+
+
+class Tables(NamedTuple):
+    """Integer functions of integers; all but the first two are needed by the study alone."""
+
+    ln_rank: Any  # fixed-point ln, by rank from 0 to the vocabulary size
+    ln_rank_bin: Any  # bin of `binning.LN_RANK_EDGES`, by rank
+    ln: Any = None  # fixed-point ln, by integer to `binning.MOST_LN`
+    rarity: Any = None  # fixed-point rarity, [fold, vocab]
+    log_edges: Any = None  # `binning.LOG_EDGES`
+
+
+def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
+    """NumPy tables of a vocabulary, for the study with the corpus' counts ``[fold, vocab]``."""
+    ranks = binning.ln_table(vocab_size), binning.ln_rank_bins(vocab_size)
+    if counts is None:
+        return Tables(*ranks)
+    rarity = binning.rarity_table(counts)
+    return Tables(*ranks, binning.ln_table(binning.MOST_LN), rarity, binning.LOG_EDGES)
+
+
+class Facts(NamedTuple):
+    """Rows as integers; ``[row]`` or ``[row, layer]``, tokens absent as -1."""
+
+    xp: Any
+    values: Mapping[str, Any]  # quantities as they were computed, and the columns
+    valid: Any  # whether the row counts
+    layers: Any  # [1, layer]
+    ln: Mapping[str, Any]  # fixed-point ln rank by reference
+    rank_bin: Mapping[str, Any]
+    present: Mapping[str, Any]  # whether the reference exists and the row counts
+    frequency: Mapping[str, Any]  # bin of rarity by reference
+    rarity: Mapping[str, Any]
+    fine_frequency: Any
+    fine_surprisal: Any
+    stratum: Any
+    group: Any
+    covariates: Any  # [row, covariate]
+    tables: Tables
+
+
+def fixed(value: Any, xp: Any) -> Any:
+    """Floats in units of 2**-16, int32; missing ones become 0."""
+    limit = np.float32(binning.FIXED_POINT_LIMIT)
+    # A product with a power of two is exact in float32, and 2**30 fits int32.
+    clipped = xp.clip(xp.nan_to_num(value, posinf=limit, neginf=-limit), -limit, limit)
+    return xp.rint(clipped * np.float32(binning.ONE)).astype(xp.int32)
+
+
+def product(one: Any, other: Any, xp: Any) -> Any:
+    """Product of fixed-point numbers in fixed point, int64, rounded half up."""
+    wide = one.astype(xp.int64) * other.astype(xp.int64)
+    return (wide + binning.ONE // 2) >> binning.FIXED_POINT_BITS
+
+
+def facts(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Facts:
+    """The integers that all rules start from.
+
+    Args:
+        values: Quantities by name, float32 and int32, ``[row, layer]`` or ``[row]``, the columns of
+            the corpus among them; ``final_token`` is the model's own top-1, ``group`` and ``key``
+            are those of ``binning``.
+        real: Which rows are no padding.
+        lookup: `tables`.
+        xp: ``numpy`` or ``jax.numpy``.
+    """
+    ranks = {name: values[f"rank_{name}"] for name in schema.REFERENCES}
+    n_layers = ranks["input"].shape[1]
+    surprisal = values["surprisal"]
+    valid = real & (values["position"] > 0) & ~xp.isnan(surprisal)
+    rarity = _rarity(values, lookup, xp)
+    ln = {name: lookup.ln_rank[rank] for name, rank in ranks.items()}
+    return Facts(
+        xp=xp,
+        values=values,
+        valid=valid,
+        layers=xp.arange(n_layers, dtype=xp.int32)[None],
+        ln=ln,
+        rank_bin={name: lookup.ln_rank_bin[rank] >> 1 for name, rank in ranks.items()},
+        present={name: (rank > 0) & valid[:, None] for name, rank in ranks.items()},
+        frequency={
+            name: _bin(value >> binning.FIXED_POINT_BITS, binning.FREQUENCY_BINS, xp)
+            for name, value in rarity.items()
+        },
+        rarity=rarity,
+        fine_frequency=_fine(rarity["input"], xp),
+        fine_surprisal=_fine(fixed(surprisal, xp), xp),
+        stratum=_piece(values, xp) + 4 * _later(values, xp),
+        group=values["group"],
+        covariates=_covariates(values, rarity["input"], lookup, xp),
+        tables=lookup,
+    )
+
+
+def _bin(value: Any, count: int, xp: Any) -> Any:
+    return xp.clip(value, 0, count - 1).astype(xp.int32)
+
+
+def _fine(value: Any, xp: Any) -> Any:
+    """Bin of half a nat."""
+    return _bin(value >> (binning.FIXED_POINT_BITS - 1), binning.FINE_BINS, xp)
+
+
+def _rarity(values: Mapping[str, Any], lookup: Tables, xp: Any) -> dict[str, Any]:
+    """Rarity of each reference token, by the counts of the documents that are not in its fold."""
+    tokens = {
+        "input": values["token"],
+        "next": values["next_token"],
+        "final": values["final_token"],
+        "foreign": values["foreign_token"],
+        "copy": values["copy_token"],
+    }
+    fold = {"foreign": xp.minimum(values["foreign_fold"], 1)}
+    return {
+        name: lookup.rarity[fold.get(name, values["fold"]), xp.maximum(token, 0)]
+        for name, token in tokens.items()
+    }
+
+
+def _piece(values: Mapping[str, Any], xp: Any) -> Any:
+    piece = values["piece"]
+    return xp.where(piece == schema.PIECE_UNKNOWN, schema.PIECE_WHOLE, piece).astype(xp.int32)
+
+
+def _later(values: Mapping[str, Any], xp: Any) -> Any:
+    return (values["prev_count"] > 0).astype(xp.int32)
+
+
+def _covariates(values: Mapping[str, Any], rarity: Any, lookup: Tables, xp: Any) -> Any:
+    piece = _piece(values, xp)
+    columns = {
+        "constant": xp.ones_like(piece) * binning.ONE,
+        "rarity": rarity,
+        "surprisal": fixed(values["surprisal"], xp),
+        "ln_position": lookup.ln[values["position"] + 1],
+        "later_occurrence": _later(values, xp) * binning.ONE,
+        "ln_distance": lookup.ln[values["prev_distance"]],
+        "ln_count": lookup.ln[values["prev_count"] + 1],
+        "first_piece": (piece == schema.PIECE_FIRST).astype(xp.int32) * binning.ONE,
+        "middle_piece": (piece == schema.PIECE_MIDDLE).astype(xp.int32) * binning.ONE,
+        "last_piece": (piece == schema.PIECE_LAST).astype(xp.int32) * binning.ONE,
+        "embedding_norm": fixed(values["embedding_norm"], xp),
+        "logp_input_last": fixed(values["logp_input"][:, -1], xp),
+    }
+    return xp.stack([columns[name] for name in ledger.COVARIATES], axis=-1)
+
+
+def _curve(rows: Facts, name: str) -> Any:
+    """A quantity in fixed point; of a rank its ln."""
+    if name.startswith("rank_"):
+        return rows.ln[name.removeprefix("rank_")]
+    return fixed(rows.values[name], rows.xp)
+
+
+def _known(rows: Facts, name: str) -> Any:
+    if name.startswith("rank_"):
+        return rows.present[name.removeprefix("rank_")]
+    return ~rows.xp.isnan(rows.values[name]) & rows.valid[:, None]
+
+
+def _first(condition: Any, xp: Any) -> Any:
+    """First place along the layers where a condition holds; the number of layers where nowhere."""
+    place = condition.argmax(1).astype(xp.int32)
+    return xp.where(condition.any(1), place, np.int32(condition.shape[1]))
+
+
+def _rank_histogram(rows: Facts) -> Iterator[Addition]:
+    for line, name in enumerate(schema.REFERENCES):
+        where = (line, rows.layers, rows.frequency[name][:, None], rows.stratum[:, None])
+        yield (*where, rows.rank_bin[name]), None, rows.present[name]
+
+
+def _joint_histogram(rows: Facts) -> Iterator[Addition]:
+    cell = rows.fine_frequency[:, None], rows.fine_surprisal[:, None]
+    yield (rows.layers, *cell, rows.rank_bin["input"]), None, rows.present["input"]
+
+
+def _preservation_sum(rows: Facts) -> Iterator[Addition]:
+    interior = rows.ln["input"][:, 1:-1].astype(rows.xp.int64).sum(1)
+    yield (rows.fine_frequency, rows.fine_surprisal), interior, rows.valid
+
+
+def _type_count(rows: Facts) -> Iterator[Addition]:
+    yield (rows.values["token"],), None, rows.valid
+
+
+def _type_sum(rows: Facts) -> Iterator[Addition]:
+    place = rows.values["token"][:, None], rows.layers
+    yield place, rows.ln["input"], rows.present["input"]
+
+
+def _type_square(rows: Facts) -> Iterator[Addition]:
+    ln = rows.ln["input"]
+    place = rows.values["token"][:, None], rows.layers
+    yield place, product(ln, ln, rows.xp), rows.present["input"]
+
+
+def _places(rows: Facts) -> Any:
+    return rows.xp.arange(len(ledger.COVARIATES), dtype=rows.xp.int32)
+
+
+def _type_covariate(rows: Facts) -> Iterator[Addition]:
+    place = rows.values["token"][:, None], _places(rows)[None]
+    yield place, rows.covariates, rows.valid[:, None]
+
+
+def _covariate_product(rows: Facts) -> Iterator[Addition]:
+    one, other = rows.covariates[:, :, None], rows.covariates[:, None, :]
+    places = _places(rows)
+    where = rows.group[:, None, None], places[None, :, None], places[None, None, :]
+    yield where, product(one, other, rows.xp), rows.valid[:, None, None]
+
+
+def _covariate_outcome(rows: Facts) -> Iterator[Addition]:
+    one, other = rows.covariates[:, :, None], rows.ln["input"][:, None, :]
+    where = rows.group[:, None, None], _places(rows)[None, :, None], rows.layers[:, None, :]
+    yield where, product(one, other, rows.xp), rows.valid[:, None, None]
+
+
+def _outcome_square(rows: Facts) -> Iterator[Addition]:
+    ln = rows.ln["input"]
+    yield (rows.group[:, None], rows.layers), product(ln, ln, rows.xp), rows.valid[:, None]
+
+
+def _measured(rows: Facts, place: Any, summed: bool) -> Iterator[Addition]:
+    for line, name in enumerate(ledger.MEASURES):
+        if name in rows.values:
+            amount = _curve(rows, name) if summed else None
+            yield (line, place[:, None], rows.layers), amount, _known(rows, name)
+
+
+def _frequency_norm(rows: Facts) -> Iterator[Addition]:
+    yield (rows.frequency["input"],), fixed(rows.values["embedding_norm"], rows.xp), rows.valid
+
+
+def _excess(rows: Facts, kind: str) -> Iterator[Addition]:
+    middle = ledger.mid_depth(rows.layers.shape[1])
+    for line, name in enumerate(ledger.COMPARED):
+        known, place = rows.present[name], (line, rows.group, rows.frequency[name])
+        if kind == "count":
+            yield place, None, known[:, 0]
+        elif kind == "histogram":
+            yield (*place, rows.rank_bin[name][:, middle]), None, known[:, 0]
+        else:
+            wide = line, rows.group[:, None], rows.frequency[name][:, None], rows.layers
+            yield wide, rows.ln[name], known
+
+
+def _nearer(rows: Facts) -> Any:
+    return rows.values["kl_final"] < rows.values["kl_input"]
+
+
+def _nearer_final(rows: Facts) -> Iterator[Addition]:
+    yield (rows.group[:, None], rows.layers), None, _nearer(rows) & rows.valid[:, None]
+
+
+def _descending(rows: Facts) -> Iterator[Addition]:
+    for line, name in enumerate(ledger.JUMPS):
+        curve = _curve(rows, name)
+        lower = (curve[:, 1:] < curve[:, :-1]) & rows.valid[:, None]
+        yield (line, rows.group[:, None], rows.layers[:, 1:]), None, lower
+        yield (line, rows.group, 0), None, rows.valid
+
+
+def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
+    for line, name in enumerate(ledger.DIVERGENCES):
+        if name in rows.values:
+            place = rows.xp.searchsorted(rows.tables.log_edges, rows.values[name], side="right")
+            where = line, rows.layers, rows.frequency["input"][:, None]
+            yield (*where, place.astype(rows.xp.int32)), None, _known(rows, name)
+
+
+def _jump_histogram(rows: Facts) -> Iterator[Addition]:
+    xp = rows.xp
+    for line, name in enumerate(ledger.JUMPS):
+        curve = _curve(rows, name).astype(xp.int64)
+        steps = xp.abs(curve[:, 1:] - curve[:, :-1])
+        total = steps.sum(1)
+        share = steps[:, 0] * binning.JUMP_BINS // xp.maximum(total, 1)
+        place = _bin(share, binning.JUMP_BINS, xp)
+        yield (line, rows.frequency["input"], place), None, rows.valid & (total > 0)
+
+
+def _first_exit(rows: Facts) -> Iterator[Addition]:
+    for line, cut in enumerate(ledger.EXIT_CUTS):
+        depth = 1 + _first(rows.values["rank_input"][:, 1:] > cut, rows.xp)
+        yield (line, rows.frequency["input"], depth), None, rows.valid
+
+
+def _half_life(rows: Facts) -> Iterator[Addition]:
+    ln = rows.ln["input"]
+    half = 2 * ln[:, 1:] >= rows.tables.ln_rank[-1] + ln[:, :1]
+    yield (rows.frequency["input"], 1 + _first(half, rows.xp)), None, rows.valid
+
+
+def _flip(rows: Facts) -> Iterator[Addition]:
+    yield (rows.frequency["input"], _first(_nearer(rows), rows.xp)), None, rows.valid
+
+
+def _retrieval(rows: Facts) -> Iterator[Addition]:
+    n_layers = rows.layers.shape[1]
+    for line, name in enumerate(ledger.TARGETS):
+        rank, known = rows.values[f"rank_{name}"], rows.present[name][:, 0]
+        for cut_line, cut in enumerate(ledger.RETRIEVAL_CUTS):
+            stays = rows.xp.flip(rank <= cut, 1).astype(rows.xp.int32)
+            run = rows.xp.cumprod(stays, axis=1).sum(1).astype(rows.xp.int32)
+            yield (line, cut_line, rows.frequency[name], n_layers - run), None, known
+
+
+RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {
+    "rank_histogram": _rank_histogram,
+    "joint_histogram": _joint_histogram,
+    "preservation_sum": _preservation_sum,
+    "type_count": _type_count,
+    "type_sum": _type_sum,
+    "type_square": _type_square,
+    "type_covariate": _type_covariate,
+    "covariate_product": _covariate_product,
+    "covariate_outcome": _covariate_outcome,
+    "outcome_square": _outcome_square,
+    "group_count": lambda rows: _measured(rows, rows.group, summed=False),
+    "group_sum": lambda rows: _measured(rows, rows.group, summed=True),
+    "frequency_count": lambda rows: _measured(rows, rows.frequency["input"], summed=False),
+    "frequency_sum": lambda rows: _measured(rows, rows.frequency["input"], summed=True),
+    "frequency_norm": _frequency_norm,
+    "excess_count": lambda rows: _excess(rows, "count"),
+    "excess_sum": lambda rows: _excess(rows, "sum"),
+    "excess_histogram": lambda rows: _excess(rows, "histogram"),
+    "nearer_final": _nearer_final,
+    "descending": _descending,
+    "divergence_histogram": _divergence_histogram,
+    "jump_histogram": _jump_histogram,
+    "first_exit": _first_exit,
+    "half_life": _half_life,
+    "flip": _flip,
+    "retrieval": _retrieval,
+}
+"""What each summed tally of the study adds."""
+
+
+def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
+    """Lines of a ``bottom_k`` tally, int64 ``[row, field]``, and which rows are candidates."""
+    xp, values = rows.xp, rows.values
+    known = {name: values[name] for name in ledger.FIELDS if name in values}
+    known |= {
+        "rarity_next": rows.rarity["next"],
+        "surprisal": fixed(values["surprisal"], xp),
+        "logp_next_last": fixed(values["logp_next"][:, -1], xp),
+        "entropy_last": fixed(values["entropy"][:, -1], xp),
+        "logp_input_last": fixed(values["logp_input"][:, -1], xp),
+    }
+    each = [known[field].astype(xp.int64)[:, None] for field in ledger.FIELDS]
+    layered = {"kl_final_matched": fixed(values["kl_final_matched"], xp)}
+    each += [layered.get(n, values[n]).astype(xp.int64) for n in ledger.LAYER_FIELDS]
+    candidate = rows.valid
+    if name == "copies":
+        same = values["copy_token"] == values["next_token"]
+        candidate = candidate & same & (values["next_token"] >= 0)
+    return xp.concatenate(each, axis=1), candidate
