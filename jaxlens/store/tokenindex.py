@@ -138,10 +138,11 @@ def _record(
     raw = access.read(path, layout.LARGE)
     record = records.parse_tokens(raw, str(path))
     n_documents = records.parse_json(raw, str(path)).get("documents")
-    corpus = spec.get("corpus")
+    stated = spec.get("corpus")
+    corpus: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     stored = access.size(layout.token_path(run_dir))
     with hdf.reading(path):
-        for name in ("sha256", "index_sha256") if isinstance(corpus, dict) else ():
+        for name in ("sha256", "index_sha256"):
             if corpus.get(name, getattr(record, name)) != getattr(record, name):
                 raise ValueError(f"its {name} is not that of {layout.RUN}")
         for entry in entries[-1:]:
