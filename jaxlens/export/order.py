@@ -83,7 +83,7 @@ def export(run_dir: str | Path, order: Order, disk: system.Disk = system.DISK) -
 
 
 def _export_rows(run: reader.Run, order: Order, target: Path, disk: system.Disk) -> Exported:
-    in_table = order.to != "hdf5"
+    texts = order.to != "hdf5" and run.n_rows > 0 and _has_texts(run)
     chosen = selection.select(
         run,
         order.quantities,
@@ -91,7 +91,7 @@ def _export_rows(run: reader.Run, order: Order, target: Path, disk: system.Disk)
         order.start or 0,
         order.stop,
         order.layout or "wide",
-        in_table and _has_texts(run),
+        texts,
     )
     if order.to == "hdf5":
         rows = (chosen.names, chosen.layers, chosen.start, chosen.stop)
