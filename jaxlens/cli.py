@@ -43,6 +43,7 @@ class Output:
 Shown = Annotated[Output, Parameter(name="*")]
 Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
 Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
+Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
 
 
@@ -229,6 +230,44 @@ def finalize(run_dir: Path, /, *, output: Shown = Output()) -> None:
 
     derive.finalize(run_dir)
     print(f"finalized {run_dir}")
+
+
+@app.command
+def export(
+    run_dir: Path,
+    /,
+    *,
+    to: Literal["parquet", "csv", "hdf5"],
+    out: Path | None = None,
+    layout: Literal["wide", "long"] | None = None,
+    quantities: Words = None,
+    layers: Words = None,
+    start: int | None = None,
+    stop: int | None = None,
+    tallies: bool = False,
+    output: Shown = Output(),
+) -> None:
+    """Write rows or totals of a run for other tools: one table, or one HDF5 file.
+
+    Args:
+        run_dir: Run directory.
+        to: Format; parquet and csv need the package pyarrow.
+        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by default.
+        layout: wide: a record a token, a column a layer; long: a record for each token and layer.
+        quantities: Quantities to export; all by default.
+        layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
+        start: First row.
+        stop: End of the rows, exclusive.
+        tallies: Export the totals instead, a table each.
+        output: What is printed.
+    """
+    _begin(output)
+    from jaxlens.export import order
+
+    chosen = {"layout": layout, "quantities": quantities, "layers": layers}
+    rows = {"start": start, "stop": stop, "tallies": tallies}
+    done = order.export(run_dir, order.Order(to=to, out=out, **chosen, **rows))
+    terminal.show_exports(done)
 
 
 @app.command

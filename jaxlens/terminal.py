@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxlens import bench, estimate, ingest, repair, sweep
+    from jaxlens.export import order
     from jaxlens.store import verify
 
 logger = logging.getLogger("jaxlens")
@@ -219,6 +220,13 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         print(f"{run_dir}: ok, nothing to repair")
         return
     print(f"{run_dir}: repaired, {len(done.recomputed)} shards recomputed; ok")
+
+
+def show_exports(done: Sequence[order.Exported]) -> None:
+    """One line a file."""
+    for one in done:
+        what = f"{one.records:,} records of {one.columns} columns, {_bytes(one.size)}"
+        print(printable(f"{one.path}: {what}"))
 
 
 def show_tokens(found: ingest.Ingested) -> None:

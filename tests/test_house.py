@@ -40,8 +40,9 @@ MAY_IMPORT = {
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
     "view": {"errors"},
-    "terminal": FOUNDATION | WIRING | {"store"},
-    "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view"},
+    "export": {"schema", "errors", "store"},
+    "terminal": FOUNDATION | WIRING | {"store", "export"},
+    "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view", "export"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
@@ -50,22 +51,23 @@ MAY_IMPORT = {
     },
 }
 HOME = {
-    "h5py": "store",
-    "orbax": "models",
-    "safetensors": "models",
-    "huggingface_hub": "models",
-    "transformers": "corpus",
-    "tokenizers": "corpus",
-    "pyarrow": "corpus",
-    "zstandard": "corpus",
-    "cyclopts": "cli",
-    "rich": "terminal",
-    "matplotlib": "view",
-    "jinja2": "view",
-    "ray": "scale",
+    "h5py": {"store"},
+    "orbax": {"models"},
+    "safetensors": {"models"},
+    "huggingface_hub": {"models"},
+    "transformers": {"corpus"},
+    "tokenizers": {"corpus"},
+    "pyarrow": {"corpus", "export"},  # one reads strangers' Parquet, the other writes ours
+    "zstandard": {"corpus"},
+    "cyclopts": {"cli"},
+    "rich": {"terminal"},
+    "matplotlib": {"view"},
+    "jinja2": {"view"},
+    "ray": {"scale"},
 }
 WITHOUT_JAX = ["schema", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
+WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
 
 
 def room(path):
@@ -91,7 +93,7 @@ def test_stages_know_the_data_and_never_each_other(path):
         if top == "jaxlens" and rest and rest[0] not in (here, "__version__"):
             assert rest[0] in MAY_IMPORT[here], f"{here} imports {name}"
         if top in HOME:
-            assert here == HOME[top], f"{top} belongs in {HOME[top]}"
+            assert here in HOME[top], f"{top} belongs in {HOME[top]}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

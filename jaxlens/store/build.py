@@ -67,14 +67,28 @@ def dataset(group: h5py.Group, name: str, data: np.ndarray, compress: bool) -> h
     Raises:
         ValueError: The type cannot be stored.
     """
-    if data.dtype.kind not in "iufS" or data.ndim == 0:
-        raise ValueError(f"{name} cannot be stored: {data.dtype} {data.shape}")
+    item = empty(group, name, data.shape, data.dtype, compress)
+    if data.size:
+        item[...] = data
+    return item
+
+
+def empty(
+    group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype, compress: bool
+) -> h5py.Dataset:
+    """A checksummed dataset that is yet to be filled.
+
+    Raises:
+        ValueError: The type cannot be stored.
+    """
+    if dtype.kind not in "iufS" or not shape:
+        raise ValueError(f"{name} cannot be stored: {dtype} {shape}")
     options: dict[str, Any] = {}
-    if data.size:  # a chunk cannot be empty, and nothing needs no checksum
-        options = {"chunks": _chunk(data.shape, data.dtype), "fletcher32": True}
-    if data.size and compress:
+    if math.prod(shape):  # a chunk cannot be empty, and nothing needs no checksum
+        options = {"chunks": _chunk(shape, dtype), "fletcher32": True}
+    if math.prod(shape) and compress:
         options |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    return group.create_dataset(name, data=data, track_times=False, **options)
+    return group.create_dataset(name, shape, dtype, track_times=False, **options)
 
 
 def scale(group: h5py.Group, axis: str, values: np.ndarray) -> h5py.Dataset:

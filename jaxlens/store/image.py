@@ -53,12 +53,12 @@ def shard_image(
         about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
         build.describe(file, f"Logit lens, shard {place.shard}", about)
         sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
-        scales = _row_scales(file, sizes.values(), layer_names)
+        scales = row_scales(file, sizes.values(), layer_names)
         if rows:
             scales["row"] = build.scale(file, "row", np.arange(place.token_start, place.token_stop))
         for name in (name for name in schema.QUANTITIES if name in rows):
             item = build.dataset(file, name, rows[name], compression == "gzip")
-            _explain_quantity(item, name, scales)
+            explain_quantity(item, name, scales)
         _tally_group(file, tallies, layer_names, labels)
     return memory.image()
 
@@ -80,7 +80,7 @@ def summary_image(
     memory = buffer.Buffer()
     with build.new_file(memory) as file:
         build.describe(file, "Logit lens, summary", attributes)
-        scales = _row_scales(file, (), layer_names)
+        scales = row_scales(file, (), layer_names)
         for name, statistic in totals.statistics(dict(tallies), labels).items():
             item = build.dataset(file, name, statistic.values, compress=True)
             build.explain(item, statistic.unit, statistic.meaning)
@@ -117,12 +117,12 @@ def index_image(
             name: dict(zip(schema.QUANTITIES[name].axes[1:], tail, strict=True))
             for name, (_, tail) in columns.items()
         }
-        scales = _row_scales(file, sizes.values(), layer_names)
+        scales = row_scales(file, sizes.values(), layer_names)
         scales["row"] = build.virtual(file, "row", np.dtype(np.int64), (), entries, sources)
         build.make_scale(scales["row"], "row")
         for name, (dtype, tail) in columns.items():
             item = build.virtual(file, name, dtype, tail, entries, sources)
-            _explain_quantity(item, name, scales)
+            explain_quantity(item, name, scales)
     return memory.image()
 
 
@@ -164,21 +164,34 @@ def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
     return dict(zip(quantity.axes[1:], data.shape[1:], strict=True))
 
 
-def _row_scales(
-    file: h5py.File, sizes: Iterable[Mapping[str, int]], layer_names: Sequence[str]
+def row_scales(
+    file: h5py.File,
+    sizes: Iterable[Mapping[str, int]],
+    layer_names: Sequence[str],
+    layers: Sequence[int] | None = None,
 ) -> dict[str, h5py.Dataset]:
-    """Scales of every axis but ``row``."""
+    """Scales of every axis but ``row``.
+
+    Args:
+        file: Where they go.
+        sizes: Lengths of each variable's axes but ``row``, by name.
+        layer_names: Labels of the layers.
+        layers: Their numbers; counted from 0 by default.
+    """
     lengths: dict[str, int] = {}
     for size in sizes:
         lengths.update(size)
-    scales = _layer_scale(file, layer_names)
+    scales = _layer_scale(file, layer_names, layers)
     for axis in sorted(set(lengths) - {"layer"}):
         scales[axis] = build.scale(file, axis, np.arange(lengths[axis], dtype=np.int32))
     return scales
 
 
-def _layer_scale(group: h5py.Group, layer_names: Sequence[str]) -> dict[str, h5py.Dataset]:
-    scales = {"layer": build.scale(group, "layer", np.arange(len(layer_names), dtype=np.int32))}
+def _layer_scale(
+    group: h5py.Group, layer_names: Sequence[str], layers: Sequence[int] | None = None
+) -> dict[str, h5py.Dataset]:
+    numbers = np.array(range(len(layer_names)) if layers is None else layers, np.int32)
+    scales = {"layer": build.scale(group, "layer", numbers)}
     names = build.label_dataset(group, "layer_name", layer_names)
     build.explain(names, "", _LAYER_NAME)
     build.attach(names, ("layer",), scales)
@@ -223,7 +236,8 @@ def _tally_scale(
     return item
 
 
-def _explain_quantity(item: h5py.Dataset, name: str, scales: Mapping[str, h5py.Dataset]) -> None:
+def explain_quantity(item: h5py.Dataset, name: str, scales: Mapping[str, h5py.Dataset]) -> None:
+    """Gives a quantity's rows their unit, meaning and axes."""
     quantity = schema.QUANTITIES[name]
     build.explain(item, quantity.unit, quantity.meaning)
     if quantity.kind == "id":

@@ -77,8 +77,8 @@ def publish(
             ``data`` is free), the disk failed `TRIES` times, or writing is not allowed.
     """
     view = memoryview(data).cast("B")
-    with _reported(path):
-        _check_space(Path(path), 2 * view.nbytes, disk)
+    with reported(path):
+        check_space(Path(path), 2 * view.nbytes, disk)
         attempt = 1
         while True:
             try:
@@ -115,34 +115,53 @@ class Stream:
             StorageError: The system refused; the file will not appear.
         """
         view = memoryview(data).cast("B")
-        with _reported(self._path):
+        with reported(self._path):
             _write_all(self._disk, self._descriptor, view)
         self._hash.update(view)
         self.size += view.nbytes
 
 
 @contextlib.contextmanager
-def stream(path: str | Path, disk: system.Disk = system.DISK) -> Generator[Stream]:
-    """Publishes a file too large for RAM; it appears when the block ends without an exception.
+def stream(
+    path: str | Path, disk: system.Disk = system.DISK, replace: bool = True
+) -> Generator[Stream]:
+    """Publishes a file too large for RAM, from its first byte to its last; see `under_way`."""
+    with under_way(path, disk, replace) as descriptor:
+        yield Stream(path, descriptor, disk)
 
-    What was streamed cannot be written again, so the first failed fsync is final.
+
+@contextlib.contextmanager
+def under_way(
+    path: str | Path, disk: system.Disk = system.DISK, replace: bool = True
+) -> Generator[int]:
+    """A descriptor of a file that appears when the block ends without an exception.
+
+    What was written is nowhere else, so the first failed fsync is final.
+
+    Args:
+        path: Target, in a directory that exists.
+        disk: System calls.
+        replace: Whether a file of that name gives way; if not, it stays as it is.
 
     Raises:
         StorageError: The system refused.
+        ConfigError: A file of that name is there and may not give way.
     """
     target = os.fspath(path)
     temporary = _temporary_name(target)
     with _removed_on_error(temporary, disk):
-        with _reported(path):
+        with reported(path):
             descriptor = disk.open_exclusive(temporary)
         with _closed(descriptor, disk):
-            yield Stream(path, descriptor, disk)
-            with _reported(path):
+            yield descriptor
+            with reported(path):
                 disk.fsync(descriptor)
-        with _reported(path):
-            disk.rename(temporary, target)
-    with _reported(path):
+        with reported(path):
+            named = _give_name(disk, temporary, target, replace)
+    with reported(path):
         disk.fsync_directory(os.path.dirname(target) or ".")
+    if not named:
+        raise errors.ConfigError(f"{path} exists", "remove it, or write to another path")
 
 
 def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
@@ -152,7 +171,7 @@ def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
         StorageError: The system refused, or something else has that name.
     """
     path = Path(path)
-    with _reported(path):
+    with reported(path):
         if path.is_dir():
             return
         make_directory(path.parent, disk)
@@ -169,7 +188,7 @@ def remove(path: str | Path, disk: system.Disk = system.DISK) -> None:
     Raises:
         StorageError: The system refused.
     """
-    with _reported(path), contextlib.suppress(FileNotFoundError):
+    with reported(path), contextlib.suppress(FileNotFoundError):
         disk.unlink(os.fspath(path))
         disk.fsync_directory(os.path.dirname(path) or ".")
 
@@ -197,7 +216,7 @@ def is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _reported(path: str | Path) -> Generator[None]:
+def reported(path: str | Path) -> Generator[None]:
     """Turns an ``OSError`` into what the user sees."""
     try:
         yield
@@ -209,7 +228,12 @@ def _reported(path: str | Path) -> Generator[None]:
         ) from error
 
 
-def _check_space(path: Path, needed: int, disk: system.Disk) -> None:
+def check_space(path: Path, needed: int, disk: system.Disk = system.DISK) -> None:
+    """Refuses to write where so many bytes are not free.
+
+    Raises:
+        StorageError: They are not.
+    """
     free = disk.free_bytes(os.fspath(path.parent))
     if free is not None and free < needed:
         raise errors.StorageError(
@@ -225,24 +249,31 @@ def _write_whole(
     replace: bool,
     before: Callable[[], object],
 ) -> bool:
-    temporary, first = _temporary_name(target), True
+    temporary = _temporary_name(target)
     with _removed_on_error(temporary, disk):
         descriptor = disk.open_exclusive(temporary)
         with _closed(descriptor, disk):
             _write_all(disk, descriptor, view)
             disk.fsync(descriptor)
         before()
-        if replace:
-            disk.rename(temporary, target)
-        else:
-            try:
-                disk.link(temporary, target)
-            except FileExistsError:
-                first = False
-            with contextlib.suppress(FileNotFoundError):
-                disk.unlink(temporary)
+        first = _give_name(disk, temporary, target, replace)
     # Also where another writer was first: its own sync may still be to come.
     disk.fsync_directory(os.path.dirname(target) or ".")
+    return first
+
+
+def _give_name(disk: system.Disk, temporary: str, target: str, replace: bool) -> bool:
+    """Whether the target is now what the temporary file was."""
+    if replace:
+        disk.rename(temporary, target)
+        return True
+    first = True
+    try:
+        disk.link(temporary, target)
+    except FileExistsError:
+        first = False
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(temporary)
     return first
 
 

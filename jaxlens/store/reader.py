@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import collections
-import difflib
 import functools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, derive, hdf, layout, rows, shards, totals
+from jaxlens.store import access, derive, frames, hdf, layout, rows, shards, tokenindex, totals
 
 if TYPE_CHECKING:
     import xarray
 
 MOST_OPEN = 16
 """Shards held open at once."""
+
+BATCH_ROWS = 65_536
+"""Most rows of a batch, unless the caller says."""
 
 
 def open_run(path: str | Path) -> Run:
@@ -110,9 +112,9 @@ class Run:
             ConfigError: The run does not record it.
         """
         if name not in self:
-            raise self._unknown(name)
+            raise rows.unknown(name, self.names, self.path)
         dtype, tail = self._form.columns[name]
-        read = functools.partial(self._read, name)
+        read = functools.partial(self._read_column, name)
         return rows.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read)
 
     @functools.cached_property
@@ -148,25 +150,51 @@ class Run:
             MissingError: xarray is not installed.
             ConfigError: The run does not record a quantity.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise errors.MissingError(
-                "to_xarray needs xarray", "pip install 'jaxlens-logitlens[study]'"
-            ) from error
+        return frames.dataset(self, names)
+
+    def batches(
+        self,
+        names: Iterable[str] | None = None,
+        rows: int = BATCH_ROWS,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Rows in their order, all quantities at once; each shard is checked and opened once.
+
+        A batch is a dict of arrays [row], [row, layer] or [row, layer, k], exactly those of
+        ``run[name][a:b]``, with the numbers of its rows as ``"row"``, int64. It lies in one shard
+        and holds nothing of the batches before, so that memory is bounded by ``rows``.
+
+        Args:
+            names: Quantities; all by default.
+            rows: Most rows of a batch. Multiples of 4,096, which are those of a chunk, are fastest.
+            start: First row, as of a slice.
+            stop: End of the rows, exclusive.
+
+        Raises:
+            ConfigError: The run does not record a quantity, or a batch would be empty.
+            DataError: A shard is damaged.
+        """
         columns = {name: self[name] for name in (self.names if names is None else names)}
-        coordinates: dict[str, Any] = {
-            "layer": np.arange(len(self.layer_names)),
-            "layer_name": ("layer", np.array(self.layer_names, dtype=object)),
-        }
-        if self.n_rows:
-            coordinates["row"] = np.arange(self.n_rows)
-        variables = {
-            name: (column.quantity.axes, column[:], column.attributes)
-            for name, column in columns.items()
-        }
-        about = {"Conventions": "CF-1.10", "spec_hash": self.spec_hash}
-        return xarray.Dataset(variables, coordinates, about)
+        if rows < 1:
+            raise errors.ConfigError(f"batches of {rows} rows", "give at least 1")
+        first, last, _ = slice(start, stop).indices(self.n_rows)
+        return self._batches(columns, rows, first, last)
+
+    @functools.cached_property
+    def corpus(self) -> tokenindex.TokenIndex:
+        """What the run knows of its corpus: documents, counts and strings of tokens, the tokens.
+
+        Raises:
+            MissingError: The run has no token file.
+            DataError: It is damaged, or of another run.
+        """
+        return tokenindex.read(self.path, self.spec, self._entries)
+
+    @property
+    def tally_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Labels of the axes of `tally` that have any, such as ``quantity``."""
+        return self._form.labels
 
     @functools.cached_property
     def _form(self) -> shards.Form:
@@ -175,10 +203,24 @@ class Run:
         with self._lock, hdf.reading(layout.shard_path(self.path, 0)):
             return shards.read_form(self._shard(0))
 
-    def _read(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
+    def _batches(
+        self, columns: Mapping[str, rows.Column], most: int, first: int, last: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        for shard, low, high in rows.pieces(self._starts, first, last, most):
+            start = int(self._starts[shard])
+            found = self._read(columns, shard, low - start, high - start)
+            batch = {n: rows.signed(c.quantity, found[n]) for n, c in columns.items()}
+            yield {"row": np.arange(low, high)} | batch
+
+    def _read(
+        self, names: Iterable[str], shard: int, start: int, stop: int
+    ) -> dict[str, np.ndarray]:
         with self._lock, hdf.reading(layout.shard_path(self.path, shard)):
-            found = self._shard(shard).datasets[name]
-            return found[start:stop]
+            found = self._shard(shard).datasets
+            return {name: found[name][start:stop] for name in names}
+
+    def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
+        return self._read((name,), shard, start, stop)[name]
 
     def _shard(self, shard: int) -> hdf.Contents:
         if shard in self._open:
@@ -211,15 +253,3 @@ class Run:
                 f"{self.path / layout.MANIFEST} does not fit the shards",
                 "jaxlens verify names what is damaged",
             )
-
-    def _unknown(self, name: str) -> errors.ConfigError:
-        quantity = schema.QUANTITIES.get(name)
-        if quantity is None:
-            near = difflib.get_close_matches(name, self.names, n=1)
-            known = ", ".join(self.names) or "none, only tallies"
-            hint = f"did you mean {near[0]}?" if near else f"recorded are: {known}"
-            return errors.ConfigError(f"there is no quantity {name!r}", hint)
-        profiles: Sequence[str] = [p for p, kept in schema.PROFILES.items() if name in kept]
-        which = " or ".join(f"--rows {p}" for p in profiles)
-        hint = f"a run with {which} records it" if which else "no --rows profile records it"
-        return errors.ConfigError(f"{self.path} has no rows of {name!r}", hint)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxlens import schema
+from jaxlens import errors, schema
 
 Read = Callable[[int, int, int], np.ndarray]
 """Reads rows ``start:stop`` of a shard."""
@@ -29,6 +30,56 @@ def is_stored_as(quantity: schema.Quantity, dtype: np.dtype, ndim: int) -> bool:
     return dtype.kind == _KINDS[quantity.kind] and ndim == len(quantity.axes)
 
 
+def signed(quantity: schema.Quantity, block: np.ndarray) -> np.ndarray:
+    """Rows as they are handed out: ids as int32, -1 where there is none; all others as stored."""
+    if quantity.kind != "id":
+        return block
+    found = block.astype(np.int32)
+    found[block == np.iinfo(block.dtype).max] = -1
+    return found
+
+
+def unsigned(quantity: schema.Quantity, block: np.ndarray, stored: np.dtype) -> np.ndarray:
+    """What `signed` was given."""
+    if quantity.kind != "id":
+        return block
+    return np.where(block < 0, np.iinfo(stored).max, block).astype(stored)
+
+
+def pieces(starts: np.ndarray, start: int, stop: int, step: int) -> Iterator[tuple[int, int, int]]:
+    """Shards that hold rows ``start:stop``, each with a bounded part of that range.
+
+    Args:
+        starts: First row of each shard, and the number of rows.
+        start: First row.
+        stop: End of the rows, exclusive.
+        step: Most rows of a piece; pieces begin at multiples of it, as chunks do.
+    """
+    first = int(np.searchsorted(starts, start, side="right")) - 1
+    last = int(np.searchsorted(starts, stop, side="left"))
+    for shard in range(first, last):
+        begin, end = map(int, starts[shard : shard + 2])
+        low, end = max(begin, start), min(end, stop)
+        while low < end:
+            high = min(end, low + step - (low - begin) % step)
+            yield shard, low, high
+            low = high
+
+
+def unknown(name: str, names: Sequence[str], run_dir: object) -> errors.ConfigError:
+    """Why a run has no rows of a quantity, and what has."""
+    quantity = schema.QUANTITIES.get(name)
+    if quantity is None:
+        near = difflib.get_close_matches(name, names, n=1)
+        known = ", ".join(names) or "none, only tallies"
+        hint = f"did you mean {near[0]}?" if near else f"recorded are: {known}"
+        return errors.ConfigError(f"there is no quantity {name!r}", hint)
+    profiles = [p for p, kept in schema.PROFILES.items() if name in kept]
+    which = " or ".join(f"--rows {p}" for p in profiles)
+    hint = f"a run with {which} records it" if which else "no --rows profile records it"
+    return errors.ConfigError(f"{run_dir} has no rows of {name!r}", hint)
+
+
 class Column:
     """Rows of one quantity, [row], [row, layer] or [row, layer, k].
 
@@ -40,6 +91,7 @@ class Column:
         quantity: Its definition.
         shape: As of an array.
         dtype: Of what indexing returns.
+        stored: Type in the file.
     """
 
     def __init__(
@@ -53,7 +105,7 @@ class Column:
         self.quantity = quantity
         self.shape = (int(starts[-1]), *tail)
         self.dtype = np.dtype(np.int32) if quantity.kind == "id" else stored
-        self._stored = stored
+        self.stored = stored
         self._starts = starts
         self._read = read
         step = max(1, _BLOCK_BYTES // max(1, math.prod(tail) * stored.itemsize))
@@ -105,7 +157,7 @@ class Column:
             return out
         forward = indices if indices.step > 0 else indices[::-1]
         at = 0
-        for shard, low, high in self._pieces(forward[0], forward[-1] + 1):
+        for shard, low, high in pieces(self._starts, forward[0], forward[-1] + 1, self._step):
             skip = -(low - forward[0]) % forward.step  # to the first wanted row at or after low
             if low + skip >= high:
                 continue
@@ -129,18 +181,6 @@ class Column:
             out[mine] = self._finish(block, rest)
         return out
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Shards that hold rows ``start:stop``, each with a bounded part of that range."""
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        last = int(np.searchsorted(self._starts, stop, side="left"))
-        for shard in range(first, last):
-            begin, end = map(int, self._starts[shard : shard + 2])
-            low, end = max(begin, start), min(end, stop)
-            while low < end:
-                high = min(end, low + self._step - (low - begin) % self._step)
-                yield shard, low, high
-                low = high
-
     def _empty(self, rows: int, rest: tuple[Any, ...]) -> np.ndarray:
         # NumPy itself says what the other indices do, and complains where they are wrong.
         none, one = (np.empty((n, *self.shape[1:]), np.bool_)[(slice(None), *rest)] for n in (0, 1))
@@ -149,12 +189,7 @@ class Column:
         return np.empty((rows, *none.shape[1:]), self.dtype)
 
     def _finish(self, block: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
-        block = block[(slice(None), *rest)]
-        if self.quantity.kind != "id":
-            return block
-        found = block.astype(np.int32)
-        found[block == np.iinfo(self._stored).max] = -1
-        return found
+        return signed(self.quantity, block[(slice(None), *rest)])
 
 
 def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:

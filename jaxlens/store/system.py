@@ -12,12 +12,16 @@ class Disk:
 
     def open_exclusive(self, path: str) -> int:
         """Creates a file that must not exist and returns its descriptor."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, 0o644)
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Writes a prefix of ``data`` and returns its length."""
         return os.write(descriptor, data)
+
+    def write_at(self, descriptor: int, data: memoryview, at: int) -> int:
+        """Writes a prefix of ``data`` at a place and returns its length."""
+        return os.pwrite(descriptor, data, at)
 
     def fsync(self, descriptor: int) -> None:
         """Returns when the file's bytes are on stable storage."""

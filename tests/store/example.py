@@ -137,6 +137,47 @@ def publish_tokens(out, n_shards, rows, disk):
     publish.publish(folder / layout.TOKEN_RECORD, records.encode_tokens(entry), disk)
 
 
+DOCUMENTS = (b"first", "zweites/\u00fc\u202e".encode(), b"=cmd|' /C calc'!A0", b"la\nst")
+
+
+def token_strings():
+    """Bytes of the tokens: ordinary ones, one that no id has, parts of characters, controls."""
+    odd = [b"", b"\xc3", b"\n", b"\x1b[31m", b'"', b"\\", b",", "\u2028".encode(), b"=1", b" NA"]
+    return np.array([*odd, *(b" t%d" % i for i in range(len(odd), VOCAB_SIZE))], np.bytes_)
+
+
+def index_arrays(n_shards, rows):
+    """An index of the token file as the tokenising stage makes it, of four documents."""
+    data = tokens(n_shards, rows)
+    starts = np.array([0, 5, len(data) // 3, len(data) // 2, len(data)])
+    halves = np.split(data, [starts[2]])
+    return {
+        "document_start": starts,
+        "document_hash": np.arange(4, dtype=np.uint64) * 2**60 + 3,
+        "document_id": np.array(DOCUMENTS, np.bytes_),
+        "token_counts": np.stack([np.bincount(half, minlength=VOCAB_SIZE) for half in halves]),
+        "token_strings": token_strings(),
+    }
+
+
+def publish_index(out, arrays, n_tokens, documents=4, **changes):
+    """Replaces the index of a run's token file, and its record."""
+    folder = Path(out) / layout.TOKENS
+    index = bytes(image.arrays_image(arrays, {}))
+    publish.publish(folder / layout.TOKEN_INDEX, index, FAST)
+    entry = records.Tokens(
+        **{
+            "sha256": hashlib.sha256((folder / layout.TOKEN_FILE).read_bytes()).hexdigest(),
+            "n_tokens": n_tokens,
+            "dtype": "uint16",
+            "index_sha256": hashlib.sha256(index).hexdigest(),
+        }
+        | changes
+    )
+    more = {} if documents is None else {"documents": documents}
+    publish.publish(folder / layout.TOKEN_RECORD, records.encode_tokens(entry, more), FAST)
+
+
 def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
     """Begins or resumes a run; returns the shards that it computed."""
     missing = write_shards(out, n_shards, rows, profile, disk, more)

@@ -340,3 +340,59 @@ def test_rows_are_the_same_in_pieces_of_any_size(run, expected, monkeypatch, mos
         same(run[name][:], expected[name])
         same(run[name][5:-7:3], expected[name][5:-7:3])
         same(run[name][chosen], expected[name][chosen])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(schema.FULL), max_size=4, unique=True),
+    most=st.integers(1, 2 * ROWS),
+    start=st.none() | st.integers(-TOTAL - 3, TOTAL + 3),
+    stop=st.none() | st.integers(-TOTAL - 3, TOTAL + 3),
+)
+def test_batches_are_all_rows_once_in_order_and_those_of_columns(
+    run, expected, names, most, start, stop
+):
+    wanted = range(TOTAL)[slice(start, stop)]
+    at = wanted.start
+    for batch in run.batches(names, most, start or 0, stop):
+        assert list(batch) == ["row", *names]
+        n = len(batch["row"])
+        assert 1 <= n <= most
+        same(batch["row"], np.arange(at, at + n))
+        assert at // ROWS == (at + n - 1) // ROWS
+        for name in names:
+            same(batch[name], expected[name][at : at + n])
+        at += n
+    assert at == max(wanted.stop, wanted.start)
+
+
+def test_batches_open_each_shard_once_though_fewer_are_held(out, monkeypatch):
+    opened = []
+    real = reader.shards.open_shard
+
+    def open_shard(run_dir, entry, hashed=True):
+        opened.append((entry.shard, hashed))
+        return real(run_dir, entry, hashed)
+
+    monkeypatch.setattr(reader, "MOST_OPEN", 1)
+    monkeypatch.setattr(reader.shards, "open_shard", open_shard)
+    with reader.open_run(out) as run:
+        assert len(list(run.batches(rows=7))) == SHARDS * 4
+    assert opened == [(shard, True) for shard in range(SHARDS)]
+
+
+def test_batches_that_cannot_be_are_refused_when_they_are_asked_for(run):
+    with pytest.raises(errors.ConfigError, match="js_final"):
+        run.batches(["js_final"])
+    with pytest.raises(errors.ConfigError, match="0 rows"):
+        run.batches(rows=0)
+
+
+def test_batches_stop_at_a_damaged_shard(tmp_path):
+    example.write_run(tmp_path, 3, 8)
+    example.damage(tmp_path, 1, 500)
+    with reader.open_run(tmp_path) as run:
+        found = run.batches(["kl_final"])
+        assert next(found)["row"][-1] == 7
+        with pytest.raises(errors.DataError, match="part-00001"):
+            next(found)

@@ -1,0 +1,100 @@
+"""Totals as long tables: a record for each cell that is not zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from jaxlens import schema
+from jaxlens.export import selection, tables
+from jaxlens.store import reader, totals
+
+_BLOCK_ITEMS = 1 << 20
+"""Cells that are looked at at once."""
+
+_AXES: dict[str, tuple[selection.Field, ...]] = {
+    "layer": (
+        selection.Field("layer", "int32", "1", "index of the residual stream, 0 the embedding"),
+        selection.Field("layer_name", "string", "", "name of the residual stream"),
+    ),
+    "vocab": (
+        selection.Field("token", "int32", "id", "token id"),
+        selection.Field("token_string", "string", "", "text of the token, escaped"),
+    ),
+    "ln_rank_bin": (
+        selection.Field("ln_rank_bin", "int32", "1", "bin of ln rank"),
+        selection.Field("ln_rank_low", "float32", "1", "least ln rank of the bin"),
+        selection.Field("ln_rank_high", "float32", "1", "least ln rank of the next bin"),
+    ),
+}
+"""Columns of the axes that have more than an index."""
+
+
+def form(run: reader.Run, name: str, words: tables.Texts | None) -> pa.Schema:
+    """Schema of the table of a tally."""
+    tally, labels = totals.TALLIES[name], _labels(run)
+    fields = [f for axis in tally.axes for f in _fields(axis, labels, words)]
+    value = selection.Field("value", "int32", tally.unit, tally.meaning)
+    about = {"spec_hash": run.spec_hash, "tally": name, "merge": tally.merge}
+    made = tables.arrow_schema([*fields, value], about)
+    last = made.get_field_index("value")
+    exact = pa.from_numpy_dtype(run.tally[name].dtype)
+    return made.set(last, made.field(last).with_type(exact))
+
+
+def cells(
+    run: reader.Run, name: str, words: tables.Texts | None, of: pa.Schema
+) -> Iterator[pa.Table]:
+    """The cells of a tally, a bounded number at a time, in the order of its axes."""
+    tally, found, labels = totals.TALLIES[name], run.tally[name], _labels(run)
+    step = max(1, _BLOCK_ITEMS // max(1, math.prod(found.shape[1:])))
+    for start in range(0, len(found), step):
+        block = found[start : start + step]
+        places = np.nonzero(block)
+        if not places[0].size:  # a row group has records, and a file may have no row group
+            continue
+        columns = [
+            column
+            for number, (axis, place) in enumerate(zip(tally.axes, places, strict=True))
+            for column in _columns(axis, place + (0 if number else start), run, labels, words)
+        ]
+        yield pa.Table.from_arrays([*columns, pa.array(block[places])], schema=of)
+
+
+def _labels(run: reader.Run) -> Mapping[str, tuple[str, ...]]:
+    return totals.axis_labels(run.tally) | dict(run.tally_labels)
+
+
+def _fields(
+    axis: str, labels: Mapping[str, tuple[str, ...]], words: tables.Texts | None
+) -> tuple[selection.Field, ...]:
+    if axis in labels:
+        return (selection.Field(axis, "string", "", f"name of the {axis}"),)
+    if axis == "vocab" and words is None:
+        return _AXES[axis][:1]
+    return _AXES.get(axis, (selection.Field(axis, "int32", "1", f"index of {axis}"),))
+
+
+def _columns(
+    axis: str,
+    places: np.ndarray,
+    run: reader.Run,
+    labels: Mapping[str, tuple[str, ...]],
+    words: tables.Texts | None,
+) -> Iterator[pa.Array]:
+    """What `_fields` names."""
+    chosen = pa.array(places)
+    if axis in labels:
+        yield pa.array(labels[axis], pa.string()).take(chosen)
+        return
+    yield pa.array(places.astype(np.int32))
+    if axis == "layer":
+        yield pa.array(run.layer_names, pa.string()).take(chosen)
+    elif axis == "vocab" and words is not None:
+        yield words.tokens.take(chosen)
+    elif axis == "ln_rank_bin":
+        yield pa.array(schema.LN_RANK_EDGES[places])
+        yield pa.array(schema.LN_RANK_EDGES[places + 1])

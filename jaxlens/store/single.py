@@ -1,0 +1,131 @@
+"""All rows of a run in one HDF5 file, for tools that read one file and runs without an index."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from jaxlens.store import build, draft, image, publish, reader, rows, system
+
+BATCH_BYTES = 32 << 20
+"""Rows that are held at once."""
+
+_CACHE_BYTES = 2 * build.CHUNK_BYTES
+"""Of each dataset: shards end amid a chunk, which waits here for its other rows."""
+
+_MARGIN_BYTES = 1 << 20
+"""Space for what is no rows, beside a share of them for scales and checksums."""
+
+
+def write(
+    run: reader.Run,
+    path: str | Path,
+    names: Sequence[str],
+    layers: Sequence[int],
+    start: int,
+    stop: int,
+    disk: system.Disk = system.DISK,
+) -> int:
+    """Writes rows as they are stored in a shard: the same names, types, scales and checksums.
+
+    Images are built in RAM because HDF5 promises nothing about a file that was not closed, and
+    dies on a full disk. This file may be too large for that, and it needs less: nobody resumes
+    it. It goes to a temporary file that is closed, synced and then named, through a
+    `draft.Draft`, so that HDF5 never hears of a disk that is full.
+
+    Args:
+        run: Where the rows come from.
+        path: File to create.
+        names: Quantities.
+        layers: Numbers of the layers.
+        start: First row.
+        stop: End of the rows, exclusive.
+        disk: System calls.
+
+    Returns:
+        Bytes of the file.
+
+    Raises:
+        ConfigError: The file exists.
+        DataError: A shard is damaged.
+        StorageError: There is no space, or the system refused.
+    """
+    row_bytes = sum(_row_bytes(run[name], layers) for name in names)
+    needed = (stop - start) * row_bytes
+    publish.check_space(Path(path).absolute(), needed + needed // 64 + _MARGIN_BYTES, disk)
+    with publish.under_way(path, disk, replace=False) as descriptor:
+        file = draft.Draft(path, descriptor, disk)
+        with _new_file(file) as root:
+            variables = _begin(root, run, names, layers, start, stop)
+            for _ in _fill(variables, run, layers, start, stop, max(1, BATCH_BYTES // row_bytes)):
+                file.check()
+        file.check()
+        return file.seek(0, 2)
+
+
+@contextlib.contextmanager
+def _new_file(file: draft.Draft) -> Generator[h5py.File]:
+    version = ("v110", "v110")
+    with h5py.File(file, "w", libver=version, rdcc_nbytes=_CACHE_BYTES, rdcc_w0=1.0) as root:
+        yield root
+
+
+def _begin(
+    root: h5py.File,
+    run: reader.Run,
+    names: Sequence[str],
+    layers: Sequence[int],
+    start: int,
+    stop: int,
+) -> dict[str, h5py.Dataset]:
+    """Everything but the rows; the datasets that they go to."""
+    about = {"spec_hash": run.spec_hash, "n_rows": stop - start, "n_tokens": run.n_tokens}
+    build.describe(root, "Logit lens, rows of a run", about)
+    shapes = {name: _shape(run[name], layers) for name in names}
+    sizes = [
+        dict(zip(run[name].quantity.axes[1:], shape, strict=True)) for name, shape in shapes.items()
+    ]
+    labels = [run.layer_names[layer] for layer in layers]
+    scales = image.row_scales(root, sizes, labels, layers)
+    scales["row"] = build.scale(root, "row", np.arange(start, stop))
+    variables = {}
+    for name, shape in shapes.items():
+        full = (stop - start, *shape)
+        variables[name] = build.empty(root, name, full, run[name].stored, compress=False)
+        image.explain_quantity(variables[name], name, scales)
+    return variables
+
+
+def _fill(
+    variables: dict[str, h5py.Dataset],
+    run: reader.Run,
+    layers: Sequence[int],
+    start: int,
+    stop: int,
+    most: int,
+) -> Iterator[None]:
+    """Writes the rows; pauses after each block."""
+    all_layers = list(layers) == list(range(len(run.layer_names)))
+    for batch in run.batches(variables, most, start, stop):
+        low = int(batch["row"][0]) - start
+        for name, item in variables.items():
+            block, quantity = batch[name], run[name].quantity
+            if "layer" in quantity.axes and not all_layers:
+                block = block[:, layers]
+            item[low : low + len(block)] = rows.unsigned(quantity, block, item.dtype)
+            yield
+
+
+def _shape(column: rows.Column, layers: Sequence[int]) -> tuple[int, ...]:
+    if "layer" not in column.quantity.axes:
+        return column.shape[1:]
+    return (len(layers), *column.shape[2:])
+
+
+def _row_bytes(column: rows.Column, layers: Sequence[int]) -> int:
+    return math.prod(_shape(column, layers)) * column.stored.itemsize
