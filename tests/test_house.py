@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
+    "study": {"schema", "errors", "store"},
     "view": {"errors"},
     "terminal": FOUNDATION | WIRING | {"store"},
     "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view"},
@@ -63,9 +64,12 @@ HOME = {
     "matplotlib": "view",
     "jinja2": "view",
     "ray": "scale",
+    "scipy": "study",
+    "statsmodels": "study",
 }
 WITHOUT_JAX = ["schema", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
+WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]
 
 
 def room(path):
