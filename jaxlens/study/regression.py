@@ -18,57 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Num
-from scipy import stats
+from jaxtyping import Int, Num
 
-from jaxlens.study import resample
-
-COLLINEAR = 1e-9
-"""Share of a column's own squares below which nothing of it is left: rounding of float64 sums."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Coefficients of a regression; arrays are in the order of ``names``.
-
-    Attributes:
-        names: Columns.
-        values: Coefficients, unit of y a unit of the column; NaN for a dropped column.
-        se: Standard errors.
-        low: Lower ends of the intervals.
-        high: Upper ends.
-        df: Degrees of freedom of each interval.
-        dropped: Names of constant or collinear columns.
-        n: Observations.
-        clusters: Non-empty clusters; 0 where observations are taken as independent.
-        note: Why there is no interval, or empty.
-    """
-
-    names: tuple[str, ...]
-    values: np.ndarray
-    se: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    df: np.ndarray
-    dropped: tuple[str, ...]
-    n: int
-    clusters: int
-    note: str = ""
-
-
-def coefficient(fit: Fit, name: str) -> resample.Estimate:
-    """One coefficient as an estimate.
-
-    Raises:
-        ValueError: No column has that name.
-    """
-    j = fit.names.index(name)
-    note = "constant or collinear" if name in fit.dropped else fit.note
-    numbers = (float(x[j]) for x in (fit.values, fit.low, fit.high, fit.se))
-    return resample.Estimate(*numbers, fit.n, fit.clusters, note, float(fit.df[j]))
+from jaxlens.study import resample, squares
 
 
 def ols(
@@ -78,7 +32,7 @@ def ols(
     n: int,
     names: Sequence[str],
     level: float = 0.95,
-) -> Fit:
+) -> squares.Fit:
     """Ordinary least squares of independent observations.
 
     Args:
@@ -102,7 +56,7 @@ def within(
     type_y: Num[np.ndarray, " type"],
     names: Sequence[str],
     level: float = 0.95,
-) -> Fit:
+) -> squares.Fit:
     """Within-type (fixed-effect) slopes: what a dummy for every type leaves of the columns.
 
     Args:
@@ -144,15 +98,17 @@ def _classical(
     scale: np.ndarray,
     names: tuple[str, ...],
     level: float,
-) -> Fit:
-    kept = _kept(xtx, scale)
-    inverse, slopes = _solve(xtx, xty, kept)
+) -> squares.Fit:
+    kept = squares.kept_columns(xtx, scale)
+    inverse, slopes = squares.solve(xtx, xty, kept)
     df = n - absorbed - len(kept)
     residual = max(float(yty) - float(slopes @ np.asarray(xty, np.float64)[kept]), 0.0)
     variance = residual / df if df > 0 else math.nan
     se = np.sqrt(np.diag(inverse) * variance)
     note = "" if df > 0 else "too few observations"
-    return _fit(names, kept, slopes, se, np.full(len(kept), max(df, 1.0)), level, n, 0, note)
+    return squares.assemble(
+        names, kept, slopes, se, np.full(len(kept), max(df, 1.0)), level, n, 0, note
+    )
 
 
 def clustered(
@@ -161,7 +117,7 @@ def clustered(
     counts: Num[np.ndarray, " group"],
     names: Sequence[str],
     level: float = 0.95,
-) -> Fit:
+) -> squares.Fit:
     """Ordinary least squares with the CR1 interval of clusters, from sums by group.
 
     Args:
@@ -183,7 +139,7 @@ def within_clustered(
     y: Num[np.ndarray, " row"],
     names: Sequence[str],
     level: float = 0.95,
-) -> Fit:
+) -> squares.Fit:
     """Within-type slopes from rows, with the CR1 interval of clusters.
 
     Types and clusters cross: a type occurs in many documents. The small-sample factor counts the
@@ -232,9 +188,9 @@ def _sandwich(
     scale: np.ndarray,
     names: tuple[str, ...],
     level: float,
-) -> Fit:
-    kept = _kept(xtx.sum(axis=0), scale)
-    inverse, slopes = _solve(xtx.sum(axis=0), xty.sum(axis=0), kept)
+) -> squares.Fit:
+    kept = squares.kept_columns(xtx.sum(axis=0), scale)
+    inverse, slopes = squares.solve(xtx.sum(axis=0), xty.sum(axis=0), kept)
     n, clusters = int(np.sum(counts)), int(np.count_nonzero(counts))
     part = xtx[:, kept][:, :, kept]
     scores = (xty[:, kept] - part @ slopes) @ inverse
@@ -242,54 +198,9 @@ def _sandwich(
     if clusters < resample.FEWEST_CLUSTERS or free < 1:
         nothing = np.full(len(kept), math.nan)
         note = resample.TOO_FEW if free > 0 else "too few observations"
-        return _fit(names, kept, slopes, nothing, nothing, level, n, clusters, note)
+        return squares.assemble(names, kept, slopes, nothing, nothing, level, n, clusters, note)
     factor = clusters / (clusters - 1) * (n - 1) / free
     se = np.sqrt(factor * np.square(scores).sum(axis=0))
     influence = np.einsum("ia,gij,ja->ga", inverse, part, inverse, optimize=True)
     df = np.maximum(resample.effective(np.maximum(influence, 0.0)) - 1, 1.0)
-    return _fit(names, kept, slopes, se, df, level, n, clusters, "")
-
-
-def _kept(xtx: np.ndarray, scale: np.ndarray) -> list[int]:
-    """Columns of which something is left after those before them."""
-    kept: list[int] = []
-    for j in range(len(xtx)):
-        left = xtx[j, j]
-        if kept and left > 0:
-            _, slopes = _solve(xtx, xtx[:, j], kept)
-            left = left - slopes @ xtx[kept, j]
-        if left > COLLINEAR * scale[j]:
-            kept.append(j)
-    return kept
-
-
-def _solve(
-    xtx: np.ndarray, xty: np.ndarray, kept: list[int]
-) -> tuple[Float[np.ndarray, "kept kept"], Float[np.ndarray, " kept"]]:
-    """Inverse of X'X and the coefficients, with columns scaled to unit length in between."""
-    part = xtx[np.ix_(kept, kept)]
-    length = np.sqrt(np.diag(part))
-    inverse = np.linalg.inv(part / np.outer(length, length)) / np.outer(length, length)
-    return inverse, inverse @ np.asarray(xty, np.float64)[kept]
-
-
-def _fit(
-    names: tuple[str, ...],
-    kept: list[int],
-    slopes: np.ndarray,
-    se: np.ndarray,
-    df: np.ndarray,
-    level: float,
-    n: int,
-    clusters: int,
-    note: str,
-) -> Fit:
-    def full(part: np.ndarray) -> np.ndarray:
-        whole = np.full(len(names), math.nan)
-        whole[kept] = part
-        return whole
-
-    reach = stats.t.ppf(0.5 + level / 2, df) * se
-    dropped = tuple(name for j, name in enumerate(names) if j not in kept)
-    columns = (full(part) for part in (slopes, se, slopes - reach, slopes + reach, df))
-    return Fit(names, *columns, dropped, n, clusters, note)
+    return squares.assemble(names, kept, slopes, se, df, level, n, clusters, "")
