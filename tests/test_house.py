@@ -10,7 +10,10 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "jaxlens"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"types", "schema", "errors", "numerics", "config", "yamlfile"}
+FOUNDATION = {
+    *("types", "schema", "ledger", "binning", "hashing"),
+    *("errors", "numerics", "config", "yamlfile"),
+}
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
@@ -20,6 +23,7 @@ WIRING = {
         "fit",
         "executables",
         "tune",
+        "temper",
         "cache",
         "lanes",
         "grace",
@@ -32,6 +36,9 @@ WIRING = {
 MAY_IMPORT = {
     "types": set(),
     "schema": set(),
+    "hashing": set(),
+    "binning": {"hashing"},
+    "ledger": {"binning", "schema"},
     "errors": set(),
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
@@ -39,14 +46,16 @@ MAY_IMPORT = {
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
+    # Of the tallies the study takes the rules, which know neither JAX nor devices.
+    "study": {"schema", "ledger", "binning", "hashing", "errors", "store", "tally"},
     "view": {"errors"},
-    "export": {"schema", "errors", "store"},
+    "export": {"schema", "ledger", "binning", "errors", "store"},
     "terminal": FOUNDATION | WIRING | {"store", "export"},
     "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view", "export"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
-        name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view"}
+        name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view", "study"}
         for name in WIRING - {"grace"}
     },
 }
@@ -64,10 +73,13 @@ HOME = {
     "matplotlib": {"view"},
     "jinja2": {"view"},
     "ray": {"scale"},
+    "scipy": {"study"},
+    "statsmodels": {"study"},
 }
 WITHOUT_JAX = ["schema", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
+WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]
 
 
 def room(path):
