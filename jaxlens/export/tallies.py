@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from jaxlens import schema
+from jaxlens import binning, ledger
 from jaxlens.export import selection, tables
 from jaxlens.store import reader, totals
 
@@ -35,7 +35,7 @@ _AXES: dict[str, tuple[selection.Field, ...]] = {
 
 def form(run: reader.Run, name: str, words: tables.Texts | None) -> pa.Schema:
     """Schema of the table of a tally."""
-    tally, labels = totals.TALLIES[name], _labels(run)
+    tally, labels = ledger.BY_NAME[name], _labels(run)
     fields = [f for axis in tally.axes for f in _fields(axis, labels, words)]
     value = selection.Field("value", "int32", tally.unit, tally.meaning)
     about = {"spec_hash": run.spec_hash, "tally": name, "merge": tally.merge}
@@ -49,7 +49,7 @@ def cells(
     run: reader.Run, name: str, words: tables.Texts | None, of: pa.Schema
 ) -> Iterator[pa.Table]:
     """The cells of a tally, a bounded number at a time, in the order of its axes."""
-    tally, found, labels = totals.TALLIES[name], run.tally[name], _labels(run)
+    tally, found, labels = ledger.BY_NAME[name], run.tally[name], _labels(run)
     step = max(1, _BLOCK_ITEMS // max(1, math.prod(found.shape[1:])))
     for start in range(0, len(found), step):
         block = found[start : start + step]
@@ -96,5 +96,5 @@ def _columns(
     elif axis == "vocab" and words is not None:
         yield words.tokens.take(chosen)
     elif axis == "ln_rank_bin":
-        yield pa.array(schema.LN_RANK_EDGES[places])
-        yield pa.array(schema.LN_RANK_EDGES[places + 1])
+        yield pa.array(binning.LN_RANK_EDGES[places])
+        yield pa.array(binning.LN_RANK_EDGES[places + 1])

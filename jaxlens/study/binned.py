@@ -13,7 +13,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from jaxlens import schema
+from jaxlens import binning
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -27,7 +27,7 @@ def mean(sums: Int[np.ndarray, "..."], counts: Int[np.ndarray, "..."]) -> Float[
     """
     sums, counts = np.asarray(sums), np.asarray(counts)
     none = np.full(np.broadcast_shapes(sums.shape, counts.shape), np.nan)
-    scaled = sums / 2.0**schema.FIXED_POINT_BITS
+    scaled = sums / 2.0**binning.FIXED_POINT_BITS
     return np.divide(scaled, counts, out=none, where=counts > 0)
 
 
@@ -124,7 +124,7 @@ def share_within(
 
 
 def _bins(ranks: Int[np.ndarray, " n"], edges: Float[np.ndarray, " edge"]) -> Int[np.ndarray, " n"]:
-    """Bin of each rank, by the rule of `jaxlens.schema.ln_rank_bins`."""
+    """Bin of each rank, by the rule of `jaxlens.binning.ln_rank_bins`."""
     found = np.searchsorted(edges, np.log(ranks).astype(np.float32), side="right") - 1
     return np.minimum(found, len(edges) - 2)
 

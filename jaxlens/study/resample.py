@@ -29,6 +29,8 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from scipy import stats
 
+from jaxlens import hashing
+
 REPLICAS = 500
 """Replicas unless another number is asked for."""
 
@@ -74,18 +76,6 @@ def missing(note: str, value: float = math.nan, n: int = 0, clusters: int = 0) -
     return Estimate(value, math.nan, math.nan, math.nan, n, clusters, note)
 
 
-def _mix(value: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """One step of SplitMix64, elementwise on uint64.
-
-    Reference:
-        Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
 def _thresholds() -> Int[np.ndarray, " count"]:
     """``floor(2^64 P(Poisson(1) <= k))``, in integers, so that no libm decides a weight."""
     one, terms = 1 << 128, range(40)
@@ -111,9 +101,9 @@ def weights(
         replicas: Number of replicas.
         seed: Any integer; its lowest 64 bits count.
     """
-    start = _mix(np.full(1, seed & (2**64 - 1), np.uint64))
+    start = hashing.mix(np.full(1, seed & (2**64 - 1), np.uint64))
     replica = np.arange(replicas, dtype=np.uint64)[:, None] << np.uint64(32)
-    drawn = _mix(_mix(start ^ (replica | np.arange(n_groups, dtype=np.uint64))))
+    drawn = hashing.mix(hashing.mix(start ^ (replica | np.arange(n_groups, dtype=np.uint64))))
     return np.searchsorted(_thresholds(), drawn, side="right").astype(np.int64)
 
 

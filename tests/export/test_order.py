@@ -20,7 +20,7 @@ from store import example
 from sweeps import refused, run_cli
 
 import jaxlens
-from jaxlens import schema
+from jaxlens import binning, ledger, schema
 from jaxlens.export import selection, tables, text
 from jaxlens.store import layout, reader, totals
 
@@ -234,7 +234,7 @@ def test_tallies_are_tables_of_all_cells_that_are_not_zero(swept, tmp_path, to):
             rebuilt = np.zeros_like(found)
             labels = totals.axis_labels(run.tally)
             places = []
-            for axis in totals.TALLIES[name].axes:
+            for axis in ledger.BY_NAME[name].axes:
                 column = frame["token" if axis == "vocab" else axis]
                 labelled = axis in labels
                 places.append([labels[axis].index(v) for v in column] if labelled else column)
@@ -247,8 +247,8 @@ def test_names_and_edges_stand_beside_the_indices_of_tallies(swept, tmp_path):
     folder = tmp_path / "totals"
     assert run_cli("export", swept, "--to", "parquet", "--out", folder, "--tallies") == 0
     bins = pandas.read_parquet(folder / "ln_rank_histogram.parquet")
-    np.testing.assert_array_equal(bins.ln_rank_low, schema.LN_RANK_EDGES[bins.ln_rank_bin])
-    np.testing.assert_array_equal(bins.ln_rank_high, schema.LN_RANK_EDGES[bins.ln_rank_bin + 1])
+    np.testing.assert_array_equal(bins.ln_rank_low, binning.LN_RANK_EDGES[bins.ln_rank_bin])
+    np.testing.assert_array_equal(bins.ln_rank_high, binning.LN_RANK_EDGES[bins.ln_rank_bin + 1])
     assert set(bins.layer_name) == {"input", "h.0", "h.1"}
     with reader.open_run(swept) as run:
         counts = pandas.read_parquet(folder / "token_count.parquet").set_index("token")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import schema
+from jaxlens import binning
 from jaxlens.store import totals
 from jaxlens.study import binned
 
@@ -19,8 +19,8 @@ def count(ranks, edges=EDGES):
 
 @given(RANKS)
 def test_median_is_that_of_the_store(ranks):
-    histogram = count(ranks, schema.LN_RANK_EDGES)
-    found = binned.ln_rank_quantile(histogram, schema.LN_RANK_EDGES)
+    histogram = count(ranks, binning.LN_RANK_EDGES)
+    found = binned.ln_rank_quantile(histogram, binning.LN_RANK_EDGES)
     assert math.isclose(math.exp(found), totals.median_rank(histogram), rel_tol=1e-12)
 
 
