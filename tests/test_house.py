@@ -10,11 +10,22 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "jaxlens"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"types", "schema", "errors", "numerics", "config", "yamlfile"}
+FOUNDATION = {"types", "schema", "errors", "numerics", "config", "yamlfile", "designs"}
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
-    *("api", "job", "settle", "ingest", "compute", "canary", "sweep", "repair", "estimate"),
+    *(
+        "api",
+        "job",
+        "settle",
+        "ingest",
+        "compute",
+        "canary",
+        "sweep",
+        "repair",
+        "estimate",
+        "controls",
+    ),
     *(
         "step",
         "fit",
@@ -27,11 +38,13 @@ WIRING = {
         "bench",
         "stages",
         "synthetic",
+        "controls",
     ),
 }
 MAY_IMPORT = {
     "types": set(),
     "schema": set(),
+    "designs": set(),
     "errors": set(),
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
@@ -64,7 +77,7 @@ HOME = {
     "jinja2": "view",
     "ray": "scale",
 }
-WITHOUT_JAX = ["schema", "config", "errors", "view"]
+WITHOUT_JAX = ["schema", "designs", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxlens import errors, schema
+from jaxlens.corpus import draws
 
 if TYPE_CHECKING:
     from jaxlens import types
@@ -26,18 +27,6 @@ MATCH_LIMIT = 255
 _PIECES = np.array(
     [schema.PIECE_WHOLE, schema.PIECE_FIRST, schema.PIECE_LAST, schema.PIECE_MIDDLE], np.uint8
 )
-
-
-def _mix(value: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """One step of SplitMix64, elementwise on uint64.
-
-    Reference:
-        Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def document_of(
@@ -66,13 +55,13 @@ def foreign_index(
     Returns:
         Place in the token file, -1 where ``FOREIGN_TRIES`` draws stayed in the document.
     """
-    start = _mix(np.full(1, seed & (2**64 - 1), np.uint64))
-    own = _mix(start ^ index.astype(np.uint64))
+    start = draws.mix(np.full(1, seed & (2**64 - 1), np.uint64))
+    own = draws.mix(start ^ index.astype(np.uint64))
     total = np.uint64(document_start[-1])
     drawn = np.full(len(index), -1, np.int64)
     left = np.arange(len(index))
     for attempt in range(FOREIGN_TRIES):
-        candidate = (_mix(own[left] + np.uint64(attempt)) % total).astype(np.int64)
+        candidate = (draws.mix(own[left] + np.uint64(attempt)) % total).astype(np.int64)
         found = document_of(document_start, candidate) != document[left]
         drawn[left[found]] = candidate[found]
         left = left[~found]
