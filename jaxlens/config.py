@@ -222,11 +222,6 @@ def _require_alone(corpus: CorpusConfig) -> None:
         raise errors.ConfigError(
             f"corpus.paths names {made[0]} and other text", "give each a run of its own"
         )
-    if corpus.counts is not None and not (made and made[0].startswith(designs.TWINS)):
-        raise errors.ConfigError(
-            "corpus.counts is given, but the corpus has no frequency bins",
-            f"use it with {designs.REPEATS} or {designs.PLASMA}",
-        )
 
 
 def shard_of(text: str | None) -> tuple[int, int]:

@@ -43,9 +43,14 @@ def of_corpus(
 
     Raises:
         MissingError: The counts are not there.
-        ConfigError: The counts are of another vocabulary.
+        ConfigError: The counts are of another vocabulary, or the corpus has no use for them.
     """
     name = designs.kind(config.corpus.paths)
+    if config.corpus.counts is not None and name not in designs.BINNED:
+        raise errors.ConfigError(
+            "corpus.counts is given, but the corpus has no frequency bins",
+            f"use it with {' or '.join(designs.BINNED)}",
+        )
     made = None
     if name != designs.TEXT:
         spelled = vocabulary.strings(model.tokenizer, model.config.vocab_size)

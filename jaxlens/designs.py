@@ -26,11 +26,11 @@ CURATED = "prompts:curated"
 CORPORA = (REPEATS, PLASMA, CURATED)
 """What ``corpus.paths`` may name instead of files, each alone."""
 
-TWINS = "twins:"
-"""How the names of corpora with frequency bins begin."""
+BINNED = (REPEATS, PLASMA)
+"""Those of them that have frequency bins."""
 
-PREFIXES = (TWINS, "prompts:")
-"""How the names of all of them begin; a file that is called so is ``./twins:...``."""
+PREFIXES = ("twins:", "prompts:")
+"""How these names begin; a file that is called so is ``./twins:...``."""
 
 TEXT = "text"
 """Kind of a corpus that is read from files."""
