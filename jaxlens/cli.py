@@ -58,6 +58,8 @@ def run(
     rows: Literal["none", "core", "full"] | None = None,
     lens: Literal["tiled", "reference"] | None = None,
     shard: str | None = None,
+    null: configs.Null | None = None,
+    seed: int | None = None,
     strict: bool | None = None,
     settings: Settings = (),
     dry_run: bool = False,
@@ -70,12 +72,16 @@ def run(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of a GPT-2.
-        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet.
+        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
+            twins:repeats, twins:plasma or prompts:curated, which are made.
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).
         lens: Implementation: tiled, or reference to check it.
         shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
+        null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
+            each document in another order.
+        seed: Seed of a null, of random twins and of the foreign tokens.
         strict: Stop at the first malformed line of the corpus.
         settings: key=value for any other key of the configuration, for instance lens.tile=1024.
         dry_run: Print what the run would cost, and stop.
@@ -90,6 +96,8 @@ def run(
         "store.rows": rows,
         "lens.implementation": lens,
         "shard": shard,
+        "null": null,
+        "seed": seed,
         "corpus.strict": strict,
     }
     merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
@@ -306,6 +314,8 @@ def tokenize(
     corpus: Paths = None,
     out: Path,
     limit: str | None = None,
+    null: configs.Null | None = None,
+    seed: int | None = None,
     settings: Settings = (),
     output: Shown = Output(),
 ) -> None:
@@ -314,15 +324,17 @@ def tokenize(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id whose tokenizer is used.
-        corpus: Files, directories or globs.
+        corpus: Files, directories or globs; or a corpus that is made, as for run.
         out: Run directory; the token file goes to its folder tokens.
         limit: Tokens to read, for instance 10M.
+        null: Null model, as for run; shuffled makes other tokens.
+        seed: Seed of a null and of random twins.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
     _begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    flags |= {"out": str(out)}
+    flags |= {"out": str(out), "null": null, "seed": seed}
     merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
     from jaxlens import job
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import errors, yamlfile
+from jaxlens import designs, errors, yamlfile
 
 # A value that is shown in a message may have megabytes.
 _SHOWN = reprlib.Repr()
@@ -27,6 +27,7 @@ _SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
+Null = Literal["none", "random-init", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class CorpusConfig:
     """Which text to read."""
 
     paths: tuple[str, ...] = ("packaged",)
-    """Files, directories or globs; ``packaged`` is the prose of Python's own help."""
+    """Files, directories or globs; ``packaged`` is the prose of Python's own help. Alone, one of
+    ``designs.CORPORA``, which are made instead of read."""
     text_field: str = "text"
     """Field (JSON) or column (Parquet) that holds the text."""
     id_field: str = "id"
@@ -57,6 +59,9 @@ class CorpusConfig:
     """``start`` puts the model's BOS token before every document."""
     strict: bool = False
     """Stop at the first malformed line instead of counting and skipping it."""
+    counts: str | None = None
+    """Run, or folder of tokens, whose counts give the frequency bins of ``twins:`` corpora; the
+    order of the vocabulary by default."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,10 @@ class RunConfig:
     out: str | None = None
     """Run directory; ``runs/<spec hash, 8 digits>`` by default."""
     seed: int = 0
-    """Seed of the foreign tokens."""
+    """Seed of the foreign tokens, of a null model and of random twins."""
+    null: Null = "none"
+    """``random-init``: fresh weights of the same architecture; ``shuffled``: the tokens of each
+    document in another order."""
     shard: str | None = None
     """``I/N``: this worker takes the shards i with i mod N = I."""
     grace: int = 20
@@ -202,7 +210,20 @@ def validate(config: RunConfig) -> None:
             raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
     if not config.corpus.paths:
         raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
+    _require_alone(config.corpus)
     shard_of(config.shard)
+
+
+def _require_alone(corpus: CorpusConfig) -> None:
+    made = [path for path in corpus.paths if path.startswith(designs.PREFIXES)]
+    for name in made:
+        if name not in designs.CORPORA:
+            (near,) = difflib.get_close_matches(name[:80], designs.CORPORA, n=1, cutoff=0)
+            raise errors.ConfigError(f"no corpus {_SHOWN.repr(name)}", f"did you mean {near}?")
+    if made and len(corpus.paths) > 1:
+        raise errors.ConfigError(
+            f"corpus.paths names {made[0]} and other text", "give each a run of its own"
+        )
 
 
 def shard_of(text: str | None) -> tuple[int, int]:
@@ -258,7 +279,8 @@ def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
 def _flatten(document: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     sections = {key.rpartition(".")[0] for key in keys()}
     for key, value in document.items():
-        dotted = f"{prefix}{key}"
+        # YAML reads the key ``null`` as the value that is written so.
+        dotted = f"{prefix}{'null' if key is None else key}"
         if isinstance(value, dict) and dotted in sections:
             yield from _flatten(value, f"{dotted}.")
         else:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxlens import config as configs
 from jaxlens import errors
-from jaxlens.corpus import documents, skiplog, tokenfile, tokens, vocabulary
+from jaxlens.corpus import documents, generated, skiplog, tokenfile, tokens, vocabulary
 from jaxlens.store import access, hdf, image, layout, publish, records
 
 logger = logging.getLogger("jaxlens")
@@ -61,7 +62,11 @@ class Ingested:
 
 
 def fingerprint(
-    corpus: configs.CorpusConfig, tokenizer_sha256: str, vocab_size: int, bos_id: int | None
+    corpus: configs.CorpusConfig,
+    tokenizer_sha256: str,
+    vocab_size: int,
+    bos_id: int | None,
+    controls: generated.Controls = generated.NONE,
 ) -> str:
     """Hash of everything that decides the token file."""
     how = {
@@ -73,7 +78,7 @@ def fingerprint(
         "bos": bos_id,
         "tokenizer": tokenizer_sha256,
     }
-    return documents.fingerprint(corpus.paths, how)
+    return controls.fingerprint(corpus.paths, how)
 
 
 def ingest(
@@ -83,6 +88,7 @@ def ingest(
     bos_id: int | None,
     directory: Path,
     wanted: str,
+    controls: generated.Controls = generated.NONE,
 ) -> Ingested:
     """Finds the corpus' token file in a folder, or makes it there.
 
@@ -93,6 +99,7 @@ def ingest(
         bos_id: Token to put before every document.
         directory: Folder for the files; created if needed.
         wanted: ``fingerprint`` of all this.
+        controls: What is made or shuffled.
 
     Raises:
         MissingError: A source is not there.
@@ -102,7 +109,7 @@ def ingest(
     if found is None:
         publish.make_directory(directory)
         publish.remove_leftovers(directory)
-        found = _make(corpus, tokenizer, vocab_size, bos_id, directory, wanted)
+        found = _make(corpus, tokenizer, vocab_size, bos_id, directory, wanted, controls)
     if corpus.strict and found.skipped_at:
         raise errors.DataError(found.skipped_at[0], "repair it, or read without strict")
     return found
@@ -115,15 +122,26 @@ def _make(
     bos_id: int | None,
     directory: Path,
     wanted: str,
+    controls: generated.Controls,
 ) -> Ingested:
     """Tokenises the corpus into a folder."""
     logger.info("tokenising the corpus")
     log = documents.SkipLog()
-    index, sha256 = _tokenize(corpus, tokenizer, vocab_size, bos_id, directory, log)
+    with publish.stream(directory / layout.TOKEN_FILE) as stream:
+        index = tokens.build(
+            _documents(corpus, controls, log),
+            tokenizer,
+            stream.write,
+            vocab_size=vocab_size,
+            limit=corpus.limit,
+            bos_id=bos_id,
+            skips=log,
+            shuffle_seed=controls.shuffle,
+        )
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
     publish.publish(directory / layout.TOKEN_INDEX, data)
     record = records.Tokens(
-        sha256=sha256,
+        sha256=stream.sha256,
         n_tokens=index.n_tokens,
         dtype=index.dtype.name,
         index_sha256=hashlib.sha256(data).hexdigest(),
@@ -140,33 +158,18 @@ def _make(
     return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
 
 
-def _tokenize(
-    corpus: configs.CorpusConfig,
-    tokenizer: Any,
-    vocab_size: int,
-    bos_id: int | None,
-    directory: Path,
-    log: documents.SkipLog,
-) -> tuple[tokenfile.Index, str]:
-    """Writes the token file; returns its index and its sha256."""
-    texts = documents.read(
+def _documents(
+    corpus: configs.CorpusConfig, controls: generated.Controls, log: documents.SkipLog
+) -> Iterator[documents.Document]:
+    if controls.generated is not None:
+        return controls.generated.read(log)
+    return documents.read(
         corpus.paths,
         text_field=corpus.text_field,
         id_field=corpus.id_field,
         strict=corpus.strict,
         skips=log,
     )
-    with publish.stream(directory / layout.TOKEN_FILE) as stream:
-        index = tokens.build(
-            texts,
-            tokenizer,
-            stream.write,
-            vocab_size=vocab_size,
-            limit=corpus.limit,
-            bos_id=bos_id,
-            skips=log,
-        )
-    return index, stream.sha256
 
 
 def _arrays(index: tokenfile.Index, tokenizer: Any) -> dict[str, np.ndarray]:
@@ -218,13 +221,29 @@ def _index(path: Path, record: records.Tokens, n_documents: Any) -> tokenfile.In
     hint = "tokenise again"
     if not isinstance(n_documents, int) or not 0 < n_documents <= record.n_tokens:
         raise errors.DataError(f"{path} is of {n_documents!r:.20} documents", hint)
-    limit = _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
-    arrays, _ = hdf.read_arrays(path, limit=limit)
-    index = tokenfile.Index.from_arrays(arrays)
+    index = tokenfile.Index.from_arrays(_read_arrays(path, n_documents))
     said = (record.n_tokens, n_documents, record.dtype)
     if (index.n_tokens, index.n_documents, index.dtype.name) != said:
         raise errors.DataError(f"{path} is of another token file", hint)
     return index
+
+
+def _read_arrays(path: Path, n_documents: int) -> dict[str, np.ndarray]:
+    limit = _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
+    return dict(hdf.read_arrays(path, limit=limit)[0])
+
+
+def token_strings(ingested: Ingested) -> Shaped[np.ndarray, " vocab"]:
+    """The bytes of each token, as the index holds them.
+
+    Raises:
+        DataError: The index has none.
+    """
+    path = ingested.directory / layout.TOKEN_INDEX
+    arrays = _read_arrays(path, ingested.index.n_documents)
+    if "token_strings" not in arrays:
+        raise errors.DataError(f"{path} has no token_strings", "tokenise again")
+    return arrays["token_strings"]
 
 
 def _skips(document: dict[str, Any], name: str) -> tuple[dict[str, int], tuple[str, ...]]:

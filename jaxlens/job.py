@@ -17,6 +17,8 @@ from jaxlens import (
     api,
     binning,
     cache,
+    controls,
+    designs,
     devices,
     errors,
     executables,
@@ -132,7 +134,7 @@ def prepare(
         layout.refuse_foreign(config.out)
     cached = cache.folder(config.cache)
     programs = executables.keep(cached)
-    checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
+    checkpoint = controls.checkpoint(config)
     architecture = checkpoint.architecture
     begun = _begun(config.out)
     settle.settle(config, architecture, begun)  # refuses before the weights move
@@ -246,9 +248,10 @@ def _ingest(
         if bos_id is None:
             raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
     vocab_size, digest = model.config.vocab_size, vocabulary.tokenizer_digest(model.tokenizer)
-    wanted = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id)
+    asked = controls.of_corpus(config, model, bos_id)
+    wanted = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id, asked)
     folder = _token_folder(config, wanted, scratch, apart)
-    return ingest.ingest(config.corpus, model.tokenizer, vocab_size, bos_id, folder, wanted)
+    return ingest.ingest(config.corpus, model.tokenizer, vocab_size, bos_id, folder, wanted, asked)
 
 
 def _begun(out: str | None) -> dict[str, Any] | None:
@@ -303,6 +306,7 @@ def _spec(
         },
         "tokenizer": {"sha256": _tokenizer_digest(model)},
         "corpus": {
+            "kind": designs.kind(config.corpus.paths),
             "sha256": ingested.record.sha256,
             "index_sha256": ingested.record.index_sha256,
             "n_tokens": ingested.index.n_tokens,
@@ -322,6 +326,7 @@ def _spec(
         "quantities": list(static.request.quantities),
         "store": dataclasses.asdict(config.store),
         "seed": config.seed,
+        "null": controls.record(config),
     }
 
 

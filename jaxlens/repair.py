@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import config as configs
-from jaxlens import environment, errors, ingest, sweep
+from jaxlens import designs, environment, errors, ingest, sweep
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.store import access, commit, derive, layout, publish, records, shards, verify
@@ -158,9 +158,12 @@ def _configured(
 ) -> configs.RunConfig:
     """The configuration that gives this spec, with the places of the one at hand."""
     try:
+        corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"])
+        if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
+            corpus = dataclasses.replace(corpus, paths=(kind,))
         return configs.RunConfig(
             model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
-            corpus=dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"]),
+            corpus=corpus,
             plan=configs.PlanConfig(
                 **{k: spec["plan"][k] for k in ("length", "overlap", "step_sequences")}
             ),
@@ -168,6 +171,7 @@ def _configured(
             store=configs.StoreConfig(**_tupled(spec["store"])),
             out=str(run_dir),
             seed=spec["seed"],
+            null=spec["null"]["kind"],
         )
     except (KeyError, TypeError) as error:
         raise errors.DataError(

@@ -111,3 +111,33 @@ def test_yaml_that_could_fill_the_memory_is_refused(tmp_path, text, why):
     path.write_text(text)
     with pytest.raises(errors.ConfigError, match=why):
         config.load([path])
+
+
+def test_the_null_of_a_yaml_file_is_a_key(tmp_path):
+    """YAML reads the bare word as its value for nothing."""
+    path = tmp_path / "run.yaml"
+    path.write_text("null: shuffled\nseed: 3\n")
+    assert config.load([path]).null == "shuffled"
+    assert config.load([path], {"JAXLENS_NULL": "random-init"}).null == "random-init"
+    path.write_text("lens: {null: 3}\n")
+    with pytest.raises(errors.ConfigError, match=r"lens\.null"):
+        config.load([path])
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["twins:repeat"], "did you mean twins:repeats?"),
+        (["twins:foo"], "did you mean twins:"),
+        (["prompts:"], "did you mean prompts:curated?"),
+        (["twins:" + "x" * 10**6], "did you mean"),
+        (["twins:plasma", "a.txt"], "a run of its own"),
+        (["packaged", "twins:repeats"], "a run of its own"),
+        (["twins:repeats", "twins:plasma"], "a run of its own"),
+    ],
+)
+def test_made_corpora_stand_alone_and_have_known_names(paths, said):
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load([], {}, {"corpus.paths": paths})
+    assert said in caught.value.hint
+    assert len(caught.value.message) < 200

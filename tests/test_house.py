@@ -12,12 +12,23 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "hashing"),
-    *("errors", "numerics", "config", "yamlfile"),
+    *("errors", "numerics", "config", "yamlfile", "designs"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
 WIRING = {
-    *("api", "job", "settle", "ingest", "compute", "canary", "sweep", "repair", "estimate"),
+    *(
+        "api",
+        "job",
+        "settle",
+        "ingest",
+        "compute",
+        "canary",
+        "sweep",
+        "repair",
+        "estimate",
+        "controls",
+    ),
     *(
         "step",
         "fit",
@@ -31,10 +42,12 @@ WIRING = {
         "bench",
         "stages",
         "synthetic",
+        "controls",
     ),
 }
 MAY_IMPORT = {
     "types": set(),
+    "designs": set(),
     "schema": set(),
     "hashing": set(),
     "binning": {"hashing"},
@@ -76,7 +89,7 @@ HOME = {
     "scipy": {"study"},
     "statsmodels": {"study"},
 }
-WITHOUT_JAX = ["schema", "config", "errors", "view"]
+WITHOUT_JAX = ["schema", "designs", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
 WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]

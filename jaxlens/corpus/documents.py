@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxlens import config, errors
 from jaxlens.corpus import archives, lines, parquet, skiplog, sources
 
@@ -23,17 +25,27 @@ SkipLog = skiplog.SkipLog
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text.
+    """One text, or one line of tokens.
 
     Attributes:
         id: Its own id, or ``file:line`` (``.txt``: ``file``); never an absolute path.
-        text: Neither empty nor blank, and encodable as UTF-8.
+        text: Neither empty nor blank, and encodable as UTF-8; empty where there are ``ids``.
         place: Where it stands.
+        ids: Its tokens, where no text can say them: random ones are not what the tokenizer
+            makes of their text.
     """
 
     id: str
     text: str
     place: skiplog.Place
+    ids: tuple[int, ...] | None = None
+
+    def digest(self) -> bytes:
+        """Eight bytes that name the content: of the text, or of the ids as 32-bit numbers."""
+        data = (
+            self.text.encode("utf-8") if self.ids is None else np.array(self.ids, "<u4").tobytes()
+        )
+        return hashlib.blake2b(data, digest_size=8).digest()
 
 
 _Item = tuple[skiplog.Place, "Document | str"]

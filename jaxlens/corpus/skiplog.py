@@ -24,11 +24,16 @@ DUPLICATE_KEY = "duplicate key"
 NO_TEXT = "no text field"
 NOT_A_STRING = "text is not a string"
 NO_TOKENS = "no tokens"
+LONGER_THAN_SEQUENCE = "longer than a sequence"
+NOT_ONE_TOKEN = "not one token"
+NO_FREQUENCY = "in no frequency bin"
+EMPTY_BIN = "frequency bin is empty"
 
 REASONS = frozenset(
     {
         *(EMPTY, TOO_LONG, TOO_MANY_VALUES, INVALID_UTF8, LONE_SURROGATE, BAD_JSON, TOO_DEEP),
         *(NOT_AN_OBJECT, DUPLICATE_KEY, NO_TEXT, NOT_A_STRING, NO_TOKENS),
+        *(LONGER_THAN_SEQUENCE, NOT_ONE_TOKEN, NO_FREQUENCY, EMPTY_BIN),
     }
 )
 

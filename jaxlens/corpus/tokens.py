@@ -12,7 +12,7 @@ import tokenizers
 from jaxtyping import Int, Shaped
 
 from jaxlens import errors, schema
-from jaxlens.corpus import documents, skiplog, tokenfile, vocabulary
+from jaxlens.corpus import documents, shuffle, skiplog, tokenfile, vocabulary
 
 Index = tokenfile.Index
 TokenFile = tokenfile.TokenFile
@@ -47,13 +47,15 @@ def build(
     limit: int | None = None,
     bos_id: int | None = None,
     skips: documents.SkipLog | None = None,
+    shuffle_seed: int | None = None,
 ) -> Index:
     """Tokenises documents on all cores and writes their ids, in bounded memory.
 
     Special tokens written out in the text are read as such; none are added. Long documents are
     cut where a space or a line end follows a character. For GPT-2's tokenizer this changes no
     id; with others only documents of over four million characters are cut. Only a run of a
-    million characters without such a place is cut inside.
+    million characters without such a place is cut inside. A document that brings its ids is
+    taken as it is.
 
     Args:
         corpus: Documents; read a little ahead of ``limit``.
@@ -63,6 +65,8 @@ def build(
         limit: Stop after this many tokens and cut the last document there.
         bos_id: Token to put before every document.
         skips: Is told of documents that have no tokens.
+        shuffle_seed: Write the tokens of each document in another order, but for its BOS; the
+            index does not change, and the longest document is held in memory.
 
     Returns:
         The index of what was written.
@@ -74,11 +78,21 @@ def build(
         raise errors.ConfigError(f"BOS token {bos_id} is not below {vocab_size}", "use bos: none")
     size = _EXACT_PIECE if vocabulary.splits_at_spaces(tokenizer) else _OTHER_PIECE
     growing = _Growing(tokenizer, vocab_size, limit, bos_id, skips)
+    shuffler = None
+    if shuffle_seed is not None:
+        shuffler = shuffle.Shuffler(write, shuffle_seed, fixed=0 if bos_id is None else 1)
     for batch in _batches(corpus, size):
-        write(growing.take(batch).tobytes())
+        ids = growing.take(batch)
+        if shuffler is None:
+            write(ids.tobytes())
+        else:
+            shuffler.take(ids, growing.starts, growing.hashes)
         if growing.full:
             break
-    return growing.finish()
+    index = growing.finish()
+    if shuffler is not None:
+        shuffler.finish(growing.starts, growing.hashes)
+    return index
 
 
 def _batches(corpus: Iterable[documents.Document], size: int) -> Iterator[list[_Piece]]:
@@ -91,7 +105,7 @@ def _batches(corpus: Iterable[documents.Document], size: int) -> Iterator[list[_
         for text in _cut(document.text, size):
             batch.append((opening, text))
             opening = None
-            characters += len(text)
+            characters += len(text or document.ids or "")
             if characters >= bound or len(batch) >= _BATCH_PIECES:
                 yield batch
                 batch, characters = [], 0
@@ -128,8 +142,8 @@ class _Growing:
         self._skips = documents.SkipLog() if skips is None else skips
         self._counts = np.zeros(2 * vocab_size, np.int64)
         self._tokens = 0
-        self._starts = array("q")
-        self._hashes = array("Q")
+        self.starts = array("q")
+        self.hashes = array("Q")
         self._ids = bytearray()
         self._id_sizes = array("H")
         self._waiting: documents.Document | None = None  # for its first token
@@ -155,7 +169,8 @@ class _Growing:
         for (opening, _), encoding in zip(batch, encoded, strict=True):
             if self.full:
                 break
-            ids = self._append(opening, np.array(encoding.ids, np.int64))
+            given = encoding.ids if opening is None or opening.ids is None else opening.ids
+            ids = self._append(opening, np.array(given, np.int64))
             parts.append(ids)
             folds.append(np.full(len(ids), self._fold))
         ids = np.concatenate(parts)
@@ -200,20 +215,20 @@ class _Growing:
                 f"read {self._skips.documents} documents, skipped {self._skips.skipped}: "
                 + (", ".join(f"{n} {why}" for why, n in self._skips.counts.items()) or "none"),
             )
-        self._starts.append(self._tokens)
+        self.starts.append(self._tokens)
         return Index(
-            document_start=np.array(self._starts, np.int64),
-            document_hash=np.array(self._hashes, np.uint64),
+            document_start=np.array(self.starts, np.int64),
+            document_hash=np.array(self.hashes, np.uint64),
             document_id=_table(self._ids, np.array(self._id_sizes, np.int64)),
             token_counts=self._counts.reshape(2, self._vocab_size),
         )
 
     def _open(self, document: documents.Document) -> None:
         self._waiting = None
-        digest = hashlib.blake2b(document.text.encode("utf-8"), digest_size=8).digest()
+        digest = document.digest()
         name = _stored_id(document.id)
-        self._starts.append(self._tokens)
-        self._hashes.append(int.from_bytes(digest, "little"))
+        self.starts.append(self._tokens)
+        self.hashes.append(int.from_bytes(digest, "little"))
         self._ids += name
         self._id_sizes.append(len(name))
         self._fold = digest[0] & 1

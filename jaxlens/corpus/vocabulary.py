@@ -240,6 +240,11 @@ def _from_parts(folder: Path) -> tokenizers.Tokenizer:
         return kind.from_pretrained(alone, local_files_only=True).backend_tokenizer
 
 
+def added_ids(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
+    """Ids that were added to the vocabulary by hand, such as special tokens."""
+    return frozenset(_added(tokenizer))
+
+
 def _added(tokenizer: tokenizers.Tokenizer) -> dict[int, Any]:
     return tokenizer.get_added_tokens_decoder()
 
