@@ -165,7 +165,7 @@ QUANTITIES: dict[str, Quantity] = {
             "float",
             ("row",),
             "1",
-            "Euclidean norm of the token's embedding",
+            "Euclidean norm of the token's embedding, less the mean of all",
             full=True,
         ),
         _column("token", "token", "token at this position", "id", "id"),

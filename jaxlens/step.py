@@ -184,7 +184,9 @@ def _surprisal(logp_next: jax.Array | None, batch: types.Step) -> jax.Array:
 
 
 def _norms(embedding: jax.Array, tokens: jax.Array) -> jax.Array:
-    rows = embedding[tokens].astype(jnp.float32)
+    """Norms of centred embeddings; what all share, no softmax over a tied head can see."""
+    mean = embedding.astype(jnp.float32).mean(0)
+    rows = embedding[tokens].astype(jnp.float32) - mean[None, None]
     return jnp.sqrt(jnp.square(rows).sum(-1))
 
 

@@ -1,0 +1,164 @@
+"""What the study knows of a run: its tallies, its sizes, and what kind of run it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxlens import binning, errors, ledger
+from jaxlens.store import reader
+from jaxlens.study import fold
+
+TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A run, as the questions see it.
+
+    Attributes:
+        path: Run directory.
+        label: ``trained``, or the kind of null run with its seed.
+        kind: ``trained``, ``random-init`` or ``shuffled``.
+        spec: What the run computes.
+        layer_names: Labels of the layers.
+        tallies: The study's tallies, int64.
+    """
+
+    path: Path
+    label: str
+    kind: str
+    spec: Mapping[str, Any]
+    layer_names: tuple[str, ...]
+    tallies: fold.Tallies
+
+    @property
+    def n_layers(self) -> int:
+        """Number of residual streams."""
+        return len(self.layer_names)
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary."""
+        return int(self.spec["model"]["architecture"]["vocab_size"])
+
+    @property
+    def depths(self) -> np.ndarray:
+        """Depth of each layer, from 0 to 1."""
+        return np.arange(self.n_layers) / (self.n_layers - 1)
+
+    @property
+    def middle(self) -> int:
+        """The layer at mid depth."""
+        return ledger.mid_depth(self.n_layers)
+
+    @property
+    def group_rows(self) -> Int[np.ndarray, " group"]:
+        """Positions that count, by group of documents."""
+        return self.measured("kl_final")[1][:, 0]
+
+    def measured(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Fixed-point sums and counts of a measure, ``[group, layer]``."""
+        line = ledger.MEASURES.index(name)
+        return self.tallies["group_sum"][line], self.tallies["group_count"][line]
+
+    def by_frequency(self, name: str) -> np.ndarray:
+        """Mean of a measure by rarity, ``[frequency, layer]``; NaN where nothing was counted."""
+        line = ledger.MEASURES.index(name)
+        sums, counts = (self.tallies[f"frequency_{kind}"][line] for kind in ("sum", "count"))
+        none = np.full(sums.shape, np.nan)
+        return np.divide(sums / binning.ONE, counts, out=none, where=counts > 0)
+
+    def has(self, name: str) -> bool:
+        """Whether a measure was recorded at all."""
+        return bool(self.measured(name)[1].any())
+
+    def ranks(self, reference: str) -> np.ndarray:
+        """Histogram of ln rank, ``[layer, frequency, stratum, rank_bin]``."""
+        line = ledger.BY_NAME["rank_histogram"].source.index(f"rank_{reference}")
+        return self.tallies["rank_histogram"][line]
+
+
+def load(path: str | Path) -> Inputs:
+    """Reads a finished run, and folds its rows where it keeps no such tallies.
+
+    Raises:
+        MissingError: There is no run, or it is not finished.
+        ConfigError: It has neither the rows nor the tallies.
+        DataError: It is damaged.
+    """
+    with reader.open_run(path) as run:
+        null = run.spec.get("null") or {}
+        kind = str(null.get("kind", "none"))
+        seed = f" (seed {null.get('seed', run.spec.get('seed'))})"
+        return Inputs(
+            path=Path(path),
+            label=TRAINED if kind == "none" else kind + seed,
+            kind=TRAINED if kind == "none" else kind,
+            spec=run.spec,
+            layer_names=run.layer_names,
+            tallies=fold.tallies(run),
+        )
+
+
+_ALIKE = {
+    "tokenizer": ("tokenizer", "sha256"),
+    "decoder": ("lens", "decoder"),
+    "context length": ("plan", "length"),
+    "overlap": ("plan", "overlap"),
+    "BOS token": ("corpus", "bos"),
+}
+
+
+def require_comparable(run: Inputs, null: Inputs) -> None:
+    """Refuses a null run that is not the same measurement of the same text.
+
+    Raises:
+        ConfigError: Naming what differs.
+    """
+    if null.kind == TRAINED:
+        raise errors.ConfigError(
+            f"{null.path} is no null run", "make one with jaxlens run --null random-init"
+        )
+    if run.kind != TRAINED:
+        raise errors.ConfigError(
+            f"{run.path} is itself a {run.kind} run", "name the trained run first"
+        )
+    for what, (section, key) in _ALIKE.items():
+        ours, theirs = (side.spec[section].get(key) for side in (run, null))
+        if ours != theirs:
+            raise errors.ConfigError(
+                f"{null.path} has another {what} than {run.path}: {theirs!s:.40}, not {ours!s:.40}",
+                "make the null run with the same settings",
+            )
+    _require_same_model(run, null)
+    # Shuffled tokens make another token file, of the same documents.
+    for key in ("n_tokens", "n_documents") + (("sha256",) if null.kind == RANDOM_INIT else ()):
+        if run.spec["corpus"][key] != null.spec["corpus"][key]:
+            raise errors.ConfigError(
+                f"{null.path} is of another text than {run.path}: its {key} differs",
+                "make the null run with the same corpus and limit",
+            )
+
+
+def _require_same_model(run: Inputs, null: Inputs) -> None:
+    ours, theirs = run.spec["model"], null.spec["model"]
+    if null.kind == SHUFFLED and ours["sha256"] != theirs["sha256"]:
+        raise errors.ConfigError(
+            f"{null.path} is of another model than {run.path}", "shuffle the text, not the weights"
+        )
+    if ours["architecture"] != theirs["architecture"]:
+        differing = [
+            key
+            for key, value in ours["architecture"].items()
+            if theirs["architecture"].get(key) != value
+        ]
+        raise errors.ConfigError(
+            f"{null.path} is of a model with another {', '.join(differing[:3])}",
+            "make the null run with the same --model",
+        )

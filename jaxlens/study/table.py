@@ -1,0 +1,208 @@
+"""Results as one tidy table: a line for each number, with its interval and what it is of."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxlens import errors
+from jaxlens.store import publish
+from jaxlens.study import multiplicity, resample
+from jaxlens.study.inputs import Inputs
+
+FORMATS = ("parquet", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table.
+
+    Attributes:
+        question: ``Q0`` to ``Q3``.
+        estimator: What was estimated, a short name; `meaning` says it in words.
+        meaning: One sentence.
+        run: Label of the run that it is of, see ``inputs.Inputs``.
+        null: Label of what was subtracted from it; empty where nothing was.
+        layer: Layer; None where it is of the whole depth.
+        layer_name: Its name.
+        depth: Layer over number of blocks, so that models of any size compare.
+        stratum: What it is restricted to; ``all``.
+        unit: Unit of the estimate.
+        estimate: The number; NaN where there is none.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        se: Standard error.
+        n: Observations.
+        clusters: Groups of documents that hold any; 0 where observations count as independent.
+        p: Two-sided p-value of no effect; NaN where that is no question.
+        p_adjusted: By Holm among the primaries, by Benjamini and Hochberg elsewhere.
+        primary: Whether it is one of the four primaries.
+        smallest: Smallest effect of interest; NaN where none is set.
+        judgement: See ``multiplicity.judge``; empty where no smallest effect is set.
+        note: Why there is no number or no interval, or what it rests on.
+    """
+
+    question: str
+    estimator: str
+    meaning: str
+    run: str
+    null: str
+    layer: int | None
+    layer_name: str
+    depth: float
+    stratum: str
+    unit: str
+    estimate: float
+    low: float
+    high: float
+    se: float
+    n: int
+    clusters: int
+    p: float = math.nan
+    p_adjusted: float = math.nan
+    primary: bool = False
+    smallest: float = math.nan
+    judgement: str = ""
+    note: str = ""
+
+
+def result(
+    of: Inputs,
+    question: str,
+    estimator: str,
+    meaning: str,
+    estimate: resample.Estimate,
+    *,
+    unit: str,
+    layer: int | None = None,
+    stratum: str = "all",
+    null: str = "",
+    smallest: float = math.nan,
+    tested: bool = False,
+    primary: bool = False,
+    note: str = "",
+) -> Result:
+    """A line from an estimate.
+
+    Args:
+        of: Run.
+        question: See `Result`.
+        estimator: See `Result`.
+        meaning: See `Result`.
+        estimate: The number.
+        unit: See `Result`.
+        layer: See `Result`.
+        stratum: See `Result`.
+        null: See `Result`.
+        smallest: Smallest effect of interest, where there is one.
+        tested: Whether 0 is a hypothesis.
+        primary: See `Result`; a primary is tested.
+        note: Beside the estimate's own.
+    """
+    judged = not math.isnan(smallest)
+    return Result(
+        question=question,
+        estimator=estimator,
+        meaning=meaning,
+        run=of.label,
+        null=null,
+        layer=layer,
+        layer_name="" if layer is None else of.layer_names[layer],
+        depth=math.nan if layer is None else float(of.depths[layer]),
+        stratum=stratum,
+        unit=unit,
+        estimate=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        se=estimate.se,
+        n=estimate.n,
+        clusters=estimate.clusters,
+        p=resample.p_value(estimate) if tested or primary else math.nan,
+        primary=primary,
+        smallest=smallest,
+        judgement=multiplicity.judge(estimate.value, estimate.low, estimate.high, smallest)
+        if judged
+        else "",
+        note="; ".join(filter(None, (estimate.note, note))),
+    )
+
+
+def adjusted(results: Sequence[Result]) -> list[Result]:
+    """The same lines with p-values adjusted: Holm for the primaries, BH for all others at once."""
+    found = list(results)
+    for primary, adjust in (
+        (True, multiplicity.holm),
+        (False, multiplicity.benjamini_hochberg),
+    ):
+        places = [i for i, line in enumerate(found) if line.primary == primary]
+        for place, value in zip(places, adjust([found[i].p for i in places]), strict=True):
+            found[place] = dataclasses.replace(found[place], p_adjusted=float(value))
+    return found
+
+
+def write(results: Iterable[Result], folder: Path, about: dict[str, Any]) -> list[Path]:
+    """Writes ``results.parquet``, ``results.csv`` and ``results.json``.
+
+    Args:
+        results: Lines.
+        folder: Where; created if absent.
+        about: What the JSON says beside the lines, such as the verdicts.
+
+    Raises:
+        MissingError: pyarrow is not installed.
+        StorageError: The disk refuses.
+    """
+    lines = [dataclasses.asdict(line) for line in results]
+    publish.make_directory(folder)
+    document = {**about, "results": [_plain(line) for line in lines]}
+    files = {
+        "results.parquet": _parquet(lines),
+        "results.csv": _csv(lines),
+        "results.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+    }
+    for name, data in files.items():
+        publish.publish(folder / name, data)
+    return [folder / name for name in files]
+
+
+def _plain(line: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON knows: what does not exist is null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in line.items()
+    }
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    names = [field.name for field in dataclasses.fields(Result)]
+    writer = csv.DictWriter(text, names, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in _plain(line).items()} for line in lines)
+    return text.getvalue().encode()
+
+
+def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise errors.MissingError(
+            "the table of results needs pyarrow", "pip install 'jaxlens-logitlens[study]'"
+        ) from error
+    kinds = {"int": pa.int64(), "int | None": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    fields = [
+        (field.name, kinds.get(str(field.type), pa.string()))
+        for field in dataclasses.fields(Result)
+    ]
+    stored = pa.Table.from_pylist([_plain(line) for line in lines], pa.schema(fields))
+    sink = io.BytesIO()
+    pq.write_table(stored, sink, compression="zstd")
+    return sink.getvalue()
