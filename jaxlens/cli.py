@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 import jaxlens
+from jaxlens import arguments, errors, terminal
 from jaxlens import config as configs
-from jaxlens import errors, terminal
 from jaxlens import grace as graces
 
 app = App(
@@ -26,33 +24,12 @@ app = App(
 )
 
 
-@dataclass(frozen=True)
-class Output:
-    """What is printed."""
-
-    quiet: bool = False
-    """Only warnings and errors."""
-    verbose: Annotated[bool, Parameter(alias="-v")] = False
-    """Details too."""
-    log_format: Literal["text", "json"] = "text"
-    """Form of the log lines on stderr."""
-    debug: bool = False
-    """Traceback where an error ends the program."""
-
-
-Shown = Annotated[Output, Parameter(name="*")]
-Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
-Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
-Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
-
-
 @app.command
 def run(
     *,
-    config: Files = (),
+    config: arguments.Files = (),
     model: str | None = None,
-    corpus: Paths = None,
+    corpus: arguments.Paths = None,
     out: Path | None = None,
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
@@ -61,9 +38,9 @@ def run(
     null: configs.Null | None = None,
     seed: int | None = None,
     strict: bool | None = None,
-    settings: Settings = (),
+    settings: arguments.Settings = (),
     dry_run: bool = False,
-    output: Shown = Output(),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Sweep a corpus into a run directory; the same command again resumes.
 
@@ -72,7 +49,7 @@ def run(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of a GPT-2.
-        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
+        corpus: arguments.Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
             twins:repeats, twins:plasma or prompts:curated, which are made.
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
@@ -87,7 +64,7 @@ def run(
         dry_run: Print what the run would cost, and stop.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     flags = {
         "model.path": model,
         "corpus.paths": corpus,
@@ -100,7 +77,7 @@ def run(
         "seed": seed,
         "corpus.strict": strict,
     }
-    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    merged = arguments.load(config, flags, settings)
     if dry_run:
         from jaxlens import estimate
 
@@ -118,7 +95,7 @@ def bench(
     shape: str | None = None,
     /,
     *,
-    config: Files = (),
+    config: arguments.Files = (),
     model: str | None = None,
     precision: str | None = None,
     rows: str | None = None,
@@ -126,8 +103,8 @@ def bench(
     sweep: bool = False,
     json: Path | None = None,
     picture: Path | None = None,
-    settings: Settings = (),
-    output: Shown = Output(),
+    settings: arguments.Settings = (),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Measure this machine: the whole sweep and its stages, beside what it can do.
 
@@ -144,9 +121,9 @@ def bench(
         settings: key=value for any other key of the configuration, for instance plan.length=512.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     flags = {"model.path": model, "lens.precision": precision, "store.rows": rows}
-    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    merged = arguments.load(config, flags, settings)
     if shape is not None and model is not None:
         raise errors.ConfigError("a shape and a model were given", "give one of them")
     shape = shape or ("gpt2" if model is None else None)
@@ -170,8 +147,38 @@ def bench(
 
 
 @app.command
+def study(
+    run_dir: Path,
+    /,
+    *,
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    out: Path | None = None,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Answer the questions of the study: a table of estimates with intervals, and verdicts.
+
+    Args:
+        run_dir: Run with full rows, or with store.tallies=study.
+        null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
+            seeds, and --null shuffled.
+        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.study import answers
+
+    found = answers.study(run_dir, null)
+    terminal.show_study(found, answers.write(found, out))
+
+
+@app.command
 def verify(
-    run_dir: Path, /, *, fast: bool = False, untrusted: bool = False, output: Shown = Output()
+    run_dir: Path,
+    /,
+    *,
+    fast: bool = False,
+    untrusted: bool = False,
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Check a run: every shard, every row, every derived file.
 
@@ -181,7 +188,7 @@ def verify(
         untrusted: Read it in a process with limits, as befits what a stranger made.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     from jaxlens.store import guarded
     from jaxlens.store import verify as checks
 
@@ -194,12 +201,12 @@ def repair(
     run_dir: Path,
     /,
     *,
-    config: Files = (),
+    config: arguments.Files = (),
     model: str | None = None,
-    corpus: Paths = None,
+    corpus: arguments.Paths = None,
     limit: str | None = None,
-    settings: Settings = (),
-    output: Shown = Output(),
+    settings: arguments.Settings = (),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Recompute what is damaged in a run, bit for bit, and nothing else.
 
@@ -210,14 +217,14 @@ def repair(
         run_dir: Run directory.
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of the run's model.
-        corpus: Files, directories or globs of the run's corpus.
+        corpus: arguments.Files, directories or globs of the run's corpus.
         limit: Tokens to read, as for the run.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    merged = arguments.load(config, flags, settings)
     from jaxlens import repair as repairs
 
     with terminal.Bar() as bar, graces.on_signals(graces.Grace(merged.grace)) as grace:
@@ -226,14 +233,14 @@ def repair(
 
 
 @app.command
-def finalize(run_dir: Path, /, *, output: Shown = Output()) -> None:
+def finalize(run_dir: Path, /, *, output: arguments.Shown = arguments.Output()) -> None:
     """Rebuild the derived files of a run: MANIFEST, summary.h5, index.h5.
 
     Args:
         run_dir: Run directory.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     from jaxlens.store import derive
 
     derive.finalize(run_dir)
@@ -248,12 +255,12 @@ def export(
     to: Literal["parquet", "csv", "hdf5"],
     out: Path | None = None,
     layout: Literal["wide", "long"] | None = None,
-    quantities: Words = None,
-    layers: Words = None,
+    quantities: arguments.Words = None,
+    layers: arguments.Words = None,
     start: int | None = None,
     stop: int | None = None,
     tallies: bool = False,
-    output: Shown = Output(),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Write rows or totals of a run for other tools: one table, or one HDF5 file.
 
@@ -269,7 +276,7 @@ def export(
         tallies: Export the totals instead, a table each.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     from jaxlens.export import order
 
     chosen = {"layout": layout, "quantities": quantities, "layers": layers}
@@ -286,7 +293,7 @@ def convert(
     *,
     to: Literal["orbax", "safetensors", "msgpack"],
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
-    output: Shown = Output(),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Convert a checkpoint; at float32 the weights keep every bit.
 
@@ -297,7 +304,7 @@ def convert(
         dtype: Type to store.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     from jaxlens import api
     from jaxlens.models import weights
 
@@ -309,22 +316,22 @@ def convert(
 @app.command
 def tokenize(
     *,
-    config: Files = (),
+    config: arguments.Files = (),
     model: str | None = None,
-    corpus: Paths = None,
+    corpus: arguments.Paths = None,
     out: Path,
     limit: str | None = None,
     null: configs.Null | None = None,
     seed: int | None = None,
-    settings: Settings = (),
-    output: Shown = Output(),
+    settings: arguments.Settings = (),
+    output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Make the token file of a run ahead of time; run does it when needed.
 
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id whose tokenizer is used.
-        corpus: Files, directories or globs; or a corpus that is made, as for run.
+        corpus: arguments.Files, directories or globs; or a corpus that is made, as for run.
         out: Run directory; the token file goes to its folder tokens.
         limit: Tokens to read, for instance 10M.
         null: Null model, as for run; shuffled makes other tokens.
@@ -332,19 +339,19 @@ def tokenize(
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
-    _begin(output)
+    arguments.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
     flags |= {"out": str(out), "null": null, "seed": seed}
-    merged = configs.load(config, os.environ, _given(flags) | _assignments(settings))
+    merged = arguments.load(config, flags, settings)
     from jaxlens import job
 
     terminal.show_tokens(job.ingest_only(merged))
 
 
 @app.command
-def env(*, output: Shown = Output()) -> None:
+def env(*, output: arguments.Shown = arguments.Output()) -> None:
     """Print versions and devices, for a bug report."""
-    _begin(output)
+    arguments.begin(output)
     import json
 
     from jaxlens import environment
@@ -352,53 +359,16 @@ def env(*, output: Shown = Output()) -> None:
     print(json.dumps(environment.describe(), indent=2))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if words is None else words)
     try:
         app(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        sys.exit(_report(error, "--debug" in given))
+        sys.exit(arguments.report(error, "--debug" in given))
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(130)
-
-
-def _report(error: Exception, debug: bool) -> int:
-    """Prints an error and returns the exit code."""
-    if debug:
-        traceback.print_exception(error)
-    if isinstance(error, CycloptsError):
-        usage = str(error) or type(error).__name__
-        error = errors.ConfigError(" ".join(usage.split()), "run jaxlens --help")
-    elif isinstance(error, OSError):
-        error = errors.StorageError(str(error), "check the disk and the permissions")
-    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        hint = "lower plan.step_sequences, lens.block or store.shard_tokens"
-        error = errors.ConfigError("out of memory", hint)
-    elif not isinstance(error, errors.JaxlensError):
-        what = f"internal: {type(error).__name__}: {error}".split("\n")[0]
-        error = errors.JaxlensError(what, "run it again with --debug and report the traceback")
-    terminal.show_error(error)
-    return error.exit_code
-
-
-def _begin(output: Output) -> None:
-    terminal.start_logging(output.quiet, output.verbose, output.log_format)
-
-
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flags.items() if value is not None}
-
-
-def _assignments(settings: Sequence[str]) -> dict[str, Any]:
-    pairs = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise errors.ConfigError(f"--set {setting}", "write --set key=value")
-        pairs[key] = configs.parse(key, text)
-    return pairs

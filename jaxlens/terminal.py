@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxlens import bench, estimate, ingest, repair, sweep
     from jaxlens.export import order
     from jaxlens.store import verify
+    from jaxlens.study import answers
 
 logger = logging.getLogger("jaxlens")
 
@@ -182,6 +184,21 @@ def show_result(result: sweep.Result) -> None:
     if has_rows:
         print(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
         print(f"       or: xarray.open_dataset('{result.out}/shards/part-00000.h5')")
+
+
+def show_study(found: answers.Study, files: Sequence[Path]) -> None:
+    """Prints the primaries, the verdicts and where the table is."""
+    primaries = [line for line in found.results if line.primary]
+    cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
+    for line in primaries:
+        interval = f"[{line.low:.3g}, {line.high:.3g}]"
+        named = f"{line.question} {line.estimator}"
+        adjusted = f"{line.p_adjusted:.2g}"
+        cells.append((named, f"{line.estimate:.3g}", interval, adjusted, line.judgement))
+    print(_aligned(cells))
+    for question, verdict in found.verdicts.items():
+        print(textwrap.fill(f"{question}. {verdict}", 96, subsequent_indent="    "))
+    print(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
 
 
 def show_verification(report: verify.Report, run_dir: object) -> None:

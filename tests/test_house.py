@@ -63,8 +63,12 @@ MAY_IMPORT = {
     "study": {"schema", "ledger", "binning", "hashing", "errors", "store", "tally"},
     "view": {"errors"},
     "export": {"schema", "ledger", "binning", "errors", "store"},
-    "terminal": FOUNDATION | WIRING | {"store", "export"},
-    "cli": FOUNDATION | WIRING | STAGES | {"terminal", "environment", "view", "export"},
+    "terminal": FOUNDATION | WIRING | {"store", "export", "study"},
+    "arguments": {"config", "errors", "terminal"},
+    "cli": FOUNDATION
+    | WIRING
+    | STAGES
+    | {"arguments", "terminal", "environment", "view", "export", "study"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
@@ -81,7 +85,7 @@ HOME = {
     "tokenizers": {"corpus"},
     "pyarrow": {"corpus", "export"},  # one reads strangers' Parquet, the other writes ours
     "zstandard": {"corpus"},
-    "cyclopts": {"cli"},
+    "cyclopts": {"cli", "arguments"},
     "rich": {"terminal"},
     "matplotlib": {"view"},
     "jinja2": {"view"},
