@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxlens import errors, schema
+from jaxlens.export import text
 from jaxlens.store import reader
 
 Layout = Literal["wide", "long"]
@@ -130,6 +131,11 @@ def fields(run: reader.Run, chosen: Selection) -> list[Field]:
     return found
 
 
+def labels(names: Sequence[str]) -> list[str]:
+    """Names of layers and of other labels; they come out of files, so they are escaped."""
+    return [text.escape(name.encode(), spreadsheet=True) for name in names]
+
+
 def record_bytes(columns: Sequence[Field]) -> int:
     """About as many bytes as a record takes in memory."""
     return sum(KIND_BYTES[column.kind] for column in columns)
@@ -141,12 +147,13 @@ def _headings(run: reader.Run, chosen: Selection, name: str) -> Iterator[tuple[s
     layered = "layer" in column.quantity.axes
     places = math.prod(column.shape[2:])
     in_columns = layered and chosen.layout == "wide"
+    names = labels(run.layer_names)
     for layer in chosen.layers if in_columns else (None,):
         for place in range(places):
             heading = name if column.ndim < 3 or places == 1 else f"{name}.{place + 1}"
             where = "" if heading == name else f"; number {place + 1}"
             if layer is not None:
-                heading += f".{run.layer_names[layer]}"
+                heading += f".{names[layer]}"
                 where += f"; layer {layer}"
             yield heading, where
 

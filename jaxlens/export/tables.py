@@ -151,7 +151,7 @@ def _columns(
         yield words.strings(rows).take(places)
     if chosen.layout == "long":
         yield pa.array(np.tile(np.array(chosen.layers, np.int32), len(rows)))
-        names = pa.array([run.layer_names[layer] for layer in chosen.layers])
+        names = pa.array(selection.labels([run.layer_names[layer] for layer in chosen.layers]))
         yield names.take(pa.array(np.tile(np.arange(each), len(rows))))
     for name in chosen.names:
         quantity, stored = run[name].quantity, run[name].stored

@@ -88,11 +88,11 @@ def _columns(
     """What `_fields` names."""
     chosen = pa.array(places)
     if axis in labels:
-        yield pa.array(labels[axis], pa.string()).take(chosen)
+        yield pa.array(selection.labels(labels[axis]), pa.string()).take(chosen)
         return
     yield pa.array(places.astype(np.int32))
     if axis == "layer":
-        yield pa.array(run.layer_names, pa.string()).take(chosen)
+        yield pa.array(selection.labels(run.layer_names), pa.string()).take(chosen)
     elif axis == "vocab" and words is not None:
         yield words.tokens.take(chosen)
     elif axis == "ln_rank_bin":

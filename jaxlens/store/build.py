@@ -85,7 +85,7 @@ def empty(
         raise ValueError(f"{name} cannot be stored: {dtype} {shape}")
     options: dict[str, Any] = {}
     if math.prod(shape):  # a chunk cannot be empty, and nothing needs no checksum
-        options = {"chunks": _chunk(shape, dtype), "fletcher32": True}
+        options = {"chunks": chunk(shape, dtype), "fletcher32": True}
     if math.prod(shape) and compress:
         options |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     return group.create_dataset(name, shape, dtype, track_times=False, **options)
@@ -170,7 +170,8 @@ def virtual(
     return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind_id, space, dcpl=plan))
 
 
-def _chunk(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+def chunk(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    """Shape of the chunks of a dataset."""
     row = math.prod(shape[1:]) * dtype.itemsize
     return (min(CHUNK_ROWS, shape[0], max(1, CHUNK_BYTES // row)), *shape[1:])
 

@@ -15,9 +15,6 @@ from jaxlens.store import build, draft, image, publish, reader, rows, system
 BATCH_BYTES = 32 << 20
 """Rows that are held at once."""
 
-_CACHE_BYTES = 2 * build.CHUNK_BYTES
-"""Of each dataset: shards end amid a chunk, which waits here for its other rows."""
-
 _MARGIN_BYTES = 1 << 20
 """Space for what is no rows, beside a share of them for scales and checksums."""
 
@@ -60,7 +57,7 @@ def write(
     publish.check_space(Path(path).absolute(), needed + needed // 64 + _MARGIN_BYTES, disk)
     with publish.under_way(path, disk, replace=False) as descriptor:
         file = draft.Draft(path, descriptor, disk)
-        with _new_file(file) as root:
+        with _new_file(file, max(_chunk_bytes(run[name], layers) for name in names)) as root:
             variables = _begin(root, run, names, layers, start, stop)
             for _ in _fill(variables, run, layers, start, stop, max(1, BATCH_BYTES // row_bytes)):
                 file.check()
@@ -69,9 +66,10 @@ def write(
 
 
 @contextlib.contextmanager
-def _new_file(file: draft.Draft) -> Generator[h5py.File]:
+def _new_file(file: draft.Draft, cache: int) -> Generator[h5py.File]:
+    # Shards end amid a chunk, which waits in the cache for its other rows: one of each dataset.
     version = ("v110", "v110")
-    with h5py.File(file, "w", libver=version, rdcc_nbytes=_CACHE_BYTES, rdcc_w0=1.0) as root:
+    with h5py.File(file, "w", libver=version, rdcc_nbytes=cache, rdcc_w0=1.0) as root:
         yield root
 
 
@@ -83,7 +81,7 @@ def _begin(
     start: int,
     stop: int,
 ) -> dict[str, h5py.Dataset]:
-    """Everything but the rows; the datasets that they go to."""
+    """Everything but the rows; the datasets that they and their numbers go to."""
     about = {"spec_hash": run.spec_hash, "n_rows": stop - start, "n_tokens": run.n_tokens}
     build.describe(root, "Logit lens, rows of a run", about)
     shapes = {name: _shape(run[name], layers) for name in names}
@@ -92,8 +90,9 @@ def _begin(
     ]
     labels = [run.layer_names[layer] for layer in layers]
     scales = image.row_scales(root, sizes, labels, layers)
-    scales["row"] = build.scale(root, "row", np.arange(start, stop))
-    variables = {}
+    numbers = build.empty(root, "row", (stop - start,), np.dtype(np.int64), compress=True)
+    build.make_scale(numbers, "row")
+    scales["row"], variables = numbers, {"row": numbers}
     for name, shape in shapes.items():
         full = (stop - start, *shape)
         variables[name] = build.empty(root, name, full, run[name].stored, compress=False)
@@ -111,10 +110,12 @@ def _fill(
 ) -> Iterator[None]:
     """Writes the rows; pauses after each block."""
     all_layers = list(layers) == list(range(len(run.layer_names)))
-    for batch in run.batches(variables, most, start, stop):
-        low = int(batch["row"][0]) - start
-        for name, item in variables.items():
-            block, quantity = batch[name], run[name].quantity
+    for batch in run.batches([name for name in variables if name in run], most, start, stop):
+        numbers = batch.pop("row")
+        low = int(numbers[0]) - start
+        variables["row"][low : low + len(numbers)] = numbers
+        for name, block in batch.items():
+            item, quantity = variables[name], run[name].quantity
             if "layer" in quantity.axes and not all_layers:
                 block = block[:, layers]
             item[low : low + len(block)] = rows.unsigned(quantity, block, item.dtype)
@@ -125,6 +126,11 @@ def _shape(column: rows.Column, layers: Sequence[int]) -> tuple[int, ...]:
     if "layer" not in column.quantity.axes:
         return column.shape[1:]
     return (len(layers), *column.shape[2:])
+
+
+def _chunk_bytes(column: rows.Column, layers: Sequence[int]) -> int:
+    shape = build.chunk((build.CHUNK_ROWS, *_shape(column, layers)), column.stored)
+    return math.prod(shape) * column.stored.itemsize
 
 
 def _row_bytes(column: rows.Column, layers: Sequence[int]) -> int:

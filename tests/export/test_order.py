@@ -424,3 +424,25 @@ def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
         end = "h5" if to == "hdf5" else to
         assert run_cli("export", out, "--to", to, "--out", tmp_path / f"rows.{end}") == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_layers_are_escaped_like_any_text(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(example, "LAYER_NAMES", ("=1+1", "h\x1b", "h.1", "h.2"))
+    example._shard_image.cache_clear()
+    example.write_run(tmp_path / "run", 1, 8, more={"odd": 1})
+    example._shard_image.cache_clear()
+    how = ("--to", "csv", "--quantities", "entropy")
+    shutil.rmtree(tmp_path / "run" / "tokens")
+    assert run_cli("export", tmp_path / "run", *how) == 0
+    headings = (tmp_path / "run.csv").read_text().splitlines()[0]
+    assert headings.startswith(r'"row","entropy.\x3d1+1","entropy.h\x1b",')
+
+
+def test_pandas_keeps_the_text_na_with_the_options_of_the_documentation(out, tmp_path):
+    path = tmp_path / "rows.csv"
+    assert run_cli("export", out, "--to", "csv", "--out", path) == 0
+    frame = pandas.read_csv(path, keep_default_na=False, na_values=[""])
+    with reader.open_run(out) as run:
+        values = run["rank_copy"][:, 2]
+        assert list(frame["rank_copy.h.1"].isna()) == list(values == 0)
+        assert (frame["rank_copy.h.1"].dropna() == values[values != 0]).all()
