@@ -8,7 +8,7 @@ same counts on a device and offline.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, Int32, Int64, UInt64
+from jaxtyping import Float, Int, Int32, UInt64
 
 from jaxlens import hashing
 
@@ -87,11 +87,3 @@ def rarity_table(counts: Int[np.ndarray, "fold vocab"]) -> Int32[np.ndarray, "fo
 def group_of(document_hash: UInt64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
     """Group of documents, by a hash of their hash: not by the bit that is their fold."""
     return (hashing.mix(document_hash.astype(np.uint64)) % np.uint64(GROUPS)).astype(np.int32)
-
-
-def sample_key(
-    document_hash: UInt64[np.ndarray, " n"], offset: Int[np.ndarray, " n"]
-) -> Int64[np.ndarray, " n"]:
-    """Random number of a token, from 0 to 2**63 - 2, by its document and its place there."""
-    drawn = hashing.mix(hashing.mix(document_hash.astype(np.uint64)) + offset.astype(np.uint64))
-    return np.minimum(drawn >> np.uint64(1), np.uint64(2**63 - 2)).astype(np.int64)

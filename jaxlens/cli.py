@@ -49,7 +49,7 @@ def run(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of a GPT-2.
-        corpus: arguments.Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
+        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
             twins:repeats, twins:plasma or prompts:curated, which are made.
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
@@ -217,7 +217,7 @@ def repair(
         run_dir: Run directory.
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of the run's model.
-        corpus: arguments.Files, directories or globs of the run's corpus.
+        corpus: Files, directories or globs of the run's corpus.
         limit: Tokens to read, as for the run.
         settings: key=value for any other key of the configuration.
         output: What is printed.
@@ -331,7 +331,7 @@ def tokenize(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id whose tokenizer is used.
-        corpus: arguments.Files, directories or globs; or a corpus that is made, as for run.
+        corpus: Files, directories or globs; or a corpus that is made, as for run.
         out: Run directory; the token file goes to its folder tokens.
         limit: Tokens to read, for instance 10M.
         null: Null model, as for run; shuffled makes other tokens.

@@ -25,6 +25,7 @@ from jaxlens import (
     fit,
     ingest,
     numerics,
+    sampling,
     schema,
     settle,
     temper,
@@ -98,7 +99,7 @@ class Job:
         found = {name: columns[name] for name in schema.COLUMNS if name != "token"}
         found = {name: column.astype(np.int32) for name, column in found.items()}
         found["group"] = binning.group_of(digest)
-        found["key"] = binning.sample_key(digest, columns["offset"])
+        found["key"] = sampling.key_of(digest, columns["offset"])
         missing = self.plan.capacity - len(digest)
         return {name: np.pad(column, (0, missing)) for name, column in found.items()}
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from jaxlens import binning, schema
+from jaxlens import binning, sampling, schema
 
 REFERENCE_RANKS = tuple(f"rank_{name}" for name in schema.REFERENCES)
 
@@ -54,38 +54,6 @@ COVARIATES = (
     "logp_input_last",
 )
 """What ln rank_input is regressed on; ln_position is ln(1 + position), ln_count ln(1 + count)."""
-
-FIELDS = (
-    "key",
-    "document",
-    "offset",
-    "group",
-    "fold",
-    "position",
-    "token",
-    "next_token",
-    "copy_token",
-    "piece",
-    "match_length",
-    "prev_distance",
-    "prev_count",
-    "rarity_next",
-    "surprisal",
-    "logp_next_last",
-    "entropy_last",
-    "logp_input_last",
-)
-"""Columns of a sampled row, before those of each layer; rarity, surprisal, log-probabilities and
-entropy in fixed point."""
-
-LAYER_FIELDS = ("rank_input", "rank_next", "kl_final_matched")
-"""Columns that a sampled row has of each layer; the divergence in fixed point."""
-
-NO_KEY = 2**63 - 1
-"""Key of a line that holds no row."""
-
-COPIES, RESERVOIR = 4_096, 16_384
-"""Rows that are kept of copy events, and of all."""
 
 
 @dataclass(frozen=True)
@@ -373,21 +341,16 @@ _LENGTHS = {
     "log_bin": len(binning.LOG_EDGES) + 1,
     "jump_bin": binning.JUMP_BINS,
     "group": binning.GROUPS,
-    "copy": COPIES,
-    "sample": RESERVOIR,
+    "copy": sampling.COPIES,
+    "sample": sampling.RESERVOIR,
     **{axis: len(names) for axis, names in AXIS_LABELS.items()},
 }
-
-
-def fields(n_layers: int) -> tuple[str, ...]:
-    """Names of the columns of a sampled row."""
-    return FIELDS + tuple(f"{name}.{layer}" for name in LAYER_FIELDS for layer in range(n_layers))
 
 
 def shape(tally: Tally, n_layers: int, vocab_size: int) -> tuple[int, ...]:
     """Lengths of a tally's axes."""
     sizes = {"layer": n_layers, "depth": n_layers + 1, "vocab": vocab_size}
-    sizes["field"] = len(FIELDS) + len(LAYER_FIELDS) * n_layers
+    sizes["field"] = len(sampling.fields(n_layers))
     return tuple((_LENGTHS | sizes)[axis] for axis in tally.axes)
 
 
@@ -405,10 +368,5 @@ def nothing(name: str, lengths: tuple[int, ...]) -> Int64[np.ndarray, "..."]:
     """A tally of no rows: zeros; of sampled rows lines whose keys are beyond all others."""
     empty = np.zeros(lengths, np.int64)
     if BY_NAME[name].merge == "bottom_k":
-        empty[:, 0] = NO_KEY
+        empty[:, 0] = sampling.NO_KEY
     return empty
-
-
-def lowest(lines: Int64[np.ndarray, "line field"], count: int) -> Int64[np.ndarray, "count field"]:
-    """The lines with the lowest keys, in their order; equal keys by the number of the document."""
-    return lines[np.lexsort((lines[:, 1], lines[:, 0]))[:count]]

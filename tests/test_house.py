@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "jaxlens"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
-    *("types", "schema", "ledger", "binning", "hashing"),
+    *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "numerics", "config", "yamlfile", "designs"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "schema": set(),
     "hashing": set(),
     "binning": {"hashing"},
-    "ledger": {"binning", "schema"},
+    "sampling": {"hashing"},
+    "ledger": {"binning", "sampling", "schema"},
     "errors": set(),
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
-    "study": {"schema", "ledger", "binning", "hashing", "errors", "store", "tally"},
+    "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
     "view": {"errors"},
     "export": {"schema", "ledger", "binning", "errors", "store"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study"},
@@ -83,7 +84,8 @@ HOME = {
     "huggingface_hub": {"models"},
     "transformers": {"corpus"},
     "tokenizers": {"corpus"},
-    "pyarrow": {"corpus", "export"},  # one reads strangers' Parquet, the other writes ours
+    # One reads strangers' Parquet, the others write ours.
+    "pyarrow": {"corpus", "export", "study"},
     "zstandard": {"corpus"},
     "cyclopts": {"cli", "arguments"},
     "rich": {"terminal"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import binning, errors, ledger, schema
+from jaxlens import binning, errors, ledger, sampling, schema
 from jaxlens.store import hdf
 
 Tallies = dict[str, np.ndarray]
@@ -72,7 +72,7 @@ def _sum(merged: np.ndarray, part: Any, first: bool) -> None:
 def _bottom_k(merged: np.ndarray, part: Any, first: bool) -> None:
     part = np.asarray(part[...], np.int64)
     both = part if first else np.concatenate([merged, part])
-    merged[...] = ledger.lowest(both, len(merged))
+    merged[...] = sampling.lowest(both, len(merged))
 
 
 _MERGES = {"sum": _sum, "bottom_k": _bottom_k}

@@ -9,7 +9,17 @@ from typing import Any
 
 from jaxlens import errors
 from jaxlens.store import access, layout
-from jaxlens.study import copying, discarding, inputs, preserving, resolving, table, verdicts
+from jaxlens.study import (
+    contextual,
+    copying,
+    discarding,
+    inputs,
+    lifetimes,
+    preserving,
+    resolving,
+    table,
+    verdicts,
+)
 
 FOLDER = "study"
 """Where the table goes in a run's folder."""
@@ -75,6 +85,8 @@ def _of_one(of: inputs.Inputs) -> list[table.Result]:
         *resolving.answer(of),
         *discarding.answer(of),
         *preserving.answer(of),
+        *contextual.answer(of),
+        *lifetimes.answer(of),
         *copying.answer(of),
     ]
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from jaxlens import binning, ledger
 from jaxlens.study import effects, matched, matching, multiplicity, resample, shape
-from jaxlens.study.inputs import Inputs
+from jaxlens.study.inputs import TRAINED, Inputs
+from jaxlens.study.sampled import Lines
 from jaxlens.study.table import Result, result
 
 QUESTION = "Q3"
@@ -15,37 +16,6 @@ CUT = 10
 """Rank within which a token counts as retrieved; 1 and 5 are secondary."""
 
 DECILES, QUINTILES = 10, 5
-
-
-class Lines:
-    """Sampled rows by the names of their fields.
-
-    Args:
-        lines: ``[row, field]`` of a ``bottom_k`` tally.
-        n_layers: Number of layers.
-    """
-
-    def __init__(self, lines: np.ndarray, n_layers: int) -> None:
-        self.lines = lines[lines[:, 0] != ledger.NO_KEY]
-        self._place = {name: i for i, name in enumerate(ledger.fields(n_layers))}
-        self.n_layers = n_layers
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.lines[:, self._place[name]]
-
-    def layers(self, name: str) -> np.ndarray:
-        """A field that there is of each layer, ``[row, layer]``."""
-        first = self._place[f"{name}.0"]
-        return self.lines[:, first : first + self.n_layers]
-
-    def where(self, chosen: np.ndarray) -> Lines:
-        """Some of the rows."""
-        found = Lines.__new__(Lines)
-        found.lines, found._place, found.n_layers = self.lines[chosen], self._place, self.n_layers
-        return found
 
 
 def answer(of: Inputs) -> list[Result]:
@@ -130,7 +100,7 @@ def _depths(
     for cut in (1, 5, CUT):
         depths = [retrieval_depth(rows.layers("rank_next"), cut) for rows in (copies, others)]
         difference, ours, theirs = _matched(copies, others, found, *depths)
-        primary = cut == CUT and of.kind == "trained"
+        primary = cut == CUT and of.kind == TRAINED
         lines.append(
             result(
                 of,

@@ -30,7 +30,8 @@ def by_layer(
         scale: 1 for counts.
     """
     means = _ratio(sums.sum(0), counts.sum(0), scale)
-    replicas = _ratio(*(resample.replicate(part, WEIGHTS) for part in (sums, counts)), scale)
+    totals, sizes = (resample.replicate(part, WEIGHTS) for part in (sums, counts))
+    replicas = _ratio(totals, sizes, scale)
     return [
         resample.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
         for layer in range(sums.shape[1])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from jaxlens import binning, errors, ledger, schema
+from jaxlens import binning, errors, ledger, sampling, schema
 from jaxlens.store import reader
 from jaxlens.tally import rules
 
@@ -95,7 +95,7 @@ def prepare(batch: Mapping[str, np.ndarray], digest: np.ndarray) -> dict[str, np
     mine = digest[batch["document"]]
     values["final_token"] = batch["top_id"][:, -1, 0].astype(np.int32)
     values["group"] = binning.group_of(mine)
-    values["key"] = binning.sample_key(mine, batch["offset"])
+    values["key"] = sampling.key_of(mine, batch["offset"])
     return values
 
 
@@ -111,7 +111,7 @@ def add(
         if ledger.BY_NAME[name].merge == "bottom_k":
             lines, candidate = rules.sampled(name, facts)
             both = np.concatenate([total, lines[candidate]])
-            total[...] = ledger.lowest(both, len(total))
+            total[...] = sampling.lowest(both, len(total))
         else:
             _add(total, rules.RULES[name](facts))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import binned, curves, resample, survival
+from jaxlens.study import binned, curves, passages, resample
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result, result
 
@@ -65,48 +65,16 @@ RANK_EDGES = binning.LN_RANK_EDGES[::2].astype(np.float64)
 
 def _settled(of: Inputs) -> list[Result]:
     """Share whose final top-1 is within the first k for good from each layer on."""
+    target, effect = ledger.TARGETS.index("final"), curves.design_effect(of)
     lines = []
-    target = ledger.TARGETS.index("final")
-    effect = curves.design_effect(of)
     for place, cut in enumerate(ledger.RETRIEVAL_CUTS):
-        events = of.tallies["retrieval"][target, place].sum(0)
-        censored = np.zeros_like(events)
-        found = survival.kaplan_meier(
-            events[:-1], _at_end(censored[:-1], events[-1]), of.depths, design_effect=effect
-        )
-        meaning = f"share whose final top-1 is within the first {cut} from here to the last layer"
-        for layer in range(of.n_layers):
-            share = resample.Estimate(
-                1 - float(found.survival[layer]),
-                1 - float(found.high[layer]),
-                1 - float(found.low[layer]),
-                float(found.se[layer]),
-                found.n,
-                0,
-            )
-            lines.append(
-                result(
-                    of,
-                    QUESTION,
-                    f"settled_within_{cut}",
-                    meaning,
-                    share,
-                    unit="1",
-                    layer=layer,
-                    note="interval widened by the design effect",
-                )
-            )
-        median = resample.Estimate(
-            found.median, found.median_low, found.median_high, np.nan, found.n, 0
-        )
-        meaning = f"depth from which half of the final top-1s are within the first {cut} for good"
-        lines.append(
-            result(of, QUESTION, f"median_depth_within_{cut}", meaning, median, unit="depth")
+        lines += passages.lines(
+            of,
+            QUESTION,
+            f"settled_within_{cut}",
+            of.tallies["retrieval"][target, place].sum(0),
+            f"the final top-1 is within the first {cut} for good",
+            effect=effect,
+            happened=True,
         )
     return lines
-
-
-def _at_end(censored: np.ndarray, never: int) -> np.ndarray:
-    """Those to whom it never happens are last seen at the last layer."""
-    censored[-1] = never
-    return censored

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxlens import errors
 from jaxlens.store import publish
 from jaxlens.study import multiplicity, resample
@@ -142,7 +144,8 @@ def adjusted(results: Sequence[Result]) -> list[Result]:
         (False, multiplicity.benjamini_hochberg),
     ):
         places = [i for i, line in enumerate(found) if line.primary == primary]
-        for place, value in zip(places, adjust([found[i].p for i in places]), strict=True):
+        values = adjust(np.array([found[i].p for i in places]))
+        for place, value in zip(places, values, strict=True):
             found[place] = dataclasses.replace(found[place], p_adjusted=float(value))
     return found
 

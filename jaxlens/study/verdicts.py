@@ -88,8 +88,8 @@ def _resolving(results: Lines, run: Inputs) -> str:
         )
     kl = find(results, "mean_kl_final", layer=middle)
     words.append(f"The mean divergence from the output is {spelled(kl)} nat at mid depth.")
-    share = find(results, "settled_within_1", layer=middle)
-    depth = find(results, "median_depth_within_1")
+    share = find(results, "settled_within_1_share", layer=middle)
+    depth = find(results, "settled_within_1_median")
     words.append(
         f"By mid depth {spelled(share)} of the positions have the final top-1 on top for good; "
         f"half have it from depth {spelled(depth)} on (0 is the input, 1 the last layer)."

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import binning, ledger
+from jaxlens import binning, ledger, sampling
 from jaxlens.tally import rules
 
 Totals = dict[str, jax.Array]
@@ -111,7 +111,7 @@ def merge(totals: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     for name in totals[0]:
         parts = [np.asarray(part[name], np.int64) for part in totals]
         if ledger.BY_NAME[name].merge == "bottom_k":
-            found[name] = ledger.lowest(np.concatenate(parts), len(parts[0]))
+            found[name] = sampling.lowest(np.concatenate(parts), len(parts[0]))
         else:
             found[name] = np.sum(parts, axis=0)
     return found

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlens import binning, ledger, schema
+from jaxlens import binning, ledger, sampling, schema
 
 Addition = tuple[tuple[Any, ...], Any, Any]
 """Index of each axis, broadcast against the others; amounts, None for 1; and where they count."""
@@ -360,7 +360,7 @@ RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {
 def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
     """Lines of a ``bottom_k`` tally, int64 ``[row, field]``, and which rows are candidates."""
     xp, values = rows.xp, rows.values
-    known = {name: values[name] for name in ledger.FIELDS if name in values}
+    known = {name: values[name] for name in sampling.FIELDS if name in values}
     known |= {
         "rarity_next": rows.rarity["next"],
         "surprisal": fixed(values["surprisal"], xp),
@@ -368,9 +368,9 @@ def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
         "entropy_last": fixed(values["entropy"][:, -1], xp),
         "logp_input_last": fixed(values["logp_input"][:, -1], xp),
     }
-    each = [known[field].astype(xp.int64)[:, None] for field in ledger.FIELDS]
+    each = [known[field].astype(xp.int64)[:, None] for field in sampling.FIELDS]
     layered = {"kl_final_matched": fixed(values["kl_final_matched"], xp)}
-    each += [layered.get(n, values[n]).astype(xp.int64) for n in ledger.LAYER_FIELDS]
+    each += [layered.get(n, values[n]).astype(xp.int64) for n in sampling.LAYER_FIELDS]
     candidate = rows.valid
     if name == "copies":
         same = values["copy_token"] == values["next_token"]

@@ -1,0 +1,175 @@
+"""Q2, continued. Is what is kept contextual, or a property of the token?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from jaxlens import binning, ledger
+from jaxlens.study import (
+    correlation,
+    curves,
+    multiplicity,
+    regression,
+    squares,
+    variance,
+    within,
+)
+from jaxlens.study.inputs import TRAINED, Inputs
+from jaxlens.study.sampled import Lines
+from jaxlens.study.table import Result, result
+
+QUESTION = "Q2"
+
+WITHIN = (
+    "surprisal",
+    "ln_position",
+    "later_occurrence",
+    "ln_distance",
+    "ln_count",
+    "first_piece",
+    "middle_piece",
+    "last_piece",
+    "logp_input_last",
+)
+"""Columns of the within-type regression; rarity and the embedding's norm belong to the type."""
+
+
+def answer(of: Inputs) -> list[Result]:
+    """Everything of one run, trained or null; the primary is marked for a trained one."""
+    return [*_correlations(of), *_between_types(of), *_within_types(of), *_pooled(of)]
+
+
+def _correlations(of: Inputs) -> list[Result]:
+    joint = of.tallies["joint_histogram"]
+    surprisal, mirror = correlation.partial_spearman(joint)
+    effect, n = curves.design_effect(of), int(joint[0].sum())
+    lines = []
+    for name, given, rho in (
+        ("surprisal", "rarity", surprisal),
+        ("rarity", "surprisal", mirror),
+    ):
+        for layer in range(of.n_layers):
+            found = correlation.interval(float(rho[layer]), n, 1, effect)
+            lines.append(
+                result(
+                    of,
+                    QUESTION,
+                    f"partial_spearman_{name}",
+                    f"partial rank correlation of ln rank_input with {name} given {given}",
+                    found,
+                    unit="1",
+                    layer=layer,
+                    smallest=multiplicity.SMALLEST["rho"],
+                    tested=True,
+                    note="interval widened by the design effect",
+                )
+            )
+    return lines
+
+
+def _between_types(of: Inputs) -> list[Result]:
+    counts = of.tallies["type_count"]
+    sums, squared = (of.tallies[f"type_{what}"] / binning.ONE for what in ("sum", "square"))
+    meaning = "share of the variance of ln rank_input between types; the interval is over types"
+    return [
+        result(of, QUESTION, "omega_squared", meaning, found, unit="1", layer=layer)
+        for layer, found in enumerate(variance.omega_squared(counts, sums, squared))
+    ]
+
+
+def _within_types(of: Inputs) -> list[Result]:
+    sums = [_within_sums(of, layer) for layer in range(of.n_layers)]
+    lines = []
+    for layer in range(of.n_layers):
+        sample = _sample(of, layer)
+        found = within.slope(sums[layer], sample, WITHIN, "surprisal")
+        primary = of.kind == TRAINED and layer == of.middle
+        lines.append(
+            result(
+                of,
+                QUESTION,
+                "within_type_surprisal",
+                "slope of ln rank_input on surprisal within types, position, recency, piece and "
+                "final log-probability held; not 0: preservation is contextual",
+                found,
+                unit="nat per nat",
+                layer=layer,
+                smallest=_smallest_within(of),
+                tested=True,
+                primary=primary,
+            )
+        )
+    return lines
+
+
+def _smallest_within(of: Inputs) -> float:
+    """Slope by which a standard deviation of surprisal moves preservation by 0.02."""
+    sums = of.tallies["covariate_product"].sum(0) / binning.ONE
+    constant, place = (ledger.COVARIATES.index(name) for name in ("constant", "surprisal"))
+    n = max(float(sums[constant, constant]), 1.0)
+    mean = sums[constant, place] / n
+    spread = math.sqrt(max(sums[place, place] / n - mean * mean, 1e-12))
+    return multiplicity.SMALLEST["preservation"] * math.log(of.vocab_size) / spread
+
+
+def _within_sums(of: Inputs, layer: int) -> within.Sums:
+    places = [ledger.COVARIATES.index(name) for name in WITHIN]
+    products = of.tallies["covariate_product"].sum(0) / binning.ONE
+    return within.Sums(
+        xtx=products[np.ix_(places, places)],
+        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / binning.ONE,
+        yty=float(of.tallies["outcome_square"][:, layer].sum() / binning.ONE),
+        type_counts=of.tallies["type_count"],
+        type_x=of.tallies["type_covariate"][:, places] / binning.ONE,
+        type_y=of.tallies["type_sum"][:, layer] / binning.ONE,
+    )
+
+
+def _sample(of: Inputs, layer: int) -> within.Sample:
+    """The reservoir as the columns of the regression."""
+    column = Lines(of.tallies["reservoir"], of.n_layers)
+    piece = column["piece"]
+    x = {
+        "surprisal": column["surprisal"] / binning.ONE,
+        "ln_position": np.log1p(column["position"]),
+        "later_occurrence": column["prev_count"] > 0,
+        "ln_distance": np.log(np.maximum(column["prev_distance"], 1)),
+        "ln_count": np.log1p(column["prev_count"]),
+        "first_piece": piece == 1,
+        "middle_piece": piece == 2,
+        "last_piece": piece == 3,
+        "logp_input_last": column["logp_input_last"] / binning.ONE,
+    }
+    return within.Sample(
+        types=column["token"],
+        clusters=column["document"],
+        x=np.stack([x[name].astype(np.float64) for name in WITHIN], axis=1),
+        y=np.log(np.maximum(column[f"rank_input.{layer}"], 1)),
+    )
+
+
+def _pooled(of: Inputs) -> list[Result]:
+    """One regression over all tokens at mid depth, clustered by groups of documents."""
+    names = ledger.COVARIATES
+    found = regression.clustered(
+        of.tallies["covariate_product"] / binning.ONE,
+        of.tallies["covariate_outcome"][..., of.middle] / binning.ONE,
+        of.group_rows,
+        names,
+    )
+    return [
+        result(
+            of,
+            QUESTION,
+            f"pooled_{name}",
+            f"slope of ln rank_input on {name}, all others held, over all types",
+            squares.coefficient(found, name),
+            unit="nat per unit",
+            layer=of.middle,
+            tested=True,
+        )
+        for name in names
+        if name != "constant"
+    ]
