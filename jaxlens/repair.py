@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import shlex
 import tempfile
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,8 @@ def _configured(
         corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"])
         if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
             corpus = dataclasses.replace(corpus, paths=(kind,))
+        if (null := spec["null"]["kind"]) not in typing.get_args(configs.Null):
+            raise KeyError(f"null {null!r:.40}")
         return configs.RunConfig(
             model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
             corpus=corpus,
@@ -171,7 +174,7 @@ def _configured(
             store=configs.StoreConfig(**_tupled(spec["store"])),
             out=str(run_dir),
             seed=spec["seed"],
-            null=spec["null"]["kind"],
+            null=null,
         )
     except (KeyError, TypeError) as error:
         raise errors.DataError(

@@ -154,6 +154,27 @@ def test_a_null_is_repaired_bit_for_bit_without_being_named(
     assert tree(out) == tree(nulls / null)
 
 
+def test_a_run_that_names_no_known_null_is_not_repaired(nulls, tiny, tmp_path, capsys):
+    out = shutil.copytree(nulls / "shuffled", tmp_path / "run")
+    spec = (out / "RUN.json").read_text()
+    (out / "RUN.json").write_text(spec.replace('"kind":"shuffled"', '"kind":"scrambled"'))
+    for name in ("MANIFEST", "summary.h5", "index.h5"):  # which know the spec by its hash
+        (out / name).unlink()
+    for name in ("shards", "environment"):
+        shutil.rmtree(out / name)
+    (out / "shards").mkdir()
+    layout.shard_path(out, 0).write_bytes(b"")
+    said = refused(capsys, 65, "repair", out, "--model", tiny)
+    assert "scrambled" in said
+
+
+def test_a_negative_seed_is_a_seed(tiny, texts, tmp_path):
+    for null in NULLS:
+        out = tmp_path / null
+        ran(*flags(tiny, texts, out), "--limit", 300, "--null", null, "--seed", -1)
+        assert layout.read_spec(out).document["null"]["seed"] == -1
+
+
 def test_a_null_can_be_estimated_and_tokenised_ahead(nulls, tiny, texts, tmp_path, capsys):
     out = tmp_path / "out"
     for null in NULLS:
@@ -294,9 +315,10 @@ def test_names_that_are_unknown_or_mixed_are_refused(tiny, texts, tmp_path, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_lags_that_no_sequence_holds_leave_an_empty_corpus(tiny, tmp_path, capsys):
+@pytest.mark.parametrize("setting", ["plan.length=31", "corpus.bos=start"])
+def test_lags_that_no_sequence_holds_leave_an_empty_corpus(tiny, tmp_path, capsys, setting):
     command = flags_of(tiny, designs.REPEATS, tmp_path / "out")
-    said = refused(capsys, 65, *command, "--set", "plan.length=16")
+    said = refused(capsys, 65, *command, "--set", setting)
     assert "4800 longer than a sequence" in said
 
 
