@@ -24,7 +24,8 @@ def matched_difference(
     """Mean over matches of a copy's value minus the mean of its controls'.
 
     A copy and its controls lie in different documents, and both documents correlate what they
-    hold. A bootstrap by the copy's document alone would miss the second half. So each pair (copy,
+    hold. A bootstrap by the copy's document alone would miss the second half, and also what cancels
+    where a document holds both copies and controls. So each pair (copy,
     control) is a term with two members, and the variance is the sum of products of all terms that
     share a member, multiplied by ``m / (m - 1)`` for the effective number m of the copies'
     documents; t has m - 1 degrees of freedom. It needs no replicas.
@@ -74,5 +75,6 @@ def _shared_member_variance(
     low, high = np.minimum(first, second), np.maximum(first, second)
     pair = low * (int(high.max(initial=0)) + 1) + high
     both = squares(pair[two], terms[two])
-    # The difference may fall below the one-way variance by chance, which is a lower bound.
-    return max(once - both, squares(first, terms))
+    # Independent pairs have at least half of the first sum, and one control exactly half of it; by
+    # chance the difference can fall below that, and below zero.
+    return max(once - both, once / 2)

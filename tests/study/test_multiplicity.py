@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats import multitest
 
@@ -11,6 +11,7 @@ from jaxlens.study import multiplicity
 P = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
+@settings(max_examples=10)  # half a second a call in statsmodels
 @given(P)
 def test_adjusted_p_values_are_those_of_statsmodels(p):
     for name, adjust in (("holm", multiplicity.holm), ("fdr_bh", multiplicity.benjamini_hochberg)):

@@ -74,9 +74,7 @@ def test_replicas_go_through_one_call_and_depths_have_names():
 
 
 def test_design_effect_multiplies_the_variance():
-    plain, wide = (
-        survival.kaplan_meier([5, 5, 5], [0, 0, 9], design_effect=d) for d in (1.0, 4.0)
-    )
+    plain, wide = (survival.kaplan_meier([5, 5, 5], [0, 0, 9], design_effect=d) for d in (1.0, 4.0))
     assert np.allclose(wide.se, 2 * plain.se)
 
 
