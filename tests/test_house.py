@@ -69,7 +69,8 @@ HOME = {
 }
 WITHOUT_JAX = ["schema", "config", "errors", "view"]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
-WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]
+STUDY = [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]
+WITHOUT_JAX += [", jaxlens.".join(STUDY)]  # in one process: SciPy takes a second to load
 
 
 def room(path):
