@@ -111,8 +111,9 @@ def share_within(
         In [0, 1]; NaN where nothing was counted.
     """
     histogram, edges = np.asarray(histogram), np.asarray(edges, np.float32)
-    n_bins = len(edges) - 1
-    cut = min(int(_bins(np.array([k]), edges)[0]), n_bins - 1)
+    # A rank beyond the last edge was counted in the last bin; all of it lies within such a k.
+    k = min(k, math.ceil(math.exp(float(edges[-1]))) + 1)
+    cut = int(_bins(np.array([k]), edges)[0])
     last = max(k, math.ceil(math.exp(float(edges[cut + 1]))) + 1)
     ranks = np.arange(1, last + 1)
     inside = ranks[_bins(ranks, edges) == cut]

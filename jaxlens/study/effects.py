@@ -161,9 +161,10 @@ def _inverted(
     value = (ordered((pairs + 1) // 2) + ordered(pairs // 2 + 1)) / 2
     z = float(stats.norm.ppf(0.5 + level / 2))
     place = math.floor(pairs / 2 - z * math.sqrt(variance))
-    if place < 1:
+    if place < 0:
         return resample.missing("too few observations", value, n)
-    low, high = ordered(place), ordered(pairs + 1 - place)
+    # Up to ``place`` pairs on one side the test rejects; the interval starts at the next one.
+    low, high = ordered(place + 1), ordered(pairs - place)
     return resample.Estimate(value, low, high, (high - low) / (2 * z), n, 0)
 
 

@@ -21,6 +21,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,10 +102,17 @@ def weights(
         replicas: Number of replicas.
         seed: Any integer; its lowest 64 bits count.
     """
-    start = hashing.mix(np.full(1, seed & (2**64 - 1), np.uint64))
+    return _drawn(n_groups, replicas, seed & (2**64 - 1))
+
+
+@functools.lru_cache(maxsize=4)  # every estimate of a study asks for the same ones
+def _drawn(n_groups: int, replicas: int, seed: int) -> Int[np.ndarray, "replica group"]:
+    start = hashing.mix(np.full(1, seed, np.uint64))
     replica = np.arange(replicas, dtype=np.uint64)[:, None] << np.uint64(32)
     drawn = hashing.mix(hashing.mix(start ^ (replica | np.arange(n_groups, dtype=np.uint64))))
-    return np.searchsorted(_thresholds(), drawn, side="right").astype(np.int64)
+    found = np.searchsorted(_thresholds(), drawn, side="right").astype(np.int64)
+    found.setflags(write=False)
+    return found
 
 
 def replicate(

@@ -1,0 +1,32 @@
+"""Planted effects: intervals cover the truth, and do not see what is not there."""
+
+import pytest
+from study import planted
+
+LEAST_COVERAGE, MOST_REJECTION, REPLICAS = 0.91, 0.09, 200
+"""A correct 95 % interval fails either in 0.6 % of all sets of 200 replicas."""
+
+QUICK_COVERAGE, QUICK_REJECTION, QUICK = 0.85, 0.15, 40
+"""The same for 40 replicas: 34 of 40 must cover; a correct interval fails in 0.3 %."""
+
+
+@pytest.mark.parametrize("primary", [p for p in planted.PRIMARIES if "median" not in p])
+def test_quick_look_at_forty_documents(primary):
+    found = planted.score(primary, 40, False, QUICK)
+    assert found.coverage >= QUICK_COVERAGE
+    assert found.rejection <= QUICK_REJECTION
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("documents", planted.DOCUMENTS)
+@pytest.mark.parametrize("primary", planted.PRIMARIES)
+def test_primaries_cover_what_was_planted_and_reject_only_what_was(primary, documents):
+    scores = [planted.score(primary, documents, effect, REPLICAS) for effect in (False, True)]
+    print(planted.markdown(scores))
+    assert all(found.coverage >= LEAST_COVERAGE for found in scores)
+    assert scores[0].rejection <= MOST_REJECTION
+
+
+def test_the_table_has_a_line_for_every_score():
+    found = planted.table(replicas=1, documents=(40,))
+    assert planted.markdown(found).count("\n") == 1 + 2 * len(planted.PRIMARIES)
