@@ -1,4 +1,4 @@
-"""A short list of prompts to look at, the logit-lens post's own ones first."""
+"""A short list of prompts to look at, the logit-lens post's own one first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from jaxlens.corpus import documents, plasma, skiplog
 
 PROMPTS = {
     "plasma": plasma.POST,
-    # The post's longest example, a sentence of the abstract of Brown et al., 2020.
-    "abstract": (
-        "Specifically, we train GPT-3, an autoregressive language model with 175 billion "
-        "parameters, 10x more than any previous non-sparse language model, and test its "
-        "performance in the few-shot setting."
-    ),
     # A rare word that comes again, near and far.
     "gneiss": (
         "The guide pointed at a band of gneiss above the lake. Nobody in the group had heard of "

@@ -1,0 +1,230 @@
+"""The study's tallies of a few rows, by loops over rows and layers, written from the definitions.
+
+Slow, and shares nothing with the package but names, edges and the sizes of axes.
+"""
+
+import math
+
+import numpy as np
+
+from jaxlens import binning, ledger, sampling
+
+SIXTEENTH = 2**16
+
+
+def fixed(x):
+    """To the nearest multiple of 2**-16, halves to even, as float32 has it."""
+    x = float(np.float32(min(max(float(x), -(2.0**14)), 2.0**14)))
+    return round(x * SIXTEENTH)
+
+
+def ln(n):
+    return round(math.log(n) * SIXTEENTH) if n > 0 else 0
+
+
+def times(a, b):
+    return math.floor(a * b / SIXTEENTH + 0.5)
+
+
+def log_bin(x):
+    return int(sum(np.float32(x) >= edge for edge in binning.LOG_EDGES))
+
+
+class Rows:
+    """Rows of a run, one at a time, with the rarity of every token they name."""
+
+    def __init__(self, values, counts):
+        self.values, self.counts = values, np.asarray(counts)
+        self.n_rows, self.n_layers = values["rank_input"].shape
+
+    def rarity(self, token, fold):
+        others = self.counts[1 - fold]
+        share = (others[token] + 0.5) / (others.sum() + len(others) / 2)
+        return round(-math.log(share) * SIXTEENTH)
+
+    def __iter__(self):
+        for i in range(self.n_rows):
+            row = {name: value[i] for name, value in self.values.items()}
+            if row["position"] > 0 and not math.isnan(row["surprisal"]):
+                yield row
+
+    def tokens(self, row):
+        fold = int(row["fold"])
+        yield "input", int(row["token"]), fold
+        yield "next", int(row["next_token"]), fold
+        yield "final", int(row["final_token"]), fold
+        yield "foreign", int(row["foreign_token"]), min(int(row["foreign_fold"]), 1)
+        yield "copy", int(row["copy_token"]), fold
+
+
+def coarse(rarity):
+    return min(rarity // SIXTEENTH, 15)
+
+
+def fine(value):
+    return min(max(value // (SIXTEENTH // 2), 0), 31)
+
+
+def rank_bin(rank):
+    x = np.float32(math.log(rank))
+    return min(int(np.searchsorted(binning.LN_RANK_EDGES, x, side="right")) - 1, 127) // 2
+
+
+def retrieved(ranks, cut):
+    depth = len(ranks)
+    while depth and ranks[depth - 1] <= cut:
+        depth -= 1
+    return depth
+
+
+def first(condition, start=0):
+    for place, holds in enumerate(condition):
+        if place >= start and holds:
+            return place
+    return len(condition)
+
+
+def covariates(rows, row, rarity):
+    piece = 0 if row["piece"] == 255 else int(row["piece"])
+    known = {
+        "constant": SIXTEENTH,
+        "rarity": rarity,
+        "surprisal": fixed(row["surprisal"]),
+        "ln_position": ln(int(row["position"]) + 1),
+        "later_occurrence": SIXTEENTH * (row["prev_count"] > 0),
+        "ln_distance": ln(int(row["prev_distance"])),
+        "ln_count": ln(int(row["prev_count"]) + 1),
+        "first_piece": SIXTEENTH * (piece == 1),
+        "middle_piece": SIXTEENTH * (piece == 2),
+        "last_piece": SIXTEENTH * (piece == 3),
+        "embedding_norm": fixed(row["embedding_norm"]),
+        "logp_input_last": fixed(row["logp_input"][-1]),
+    }
+    return [int(known[name]) for name in ledger.COVARIATES]
+
+
+def curve(row, name):
+    if name.startswith("rank_"):
+        return [ln(int(rank)) for rank in row[name]]
+    return [fixed(x) for x in row[name]]
+
+
+def tallies(values, counts):
+    """All summed tallies of the study."""
+    rows = Rows(values, counts)
+    n_layers, vocab = rows.n_layers, rows.counts.shape[1]
+    out = {
+        t.name: np.zeros(ledger.shape(t, n_layers, vocab), np.int64)
+        for t in ledger.STUDY
+        if t.merge == "sum"
+    }
+    for row in rows:
+        _of_references(rows, row, out)
+        _of_input(rows, row, out)
+        _of_curves(rows, row, out)
+    return out
+
+
+def _of_references(rows, row, out):
+    middle = rows.n_layers // 2
+    piece = 0 if row["piece"] == 255 else int(row["piece"])
+    stratum = piece + 4 * int(row["prev_count"] > 0)
+    for line, (name, token, fold) in enumerate(rows.tokens(row)):
+        ranks = [int(rank) for rank in row[f"rank_{name}"]]
+        if token < 0:
+            assert not any(ranks)
+            continue
+        rarity = coarse(rows.rarity(token, fold))
+        for layer, rank in enumerate(ranks):
+            out["rank_histogram"][line, layer, rarity, stratum, rank_bin(rank)] += 1
+        if name in ledger.COMPARED:
+            place = ledger.COMPARED.index(name), row["group"], rarity
+            out["excess_count"][place] += 1
+            out["excess_histogram"][(*place, rank_bin(ranks[middle]))] += 1
+            out["excess_sum"][place] += [ln(rank) for rank in ranks]
+        if name in ledger.TARGETS:
+            for c, cut in enumerate(ledger.RETRIEVAL_CUTS):
+                depth = retrieved(ranks, cut)
+                out["retrieval"][ledger.TARGETS.index(name), c, rarity, depth] += 1
+
+
+def _of_input(rows, row, out):
+    token, group = int(row["token"]), int(row["group"])
+    rarity = rows.rarity(token, int(row["fold"]))
+    cell = fine(rarity), fine(fixed(row["surprisal"]))
+    ranks = [int(rank) for rank in row["rank_input"]]
+    lns = [ln(rank) for rank in ranks]
+    for layer, rank in enumerate(ranks):
+        out["joint_histogram"][(layer, *cell, rank_bin(rank))] += 1
+    out["preservation_sum"][cell] += sum(lns[1:-1])
+    out["type_count"][token] += 1
+    out["type_sum"][token] += lns
+    out["type_square"][token] += [times(x, x) for x in lns]
+    x = covariates(rows, row, rarity)
+    out["type_covariate"][token] += x
+    out["covariate_product"][group] += [[times(a, b) for b in x] for a in x]
+    out["covariate_outcome"][group] += [[times(a, b) for b in lns] for a in x]
+    out["outcome_square"][group] += [times(a, a) for a in lns]
+    out["frequency_norm"][coarse(rarity)] += fixed(row["embedding_norm"])
+    for c, cut in enumerate(ledger.EXIT_CUTS):
+        depth = first([rank > cut for rank in ranks], 1)
+        out["first_exit"][c, coarse(rarity), depth] += 1
+    whole = ln(rows.counts.shape[1])
+    # P_l = 1 - ln r / ln V is at most half of P_0.
+    half = first([2 * (whole - x) <= whole - lns[0] for x in lns], 1)
+    out["half_life"][coarse(rarity), half] += 1
+
+
+def _of_curves(rows, row, out):
+    rarity = coarse(rows.rarity(int(row["token"]), int(row["fold"])))
+    group = int(row["group"])
+    for line, name in enumerate(ledger.MEASURES):
+        for layer in range(rows.n_layers if name in row else 0):
+            x = row[name][layer]
+            missing = x == 0 if name.startswith("rank_") else math.isnan(x)
+            if not missing:
+                amount = ln(int(x)) if name.startswith("rank_") else fixed(x)
+                for kind, place in (("group", group), ("frequency", rarity)):
+                    out[f"{kind}_count"][line, place, layer] += 1
+                    out[f"{kind}_sum"][line, place, layer] += amount
+    for line, name in enumerate(ledger.DIVERGENCES):
+        for layer in range(rows.n_layers if name in row else 0):
+            out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1
+    for line, name in enumerate(ledger.JUMPS):
+        values = curve(row, name)
+        steps = [b - a for a, b in zip(values[:-1], values[1:], strict=True)]
+        out["descending"][line, group, 0] += 1
+        for layer, step in enumerate(steps, 1):
+            out["descending"][line, group, layer] += step < 0
+        total = sum(map(abs, steps))
+        if total:
+            place = min(abs(steps[0]) * 64 // total, 63)
+            out["jump_histogram"][line, rarity, place] += 1
+    nearer = [a < b for a, b in zip(row["kl_final"], row["kl_input"], strict=True)]
+    out["nearer_final"][group] += nearer
+    out["flip"][rarity, first(nearer)] += 1
+
+
+def sampled(values, counts, name, size):
+    """The lines of a sample, ascending by key."""
+    rows = Rows(values, counts)
+    lines = []
+    for row in rows:
+        copies = row["copy_token"] == row["next_token"] and row["next_token"] >= 0
+        if name == "copies" and not copies:
+            continue
+        known = {
+            "rarity_next": rows.rarity(max(int(row["next_token"]), 0), int(row["fold"])),
+            "surprisal": fixed(row["surprisal"]),
+            "logp_next_last": 0
+            if math.isnan(row["logp_next"][-1])
+            else fixed(row["logp_next"][-1]),
+            "entropy_last": fixed(row["entropy"][-1]),
+            "logp_input_last": fixed(row["logp_input"][-1]),
+        }
+        line = [int(known.get(field, row.get(field, 0))) for field in sampling.FIELDS]
+        for field in sampling.LAYER_FIELDS:
+            line += [int(x) if field.startswith("rank") else fixed(x) for x in row[field]]
+        lines.append(line)
+    lines.sort(key=lambda line: (line[0], line[1]))
+    return np.array(lines[:size], np.int64)
