@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors
-from jaxlens.store import access, layout
+from jaxlens import designs, errors
+from jaxlens.store import access, layout, reader
 from jaxlens.study import (
     contextual,
     copying,
@@ -18,6 +18,7 @@ from jaxlens.study import (
     preserving,
     resolving,
     table,
+    twins,
     verdicts,
 )
 
@@ -36,8 +37,8 @@ class Study:
         verdicts: A paragraph for each question.
     """
 
-    run: inputs.Inputs
-    nulls: tuple[inputs.Inputs, ...]
+    run: inputs.Made
+    nulls: tuple[inputs.Made, ...]
     results: tuple[table.Result, ...]
     verdicts: dict[str, str]
 
@@ -56,6 +57,12 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
         DataError: A run is damaged.
     """
     _require_distinct([run_dir, *null_dirs])
+    with reader.open_run(run_dir) as run:
+        is_twins = inputs.made(run).corpus in designs.BINNED
+    return (_of_twins if is_twins else _of_text)(run_dir, null_dirs)
+
+
+def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
     run = inputs.load(run_dir)
     nulls = []
     for folder in null_dirs:
@@ -67,6 +74,20 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
     lines += preserving.contrasts(run, nulls)
     found = tuple(table.adjusted(lines))
     return Study(run, tuple(nulls), found, verdicts.verdicts(found, run, nulls))
+
+
+def _of_twins(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
+    made: list[inputs.Made] = []
+    lines: list[table.Result] = []
+    for folder in (run_dir, *null_dirs):
+        with reader.open_run(folder) as run:
+            made.append(inputs.made(run))
+            if len(made) > 1:
+                inputs.require_comparable(made[0], made[-1])
+            lines += twins.answer(made[-1], twins.load(run))
+    found = tuple(table.adjusted(lines))
+    ours = [line for line in found if line.run == made[0].label]
+    return Study(made[0], tuple(made[1:]), found, {"Q3": twins.verdict(ours)})
 
 
 def write(found: Study, folder: Path | None = None) -> list[Path]:
@@ -111,15 +132,17 @@ def _about(found: Study) -> dict[str, Any]:
     }
 
 
-def _identity(of: inputs.Inputs) -> dict[str, Any]:
+def _identity(of: inputs.Made) -> dict[str, Any]:
     lens, corpus = of.spec["lens"], of.spec["corpus"]
-    return {
+    counted = (
+        {"positions_counted": int(of.group_rows.sum())} if isinstance(of, inputs.Inputs) else {}
+    )
+    return counted | {
         "label": of.label,
         "model_sha256": of.spec["model"]["sha256"],
         "corpus_sha256": corpus["sha256"],
         "tokens": corpus["n_tokens"],
         "documents": corpus["n_documents"],
-        "positions_counted": int(of.group_rows.sum()),
         "decoder": lens["decoder"],
         "precision": lens["precision"],
         "temperatures": lens["temperatures"],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens import binning, errors, ledger
+from jaxlens import binning, designs, errors, ledger
 from jaxlens.store import reader
 from jaxlens.study import fold
 
@@ -18,8 +18,8 @@ TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
-    """A run, as the questions see it.
+class Made:
+    """What kind of run it is.
 
     Attributes:
         path: Run directory.
@@ -27,7 +27,6 @@ class Inputs:
         kind: ``trained``, ``random-init`` or ``shuffled``.
         spec: What the run computes.
         layer_names: Labels of the layers.
-        tallies: The study's tallies, int64.
     """
 
     path: Path
@@ -35,7 +34,6 @@ class Inputs:
     kind: str
     spec: Mapping[str, Any]
     layer_names: tuple[str, ...]
-    tallies: fold.Tallies
 
     @property
     def n_layers(self) -> int:
@@ -56,6 +54,22 @@ class Inputs:
     def middle(self) -> int:
         """The layer at mid depth."""
         return ledger.mid_depth(self.n_layers)
+
+    @property
+    def corpus(self) -> str:
+        """Kind of the corpus, see ``designs``."""
+        return str(self.spec["corpus"].get("kind", designs.TEXT))
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs(Made):
+    """A run over text, as the questions see it.
+
+    Attributes:
+        tallies: The study's tallies, int64.
+    """
+
+    tallies: fold.Tallies
 
     @property
     def group_rows(self) -> Int[np.ndarray, " group"]:
@@ -93,17 +107,21 @@ def load(path: str | Path) -> Inputs:
         DataError: It is damaged.
     """
     with reader.open_run(path) as run:
-        null = run.spec.get("null") or {}
-        kind = str(null.get("kind", "none"))
-        seed = f" (seed {null.get('seed', run.spec.get('seed'))})"
-        return Inputs(
-            path=Path(path),
-            label=TRAINED if kind == "none" else kind + seed,
-            kind=TRAINED if kind == "none" else kind,
-            spec=run.spec,
-            layer_names=run.layer_names,
-            tallies=fold.tallies(run),
-        )
+        return Inputs(**vars(made(run)), tallies=fold.tallies(run))
+
+
+def made(run: reader.Run) -> Made:
+    """What kind of run it is."""
+    null = run.spec.get("null") or {}
+    kind = str(null.get("kind", "none"))
+    seed = f" (seed {null.get('seed', run.spec.get('seed'))})"
+    return Made(
+        path=run.path,
+        label=TRAINED if kind == "none" else kind + seed,
+        kind=TRAINED if kind == "none" else kind,
+        spec=run.spec,
+        layer_names=run.layer_names,
+    )
 
 
 _ALIKE = {
@@ -115,7 +133,7 @@ _ALIKE = {
 }
 
 
-def require_comparable(run: Inputs, null: Inputs) -> None:
+def require_comparable(run: Made, null: Made) -> None:
     """Refuses a null run that is not the same measurement of the same text.
 
     Raises:
@@ -137,6 +155,13 @@ def require_comparable(run: Inputs, null: Inputs) -> None:
                 "make the null run with the same settings",
             )
     _require_same_model(run, null)
+    if run.corpus != null.corpus:
+        raise errors.ConfigError(
+            f"{null.path} is of {null.corpus}, {run.path} of {run.corpus}",
+            "make the null run with the same --corpus",
+        )
+    if run.corpus in designs.CORPORA:  # drawn anew with each seed
+        return
     # Shuffled tokens make another token file, of the same documents.
     for key in ("n_tokens", "n_documents") + (("sha256",) if null.kind == RANDOM_INIT else ()):
         if run.spec["corpus"][key] != null.spec["corpus"][key]:
@@ -146,7 +171,7 @@ def require_comparable(run: Inputs, null: Inputs) -> None:
             )
 
 
-def _require_same_model(run: Inputs, null: Inputs) -> None:
+def _require_same_model(run: Made, null: Made) -> None:
     ours, theirs = run.spec["model"], null.spec["model"]
     if null.kind == SHUFFLED and ours["sha256"] != theirs["sha256"]:
         raise errors.ConfigError(

@@ -17,7 +17,7 @@ import numpy as np
 from jaxlens import errors
 from jaxlens.store import publish
 from jaxlens.study import multiplicity, resample
-from jaxlens.study.inputs import Inputs
+from jaxlens.study.inputs import Made
 
 FORMATS = ("parquet", "csv", "json")
 
@@ -76,7 +76,7 @@ class Result:
 
 
 def result(
-    of: Inputs,
+    of: Made,
     question: str,
     estimator: str,
     meaning: str,

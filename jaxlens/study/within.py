@@ -8,7 +8,7 @@ its chance to be drawn.
 
 Reference:
     Horvitz and Thompson 1952, doi:10.1080/01621459.1952.10483446 (weights of sampled pairs);
-    Cameron and Miller 2015, doi:10.3368/jhr.50.2.317 (cluster-robust variance).
+    Cameron and Miller 2015, doi:10.3368/jhr.50.2.317 (cluster-robust variance, CR3).
 """
 
 from __future__ import annotations
@@ -89,15 +89,18 @@ def slope(
     if len(sample.y) < LEAST_SAMPLED:
         return resample.missing("too few sampled rows", found.value, fit.n, clusters)
     kept = [i for i, column in enumerate(names) if column not in fit.dropped]
-    scores = _scores(sums, sample, kept, np.asarray(fit.values)[kept])
+    columns, residual = _centred(sums, sample, kept, np.asarray(fit.values)[kept])
     inverse = np.linalg.inv(_within(sums)[np.ix_(kept, kept)])
-    influence = scores @ inverse[kept.index(names.index(name))]
-    sizes = np.bincount(np.unique(sample.clusters, return_inverse=True)[1])
-    variance = _clustered(influence, sample.clusters, min(1.0, len(sample.y) / fit.n))
-    size = max(float(resample.effective(sizes)), 2.0)
+    pull = columns @ inverse[kept.index(names.index(name))]
+    _, document = np.unique(sample.clusters, return_inverse=True)
+    # What a document does to the slope it is compared with, as in a jackknife: without this a few
+    # large documents would make the interval too short.
+    leverage = np.bincount(document, np.square(pull)) / np.square(pull).sum()
+    influence = pull * residual / (1 - np.minimum(leverage, 0.9))[document]
+    variance = _clustered(influence, document, min(1.0, len(sample.y) / fit.n))
+    size = max(float(resample.effective(np.bincount(document))), 2.0)
     types = int(np.count_nonzero(sums.type_counts))
-    factor = size / (size - 1) * (fit.n - 1) / max(fit.n - types - len(kept), 1)
-    se = math.sqrt(variance * factor)
+    se = math.sqrt(variance * (fit.n - 1) / max(fit.n - types - len(kept), 1))
     return resample.t_interval(found.value, se, size - 1, level, fit.n, clusters)
 
 
@@ -108,18 +111,18 @@ def _within(sums: Sums) -> Float[np.ndarray, "column column"]:
     return sums.xtx - x.T @ x
 
 
-def _scores(
+def _centred(
     sums: Sums, sample: Sample, kept: list[int], slopes: Float[np.ndarray, " kept"]
-) -> Float[np.ndarray, "row kept"]:
-    """Each sampled row's part in the normal equations, types' means taken over all rows."""
+) -> tuple[Float[np.ndarray, "row kept"], Float[np.ndarray, " row"]]:
+    """Sampled columns less the means of their types over all rows, and what the slopes leave."""
     counts = np.maximum(sums.type_counts, 1)
     x = sample.x[:, kept] - (sums.type_x[:, kept] / counts[:, None])[sample.types]
     y = sample.y - (sums.type_y / counts)[sample.types]
-    return x * (y - x @ slopes)[:, None]
+    return x, y - x @ slopes
 
 
 def _clustered(
-    influence: Float[np.ndarray, " row"], clusters: Int[np.ndarray, " row"], share: float
+    influence: Float[np.ndarray, " row"], place: Int[np.ndarray, " row"], share: float
 ) -> float:
     """Variance of the sum of all rows' influences, from a sample that holds this share of them.
 
@@ -127,7 +130,6 @@ def _clustered(
     contradict each other is not believed.
     """
     alone = float(np.square(influence).sum()) / share
-    _, place = np.unique(clusters, return_inverse=True)
     together = float(np.square(np.bincount(place, influence)).sum())
     pairs = (together - float(np.square(influence).sum())) / share**2
     return alone + max(pairs, 0.0)

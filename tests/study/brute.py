@@ -3,6 +3,7 @@
 Slow, and shares nothing with the package but names, edges and the sizes of axes.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -192,7 +193,7 @@ def _of_curves(rows, row, out):
             out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1
     for line, name in enumerate(ledger.JUMPS):
         values = curve(row, name)
-        steps = [b - a for a, b in zip(values[:-1], values[1:], strict=True)]
+        steps = [b - a for a, b in itertools.pairwise(values)]
         out["descending"][line, group, 0] += 1
         for layer, step in enumerate(steps, 1):
             out["descending"][line, group, layer] += step < 0

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens.study import matched, matching, regression, shape, slope, squares
+from jaxlens import sampling
+from jaxlens.study import matched, matching, shape, slope
+from jaxlens.study import within as within_types
 
 GROUPS = 256
 LAYERS = 13
@@ -143,8 +145,12 @@ def depth(rng, documents, effect):
     )
 
 
-def within(rng, documents, effect, tokens=60):
-    """Within-type slope of surprisal on ln rank, with slopes that differ between documents."""
+def within(rng, documents, effect, tokens=None):
+    """Within-type slope of surprisal on ln rank, with slopes that differ between documents.
+
+    Few documents are long, so that the reservoir holds a part of their rows.
+    """
+    tokens = tokens or {40: 1_000}.get(documents, 60)
     n = sizes(rng, documents, tokens)
     document = np.repeat(np.arange(documents), n)
     types = np.minimum(rng.zipf(1.4, len(document)), 300) - 1
@@ -155,10 +161,19 @@ def within(rng, documents, effect, tokens=60):
     steep = effect + rng.normal(0, 0.1, documents)[document]
     y = outcome[types] + steep * surprisal + 0.1 * later + rng.normal(0, 0.7, documents)[document]
     y = y + rng.normal(0, 1.5, len(document))
-    group = rng.integers(0, GROUPS, documents)[document]
     x = np.stack([surprisal, later], axis=1)
-    fit = regression.within_clustered(types, group, x, y, ("surprisal", "position"))
-    return squares.coefficient(fit, "surprisal")
+    counts = np.bincount(types, minlength=300)
+    sums = within_types.Sums(
+        xtx=x.T @ x,
+        xty=x.T @ y,
+        yty=float(y @ y),
+        type_counts=counts,
+        type_x=np.stack([np.bincount(types, column, 300) for column in x.T], axis=1),
+        type_y=np.bincount(types, y, 300),
+    )
+    kept = np.sort(rng.permutation(len(y))[: sampling.RESERVOIR])
+    sample = within_types.Sample(types[kept], document[kept], x[kept], y[kept])
+    return within_types.slope(sums, sample, ("surprisal", "position"), "surprisal")
 
 
 PRIMARIES = {
