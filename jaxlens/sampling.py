@@ -31,11 +31,20 @@ FIELDS = (
     "entropy_last",
     "logp_input_last",
 )
-"""Columns of a sampled row, before those of each layer; rarity, surprisal, log-probabilities and
-entropy in fixed point."""
+"""Columns of a sampled row, before those of each layer."""
+
+FIXED_FIELDS = (
+    "rarity_next",
+    "surprisal",
+    "logp_next_last",
+    "entropy_last",
+    "logp_input_last",
+    "kl_final_matched",
+)
+"""Those of them that are in fixed point."""
 
 LAYER_FIELDS = ("rank_input", "rank_next", "kl_final_matched")
-"""Columns that a sampled row has of each layer; the divergence in fixed point."""
+"""Columns that a sampled row has of each layer."""
 
 NO_KEY = 2**63 - 1
 """Key of a line that holds no row."""
@@ -47,6 +56,11 @@ COPIES, RESERVOIR = 4_096, 16_384
 def fields(n_layers: int) -> tuple[str, ...]:
     """Names of the columns of a sampled row."""
     return FIELDS + tuple(f"{name}.{layer}" for name in LAYER_FIELDS for layer in range(n_layers))
+
+
+def unit(field: str) -> str:
+    """Unit of a field: that of fixed point, or 1."""
+    return "2**-16 nat" if field.partition(".")[0] in FIXED_FIELDS else "1"
 
 
 def lowest(lines: Int64[np.ndarray, "line field"], count: int) -> Int64[np.ndarray, "count field"]:

@@ -1,4 +1,4 @@
-"""Totals as long tables: a record for each cell that is not zero."""
+"""Totals as long tables, a record for each cell that is not zero; sampled rows in columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from jaxlens import binning, ledger
+from jaxlens import binning, ledger, sampling
 from jaxlens.export import selection, tables
 from jaxlens.store import reader, totals
 
@@ -35,6 +35,8 @@ _AXES: dict[str, tuple[selection.Field, ...]] = {
 
 def form(run: reader.Run, name: str, words: tables.Texts | None) -> pa.Schema:
     """Schema of the table of a tally."""
+    if ledger.BY_NAME[name].merge == "bottom_k":
+        return _sample_form(run, name)
     tally, labels = ledger.BY_NAME[name], _labels(run)
     fields = [f for axis in tally.axes for f in _fields(axis, labels, words)]
     value = selection.Field("value", "int32", tally.unit, tally.meaning)
@@ -50,6 +52,11 @@ def cells(
 ) -> Iterator[pa.Table]:
     """The cells of a tally, a bounded number at a time, in the order of its axes."""
     tally, found, labels = ledger.BY_NAME[name], run.tally[name], _labels(run)
+    if tally.merge == "bottom_k":
+        kept = found[found[:, 0] != sampling.NO_KEY]
+        if len(kept):
+            yield pa.Table.from_arrays([pa.array(column) for column in kept.T], schema=of)
+        return
     step = max(1, _BLOCK_ITEMS // max(1, math.prod(found.shape[1:])))
     for start in range(0, len(found), step):
         block = found[start : start + step]
@@ -62,6 +69,16 @@ def cells(
             for column in _columns(axis, place + (0 if number else start), run, labels, words)
         ]
         yield pa.Table.from_arrays([*columns, pa.array(block[places])], schema=of)
+
+
+def _sample_form(run: reader.Run, name: str) -> pa.Schema:
+    """A column for each field of a sampled row; those in fixed point are 2**16 times the value."""
+    fields = [
+        selection.Field(field, "int64", sampling.unit(field), f"{field} of a sampled row")
+        for field in sampling.fields(len(run.layer_names))
+    ]
+    about = {"spec_hash": run.spec_hash, "tally": name, "merge": ledger.BY_NAME[name].merge}
+    return tables.arrow_schema(fields, about)
 
 
 def _labels(run: reader.Run) -> Mapping[str, tuple[str, ...]]:

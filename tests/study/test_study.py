@@ -1,0 +1,358 @@
+"""The study through the real command line: runs, nulls, table, verdicts, refusals."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas
+import pytest
+from sweeps import TILES, configure, flags, refused, run_cli
+
+import jaxlens
+from jaxlens import binning, sweep
+from jaxlens.study import (
+    answers,
+    copying,
+    curves,
+    dilution,
+    discarding,
+    inputs,
+    resample,
+    sampled,
+    shape,
+    table,
+    twins,
+    verdicts,
+)
+
+STUDY = {"store.tallies": "study", "store.rows": "none"}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny, texts, tmp_path_factory):
+    """A trained run, two of fresh weights, one of shuffled text."""
+    folder = tmp_path_factory.mktemp("study")
+    ways = {
+        "trained": {},
+        "random-1": {"null": "random-init", "seed": 1},
+        "random-2": {"null": "random-init", "seed": 2},
+        "shuffled": {"null": "shuffled", "seed": 1},
+    }
+    for name, how in ways.items():
+        sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(runs):
+    nulls = [runs / name for name in ("random-1", "random-2", "shuffled")]
+    return answers.study(runs / "trained", nulls)
+
+
+def test_the_command_writes_one_table_in_three_formats(runs, tmp_path, capsys):
+    nulls = ("--null", runs / "random-1", runs / "random-2", "--null", runs / "shuffled")
+    assert run_cli("study", runs / "trained", *nulls, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    for question in ("Q0.", "Q1.", "Q2.", "Q3."):
+        assert question in printed
+    document = json.loads((tmp_path / "out" / "results.json").read_bytes())
+    with (tmp_path / "out" / "results.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    frame = pandas.read_parquet(tmp_path / "out" / "results.parquet")
+    names = [field.name for field in dataclasses.fields(table.Result)]
+    assert list(frame.columns) == names == list(lines[0]) == list(document["results"][0])
+    assert len(frame) == len(lines) == len(document["results"]) > 300
+    for ours, line, theirs in zip(
+        document["results"], lines, frame.to_dict("records"), strict=True
+    ):
+        assert ours["estimator"] == line["estimator"] == theirs["estimator"]
+        known = ours["estimate"] is not None
+        assert known == (line["estimate"] != "") == (not math.isnan(theirs["estimate"]))
+        if known:
+            assert float(line["estimate"]) == theirs["estimate"] == ours["estimate"]
+    assert [null["label"] for null in document["nulls"]] == [
+        "random-init (seed 1)",
+        "random-init (seed 2)",
+        "shuffled (seed 1)",
+    ]
+    assert set(document["verdicts"]) == {"Q0", "Q1", "Q2", "Q3"}
+
+
+def test_the_same_study_gives_the_same_bytes(runs, tmp_path):
+    for name in ("one", "two"):
+        assert run_cli("study", runs / "trained", "--out", tmp_path / name) == 0
+    for name in ("results.csv", "results.json", "results.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_there_are_four_primaries_adjusted_by_holm(found):
+    primaries = [line for line in found.results if line.primary]
+    assert sorted(line.question for line in primaries) == ["Q1", "Q2", "Q2", "Q3"]
+    assert all(line.run == "trained" for line in primaries)
+    for line in primaries:
+        assert math.isnan(line.p) or line.p <= line.p_adjusted <= 4 * line.p + 1e-12
+
+
+def test_every_line_of_every_run_is_named_and_has_a_unit(found):
+    assert {line.run for line in found.results} == {
+        "trained",
+        "random-init (seed 1)",
+        "random-init (seed 2)",
+        "shuffled (seed 1)",
+    }
+    for line in found.results:
+        assert line.unit and line.meaning and line.stratum
+        assert (line.layer is None) == math.isnan(line.depth)
+        # Without an interval there is a reason.
+        assert line.note or not math.isnan(line.low) or line.estimate in (0.0, 1.0), line
+        if not (math.isnan(line.low) or math.isnan(line.estimate)):
+            assert line.low <= line.estimate + 1e-12 and line.estimate <= line.high + 1e-12, line
+
+
+def test_the_jump_is_that_of_the_mean_curve_of_all_tokens(runs, found):
+    with jaxlens.open_run(runs / "trained") as run:
+        line = run.tally_labels["measure"].index("kl_final")
+        total, count = (run.tally[f"group_{kind}"][line].sum(0) for kind in ("sum", "count"))
+    mean = total / 2.0**16 / count
+    steps = np.abs(np.diff(mean))
+    shown = verdicts.find(found.results, "jump_share_kl_final")
+    assert shown is not None
+    assert shown.estimate == pytest.approx(steps[0] / steps.sum(), rel=1e-12)
+    assert shown.n == count[0]
+
+
+def test_the_contrast_is_the_difference_from_the_mean_of_the_seeds(found):
+    by_run = {
+        line.run: line.estimate
+        for line in found.results
+        if line.estimator == "jump_share_kl_final_matched" and not line.null
+    }
+    seeds = [by_run[f"random-init (seed {seed})"] for seed in (1, 2)]
+    (primary,) = (line for line in found.results if line.primary and line.question == "Q1")
+    assert primary.null == "random-init x 2"
+    assert primary.estimate == pytest.approx(by_run["trained"] - np.mean(seeds), abs=1e-12)
+
+
+def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(runs):
+    alone = answers.study(runs / "trained")
+    (primary,) = (line for line in alone.results if line.primary and line.question == "Q1")
+    assert primary.judgement == "not estimable" and "--null" in primary.note
+    assert "--null" in alone.verdicts["Q1"]
+
+
+def test_few_documents_are_reported_as_such_and_not_as_zeros(tiny, tmp_path):
+    path = tmp_path / "few.jsonl"
+    words = " ".join(str(number) for number in range(200))
+    path.write_text("".join(json.dumps({"text": f"{i} {words}"}) + "\n" for i in range(4)))
+    sweep.run(configure(tiny, path, tmp_path / "run", **STUDY))
+    few = answers.study(tmp_path / "run")
+    line = verdicts.find(few.results, "mean_entropy", layer=0)
+    assert line is not None and math.isfinite(line.estimate)
+    assert math.isnan(line.low) and line.note == "too few clusters"
+    assert "too few clusters" in few.verdicts["Q0"]
+
+
+REFUSALS = {
+    "no-null": ("trained", "trained-2", "no null run"),
+    "same": ("trained", "trained", "same run"),
+    "not-first": ("random-1", "random-2", "itself a random-init run"),
+    "decoder": ("trained", "plain", "another decoder"),
+    "text": ("trained", "shorter", "n_tokens differs"),
+    "length": ("trained", "length", "another context length"),
+    "model": ("trained", "larger", "another n_layer"),
+}
+
+
+@pytest.fixture(scope="module")
+def others(tiny, texts, runs, tmp_path_factory):
+    """Null runs that are no nulls of the trained one."""
+    from random_model import random_params
+    from sweeps import PACKAGED, TINY
+
+    from jaxlens.models import architecture, weights
+
+    large = tmp_path_factory.mktemp("model") / "large"
+    config = TINY | {"n_layer": 3}
+    params = random_params(config, 0)
+    parsed = architecture.parse(config)
+    weights.save(large, parsed, params, "safetensors", tokenizer_from=PACKAGED)
+    fresh = {"null": "random-init", "seed": 1}
+    ways = {
+        "trained-2": (tiny, {"lens.block": 40}),
+        "plain": (tiny, fresh | {"lens.decoder": "plain"}),
+        "shorter": (tiny, fresh | {"corpus.limit": 500}),
+        "length": (tiny, fresh | {"plan.length": 16}),
+        "larger": (large, fresh),
+    }
+    for name, (model, how) in ways.items():
+        sweep.run(configure(model, texts, runs / name, **STUDY, **how))
+    return runs
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_runs_that_do_not_belong_together_are_refused_by_name(others, case, capsys):
+    first, null, why = REFUSALS[case]
+    told = refused(capsys, 2, "study", others / first, "--null", others / null)
+    assert why in told
+
+
+def test_a_run_of_other_weights_is_no_shuffled_null(tiny, texts, runs, tmp_path, capsys):
+    model = tmp_path / "other"
+    assert run_cli("convert", tiny, model, "--to", "safetensors", "--dtype", "bfloat16") == 0
+    how = {"null": "shuffled", "seed": 1}
+    sweep.run(configure(model, texts, tmp_path / "null", **STUDY, **how))
+    told = refused(capsys, 2, "study", runs / "trained", "--null", tmp_path / "null")
+    assert "another model" in told
+
+
+def test_a_run_without_rows_says_which_option_records_them(tiny, texts, tmp_path, capsys):
+    out = tmp_path / "core"
+    command = flags(tiny, texts, out)
+    assert run_cli(*command, *TILES, "--rows", "core") == 0
+    told = refused(capsys, 2, "study", out)
+    assert "--rows full" in told and "--tallies study" in told
+    told = refused(capsys, 66, "study", tmp_path / "nothing")
+    assert "nothing" in told
+
+
+def test_a_damaged_shard_is_named(runs, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(runs / "trained", tmp_path / "run")
+    (tmp_path / "run" / "summary.h5").unlink()
+    shard = tmp_path / "run" / "shards" / "part-00001.h5"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert "part-00001" in refused(capsys, 65, "study", tmp_path / "run")
+
+
+def test_retrieval_depth_counts_only_what_stays():
+    ranks = np.array([[9, 5, 50, 3, 1], [99, 50, 10, 11, 40], [1, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(copying.retrieval_depth(ranks, 10), [0.75, 1.25, 0.0])
+
+
+def test_dilution_gives_the_rank_of_chance_and_of_the_token_itself():
+    ranks = dilution.median_rank(np.array([0.0, 1.0]), 768, 50_257)
+    np.testing.assert_allclose(ranks, [1 + 50_256 / 2, 1.0])
+    # Simulation: embedding and orthogonal noise, ranked among isotropic embeddings.
+    random = np.random.default_rng(0)
+    embed, vocab, cosine = 64, 4_000, 0.2
+    table_ = random.normal(0, 1, (vocab, embed))
+    table_ *= np.sqrt(embed) / np.linalg.norm(table_, axis=1, keepdims=True)
+    found = []
+    for token in range(300):
+        own = table_[token] / np.sqrt(embed)
+        noise = random.normal(0, 1, embed)
+        noise -= (noise @ own) * own
+        state = cosine * own + np.sqrt(1 - cosine**2) * noise / np.linalg.norm(noise)
+        logits = table_ @ state
+        found.append(1 + np.count_nonzero(logits > logits[token]))
+    expected = dilution.median_rank(np.array(cosine), embed, vocab)
+    # The median of 300 ranks, and a law that takes a sphere for a normal distribution.
+    assert np.median(found) == pytest.approx(float(expected), rel=0.15)
+
+
+def test_matches_of_copies_obey_strata_and_calipers(found, runs):
+    of = inputs.load(runs / "trained")
+    copies = sampled.Lines(of.tallies["copies"], of.n_layers)
+    others = sampled.Lines(of.tallies["reservoir"], of.n_layers)
+    others = others.where(others["copy_token"] != others["next_token"])
+    matches = copying.match(copies, others)
+    assert len(matches.copy) > 20
+    for place, controls in zip(matches.copy, matches.control, strict=True):
+        for control in controls[controls >= 0]:
+            assert copies["piece"][place] == others["piece"][control]
+            for name in ("logp_next_last", "entropy_last"):
+                apart = abs(copies[name][place] - others[name][control]) / binning.ONE
+                assert apart <= 0.25 + 1e-9
+
+
+def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(runs, found):
+    """All positions but the first of each context: the basic tallies count those too."""
+    with jaxlens.open_run(runs / "trained") as run:
+        labels = run.tally_labels["quantity"].index("kl_final")
+        basic = run.tally["count"][labels]
+    line = verdicts.find(found.results, "mean_kl_final", layer=1)
+    assert line is not None and 0 < line.n < basic[1]
+
+
+def test_a_difference_with_itself_is_zero_in_every_replica(runs):
+    of = inputs.load(runs / "random-1")
+    same = curves.difference(of, [of], "kl_final", shape.jump_share)
+    assert (same.value, same.se) == (0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def repeats(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("twins")
+    how = {"store.rows": "core", "corpus.limit": 6_400, "plan.length": 32}
+    for name, null in (("trained", {}), ("random", {"null": "random-init", "seed": 3})):
+        sweep.run(configure(tiny, "twins:repeats", folder / name, **how, **null))
+    return folder
+
+
+def test_planted_copies_are_paired_with_the_same_token_one_block_before(repeats):
+    with jaxlens.open_run(repeats / "trained") as run:
+        pairs = twins.load(run)
+        ids = run.corpus.tokens()
+        ranks = run["rank_next"][:]
+        documents = run.corpus.documents
+    assert set(np.unique(pairs.lag)) == {16} and len(np.unique(pairs.bin)) == 8
+    # Of each whole sequence, all but the first token of the second block.
+    whole = np.diff(documents.start) == 32
+    assert len(pairs.copy) == 15 * whole.sum()
+    first = int(documents.start[np.flatnonzero(whole)[0]])
+    np.testing.assert_array_equal(pairs.copy[0], ranks[first + 16])
+    np.testing.assert_array_equal(pairs.control[0], ranks[first])
+    assert ids[first + 17] == ids[first + 1]
+
+
+def test_twins_are_studied_by_cell_with_their_null_beside_them(repeats, capsys):
+    assert run_cli("study", repeats / "trained", "--null", repeats / "random") == 0
+    assert "planted copies" in capsys.readouterr().out
+    document = json.loads((repeats / "trained" / "study" / "results.json").read_bytes())
+    cells = {r["stratum"] for r in document["results"] if r["estimator"] == "twins_gain"}
+    assert cells == {"all", *(f"frequency bin {b}, lag 16" for b in range(8))}
+    assert {r["run"] for r in document["results"]} == {"trained", "random-init (seed 3)"}
+    # Weights that were never trained copy nothing.
+    (fresh,) = (
+        r
+        for r in document["results"]
+        if (r["estimator"], r["stratum"]) == ("twins_gain", "all") and r["run"] != "trained"
+    )
+    assert fresh["low"] < 0.2 and fresh["high"] > -0.2
+
+
+def test_a_text_is_no_null_of_twins(repeats, runs, capsys):
+    told = refused(capsys, 2, "study", repeats / "trained", "--null", runs / "random-1")
+    assert "twins:repeats" in told or "context length" in told
+
+
+def test_nouns_are_paired_with_their_first_place(tmp_path):
+    how = {"store.rows": "core", "plan.step_sequences": 2, "store.shard_tokens": 4096}
+    sweep.run(configure("packaged", "twins:plasma", tmp_path / "run", **how))
+    with jaxlens.open_run(tmp_path / "run") as run:
+        pairs = twins.load(run)
+        strings, ids = run.corpus.token_strings, run.corpus.tokens()
+        documents = run.corpus.documents
+        assert len(pairs.copy) == len(documents) - 1 > 40  # the post's plasma is three tokens
+        number = int(pairs.sequence[0])
+        noun = documents.id[number].decode().rpartition("/")[2]
+        start, stop = documents.start[number : number + 2]
+        at = np.flatnonzero(strings[ids[start:stop]] == f" {noun}".encode())
+        before = run["rank_next"][int(start + at[1] - 1)]
+        np.testing.assert_array_equal(pairs.copy[0], before)
+    found = answers.study(tmp_path / "run")
+    assert verdicts.find(found.results, "twins_gain") is not None
+    assert "Q3" in found.verdicts
+
+
+def test_a_missing_number_is_spelled_with_its_reason():
+    of = inputs.Made(None, "trained", "trained", {}, ("input", "h.0"))  # type: ignore[arg-type]
+    line = table.result(of, "Q0", "x", "x", resample.missing("no reason"), unit="1")
+    assert verdicts.spelled(line) == "not estimable (no reason)"
+    assert verdicts.spelled(None) == "not estimable"
+    assert discarding.NO_NULL.startswith("no random-init null")
