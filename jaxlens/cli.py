@@ -33,6 +33,7 @@ def run(
     out: Path | None = None,
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
+    tallies: Literal["basic", "study"] | None = None,
     lens: Literal["tiled", "reference"] | None = None,
     shard: str | None = None,
     null: configs.Null | None = None,
@@ -54,6 +55,7 @@ def run(
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).
+        tallies: Totals to keep: basic, or study, which answers its questions without rows.
         lens: Implementation: tiled, or reference to check it.
         shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
@@ -71,6 +73,7 @@ def run(
         "out": None if out is None else str(out),
         "corpus.limit": limit,
         "store.rows": rows,
+        "store.tallies": tallies,
         "lens.implementation": lens,
         "shard": shard,
         "null": null,
@@ -158,7 +161,7 @@ def study(
     """Answer the questions of the study: a table of estimates with intervals, and verdicts.
 
     Args:
-        run_dir: Run with full rows, or with store.tallies=study.
+        run_dir: Run with --rows full (the default) or --tallies study.
         null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
             seeds, and --null shuffled.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default.

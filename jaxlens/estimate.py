@@ -33,6 +33,7 @@ class Estimate:
         steps: Steps of ``length`` times ``step_sequences`` positions.
         fill: Share of these positions that hold a token.
         row_bytes: Bytes a row on disk.
+        tally_bytes: Tallies, which each device, and each shard before compression, holds once.
         disk_bytes: Rows, tallies before compression, and tokens.
         device_bytes: Weights, input, scratch and the outputs of the steps under way.
         compile_seconds: Time to compile the step.
@@ -47,6 +48,7 @@ class Estimate:
     steps: int
     fill: float
     row_bytes: int
+    tally_bytes: int
     disk_bytes: int
     device_bytes: int
     compile_seconds: float
@@ -83,6 +85,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
         steps=job.plan.n_steps,
         fill=job.plan.fill,
         row_bytes=settle.row_bytes(job.config, architecture),
+        tally_bytes=tallies * _TALLY_ITEM,
         disk_bytes=n_tokens * (settle.row_bytes(job.config, architecture) + token_bytes)
         + job.plan.n_shards * tallies * _TALLY_ITEM,
         device_bytes=device_bytes,

@@ -264,6 +264,7 @@ def show_estimate(found: estimate.Estimate) -> None:
         "shards": f"{found.shards:,}",
         "steps": f"{found.steps:,}, {found.fill:.0%} of the positions filled",
         "on disk": f"{_bytes(found.disk_bytes)} at most ({found.row_bytes} bytes a row)",
+        "tallies": f"{_bytes(found.tally_bytes)} in memory for each device",
         "device memory": _bytes(found.device_bytes),
         "expected time": f"{found.compile_seconds:.0f} s to compile, then "
         f"{found.seconds:,.0f} s ({found.tokens / found.seconds:,.0f} tok/s)",

@@ -334,7 +334,7 @@ def test_a_dry_run_prints_the_cost_and_leaves_nothing(tiny, texts, tmp_path, cap
     out = tmp_path / "out"
     assert run_cli(*flags(tiny, texts, out), "--dry-run") == 0
     printed = capsys.readouterr().out
-    for what in ("tokens (rows)", "on disk", "device memory", "expected time"):
+    for what in ("tokens (rows)", "on disk", "tallies", "device memory", "expected time"):
         assert what in printed
     assert not out.exists()
 
