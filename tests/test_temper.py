@@ -1,0 +1,121 @@
+"""The pre-pass that fits a temperature to each layer, and what a run does with them."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import oracle
+import pytest
+from sweeps import configure
+
+import jaxlens
+from jaxlens import api, errors, sweep, temper
+from jaxlens.corpus import tokenfile
+from jaxlens.models import gpt2
+
+QUIET = {"store.rows": "none"}
+
+
+def spec(out):
+    return json.loads((out / "RUN.json").read_bytes())
+
+
+def index_of(sizes, hashes):
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    names = np.array([b"x"] * len(sizes))
+    counts = np.zeros((2, 5), np.int64)
+    counts[0, 0] = starts[-1]
+    return tokenfile.Index(starts, np.array(hashes, np.uint64), names, counts)
+
+
+def test_the_sample_is_a_hundredth_of_the_text_by_hash_whatever_the_order():
+    random = np.random.default_rng(0)
+    sizes, hashes = random.integers(50, 400, 5_000), random.permutation(5_000)
+    index = index_of(sizes, hashes)
+    chosen = temper.sample(index, 256)
+    taken = np.minimum(sizes[chosen], 256).sum()
+    assert temper.SHARE * index.n_tokens <= taken < temper.SHARE * index.n_tokens + 256
+    order = random.permutation(5_000)
+    again = temper.sample(index_of(sizes[order], hashes[order]), 256)
+    assert set(hashes[order][again]) == set(hashes[chosen])
+
+
+def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
+    few = index_of(np.full(5, 100), range(5))
+    assert len(temper.sample(few, 256)) == 5
+    many = index_of(np.full(40_000, 1_000), range(40_000))
+    assert len(temper.sample(many, 1_000)) == -(-temper.MOST // 1_000)
+    assert len(temper.sample(index_of(np.full(100, 64), range(100)), 64)) == temper.LEAST // 64
+
+
+def test_a_run_fits_the_temperatures_that_minimise_its_own_divergence(tiny, texts, tmp_path):
+    sweep.run(configure(tiny, texts, tmp_path / "run", **{"store.rows": "full"}))
+    found = spec(tmp_path / "run")["lens"]["temperatures"]
+    assert len(found) == 3 and found[-1] == 1.0
+    with jaxlens.open_run(tmp_path / "run") as run:
+        matched, raw = run["kl_final_matched"][:], run["kl_final"][:]
+        tokens, starts = run.corpus.tokens(), run.corpus.documents.start
+    assert (matched[:, -1] == 0).all()
+    assert (matched.mean(0)[:-1] < raw.mean(0)[:-1]).all()
+    # The sample is the whole text here; each of its documents up to the length of a context.
+    model = jaxlens.load_model(tiny)
+    losses = {factor: np.zeros(2) for factor in (0.97, 1.0, 1.03)}
+    for start, stop in itertools.pairwise(starts):
+        ids = tokens[start : min(stop, start + 32)][None]
+        streams = oracle.residuals(model.params, model.config, ids)
+        z = oracle.logits(streams, gpt2.unembed(model.params, model.config))
+        last = oracle.log_softmax(z[-1:])
+        for factor, total in losses.items():
+            tau = factor * np.array(found[:-1])[:, None, None, None]
+            total += oracle.kl(last, oracle.log_softmax(z[:-1] / tau)).sum((1, 2))
+    assert (losses[1.0] <= losses[0.97]).all() and (losses[1.0] <= losses[1.03]).all()
+
+
+def test_a_run_that_has_begun_keeps_its_temperatures(tiny, texts, tmp_path, monkeypatch):
+    half = configure(tiny, texts, tmp_path / "run", **QUIET, shard="0/2")
+    sweep.run(half)
+
+    def refit(*_):
+        raise AssertionError("they stand in the spec")
+
+    monkeypatch.setattr(temper, "fit", refit)
+    assert sweep.run(dataclasses.replace(half, shard=None)).finished
+
+
+def test_temperatures_that_are_given_are_taken(tiny, texts, tmp_path):
+    given = {"lens.temperatures": [2.5, 0.5, 1]}
+    sweep.run(configure(tiny, texts, tmp_path / "run", **QUIET, **given))
+    assert spec(tmp_path / "run")["lens"]["temperatures"] == [2.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("given", [[1.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 2.0], [1, -1, 1]])
+def test_temperatures_that_make_no_sense_are_refused(tiny, texts, tmp_path, given):
+    with pytest.raises(errors.ConfigError, match="temperatures"):
+        sweep.run(configure(tiny, texts, tmp_path / "run", **{"lens.temperatures": given}))
+
+
+def test_temperatures_that_are_no_numbers_are_refused(tiny, texts, tmp_path):
+    with pytest.raises(errors.ConfigError, match="temperatures") as refusal:
+        configure(tiny, texts, tmp_path / "run", **{"lens.temperatures": ["warm"]})
+    assert refusal.value.hint == "expected a list of numbers"
+
+
+def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones():
+    model = jaxlens.load_model("packaged")
+    ids = np.array([model.tokenizer.encode("Sometimes, when people say plasma, they mean").ids])
+    readout = jaxlens.read_lens(model, ids, quantities="full")
+    matched, raw = np.asarray(readout.kl_final_matched), np.asarray(readout.kl_final)
+    assert (matched.mean((1, 2))[:-1] < raw.mean((1, 2))[:-1]).all()
+    streams = jaxlens.residuals(model, ids)
+    tau = np.linspace(3.0, 1.0, len(streams)).astype(np.float32)
+    unembed = dataclasses.replace(gpt2.unembed(model.params, model.config), temperature=tau)
+    for implementation in api.LENSES:
+        found = jaxlens.read_residuals(
+            streams, unembed, ids, quantities="full", implementation=implementation
+        )
+        z = oracle.logits(np.asarray(streams), unembed)
+        tempered = oracle.log_softmax(z / tau[:, None, None, None])
+        expected = oracle.kl(oracle.log_softmax(z[-1:]), tempered)
+        # Rounding of float32 logits of some tens, through sums of 4,096 terms.
+        np.testing.assert_allclose(found.kl_final_matched, expected, atol=2e-4, rtol=2e-4)
