@@ -152,11 +152,11 @@ def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int)
 def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
     kept = config.store.tallies
     items = ledger.items(architecture.n_layer + 1, architecture.vocab_size, kept)
-    if (tally_bytes := 8 * items) > shards.MAX_TALLY_BYTES:
+    if (tally_bytes := 8 * items) > (most := shards.MAX_TALLY_BYTES[kept]):
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",
-            f"a store holds at most {shards.MAX_TALLY_BYTES >> 20} MiB; use a smaller model"
+            f"a store holds at most {most >> 20} MiB of these; use a smaller model"
             + (", or store.tallies: basic" if kept != "basic" else ""),
         )
     capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]

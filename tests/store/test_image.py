@@ -13,7 +13,7 @@ import pytest
 import xarray
 from store import example
 
-from jaxlens import binning, errors, schema
+from jaxlens import binning, errors, ledger, schema
 from jaxlens.store import hdf, image, records, totals
 
 PLACE = records.Place(
@@ -122,7 +122,7 @@ def test_xarray_opens_the_tallies_by_name_of_quantity(tmp_path):
     with xarray.open_dataset(path, group="tally") as found:
         assert set(found.data_vars) == set(tallies)
         for name, data in tallies.items():
-            assert found[name].dims == totals.TALLIES[name].axes
+            assert found[name].dims == ledger.BY_NAME[name].axes
             np.testing.assert_array_equal(found[name], data)
         line = schema.SUMMED.index("kl_final")
         np.testing.assert_array_equal(found["sum"].sel(quantity="kl_final"), tallies["sum"][line])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import binning, errors, schema
+from jaxlens import binning, errors, ledger, schema
 from jaxlens.store import totals
 
 BINS = len(binning.LN_RANK_EDGES) - 1
@@ -100,7 +100,7 @@ def test_fold_refuses_a_tally_that_the_schema_lacks():
 
 
 def test_every_tally_of_the_schema_can_be_merged():
-    assert {tally.merge for tally in totals.TALLIES.values()} <= set(totals._MERGES)
+    assert {tally.merge for tally in ledger.BY_NAME.values()} <= set(totals._MERGES)
 
 
 def test_quantity_that_was_never_counted_has_no_statistic():
