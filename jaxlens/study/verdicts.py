@@ -148,6 +148,7 @@ def _preserving(results: Lines, run: Inputs) -> str:
         f"Primary: at mid depth the excess preservation changes by {spelled(slope)} nat of rank "
         f"with each nat of rarity (positive: rarer tokens are kept more); {_judged(slope)}."
     ]
+    words.append(_by_rarity(results))
     words.append(
         "Primary: within tokens of one type ln rank changes by "
         f"{spelled(context)} nat with each nat of surprisal (negative: more surprising occurrences "
@@ -162,6 +163,23 @@ def _preserving(results: Lines, run: Inputs) -> str:
         "variance lies between types."
     )
     return " ".join(words)
+
+
+def _by_rarity(results: Lines) -> str:
+    """Where the excess preservation is greatest and least: a slope alone would hide a bend."""
+    bins = [r for r in results if r.estimator == "excess_preservation" and r.run == TRAINED]
+    known = [r for r in bins if math.isfinite(r.low)]
+    if len(known) < 3:
+        return "Too few bins of rarity have an interval to say where it is greatest."
+    most, least = (pick(known, key=lambda r: r.estimate) for pick in (max, min))
+    above = sum(r.low > 0 for r in known)
+    words = (
+        f"It is above 0 in {above} of {len(known)} bins, greatest at {most.stratum} with "
+        f"{spelled(most)} nat and least at {least.stratum} with {spelled(least)}."
+    )
+    ends = known[0], known[-1]
+    inside = most not in ends and all(end.high < most.low for end in ends)
+    return f"{words} So it rises and falls with rarity, which no slope tells." if inside else words
 
 
 def _copying(results: Lines) -> str:
