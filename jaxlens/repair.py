@@ -170,7 +170,10 @@ def _configured(
             plan=configs.PlanConfig(
                 **{k: spec["plan"][k] for k in ("length", "overlap", "step_sequences")}
             ),
-            lens=configs.LensConfig(**spec["lens"]),
+            # The temperatures are those that the run began with; another model has others.
+            lens=configs.LensConfig(
+                **{k: v for k, v in spec["lens"].items() if k != "temperatures"}
+            ),
             store=configs.StoreConfig(**_tupled(spec["store"])),
             out=str(run_dir),
             seed=spec["seed"],

@@ -54,7 +54,7 @@ def settle(
     small = config.model.path == api.PACKAGED and config.store.tallies == "basic"
     shard_tokens = config.store.shard_tokens or (_PACKAGED_SHARD_TOKENS if small else _SHARD_TOKENS)
     sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
-    lens = _as_begun(config.lens, begun or {})
+    lens = _as_begun(config.lens, begun or {}, architecture.n_layer + 1)
     if lens.implementation == "tiled":
         vocab_size, capacity = architecture.vocab_size, length * sequences
         lens = dataclasses.replace(
@@ -90,8 +90,10 @@ def _sequences_of(begun: Mapping[str, Any] | None) -> int | None:
     return found if isinstance(found, int) and 0 < found <= MAX_STEP_TOKENS else None
 
 
-def _as_begun(lens: configs.LensConfig, begun: Mapping[str, Any]) -> configs.LensConfig:
-    """Tile and block of the run that has begun, where none is asked for."""
+def _as_begun(
+    lens: configs.LensConfig, begun: Mapping[str, Any], n_layers: int
+) -> configs.LensConfig:
+    """Tile, block and temperatures of the run that has begun, where none are asked for."""
     there = begun.get("lens")
     if not isinstance(there, dict) or there.get("implementation") != lens.implementation:
         return lens
@@ -101,7 +103,8 @@ def _as_begun(lens: configs.LensConfig, begun: Mapping[str, Any]) -> configs.Len
         if getattr(lens, name) is None and isinstance(there.get(name), int) and there[name] > 0
     }
     found = there.get("temperatures")
-    if lens.temperatures is None and isinstance(found, list) and found:
+    # Of another model's run they are not: the spec will say so, and name the model.
+    if lens.temperatures is None and isinstance(found, list) and len(found) == n_layers:
         kept["temperatures"] = tuple(found)
     return dataclasses.replace(lens, **kept)
 

@@ -25,7 +25,7 @@ logger = logging.getLogger("jaxlens")
 SHARE = 0.01
 """Share of the tokens that is fitted to."""
 
-LEAST, MOST = 2_048, 65_536
+LEAST, MOST = 1_024, 65_536
 """Tokens that are fitted to at least, where there are so many, and at most."""
 
 _CHUNK = 1_024

@@ -199,6 +199,10 @@ def brute_row(ids, index, at, length, overlap, seed):
     def goes_on(i):
         return int(base < i < end and STARTS[ids[i]] and ENDS[ids[i - 1]])
 
+    def fold_of(i):
+        there = int(np.searchsorted(index.document_start, i, side="right")) - 1
+        return int(index.document_hash[there]) % 2
+
     drawn = references.foreign_index(
         np.array([at]), np.array([document]), index.document_start, seed
     )[0]
@@ -213,8 +217,9 @@ def brute_row(ids, index, at, length, overlap, seed):
         "match_length": match,
         "piece": CODES[goes_on(at), goes_on(at + 1)],
         "fold": int(index.document_hash[document]) % 2,
-        "foreign": ids[drawn] if drawn >= 0 else -1,
-        "copy": context[earlier[-1] + 1] if earlier else -1,
+        "foreign_token": ids[drawn] if drawn >= 0 else -1,
+        "foreign_fold": fold_of(drawn) if drawn >= 0 else 255,
+        "copy_token": context[earlier[-1] + 1] if earlier else -1,
     }
 
 
@@ -239,7 +244,8 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
             np.testing.assert_array_equal(flat["input"], columns["token"])
             np.testing.assert_array_equal(flat["next"], columns["next_token"])
             np.testing.assert_array_equal(batch.positions.reshape(-1)[order], columns["position"])
-            columns |= {name: flat[name] for name in ("foreign", "copy")}
+            np.testing.assert_array_equal(flat["foreign"], columns["foreign_token"])
+            np.testing.assert_array_equal(flat["copy"], columns["copy_token"])
             rows += [
                 {name: int(values[i]) for name, values in columns.items()}
                 for i in range(stop - start)
@@ -289,7 +295,7 @@ def test_tokens_of_a_document_do_not_depend_on_its_neighbours(tmp_path):
         made = plan.build(index.document_start, length=8, overlap=3, **shape)
         with tokens.TokenFile(path, index) as file:
             parts = [plan.batch(made, s, file, (STARTS, ENDS), 0)[1] for s in range(made.n_steps)]
-        kept = set(schema.COLUMNS) - {"document", "fold"}
+        kept = set(schema.COLUMNS) - {"document", "fold", "foreign_token", "foreign_fold"}
         rows = slice(starts[which], starts[which + 1])
         return {name: np.concatenate([p[name] for p in parts])[rows].tolist() for name in kept}
 
