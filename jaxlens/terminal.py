@@ -195,7 +195,8 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
         named = f"{line.question} {line.estimator}"
         adjusted = f"{line.p_adjusted:.2g}"
         cells.append((named, f"{line.estimate:.3g}", interval, adjusted, line.judgement))
-    print(_aligned(cells))
+    if primaries:
+        print(_aligned(cells))
     for question, verdict in found.verdicts.items():
         print(textwrap.fill(f"{question}. {verdict}", 96, subsequent_indent="    "))
     print(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")

@@ -58,7 +58,9 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
     """
     _require_distinct([run_dir, *null_dirs])
     with reader.open_run(run_dir) as run:
-        is_twins = inputs.made(run).corpus in designs.BINNED
+        first = inputs.made(run)
+    inputs.require_trained(first)
+    is_twins = first.corpus in designs.BINNED
     return (_of_twins if is_twins else _of_text)(run_dir, null_dirs)
 
 

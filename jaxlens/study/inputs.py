@@ -133,6 +133,19 @@ _ALIKE = {
 }
 
 
+def require_trained(run: Made) -> None:
+    """Refuses a null run in the place of the run that it is a null of.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    if run.kind != TRAINED:
+        raise errors.ConfigError(
+            f"{run.path} is itself a {run.kind} run",
+            "name the trained run first, and this one with --null",
+        )
+
+
 def require_comparable(run: Made, null: Made) -> None:
     """Refuses a null run that is not the same measurement of the same text.
 
@@ -142,10 +155,6 @@ def require_comparable(run: Made, null: Made) -> None:
     if null.kind == TRAINED:
         raise errors.ConfigError(
             f"{null.path} is no null run", "make one with jaxlens run --null random-init"
-        )
-    if run.kind != TRAINED:
-        raise errors.ConfigError(
-            f"{run.path} is itself a {run.kind} run", "name the trained run first"
         )
     for what, (section, key) in _ALIKE.items():
         ours, theirs = (side.spec[section].get(key) for side in (run, null))

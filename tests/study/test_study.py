@@ -198,6 +198,11 @@ def test_runs_that_do_not_belong_together_are_refused_by_name(others, case, caps
     assert why in told
 
 
+def test_a_null_run_is_not_studied_alone(runs, capsys):
+    told = refused(capsys, 2, "study", runs / "shuffled")
+    assert "itself a shuffled run" in told and "--null" in told
+
+
 def test_a_run_of_other_weights_is_no_shuffled_null(tiny, texts, runs, tmp_path, capsys):
     model = tmp_path / "other"
     assert run_cli("convert", tiny, model, "--to", "safetensors", "--dtype", "bfloat16") == 0
