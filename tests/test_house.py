@@ -63,7 +63,7 @@ MAY_IMPORT = {
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
     "view": {"errors"},
-    "export": {"schema", "ledger", "binning", "errors", "store"},
+    "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study"},
     "arguments": {"config", "errors", "terminal"},
     "cli": FOUNDATION

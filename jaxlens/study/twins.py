@@ -102,52 +102,53 @@ def answer(of: inputs.Made, pairs: Pairs) -> list[Result]:
 
 
 def _cell(of: inputs.Made, pairs: Pairs, stratum: str) -> Iterator[Result]:
-    copy, control = pairs.copy, pairs.control
-    depth = copying.retrieval_depth(copy, CUT)
-    reached = depth <= 1
     note = "frequency bin 0 is the rarest"
-    for name, meaning, unit, values, used in (
-        (
-            f"twins_retrieved_{CUT}",
-            f"share of copies that are within the first {CUT} at the last layer",
-            "1",
-            reached.astype(np.float64),
-            None,
-        ),
-        (
-            f"twins_control_{CUT}",
-            f"share of controls that are within the first {CUT} at the last layer",
-            "1",
-            (control[:, -1] <= CUT).astype(np.float64),
-            None,
-        ),
-        (
-            f"twins_depth_{CUT}",
-            f"depth from which those copies stay within the first {CUT}",
-            "depth",
-            depth,
-            reached,
-        ),
-        (
-            "twins_gain",
-            "ln rank of the control minus that of the copy, at the last layer",
-            "nat",
-            _ln(control[:, -1]) - _ln(copy[:, -1]),
-            None,
-        ),
-        (
-            "twins_prominence",
-            "prominence of ln rank along depth, copy minus control",
-            "nat",
-            shape.prominence(_ln(copy)) - shape.prominence(_ln(control)),
-            None,
-        ),
-    ):
+    for name, (meaning, unit, values, used) in _measures(pairs).items():
         found = _mean(values, pairs.sequence, used)
         tested = name in ("twins_gain", "twins_prominence")
         yield result(
             of, QUESTION, name, meaning, found, unit=unit, stratum=stratum, tested=tested, note=note
         )
+
+
+def _measures(pairs: Pairs) -> dict[str, tuple[str, str, np.ndarray, np.ndarray | None]]:
+    """Meaning, unit and values of each measure, and of which pairs."""
+    copy, control = pairs.copy, pairs.control
+    depth = copying.retrieval_depth(copy, CUT)
+    reached = depth <= 1
+    within = f"are within the first {CUT} at the last layer"
+    return {
+        f"twins_retrieved_{CUT}": (
+            f"share of copies that {within}",
+            "1",
+            reached.astype(np.float64),
+            None,
+        ),
+        f"twins_control_{CUT}": (
+            f"share of controls that {within}",
+            "1",
+            (control[:, -1] <= CUT).astype(np.float64),
+            None,
+        ),
+        f"twins_depth_{CUT}": (
+            f"depth from which those copies stay within the first {CUT}",
+            "depth",
+            depth,
+            reached,
+        ),
+        "twins_gain": (
+            "ln rank of the control minus that of the copy, at the last layer",
+            "nat",
+            _ln(control[:, -1]) - _ln(copy[:, -1]),
+            None,
+        ),
+        "twins_prominence": (
+            "prominence of ln rank along depth, copy minus control",
+            "nat",
+            shape.prominence(_ln(copy)) - shape.prominence(_ln(control)),
+            None,
+        ),
+    }
 
 
 def _curves(of: inputs.Made, pairs: Pairs, stratum: str) -> list[Result]:
