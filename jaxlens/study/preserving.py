@@ -19,6 +19,8 @@ RARITY = np.arange(binning.FREQUENCY_BINS) + 0.5
 
 RANK_EDGES = binning.LN_RANK_EDGES[::2].astype(np.float64)
 
+FEW_TOKENS = f"fewer than {slope.FEWEST_TOKENS} tokens"
+
 PIECES = ("whole word", "first piece", "middle piece", "last piece")
 
 
@@ -133,15 +135,7 @@ def _excess(of: Inputs) -> list[Result]:
     sums, counts = (_compared(of, what)[..., of.middle] for what in ("sum", "count"))
     lines = []
     for place in range(binning.FREQUENCY_BINS):
-        pair = sums[:, :, place], counts[:, :, place]
-        if pair[1].sum(0).min() < slope.FEWEST_TOKENS:
-            continue
-
-        def of_totals(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-            means = binned.mean(total, count)
-            return means[..., 1] - means[..., 0]
-
-        found = resample.bootstrap(of_totals, pair, pair[1][:, 0], weight=curves.WEIGHTS)
+        found = _excess_of(sums[:, :, place], counts[:, :, place])
         lines.append(
             result(
                 of,
@@ -155,6 +149,19 @@ def _excess(of: Inputs) -> list[Result]:
             )
         )
     return lines
+
+
+def _excess_of(sums: np.ndarray, counts: np.ndarray) -> resample.Estimate:
+    """Of one bin, ``[group, own_foreign]``; without a number where it holds too few tokens."""
+    fewest = int(counts.sum(0).min())
+    if fewest < slope.FEWEST_TOKENS:
+        return resample.missing(FEW_TOKENS, n=fewest, clusters=int(np.count_nonzero(counts[:, 0])))
+
+    def of_totals(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+        means = binned.mean(total, count)
+        return means[..., 1] - means[..., 0]
+
+    return resample.bootstrap(of_totals, (sums, counts), counts[:, 0], weight=curves.WEIGHTS)
 
 
 def _bin_name(place: int) -> str:
@@ -183,10 +190,12 @@ def _preservation(of: Inputs) -> list[Result]:
         )
     counts = of.tallies["frequency_count"][ledger.MEASURES.index(rank)][:, 0]
     by_bin = 1 - of.by_frequency(rank) / ln_vocab
-    for place in np.flatnonzero(counts >= slope.FEWEST_TOKENS):
+    for place in range(binning.FREQUENCY_BINS):
+        enough = counts[place] >= slope.FEWEST_TOKENS
         for layer in range(of.n_layers):
-            value = float(by_bin[place, layer])
-            found = resample.missing("by bin, without interval", value, int(counts[place]))
+            value = float(by_bin[place, layer]) if enough else math.nan
+            why = "by bin, without interval" if enough else FEW_TOKENS
+            found = resample.missing(why, value, int(counts[place]))
             lines.append(
                 result(
                     of,
@@ -196,7 +205,7 @@ def _preservation(of: Inputs) -> list[Result]:
                     found,
                     unit="1",
                     layer=layer,
-                    stratum=_bin_name(int(place)),
+                    stratum=_bin_name(place),
                 )
             )
     return lines

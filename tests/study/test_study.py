@@ -154,6 +154,18 @@ def test_few_documents_are_reported_as_such_and_not_as_zeros(tiny, tmp_path):
     assert "too few clusters" in few.verdicts["Q0"]
 
 
+def test_bins_with_few_tokens_are_lines_without_a_number(found):
+    bins = [
+        line
+        for line in found.results
+        if line.estimator == "excess_preservation" and line.run == "trained"
+    ]
+    assert len(bins) == binning.FREQUENCY_BINS
+    few = [line for line in bins if line.n < 50]
+    assert few and all(math.isnan(line.estimate) for line in few)
+    assert all(line.note == "fewer than 50 tokens" for line in few)
+
+
 REFUSALS = {
     "no-null": ("trained", "trained-2", "no null run"),
     "same": ("trained", "trained", "same run"),
