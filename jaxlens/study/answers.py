@@ -65,12 +65,13 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
 
 
 def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
+    with reader.open_run(run_dir) as opened:
+        first = inputs.made(opened)
+    for folder in null_dirs:  # before any rows are folded, which may take minutes
+        with reader.open_run(folder) as opened:
+            inputs.require_comparable(first, inputs.made(opened))
     run = inputs.load(run_dir)
-    nulls = []
-    for folder in null_dirs:
-        null = inputs.load(folder)
-        inputs.require_comparable(run, null)
-        nulls.append(null)
+    nulls = [inputs.load(folder) for folder in null_dirs]
     lines = [line for one in (run, *nulls) for line in _of_one(one)]
     lines += discarding.contrasts(run, nulls)
     lines += preserving.contrasts(run, nulls)
