@@ -69,6 +69,10 @@ def texts(tmp_path_factory):
     return path
 
 
+# Given, so that most sweeps of the tiny model need no pre-pass; `test_temper` is about that.
+TEMPERATURES = [2.0, 1.5, 1.0]
+
+
 def configure(model, corpus, out, **more):
     base = {
         "model.path": str(model),
@@ -79,6 +83,7 @@ def configure(model, corpus, out, **more):
         "lens.tile": 512,
         "lens.block": 50,
         "devices": 1,
+        "lens.temperatures": TEMPERATURES if pathlib.Path(model).name == "tiny" else None,
     }
     merged = {key: value for key, value in (base | more).items() if value is not None}
     return config.load([], {}, merged)
@@ -115,6 +120,8 @@ TILES = ("--set", "lens.tile=512", "--set", "lens.block=50")
 
 def flags(tiny, texts, out):
     how = ("--set", "store.shard_tokens=256", "--set", "plan.step_sequences=4")
+    if pathlib.Path(tiny).name == "tiny":
+        how += ("--set", f"lens.temperatures={TEMPERATURES}")
     return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)
 
 

@@ -14,7 +14,8 @@ from jaxlens import api, errors, sweep, temper
 from jaxlens.corpus import tokenfile
 from jaxlens.models import gpt2
 
-QUIET = {"store.rows": "none"}
+FITTED = {"lens.temperatures": None}
+QUIET = {"store.rows": "none", **FITTED}
 
 
 def spec(out):
@@ -50,7 +51,7 @@ def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
 
 
 def test_a_run_fits_the_temperatures_that_minimise_its_own_divergence(tiny, texts, tmp_path):
-    sweep.run(configure(tiny, texts, tmp_path / "run", **{"store.rows": "full"}))
+    sweep.run(configure(tiny, texts, tmp_path / "run", **FITTED))
     found = spec(tmp_path / "run")["lens"]["temperatures"]
     assert len(found) == 3 and found[-1] == 1.0
     with jaxlens.open_run(tmp_path / "run") as run:
@@ -85,7 +86,7 @@ def test_a_run_that_has_begun_keeps_its_temperatures(tiny, texts, tmp_path, monk
 
 def test_temperatures_that_are_given_are_taken(tiny, texts, tmp_path):
     given = {"lens.temperatures": [2.5, 0.5, 1]}
-    sweep.run(configure(tiny, texts, tmp_path / "run", **QUIET, **given))
+    sweep.run(configure(tiny, texts, tmp_path / "run", **(QUIET | given)))
     assert spec(tmp_path / "run")["lens"]["temperatures"] == [2.5, 0.5, 1.0]
 
 
