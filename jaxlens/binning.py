@@ -23,8 +23,8 @@ FIXED_POINT_LIMIT = 2.0**14
 LN_RANK_EDGES = np.linspace(0.0, 12.8, 129, dtype=np.float32)
 """Edges of the 128 bins of ln rank; rank 1 is bin 0, ranks to 362,217 have a bin."""
 
-RANK_BINS = 64
-"""Bins of ln rank of the study: pairs of those of `LN_RANK_EDGES`, 0.2 wide."""
+RANK_EDGES = LN_RANK_EDGES[::2]
+"""Edges of the 64 bins of ln rank of the study, 0.2 wide: of each two bins one."""
 
 FREQUENCY_BINS = 16
 """Bins of rarity, 1 nat wide; the last holds what is rarer."""

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from jaxlens import config as configs
 from jaxlens import errors
 from jaxlens.corpus import documents, generated, skiplog, tokenfile, tokens, vocabulary
-from jaxlens.store import access, hdf, image, layout, publish, records
+from jaxlens.store import access, hdf, image, layout, publish, records, tokenindex
 
 logger = logging.getLogger("jaxlens")
 
@@ -26,9 +26,6 @@ RECORD_BYTES = 2**22
 """Most bytes of ``TOKENS.json``; its log of skips is small for any corpus."""
 
 _COPY_BYTES = 2**23
-# Of the index in memory: start, hash and longest id of a document; token strings and counts.
-_DOCUMENT_BYTES = 8 + 8 + tokens.ID_BYTES
-_VOCABULARY_BYTES = 2**26
 
 _READER = 2
 """Counts the changes of what becomes a document or a skip, so that older token files are remade."""
@@ -229,8 +226,7 @@ def _index(path: Path, record: records.Tokens, n_documents: Any) -> tokenfile.In
 
 
 def _read_arrays(path: Path, n_documents: int) -> dict[str, np.ndarray]:
-    limit = _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
-    return dict(hdf.read_arrays(path, limit=limit)[0])
+    return dict(hdf.read_arrays(path, limit=tokenindex.limit(n_documents))[0])
 
 
 def token_strings(ingested: Ingested) -> Shaped[np.ndarray, " vocab"]:

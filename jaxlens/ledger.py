@@ -337,7 +337,7 @@ _LENGTHS = {
     "frequency": binning.FREQUENCY_BINS,
     "fine_frequency": binning.FINE_BINS,
     "fine_surprisal": binning.FINE_BINS,
-    "rank_bin": binning.RANK_BINS,
+    "rank_bin": len(binning.RANK_EDGES) - 1,
     "log_bin": len(binning.LOG_EDGES) + 1,
     "jump_bin": binning.JUMP_BINS,
     "group": binning.GROUPS,

@@ -204,6 +204,9 @@ FULL = tuple(q.name for q in QUANTITIES.values() if q.full)
 PROFILES: dict[str, tuple[str, ...]] = {"none": (), "core": CORE, "full": FULL}
 """Rows that ``--rows`` names."""
 
+ID_BYTES = 200
+"""Most bytes of a document's id."""
+
 PIECE_WHOLE, PIECE_FIRST, PIECE_MIDDLE, PIECE_LAST, PIECE_UNKNOWN = 0, 1, 2, 3, 255
 
 

@@ -21,9 +21,6 @@ tokenizer_digest = vocabulary.tokenizer_digest
 strings = vocabulary.strings
 word_tables = vocabulary.word_tables
 
-ID_BYTES = 200
-"""Longest document id that is kept whole."""
-
 # An encoded token takes about 120 bytes until it is written, so a batch stays under 100 MB.
 _BATCH_CHARACTERS = 2**21
 _FIRST_BATCH_CHARACTERS = 2**16
@@ -240,13 +237,13 @@ class _Growing:
 
 
 def _stored_id(name: str) -> bytes:
-    """An id of at most ``ID_BYTES``; what had to be cut ends in a hash of the whole."""
+    """An id of at most ``schema.ID_BYTES``; what had to be cut ends in a hash of the whole."""
     # Fixed-width strings drop NULs at their end.
     whole = name.encode("utf-8", "replace").replace(b"\0", "\ufffd".encode())
-    if len(whole) <= ID_BYTES:
+    if len(whole) <= schema.ID_BYTES:
         return whole
     mark = b"~" + hashlib.blake2b(whole, digest_size=4).hexdigest().encode()
-    return whole[: ID_BYTES - len(mark)].decode("utf-8", "ignore").encode() + mark
+    return whole[: schema.ID_BYTES - len(mark)].decode("utf-8", "ignore").encode() + mark
 
 
 def _table(joined: bytearray, sizes: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
+from jaxlens import schema
 from jaxlens.store import access, hdf, layout, records
 
-_DOCUMENT_BYTES = 8 + 8 + 200
+_DOCUMENT_BYTES = 8 + 8 + schema.ID_BYTES
 """Of a document in the index: its start, its hash, the longest id."""
 
 _VOCABULARY_BYTES = 1 << 26
@@ -97,6 +98,11 @@ class TokenIndex:
         return found
 
 
+def limit(n_documents: int) -> int:
+    """Most bytes that an index of this many documents may claim."""
+    return _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
+
+
 def read(
     run_dir: str | Path, spec: Mapping[str, Any], entries: Sequence[records.Record]
 ) -> TokenIndex:
@@ -114,8 +120,7 @@ def read(
     """
     record, n_documents = _record(run_dir, spec, entries)
     path = layout.token_path(run_dir, layout.TOKEN_INDEX)
-    limit = _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
-    arrays, _ = hdf.read_arrays(path, record.index_sha256, limit)
+    arrays, _ = hdf.read_arrays(path, record.index_sha256, limit(n_documents))
     with hdf.reading(path):
         documents = _documents(arrays)
         if (int(documents.start[-1]), len(documents)) != (record.n_tokens, n_documents):

@@ -60,16 +60,14 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
     with reader.open_run(run_dir) as run:
         first = inputs.made(run)
     inputs.require_trained(first)
-    is_twins = first.corpus in designs.BINNED
-    return (_of_twins if is_twins else _of_text)(run_dir, null_dirs)
+    for folder in null_dirs:  # before any rows are folded, which may take minutes
+        with reader.open_run(folder) as null:
+            inputs.require_comparable(first, inputs.made(null))
+    of = _of_twins if first.corpus in designs.BINNED else _of_text
+    return of(run_dir, null_dirs)
 
 
 def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
-    with reader.open_run(run_dir) as opened:
-        first = inputs.made(opened)
-    for folder in null_dirs:  # before any rows are folded, which may take minutes
-        with reader.open_run(folder) as opened:
-            inputs.require_comparable(first, inputs.made(opened))
     run = inputs.load(run_dir)
     nulls = [inputs.load(folder) for folder in null_dirs]
     lines = [line for one in (run, *nulls) for line in _of_one(one)]
@@ -85,8 +83,6 @@ def _of_twins(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
     for folder in (run_dir, *null_dirs):
         with reader.open_run(folder) as run:
             made.append(inputs.made(run))
-            if len(made) > 1:
-                inputs.require_comparable(made[0], made[-1])
             lines += twins.answer(made[-1], twins.load(run))
     found = tuple(table.adjusted(lines))
     ours = [line for line in found if line.run == made[0].label]

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 
-from jaxlens import binning, ledger
+from jaxlens import binning, ledger, schema
 from jaxlens.study import (
     correlation,
     curves,
     multiplicity,
     regression,
+    resample,
     squares,
+    table,
     variance,
     within,
 )
@@ -22,18 +24,10 @@ from jaxlens.study.table import Result, result
 
 QUESTION = "Q2"
 
-WITHIN = (
-    "surprisal",
-    "ln_position",
-    "later_occurrence",
-    "ln_distance",
-    "ln_count",
-    "first_piece",
-    "middle_piece",
-    "last_piece",
-    "logp_input_last",
-)
-"""Columns of the within-type regression; rarity and the embedding's norm belong to the type."""
+OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
+
+WITHIN = tuple(name for name in ledger.COVARIATES if name not in OF_THE_TYPE)
+"""Columns of the within-type regression; rarity and the embedding's norm do not vary in a type."""
 
 
 def answer(of: Inputs) -> list[Result]:
@@ -50,22 +44,17 @@ def _correlations(of: Inputs) -> list[Result]:
         ("surprisal", "rarity", surprisal),
         ("rarity", "surprisal", mirror),
     ):
-        for layer in range(of.n_layers):
-            found = correlation.interval(float(rho[layer]), n, 1, effect)
-            lines.append(
-                result(
-                    of,
-                    QUESTION,
-                    f"partial_spearman_{name}",
-                    f"partial rank correlation of ln rank_input with {name} given {given}",
-                    found,
-                    unit="1",
-                    layer=layer,
-                    smallest=multiplicity.SMALLEST["rho"],
-                    tested=True,
-                    note="interval widened by the design effect",
-                )
-            )
+        lines += table.by_layer(
+            of,
+            QUESTION,
+            f"partial_spearman_{name}",
+            f"partial rank correlation of ln rank_input with {name} given {given}",
+            [correlation.interval(float(value), n, 1, effect) for value in rho],
+            unit="1",
+            smallest=multiplicity.SMALLEST["rho"],
+            tested=True,
+            note=resample.WIDENED,
+        )
     return lines
 
 
@@ -73,10 +62,8 @@ def _between_types(of: Inputs) -> list[Result]:
     counts = of.tallies["type_count"]
     sums, squared = (of.tallies[f"type_{what}"] / binning.ONE for what in ("sum", "square"))
     meaning = "share of the variance of ln rank_input between types; the interval is over types"
-    return [
-        result(of, QUESTION, "omega_squared", meaning, found, unit="1", layer=layer)
-        for layer, found in enumerate(variance.omega_squared(counts, sums, squared))
-    ]
+    found = variance.omega_squared(counts, sums, squared)
+    return table.by_layer(of, QUESTION, "omega_squared", meaning, found, unit="1")
 
 
 def _within_types(of: Inputs) -> list[Result]:
@@ -129,7 +116,7 @@ def _within_sums(of: Inputs, layer: int) -> within.Sums:
 
 def _sample(of: Inputs, layer: int) -> within.Sample:
     """The reservoir as the columns of the regression."""
-    column = Lines(of.tallies["reservoir"], of.n_layers)
+    column = Lines.of(of.tallies["reservoir"], of.n_layers)
     piece = column["piece"]
     x = {
         "surprisal": column["surprisal"] / binning.ONE,
@@ -137,9 +124,9 @@ def _sample(of: Inputs, layer: int) -> within.Sample:
         "later_occurrence": column["prev_count"] > 0,
         "ln_distance": np.log(np.maximum(column["prev_distance"], 1)),
         "ln_count": np.log1p(column["prev_count"]),
-        "first_piece": piece == 1,
-        "middle_piece": piece == 2,
-        "last_piece": piece == 3,
+        "first_piece": piece == schema.PIECE_FIRST,
+        "middle_piece": piece == schema.PIECE_MIDDLE,
+        "last_piece": piece == schema.PIECE_LAST,
         "logp_input_last": column["logp_input_last"] / binning.ONE,
     }
     return within.Sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import effects, matched, matching, multiplicity, resample, shape
+from jaxlens.study import effects, matched, matching, multiplicity, resample, shape, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.sampled import Lines
 from jaxlens.study.table import Result, result
@@ -20,8 +20,8 @@ DECILES, QUINTILES = 10, 5
 
 def answer(of: Inputs) -> list[Result]:
     """Copies against controls that are as frequent, as probable and as uncertain in the end."""
-    copies = Lines(of.tallies["copies"], of.n_layers)
-    others = Lines(of.tallies["reservoir"], of.n_layers)
+    copies = Lines.of(of.tallies["copies"], of.n_layers)
+    others = Lines.of(of.tallies["reservoir"], of.n_layers)
     others = others.where(
         (others["copy_token"] != others["next_token"]) & (others["next_token"] >= 0)
     )
@@ -148,7 +148,7 @@ def _effects(of: Inputs, ours: np.ndarray, theirs: np.ndarray, note: str) -> lis
             QUESTION,
             "hodges_lehmann",
             f"Hodges-Lehmann shift {meaning}",
-            effects.hodges_lehmann_paired(pairs),
+            effects.hodges_lehmann(pairs),
             unit="depth",
             note=note,
         ),
@@ -197,15 +197,11 @@ def _retrieval_curves(of: Inputs) -> list[Result]:
         ledger.TARGETS.index("copy"), ledger.RETRIEVAL_CUTS.index(CUT)
     ].sum(0)
     total = int(counts.sum())
-    lines = []
-    for layer, reached in enumerate(np.cumsum(counts)[:-1]):
-        value = float(reached / total) if total else np.nan
-        found = resample.missing("all positions, without interval", value, total)
-        meaning = f"share whose copy candidate is within rank {CUT} from here to the last layer"
-        lines.append(
-            result(of, QUESTION, f"copy_within_{CUT}", meaning, found, unit="1", layer=layer)
-        )
-    return lines
+    shares = np.cumsum(counts)[:-1] / total if total else np.full(of.n_layers, np.nan)
+    why = "all positions, without interval"
+    found = [resample.missing(why, float(share), total) for share in shares]
+    meaning = f"share whose copy candidate is within rank {CUT} from here to the last layer"
+    return table.by_layer(of, QUESTION, f"copy_within_{CUT}", meaning, found, unit="1")
 
 
 def _mean(values: np.ndarray) -> float:

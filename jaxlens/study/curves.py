@@ -12,14 +12,12 @@ from jaxlens.study import binned, correlation, resample
 from jaxlens.study.inputs import Inputs
 
 Statistic = Callable[[Float[np.ndarray, "... layer"]], Float[np.ndarray, "..."]]
-
-WEIGHTS = resample.weights(binning.GROUPS)
-"""Weights of the groups in each replica; those of all runs are the same, so runs are paired."""
+Groups = Num[np.ndarray, "group ..."]
 
 
 def by_layer(
-    sums: Num[np.ndarray, "group layer"],
-    counts: Num[np.ndarray, "group layer"],
+    sums: Groups,
+    counts: Groups,
     scale: float = binning.ONE,
 ) -> list[resample.Estimate]:
     """Mean of every layer with its interval.
@@ -29,8 +27,9 @@ def by_layer(
         counts: Number of values.
         scale: 1 for counts.
     """
+    weight = resample.weights(len(counts))
     means = _ratio(sums.sum(0), counts.sum(0), scale)
-    totals, sizes = (resample.replicate(part, WEIGHTS) for part in (sums, counts))
+    totals, sizes = (resample.replicate(part, weight) for part in (sums, counts))
     replicas = _ratio(totals, sizes, scale)
     return [
         resample.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
@@ -43,32 +42,45 @@ def means(of: Inputs, name: str) -> list[resample.Estimate]:
     return by_layer(*of.measured(name))
 
 
-def statistic(of: Inputs, name: str, function: Statistic) -> resample.Estimate:
-    """A statistic of the mean curve of a measure."""
-    sums, counts = of.measured(name)
+def name_of_mean(name: str) -> str:
+    """What the table calls the mean of a measure."""
+    return f"mean_ln_{name}" if name.startswith("rank_") else f"mean_{name}"
 
-    def of_totals(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-        return function(binned.mean(total, count))
 
-    return resample.bootstrap(of_totals, (sums, counts), of.group_rows, weight=WEIGHTS)
+def statistic(sums: Groups, counts: Groups, function: Statistic) -> resample.Estimate:
+    """A statistic of a mean curve.
+
+    Args:
+        sums: Fixed-point sums by group of documents.
+        counts: Number of values.
+        function: From curves ``[..., layer]`` to numbers.
+    """
+    return resample.bootstrap(
+        lambda total, count: function(binned.mean(total, count)), (sums, counts), counts[:, 0]
+    )
 
 
 def difference(
-    run: Inputs, nulls: Sequence[Inputs], name: str, function: Statistic
+    sums: Groups, counts: Groups, nulls: Sequence[tuple[Groups, Groups]], function: Statistic
 ) -> resample.Estimate:
-    """The statistic of a run minus its mean over null runs, paired by group of documents.
+    """The statistic of a mean curve minus its mean over null models, paired by group.
 
-    The null models are taken as given: the interval is about other documents.
+    The null models are taken as given: the interval is about other documents, not other seeds.
+
+    Args:
+        sums: Fixed-point sums by group of documents.
+        counts: Number of values.
+        nulls: The same of models that saw the same documents in the same groups.
+        function: From curves ``[..., layer]`` to numbers.
     """
-    parts = [run.measured(name), *(null.measured(name) for null in nulls)]
 
     def of_totals(*totals: np.ndarray) -> np.ndarray:
         pairs = zip(totals[::2], totals[1::2], strict=True)
         values = [function(binned.mean(total, count)) for total, count in pairs]
         return values[0] - np.mean(values[1:], axis=0)
 
-    tallies = tuple(array for part in parts for array in part)
-    return resample.bootstrap(of_totals, tallies, run.group_rows, weight=WEIGHTS)
+    tallies = (sums, counts, *(array for null in nulls for array in null))
+    return resample.bootstrap(of_totals, tallies, counts[:, 0])
 
 
 def design_effect(of: Inputs) -> float:

@@ -19,11 +19,13 @@ from jaxtyping import Float
 from scipy import stats
 
 from jaxlens import binning, ledger
-from jaxlens.study import binned, curves, resample
+from jaxlens.study import binned, curves, resample, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result, result
 
 QUESTION = "Q1"
+
+LAW = "a rough law"
 
 NEEDS = "needs norm and retention: --tallies study, or --set store.quantities=[norm,retention]"
 
@@ -54,31 +56,20 @@ def answer(of: Inputs) -> list[Result]:
         ("norm", "mean norm of the residual"),
         ("retention", "mean projection on the token's own centred embedding, 1 at the embedding"),
     ):
-        for layer, found in enumerate(curves.means(of, name)):
-            lines.append(
-                result(of, QUESTION, f"mean_{name}", meaning, found, unit="1", layer=layer)
-            )
+        found = curves.means(of, name)
+        lines += table.by_layer(of, QUESTION, f"mean_{name}", meaning, found, unit="1")
     observed = of.ranks("input").sum((1, 2))
-    edges = binning.LN_RANK_EDGES[::2].astype(np.float64)
+    medians = np.exp(binned.ln_rank_quantile(observed, binning.RANK_EDGES))
     pure, kept = predictions(of)
-    for layer in range(of.n_layers):
-        values = {
-            "median_rank_input": np.exp(binned.ln_rank_quantile(observed[layer], edges)),
-            "dilution_rank": pure[layer],
-            "retained_rank": kept[layer],
-        }
-        for name, value in values.items():
-            note = "a quantile of tokens" if name == "median_rank_input" else "a rough law"
-            found = resample.missing(note, float(value), int(observed[layer].sum()))
-            lines.append(result(of, QUESTION, name, _MEANINGS[name], found, unit="1", layer=layer))
+    n = int(observed[0].sum())
+    for name, ranks, meaning, note in (
+        ("median_rank_input", medians, "median rank of the input token", "a quantile of tokens"),
+        ("dilution_rank", pure, "median rank that growth of the norm alone explains", LAW),
+        ("retained_rank", kept, "median rank that norm and retention explain", LAW),
+    ):
+        found = [resample.missing(note, float(rank), n) for rank in ranks]
+        lines += table.by_layer(of, QUESTION, name, meaning, found, unit="1")
     return lines
-
-
-_MEANINGS = {
-    "median_rank_input": "median rank of the input token",
-    "dilution_rank": "median rank that the growth of the norm alone explains",
-    "retained_rank": "median rank that norm and retention explain",
-}
 
 
 def predictions(of: Inputs) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import curves, dilution, multiplicity, resample, shape, twolines
+from jaxlens.study import curves, dilution, multiplicity, resample, shape, table, twolines
 from jaxlens.study.inputs import RANDOM_INIT, Inputs
 from jaxlens.study.table import Result, result
 
@@ -46,7 +47,8 @@ def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
     for kind in dict.fromkeys(null.kind for null in nulls):
         same = [null for null in nulls if null.kind == kind]
         for name, what in _CURVES.items():
-            found = curves.difference(run, same, name, shape.jump_share)
+            measured = [null.measured(name) for null in same]
+            found = curves.difference(*run.measured(name), measured, shape.jump_share)
             primary = name == "kl_final_matched" and kind == RANDOM_INIT
             lines.append(_contrast(run, found, name, what, f"{kind} x {len(same)}", primary))
     if not any(line.primary for line in lines):
@@ -78,19 +80,16 @@ def _means(of: Inputs) -> list[Result]:
     for name, what in _CURVES.items():
         if name == "kl_final":  # reported with Q0
             continue
-        label = f"mean_ln_{name}" if name.startswith("rank") else f"mean_{name}"
-        for layer, found in enumerate(curves.means(of, name)):
-            lines.append(
-                result(of, QUESTION, label, f"mean {what}", found, unit="nat", layer=layer)
-            )
+        label, found = curves.name_of_mean(name), curves.means(of, name)
+        lines += table.by_layer(of, QUESTION, label, f"mean {what}", found, unit="nat")
     return lines
 
 
 def _shapes(of: Inputs) -> list[Result]:
     lines = []
     for name, what in _CURVES.items():
-        share = curves.statistic(of, name, shape.jump_share)
-        ratio = curves.statistic(of, name, shape.jump_ratio)
+        share = curves.statistic(*of.measured(name), shape.jump_share)
+        ratio = curves.statistic(*of.measured(name), shape.jump_ratio)
         lines += [
             result(
                 of,
@@ -130,10 +129,8 @@ def _token_shares(of: Inputs) -> list[Result]:
 def _nearer(of: Inputs) -> list[Result]:
     counts = np.repeat(of.group_rows[:, None], of.n_layers, axis=1)
     meaning = "share of positions nearer the last layer than the input layer, in KL"
-    return [
-        result(of, QUESTION, "share_nearer_output", meaning, found, unit="1", layer=layer)
-        for layer, found in enumerate(curves.by_layer(of.tallies["nearer_final"], counts, scale=1))
-    ]
+    found = curves.by_layer(of.tallies["nearer_final"], counts, scale=1)
+    return table.by_layer(of, QUESTION, "share_nearer_output", meaning, found, unit="1")
 
 
 def _two_lines(of: Inputs) -> list[Result]:
@@ -165,27 +162,23 @@ def _two_lines(of: Inputs) -> list[Result]:
 def _steps(of: Inputs) -> list[Result]:
     lines = []
     for place, name in enumerate(ledger.JUMPS):
-        falling = of.tallies["descending"][place]
         downward = name in ("kl_final", "kl_final_matched", "logp_input")
-        mean = curves.statistic(
-            of, name, lambda curve, down=downward: shape.monotone_share(curve, down)
-        )
-        word = "fall" if downward else "rise"
+        along = functools.partial(shape.monotone_share, falling=downward)
         lines.append(
             result(
                 of,
                 QUESTION,
                 f"monotone_share_{name}",
-                f"share of the steps of the mean {_CURVES[name]} that {word}",
-                mean,
+                f"share of the steps of the mean {_CURVES[name]} that "
+                + ("fall" if downward else "rise"),
+                curves.statistic(*of.measured(name), along),
                 unit="1",
             )
         )
+        falling = of.tallies["descending"][place]
         counts = np.repeat(falling[:, :1], of.n_layers, axis=1)
-        for layer, found in enumerate(curves.by_layer(falling, counts, scale=1)):
-            if layer:
-                meaning = f"share of positions whose {_CURVES[name]} falls at this layer"
-                lines.append(
-                    result(of, QUESTION, f"falling_{name}", meaning, found, unit="1", layer=layer)
-                )
+        found = curves.by_layer(falling, counts, scale=1)
+        meaning = f"share of positions whose {_CURVES[name]} falls at this layer"
+        # No step leads to the input: its place counts the positions.
+        lines += table.by_layer(of, QUESTION, f"falling_{name}", meaning, found, unit="1")[1:]
     return lines

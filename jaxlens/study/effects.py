@@ -1,7 +1,7 @@
-"""Effect sizes of two samples.
+"""Effect sizes.
 
 Depths are small integers with many ties, so both effect sizes are defined by pairs: Cliff's delta
-by how often one side is greater, the Hodges-Lehmann shift by the median difference. Their
+by how often one side is greater, the Hodges-Lehmann shift by the median of mean differences. Their
 intervals take observations as independent; a design effect widens them.
 
 Reference:
@@ -79,42 +79,6 @@ def _asymmetric(delta: float, variance: float, smaller: float, level: float) -> 
 
 
 def hodges_lehmann(
-    x: Num[np.ndarray, " x"],
-    y: Num[np.ndarray, " y"],
-    level: float = 0.95,
-    design_effect: float = 1.0,
-) -> resample.Estimate:
-    """Hodges-Lehmann shift: the median of all differences ``x_i - y_j``.
-
-    The interval inverts the Mann-Whitney test, normal approximation with ties. No difference is
-    stored: they are counted by binary search, so 20,000 times 20,000 are no matter.
-
-    Args:
-        x: One sample; NaN is left out.
-        y: The other.
-        level: Coverage.
-        design_effect: Factor on the variance of the test.
-    """
-    x, y = _clean(x), _clean(y)
-    n, m = len(x), len(y)
-    if not n or not m:
-        return resample.missing(resample.EMPTY, n=n + m)
-
-    def at_most(shift: float) -> int:
-        return n * m - int(np.searchsorted(y, x - shift, "left").sum())
-
-    def nearest(shift: float) -> float:
-        return _nearest(x, y, shift)
-
-    _, ties = np.unique(np.concatenate([x, y]), return_counts=True)
-    total = n + m
-    tied = (ties.astype(np.float64) ** 3 - ties).sum() / (total * (total - 1))
-    variance = n * m / 12 * (total + 1 - tied) * design_effect
-    ends = (x[0] - y[-1], x[-1] - y[0])
-    return _inverted(at_most, nearest, n * m, ends, variance, level, total)
-
-
-def hodges_lehmann_paired(
     differences: Num[np.ndarray, " n"], level: float = 0.95, design_effect: float = 1.0
 ) -> resample.Estimate:
     """Hodges-Lehmann centre of differences: the median of their pairwise means (Walsh averages).
@@ -135,37 +99,32 @@ def hodges_lehmann_paired(
         pairs = int(np.searchsorted(d, 2 * centre - d, "right").sum())
         return (pairs + int(np.count_nonzero(d <= centre))) // 2
 
-    def nearest(centre: float) -> float:
-        return _nearest(d / 2, -d[::-1] / 2, centre)
-
     _, ties = np.unique(np.abs(d[d != 0]), return_counts=True)
     tied = (ties.astype(np.float64) ** 3 - ties).sum() / 48
     variance = (n * (n + 1) * (2 * n + 1) / 24 - tied) * design_effect
-    return _inverted(at_most, nearest, n * (n + 1) // 2, (d[0], d[-1]), variance, level, n)
+    return _inverted(at_most, d, n * (n + 1) // 2, variance, level)
 
 
 def _inverted(
     at_most: Callable[[float], int],
-    nearest: Callable[[float], float],
+    d: Float[np.ndarray, " n"],
     pairs: int,
-    ends: tuple[float, float],
     variance: float,
     level: float,
-    n: int,
 ) -> resample.Estimate:
     """Median of the pairs, and the two order statistics that bound it."""
 
     def ordered(k: int) -> float:
-        return nearest(_smallest(at_most, k, *ends))
+        return _nearest(d, _smallest(at_most, k, d[0], d[-1]))
 
     value = (ordered((pairs + 1) // 2) + ordered(pairs // 2 + 1)) / 2
     z = float(stats.norm.ppf(0.5 + level / 2))
     place = math.floor(pairs / 2 - z * math.sqrt(variance))
     if place < 0:
-        return resample.missing("too few observations", value, n)
+        return resample.missing("too few observations", value, len(d))
     # Up to ``place`` pairs on one side the test rejects; the interval starts at the next one.
     low, high = ordered(place + 1), ordered(pairs - place)
-    return resample.Estimate(value, low, high, (high - low) / (2 * z), n, 0)
+    return resample.Estimate(value, low, high, (high - low) / (2 * z), len(d), 0)
 
 
 def _smallest(at_most: Callable[[float], int], k: int, low: float, high: float) -> float:
@@ -182,9 +141,9 @@ def _smallest(at_most: Callable[[float], int], k: int, low: float, high: float) 
             low = middle
 
 
-def _nearest(x: np.ndarray, y: np.ndarray, shift: float) -> float:
-    """The difference ``x_i - y_j`` that is nearest to a shift, for sorted y."""
-    place = np.searchsorted(y, x - shift)
-    both = [x - y[np.clip(place + side, 0, len(y) - 1)] for side in (-1, 0)]
-    found = np.concatenate(both)
-    return float(found[np.argmin(np.abs(found - shift))])
+def _nearest(d: Float[np.ndarray, " n"], centre: float) -> float:
+    """The mean of two of the sorted values that is nearest to a centre."""
+    place = np.searchsorted(d, 2 * centre - d)
+    means = [(d + d[np.clip(place + side, 0, len(d) - 1)]) / 2 for side in (-1, 0)]
+    found = np.concatenate(means)
+    return float(found[np.argmin(np.abs(found - centre))])

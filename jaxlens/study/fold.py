@@ -23,7 +23,7 @@ NEEDED = (
     *("logp_input", "logp_next", "logp_final"),
     *("kl_final", "kl_input", "kl_final_matched", "entropy", "top_id"),
     *schema.PER_TOKEN,
-    *(name for name in schema.COLUMNS),
+    *schema.COLUMNS,
 )
 """Rows without which nothing can be folded."""
 

@@ -7,11 +7,9 @@ import math
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens.study import resample, survival
+from jaxlens.study import resample, survival, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result, result
-
-WIDENED = "interval widened by the design effect"
 
 
 def lines(
@@ -48,24 +46,16 @@ def lines(
     label = f"{name}_median"
     made = [result(of, question, label, meaning, median, unit="depth", stratum=stratum)]
     label = f"{name}_share" if happened else f"{name}_survival"
-    meaning = f"share of positions for which {what}" if happened else f"... not yet {what}"
-    meaning = meaning.replace("...", "share of positions for which")
-    for layer in range(of.n_layers):
-        share = _share(found, layer, happened)
-        made.append(
-            result(
-                of,
-                question,
-                label,
-                meaning,
-                share,
-                unit="1",
-                layer=layer,
-                stratum=stratum,
-                note=WIDENED,
-            )
-        )
-    return made
+    return made + table.by_layer(
+        of,
+        question,
+        label,
+        f"share of positions for which {'' if happened else 'not yet '}{what}",
+        [_share(found, layer, happened) for layer in range(of.n_layers)],
+        unit="1",
+        stratum=stratum,
+        note=resample.WIDENED,
+    )
 
 
 def _share(found: survival.Survival, layer: int, happened: bool) -> resample.Estimate:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import binned, curves, multiplicity, resample, slope
+from jaxlens.study import binned, curves, multiplicity, resample, slope, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.table import Result, result
 
@@ -16,8 +16,6 @@ QUESTION = "Q2"
 
 RARITY = np.arange(binning.FREQUENCY_BINS) + 0.5
 """Middle of each bin of rarity, nat."""
-
-RANK_EDGES = binning.LN_RANK_EDGES[::2].astype(np.float64)
 
 FEW_TOKENS = f"fewer than {slope.FEWEST_TOKENS} tokens"
 
@@ -53,7 +51,7 @@ def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
             ]
             return values[0] - np.mean(values[1:], axis=0)
 
-        found = resample.bootstrap(of_totals, tuple(parts), run.group_rows, weight=curves.WEIGHTS)
+        found = resample.bootstrap(of_totals, tuple(parts), run.group_rows)
         lines.append(
             result(
                 run,
@@ -95,7 +93,7 @@ def _compared(of: Inputs, what: str) -> np.ndarray:
 def _slopes(of: Inputs) -> list[Result]:
     smallest, trained = smallest_slope(of), of.kind == TRAINED
     histogram = np.moveaxis(of.tallies["excess_histogram"], 0, 1)
-    found = slope.median_slope(histogram, RANK_EDGES, RARITY)
+    found = slope.median_slope(histogram, binning.RANK_EDGES, RARITY)
     lines = [
         result(
             of,
@@ -112,22 +110,19 @@ def _slopes(of: Inputs) -> list[Result]:
         )
     ]
     sums, counts = _compared(of, "sum"), _compared(of, "count")
-    for layer in range(of.n_layers):
-        found = slope.mean_slope(sums[..., layer], counts[..., layer], RARITY)
-        lines.append(
-            result(
-                of,
-                QUESTION,
-                "excess_slope_of_means",
-                "slope of the excess preservation of means on rarity",
-                found,
-                unit="nat per nat",
-                layer=layer,
-                smallest=smallest,
-                tested=True,
-            )
-        )
-    return lines
+    return lines + table.by_layer(
+        of,
+        QUESTION,
+        "excess_slope_of_means",
+        "slope of the excess preservation of means on rarity",
+        [
+            slope.mean_slope(sums[..., layer], counts[..., layer], RARITY)
+            for layer in range(of.n_layers)
+        ],
+        unit="nat per nat",
+        smallest=smallest,
+        tested=True,
+    )
 
 
 def _excess(of: Inputs) -> list[Result]:
@@ -161,7 +156,7 @@ def _excess_of(sums: np.ndarray, counts: np.ndarray) -> resample.Estimate:
         means = binned.mean(total, count)
         return means[..., 1] - means[..., 0]
 
-    return resample.bootstrap(of_totals, (sums, counts), counts[:, 0], weight=curves.WEIGHTS)
+    return resample.bootstrap(of_totals, (sums, counts), counts[:, 0])
 
 
 def _bin_name(place: int) -> str:
@@ -172,42 +167,25 @@ def _bin_name(place: int) -> str:
 def _preservation(of: Inputs) -> list[Result]:
     """P = 1 - ln rank / ln V: its mean over interior layers, and by rarity at each layer."""
     ln_vocab, rank = math.log(of.vocab_size), "rank_input"
-    inside = slice(1, of.n_layers - 1)
-    area = curves.statistic(of, rank, lambda curve: 1 - curve[..., inside].mean(-1) / ln_vocab)
-    meaning = "mean preservation over the interior layers"
-    lines = [result(of, QUESTION, "aupc", meaning, area, unit="1")]
-    for layer, found in enumerate(curves.means(of, rank)):
-        lines.append(
-            result(
-                of,
-                QUESTION,
-                "preservation",
-                "1 - mean ln rank_input / ln V",
-                _preserved(found, ln_vocab),
-                unit="1",
-                layer=layer,
-            )
-        )
+    inside, sums = slice(1, of.n_layers - 1), of.measured(rank)
+    area = curves.statistic(*sums, lambda curve: 1 - curve[..., inside].mean(-1) / ln_vocab)
+    lines = [
+        result(of, QUESTION, "aupc", "mean preservation over the interior layers", area, unit="1")
+    ]
+    meaning = "1 - mean ln rank_input / ln V"
+    found = [_preserved(mean, ln_vocab) for mean in curves.means(of, rank)]
+    lines += table.by_layer(of, QUESTION, "preservation", meaning, found, unit="1")
     counts = of.tallies["frequency_count"][ledger.MEASURES.index(rank)][:, 0]
     by_bin = 1 - of.by_frequency(rank) / ln_vocab
-    for place in range(binning.FREQUENCY_BINS):
-        enough = counts[place] >= slope.FEWEST_TOKENS
-        for layer in range(of.n_layers):
-            value = float(by_bin[place, layer]) if enough else math.nan
-            why = "by bin, without interval" if enough else FEW_TOKENS
-            found = resample.missing(why, value, int(counts[place]))
-            lines.append(
-                result(
-                    of,
-                    QUESTION,
-                    "preservation",
-                    "1 - mean ln rank_input / ln V",
-                    found,
-                    unit="1",
-                    layer=layer,
-                    stratum=_bin_name(place),
-                )
-            )
+    for place, n in enumerate(counts.tolist()):
+        enough = n >= slope.FEWEST_TOKENS
+        values = by_bin[place] if enough else np.full(of.n_layers, math.nan)
+        why = "by bin, without interval" if enough else FEW_TOKENS
+        found = [resample.missing(why, float(value), n) for value in values]
+        stratum = _bin_name(place)
+        lines += table.by_layer(
+            of, QUESTION, "preservation", meaning, found, unit="1", stratum=stratum
+        )
     return lines
 
 
@@ -230,7 +208,7 @@ def _pieces(of: Inputs) -> list[Result]:
     lines = []
     for piece, name in enumerate(PIECES):
         counts = histogram[:, [piece, piece + 4]].sum(1)
-        medians = binned.ln_rank_quantile(counts, RANK_EDGES)
+        medians = binned.ln_rank_quantile(counts, binning.RANK_EDGES)
         tokens = counts.sum(-1)
         weight = np.where(tokens >= slope.FEWEST_TOKENS, np.sqrt(tokens), 0.0)
         value = float(slope.weighted_slope(medians, RARITY, weight))

@@ -20,31 +20,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Num
 
 from jaxlens.study import resample, squares
 
-
-def ols(
-    xtx: Num[np.ndarray, "column column"],
-    xty: Num[np.ndarray, " column"],
-    yty: float,
-    n: int,
-    names: Sequence[str],
-    level: float = 0.95,
-) -> squares.Fit:
-    """Ordinary least squares of independent observations.
-
-    Args:
-        xtx: Sums of products of the columns, an intercept among them if one is wanted.
-        xty: Sums of products with y.
-        yty: Sum of squares of y.
-        n: Observations.
-        names: Of the columns.
-        level: Coverage.
-    """
-    xtx = np.asarray(xtx, np.float64)
-    return _classical(xtx, xty, yty, n, 0, np.diag(xtx), tuple(names), level)
+TOO_FEW = "too few observations"
 
 
 def within(
@@ -67,7 +47,7 @@ def within(
         type_x: Sum of each column over each type.
         type_y: Sum of y over each type.
         names: Of the columns.
-        level: Coverage; observations are taken as independent, see `within_clustered`.
+        level: Coverage; observations are taken as independent, `jaxlens.study.within` does not.
     """
     counts = np.asarray(type_counts, np.float64)
     used = counts > 0
@@ -75,40 +55,17 @@ def within(
     x = np.asarray(type_x, np.float64)[used] * scale[:, None]
     y = np.asarray(type_y, np.float64)[used] * scale
     raw = np.asarray(xtx, np.float64)
-    left_y = float(yty) - float(y @ y)
-    n, types = int(counts.sum()), int(used.sum())
-    return _classical(
-        raw - x.T @ x,
-        np.asarray(xty) - x.T @ y,
-        left_y,
-        n,
-        types,
-        np.diag(raw),
-        tuple(names),
-        level,
-    )
-
-
-def _classical(
-    xtx: np.ndarray,
-    xty: np.ndarray,
-    yty: float,
-    n: int,
-    absorbed: int,
-    scale: np.ndarray,
-    names: tuple[str, ...],
-    level: float,
-) -> squares.Fit:
-    kept = squares.kept_columns(xtx, scale)
-    inverse, slopes = squares.solve(xtx, xty, kept)
-    df = n - absorbed - len(kept)
-    residual = max(float(yty) - float(slopes @ np.asarray(xty, np.float64)[kept]), 0.0)
+    left_xtx, left_xty = raw - x.T @ x, np.asarray(xty, np.float64) - x.T @ y
+    n = int(counts.sum())
+    kept = squares.kept_columns(left_xtx, np.diag(raw))
+    inverse, slopes = squares.solve(left_xtx, left_xty, kept)
+    df = n - int(used.sum()) - len(kept)
+    residual = max(float(yty) - float(y @ y) - float(slopes @ left_xty[kept]), 0.0)
     variance = residual / df if df > 0 else math.nan
     se = np.sqrt(np.diag(inverse) * variance)
-    note = "" if df > 0 else "too few observations"
-    return squares.assemble(
-        names, kept, slopes, se, np.full(len(kept), max(df, 1.0)), level, n, 0, note
-    )
+    note = "" if df > 0 else TOO_FEW
+    freedom = np.full(len(kept), max(df, 1.0))
+    return squares.assemble(tuple(names), kept, slopes, se, freedom, level, n, 0, note)
 
 
 def clustered(
@@ -127,77 +84,17 @@ def clustered(
         names: Of the columns.
         level: Coverage.
     """
-    xtx = np.asarray(xtx, np.float64)
-    scale = np.diag(xtx.sum(axis=0))
-    return _sandwich(xtx, np.asarray(xty, np.float64), counts, 0, scale, tuple(names), level)
-
-
-def within_clustered(
-    types: Int[np.ndarray, " row"],
-    groups: Int[np.ndarray, " row"],
-    x: Num[np.ndarray, "row column"],
-    y: Num[np.ndarray, " row"],
-    names: Sequence[str],
-    level: float = 0.95,
-) -> squares.Fit:
-    """Within-type slopes from rows, with the CR1 interval of clusters.
-
-    Types and clusters cross: a type occurs in many documents. The small-sample factor counts the
-    types as parameters, as a regression on dummies does.
-
-    Args:
-        types: Type of each row.
-        groups: Cluster of each row.
-        x: Columns, without an intercept; rows with a NaN are left out.
-        y: Outcome.
-        names: Of the columns.
-        level: Coverage.
-    """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    used = np.isfinite(x).all(axis=1) & np.isfinite(y)
-    x, y = x[used], y[used]
-    _, place, counts = np.unique(np.asarray(types)[used], return_inverse=True, return_counts=True)
-    scale = np.square(x).sum(axis=0)
-    means = [np.bincount(place, column) / counts for column in (*x.T, y)]
-    x = x - np.stack([mean[place] for mean in means[:-1]], axis=1)
-    y = y - means[-1][place]
-    xtx, xty, sizes = group_products(np.asarray(groups)[used], x, y)
-    return _sandwich(xtx, xty, sizes, len(counts), scale, tuple(names), level)
-
-
-def group_products(
-    groups: Int[np.ndarray, " row"], x: Num[np.ndarray, "row column"], y: Num[np.ndarray, " row"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X'X, X'y and the number of rows of each group that occurs, in increasing order."""
-    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    width = x.shape[1]
-    xtx = np.empty((len(counts), width, width))
-    xty = np.empty((len(counts), width))
-    for i in range(width):
-        xty[:, i] = np.bincount(place, x[:, i] * y, len(counts))
-        for j in range(i + 1):
-            xtx[:, i, j] = xtx[:, j, i] = np.bincount(place, x[:, i] * x[:, j], len(counts))
-    return xtx, xty, counts
-
-
-def _sandwich(
-    xtx: np.ndarray,
-    xty: np.ndarray,
-    counts: np.ndarray,
-    absorbed: int,
-    scale: np.ndarray,
-    names: tuple[str, ...],
-    level: float,
-) -> squares.Fit:
-    kept = squares.kept_columns(xtx.sum(axis=0), scale)
-    inverse, slopes = squares.solve(xtx.sum(axis=0), xty.sum(axis=0), kept)
+    xtx, xty = np.asarray(xtx, np.float64), np.asarray(xty, np.float64)
+    whole, names = xtx.sum(axis=0), tuple(names)
+    kept = squares.kept_columns(whole, np.diag(whole))
+    inverse, slopes = squares.solve(whole, xty.sum(axis=0), kept)
     n, clusters = int(np.sum(counts)), int(np.count_nonzero(counts))
     part = xtx[:, kept][:, :, kept]
     scores = (xty[:, kept] - part @ slopes) @ inverse
-    free = n - absorbed - len(kept)
+    free = n - len(kept)
     if clusters < resample.FEWEST_CLUSTERS or free < 1:
         nothing = np.full(len(kept), math.nan)
-        note = resample.TOO_FEW if free > 0 else "too few observations"
+        note = resample.TOO_FEW if free > 0 else TOO_FEW
         return squares.assemble(names, kept, slopes, nothing, nothing, level, n, clusters, note)
     factor = clusters / (clusters - 1) * (n - 1) / free
     se = np.sqrt(factor * np.square(scores).sum(axis=0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import binned, curves, passages, resample
+from jaxlens.study import binned, curves, passages, resample, table
 from jaxlens.study.inputs import Inputs
-from jaxlens.study.table import Result, result
+from jaxlens.study.table import Result
 
 QUESTION = "Q0"
 
@@ -29,38 +29,33 @@ def _means(of: Inputs) -> list[Result]:
         ("rank_final", "mean ln rank of the model's own top-1"),
         ("rank_next", "mean ln rank of the true next token"),
     ):
-        label = f"mean_ln_{name}" if name.startswith("rank") else f"mean_{name}"
-        for layer, found in enumerate(curves.means(of, name)):
-            lines.append(result(of, QUESTION, label, meaning, found, unit="nat", layer=layer))
+        label, found = curves.name_of_mean(name), curves.means(of, name)
+        lines += table.by_layer(of, QUESTION, label, meaning, found, unit="nat")
     return lines
 
 
 def _quantiles(of: Inputs) -> list[Result]:
     """Quartiles of entropy and of the final token's rank; descriptive, without intervals."""
     line = ledger.DIVERGENCES.index("entropy")
-    entropy = of.tallies["divergence_histogram"][line].sum(1)
     edges = np.concatenate([[0.0], binning.LOG_EDGES, [np.inf]])
+    entropy = of.tallies["divergence_histogram"][line].sum(1)
     ranks = of.ranks("final").sum((1, 2))
     lines = []
     for share in (0.25, 0.5, 0.75):
-        for layer in range(of.n_layers):
-            value = float(binned.bucket_quantile(entropy[layer], edges, share))
-            rank = float(np.exp(binned.ln_rank_quantile(ranks[layer], RANK_EDGES, share)))
-            for name, number, unit in (("entropy", value, "nat"), ("rank_final", rank, "1")):
-                found = resample.missing("a quantile of tokens", number, int(ranks[layer].sum()))
-                meaning = f"{share:.0%} of the positions are at or below"
-                label = f"quantile_{name}"
-                stratum = f"quantile {share}"
-                lines.append(
-                    result(
-                        of, QUESTION, label, meaning, found, unit=unit, layer=layer, stratum=stratum
-                    )
-                )
+        nats = binned.bucket_quantile(entropy, edges, share)
+        found = np.exp(binned.ln_rank_quantile(ranks, binning.RANK_EDGES, share))
+        for name, values, unit in (("entropy", nats, "nat"), ("rank_final", found, "1")):
+            n = int(ranks[0].sum())
+            lines += table.by_layer(
+                of,
+                QUESTION,
+                f"quantile_{name}",
+                f"{share:.0%} of the positions are at or below",
+                [resample.missing("a quantile of tokens", float(value), n) for value in values],
+                unit=unit,
+                stratum=f"quantile {share}",
+            )
     return lines
-
-
-RANK_EDGES = binning.LN_RANK_EDGES[::2].astype(np.float64)
-"""Edges of the study's bins of ln rank."""
 
 
 def _settled(of: Inputs) -> list[Result]:

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from jaxlens import sampling
 
 
+@dataclass(frozen=True, eq=False)
 class Lines:
-    """Sampled rows by the names of their fields.
+    """Sampled rows.
 
-    Args:
-        lines: ``[row, field]`` of a ``bottom_k`` tally.
+    Attributes:
+        values: ``[row, field]``, see ``sampling.fields``.
         n_layers: Number of layers.
     """
 
-    def __init__(self, lines: np.ndarray, n_layers: int) -> None:
-        self.lines = lines[lines[:, 0] != sampling.NO_KEY]
-        self._place = {name: i for i, name in enumerate(sampling.fields(n_layers))}
-        self.n_layers = n_layers
+    values: Int64[np.ndarray, "row field"]
+    n_layers: int
+
+    @classmethod
+    def of(cls, tally: Int64[np.ndarray, "place field"], n_layers: int) -> Lines:
+        """The rows of a ``bottom_k`` tally, without its empty places."""
+        return cls(tally[tally[:, 0] != sampling.NO_KEY], n_layers)
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.values)
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.lines[:, self._place[name]]
+    def __getitem__(self, name: str) -> Int64[np.ndarray, " row"]:
+        """A field."""
+        return self.values[:, sampling.fields(self.n_layers).index(name)]
 
-    def layers(self, name: str) -> np.ndarray:
-        """A field that there is of each layer, ``[row, layer]``."""
-        first = self._place[f"{name}.0"]
-        return self.lines[:, first : first + self.n_layers]
+    def layers(self, name: str) -> Int64[np.ndarray, "row layer"]:
+        """A field that there is of each layer."""
+        first = sampling.fields(self.n_layers).index(f"{name}.0")
+        return self.values[:, first : first + self.n_layers]
 
-    def where(self, chosen: np.ndarray) -> Lines:
+    def where(self, chosen: Bool[np.ndarray, " row"]) -> Lines:
         """Some of the rows."""
-        found = Lines.__new__(Lines)
-        found.lines, found._place, found.n_layers = self.lines[chosen], self._place, self.n_layers
-        return found
+        return Lines(self.values[chosen], self.n_layers)

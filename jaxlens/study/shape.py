@@ -8,9 +8,7 @@ steps up and down that no mean has.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
-
-from jaxlens.study import binned, resample
+from jaxtyping import Float
 
 
 def jump_share(curve: Float[np.ndarray, "... layer"]) -> Float[np.ndarray, "..."]:
@@ -59,54 +57,3 @@ def prominence(curve: Float[np.ndarray, "... layer"]) -> Float[np.ndarray, "..."
     before = np.minimum.accumulate(curve, axis=-1)
     after = np.minimum.accumulate(curve[..., ::-1], axis=-1)[..., ::-1]
     return (curve - np.maximum(before, after)).max(axis=-1)
-
-
-def jump(
-    sums: Int[np.ndarray, "group layer"],
-    counts: Int[np.ndarray, "group layer"],
-    level: float = 0.95,
-    kind: str = "t",
-) -> resample.Estimate:
-    """φ of a mean curve, with its clustered interval.
-
-    Args:
-        sums: Fixed-point sums of the quantity by group of documents.
-        counts: Number of values.
-        level: Coverage.
-        kind: See `resample.interval`.
-    """
-
-    def statistic(total, count):
-        return jump_share(binned.mean(total, count))
-
-    return resample.bootstrap(statistic, (sums, counts), counts[:, 0], level, kind)
-
-
-def jump_difference(
-    sums: Int[np.ndarray, "group layer"],
-    counts: Int[np.ndarray, "group layer"],
-    null_sums: Int[np.ndarray, "seed group layer"],
-    null_counts: Int[np.ndarray, "seed group layer"],
-    level: float = 0.95,
-    kind: str = "t",
-) -> resample.Estimate:
-    """φ of the trained model minus the mean φ of null models, paired by group of documents.
-
-    The null models are taken as given: the interval is about other documents, not about other
-    seeds.
-
-    Args:
-        sums: Fixed-point sums of the trained model.
-        counts: Number of values.
-        null_sums: Those of models that saw the same documents in the same groups.
-        null_counts: Number of values.
-        level: Coverage.
-        kind: See `resample.interval`.
-    """
-
-    def statistic(total, count, null_total, null_count):
-        null = jump_share(binned.mean(null_total, null_count))
-        return jump_share(binned.mean(total, count)) - null.mean(axis=-1)
-
-    tallies = (sums, counts, np.moveaxis(null_sums, 0, 1), np.moveaxis(null_counts, 0, 1))
-    return resample.bootstrap(statistic, tallies, counts[:, 0], level, kind)

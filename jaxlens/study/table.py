@@ -136,6 +136,21 @@ def result(
     )
 
 
+def by_layer(
+    of: Made,
+    question: str,
+    estimator: str,
+    meaning: str,
+    estimates: Iterable[resample.Estimate],
+    **more: Any,
+) -> list[Result]:
+    """A line for each layer, from the input on; ``more`` is what `result` takes beside."""
+    return [
+        result(of, question, estimator, meaning, found, layer=layer, **more)
+        for layer, found in enumerate(estimates)
+    ]
+
+
 def adjusted(results: Sequence[Result]) -> list[Result]:
     """The same lines with p-values adjusted: Holm for the primaries, BH for all others at once."""
     found = list(results)

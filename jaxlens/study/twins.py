@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from jaxlens import designs
 from jaxlens.store import reader
-from jaxlens.study import copying, inputs, resample, shape
+from jaxlens.study import copying, inputs, resample, shape, table
 from jaxlens.study.table import Result, result
 
 QUESTION = "Q3"
@@ -154,15 +154,15 @@ def _measures(pairs: Pairs) -> dict[str, tuple[str, str, np.ndarray, np.ndarray 
 def _curves(of: inputs.Made, pairs: Pairs, stratum: str) -> list[Result]:
     lines = []
     for name, ranks in (("copy", pairs.copy), ("control", pairs.control)):
-        for layer in range(of.n_layers):
-            found = _mean(_ln(ranks[:, layer]), pairs.sequence)
-            meaning = f"mean ln rank of the token to come, {name}"
-            label = f"twins_mean_ln_rank_{name}"
-            lines.append(
-                result(
-                    of, QUESTION, label, meaning, found, unit="nat", layer=layer, stratum=stratum
-                )
-            )
+        lines += table.by_layer(
+            of,
+            QUESTION,
+            f"twins_mean_ln_rank_{name}",
+            f"mean ln rank of the token to come, {name}",
+            [_mean(_ln(ranks[:, layer]), pairs.sequence) for layer in range(of.n_layers)],
+            unit="nat",
+            stratum=stratum,
+        )
     return lines
 
 

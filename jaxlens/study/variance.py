@@ -17,14 +17,6 @@ from jaxtyping import Float, Num
 from jaxlens.study import resample
 
 
-def type_means(
-    counts: Num[np.ndarray, " type"], sums: Num[np.ndarray, "type layer"]
-) -> Float[np.ndarray, "type layer"]:
-    """Mean of each type at each layer; NaN for a type that never occurs."""
-    counts, sums = np.asarray(counts)[:, None], np.asarray(sums, np.float64)
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-
-
 def omega_squared(
     counts: Num[np.ndarray, " type"],
     sums: Num[np.ndarray, "type layer"],
@@ -91,29 +83,3 @@ def _omega(
     scale = total + within
     found = (a - (q - total) - (k - 1) * within) / np.where(scale > 0, scale, 1.0)
     return np.where((degrees > 0) & (scale > 1e-12 * np.maximum(np.abs(q), 1e-300)), found, np.nan)
-
-
-def intraclass(
-    counts: Num[np.ndarray, " type"],
-    sums: Num[np.ndarray, "type layer"],
-    squares: Num[np.ndarray, "type layer"],
-) -> Float[np.ndarray, " layer"]:
-    """Intraclass correlation of the unbalanced one-way random model, by layer.
-
-    ``σ_a² / (σ_a² + σ_e²)`` with the moment estimator ``σ_a² = (MS_between - MS_within) / n_0``,
-    ``n_0 = (N - sum n_t² / N) / (k - 1)``: unlike ω² about a type drawn at random, not a token.
-    """
-    counts = np.asarray(counts, np.float64)
-    used = counts > 0
-    n = counts[used][:, None]
-    s, q = (np.asarray(x, np.float64)[used] for x in (sums, squares))
-    k, size = len(n), float(n.sum())
-    if k < 2 or size <= k:
-        return np.full(np.shape(sums)[1], np.nan)
-    mean = s.sum(axis=0) / size
-    q, s = (q - 2 * mean * s + n * mean * mean).sum(axis=0), s - n * mean
-    a = (s * s / n).sum(axis=0)
-    within = (q - a) / (size - k)
-    between = (a / (k - 1) - within) / ((size - (n * n).sum() / size) / (k - 1))
-    whole = between + within
-    return np.divide(between, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

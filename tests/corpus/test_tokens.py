@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import models
 
-from jaxlens import errors
+from jaxlens import errors, schema
 from jaxlens.corpus import documents, skiplog, tokens
 
 VOCAB_SIZE = 401
@@ -152,8 +152,8 @@ def test_id_is_kept_or_cut_at_a_character_with_a_hash(tokenizer, name):
     index = tokens.Index.from_arrays(index.to_arrays())
     first, second = index.id_of(0), index.id_of(1)
     assert first != second
-    assert len(first.encode()) <= tokens.ID_BYTES
-    if len(name.encode("utf-8", "replace")) <= tokens.ID_BYTES:
+    assert len(first.encode()) <= schema.ID_BYTES
+    if len(name.encode("utf-8", "replace")) <= schema.ID_BYTES:
         assert first == name.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     else:
         kept, _, mark = first.rpartition("~")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxlens import sampling
-from jaxlens.study import matched, matching, shape, slope
+from jaxlens.study import curves, matched, matching, shape, slope
 from jaxlens.study import within as within_types
 
 GROUPS = 256
@@ -78,8 +78,8 @@ def jump(rng, documents, effect, tokens=200):
 
     counts = np.zeros((GROUPS, LAYERS), np.int64)
     np.add.at(counts, group, np.repeat(n[:, None], LAYERS, 1))
-    trained, null = tally(0.2 + effect), np.stack([tally(0.2), tally(0.2)])
-    return shape.jump_difference(trained, counts, null, np.stack([counts, counts]))
+    nulls = [(tally(0.2), counts), (tally(0.2), counts)]
+    return curves.difference(tally(0.2 + effect), counts, nulls, shape.jump_share)
 
 
 def _bins(rng, documents, tokens):

@@ -32,14 +32,11 @@ def type_sums(kind, x, y):
     return n, summed, np.bincount(kind, y)
 
 
-def test_ols_is_that_of_statsmodels():
-    _, _, x, y = rows()
-    x = api.add_constant(x)
-    oracle = api.OLS(y, x).fit()
-    found = regression.ols(x.T @ x, x.T @ y, y @ y, len(y), ("one", *NAMES))
-    assert np.allclose(found.values, oracle.params, rtol=DIGITS)
-    assert np.allclose(found.se, oracle.bse, rtol=DIGITS)
-    assert np.allclose(np.stack([found.low, found.high], 1), oracle.conf_int(), rtol=1e-6)
+def products(group, x, y):
+    """X'X, X'y and rows of each group."""
+    parts = [group == g for g in np.unique(group)]
+    xtx, xty = (np.stack([x[p].T @ other[p] for p in parts]) for other in (x, y))
+    return xtx, xty, np.array([p.sum() for p in parts])
 
 
 def test_within_slopes_are_those_of_a_dummy_for_every_type():
@@ -55,21 +52,11 @@ def test_clustered_errors_are_those_of_statsmodels():
     _, group, x, y = rows()
     x = api.add_constant(x)
     oracle = api.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": group})
-    xtx, xty, counts = regression.group_products(group, x, y)
-    found = regression.clustered(xtx, xty, counts, ("one", *NAMES))
+    found = regression.clustered(*products(group, x, y), ("one", *NAMES))
     assert np.allclose(found.values, oracle.params, rtol=DIGITS)
     assert np.allclose(found.se, oracle.bse, rtol=DIGITS)
     assert found.clusters == 30
     assert (found.df < 29).all()
-
-
-def test_within_clustered_errors_are_those_of_dummies_by_statsmodels():
-    kind, group, x, y = rows()
-    design = np.hstack([x, dummies(kind)])
-    oracle = api.OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": group})
-    found = regression.within_clustered(kind, group, x, y, NAMES)
-    assert np.allclose(found.values, oracle.params[:3], rtol=DIGITS)
-    assert np.allclose(found.se, oracle.bse[:3], rtol=DIGITS)
 
 
 def test_effective_clusters_are_those_of_the_partialled_column_by_hand():
@@ -77,16 +64,17 @@ def test_effective_clusters_are_those_of_the_partialled_column_by_hand():
     left = api.OLS(x[:, 0], api.add_constant(x[:, 1:])).fit().resid
     share = np.bincount(group, left**2)
     design = np.hstack([x, np.ones((len(x), 1))])
-    found = regression.clustered(*regression.group_products(group, design, y), (*NAMES, "one"))
+    found = regression.clustered(*products(group, design, y), (*NAMES, "one"))
     assert math.isclose(found.df[0], share.sum() ** 2 / (share**2).sum() - 1, rel_tol=1e-6)
 
 
 @given(st.integers(0, 100))
-def test_order_of_rows_and_names_of_groups_do_not_matter(seed):
-    kind, group, x, y = rows(seed, n=200)
-    found = regression.within_clustered(kind, group, x, y, NAMES)
-    p = np.random.default_rng(seed).permutation(200)
-    moved = regression.within_clustered(kind[p] * 7, 99 - group[p], x[p], y[p], NAMES)
+def test_order_and_names_of_types_do_not_matter(seed):
+    kind, _, x, y = rows(seed, n=200)
+    n, summed, of_y = type_sums(kind, x, y)
+    found = regression.within(x.T @ x, x.T @ y, y @ y, n, summed, of_y, NAMES)
+    p = np.random.default_rng(seed).permutation(len(n))
+    moved = regression.within(x.T @ x, x.T @ y, y @ y, n[p], summed[p], of_y[p], NAMES)
     assert np.allclose(found.values, moved.values) and np.allclose(found.se, moved.se)
 
 
@@ -96,33 +84,26 @@ def test_constant_and_collinear_columns_are_dropped_and_named(scale):
     more = np.stack([x[:, 0] - 2 * x[:, 1], kind * 1.0, np.ones(len(y))], axis=1) * scale
     names = (*NAMES, "sum", "of the type", "constant")
     wide = np.hstack([x, more])
-    found = regression.within_clustered(kind, group, wide, y, names)
+    found = regression.within(wide.T @ wide, wide.T @ y, y @ y, *type_sums(kind, wide, y), names)
     assert found.dropped == names[3:]
-    plain = regression.within_clustered(kind, group, x, y, NAMES)
+    plain = regression.within(x.T @ x, x.T @ y, y @ y, *type_sums(kind, x, y), NAMES)
     assert np.allclose(found.values[:3], plain.values) and np.isnan(found.values[3:]).all()
-    exact = regression.within(wide.T @ wide, wide.T @ y, y @ y, *type_sums(kind, wide, y), names)
-    assert exact.dropped == names[3:]
     dropped = squares.coefficient(found, "sum")
     assert math.isnan(dropped.value) and dropped.note == "constant or collinear"
-
-
-def test_rows_with_nan_are_left_out():
-    kind, group, x, y = rows()
-    y[3], x[5, 1] = np.nan, np.nan
-    found = regression.within_clustered(kind, group, x, y, NAMES)
-    kept = np.isfinite(x).all(axis=1) & np.isfinite(y)
-    expected = regression.within_clustered(kind[kept], group[kept], x[kept], y[kept], NAMES)
-    assert np.array_equal(found.values, expected.values) and found.n == 598
+    pooled = regression.clustered(*products(group, wide[:, :4], y), names[:4])
+    assert pooled.dropped == ("sum",)
 
 
 def test_few_clusters_or_observations_have_no_interval():
-    kind, group, x, y = rows(groups=9)
-    found = regression.within_clustered(kind, group, x, y, NAMES)
+    _, group, x, y = rows(groups=9)
+    found = regression.clustered(*products(group, x, y), NAMES)
     assert np.isfinite(found.values).all() and np.isnan(found.low).all()
     assert squares.coefficient(found, "count").note == "too few clusters"
-    few = regression.ols(np.eye(2), np.ones(2), 2.0, 2, ("a", "b"))
-    assert np.isnan(few.se).all() and few.note == "too few observations"
     with pytest.raises(ValueError, match="not in tuple"):
-        squares.coefficient(few, "c")
-    nothing = regression.ols(np.zeros((1, 1)), np.zeros(1), 0.0, 5, ("a",))
+        squares.coefficient(found, "c")
+    ones = np.ones(2)
+    few = regression.within(np.eye(2), ones, 2.0, ones, np.zeros((2, 2)), 0 * ones, ("a", "b"))
+    assert np.isnan(few.se).all() and few.note == "too few observations"
+    zero = np.zeros(1)
+    nothing = regression.within(zero[None], zero, 0.0, zero + 5, zero[None], zero, ("a",))
     assert nothing.dropped == ("a",) and math.isnan(nothing.values[0])

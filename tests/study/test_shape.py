@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.study import shape, twolines
+from jaxlens.study import curves, shape, twolines
 
 CURVES = st.lists(st.floats(-20, 20), min_size=3, max_size=14).map(np.array)
 
@@ -55,10 +55,10 @@ def tally(curve, groups=40, seed=0):
 
 def test_jump_is_that_of_the_pooled_mean_and_pairs_cancel():
     sums, counts = tally(np.array([5.0, 2.0, 1.0, 0.0]))
-    found = shape.jump(sums, counts)
+    found = curves.statistic(sums, counts, shape.jump_share)
     pooled = sums.sum(axis=0) / counts.sum(axis=0)
     assert math.isclose(found.value, shape.jump_share(pooled))
-    same = shape.jump_difference(sums, counts, sums[None], counts[None])
+    same = curves.difference(sums, counts, [(sums, counts)] * 2, shape.jump_share)
     assert same.value == same.low == same.high == 0.0
 
 

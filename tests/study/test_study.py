@@ -275,8 +275,8 @@ def test_dilution_gives_the_rank_of_chance_and_of_the_token_itself():
 
 def test_matches_of_copies_obey_strata_and_calipers(found, runs):
     of = inputs.load(runs / "trained")
-    copies = sampled.Lines(of.tallies["copies"], of.n_layers)
-    others = sampled.Lines(of.tallies["reservoir"], of.n_layers)
+    copies = sampled.Lines.of(of.tallies["copies"], of.n_layers)
+    others = sampled.Lines.of(of.tallies["reservoir"], of.n_layers)
     others = others.where(others["copy_token"] != others["next_token"])
     matches = copying.match(copies, others)
     assert len(matches.copy) > 20
@@ -299,7 +299,8 @@ def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(runs, found):
 
 def test_a_difference_with_itself_is_zero_in_every_replica(runs):
     of = inputs.load(runs / "random-1")
-    same = curves.difference(of, [of], "kl_final", shape.jump_share)
+    mine = of.measured("kl_final")
+    same = curves.difference(*mine, [mine], shape.jump_share)
     assert (same.value, same.se) == (0.0, 0.0)
 
 

@@ -65,28 +65,10 @@ def test_intervals_cover_the_share_of_a_random_model():
     assert np.mean(covered) >= 0.91
 
 
-def test_intraclass_correlation_is_the_moment_estimator_by_hand():
-    kind, y = rows(3)
-    n, s, q = sums(kind, y)
-    k, size = len(n), n.sum()
-    means = s / n[:, None]
-    between = (n[:, None] * (means - y.mean(axis=0)) ** 2).sum(axis=0) / (k - 1)
-    within = ((y - means[kind]) ** 2).sum(axis=0) / (size - k)
-    n_0 = (size - (n**2).sum() / size) / (k - 1)
-    part = (between - within) / n_0
-    assert np.allclose(variance.intraclass(n, s, q), part / (part + within))
-
-
 def test_without_repeats_or_variance_there_is_no_share():
     once = np.ones(20), np.arange(20.0)[:, None], np.arange(20.0)[:, None] ** 2
     assert math.isnan(variance.omega_squared(*once)[0].value)
-    assert math.isnan(variance.intraclass(*once)[0])
     flat = np.full(20, 3), np.full((20, 1), 15.0), np.full((20, 1), 75.0)
     assert math.isnan(variance.omega_squared(*flat)[0].value)
     nothing = np.zeros(4), np.zeros((4, 2)), np.zeros((4, 2))
     assert [e.note for e in variance.omega_squared(*nothing)] == ["no data"] * 2
-
-
-def test_type_means_are_nan_for_types_that_never_occur():
-    found = variance.type_means(np.array([2, 0]), np.array([[3.0], [0.0]]))
-    assert found[0, 0] == 1.5 and math.isnan(found[1, 0])
