@@ -200,6 +200,21 @@ STUDY = (
         "sum of squares of ln rank_input, by group",
         _FIXED,
     ),
+    _study("type_copied", (), ("vocab",), "positions of each token that are copied later"),
+    _study(
+        "copied_covariate",
+        (),
+        ("covariate",),
+        "sum of the covariates of positions that are copied later",
+        _FIXED,
+    ),
+    _study(
+        "copied_outcome",
+        ("rank_input",),
+        ("layer",),
+        "sum of ln rank_input of positions that are copied later",
+        _FIXED,
+    ),
     _study(
         "group_count",
         MEASURES,
@@ -307,6 +322,13 @@ STUDY = (
         "rows of copy events: the next token is the one that followed the last earlier occurrence",
         merge="bottom_k",
     ),
+    _study(
+        "controls",
+        (),
+        ("control", "field"),
+        "rows that are no copy events, the more probable their next token the more of them",
+        merge="bottom_k",
+    ),
     _study("reservoir", (), ("sample", "field"), "rows drawn evenly from all", merge="bottom_k"),
 )
 """What the study needs; the last place of ``depth`` counts what never happened."""
@@ -342,6 +364,7 @@ _LENGTHS = {
     "jump_bin": binning.JUMP_BINS,
     "group": binning.GROUPS,
     "copy": sampling.COPIES,
+    "control": sampling.CONTROLS,
     "sample": sampling.RESERVOIR,
     **{axis: len(names) for axis, names in AXIS_LABELS.items()},
 }

@@ -6,10 +6,12 @@ an even sample, the same whatever the shards and whoever computes them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
 
-from jaxlens import hashing
+from jaxlens import binning, hashing
 
 FIELDS = (
     "key",
@@ -23,6 +25,7 @@ FIELDS = (
     "copy_token",
     "piece",
     "match_length",
+    "copied",
     "prev_distance",
     "prev_count",
     "rarity_next",
@@ -49,8 +52,11 @@ LAYER_FIELDS = ("rank_input", "rank_next", "kl_final_matched")
 NO_KEY = 2**63 - 1
 """Key of a line that holds no row."""
 
-COPIES, RESERVOIR = 4_096, 16_384
-"""Rows that are kept of copy events, and of all."""
+COPIES, CONTROLS, RESERVOIR = 4_096, 16_384, 16_384
+"""Rows that are kept of copy events, of what may be compared with them, and of all."""
+
+PROBABLE = (-4.0, -2.0, -1.0, -0.5, -0.125)
+"""Final log-probabilities of the next token, nat; beyond each a control is twice as likely kept."""
 
 
 def fields(n_layers: int) -> tuple[str, ...]:
@@ -74,3 +80,19 @@ def key_of(
     """Random number of a token, from 0 to 2**63 - 2, by its document and its place there."""
     drawn = hashing.mix(hashing.mix(document_hash.astype(np.uint64)) + offset.astype(np.uint64))
     return np.minimum(drawn >> np.uint64(1), np.uint64(2**63 - 2)).astype(np.int64)
+
+
+def favoured(key: Any, logp_next_last: Any) -> Any:
+    """Keys of controls: what was as probable as copies mostly are is kept more often.
+
+    Copies are probable in the end, and what is not copied seldom is; an even sample would hold too
+    few to compare them with. Controls are matched on that probability, so it may decide which are
+    kept.
+
+    Args:
+        key: See `key_of`.
+        logp_next_last: Fixed-point log-probability.
+    """
+    for edge in PROBABLE:
+        key = key >> (logp_next_last > round(edge * binning.ONE)).astype(key.dtype)
+    return key

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 REFERENCES = ("input", "next", "final", "foreign", "copy")
 """Tokens that a position is compared with."""
@@ -178,6 +178,7 @@ QUANTITIES: dict[str, Quantity] = {
         _column("prev_distance", "uint16", "distance to the last earlier occurrence in context"),
         _column("prev_count", "uint16", "number of earlier occurrences in context"),
         _column("match_length", "uint8", "length of the common suffix with the copy source"),
+        _column("copied", "uint8", "1 where the context copies the token later, 0 where not"),
         _column("piece", "uint8", "0 whole word, 1 first, 2 middle, 3 last piece, 255 unknown"),
         _column("fold", "uint8", "fold of the document, from the hash of its text"),
         _column("foreign_fold", "uint8", "fold of the foreign token's document; 255 unknown"),

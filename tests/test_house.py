@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "schema": set(),
     "hashing": set(),
     "binning": {"hashing"},
-    "sampling": {"hashing"},
+    "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
     "errors": set(),
     "yamlfile": {"errors"},

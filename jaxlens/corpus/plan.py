@@ -284,6 +284,7 @@ def _flat(
         "prev_distance": np.minimum(distance, 2**16 - 1).astype(np.uint16),
         "prev_count": np.minimum(count, 2**16 - 1).astype(np.uint16),
         "match_length": references.match_length(token, window, previous).astype(np.uint8),
+        "copied": references.copied(token, following, previous).astype(np.uint8),
         "piece": pieces[index - low],
         "fold": folds[document],
         "foreign_fold": foreign_fold.astype(np.uint8),

@@ -124,6 +124,27 @@ def match_length(
     return np.minimum(length[head] + rank - head, MATCH_LIMIT)
 
 
+def copied(
+    token: Int[np.ndarray, " n"],
+    following: Int[np.ndarray, " n"],
+    previous: Int[np.ndarray, " n"],
+) -> Bool[np.ndarray, " n"]:
+    """Whether each token is copied later in its window.
+
+    It is where a later token of the window has its last earlier occurrence one before it and is
+    followed by the same token, which may be the first beyond the window.
+
+    Args:
+        token: Tokens of windows.
+        following: The next token of the document, -1 where there is none.
+        previous: See `earlier`.
+    """
+    found = np.zeros(len(token), bool)
+    again = (previous >= 0) & (copy_token(token, previous) == following)
+    found[previous[again] + 1] = True
+    return found
+
+
 def piece(
     token: Int[np.ndarray, " n"],
     first: Bool[np.ndarray, " n"],

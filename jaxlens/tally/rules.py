@@ -241,6 +241,22 @@ def _outcome_square(rows: Facts) -> Iterator[Addition]:
     yield (rows.group[:, None], rows.layers), product(ln, ln, rows.xp), rows.valid[:, None]
 
 
+def _type_copied(rows: Facts) -> Iterator[Addition]:
+    yield (rows.values["token"],), None, _copied(rows)
+
+
+def _copied_covariate(rows: Facts) -> Iterator[Addition]:
+    yield (_places(rows)[None],), rows.covariates, _copied(rows)[:, None]
+
+
+def _copied_outcome(rows: Facts) -> Iterator[Addition]:
+    yield (rows.layers,), rows.ln["input"], _copied(rows)[:, None]
+
+
+def _copied(rows: Facts) -> Any:
+    return rows.valid & (rows.values["copied"] > 0)
+
+
 def _measured(rows: Facts, place: Any, summed: bool) -> Iterator[Addition]:
     for line, name in enumerate(ledger.MEASURES):
         if name in rows.values:
@@ -337,6 +353,9 @@ RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {
     "covariate_product": _covariate_product,
     "covariate_outcome": _covariate_outcome,
     "outcome_square": _outcome_square,
+    "type_copied": _type_copied,
+    "copied_covariate": _copied_covariate,
+    "copied_outcome": _copied_outcome,
     "group_count": lambda rows: _measured(rows, rows.group, summed=False),
     "group_sum": lambda rows: _measured(rows, rows.group, summed=True),
     "frequency_count": lambda rows: _measured(rows, rows.frequency["input"], summed=False),
@@ -368,11 +387,13 @@ def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
         "entropy_last": fixed(values["entropy"][:, -1], xp),
         "logp_input_last": fixed(values["logp_input"][:, -1], xp),
     }
+    candidate = rows.valid
+    if name != "reservoir":
+        same = values["copy_token"] == values["next_token"]
+        candidate = candidate & (values["next_token"] >= 0) & (same if name == "copies" else ~same)
+    if name == "controls":
+        known["key"] = sampling.favoured(known["key"], known["logp_next_last"])
     each = [known[field].astype(xp.int64)[:, None] for field in sampling.FIELDS]
     layered = {"kl_final_matched": fixed(values["kl_final_matched"], xp)}
     each += [layered.get(n, values[n]).astype(xp.int64) for n in sampling.LAYER_FIELDS]
-    candidate = rows.valid
-    if name == "copies":
-        same = values["copy_token"] == values["next_token"]
-        candidate = candidate & same & (values["next_token"] >= 0)
     return xp.concatenate(each, axis=1), candidate

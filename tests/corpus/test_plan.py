@@ -187,7 +187,9 @@ def brute_row(ids, index, at, length, overlap, seed):
     offset, stride = at - base, length - overlap
     # The first window that holds the token records it.
     number = max(0, -(-(offset - length + 1) // stride))
-    context = ids[base + number * stride : at + 1].tolist()
+    start = base + number * stride
+    whole = [*ids[start : min(start + length, end)].tolist()]
+    context = whole[: at - start + 1]
     position = len(context) - 1
     earlier = [j for j in range(position) if context[j] == context[position]]
     match = 0
@@ -195,6 +197,15 @@ def brute_row(ids, index, at, length, overlap, seed):
         if context[earlier[-1] - match] != context[position - match]:
             break
         match += 1
+
+    def is_copied(whole, beyond):
+        """Whether a later bigram repeats the one that ends here, and none in between."""
+        following = [*whole, beyond]
+        for t in range(max(position, 1), len(whole)):
+            latest = [j for j in range(t) if whole[j] == whole[t]][-1:]
+            if latest == [position - 1] and following[t + 1] == whole[position]:
+                return 1
+        return 0
 
     def goes_on(i):
         return int(base < i < end and STARTS[ids[i]] and ENDS[ids[i - 1]])
@@ -215,6 +226,7 @@ def brute_row(ids, index, at, length, overlap, seed):
         "prev_distance": position - earlier[-1] if earlier else 0,
         "prev_count": len(earlier),
         "match_length": match,
+        "copied": is_copied(whole, ids[start + len(whole)] if start + len(whole) < end else -1),
         "piece": CODES[goes_on(at), goes_on(at + 1)],
         "fold": int(index.document_hash[document]) % 2,
         "foreign_token": ids[drawn] if drawn >= 0 else -1,

@@ -41,6 +41,19 @@ def test_repetition_in_context_is_what_its_definition_says(windows):
         assert copied[i] == (token[j + 1] if j >= 0 else -1)
 
 
+def test_a_token_is_copied_where_its_bigram_returns_and_the_last_one_counts():
+    a, b, c, d = range(4)
+    token = np.array([a, b, c, a, b, d, a, b, a, c, c])
+    window = np.repeat([0, 1], [8, 3])
+    previous, _ = references.earlier(token, window)
+    found = references.copied(token, np.append(token[1:], -1), previous)
+    # Both b's are copied, each by the next one; what follows them differs; windows are apart.
+    assert np.flatnonzero(found).tolist() == [1, 4]
+    beyond = np.append(token[1:], -1)
+    beyond[7] = d  # the window ends, the document goes on with what came after b before
+    assert np.flatnonzero(references.copied(token, beyond, previous)).tolist() == [1, 4, 5]
+
+
 def test_match_length_saturates_and_uniform_text_stays_fast():
     token = np.zeros(65_536, np.int32)
     window = np.arange(65_536) // 1024

@@ -248,7 +248,7 @@ def test_sampled_rows_are_tables_with_a_column_for_each_field(tiny, texts, tmp_p
     sweep.run(configure(tiny, texts, out, **{"store.tallies": "study", "store.rows": "none"}))
     assert run_cli("export", out, "--to", "parquet", "--out", folder, "--tallies") == 0
     with reader.open_run(out) as run:
-        for name in ("copies", "reservoir"):
+        for name in ("copies", "controls", "reservoir"):
             frame = pandas.read_parquet(folder / f"{name}.parquet")
             kept = run.tally[name][run.tally[name][:, 0] != sampling.NO_KEY]
             assert tuple(frame.columns) == sampling.fields(len(run.layer_names))

@@ -502,9 +502,9 @@ def test_shard_that_rivals_keep_replacing_is_given_up(out, monkeypatch):
 
 def test_shard_of_a_later_format_is_refused(out):
     with h5py.File(layout.shard_path(out, 1), "r+") as file:
-        file.attrs["format_version"] = np.int64(3)
+        file.attrs["format_version"] = np.int64(schema.FORMAT_VERSION + 1)
     recommit(out, 1)
-    with pytest.raises(errors.DataError, match="format 3 is unknown"):
+    with pytest.raises(errors.DataError, match=f"format {schema.FORMAT_VERSION + 1} is unknown"):
         shards.check(out, 1, layout.read_spec(out).hash)
 
 

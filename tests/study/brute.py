@@ -165,6 +165,10 @@ def _of_input(rows, row, out):
     out["type_covariate"][token] += x
     out["covariate_product"][group] += [[times(a, b) for b in x] for a in x]
     out["covariate_outcome"][group] += [[times(a, b) for b in lns] for a in x]
+    if row["copied"]:
+        out["type_copied"][token] += 1
+        out["copied_covariate"] += x
+        out["copied_outcome"] += lns
     out["outcome_square"][group] += [times(a, a) for a in lns]
     out["frequency_norm"][coarse(rarity)] += fixed(row["embedding_norm"])
     for c, cut in enumerate(ledger.EXIT_CUTS):
@@ -211,8 +215,8 @@ def sampled(values, counts, name, size):
     rows = Rows(values, counts)
     lines = []
     for row in rows:
-        copies = row["copy_token"] == row["next_token"] and row["next_token"] >= 0
-        if name == "copies" and not copies:
+        same = row["copy_token"] == row["next_token"]
+        if name != "reservoir" and (row["next_token"] < 0 or same != (name == "copies")):
             continue
         known = {
             "rarity_next": rows.rarity(max(int(row["next_token"]), 0), int(row["fold"])),
@@ -226,6 +230,9 @@ def sampled(values, counts, name, size):
         line = [int(known.get(field, row.get(field, 0))) for field in sampling.FIELDS]
         for field in sampling.LAYER_FIELDS:
             line += [int(x) if field.startswith("rank") else fixed(x) for x in row[field]]
+        if name == "controls":
+            logp = line[sampling.FIELDS.index("logp_next_last")] / SIXTEENTH
+            line[0] //= 2 ** sum(logp > edge for edge in (-4, -2, -1, -0.5, -0.125))
         lines.append(line)
     lines.sort(key=lambda line: (line[0], line[1]))
     return np.array(lines[:size], np.int64)

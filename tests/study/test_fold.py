@@ -59,7 +59,7 @@ def test_every_tally_is_what_its_definition_says(studied):
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
         assert value.any(), name
-    for name in ("copies", "reservoir"):
+    for name in ("copies", "controls", "reservoir"):
         lines = brute.sampled(values, counts, name, len(found[name]))
         np.testing.assert_array_equal(found[name][: len(lines)], lines)
         assert (found[name][len(lines) :, 0] == sampling.NO_KEY).all()
