@@ -180,8 +180,9 @@ def show_result(result: sweep.Result) -> None:
     with reader.open_run(result.out) as opened:
         print(layer_table(opened.summary()))
         has_rows = bool(opened.names)
-    print(f"rows of each token: {result.out}/shards/*.h5; totals: {result.out}/summary.h5")
+    print(f"totals: {result.out}/summary.h5")
     if has_rows:
+        print(f"rows of each token: {result.out}/shards/*.h5")
         print(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
         print(f"       or: xarray.open_dataset('{result.out}/shards/part-00000.h5')")
 

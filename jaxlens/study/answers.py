@@ -17,6 +17,7 @@ from jaxlens.study import (
     lifetimes,
     preserving,
     resolving,
+    sources,
     table,
     twins,
     verdicts,
@@ -108,6 +109,7 @@ def _of_one(of: inputs.Inputs) -> list[table.Result]:
         *contextual.answer(of),
         *lifetimes.answer(of),
         *copying.answer(of),
+        *sources.answer(of),
     ]
 
 

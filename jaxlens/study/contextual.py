@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from jaxlens import binning, ledger, schema
+from jaxlens import binning, ledger
 from jaxlens.study import (
+    columns,
     correlation,
     curves,
     multiplicity,
@@ -19,15 +18,9 @@ from jaxlens.study import (
     within,
 )
 from jaxlens.study.inputs import TRAINED, Inputs
-from jaxlens.study.sampled import Lines
 from jaxlens.study.table import Result, result
 
 QUESTION = "Q2"
-
-OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
-
-WITHIN = tuple(name for name in ledger.COVARIATES if name not in OF_THE_TYPE)
-"""Columns of the within-type regression; rarity and the embedding's norm do not vary in a type."""
 
 
 def answer(of: Inputs) -> list[Result]:
@@ -67,12 +60,9 @@ def _between_types(of: Inputs) -> list[Result]:
 
 
 def _within_types(of: Inputs) -> list[Result]:
-    sums = [_within_sums(of, layer) for layer in range(of.n_layers)]
     lines = []
     for layer in range(of.n_layers):
-        sample = _sample(of, layer)
-        found = within.slope(sums[layer], sample, WITHIN, "surprisal")
-        primary = of.kind == TRAINED and layer == of.middle
+        found = within.slope(*columns.of_rank(of, layer), columns.NAMES, "surprisal")
         lines.append(
             result(
                 of,
@@ -85,7 +75,7 @@ def _within_types(of: Inputs) -> list[Result]:
                 layer=layer,
                 smallest=_smallest_within(of),
                 tested=True,
-                primary=primary,
+                primary=of.kind == TRAINED and layer == of.middle,
             )
         )
     return lines
@@ -99,42 +89,6 @@ def _smallest_within(of: Inputs) -> float:
     mean = sums[constant, place] / n
     spread = math.sqrt(max(sums[place, place] / n - mean * mean, 1e-12))
     return multiplicity.SMALLEST["preservation"] * math.log(of.vocab_size) / spread
-
-
-def _within_sums(of: Inputs, layer: int) -> within.Sums:
-    places = [ledger.COVARIATES.index(name) for name in WITHIN]
-    products = of.tallies["covariate_product"].sum(0) / binning.ONE
-    return within.Sums(
-        xtx=products[np.ix_(places, places)],
-        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / binning.ONE,
-        yty=float(of.tallies["outcome_square"][:, layer].sum() / binning.ONE),
-        type_counts=of.tallies["type_count"],
-        type_x=of.tallies["type_covariate"][:, places] / binning.ONE,
-        type_y=of.tallies["type_sum"][:, layer] / binning.ONE,
-    )
-
-
-def _sample(of: Inputs, layer: int) -> within.Sample:
-    """The reservoir as the columns of the regression."""
-    column = Lines.of(of.tallies["reservoir"], of.n_layers)
-    piece = column["piece"]
-    x = {
-        "surprisal": column["surprisal"] / binning.ONE,
-        "ln_position": np.log1p(column["position"]),
-        "later_occurrence": column["prev_count"] > 0,
-        "ln_distance": np.log(np.maximum(column["prev_distance"], 1)),
-        "ln_count": np.log1p(column["prev_count"]),
-        "first_piece": piece == schema.PIECE_FIRST,
-        "middle_piece": piece == schema.PIECE_MIDDLE,
-        "last_piece": piece == schema.PIECE_LAST,
-        "logp_input_last": column["logp_input_last"] / binning.ONE,
-    }
-    return within.Sample(
-        types=column["token"],
-        clusters=column["document"],
-        x=np.stack([x[name].astype(np.float64) for name in WITHIN], axis=1),
-        y=np.log(np.maximum(column[f"rank_input.{layer}"], 1)),
-    )
 
 
 def _pooled(of: Inputs) -> list[Result]:

@@ -21,10 +21,7 @@ DECILES, QUINTILES = 10, 5
 def answer(of: Inputs) -> list[Result]:
     """Copies against controls that are as frequent, as probable and as uncertain in the end."""
     copies = Lines.of(of.tallies["copies"], of.n_layers)
-    others = Lines.of(of.tallies["reservoir"], of.n_layers)
-    others = others.where(
-        (others["copy_token"] != others["next_token"]) & (others["next_token"] >= 0)
-    )
+    others = Lines.of(of.tallies["controls"], of.n_layers)
     found = match(copies, others)
     note = f"{found.unmatched} of {len(copies)} copies had no control"
     return [

@@ -16,12 +16,17 @@ QUESTION = "Q1"
 
 NO_NULL = "no random-init null was given: --null DIR of jaxlens run --null random-init"
 
-_CURVES = {
+_ALWAYS = {
     "kl_final": "KL(last layer || this layer)",
     "kl_final_matched": "KL(last layer || this layer at its matched temperature)",
     "kl_input": "KL(input layer || this layer)",
     "logp_input": "log-probability of the input token",
     "rank_input": "ln rank of the input token",
+}
+
+_IF_RECORDED = {
+    "js_final": "Jensen-Shannon divergence of this layer from the last",
+    "js_input": "Jensen-Shannon divergence of this layer from the input layer",
 }
 
 
@@ -46,16 +51,22 @@ def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
     lines = []
     for kind in dict.fromkeys(null.kind for null in nulls):
         same = [null for null in nulls if null.kind == kind]
-        for name, what in _CURVES.items():
+        for name, what in _curves(run, *same).items():
             measured = [null.measured(name) for null in same]
             found = curves.difference(*run.measured(name), measured, shape.jump_share)
             primary = name == "kl_final_matched" and kind == RANDOM_INIT
             lines.append(_contrast(run, found, name, what, f"{kind} x {len(same)}", primary))
     if not any(line.primary for line in lines):
         found = resample.missing(NO_NULL)
-        what = _CURVES["kl_final_matched"]
+        what = _ALWAYS["kl_final_matched"]
         lines.append(_contrast(run, found, "kl_final_matched", what, RANDOM_INIT, True))
     return lines
+
+
+def _curves(*runs: Inputs) -> dict[str, str]:
+    """Measures that all of these runs have, and what they are."""
+    more = {name: what for name, what in _IF_RECORDED.items() if all(r.has(name) for r in runs)}
+    return _ALWAYS | more
 
 
 def _contrast(
@@ -77,7 +88,7 @@ def _contrast(
 
 def _means(of: Inputs) -> list[Result]:
     lines = []
-    for name, what in _CURVES.items():
+    for name, what in _curves(of).items():
         if name == "kl_final":  # reported with Q0
             continue
         label, found = curves.name_of_mean(name), curves.means(of, name)
@@ -87,7 +98,7 @@ def _means(of: Inputs) -> list[Result]:
 
 def _shapes(of: Inputs) -> list[Result]:
     lines = []
-    for name, what in _CURVES.items():
+    for name, what in _curves(of).items():
         share = curves.statistic(*of.measured(name), shape.jump_share)
         ratio = curves.statistic(*of.measured(name), shape.jump_ratio)
         lines += [
@@ -121,7 +132,7 @@ def _token_shares(of: Inputs) -> list[Result]:
         middle = (np.arange(binning.JUMP_BINS) + 0.5) / binning.JUMP_BINS
         value = float(middle[np.searchsorted(np.cumsum(counts), total / 2)]) if total else np.nan
         found = resample.missing("a quantile of tokens", value, total)
-        meaning = f"median over tokens of the first block's share in the steps of {_CURVES[name]}"
+        meaning = f"median over tokens of the first block's share in the steps of {_ALWAYS[name]}"
         lines.append(result(of, QUESTION, f"token_jump_share_{name}", meaning, found, unit="1"))
     return lines
 
@@ -149,7 +160,7 @@ def _two_lines(of: Inputs) -> list[Result]:
                     of,
                     QUESTION,
                     f"two_lines_{which}_{name}",
-                    f"slope of the mean {_CURVES[name]} on depth, {which} of two lines inside",
+                    f"slope of the mean {_ALWAYS[name]} on depth, {which} of two lines inside",
                     slope,
                     unit="nat",
                     tested=True,
@@ -169,7 +180,7 @@ def _steps(of: Inputs) -> list[Result]:
                 of,
                 QUESTION,
                 f"monotone_share_{name}",
-                f"share of the steps of the mean {_CURVES[name]} that "
+                f"share of the steps of the mean {_ALWAYS[name]} that "
                 + ("fall" if downward else "rise"),
                 curves.statistic(*of.measured(name), along),
                 unit="1",
@@ -178,7 +189,7 @@ def _steps(of: Inputs) -> list[Result]:
         falling = of.tallies["descending"][place]
         counts = np.repeat(falling[:, :1], of.n_layers, axis=1)
         found = curves.by_layer(falling, counts, scale=1)
-        meaning = f"share of positions whose {_CURVES[name]} falls at this layer"
+        meaning = f"share of positions whose {_ALWAYS[name]} falls at this layer"
         # No step leads to the input: its place counts the positions.
         lines += table.by_layer(of, QUESTION, f"falling_{name}", meaning, found, unit="1")[1:]
     return lines

@@ -24,7 +24,7 @@ def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, 
         "Q0": _resolving(results, run),
         "Q1": _discarding(results, run, nulls),
         "Q2": _preserving(results, run),
-        "Q3": _copying(results),
+        "Q3": _copying(results, run),
     }
 
 
@@ -182,7 +182,7 @@ def _by_rarity(results: Lines) -> str:
     return f"{words} So it rises and falls with rarity, which no slope tells." if inside else words
 
 
-def _copying(results: Lines) -> str:
+def _copying(results: Lines, run: Inputs) -> str:
     primary = next(r for r in results if r.primary and r.question == "Q3")
     copies, controls = (
         find(results, "mean_retrieval_depth_10", stratum=name) for name in ("copies", "controls")
@@ -194,7 +194,17 @@ def _copying(results: Lines) -> str:
         f"matched controls by {spelled(primary)} (positive: later); {_judged(primary)}. The means "
         f"are {_value(copies)} and {_value(controls)}; Cliff's delta is {spelled(delta)}. The rank "
         "of a copy rises and falls again on its way by "
-        f"{spelled(scramble)} nat more than that of a control."
+        f"{spelled(scramble)} nat more than that of a control. {_copied(results, run)}"
+    )
+
+
+def _copied(results: Lines, run: Inputs) -> str:
+    share = find(results, "copied_share")
+    slope = find(results, "copied_within_type", layer=run.middle)
+    return (
+        f"Of all positions {_value(share)} are copied later; within tokens of one type that "
+        f"probability changes by {spelled(slope)} with each nat of ln rank at mid depth "
+        "(negative: what is kept is copied more often)."
     )
 
 

@@ -35,7 +35,7 @@ def runs(tiny, texts, tmp_path_factory):
     """A trained run, two of fresh weights, one of shuffled text."""
     folder = tmp_path_factory.mktemp("study")
     ways = {
-        "trained": {},
+        "trained": {"store.quantities": ["js_final"]},
         "random-1": {"null": "random-init", "seed": 1},
         "random-2": {"null": "random-init", "seed": 2},
         "shuffled": {"null": "shuffled", "seed": 1},
@@ -133,6 +133,12 @@ def test_the_contrast_is_the_difference_from_the_mean_of_the_seeds(found):
     (primary,) = (line for line in found.results if line.primary and line.question == "Q1")
     assert primary.null == "random-init x 2"
     assert primary.estimate == pytest.approx(by_run["trained"] - np.mean(seeds), abs=1e-12)
+
+
+def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(found):
+    lines = [line for line in found.results if line.estimator == "jump_share_js_final"]
+    assert [(line.run, line.null) for line in lines] == [("trained", "")]
+    assert 0 < lines[0].low < lines[0].estimate < lines[0].high < 1
 
 
 def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(runs):
@@ -276,8 +282,8 @@ def test_dilution_gives_the_rank_of_chance_and_of_the_token_itself():
 def test_matches_of_copies_obey_strata_and_calipers(found, runs):
     of = inputs.load(runs / "trained")
     copies = sampled.Lines.of(of.tallies["copies"], of.n_layers)
-    others = sampled.Lines.of(of.tallies["reservoir"], of.n_layers)
-    others = others.where(others["copy_token"] != others["next_token"])
+    others = sampled.Lines.of(of.tallies["controls"], of.n_layers)
+    assert (others["copy_token"] != others["next_token"]).all()
     matches = copying.match(copies, others)
     assert len(matches.copy) > 20
     for place, controls in zip(matches.copy, matches.control, strict=True):

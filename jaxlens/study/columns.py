@@ -1,0 +1,78 @@
+"""Columns of the regressions within types: their sums over all rows, and those of sampled rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxlens import binning, ledger, schema
+from jaxlens.study import within
+from jaxlens.study.inputs import Inputs
+from jaxlens.study.sampled import Lines
+
+OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
+
+NAMES = tuple(name for name in ledger.COVARIATES if name not in OF_THE_TYPE)
+"""What varies within a type: rarity and the embedding's norm do not."""
+
+RANKED = ("ln_rank_input", *NAMES)
+
+
+def of_rank(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
+    """Ln rank_input of a layer as the outcome of ``NAMES``."""
+    places = [ledger.COVARIATES.index(name) for name in NAMES]
+    products = of.tallies["covariate_product"].sum(0) / binning.ONE
+    sums = within.Sums(
+        xtx=products[np.ix_(places, places)],
+        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / binning.ONE,
+        yty=float(of.tallies["outcome_square"][:, layer].sum() / binning.ONE),
+        type_counts=of.tallies["type_count"],
+        type_x=of.tallies["type_covariate"][:, places] / binning.ONE,
+        type_y=of.tallies["type_sum"][:, layer] / binning.ONE,
+    )
+    rows = _reservoir(of)
+    sample = within.Sample(
+        types=rows["token"],
+        clusters=rows["document"],
+        x=_sampled(rows),
+        y=np.log(np.maximum(rows[f"rank_input.{layer}"], 1)),
+    )
+    return sums, sample
+
+
+def of_copied(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
+    """Whether a position is copied later, as the outcome of ``RANKED``."""
+    ranks, sample = of_rank(of, layer)
+    places = [ledger.COVARIATES.index(name) for name in NAMES]
+    copied = of.tallies["type_copied"].astype(np.float64)
+    products = [of.tallies["copied_outcome"][layer], *of.tallies["copied_covariate"][places]]
+    sums = within.Sums(
+        xtx=np.block([[np.array(ranks.yty), ranks.xty], [ranks.xty[:, None], ranks.xtx]]),
+        xty=np.array(products) / binning.ONE,
+        yty=float(copied.sum()),
+        type_counts=ranks.type_counts,
+        type_x=np.column_stack([ranks.type_y, ranks.type_x]),
+        type_y=copied,
+    )
+    x = np.column_stack([sample.y, sample.x])
+    y = _reservoir(of)["copied"].astype(np.float64)
+    return sums, within.Sample(sample.types, sample.clusters, x, y)
+
+
+def _reservoir(of: Inputs) -> Lines:
+    return Lines.of(of.tallies["reservoir"], of.n_layers)
+
+
+def _sampled(rows: Lines) -> np.ndarray:
+    piece = rows["piece"]
+    x = {
+        "surprisal": rows["surprisal"] / binning.ONE,
+        "ln_position": np.log1p(rows["position"]),
+        "later_occurrence": rows["prev_count"] > 0,
+        "ln_distance": np.log(np.maximum(rows["prev_distance"], 1)),
+        "ln_count": np.log1p(rows["prev_count"]),
+        "first_piece": piece == schema.PIECE_FIRST,
+        "middle_piece": piece == schema.PIECE_MIDDLE,
+        "last_piece": piece == schema.PIECE_LAST,
+        "logp_input_last": rows["logp_input_last"] / binning.ONE,
+    }
+    return np.stack([x[name].astype(np.float64) for name in NAMES], axis=1)
