@@ -20,7 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxlens-test-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of the process above them
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
 
 from sweeps import swept, texts, tiny  # noqa: E402 (JAX starts there)
 
