@@ -18,7 +18,7 @@ from jaxlens.store import access, derive, frames, hdf, layout, rows, shards, tok
 if TYPE_CHECKING:
     import xarray
 
-MOST_OPEN = 16
+MOST_OPEN = 40
 """Shards held open at once."""
 
 BATCH_ROWS = 65_536
