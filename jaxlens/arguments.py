@@ -82,3 +82,18 @@ def _assignments(settings: Sequence[str]) -> dict[str, Any]:
             raise errors.ConfigError(f"--set {setting}", "write --set key=value")
         pairs[key] = configs.parse(key, text)
     return pairs
+
+
+def part(text: str | None) -> tuple[int, int | None]:
+    """Start and end of ``FIRST:END``, either of which may be left out.
+
+    Raises:
+        ConfigError: It is no such thing.
+    """
+    first, colon, end = (text or ":").partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return int(first or 0), int(end) if end else None
+    except ValueError:
+        raise errors.ConfigError(f"tokens {text}", "write FIRST:END, for instance 0:32") from None

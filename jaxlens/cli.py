@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from cyclopts import App, Parameter
 
 import jaxlens
-from jaxlens import arguments, errors, terminal
+from jaxlens import arguments, errors, looking, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -22,6 +22,8 @@ app = App(
     default_parameter=Parameter(negative=()),
     help_format="plaintext",
 )
+for command in (looking.show, looking.study, looking.export):
+    app.command(command)
 
 
 @app.command
@@ -150,31 +152,6 @@ def bench(
 
 
 @app.command
-def study(
-    run_dir: Path,
-    /,
-    *,
-    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
-    out: Path | None = None,
-    output: arguments.Shown = arguments.Output(),
-) -> None:
-    """Answer the questions of the study: a table of estimates with intervals, and verdicts.
-
-    Args:
-        run_dir: Run with --rows full (the default) or --tallies study.
-        null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
-            seeds, and --null shuffled.
-        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
-        output: What is printed.
-    """
-    arguments.begin(output)
-    from jaxlens.study import answers
-
-    found = answers.study(run_dir, null)
-    terminal.show_study(found, answers.write(found, out))
-
-
-@app.command
 def verify(
     run_dir: Path,
     /,
@@ -248,44 +225,6 @@ def finalize(run_dir: Path, /, *, output: arguments.Shown = arguments.Output()) 
 
     derive.finalize(run_dir)
     print(f"finalized {run_dir}")
-
-
-@app.command
-def export(
-    run_dir: Path,
-    /,
-    *,
-    to: Literal["parquet", "csv", "hdf5"],
-    out: Path | None = None,
-    layout: Literal["wide", "long"] | None = None,
-    quantities: arguments.Words = None,
-    layers: arguments.Words = None,
-    start: int | None = None,
-    stop: int | None = None,
-    tallies: bool = False,
-    output: arguments.Shown = arguments.Output(),
-) -> None:
-    """Write rows or totals of a run for other tools: one table, or one HDF5 file.
-
-    Args:
-        run_dir: Run directory.
-        to: Format; parquet and csv need the package pyarrow.
-        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by default.
-        layout: wide: a record a token, a column a layer; long: a record for each token and layer.
-        quantities: Quantities to export; all by default.
-        layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
-        start: First row.
-        stop: End of the rows, exclusive.
-        tallies: Export the totals instead, a table each.
-        output: What is printed.
-    """
-    arguments.begin(output)
-    from jaxlens.export import order
-
-    chosen = {"layout": layout, "quantities": quantities, "layers": layers}
-    rows = {"start": start, "stop": stop, "tallies": tallies}
-    done = order.export(run_dir, order.Order(to=to, out=out, **chosen, **rows))
-    terminal.show_exports(done)
 
 
 @app.command

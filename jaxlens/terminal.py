@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.study import answers
+    from jaxlens.view import prompt
 
 logger = logging.getLogger("jaxlens")
 
@@ -185,6 +186,35 @@ def show_result(result: sweep.Result) -> None:
         print(f"rows of each token: {result.out}/shards/*.h5")
         print(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
         print(f"       or: xarray.open_dataset('{result.out}/shards/part-00000.h5')")
+
+
+def show_prompts(
+    prompts: Sequence[prompt.Prompt],
+    decoder: str,
+    metric: str | None,
+    html: Path | None,
+    pictures: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
+    from jaxlens.store import publish
+    from jaxlens.view import grid, metrics, page, raster
+
+    first = prompts[0]
+    named = metrics.find(metric or "p_top", first.vocab_size)
+    if html is not None:
+        publish.publish(html, page.page(prompts).encode())
+    for path in pictures:
+        raster.draw(first, path, decoder, raster.VIEWS if metric is None else (metric,))
+    for path in [*([html] if html else []), *pictures]:
+        print(f"wrote {path}")
+    if as_json:
+        print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
+    elif html is None and not pictures:
+        for number, shown in enumerate(prompts):
+            if number:
+                print()
+            grid.show(shown, named, decoder, sys.stdout)
 
 
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:

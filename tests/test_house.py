@@ -43,6 +43,7 @@ WIRING = {
         "stages",
         "synthetic",
         "controls",
+        "show",
     ),
 }
 MAY_IMPORT = {
@@ -64,12 +65,13 @@ MAY_IMPORT = {
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
     "view": {"errors"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
-    "terminal": FOUNDATION | WIRING | {"store", "export", "study"},
+    "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
     "arguments": {"config", "errors", "terminal"},
+    "looking": {"arguments", "errors", "terminal", "show", "view", "export", "study"},
     "cli": FOUNDATION
     | WIRING
     | STAGES
-    | {"arguments", "terminal", "environment", "view", "export", "study"},
+    | {"arguments", "looking", "terminal", "environment", "view"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
@@ -87,15 +89,16 @@ HOME = {
     # One reads strangers' Parquet, the others write ours.
     "pyarrow": {"corpus", "export", "study"},
     "zstandard": {"corpus"},
-    "cyclopts": {"cli", "arguments"},
-    "rich": {"terminal"},
+    "cyclopts": {"cli", "arguments", "looking"},
+    "rich": {"terminal", "view"},
     "matplotlib": {"view"},
     "jinja2": {"view"},
     "ray": {"scale"},
     "scipy": {"study"},
     "statsmodels": {"study"},
 }
-WITHOUT_JAX = ["schema", "designs", "config", "errors", "view"]
+WITHOUT_JAX = ["schema", "designs", "config", "errors"]
+WITHOUT_JAX += [f"view.{path.stem}" for path in sorted((PACKAGE / "view").glob("[a-z]*.py"))]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
 WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]

@@ -1,0 +1,122 @@
+"""Commands that look at what was computed: prompts, studies, exports; heavy imports inside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from jaxlens import arguments, errors, terminal
+
+
+def show(
+    *text: str,
+    model: str = "packaged",
+    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    metric: str | None = None,
+    follow: arguments.Words = None,
+    tokens: str | None = None,
+    top_k: int = 5,
+    html: Path | None = None,
+    png: Path | None = None,
+    svg: Path | None = None,
+    json: bool = False,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Look at a prompt: what the model would predict at each layer, in the terminal or in files.
+
+    Args:
+        text: Prompts, each in quotes; - reads one from standard input.
+        model: Directory or hub id of a GPT-2; the packaged model by default.
+        decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
+        metric: What colours say: p_top (default), rank_final, kl_final, rank_next, rank_input,
+            kl_input, kl_to_final, entropy. Pictures show five of them unless one is named.
+        follow: Tokens whose rank and probability are wanted at every layer, as " plasma".
+        tokens: FIRST:END, the tokens to show, counted from 0; all were read.
+        top_k: Best tokens of each cell in pages and JSON.
+        html: File for an interactive page, with the decoders final_norm and plain.
+        png: File for a figure.
+        svg: File for a figure.
+        json: Print all numbers as JSON instead.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.view import raster
+
+    pictures = [path for path in (png, svg) if path is not None]
+    for path in pictures:
+        raster.require(path)
+    texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
+    if not texts:
+        raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    if len(texts) > 1 and pictures:
+        raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
+    first, end = arguments.part(tokens)
+    from jaxlens import show as shows
+
+    prompts = shows.prompts(model, texts, decoder, follow or (), top_k)
+    prompts = [shown.part(first, end) for shown in prompts]
+    terminal.show_prompts(prompts, decoder, metric, html, pictures, json)
+
+
+def study(
+    run_dir: Path,
+    /,
+    *,
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    out: Path | None = None,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Answer the questions of the study: a table of estimates with intervals, and verdicts.
+
+    Args:
+        run_dir: Run with --rows full (the default) or --tallies study.
+        null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
+            seeds, and --null shuffled.
+        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.study import answers
+
+    found = answers.study(run_dir, null)
+    terminal.show_study(found, answers.write(found, out))
+
+
+def export(
+    run_dir: Path,
+    /,
+    *,
+    to: Literal["parquet", "csv", "hdf5"],
+    out: Path | None = None,
+    layout: Literal["wide", "long"] | None = None,
+    quantities: arguments.Words = None,
+    layers: arguments.Words = None,
+    start: int | None = None,
+    stop: int | None = None,
+    tallies: bool = False,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Write rows or totals of a run for other tools: one table, or one HDF5 file.
+
+    Args:
+        run_dir: Run directory.
+        to: Format; parquet and csv need the package pyarrow.
+        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by default.
+        layout: wide: a record a token, a column a layer; long: a record for each token and layer.
+        quantities: Quantities to export; all by default.
+        layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
+        start: First row.
+        stop: End of the rows, exclusive.
+        tallies: Export the totals instead, a table each.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.export import order
+
+    chosen = {"layout": layout, "quantities": quantities, "layers": layers}
+    rows = {"start": start, "stop": stop, "tallies": tallies}
+    done = order.export(run_dir, order.Order(to=to, out=out, **chosen, **rows))
+    terminal.show_exports(done)

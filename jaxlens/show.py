@@ -1,0 +1,129 @@
+"""A prompt through the lens, ready to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxlens import api, errors
+from jaxlens.corpus import vocabulary
+from jaxlens.models import gpt2
+from jaxlens.view import prompt as views
+
+DECODERS = ("final_norm", "plain")
+
+
+def prompts(
+    model: str, texts: Sequence[str], decoder: str, follow: Sequence[str], top_k: int
+) -> list[views.Prompt]:
+    """Prompts of a model, the asked decoder first and the usual two with it.
+
+    Raises:
+        ConfigError: See `read`.
+        MissingError: The model is not there.
+    """
+    loaded = api.load_model(model)
+    decoders = tuple(dict.fromkeys((decoder, *DECODERS)))
+    return [
+        read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
+    ]
+
+
+def read(
+    model: api.Model,
+    name: str,
+    text: str,
+    *,
+    decoders: Sequence[str] = DECODERS,
+    top_k: int = 5,
+    follow: Sequence[str] = (),
+    precision: str = "float32",
+) -> views.Prompt:
+    """Reads the lens on a text, with each decoder.
+
+    Args:
+        model: With a tokenizer.
+        name: Of the model, for titles.
+        text: Not empty; at most ``n_positions`` tokens.
+        decoders: See ``api.read_lens``.
+        top_k: Best tokens of each cell.
+        follow: Texts of single tokens whose rank and probability are wanted everywhere.
+        precision: Operands of the matrix multiplies.
+
+    Raises:
+        ConfigError: The model has no tokenizer, the text no token or too many, or a followed text
+            is not one token.
+    """
+    ids = encode(model, text)
+    followed = tuple(one_token(model, word) for word in follow)
+    streams = api.residuals(model, ids[None], precision=precision)
+
+    def reading(decoder: str) -> dict[str, np.ndarray]:
+        names = views.QUANTITIES + (views.FOLLOWED if followed else ())
+        readout = api.read_residuals(
+            streams,
+            gpt2.unembed(model.params, model.config, decoder),
+            ids[None],
+            top_k=min(top_k, model.config.vocab_size),
+            quantities=views.QUANTITIES,
+            follow=np.array(followed, np.int32) if followed else None,
+            precision=precision,
+        )
+        return {name: np.asarray(getattr(readout, name))[:, 0] for name in names}
+
+    readings = {decoder: reading(decoder) for decoder in decoders}
+    spelled = vocabulary.strings(model.tokenizer, model.config.vocab_size)
+    named = {*ids.tolist(), *followed}
+    for found in readings.values():
+        named |= set(np.unique(found["top_id"]).tolist())
+    return views.Prompt(
+        model=name,
+        text=text,
+        ids=ids,
+        following=np.append(ids[1:], -1),
+        layers=model.config.layer_names,
+        vocab_size=model.config.vocab_size,
+        spelled={number: spelled[number] for number in sorted(named)},
+        readings=readings,
+        follow=followed,
+    )
+
+
+def encode(model: api.Model, text: str) -> np.ndarray:
+    """Tokens of a text, int32.
+
+    Raises:
+        ConfigError: The model has no tokenizer, or the text no tokens or too many.
+    """
+    if model.tokenizer is None:
+        raise errors.ConfigError(
+            "the model has no tokenizer", "put tokenizer.json beside its weights"
+        )
+    # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
+    known = text.encode("utf-8", "replace").decode("utf-8")
+    ids = np.array(model.tokenizer.encode(known, add_special_tokens=False).ids, np.int32)
+    if not len(ids):
+        raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
+    if len(ids) > model.config.n_positions:
+        raise errors.ConfigError(
+            f"the text has {len(ids):,} tokens, the model {model.config.n_positions:,} positions",
+            "shorten it, or sweep it with jaxlens run",
+        )
+    return ids
+
+
+def one_token(model: api.Model, text: str) -> int:
+    """The token that a text is.
+
+    Raises:
+        ConfigError: It is none or several.
+    """
+    ids = encode(model, text)
+    if len(ids) != 1:
+        parts = " + ".join(repr(model.tokenizer.decode([number])) for number in ids.tolist())
+        raise errors.ConfigError(
+            f"{text!r} is {len(ids)} tokens: {parts}",
+            "follow a single token; most words begin with a space, as in ' plasma'",
+        )
+    return int(ids[0])

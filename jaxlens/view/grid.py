@@ -1,0 +1,112 @@
+"""A prompt in the terminal: layers from the last one down, tokens from left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+import numpy as np
+from rich import cells, console, style, text
+
+from jaxlens.view import metrics, palette, prompt
+
+LABEL, CELL = 6, 10
+"""Columns of a layer's name, and of a cell."""
+
+_STAR = "★"
+
+
+def show(
+    shown: prompt.Prompt,
+    metric: metrics.Metric,
+    decoder: str,
+    stream: TextIO,
+    width: int | None = None,
+) -> None:
+    """Prints the grid, as many blocks below each other as its tokens need.
+
+    Colours are for terminals; a pipe or a file gets the same table without them.
+
+    Args:
+        shown: Prompt.
+        metric: What the colours say, and the number in each cell.
+        decoder: Which reading.
+        stream: Where to.
+        width: Columns; those of the terminal by default, 100 where there is none.
+    """
+    out = console.Console(
+        file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
+    columns = width or (out.width if out.is_terminal else 100)
+    for line in lines(shown, metric, decoder, columns):
+        out.print(line, end="\n", crop=False, no_wrap=True)
+
+
+def lines(
+    shown: prompt.Prompt, metric: metrics.Metric, decoder: str, columns: int
+) -> Iterator[text.Text]:
+    """The lines of the picture."""
+    values = metric.values(shown.readings[decoder])
+    yield text.Text(f"{shown.model}, {decoder}: best token at each layer, {metric.title}")
+    yield _legend(metric)
+    count = max(1, (columns - LABEL) // (CELL + 1))
+    for start in range(0, len(shown), count):
+        yield text.Text("")
+        yield from _block(shown, metric, decoder, values, range(len(shown))[start : start + count])
+
+
+def _block(
+    shown: prompt.Prompt,
+    metric: metrics.Metric,
+    decoder: str,
+    values: np.ndarray,
+    positions: range,
+) -> Iterator[text.Text]:
+    best = shown.readings[decoder]["top_id"][..., 0]
+    strengths = metric.strength(values)
+    marks = [_STAR if shown.right[i] else " " for i in positions]
+    following = [shown.name(i, CELL) if i >= 0 else "" for i in shown.following[list(positions)]]
+    yield _row("next", [m + name for m, name in zip(marks, following, strict=True)])
+    for layer in reversed(range(len(shown.layers))):
+        names, numbers = text.Text(_fit(shown.layers[layer], LABEL)), text.Text(" " * LABEL)
+        for i in positions:
+            number = metrics.spelled(float(values[layer, i]), metric.kind)
+            look = _look(float(strengths[layer, i]))
+            names.append(_fit(shown.name(best[layer, i], CELL), CELL), look).append(" ")
+            numbers.append(_fit(number, CELL, right=True), look).append(" ")
+        yield names
+        yield numbers
+    yield _row("token", [" " + shown.name(shown.ids[i], CELL) for i in positions])
+
+
+def _row(label: str, words: list[str]) -> text.Text:
+    line = text.Text(_fit(label, LABEL), style.Style(bold=True))
+    for word in words:
+        line.append(_fit(word, CELL)).append(" ")
+    return line
+
+
+def _legend(metric: metrics.Metric) -> text.Text:
+    line = text.Text("colour: ")
+    for strength, label in metric.ticks():
+        line.append(f" {label} ", _look(strength))
+    return line.append(f"   {_STAR} the model is right in the end")
+
+
+_RAMP = palette.ramp()
+
+
+def _look(strength: float) -> style.Style:
+    """Ground and ink; both are set, so that any theme of the terminal can read them."""
+    if np.isnan(strength):
+        return style.Style(dim=True)
+    ground = _RAMP[round(strength * (len(_RAMP) - 1))]
+    return style.Style(color=palette.ink(ground), bgcolor=ground)
+
+
+def _fit(word: str, size: int, right: bool = False) -> str:
+    """A word in a fixed number of columns; wide characters take two."""
+    if cells.cell_len(word) > size:
+        word = cells.set_cell_size(word, size - 1) + "…"
+    space = " " * (size - cells.cell_len(word))
+    return space + word if right else word + space

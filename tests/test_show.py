@@ -1,0 +1,76 @@
+"""`jaxlens show` through the real command line, with the packaged model."""
+
+import json
+
+import numpy as np
+import pytest
+from sweeps import refused, run_cli
+
+import jaxlens
+from jaxlens import show
+
+PLASMA = "Other times, when people say plasma"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return jaxlens.load_model("packaged")
+
+
+def test_json_holds_what_the_lens_reads(model, capsys):
+    assert run_cli("show", PLASMA, "--json", "--follow", " the", "--top-k", "2") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    ids = model.tokenizer.encode(PLASMA).ids
+    assert found["tokens"] == ids
+    assert "".join(found["spelled"][str(i)] for i in ids) == PLASMA
+    followed = model.tokenizer.encode(" the").ids
+    for decoder in ("final_norm", "plain"):
+        readout = jaxlens.read_lens(
+            model, [ids], decoder=decoder, top_k=2, quantities=["top_logp"], follow=followed
+        )
+        ours = found["decoders"][decoder]
+        for name in ("rank_input", "rank_follow", "top_id"):
+            np.testing.assert_array_equal(ours[name], np.asarray(getattr(readout, name))[:, 0])
+        for name in ("kl_final", "entropy", "top_logp"):
+            theirs = np.asarray(getattr(readout, name))[:, 0]
+            # Other quantities beside it make another program, which may round differently.
+            np.testing.assert_allclose(np.array(ours[name], float), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_without_files_the_grid_is_printed_without_colour(capsys):
+    assert run_cli("show", PLASMA, "A cat", "--metric", "rank_input", "--tokens", ":2") == 0
+    out = capsys.readouterr().out
+    assert out.count("rank of the input token") == 2
+    assert "\x1b" not in out and "h.7" in out
+
+
+def test_files_are_written_and_named(tmp_path, capsys):
+    files = [tmp_path / name for name in ("p.html", "p.png", "p.svg")]
+    assert run_cli("show", PLASMA, "--html", files[0], "--png", files[1], "--svg", files[2]) == 0
+    out = capsys.readouterr().out
+    assert all(f"wrote {path}" in out for path in files)
+    assert files[0].read_text().startswith("<!doctype html>")
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "no text"),
+        (("",), "no tokens"),
+        (("a " * 400,), "positions"),
+        (("a", "--follow", "two words"), "3 tokens"),
+        (("a", "--tokens", "x"), "FIRST:END"),
+        (("a", "--tokens", "7:9"), "no tokens from 7"),
+        (("a", "--metric", "loss"), "no metric loss"),
+        (("a", "--png", "x.gif"), "picture x.gif"),
+        (("a", "b", "--png", "x.png"), "several prompts"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_by_name(words, why, capsys):
+    assert why in refused(capsys, 2, "show", *words)
+
+
+def test_a_lone_surrogate_is_read_as_a_replacement_character(model):
+    shown = show.read(model, "packaged", "a \ud800 b")
+    assert json.dumps(shown.document(), allow_nan=False).isascii()

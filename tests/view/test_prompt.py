@@ -1,0 +1,97 @@
+"""Prompts as JSON, in the terminal and as figures."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from view.hostile import prompt_of
+
+from jaxlens import errors
+from jaxlens.view import grid, metrics, raster
+
+
+def printed(shown, name="p_top", width=80):
+    stream = io.StringIO()
+    grid.show(shown, metrics.find(name, shown.vocab_size), "final_norm", stream, width)
+    return stream.getvalue()
+
+
+def test_json_has_every_number_and_null_where_there_is_none():
+    shown = prompt_of()
+    text = json.dumps(shown.document(), allow_nan=False)
+    found = json.loads(text)
+    assert text.isascii()
+    for decoder, reading in shown.readings.items():
+        for name, values in reading.items():
+            stored = np.array(found["decoders"][decoder][name], float)
+            known = values > 0 if name.startswith("rank_") else ~np.isnan(values)
+            known |= name == "top_id"
+            np.testing.assert_array_equal(stored[known].astype(values.dtype), values[known])
+            assert np.isnan(stored[~known]).all()
+
+
+def test_a_part_keeps_the_numbers_and_the_next_tokens():
+    shown = prompt_of()
+    part = shown.part(2, -3)
+    assert len(part) == len(shown) - 5
+    np.testing.assert_array_equal(part.right, shown.right[2:-3])
+    theirs = shown.readings["plain"]["top_logp"][:, 2:-3]
+    np.testing.assert_array_equal(part.readings["plain"]["top_logp"], theirs)
+    with pytest.raises(errors.ConfigError, match="no tokens"):
+        shown.part(5, 5)
+
+
+def test_a_file_gets_the_grid_without_escapes_and_no_line_is_too_wide():
+    shown = prompt_of()
+    text = printed(shown)
+    assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
+    wide = {"日": 2, "本": 2}
+    for line in text.splitlines()[3:]:
+        assert sum(wide.get(c, 1) for c in line) <= 80
+    assert all(name in text for name in shown.layers)
+
+
+def test_the_numbers_of_the_grid_are_those_that_were_read():
+    shown = prompt_of(tokens=tuple(b"t%d" % i for i in range(5)), follow=(0,))
+    lines = printed(shown, "kl_final", 200).splitlines()
+    rows = [line.split() for line in lines if re.fullmatch(r"[ \d.]+", line) and line.strip()]
+    found = np.array(rows, float)[::-1]
+    np.testing.assert_allclose(found, shown.readings["final_norm"]["kl_final"], atol=0.0051)
+
+
+def test_narrow_terminals_get_more_blocks():
+    shown = prompt_of()
+    assert printed(shown, width=30).count("\ntoken") > printed(shown, width=160).count("\ntoken")
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_figures_of_hostile_tokens_are_drawn_and_the_same_each_time(tmp_path, suffix):
+    shown = prompt_of()
+    for name in ("one", "two"):
+        raster.draw(shown, tmp_path / f"{name}.{suffix}", "plain", ("p_top", "rank_next"))
+    one, two = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
+    assert one == two and len(one) > 5_000
+    assert b"<script" not in one and b"onerror" not in one
+
+
+def test_the_numbers_of_a_figure_are_those_that_were_read():
+    shown = prompt_of(tokens=tuple(b"t%d" % i for i in range(5)), follow=(0,))
+    axes = raster.figure(shown, "final_norm", ("p_top", "kl_final")).axes[1]
+    reading = shown.readings["final_norm"]
+    values = reading["kl_final"]
+    expected = [f"{v:.0f}" if v >= 9.95 else f"{v:.1f}" for v in values.ravel()]
+    assert [text.get_text() for text in axes.texts] == expected
+    strengths = metrics.find("kl_final", 97).strength(values.astype(float))
+    np.testing.assert_allclose(axes.images[0].get_array(), strengths)
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    with pytest.raises(errors.ConfigError, match=r"picture x\.gif"):
+        raster.require(tmp_path / "x.gif")
+    long = prompt_of(tokens=tuple(b"t%d" % i for i in range(65)))
+    with pytest.raises(errors.ConfigError, match="65 tokens"):
+        raster.figure(long, "plain")
+    with pytest.raises(errors.StorageError):
+        raster.draw(prompt_of(), tmp_path / "none" / "x.png", "plain", ("p_top",))
