@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -53,6 +54,30 @@ def lines(
     for start in range(0, len(shown), count):
         yield text.Text("")
         yield from _block(shown, metric, decoder, values, range(len(shown))[start : start + count])
+    if shown.follow:
+        yield from _followed(shown, decoder, columns)
+
+
+def _followed(shown: prompt.Prompt, decoder: str, columns: int) -> Iterator[text.Text]:
+    """Ranks of the followed tokens after the last one that is shown, a layer a line."""
+    last = shown.name(shown.ids[-1], CELL)
+    yield text.Text("")
+    yield text.Text(f"rank and probability of the followed tokens after {last}")
+    fits = max(1, (columns - LABEL) // (2 * CELL + 2))
+    for start in range(0, len(shown.follow), fits):
+        places = range(start, min(start + fits, len(shown.follow)))
+        line = text.Text(" " * LABEL, style.Style(bold=True))
+        for place in places:
+            line.append(_fit(shown.name(shown.follow[place], 2 * CELL), 2 * CELL + 1)).append(" ")
+        yield line
+        for layer in reversed(range(len(shown.layers))):
+            line = text.Text(_fit(shown.layers[layer], LABEL))
+            for place in places:
+                rank = float(shown.readings[decoder]["rank_follow"][layer, -1, place])
+                share = math.exp(shown.readings[decoder]["logp_follow"][layer, -1, place])
+                line.append(_fit(metrics.spelled(rank, metrics.RANK), CELL)).append(" ")
+                line.append(_fit(metrics.spelled(share, metrics.SHARE), CELL)).append(" ")
+            yield line
 
 
 def _block(

@@ -61,6 +61,15 @@ def test_the_numbers_of_the_grid_are_those_that_were_read():
     np.testing.assert_allclose(found, shown.readings["final_norm"]["kl_final"], atol=0.0051)
 
 
+def test_followed_tokens_are_listed_by_layer_after_the_last_token():
+    shown = prompt_of(follow=(8, 3))
+    text = printed(shown).split("rank and probability of the followed tokens")[1]
+    rows = [line.split() for line in text.splitlines() if line[:2] in ("in", "h.")]
+    assert [row[0] for row in rows] == list(shown.layers)[::-1]
+    ranks = np.array([[row[1], row[3]] for row in rows], float)[::-1]
+    np.testing.assert_array_equal(ranks, shown.readings["final_norm"]["rank_follow"][:, -1])
+
+
 def test_narrow_terminals_get_more_blocks():
     shown = prompt_of()
     assert printed(shown, width=30).count("\ntoken") > printed(shown, width=160).count("\ntoken")
