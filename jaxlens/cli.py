@@ -133,10 +133,10 @@ def bench(
         raise errors.ConfigError("a shape and a model were given", "give one of them")
     shape = shape or ("gpt2" if model is None else None)
     from jaxlens import bench as benchmark
-    from jaxlens.view import roofline
+    from jaxlens.view import pictures, roofline
 
     if picture is not None:
-        roofline.require(picture)
+        pictures.require(picture)
     reports = []
     for number, one in enumerate(benchmark.grid(shape, merged) if sweep else [merged]):
         report = benchmark.measure(shape, one, rounds)

@@ -43,22 +43,24 @@ def show(
         output: What is printed.
     """
     arguments.begin(output)
-    from jaxlens.view import raster
+    from jaxlens.view import pictures
 
-    pictures = [path for path in (png, svg) if path is not None]
-    for path in pictures:
-        raster.require(path)
+    figures = [path for path in (png, svg) if path is not None]
+    for path in figures:
+        pictures.require(path)
     texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
     if not texts:
         raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
-    if len(texts) > 1 and pictures:
+    if len(texts) > 1 and figures:
         raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
     first, end = arguments.part(tokens)
     from jaxlens import show as shows
 
-    prompts = shows.prompts(model, texts, decoder, follow or (), top_k)
+    # Pages and JSON have both decoders; a grid or a figure shows one.
+    decoders = dict.fromkeys((decoder, *(shows.DECODERS if html or json else ())))
+    prompts = shows.prompts(model, texts, tuple(decoders), follow or (), top_k)
     prompts = [shown.part(first, end) for shown in prompts]
-    terminal.show_prompts(prompts, decoder, metric, html, pictures, json)
+    terminal.show_prompts(prompts, decoder, metric, html, figures, json)
 
 
 def study(

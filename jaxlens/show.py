@@ -15,16 +15,15 @@ DECODERS = ("final_norm", "plain")
 
 
 def prompts(
-    model: str, texts: Sequence[str], decoder: str, follow: Sequence[str], top_k: int
+    model: str, texts: Sequence[str], decoders: Sequence[str], follow: Sequence[str], top_k: int
 ) -> list[views.Prompt]:
-    """Prompts of a model, the asked decoder first and the usual two with it.
+    """Prompts of a model that has yet to be loaded; see `read`.
 
     Raises:
         ConfigError: See `read`.
         MissingError: The model is not there.
     """
     loaded = api.load_model(model)
-    decoders = tuple(dict.fromkeys((decoder, *DECODERS)))
     return [
         read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
     ]

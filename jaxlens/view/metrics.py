@@ -31,6 +31,7 @@ class Metric:
         kind: ``share``: 0 to 1; ``rank``: from 1, coloured by its logarithm; ``nat``: from 0,
             coloured by its root, which tells small values apart.
         cap: Value of the palest colour, or beyond; of a share the least. Numbers are never capped.
+        place: Which of the tokens, where the quantity has several a cell.
     """
 
     name: str
@@ -38,12 +39,13 @@ class Metric:
     quantity: str
     kind: str
     cap: float
+    place: int = 0
 
     def values(self, readings: Mapping[str, Num[np.ndarray, "..."]]) -> Float[np.ndarray, "..."]:
         """The numbers of the cells; NaN where there is none."""
         found = np.asarray(readings[self.quantity], np.float64)
-        if self.quantity == "top_logp":
-            found = found[..., 0]
+        if found.ndim == 3:
+            found = found[..., self.place]
         if self.kind == SHARE:
             return np.exp(found)
         return np.where(found > 0, found, np.nan) if self.kind == RANK else found
@@ -79,7 +81,9 @@ def spelled(value: float, kind: str) -> str:
     if kind == RANK:
         return f"{value:,.0f}"
     if kind == SHARE:
-        return f"{value:.3f}" if value >= 0.0005 or value == 0 else f"{value:.0e}"
+        return (
+            f"{value:.3f}" if value >= 0.0005 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+        )
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
@@ -111,15 +115,17 @@ def find(name: str, vocab_size: int) -> Metric:
     return known[name]
 
 
-def followed(name: str, vocab_size: int) -> list[Metric]:
+def followed(name: str, place: int, vocab_size: int) -> tuple[Metric, Metric]:
     """The two metrics of a followed token: its rank and its probability.
 
     Args:
         name: The token, as it can be shown.
+        place: Its number among the followed ones.
         vocab_size: Tokens of the vocabulary.
     """
     cap = 10.0 ** max(1, math.floor(math.log10(vocab_size)))
-    return [
-        Metric(f"rank of {name}", f"rank of {name}", "rank_follow", RANK, cap),
-        Metric(f"p of {name}", f"probability of {name}", "logp_follow", SHARE, 0.0),
-    ]
+    rank, share = f"rank of {name}", f"probability of {name}"
+    return (
+        Metric(f"rank_follow.{place}", rank, "rank_follow", RANK, cap, place),
+        Metric(f"p_follow.{place}", share, "logp_follow", SHARE, 0.0, place),
+    )

@@ -115,13 +115,9 @@ def _document(prompts: Sequence[prompt.Prompt]) -> dict[str, Any]:
 
 def _metrics(shown: prompt.Prompt) -> list[dict[str, Any]]:
     found = list(metrics.table(shown.vocab_size).values())
-    for number in shown.follow:
-        found += metrics.followed(shown.name(number), shown.vocab_size)
-    made = []
-    for place, one in enumerate(found):
-        k = max(0, place - (len(found) - 2 * len(shown.follow))) // 2
-        made.append({**vars(one), "ticks": one.ticks(), "place": k})
-    return made
+    for place, number in enumerate(shown.follow):
+        found += metrics.followed(shown.name(number), place, shown.vocab_size)
+    return [{**vars(one), "ticks": one.ticks()} for one in found]
 
 
 def _prompt(shown: prompt.Prompt) -> dict[str, Any]:

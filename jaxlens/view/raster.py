@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view import metrics, palette, prompt, visible
-
-FORMATS = (".png", ".svg", ".pdf")
+from jaxlens.view import metrics, palette, pictures, prompt, visible
 
 VIEWS = ("p_top", "rank_final", "kl_final", "rank_input", "kl_input")
 """What a figure shows unless it is told otherwise."""
@@ -38,33 +36,8 @@ def draw(
         ConfigError: An unknown suffix, too many tokens, or matplotlib is not installed.
         StorageError: The file cannot be written.
     """
-    require(path)
-    made = figure(shown, decoder, views, caption)
-    import matplotlib
-
-    # Nothing of the machine or the moment is in the file: the same prompt gives the same bytes.
-    dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    try:
-        with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
-            made.savefig(path, dpi=200, metadata=dates.get(path.suffix))
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
-
-
-def require(path: Path) -> None:
-    """Refuses a picture that could not be drawn, before the work for it is done.
-
-    Raises:
-        ConfigError: An unknown suffix, or matplotlib is not installed.
-    """
-    if path.suffix not in FORMATS:
-        raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise errors.ConfigError(
-            "pictures need matplotlib", "pip install 'jaxlens-logitlens[view]'"
-        ) from error
+    pictures.require(path)
+    pictures.save(figure(shown, decoder, views, caption), path)
 
 
 def figure(

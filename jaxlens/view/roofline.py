@@ -5,7 +5,6 @@ Reference: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens.view import palette, pictures
 
-FORMATS = (".png", ".svg", ".pdf")
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = {"forward": "^", "lens": "o", "sweep": "s"}
 
 
@@ -62,24 +57,8 @@ def draw(title: str, roofs: Sequence[Roof], points: Sequence[Point], path: Path)
         ConfigError: An unknown suffix, or matplotlib is not installed.
         StorageError: The file cannot be written.
     """
-    require(path)
-    figure = _figure(title, roofs, points)
-    try:
-        figure.savefig(path, dpi=200)
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
-
-
-def require(path: Path) -> None:
-    """Refuses a picture that could not be drawn, before the work for it is done.
-
-    Raises:
-        ConfigError: An unknown suffix, or matplotlib is not installed.
-    """
-    if path.suffix not in FORMATS:
-        raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+    pictures.require(path)
+    pictures.save(_figure(title, roofs, points), path)
 
 
 def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
@@ -91,7 +70,7 @@ def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
     high = max(max(p.intensity for p in points), *(4 * r.flops / r.bandwidth for r in roofs)) * 2
     ridges = [roof.flops / roof.bandwidth for roof in roofs]
     across = np.sort([*np.geomspace(low, high, 200), *ridges])
-    for roof, colour in zip(roofs, itertools.cycle(_COLOURS), strict=False):
+    for roof, colour in zip(roofs, itertools.cycle(palette.LINES), strict=False):
         limit = np.minimum(roof.flops, across * roof.bandwidth)
         axes.plot(across, limit, color=colour, linewidth=1.5, label=f"limit, {roof.name}")
         for stage, marker in _MARKERS.items():

@@ -46,7 +46,7 @@ def test_numbers_are_spelled_alike_everywhere():
     assert metrics.spelled(math.nan, "rank") == "–"
     assert metrics.spelled(1234.0, "rank") == "1,234"
     assert metrics.spelled(0.5, "share") == "0.500"
-    assert metrics.spelled(2e-7, "share") == "2e-07"
+    assert metrics.spelled(2e-7, "share") == "2e-7"
     assert metrics.spelled(12.345, "nat") == "12.35"
     assert metrics.spelled(1234.5, "nat") == "1234"
 

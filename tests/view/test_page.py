@@ -11,7 +11,7 @@ import pytest
 from view.hostile import TOKENS, prompt_of
 
 from jaxlens import errors
-from jaxlens.view import page, visible
+from jaxlens.view import metrics, page, visible
 
 HALF = 0.0005 + 1e-6
 """Half of the thousandth of a nat in which numbers are kept."""
@@ -61,6 +61,18 @@ def test_large_divergences_and_vocabularies_are_kept_or_said_to_be_more():
     (found,) = data_of(page.page([shown]))["prompts"]
     assert page.unpack(found["readings"]["plain"]["kl_final"])[0, 0] == page.MOST
     assert page.unpack(found["readings"]["plain"]["rank_input"])[0, 0] == 100_000
+
+
+def test_every_followed_token_has_its_two_metrics_with_its_own_numbers():
+    shown = prompt_of(follow=(8, 0))
+    offered = [m for m in data_of(page.page([shown]))["metrics"] if "_follow" in m["quantity"]]
+    assert [m["place"] for m in offered] == [0, 0, 1, 1]
+    assert offered[0]["title"] == "rank of ·plasma"
+    known = [m for n in (0, 1) for m in metrics.followed("x", n, shown.vocab_size)]
+    for place, metric in enumerate(known):
+        stored = shown.readings["plain"][metric.quantity][..., place // 2]
+        expected = np.exp(stored.astype(float)) if metric.kind == metrics.SHARE else stored
+        np.testing.assert_allclose(metric.values(shown.readings["plain"]), expected)
 
 
 def test_no_token_or_title_becomes_markup():

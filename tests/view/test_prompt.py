@@ -9,7 +9,7 @@ import pytest
 from view.hostile import prompt_of
 
 from jaxlens import errors
-from jaxlens.view import grid, metrics, raster
+from jaxlens.view import grid, metrics, pictures, raster
 
 
 def printed(shown, name="p_top", width=80):
@@ -98,7 +98,7 @@ def test_the_numbers_of_a_figure_are_those_that_were_read():
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(errors.ConfigError, match=r"picture x\.gif"):
-        raster.require(tmp_path / "x.gif")
+        pictures.require(tmp_path / "x.gif")
     long = prompt_of(tokens=tuple(b"t%d" % i for i in range(65)))
     with pytest.raises(errors.ConfigError, match="65 tokens"):
         raster.figure(long, "plain")

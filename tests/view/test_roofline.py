@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlens import bench, config, errors, settle, synthetic
-from jaxlens.view import roofline
+from jaxlens.view import pictures, roofline
 
 ROOFS = [roofline.Roof("float32", 2e11, 5e9), roofline.Roof("bfloat16", 4e11, 5e9)]
 POINTS = [
@@ -30,7 +30,7 @@ def test_points_stand_where_the_records_say_and_roofs_where_the_limits_are():
     assert axes.get_xlim()[1] > 150
 
 
-@pytest.mark.parametrize("suffix", roofline.FORMATS)
+@pytest.mark.parametrize("suffix", pictures.FORMATS)
 def test_every_format_is_drawn(tmp_path, suffix):
     path = tmp_path / f"roof{suffix}"
     roofline.draw("gpt2 on 2 × a <processor> & more", ROOFS, POINTS, path)
@@ -43,12 +43,12 @@ def test_every_format_is_drawn(tmp_path, suffix):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch):
     with pytest.raises(errors.ConfigError, match=r"a picture roof\.gif"):
-        roofline.require(tmp_path / "roof.gif")
+        pictures.require(tmp_path / "roof.gif")
     with pytest.raises(errors.StorageError):
         roofline.draw("", ROOFS, POINTS, tmp_path / "nowhere" / "roof.png")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.ConfigError, match="matplotlib"):
-        roofline.require(tmp_path / "roof.png")
+        pictures.require(tmp_path / "roof.png")
 
 
 def test_least_traffic_is_counted_by_hand():

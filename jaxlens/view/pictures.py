@@ -1,0 +1,41 @@
+"""Files of figures: which formats there are, and how one is written."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from jaxlens import errors
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Without the moment in the file the same figure gives the same bytes.
+_UNDATED: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def require(path: Path) -> None:
+    """Refuses a picture that could not be drawn, before the work for it is done.
+
+    Raises:
+        ConfigError: An unknown suffix, or matplotlib is not installed.
+    """
+    if path.suffix not in FORMATS:
+        raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes a matplotlib figure into a file, whose suffix says the format.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    import matplotlib
+
+    try:
+        with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
+            figure.savefig(path, dpi=200, metadata=_UNDATED.get(path.suffix))
+    except OSError as error:
+        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
