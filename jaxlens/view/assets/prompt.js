@@ -385,9 +385,11 @@ function start() {
     data.prompts.forEach(draw);
   });
   let width = 0;
-  new ResizeObserver(() => {
+  // In the next frame: drawing changes what is observed.
+  const fit = () => {
     if (width !== columns(MOST_COLUMNS)) (width = columns(MOST_COLUMNS)), data.prompts.forEach(draw);
-  }).observe(find("prompts"));
+  };
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(find("prompts"));
   find("controls").hidden = false;
   legend();
   range(0, Math.min(longest, 64));
