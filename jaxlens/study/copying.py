@@ -27,6 +27,7 @@ def answer(of: Inputs) -> list[Result]:
     return [
         *_depths(of, copies, others, found, note),
         *_prominence(of, copies, others, found, note),
+        *_on_the_way(of, copies, others, found, note),
         *_retrieval_curves(of),
     ]
 
@@ -185,6 +186,48 @@ def _prominence(
         lines.append(
             result(of, QUESTION, "mean_prominence", meaning, mean, unit="nat", stratum=name)
         )
+    return lines
+
+
+def _on_the_way(
+    of: Inputs, copies: Lines, others: Lines, found: matching.Matches, note: str
+) -> list[Result]:
+    """Of the matched at each layer: the share that is retrieved for good, and mean ln rank."""
+    clusters = copies["document"][found.copy]
+    measures = {
+        f"retrieved_within_{CUT}": (
+            f"share whose next token is within rank {CUT} from here to the last layer",
+            "1",
+            lambda ranks: retrieval_depth(ranks, CUT)[:, None] <= of.depths,
+        ),
+        "matched_ln_rank_next": (
+            "mean ln rank of the next token",
+            "nat",
+            lambda ranks: np.log(np.maximum(ranks, 1)),
+        ),
+    }
+    lines = []
+    for name, (meaning, unit, measure) in measures.items():
+        ours, theirs = (measure(rows.layers("rank_next")) for rows in (copies, others))
+        for layer in range(of.n_layers):
+            pairs = _pairs(ours[:, layer], theirs[:, layer], found)
+            for whose, values in zip(
+                ("copies", "controls"), (pairs[0], _row_means(pairs[1])), strict=True
+            ):
+                mean = resample.clustered_mean(values, clusters)
+                lines.append(
+                    result(
+                        of,
+                        QUESTION,
+                        name,
+                        meaning,
+                        mean,
+                        unit=unit,
+                        layer=layer,
+                        stratum=whose,
+                        note=note,
+                    )
+                )
     return lines
 
 

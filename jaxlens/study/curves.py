@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Num
 
-from jaxlens import binning
-from jaxlens.study import binned, correlation, resample
+from jaxlens import binning, ledger
+from jaxlens.study import binned, correlation, resample, table
 from jaxlens.study.inputs import Inputs
+from jaxlens.study.table import Result
 
 Statistic = Callable[[Float[np.ndarray, "... layer"]], Float[np.ndarray, "..."]]
 Groups = Num[np.ndarray, "group ..."]
+
+QUARTERS = (0.25, 0.5, 0.75)
 
 
 def by_layer(
@@ -45,6 +48,40 @@ def means(of: Inputs, name: str) -> list[resample.Estimate]:
 def name_of_mean(name: str) -> str:
     """What the table calls the mean of a measure."""
     return f"mean_ln_{name}" if name.startswith("rank_") else f"mean_{name}"
+
+
+def quartiles(of: Inputs, question: str, name: str) -> list[Result]:
+    """Quartiles of a divergence or an entropy at every layer; descriptive, without intervals."""
+    histogram = of.tallies["divergence_histogram"][ledger.DIVERGENCES.index(name)].sum(1)
+    edges = np.concatenate([[0.0], binning.LOG_EDGES, [np.inf]])
+    return [
+        line
+        for share in QUARTERS
+        for line in quantile_lines(
+            of, question, name, binned.bucket_quantile(histogram, edges, share), share, "nat"
+        )
+    ]
+
+
+def quantile_lines(
+    of: Inputs,
+    question: str,
+    name: str,
+    values: Float[np.ndarray, " layer"],
+    share: float,
+    unit: str,
+) -> list[Result]:
+    """A quantile of the positions at every layer, as lines of the table."""
+    n = int(of.group_rows.sum())
+    return table.by_layer(
+        of,
+        question,
+        f"quantile_{name}",
+        f"{share:.0%} of the positions are at or below",
+        [resample.missing("a quantile of tokens", float(value), n) for value in values],
+        unit=unit,
+        stratum=f"quantile {share}",
+    )
 
 
 def statistic(sums: Groups, counts: Groups, function: Statistic) -> resample.Estimate:

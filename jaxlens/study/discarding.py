@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxlens import binning, ledger
 from jaxlens.study import curves, dilution, multiplicity, resample, shape, table, twolines
@@ -93,6 +94,8 @@ def _means(of: Inputs) -> list[Result]:
             continue
         label, found = curves.name_of_mean(name), curves.means(of, name)
         lines += table.by_layer(of, QUESTION, label, f"mean {what}", found, unit="nat")
+        if name in ledger.DIVERGENCES:
+            lines += curves.quartiles(of, QUESTION, name)
     return lines
 
 
@@ -121,6 +124,18 @@ def _shapes(of: Inputs) -> list[Result]:
             ),
         ]
     return lines
+
+
+def token_shares(of: Inputs, name: str) -> Float[np.ndarray, " bin"]:
+    """Share of the tokens in each bin of the first block's part in all steps of a token's curve.
+
+    Args:
+        of: Run.
+        name: One of ``ledger.JUMPS``.
+    """
+    counts = of.tallies["jump_histogram"][ledger.JUMPS.index(name)].sum(0)
+    none = np.full(counts.shape, np.nan)
+    return np.divide(counts, counts.sum(), out=none, where=counts.sum() > 0)
 
 
 def _token_shares(of: Inputs) -> list[Result]:

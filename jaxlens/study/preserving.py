@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxlens import binning, ledger
 from jaxlens.study import binned, curves, multiplicity, resample, slope, table
@@ -27,6 +28,7 @@ def answer(of: Inputs) -> list[Result]:
     return [
         *_slopes(of),
         *_excess(of),
+        *_fan(of),
         *_preservation(of),
         *_pieces(of),
     ]
@@ -162,6 +164,47 @@ def _excess_of(sums: np.ndarray, counts: np.ndarray) -> resample.Estimate:
 def _bin_name(place: int) -> str:
     last = place == binning.FREQUENCY_BINS - 1
     return f"rarity {place} nat or more" if last else f"rarity {place} to {place + 1} nat"
+
+
+def _fan(of: Inputs) -> list[Result]:
+    """Mean ln rank at each layer by rarity: of the own tokens, and of equally rare foreign ones."""
+    lines = []
+    for place, name in enumerate(ledger.COMPARED):
+        whose = "the own token" if name == "input" else "a token of another document"
+        for rarity in range(binning.FREQUENCY_BINS):
+            sums = of.tallies["excess_sum"][place, :, rarity]
+            counts = of.tallies["excess_count"][place, :, rarity]
+            lines += table.by_layer(
+                of,
+                QUESTION,
+                f"fan_{name}",
+                f"mean ln rank of {whose}, by the rarity of that token",
+                _means_of_bin(sums, counts),
+                unit="nat",
+                stratum=_bin_name(rarity),
+            )
+    return lines
+
+
+def _means_of_bin(sums: np.ndarray, counts: np.ndarray) -> list[resample.Estimate]:
+    """Of one bin of rarity, ``[group, layer]`` and ``[group]``; none where it holds too few."""
+    n, clusters = int(counts.sum()), int(np.count_nonzero(counts))
+    if n < slope.FEWEST_TOKENS:
+        return [resample.missing(FEW_TOKENS, n=n, clusters=clusters)] * sums.shape[1]
+    return curves.by_layer(sums, np.repeat(counts[:, None], sums.shape[1], axis=1))
+
+
+def landscape(of: Inputs) -> Float[np.ndarray, "rarity surprisal"]:
+    """Mean preservation over the interior layers, by rarity and surprisal of the token.
+
+    Bins are those of ``binning.FINE_BINS``; NaN where a bin holds fewer than
+    ``slope.FEWEST_TOKENS`` tokens.
+    """
+    counts = of.tallies["joint_histogram"][0].sum(-1)
+    sums = of.tallies["preservation_sum"] / binning.ONE / (of.n_layers - 2)
+    none = np.full(counts.shape, np.nan)
+    mean = np.divide(sums, counts, out=none, where=counts >= slope.FEWEST_TOKENS)
+    return 1 - mean / math.log(of.vocab_size)
 
 
 def _preservation(of: Inputs) -> list[Result]:

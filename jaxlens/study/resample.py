@@ -239,3 +239,22 @@ def p_value(estimate: Estimate, null: float = 0.0) -> float:
         return 1.0 if distance == 0 else 0.0
     law = stats.norm() if math.isnan(estimate.df) else stats.t(estimate.df)
     return float(2 * law.sf(distance / estimate.se))
+
+
+def clustered_mean(values: Num[np.ndarray, " row"], cluster: Num[np.ndarray, " row"]) -> Estimate:
+    """Mean of rows that come in clusters, such as those of one document.
+
+    Args:
+        values: Finite.
+        cluster: What rows of one cluster share.
+    """
+    if not len(values):
+        return missing(EMPTY)
+    _, place = np.unique(cluster, return_inverse=True)
+    sums, counts = np.bincount(place, values), np.bincount(place)
+
+    def statistic(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+        none = np.full(total.shape, np.nan)
+        return np.divide(total, count, out=none, where=count > 0)
+
+    return bootstrap(statistic, (sums, counts), counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens import binning, ledger
-from jaxlens.study import binned, curves, passages, resample, table
+from jaxlens.study import binned, curves, passages, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result
 
@@ -35,26 +35,13 @@ def _means(of: Inputs) -> list[Result]:
 
 
 def _quantiles(of: Inputs) -> list[Result]:
-    """Quartiles of entropy and of the final token's rank; descriptive, without intervals."""
-    line = ledger.DIVERGENCES.index("entropy")
-    edges = np.concatenate([[0.0], binning.LOG_EDGES, [np.inf]])
-    entropy = of.tallies["divergence_histogram"][line].sum(1)
     ranks = of.ranks("final").sum((1, 2))
     lines = []
-    for share in (0.25, 0.5, 0.75):
-        nats = binned.bucket_quantile(entropy, edges, share)
+    for share in curves.QUARTERS:
         found = np.exp(binned.ln_rank_quantile(ranks, binning.RANK_EDGES, share))
-        for name, values, unit in (("entropy", nats, "nat"), ("rank_final", found, "1")):
-            n = int(ranks[0].sum())
-            lines += table.by_layer(
-                of,
-                QUESTION,
-                f"quantile_{name}",
-                f"{share:.0%} of the positions are at or below",
-                [resample.missing("a quantile of tokens", float(value), n) for value in values],
-                unit=unit,
-                stratum=f"quantile {share}",
-            )
+        lines += curves.quantile_lines(of, QUESTION, "rank_final", found, share, "1")
+    for name in ("entropy", "kl_final"):
+        lines += curves.quartiles(of, QUESTION, name)
     return lines
 
 

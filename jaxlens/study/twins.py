@@ -104,7 +104,8 @@ def answer(of: inputs.Made, pairs: Pairs) -> list[Result]:
 def _cell(of: inputs.Made, pairs: Pairs, stratum: str) -> Iterator[Result]:
     note = "frequency bin 0 is the rarest"
     for name, (meaning, unit, values, used) in _measures(pairs).items():
-        found = _mean(values, pairs.sequence, used)
+        rows = slice(None) if used is None else used
+        found = resample.clustered_mean(values[rows], pairs.sequence[rows])
         tested = name in ("twins_gain", "twins_prominence")
         yield result(
             of, QUESTION, name, meaning, found, unit=unit, stratum=stratum, tested=tested, note=note
@@ -159,7 +160,10 @@ def _curves(of: inputs.Made, pairs: Pairs, stratum: str) -> list[Result]:
             QUESTION,
             f"twins_mean_ln_rank_{name}",
             f"mean ln rank of the token to come, {name}",
-            [_mean(_ln(ranks[:, layer]), pairs.sequence) for layer in range(of.n_layers)],
+            [
+                resample.clustered_mean(_ln(ranks[:, layer]), pairs.sequence)
+                for layer in range(of.n_layers)
+            ],
             unit="nat",
             stratum=stratum,
         )
@@ -168,26 +172,6 @@ def _curves(of: inputs.Made, pairs: Pairs, stratum: str) -> list[Result]:
 
 def _ln(ranks: np.ndarray) -> Float[np.ndarray, "..."]:
     return np.log(np.maximum(ranks, 1))
-
-
-def _mean(
-    values: Float[np.ndarray, " pair"],
-    sequence: Int[np.ndarray, " pair"],
-    used: np.ndarray | None = None,
-) -> resample.Estimate:
-    """Mean over pairs, clustered by sequence."""
-    if used is not None:
-        values, sequence = values[used], sequence[used]
-    if not len(values):
-        return resample.missing(resample.EMPTY)
-    _, place = np.unique(sequence, return_inverse=True)
-    sums, counts = np.bincount(place, values), np.bincount(place)
-
-    def statistic(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-        none = np.full(total.shape, np.nan)
-        return np.divide(total, count, out=none, where=count > 0)
-
-    return resample.bootstrap(statistic, (sums, counts), counts)
 
 
 def verdict(results: list[Result]) -> str:
