@@ -87,6 +87,29 @@ def study(
     terminal.show_study(found, answers.write(found, out))
 
 
+def report(
+    run_dir: Path,
+    /,
+    *,
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    out: Path | None = None,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Write one page with every figure of a run's study: intervals, nulls, verdicts, provenance.
+
+    Args:
+        run_dir: Run with --rows full (the default) or --tallies study; of any other run the page
+            has the curves of its totals.
+        null: Null runs of the same text, as for jaxlens study.
+        out: File to write; report.html in the run directory by default.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.report import page
+
+    print(f"wrote {page.write(run_dir, null, out)}")
+
+
 def export(
     run_dir: Path,
     /,

@@ -98,6 +98,24 @@ def swept(tiny, texts, tmp_path_factory):
     return out
 
 
+STUDY = {"store.tallies": "study", "store.rows": "none"}
+
+
+@pytest.fixture(scope="session")
+def studied(tiny, texts, tmp_path_factory):
+    """A trained run, two of fresh weights, one of shuffled text."""
+    folder = tmp_path_factory.mktemp("studied")
+    ways = {
+        "trained": {"store.quantities": ["js_final"]},
+        "random-1": {"null": "random-init", "seed": 1},
+        "random-2": {"null": "random-init", "seed": 2},
+        "shuffled": {"null": "shuffled", "seed": 1},
+    }
+    for name, how in ways.items():
+        sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
+    return folder
+
+
 def digest(folder, derived=True):
     """Hashes of everything that must be equal between two runs of one spec."""
     names = [*sorted(folder.glob("shards/*")), folder / "RUN.json"]

@@ -65,9 +65,11 @@ MAY_IMPORT = {
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
     "view": {"errors"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
+    "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
+    | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
     "arguments": {"config", "errors", "terminal"},
-    "looking": {"arguments", "errors", "terminal", "show", "view", "export", "study"},
+    "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
     "cli": FOUNDATION
     | WIRING
     | STAGES
@@ -99,6 +101,7 @@ HOME = {
 }
 WITHOUT_JAX = ["schema", "designs", "config", "errors"]
 WITHOUT_JAX += [f"view.{path.stem}" for path in sorted((PACKAGE / "view").glob("[a-z]*.py"))]
+WITHOUT_JAX += [f"report.{path.stem}" for path in sorted((PACKAGE / "report").glob("[a-z]*.py"))]
 WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
 WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
 WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]

@@ -42,7 +42,7 @@ def page(prompts: Sequence[prompt.Prompt]) -> str:
     style = asset("prompt.css") + "\n" + _shades()
     script = asset("prompt.js")
     return render(
-        "prompt.html",
+        asset("prompt.html"),
         title=f"{visible.line(first.text)[:60]} · {first.model} · logit lens",
         heading=f"Logit lens of {first.model}",
         model=first.model,
@@ -54,13 +54,13 @@ def page(prompts: Sequence[prompt.Prompt]) -> str:
     )
 
 
-def asset(name: str) -> str:
-    """A file that is shipped for pages."""
-    return (importlib.resources.files("jaxlens.view") / "assets" / name).read_text("utf-8")
+def asset(name: str, package: str = "jaxlens.view") -> str:
+    """A file that is shipped for pages, from the folder ``assets`` of a package."""
+    return (importlib.resources.files(package) / "assets" / name).read_text("utf-8")
 
 
-def render(name: str, **values: Any) -> str:
-    """A page from its template; every value but style, script and data is escaped.
+def render(template: str, **values: Any) -> str:
+    """A page from the text of its template; every value but style, script and data is escaped.
 
     Raises:
         ConfigError: jinja2 is not installed.
@@ -76,7 +76,7 @@ def render(name: str, **values: Any) -> str:
     for part in ("style", "script", "data"):
         values[part] = Markup(values.get(part, ""))
     surroundings = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return surroundings.from_string(asset(name)).render(values)
+    return surroundings.from_string(template).render(values)
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
@@ -85,7 +85,8 @@ def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
     rules = ["default-src 'none'"]
     for rule, texts in allowed.items():
         hashes = [base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in texts]
-        rules.append(" ".join([rule, *(f"'sha256-{found}'" for found in hashes)]))
+        allowed_here = [f"'sha256-{found}'" for found in hashes] or ["'none'"]
+        rules.append(" ".join([rule, *allowed_here]))
     return "; ".join([*rules, "img-src data:", "base-uri 'none'", "form-action 'none'"])
 
 

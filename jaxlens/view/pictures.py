@@ -14,6 +14,16 @@ FORMATS = (".png", ".svg", ".pdf")
 _UNDATED: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
+def require_matplotlib() -> None:
+    """Refuses what needs matplotlib, before the work for it is done.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+
+
 def require(path: Path) -> None:
     """Refuses a picture that could not be drawn, before the work for it is done.
 
@@ -22,8 +32,7 @@ def require(path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+    require_matplotlib()
 
 
 def save(figure: Any, path: Path) -> None:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas
 import pytest
-from sweeps import TILES, configure, flags, refused, run_cli
+from sweeps import STUDY, TILES, configure, flags, refused, run_cli
 
 import jaxlens
 from jaxlens import binning, sweep
@@ -27,33 +27,16 @@ from jaxlens.study import (
     verdicts,
 )
 
-STUDY = {"store.tallies": "study", "store.rows": "none"}
-
 
 @pytest.fixture(scope="module")
-def runs(tiny, texts, tmp_path_factory):
-    """A trained run, two of fresh weights, one of shuffled text."""
-    folder = tmp_path_factory.mktemp("study")
-    ways = {
-        "trained": {"store.quantities": ["js_final"]},
-        "random-1": {"null": "random-init", "seed": 1},
-        "random-2": {"null": "random-init", "seed": 2},
-        "shuffled": {"null": "shuffled", "seed": 1},
-    }
-    for name, how in ways.items():
-        sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
-    return folder
+def found(studied):
+    nulls = [studied / name for name in ("random-1", "random-2", "shuffled")]
+    return answers.study(studied / "trained", nulls)
 
 
-@pytest.fixture(scope="module")
-def found(runs):
-    nulls = [runs / name for name in ("random-1", "random-2", "shuffled")]
-    return answers.study(runs / "trained", nulls)
-
-
-def test_the_command_writes_one_table_in_three_formats(runs, tmp_path, capsys):
-    nulls = ("--null", runs / "random-1", runs / "random-2", "--null", runs / "shuffled")
-    assert run_cli("study", runs / "trained", *nulls, "--out", tmp_path / "out") == 0
+def test_the_command_writes_one_table_in_three_formats(studied, tmp_path, capsys):
+    nulls = ("--null", studied / "random-1", studied / "random-2", "--null", studied / "shuffled")
+    assert run_cli("study", studied / "trained", *nulls, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     for question in ("Q0.", "Q1.", "Q2.", "Q3."):
         assert question in printed
@@ -80,9 +63,9 @@ def test_the_command_writes_one_table_in_three_formats(runs, tmp_path, capsys):
     assert set(document["verdicts"]) == {"Q0", "Q1", "Q2", "Q3"}
 
 
-def test_the_same_study_gives_the_same_bytes(runs, tmp_path):
+def test_the_same_study_gives_the_same_bytes(studied, tmp_path):
     for name in ("one", "two"):
-        assert run_cli("study", runs / "trained", "--out", tmp_path / name) == 0
+        assert run_cli("study", studied / "trained", "--out", tmp_path / name) == 0
     for name in ("results.csv", "results.json", "results.parquet"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -111,8 +94,8 @@ def test_every_line_of_every_run_is_named_and_has_a_unit(found):
             assert line.low <= line.estimate + 1e-12 and line.estimate <= line.high + 1e-12, line
 
 
-def test_the_jump_is_that_of_the_mean_curve_of_all_tokens(runs, found):
-    with jaxlens.open_run(runs / "trained") as run:
+def test_the_jump_is_that_of_the_mean_curve_of_all_tokens(studied, found):
+    with jaxlens.open_run(studied / "trained") as run:
         line = run.tally_labels["measure"].index("kl_final")
         total, count = (run.tally[f"group_{kind}"][line].sum(0) for kind in ("sum", "count"))
     mean = total / 2.0**16 / count
@@ -141,8 +124,8 @@ def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(f
     assert 0 < lines[0].low < lines[0].estimate < lines[0].high < 1
 
 
-def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(runs):
-    alone = answers.study(runs / "trained")
+def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(studied):
+    alone = answers.study(studied / "trained")
     (primary,) = (line for line in alone.results if line.primary and line.question == "Q1")
     assert primary.judgement == "not estimable" and "--null" in primary.note
     assert "--null" in alone.verdicts["Q1"]
@@ -184,7 +167,7 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def others(tiny, texts, runs, tmp_path_factory):
+def others(tiny, texts, studied, tmp_path_factory):
     """Null runs that are no nulls of the trained one."""
     from random_model import random_params
     from sweeps import PACKAGED, TINY
@@ -206,8 +189,8 @@ def others(tiny, texts, runs, tmp_path_factory):
     }
     # They are refused before their tallies are looked for.
     for name, (model, how) in ways.items():
-        sweep.run(configure(model, texts, runs / name, **{"store.rows": "none"}, **how))
-    return runs
+        sweep.run(configure(model, texts, studied / name, **{"store.rows": "none"}, **how))
+    return studied
 
 
 @pytest.mark.parametrize("case", REFUSALS)
@@ -217,17 +200,17 @@ def test_runs_that_do_not_belong_together_are_refused_by_name(others, case, caps
     assert why in told
 
 
-def test_a_null_run_is_not_studied_alone(runs, capsys):
-    told = refused(capsys, 2, "study", runs / "shuffled")
+def test_a_null_run_is_not_studied_alone(studied, capsys):
+    told = refused(capsys, 2, "study", studied / "shuffled")
     assert "itself a shuffled run" in told and "--null" in told
 
 
-def test_a_run_of_other_weights_is_no_shuffled_null(tiny, texts, runs, tmp_path, capsys):
+def test_a_run_of_other_weights_is_no_shuffled_null(tiny, texts, studied, tmp_path, capsys):
     model = tmp_path / "other"
     assert run_cli("convert", tiny, model, "--to", "safetensors", "--dtype", "bfloat16") == 0
     how = {"null": "shuffled", "seed": 1, "store.rows": "none"}
     sweep.run(configure(model, texts, tmp_path / "null", **how))
-    told = refused(capsys, 2, "study", runs / "trained", "--null", tmp_path / "null")
+    told = refused(capsys, 2, "study", studied / "trained", "--null", tmp_path / "null")
     assert "another model" in told
 
 
@@ -241,10 +224,10 @@ def test_a_run_without_rows_says_which_option_records_them(tiny, texts, tmp_path
     assert "nothing" in told
 
 
-def test_a_damaged_shard_is_named(runs, tmp_path, capsys):
+def test_a_damaged_shard_is_named(studied, tmp_path, capsys):
     import shutil
 
-    shutil.copytree(runs / "trained", tmp_path / "run")
+    shutil.copytree(studied / "trained", tmp_path / "run")
     (tmp_path / "run" / "summary.h5").unlink()
     shard = tmp_path / "run" / "shards" / "part-00001.h5"
     data = bytearray(shard.read_bytes())
@@ -279,8 +262,8 @@ def test_dilution_gives_the_rank_of_chance_and_of_the_token_itself():
     assert np.median(found) == pytest.approx(float(expected), rel=0.15)
 
 
-def test_matches_of_copies_obey_strata_and_calipers(found, runs):
-    of = inputs.load(runs / "trained")
+def test_matches_of_copies_obey_strata_and_calipers(found, studied):
+    of = inputs.load(studied / "trained")
     copies = sampled.Lines.of(of.tallies["copies"], of.n_layers)
     others = sampled.Lines.of(of.tallies["controls"], of.n_layers)
     assert (others["copy_token"] != others["next_token"]).all()
@@ -294,17 +277,17 @@ def test_matches_of_copies_obey_strata_and_calipers(found, runs):
                 assert apart <= 0.25 + 1e-9
 
 
-def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(runs, found):
+def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(studied, found):
     """All positions but the first of each context: the basic tallies count those too."""
-    with jaxlens.open_run(runs / "trained") as run:
+    with jaxlens.open_run(studied / "trained") as run:
         labels = run.tally_labels["quantity"].index("kl_final")
         basic = run.tally["count"][labels]
     line = verdicts.find(found.results, "mean_kl_final", layer=1)
     assert line is not None and 0 < line.n < basic[1]
 
 
-def test_a_difference_with_itself_is_zero_in_every_replica(runs):
-    of = inputs.load(runs / "random-1")
+def test_a_difference_with_itself_is_zero_in_every_replica(studied):
+    of = inputs.load(studied / "random-1")
     mine = of.measured("kl_final")
     same = curves.difference(*mine, [mine], shape.jump_share)
     assert (same.value, same.se) == (0.0, 0.0)
@@ -351,8 +334,8 @@ def test_twins_are_studied_by_cell_with_their_null_beside_them(repeats, capsys):
     assert fresh["low"] < 0.2 and fresh["high"] > -0.2
 
 
-def test_a_text_is_no_null_of_twins(repeats, runs, capsys):
-    told = refused(capsys, 2, "study", repeats / "trained", "--null", runs / "random-1")
+def test_a_text_is_no_null_of_twins(repeats, studied, capsys):
+    told = refused(capsys, 2, "study", repeats / "trained", "--null", studied / "random-1")
     assert "twins:repeats" in told or "context length" in told
 
 

@@ -1,0 +1,129 @@
+"""Figures of Q3: when copies are retrieved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from jaxlens.report import series
+from jaxlens.study import copying
+from jaxlens.view import plots
+
+_COPIES, _CONTROLS = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
+
+
+def figures(source: series.Source) -> list[plots.Plot]:
+    """Copies beside their matched controls, and whether what is kept is copied."""
+    return [_matched(source), _depths(source), _copied(source)]
+
+
+def _matched(source: series.Source) -> plots.Plot:
+    panels = [
+        plots.Lines(
+            f"within the first {copying.CUT} for good",
+            "layer",
+            source.layers,
+            "share of the matched",
+            _pair(source, source.kinds[0], f"retrieved_within_{copying.CUT}"),
+        ),
+        plots.Lines(
+            "rank of the next token",
+            "layer",
+            source.layers,
+            "rank",
+            _pair(source, source.kinds[0], "matched_ln_rank_next", math.exp),
+            plots.RANK,
+        ),
+    ]
+    for kind in source.kinds[1:]:
+        curves = _pair(source, kind, f"retrieved_within_{copying.CUT}")
+        panels.append(
+            plots.Lines(kind.name, "layer", source.layers, "share of the matched", curves)
+        )
+    line = source.line("retrieval_depth_10", source.study.run.label)
+    note = f" {line.note.split(';')[0]}." if line is not None else ""
+    return plots.Plot(
+        "copies",
+        "Copies beside matched controls",
+        "Positions whose next token repeats what followed its last occurrence, beside positions "
+        "as frequent, as probable and as sure in the end that copy nothing.",
+        tuple(panels),
+        series.basis(source) + note,
+    )
+
+
+def _pair(
+    source: series.Source, kind: series.Kind, estimator: str, scale: series.Number | None = None
+) -> tuple[plots.Curve, ...]:
+    styles = {"copies": _COPIES, "controls": _CONTROLS}
+    return tuple(
+        source.curve(estimator, kind, name, scale=scale, name=name, style=style)
+        for name, style in styles.items()
+    )
+
+
+def _depths(source: series.Source) -> plots.Plot:
+    rows = [(f"retrieval_depth_{cut}", "all") for cut in (1, 5, copying.CUT)]
+    labels = tuple(f"stays within rank {cut}" for cut in (1, 5, copying.CUT))
+    later = plots.Points(
+        "copies minus controls",
+        "difference of depth, of the whole",
+        labels,
+        tuple(source.points(rows, kind) for kind in source.kinds),
+        level=0.0,
+        region=source.smallest(rows[-1][0]),
+    )
+    effects = [("cliff_delta", "all"), ("scramble_recover", "all")]
+    sizes = plots.Points(
+        "size, and scrambling",
+        "Cliff's δ; nat of prominence",
+        ("Cliff's δ of depth", "prominence of ln rank"),
+        tuple(source.points(effects, kind) for kind in source.kinds),
+        level=0.0,
+    )
+    return plots.Plot(
+        "retrieval",
+        "How much later copies are retrieved",
+        "Depth from which the next token stays within a rank, copies minus matched controls; right "
+        "of 0 copies come later; grey: less than half a layer.",
+        (later, sizes),
+        series.basis(source, "Bars"),
+    )
+
+
+def _copied(source: series.Source) -> plots.Plot:
+    curves = source.curves("copied_within_type")
+    # Where ranks hardly vary, as in fresh weights at the input, a slope can be anything.
+    ours = curves[0]
+    reach = 2.5 * plots.ends(np.abs([ours.values, ours.low, ours.high]))[1]
+    panel = plots.Lines(
+        "within tokens of one type",
+        "layer",
+        source.layers,
+        "probability per nat of ln rank",
+        curves,
+        level=0.0,
+        span=(-reach, reach) if reach > 0 else None,
+    )
+    candidate = plots.Lines(
+        "a candidate of the context in reach",
+        "layer",
+        source.layers,
+        f"share within the first {copying.CUT}",
+        source.curves(f"copy_within_{copying.CUT}"),
+    )
+    share = source.line("copied_share", source.study.run.label)
+    base = f" {share.estimate:.3f} of all positions are copied later." if share else ""
+    return plots.Plot(
+        "copied",
+        "Whether what is kept is copied",
+        "Change of the probability that a position is copied later with ln rank of its token "
+        "(below 0: what is kept is copied more), and share of positions whose copy candidate is in "
+        "reach for good.",
+        (panel, candidate),
+        series.basis(source)
+        + base
+        + " The shares at the right count all positions. A slope beyond "
+        "the axis is in the table.",
+    )

@@ -1,0 +1,185 @@
+"""Figures of Q1: whether the input is discarded at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxlens import binning
+from jaxlens.report import series
+from jaxlens.study import discarding, inputs
+from jaxlens.view import plots
+
+_MEASURES = {
+    "kl_final": "KL(last ‖ layer)",
+    "kl_final_matched": "KL(last ‖ layer), matched",
+    "kl_input": "KL(input ‖ layer)",
+    "js_final": "JS(last, layer)",
+    "js_input": "JS(input, layer)",
+    "logp_input": "log-probability of the input",
+    "rank_input": "ln rank of the input",
+}
+
+
+def figures(source: series.Source) -> list[plots.Plot]:
+    """The matched curve, the first jump, its density, who is nearer, and the input's fate."""
+    return [_matched(source), _jumps(source), _densities(source), _nearer(source), _fate(source)]
+
+
+def _matched(source: series.Source) -> plots.Plot:
+    across, layers = "layer", source.layers
+    panels = [
+        plots.Lines("as decoded", across, layers, "nat", source.curves("mean_kl_final")),
+        plots.Lines(
+            "at matched temperatures", across, layers, "nat", source.curves("mean_kl_final_matched")
+        ),
+    ]
+    return plots.Plot(
+        "matched",
+        "Divergence from the output, as decoded and at matched temperatures",
+        "What the first block does to KL(last layer ‖ layer), and what of it is left when every "
+        "layer may choose its sharpness.",
+        tuple(panels),
+        series.basis(source),
+    )
+
+
+def _jumps(source: series.Source) -> plots.Plot:
+    names = [name for name in _MEASURES if source.has(f"jump_share_{name}")]
+    rows = [(f"jump_share_{name}", "all") for name in names]
+    even = 1 / (len(source.layers) - 1)
+    curves = tuple(source.points(rows, kind) for kind in source.kinds)
+    labels = tuple(_MEASURES[name] for name in names)
+    share = plots.Points(
+        "the first block's share", "share of all steps", labels, curves, level=even
+    )
+    panels = [share]
+    contrast = _contrasts(source, names)
+    if contrast:
+        panels.append(
+            plots.Points(
+                "this model minus null",
+                "difference of shares",
+                labels,
+                contrast,
+                level=0.0,
+                region=_smallest(source),
+            )
+        )
+    return plots.Plot(
+        "jumps",
+        "The jump at the first block",
+        "Share that the first block has in all steps of each mean curve; dotted: equal steps "
+        f"({even:.3f}); grey: differences too small to matter.",
+        tuple(panels),
+        series.basis(source, "Bars"),
+    )
+
+
+def _contrasts(source: series.Source, names: list[str]) -> tuple[plots.Curve, ...]:
+    found = []
+    for kind in source.kinds[1:]:
+        numbers = np.full((3, len(names)), np.nan)
+        for line in source.study.results:
+            name = line.estimator.removeprefix("jump_share_")
+            if line.null.startswith(f"{kind.kind} x") and name in names:
+                numbers[:, names.index(name)] = line.estimate, line.low, line.high
+        found.append(plots.Curve(kind.name, kind.style, *numbers, band=False))
+    return tuple(found)
+
+
+def _smallest(source: series.Source) -> float:
+    """Difference of shares that matters, as the table has it."""
+    lines = source.study.results
+    return next(r.smallest for r in lines if r.null and r.estimator.startswith("jump_share"))
+
+
+def _densities(source: series.Source) -> plots.Plot:
+    places = tuple(f"{bin / binning.JUMP_BINS:.2f}" for bin in range(binning.JUMP_BINS))
+    panels = []
+    for name in ("kl_final", "kl_final_matched"):
+        curves = []
+        for kind in source.kinds:
+            runs = [r for r in (source.study.run, *source.study.nulls) if r.label in kind.labels]
+            shares = [
+                discarding.token_shares(r, name) for r in runs if isinstance(r, inputs.Inputs)
+            ]
+            style = plots.Style(kind.style.colour, kind.style.dashes, "")
+            curves.append(plots.bare(kind.name, style, np.mean(shares, axis=0)))
+        panels.append(
+            plots.Lines(
+                _MEASURES[name],
+                "φ of a position, from",
+                places,
+                "share of positions",
+                tuple(curves),
+                every=binning.JUMP_BINS // 4,
+            )
+        )
+    return plots.Plot(
+        "densities",
+        "The jump of single positions",
+        "Share of positions by φ, the part of the first block in all steps of the position's own "
+        "curve, in 64 bins.",
+        tuple(panels),
+        "Counts of all positions; they have no interval of their own. The mean curves above do.",
+    )
+
+
+def _nearer(source: series.Source) -> plots.Plot:
+    falling = source.curves("falling_kl_final")
+    panels = (
+        plots.Lines(
+            "nearer the output than the input",
+            "layer",
+            source.layers,
+            "share of positions",
+            source.curves("share_nearer_output"),
+            level=0.5,
+        ),
+        plots.Lines(
+            "this block came nearer the output",
+            "layer",
+            source.layers,
+            "share of positions",
+            falling,
+            level=0.5,
+        ),
+    )
+    return plots.Plot(
+        "nearer",
+        "Input-like or output-like",
+        "Share of positions whose layer is nearer the last layer than the input layer in KL, and "
+        "share that each block brought nearer the output.",
+        panels,
+        series.basis(source),
+    )
+
+
+def _fate(source: series.Source) -> plots.Plot:
+    label = source.study.run.label
+    laws = {
+        "median_rank_input": ("this model", series.STYLES[inputs.TRAINED]),
+        "dilution_rank": ("if only the norm grew", plots.Style(3, "--", "s")),
+        "retained_rank": ("norm and retention", plots.Style(4, ":", "D")),
+    }
+    ranks = tuple(
+        plots.bare(name, style, source.along(estimator, label)[0])
+        for estimator, (name, style) in laws.items()
+    )
+    grown = source.curves("mean_norm")
+    least, _ = plots.ends(*(curve.values for curve in grown))
+    scale = plots.LOG if least > 0 else plots.LINEAR
+    panels = (
+        plots.Lines("median rank of the input", "layer", source.layers, "rank", ranks, plots.RANK),
+        plots.Lines("retention", "layer", source.layers, "", source.curves("mean_retention")),
+        plots.Lines("norm of the residual", "layer", source.layers, "", grown, scale),
+    )
+    return plots.Plot(
+        "fate",
+        "What happens to the input: erased, or outshouted",
+        "Rank of the input beside what the growth of the norm alone, and with what is left of its "
+        "embedding, would give; retention is the projection on the embedding, 1 where all of it "
+        "is kept.",
+        panels,
+        series.basis(source) + " Medians of tokens and laws of thumb have none.",
+    )

@@ -1,0 +1,48 @@
+"""The four primaries side by side, each in units of the smallest effect that matters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxlens.report import series
+from jaxlens.study import answers, inputs, table
+from jaxlens.view import plots
+
+NAMES = {
+    "jump_share_kl_final_matched": "Q1  jump at the first block, beyond fresh weights",
+    "excess_slope": "Q2  rarer tokens are kept more",
+    "within_type_surprisal": "Q2  surprise lowers the rank, within a type",
+    "retrieval_depth_10": "Q3  copies are retrieved later",
+}
+
+
+def figures(study: answers.Study) -> list[plots.Plot]:
+    """One figure; none where the corpus has no primaries or none has a number."""
+    lines = sorted((r for r in study.results if r.primary), key=lambda line: line.question)
+    lines = [line for line in lines if np.isfinite(line.estimate) and line.smallest > 0]
+    if not lines:
+        return []
+    numbers = np.array([_units(line) for line in lines]).T
+    style = series.STYLES[inputs.TRAINED]
+    panel = plots.Points(
+        "",
+        "estimate, in units of the smallest effect that matters",
+        tuple(NAMES.get(line.estimator, line.estimator) for line in lines),
+        (plots.Curve("this model", style, *numbers, band=False),),
+        level=0.0,
+        region=1.0,
+    )
+    return [
+        plots.Plot(
+            "primaries",
+            "The primaries",
+            "Each estimate over the smallest effect that was said beforehand to matter: inside the "
+            "grey it is too small, beyond it large enough, across its edge undecided.",
+            (panel,),
+            "Bars: 95\u00a0% intervals.",
+        )
+    ]
+
+
+def _units(line: table.Result) -> list[float]:
+    return [value / line.smallest for value in (line.estimate, line.low, line.high)]

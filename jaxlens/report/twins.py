@@ -1,0 +1,72 @@
+"""Figures of Q3 on corpora of twins: planted copies, by frequency and lag."""
+
+from __future__ import annotations
+
+import math
+
+from jaxlens.report import series
+from jaxlens.study import twins
+from jaxlens.view import plots
+
+_LAGS = (plots.Style(0, "-", "o"), plots.Style(2, "--", "s"), plots.Style(3, ":", "^"))
+_COPY, _CONTROL = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
+
+
+def figures(source: series.Source) -> list[plots.Plot]:
+    """Ranks of copies and controls by depth, and retrieval by frequency and lag."""
+    return [_ranks(source), _cells(source)]
+
+
+def _ranks(source: series.Source) -> plots.Plot:
+    panels = []
+    for kind in source.kinds:
+        for stratum in source.strata("twins_mean_ln_rank_copy"):
+            curves = tuple(
+                source.curve(
+                    f"twins_mean_ln_rank_{name}",
+                    kind,
+                    stratum,
+                    scale=math.exp,
+                    name=name,
+                    style=style,
+                )
+                for name, style in (("copy", _COPY), ("control", _CONTROL))
+            )
+            title = kind.name if stratum == "all" else f"{kind.name}, {stratum}"
+            panels.append(plots.Lines(title, "layer", source.layers, "rank", curves, plots.RANK))
+    return plots.Plot(
+        "planted",
+        "Planted copies on their way",
+        "Geometric mean rank of the token to come where it repeats an earlier one, and of the same "
+        "tokens where they come for the first time.",
+        tuple(panels[:4]),
+        "Bands: 95\u00a0% intervals, clustered by sequence.",
+    )
+
+
+def _cells(source: series.Source) -> plots.Plot:
+    measures = {
+        f"twins_retrieved_{twins.CUT}": "share retrieved",
+        f"twins_depth_{twins.CUT}": "depth of retrieval",
+        "twins_gain": "gain, nat of rank",
+    }
+    strata = [s for s in source.strata("twins_gain") if s.startswith("frequency bin")]
+    bins = tuple(dict.fromkeys(s.split(",")[0] for s in strata))
+    lags = tuple(dict.fromkeys(s.partition(", ")[2] for s in strata))
+    panels = []
+    for estimator, title in measures.items():
+        curves = []
+        for lag, style in zip(lags, _LAGS, strict=False):
+            rows = [(estimator, f"{name}, {lag}" if lag else name) for name in bins]
+            found = source.points(rows, source.kinds[0])
+            values = found.values, found.low, found.high
+            curves.append(plots.Curve(lag or "all lags", style, *values, band=False))
+        panels.append(plots.Points(title, title, bins, tuple(curves)))
+    return plots.Plot(
+        "cells",
+        "Planted copies by frequency",
+        "Of each bin of frequency, rarest first: how many copies come within the first "
+        f"{twins.CUT}, from which depth on, and how much better they rank than their controls.",
+        tuple(panels),
+        "Bars: 95\u00a0% intervals, clustered by sequence.",
+    )

@@ -1,0 +1,218 @@
+"""Figures as SVG, told apart by dashes and marks as well as by colour."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxlens.view import palette, pictures, plots
+
+_WIDTH, _HEIGHT = 8.6, 3.1
+"""Inches of a figure; that of more than three panels, or of many points, is higher."""
+
+_LEGEND_ROW = 0.22
+_POINT_ROW = 0.23
+_LETTERS = 100
+"""Letters of labels that have room side by side in a whole figure."""
+
+_LOOK = {
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.grid": True,
+    "grid.color": "#e8e8e8",
+    "axes.axisbelow": True,
+    "savefig.transparent": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "jaxlens",
+}
+
+
+def require() -> None:
+    """Refuses a report that could not be drawn, before the work for it is done.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    pictures.require_matplotlib()
+
+
+def svg(plot: plots.Plot) -> str:
+    """The figure as SVG; the same numbers give the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context(_LOOK):
+        sink = io.BytesIO()
+        _figure(plot).savefig(sink, format="svg", metadata={"Date": None})
+    return sink.getvalue().decode()
+
+
+def address(plot: plots.Plot) -> str:
+    """The figure as the address of an image that lies in the page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(plot).encode()).decode()
+
+
+def _figure(plot: plots.Plot) -> Any:
+    from matplotlib import figure
+
+    names = dict.fromkeys(
+        curve.name
+        for panel in plot.panels
+        if not isinstance(panel, plots.Heat)
+        for curve in panel.curves
+    )
+    columns = min(len(names), 4)
+    legend = math.ceil(len(names) / columns) * _LEGEND_ROW if columns else 0.0
+    points = max((len(p.rows) for p in plot.panels if isinstance(p, plots.Points)), default=0)
+    height = max(_HEIGHT, 0.9 + points * _POINT_ROW) + legend
+    made = figure.Figure(figsize=(_WIDTH, height), layout="constrained")
+    drawn: dict[str, Any] = {}
+    before: plots.Panel | None = None
+    for panel, axes in zip(
+        plot.panels, made.subplots(1, len(plot.panels), squeeze=False)[0], strict=True
+    ):
+        axes.set_title(panel.title, parse_math=False)
+        if isinstance(panel, plots.Heat):
+            _heat(made, axes, panel)
+        else:
+            drawn |= _lines(axes, panel) if isinstance(panel, plots.Lines) else _points(axes, panel)
+            _places(axes, panel, before, len(plot.panels))
+        before = panel
+    if len(drawn) > 1:
+        made.legend(
+            drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False
+        )
+    return made
+
+
+def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
+    across = np.arange(len(panel.places))
+    _reference(axes, panel, axes.axhspan, axes.axhline)
+    drawn = {}
+    for curve in panel.curves:
+        look = _look(curve.style)
+        (line,) = axes.plot(across, curve.values, label=curve.name, zorder=3, **look)
+        line.set_gid(f"curve:{curve.name}")
+        drawn[curve.name] = line
+        if not np.isfinite(curve.low).any():
+            continue
+        if curve.band:
+            axes.fill_between(across, curve.low, curve.high, color=look["color"], alpha=0.16, lw=0)
+        else:
+            _bars(axes.errorbar, across, curve, look["color"], "yerr")
+    axes.set_xlabel(panel.across)
+    axes.set_ylabel(panel.up)
+    if panel.scale != plots.LINEAR:
+        _logarithmic(axes, panel)
+    if panel.span is not None:
+        axes.set_ylim(*panel.span)
+    elif panel.scale == plots.RANK:
+        axes.invert_yaxis()
+    return drawn
+
+
+def _logarithmic(axes: Any, panel: plots.Lines) -> None:
+    from matplotlib import ticker
+
+    axes.set_yscale("log")
+    least, most = plots.ends(*plots.held(panel))
+    if most < 100 * least:  # too few powers of ten to read a number off
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _points(axes: Any, panel: plots.Points) -> dict[str, Any]:
+    _reference(axes, panel, axes.axvspan, axes.axvline)
+    drawn, up = {}, np.arange(len(panel.rows), dtype=np.float64)
+    for place, curve in enumerate(panel.curves):
+        look = _look(curve.style) | {"linestyle": "none"}
+        # Several estimates of a line stand a little apart.
+        at = up + 0.22 * (place - (len(panel.curves) - 1) / 2)
+        (line,) = axes.plot(curve.values, at, label=curve.name, zorder=3, **look)
+        line.set_gid(f"curve:{curve.name}")
+        drawn[curve.name] = line
+        if np.isfinite(curve.low).any():
+            axes.hlines(at, curve.low, curve.high, color=look["color"], linewidth=1.6, zorder=2)
+    axes.set_ylim(len(panel.rows) - 0.5, -0.5)
+    axes.set_xlabel(panel.across)
+    return drawn
+
+
+def _heat(made: Any, axes: Any, panel: plots.Heat) -> None:
+    from matplotlib import colors
+
+    image = axes.pcolormesh(
+        panel.columns,
+        panel.rows,
+        np.ma.masked_invalid(panel.values),
+        cmap=colors.ListedColormap(palette.ramp(count=256)),
+        vmin=panel.ends[0],
+        vmax=panel.ends[1],
+        rasterized=False,
+    )
+    image.set_gid("heat")
+    axes.set_xlabel(panel.across)
+    axes.set_ylabel(panel.up)
+    axes.grid(visible=False)
+    bar = made.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(panel.shade)
+    bar.outline.set_visible(False)
+
+
+def _reference(axes: Any, panel: plots.Lines | plots.Points, span: Any, line: Any) -> None:
+    if math.isfinite(panel.region):
+        span(-panel.region, panel.region, color="#000000", alpha=0.07, lw=0)
+    if math.isfinite(panel.level):
+        line(panel.level, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def _bars(draw: Any, across: np.ndarray, curve: plots.Curve, colour: str, axis: str) -> None:
+    reach = np.abs(np.stack([curve.values - curve.low, curve.high - curve.values]))
+    draw(across, curve.values, **{axis: reach}, fmt="none", ecolor=colour, elinewidth=1.2, zorder=2)
+
+
+def _places(
+    axes: Any, panel: plots.Lines | plots.Points, before: plots.Panel | None, beside: int
+) -> None:
+    """Labels of the places: as many as have room, and once where panels share their lines."""
+    if isinstance(panel, plots.Points):
+        shared = isinstance(before, plots.Points) and before.rows == panel.rows
+        labels = [""] * len(panel.rows) if shared else list(panel.rows)
+        axes.set_yticks(np.arange(len(panel.rows)), labels, parse_math=False)
+        axes.grid(axis="y", visible=False)
+        return
+    step = panel.every or max(1, math.ceil(len(panel.places) / 13))
+    places = list(range(0, len(panel.places), step))
+    labels = [panel.places[i] for i in places]
+    letters = sum(len(label) + 1 for label in labels)
+    axes.set_xticks(
+        places, labels, rotation=90 if letters > _LETTERS / beside else 0, parse_math=False
+    )
+    axes.grid(axis="x", visible=False)
+
+
+def _look(style: plots.Style) -> dict[str, Any]:
+    if isinstance(style.colour, float):
+        ramp = palette.ramp(count=256)
+        colour = ramp[round(40 + 215 * style.colour)]
+    else:
+        colour = palette.LINES[style.colour % len(palette.LINES)]
+    return {
+        "color": colour,
+        "linestyle": style.dashes,
+        "marker": style.mark,
+        "markersize": 3.6,
+        "markerfacecolor": "white" if style.mark in "s^" else colour,
+        "linewidth": 1.5,
+    }

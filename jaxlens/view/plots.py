@@ -1,0 +1,218 @@
+"""What a figure is: numbers first, so that it can be drawn, tabled and checked.
+
+Nothing here draws. A plot has panels side by side; a panel knows its own numbers, which stand below
+the picture as a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+LINEAR, LOG, RANK = "linear", "log", "rank"
+"""Scales of an axis; of ranks it is logarithmic with rank 1 on top."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a curve can be told from others, also in grey: colour, dashes and mark.
+
+    Attributes:
+        colour: Number of a colour of ``palette.LINES``, or its place on the ramp, from 0.0 to 1.0.
+        dashes: matplotlib's name of the line style.
+        mark: matplotlib's name of the marker.
+    """
+
+    colour: int | float
+    dashes: str = "-"
+    mark: str = "o"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Numbers along an axis, with the ends of their intervals or of their spread.
+
+    Attributes:
+        name: For the legend; unique in its panel.
+        style: How it is drawn.
+        values: NaN where there is none.
+        low: Lower ends; NaN where there is none.
+        high: Upper ends.
+        band: Whether low and high are drawn as a band; as bars otherwise.
+    """
+
+    name: str
+    style: Style
+    values: Float[np.ndarray, " x"]
+    low: Float[np.ndarray, " x"]
+    high: Float[np.ndarray, " x"]
+    band: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Curves over the layers, or over any labelled axis.
+
+    Attributes:
+        title: Above the panel.
+        across: Label of the horizontal axis.
+        places: Labels of its places.
+        up: Label of the vertical axis.
+        curves: What is drawn.
+        scale: Of the vertical axis.
+        level: Height of a thin line of reference; NaN for none.
+        level_name: What it is.
+        region: Half the height of a grey region about 0, of effects that do not matter.
+        span: Ends of the vertical axis, where the numbers themselves shall not decide them.
+        every: Which places are labelled; 0 for as many as have room.
+    """
+
+    title: str
+    across: str
+    places: tuple[str, ...]
+    up: str
+    curves: tuple[Curve, ...]
+    scale: str = LINEAR
+    level: float = math.nan
+    level_name: str = ""
+    region: float = math.nan
+    span: tuple[float, float] | None = None
+    every: int = 0
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heading, and a line for each place."""
+        lines = [
+            [place, *(spelled(c.values[i], c.low[i], c.high[i]) for c in self.curves)]
+            for i, place in enumerate(self.places)
+        ]
+        return [self.across, *(curve.name for curve in self.curves)], lines
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Estimates below each other, each with its interval.
+
+    Attributes:
+        title: Above the panel.
+        across: Label of the horizontal axis.
+        rows: Labels of the lines, from top to bottom.
+        curves: Numbers of the lines; several stand beside each other.
+        level: Place of a thin line of reference; NaN for none.
+        level_name: What it is.
+        region: Half the width of a grey region about 0, of effects that do not matter.
+    """
+
+    title: str
+    across: str
+    rows: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    level: float = math.nan
+    level_name: str = ""
+    region: float = math.nan
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heading, and a line for each row."""
+        lines = [
+            [row, *(spelled(c.values[i], c.low[i], c.high[i]) for c in self.curves)]
+            for i, row in enumerate(self.rows)
+        ]
+        return [self.title, *(curve.name for curve in self.curves)], lines
+
+
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """A value for each pair of places.
+
+    Attributes:
+        title: Above the panel.
+        across: Label of the horizontal axis.
+        up: Label of the vertical axis.
+        columns: Left ends of the columns, and the right end of the last.
+        rows: Lower ends of the rows, and the upper end of the last.
+        values: NaN where there is none.
+        shade: What the values are.
+        ends: Values of the palest and of the darkest colour.
+    """
+
+    title: str
+    across: str
+    up: str
+    columns: Float[np.ndarray, " columns_plus_1"]
+    rows: Float[np.ndarray, " rows_plus_1"]
+    values: Float[np.ndarray, "row column"]
+    shade: str
+    ends: tuple[float, float]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heading, and a line for each row, from the top."""
+        lines = [
+            [f"{self.rows[i]:g}", *(spelled(value) for value in self.values[i])]
+            for i in range(len(self.values) - 1, -1, -1)
+        ]
+        return [f"{self.up} \\ {self.across}", *(f"{left:g}" for left in self.columns[:-1])], lines
+
+
+Panel = Lines | Points | Heat
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A figure.
+
+    Attributes:
+        name: Short, for links; unique in a report.
+        title: Heading.
+        caption: One sentence: what to see.
+        panels: Side by side.
+        basis: What intervals and bands are, or why there are none.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    basis: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no number to draw."""
+        return not any(np.isfinite(values).any() for panel in self.panels for values in held(panel))
+
+
+def held(panel: Panel) -> list[np.ndarray]:
+    """All values of a panel, without their intervals."""
+    if isinstance(panel, Heat):
+        return [panel.values]
+    return [curve.values for curve in panel.curves]
+
+
+def ends(*values: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest number; NaN where there is none."""
+    found = np.concatenate([np.ravel(part) for part in values]) if values else np.empty(0)
+    found = found[np.isfinite(found)]
+    return (float(found.min()), float(found.max())) if len(found) else (math.nan, math.nan)
+
+
+def missing(n: int) -> Float[np.ndarray, " x"]:
+    """No numbers."""
+    return np.full(n, np.nan)
+
+
+def bare(name: str, style: Style, values: Sequence[float] | np.ndarray) -> Curve:
+    """A curve without intervals."""
+    found = np.asarray(values, np.float64)
+    return Curve(name, style, found, missing(len(found)), missing(len(found)))
+
+
+def spelled(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """A number with its interval: four digits, a dash where there is none."""
+    if not math.isfinite(value):
+        return "–"
+    words = f"{value:.4g}"
+    if math.isfinite(low) and math.isfinite(high):
+        words += f" [{low:.4g}, {high:.4g}]"
+    return words
