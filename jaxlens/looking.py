@@ -92,7 +92,9 @@ def report(
     /,
     *,
     null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    variant: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     out: Path | None = None,
+    figures: Path | None = None,
     output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Write one page with every figure of a run's study: intervals, nulls, verdicts, provenance.
@@ -101,13 +103,16 @@ def report(
         run_dir: Run with --rows full (the default) or --tallies study; of any other run the page
             has the curves of its totals.
         null: Null runs of the same text, as for jaxlens study.
+        variant: Runs that differ in lens.decoder alone, to be compared.
         out: File to write; report.html in the run directory by default.
+        figures: Folder to which the figures are written too, as SVG.
         output: What is printed.
     """
     arguments.begin(output)
     from jaxlens.report import page
 
-    print(f"wrote {page.write(run_dir, null, out)}")
+    for path in page.write(run_dir, null, variant, out=out, figures=figures):
+        print(f"wrote {path}")
 
 
 def export(

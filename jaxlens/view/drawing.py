@@ -57,9 +57,15 @@ def svg(plot: plots.Plot) -> str:
     return sink.getvalue().decode()
 
 
-def address(plot: plots.Plot) -> str:
-    """The figure as the address of an image that lies in the page."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(plot).encode()).decode()
+def address(svg: str) -> str:
+    """A picture as the address of an image that lies in the page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def on_white(svg: str) -> str:
+    """A picture on a white ground, for papers and for pages that may be dark."""
+    head, tag, rest = svg.partition("<defs>")
+    return f'{head}<rect width="100%" height="100%" fill="#ffffff"/>\n {tag}{rest}'
 
 
 def _figure(plot: plots.Plot) -> Any:

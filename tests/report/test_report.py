@@ -18,6 +18,7 @@ from sweeps import configure, refused, run_cli
 
 from jaxlens import sweep
 from jaxlens.report import (
+    content,
     copying,
     discarding,
     facts,
@@ -27,6 +28,7 @@ from jaxlens.report import (
     resolving,
     series,
 )
+from jaxlens.store import reader
 from jaxlens.study import answers
 from jaxlens.view import drawing, palette, plots
 
@@ -91,7 +93,7 @@ def everything(source, study):
 @pytest.fixture(scope="module")
 def text(studied):
     folders = [studied / name for name in NULLS]
-    return page.report(studied / "trained", folders)
+    return made(studied / "trained", folders)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,11 @@ def core(tiny, texts, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "core"
     sweep.run(configure(tiny, texts, out, **{"store.rows": "core"}))
     return out
+
+
+def made(run_dir, nulls=(), variants=()):
+    """The page of a run."""
+    return page.page(content.gather(run_dir, nulls, variants), "jaxlens report")
 
 
 def pictures(text):
@@ -118,7 +125,7 @@ def test_the_command_writes_one_page_into_the_run(studied, tmp_path, capsys):
 
 
 def test_the_same_run_gives_the_same_bytes(core, everything):
-    assert page.report(core) == page.report(core)
+    assert made(core) == made(core)
     for plot in everything[:3]:
         assert drawing.svg(plot) == drawing.svg(plot)
 
@@ -266,7 +273,7 @@ def test_the_page_runs_nothing_and_loads_nothing(text):
 
 
 def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_path, tiny, texts):
-    found = page.report(studied / "trained")
+    found = made(studied / "trained")
     notices = re.findall(r'<section class="notice"><p>(.*?)</p><pre>(.*?)</pre>', found, re.S)
     kinds = ("random-init", "shuffled")
     assert [f"--null {kind}" in how for (_, how), kind in zip(notices, kinds, strict=True)]
@@ -289,12 +296,12 @@ def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, cap
 
 
 def test_a_run_that_cannot_be_studied_has_its_curves_and_says_why(core):
-    found = page.report(core)
+    found = made(core)
     assert "cannot answer the questions of the study" in found
     assert "--tallies study" in html.unescape(found)
     (svg,) = pictures(found)
     assert "curve:of the input" in svg
-    summary = page.reader.open_run(core).summary()
+    summary = reader.open_run(core).summary()
     heading, *rows = Page(found).tables["totals-layers"][0]
     place = heading.index("of the input")
     assert [row[place] for row in rows] == [
@@ -304,7 +311,7 @@ def test_a_run_that_cannot_be_studied_has_its_curves_and_says_why(core):
 
 def test_skips_padding_and_coverage_are_told(studied, text):
     words = " ".join(" ".join(Page(text).text).split())
-    with page.reader.open_run(studied / "trained") as run:
+    with reader.open_run(studied / "trained") as run:
         skipped = run.spec["corpus"]["skipped"]
         assert skipped
         for reason, count in skipped.items():
@@ -336,8 +343,8 @@ def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(core, tmp_path, 
     document["environment"]["processor"] = word
     document["environment"]["packages"]["jax"] = word
     note.write_text(json.dumps(document))
-    found = page.report(copy)
-    plain = page.report(core)
+    found = made(copy)
+    plain = made(core)
     assert [t for t in Page(found).tags if t != "pre"] == [
         t for t in Page(plain).tags if t != "pre"
     ]
@@ -355,7 +362,7 @@ def test_notes_that_make_no_sense_are_left_out(core, tmp_path, notes):
     shutil.copytree(core, copy)
     (note,) = (copy / "environment").glob("*.json")
     note.write_text(notes)
-    assert "No note of the run tells the command" in page.report(copy)
+    assert "No note of the run tells the command" in made(copy)
 
 
 def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
@@ -373,5 +380,5 @@ def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
 
 
 def test_a_null_in_the_place_of_the_run_has_its_curves_and_is_called_a_null(studied):
-    found = page.report(studied / "random-1")
+    found = made(studied / "random-1")
     assert "is itself a random-init run" in found and len(pictures(found)) == 1
