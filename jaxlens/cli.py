@@ -301,6 +301,16 @@ def env(*, output: arguments.Shown = arguments.Output()) -> None:
     print(json.dumps(environment.describe(), indent=2))
 
 
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a script that completes commands and options with Tab.
+
+    Args:
+        shell: Which shell; source what is printed, or keep it where the shell looks for such.
+    """
+    print(app.generate_completion(shell=shell))
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)

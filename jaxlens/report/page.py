@@ -13,8 +13,8 @@ from pathlib import Path
 from jaxlens import __version__
 from jaxlens.report import content, facts
 from jaxlens.store import access, publish
-from jaxlens.view import page as pages
 from jaxlens.view import drawing, plots, visible
+from jaxlens.view import page as pages
 
 NAME = "report.html"
 """Where it goes in a run's folder."""
