@@ -40,6 +40,7 @@ function fit() {
     widest = Math.max(widest, prompt.across);
   }
   const cell = state.printing ? least : Math.min(most, Math.max(least, Math.floor(room / widest) - 1));
+  state.letters = Math.floor((cell - 0.5 * em) / (0.51 * em));
   find("prompts").style.setProperty("--cell", `${cell}px`);
 }
 
@@ -120,10 +121,15 @@ function paint(prompt, cell) {
   // Only what is new: every word that is written is measured and painted again.
   write(cell.firstChild.firstChild, best);
   write(cell.lastChild.firstChild, said);
-  const colour = shade(state.metric, number);
-  if (cell.className !== colour) cell.className = colour;
+  const look = shade(state.metric, number) + (fits(best) ? "" : " long");
+  if (cell.className !== look) cell.className = look;
   const where = `${data.layers[cell.layer]}, position ${prompt.start + at}`;
   cell.setAttribute("aria-label", `${where}: ${best}; ${state.metric.title} ${said}`);
+}
+
+// To clip a word costs more than to paint it, so only words that may be too wide are clipped.
+function fits(word) {
+  return word.length <= state.letters && (2 * word.length <= state.letters || /^[ -~·]*$/.test(word));
 }
 
 function write(text, words) {
