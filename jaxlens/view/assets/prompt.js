@@ -337,7 +337,9 @@ function listen() {
   find("theme").addEventListener("click", () => theme(root.dataset.theme !== "dark"));
   find("controls").addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Many keyboards type brackets with AltGr, which counts as Ctrl and Alt.
+    const other = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+    if (other || event.target.matches("input, select")) return;
     if (event.key === "m") next(find("metric"));
     else if (event.key === "d") next(find("decoder"));
     else if (event.key === "[") shift(-1);
