@@ -21,6 +21,9 @@ from jaxlens.view import metrics, palette, prompt, visible
 COLOURS = 33
 """Steps of the ramp."""
 
+SCRIPTS = ("numbers.js", "pictures.js", "prompt.js")
+"""Parts of the script of a page, in their order."""
+
 MISSING, MOST = 65_535, 65_534
 """Codes of thousandths of a nat: none, and this many or more."""
 
@@ -40,7 +43,7 @@ def page(prompts: Sequence[prompt.Prompt]) -> str:
         ):
             raise errors.ConfigError("prompts of different models or settings", "show them apart")
     style = asset("prompt.css") + "\n" + _shades()
-    script = asset("prompt.js")
+    script = "\n".join(asset(name) for name in SCRIPTS)
     return render(
         asset("prompt.html"),
         title=f"{visible.line(first.text)[:60]} · {first.model} · logit lens",
@@ -125,6 +128,7 @@ def _prompt(shown: prompt.Prompt) -> dict[str, Any]:
     return {
         "text": visible.line(shown.text),
         "tokens": shown.ids.tolist(),
+        "start": shown.start,
         "following": shown.following.tolist(),
         "right": shown.right.astype(int).tolist(),
         "readings": {
@@ -149,13 +153,17 @@ def _packed(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _shades() -> str:
-    """A class for each colour, for both themes."""
-    rules = []
-    for selector, ends in (("", palette.LIGHT), ('[data-theme="dark"] ', palette.DARK)):
-        for place, ground in enumerate(palette.ramp(ends, COLOURS)):
-            ink = palette.ink(ground)
-            rules.append(f"{selector}.r{place} {{ background: {ground}; color: {ink}; }}")
-    return "\n".join(rules)
+    """A class for each colour, for both themes; paper is light."""
+
+    def rules(selector: str, ends: tuple[float, float]) -> str:
+        grounds = enumerate(palette.ramp(ends, COLOURS))
+        return "\n".join(
+            f"{selector}.r{place} {{ background: {ground}; color: {palette.ink(ground)}; }}"
+            for place, ground in grounds
+        )
+
+    dark = rules('[data-theme="dark"] ', palette.DARK)
+    return f"{rules('', palette.LIGHT)}\n@media screen {{\n{dark}\n}}"
 
 
 def unpack(field: Mapping[str, Any]) -> np.ndarray:

@@ -39,6 +39,7 @@ class Prompt:
         spelled: Bytes of every token that a picture may name.
         readings: ``QUANTITIES`` by decoder, and with followed tokens ``FOLLOWED``.
         follow: Tokens that are followed down the layers.
+        start: Position of the first of its tokens in what the model read.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Prompt:
     spelled: Mapping[int, bytes]
     readings: Mapping[str, Readings]
     follow: tuple[int, ...] = ()
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +89,9 @@ class Prompt:
             for decoder, reading in self.readings.items()
         }
         ids, following = self.ids[first:last], self.following[first:last]
-        return dataclasses.replace(self, ids=ids, following=following, readings=chosen)
+        return dataclasses.replace(
+            self, ids=ids, following=following, readings=chosen, start=self.start + first
+        )
 
     def document(self) -> dict[str, Any]:
         r"""Everything as plain values: what ``--json`` prints.

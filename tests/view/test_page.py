@@ -110,8 +110,9 @@ def test_the_page_loads_nothing():
     elements = Elements(page.page([prompt_of()]))
     assert not [a for _, a in elements.found if a.keys() & {"src", "href", "srcset", "action"}]
     assert "url(" not in page.asset("prompt.css") and "@import" not in page.asset("prompt.css")
-    for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "innerHTML", "eval("):
-        assert word not in page.asset("prompt.js")
+    for script in page.SCRIPTS:
+        for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "innerHTML", "eval("):
+            assert word not in page.asset(script)
 
 
 def test_prompts_that_cannot_share_a_page_are_refused():

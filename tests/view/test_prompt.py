@@ -39,6 +39,7 @@ def test_a_part_keeps_the_numbers_and_the_next_tokens():
     np.testing.assert_array_equal(part.right, shown.right[2:-3])
     theirs = shown.readings["plain"]["top_logp"][:, 2:-3]
     np.testing.assert_array_equal(part.readings["plain"]["top_logp"], theirs)
+    assert part.part(1, None).start == 3
     with pytest.raises(errors.ConfigError, match="no tokens"):
         shown.part(5, 5)
 

@@ -1,13 +1,12 @@
-"use strict";
-// The page of a prompt. All text goes in by textContent, all colours by classes: what tokens hold is never markup.
+// The page of prompts. All text goes in by textContent, all colours by classes: what tokens hold is never markup.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const MOST_COLUMNS = 128; // columns that are drawn as cells; the map above them shows every token
-const MISSING = 65535;
-const LAST = data.layers.length - 1;
+const MOST_CELLS = 4096; // cells of all prompts together at first
 const find = (id) => document.getElementById(id);
-const state = { metric: data.metrics[0], decoder: data.decoders[0], from: 0, to: 0, at: null };
 const root = document.documentElement;
+const longest = Math.max(...data.prompts.map((prompt) => prompt.tokens.length));
+// Positions are those of the whole text; texts of which different parts are shown count from 0.
+const offset = data.prompts.every((p) => p.start === data.prompts[0].start) ? data.prompts[0].start : 0;
 
 function make(tag, parent, text, name) {
   const node = document.createElement(tag);
@@ -17,208 +16,208 @@ function make(tag, parent, text, name) {
   return node;
 }
 
-// ---- numbers ---------------------------------------------------------------------------------
-
-function unpack(field) {
-  const bytes = Uint8Array.from(atob(field.base64), (c) => c.charCodeAt(0));
-  const values = field.type === "u2" ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer);
-  return { values, depth: field.shape[2] || 1, wide: field.shape[1] };
+function header(row, text, scope, name) {
+  const node = make("th", row, text, name);
+  node.scope = scope;
+  return node;
 }
-
-for (const prompt of data.prompts) {
-  for (const decoder of data.decoders) {
-    for (const [name, field] of Object.entries(prompt.readings[decoder])) {
-      prompt.readings[decoder][name] = unpack(field);
-    }
-  }
-}
-
-function raw(prompt, name, layer, at, k = 0) {
-  const field = prompt.readings[state.decoder][name];
-  return field.values[(layer * field.wide + at) * field.depth + k];
-}
-
-function rank(prompt, name, layer, at, k = 0) {
-  return raw(prompt, name, layer, at, k) || NaN;
-}
-
-function nats(prompt, name, layer, at, k = 0) {
-  const value = raw(prompt, name, layer, at, k);
-  return value === MISSING ? NaN : value / 1000;
-}
-
-// Log-probabilities are stored without their sign.
-const share = (prompt, name, layer, at, k = 0) => Math.exp(-nats(prompt, name, layer, at, k));
-
-function value(prompt, metric, layer, at) {
-  const of = { rank, share, nat: nats }[metric.kind];
-  return of(prompt, metric.quantity, layer, at, metric.place);
-}
-
-function strength(metric, number) {
-  const clip = (x) => Math.min(Math.max(x, 0), 1);
-  if (metric.kind === "share") return clip(number);
-  if (metric.kind === "rank") return 1 - clip(Math.log(number) / Math.log(metric.cap));
-  return 1 - Math.sqrt(clip(number / metric.cap));
-}
-
-function spelled(number, kind) {
-  if (Number.isNaN(number)) return "–";
-  if (kind === "rank") return number.toLocaleString("en");
-  if (kind === "nat") return number.toFixed(2);
-  return number >= 0.0005 || number === 0 ? number.toFixed(3) : number.toExponential(0);
-}
-
-function shade(metric, number) {
-  return Number.isNaN(number) ? "none" : "r" + Math.round(strength(metric, number) * (data.colours - 1));
-}
-
-const name = (id) => (id < 0 ? "" : data.names[id]);
 
 // ---- the grid --------------------------------------------------------------------------------
 
-function columns(count) {
-  const most = state.printing ? 9 : Math.max(3, Math.floor((find("prompts").clientWidth - 62) / 75));
-  return Math.ceil(count / Math.ceil(count / most)); // blocks of equal length
+const shownOf = (prompt) => Math.max(0, Math.min(state.to, prompt.tokens.length) - state.from);
+
+// Blocks of equal length, in which cells are as wide as there is room, within limits.
+function fit() {
+  const em = parseFloat(getComputedStyle(root).fontSize);
+  const [label, least, most] = [3.4 * em, 4.5 * em, 6.5 * em];
+  state.room = find("prompts").clientWidth; // asked for once, before anything is changed
+  const room = state.room - label - 2;
+  const across = state.printing ? 9 : Math.max(2, Math.floor(room / (least + 1)));
+  let widest = 1;
+  for (const prompt of data.prompts) {
+    const shown = shownOf(prompt) || 1;
+    prompt.across = Math.ceil(shown / Math.ceil(shown / across));
+    widest = Math.max(widest, prompt.across);
+  }
+  const cell = state.printing ? least : Math.min(most, Math.max(least, Math.floor(room / widest) - 1));
+  state.letters = Math.floor((cell - 0.5 * em) / (0.51 * em));
+  find("prompts").style.setProperty("--cell", `${cell}px`);
+}
+
+function drawAll() {
+  const held = document.activeElement.closest("tbody td") !== null;
+  fit();
+  data.prompts.forEach(draw);
+  legend();
+  if (state.at) point(state.at.prompt, state.at.layer, state.at.at, held);
 }
 
 function draw(prompt) {
-  const stop = Math.min(state.to, prompt.tokens.length);
-  prompt.cells = new Map();
-  prompt.blocks.replaceChildren();
-  const wide = columns(Math.max(stop - state.from, 1));
-  for (let start = state.from; start < stop; start += wide) {
-    block(prompt, start, Math.min(start + wide, stop));
-  }
+  const shown = shownOf(prompt);
+  if (prompt.shown !== shown || prompt.built !== prompt.across) build(prompt, shown);
+  for (let place = 0; place < shown; place++) paintEnds(prompt, place, state.from + place);
+  for (const cell of prompt.cells) paint(prompt, cell);
   map(prompt);
+  if (shown) prompt.at.at = Math.min(Math.max(prompt.at.at, state.from), state.from + shown - 1);
+  reach(prompt);
+  if (prompt.chart) chart(prompt);
+}
+
+function build(prompt, shown) {
+  [prompt.shown, prompt.built, prompt.cells, prompt.ends] = [shown, prompt.across, [], []];
+  prompt.blocks.replaceChildren();
+  if (!shown) make("p", prompt.blocks, `This text has only ${whole.format(prompt.tokens.length)} tokens.`, "faint");
+  for (let start = 0; start < shown; start += prompt.across) {
+    block(prompt, start, Math.min(start + prompt.across, shown));
+  }
 }
 
 function block(prompt, start, stop) {
-  const table = make("table", prompt.blocks);
+  const frame = make("div", prompt.blocks, undefined, "block");
+  frame.style.setProperty("--rows", data.layers.length);
+  const table = make("table", frame, undefined, "grid");
   table.setAttribute("role", "grid");
+  table.style.setProperty("--columns", stop - start);
   const above = make("tr", make("thead", table));
-  make("th", above, "next").scope = "row";
-  for (let at = start; at < stop; at++) {
-    const cell = make("td", above, "");
-    if (prompt.right[at]) make("span", cell, "★", "star").title = "the model's best token is the next one";
-    cell.append(name(prompt.following[at]));
-  }
+  header(above, "next", "row");
   const body = make("tbody", table);
   for (let layer = LAST; layer >= 0; layer--) {
     const row = make("tr", body);
-    make("th", row, data.layers[layer]).scope = "row";
-    for (let at = start; at < stop; at++) {
+    header(row, data.layers[layer], "row");
+    for (let place = start; place < stop; place++) {
       const cell = make("td", row);
       cell.tabIndex = -1;
-      make("span", cell);
-      make("small", cell);
-      cell.dataset.layer = layer;
-      cell.dataset.at = at;
-      prompt.cells.set(layer * prompt.tokens.length + at, cell);
-      paint(prompt, cell, layer, at);
+      make("span", cell, " ");
+      make("small", cell, " ");
+      cell.layer = layer;
+      cell.place = place;
+      prompt.cells[layer * prompt.shown + place] = cell;
     }
   }
   const below = make("tr", make("tfoot", table));
-  make("th", below, "token").scope = "row";
-  for (let at = start; at < stop; at++) make("td", below, name(prompt.tokens[at])).title = "position " + at;
-}
-
-function paint(prompt, cell, layer, at) {
-  const number = value(prompt, state.metric, layer, at);
-  cell.firstChild.textContent = name(raw(prompt, "top_id", layer, at));
-  cell.lastChild.textContent = spelled(number, state.metric.kind);
-  cell.className = shade(state.metric, number);
-}
-
-function repaint() {
-  for (const prompt of data.prompts) {
-    for (const cell of prompt.cells.values()) {
-      paint(prompt, cell, Number(cell.dataset.layer), Number(cell.dataset.at));
-    }
-    map(prompt);
+  header(below, "token", "row");
+  for (let place = start; place < stop; place++) {
+    prompt.ends[place] = [header(above, "", "col"), header(below, "", "col")];
   }
-  legend();
-  if (state.at) point(state.at.prompt, state.at.layer, state.at.at, false);
 }
 
-// ---- the map of all tokens -------------------------------------------------------------------
+function paintEnds(prompt, place, at) {
+  const [above, below] = prompt.ends[place];
+  const [next, read] = [name(prompt.following[at]), name(prompt.tokens[at])];
+  above.replaceChildren();
+  if (prompt.right[at]) make("span", above, "★", "star");
+  above.append(next);
+  above.title = prompt.right[at] ? `${next}: the model's own best token` : next;
+  below.textContent = read;
+  below.title = `${read} at position ${prompt.start + at}`;
+  make("small", below, whole.format(prompt.start + at));
+}
 
-function map(prompt) {
-  const canvas = prompt.map;
-  const count = prompt.tokens.length;
-  canvas.hidden = state.from === 0 && state.to >= count;
-  if (canvas.hidden) return;
-  canvas.width = count;
-  canvas.height = data.layers.length * 3 + 2;
-  const pen = canvas.getContext("2d");
-  const ramp = root.dataset.theme === "dark" ? data.dark : data.light;
-  for (let layer = 0; layer <= LAST; layer++) {
-    for (let at = 0; at < count; at++) {
-      const number = value(prompt, state.metric, layer, at);
-      pen.fillStyle = Number.isNaN(number)
-        ? "#888888"
-        : ramp[Math.round(strength(state.metric, number) * (data.colours - 1))];
-      pen.fillRect(at, (LAST - layer) * 3, 1, 3);
-    }
-  }
-  pen.fillStyle = "#d55e00";
-  pen.fillRect(state.from, canvas.height - 2, Math.min(state.to, count) - state.from, 2);
+function paint(prompt, cell) {
+  const at = state.from + cell.place;
+  const best = name(raw(prompt, "top_id", cell.layer, at));
+  const number = value(prompt, state.metric, cell.layer, at);
+  const said = spelled(number, state.metric.kind);
+  // Only what is new: every word that is written is measured and painted again.
+  write(cell.firstChild.firstChild, best);
+  write(cell.lastChild.firstChild, said);
+  const look = shade(state.metric, number) + (fits(best) ? "" : " long");
+  if (cell.className !== look) cell.className = look;
+  const where = `${data.layers[cell.layer]}, position ${prompt.start + at}`;
+  cell.setAttribute("aria-label", `${where}: ${best}; ${state.metric.title} ${said}`);
+}
+
+// To clip a word costs more than to paint it, so only words that may be too wide are clipped.
+function fits(word) {
+  return word.length <= state.letters && (2 * word.length <= state.letters || /^[ -~·]*$/.test(word));
+}
+
+function write(text, words) {
+  if (text.data !== words) text.data = words;
+}
+
+function cellOf(prompt, layer, at) {
+  const place = at - state.from;
+  return place >= 0 && place < prompt.shown ? prompt.cells[layer * prompt.shown + place] : null;
 }
 
 // ---- one cell --------------------------------------------------------------------------------
 
+// The Tab key stops at one cell of each prompt.
+function reach(prompt) {
+  if (prompt.reached) prompt.reached.tabIndex = -1;
+  prompt.reached = cellOf(prompt, prompt.at.layer, prompt.at.at);
+  if (prompt.reached) prompt.reached.tabIndex = 0;
+}
+
 function point(prompt, layer, at, focus) {
-  if (state.at) {
-    const old = state.at.prompt.cells.get(state.at.layer * state.at.prompt.tokens.length + state.at.at);
-    if (old) old.classList.remove("here"), (old.tabIndex = -1);
-  }
-  state.at = { prompt, layer, at };
-  const cell = prompt.cells.get(layer * prompt.tokens.length + at);
+  const moved = prompt.at.at !== at;
+  if (state.here) state.here.classList.remove("here"), state.here.removeAttribute("aria-selected");
+  state.at = prompt.at = { prompt, layer, at };
+  reach(prompt);
+  const cell = (state.here = prompt.reached);
   if (cell) {
     cell.classList.add("here");
-    cell.tabIndex = 0;
-    if (focus) cell.focus();
+    cell.setAttribute("aria-selected", "true");
+    if (focus && document.activeElement !== cell) cell.focus();
   }
   details(prompt, layer, at);
-  if (prompt.chart) chart(prompt, at);
+  if (prompt.chart && moved) chart(prompt);
 }
 
 function details(prompt, layer, at) {
   const panel = find("details");
   panel.replaceChildren();
-  make("h3", panel, `${name(prompt.tokens[at])} at ${at}, ${data.layers[layer]}`);
-  const best = make("table", panel);
+  make("h2", panel, name(prompt.tokens[at]), "token");
+  const where = `position ${whole.format(prompt.start + at)} · ${data.layers[layer]} · ${state.decoder}`;
+  make("p", panel, where, "faint");
+  const best = tableOf(panel, "best", ["best tokens", "probability"]);
   for (let k = 0; k < prompt.readings[state.decoder].top_id.depth; k++) {
-    const row = make("tr", best);
-    make("td", row, name(raw(prompt, "top_id", layer, at, k)));
-    make("td", row, spelled(share(prompt, "top_logp", layer, at, k), "share"), "number");
+    const found = share(prompt, "top_logp", layer, at, k);
+    const row = line(best, named(raw(prompt, "top_id", layer, at, k), 64), [spelled(found, "share")]);
+    row.style.setProperty("--share", `${(100 * found).toFixed(1)}%`);
   }
-  const ranks = make("table", panel);
-  const head = make("tr", ranks);
-  for (const word of ["", "token", "rank", "probability"]) make("th", head, word);
-  const final = raw(prompt, "top_id", LAST, at);
-  const followed = data.follow.map((id, k) => [id, "rank_follow", "logp_follow", k, "followed"]);
-  for (const [id, ranked, logged, k, what] of [
-    [prompt.tokens[at], "rank_input", "logp_input", 0, "input"],
-    [prompt.following[at], "rank_next", "logp_next", 0, "next"],
-    [final, "rank_final", "logp_final", 0, "final"],
-    ...followed,
+  const ranks = tableOf(panel, "ranks", ["", "token", "rank", "probability"]);
+  for (const [what, id, ranked, logged, k] of [
+    ["input", prompt.tokens[at], "rank_input", "logp_input", 0],
+    ["next", prompt.following[at], "rank_next", "logp_next", 0],
+    ["final", raw(prompt, "top_id", LAST, at), "rank_final", "logp_final", 0],
+    ...data.follow.map((id, k) => ["followed", id, "rank_follow", "logp_follow", k]),
   ]) {
-    const row = make("tr", ranks);
-    make("th", row, what);
-    make("td", row, name(id));
-    make("td", row, spelled(rank(prompt, ranked, layer, at, k), "rank"), "number");
-    make("td", row, spelled(share(prompt, logged, layer, at, k), "share"), "number");
+    const numbers = [spelled(rank(prompt, ranked, layer, at, k), "rank"), spelled(share(prompt, logged, layer, at, k), "share")];
+    line(ranks, header(null, what, "row"), numbers).firstChild.after(named(id, 32));
   }
-  const more = make("table", panel);
+  const more = tableOf(panel, "more", ["", "nat"]);
   for (const [what, quantity] of [
     ["KL(last ‖ this)", "kl_final"], ["KL(this ‖ last)", "kl_to_final"],
     ["KL(input ‖ this)", "kl_input"], ["entropy", "entropy"],
   ]) {
-    const row = make("tr", more);
-    make("th", row, what);
-    make("td", row, spelled(nats(prompt, quantity, layer, at), "nat") + " nat", "number");
+    line(more, header(null, what, "row"), [spelled(nats(prompt, quantity, layer, at), "nat")]);
   }
+}
+
+function tableOf(panel, kind, heads) {
+  const node = make("table", panel, undefined, kind);
+  const head = make("tr", make("thead", node));
+  for (const word of heads) {
+    if (word) header(head, word, "col", word.startsWith("best") || word === "token" ? "" : "number");
+    else make("td", head);
+  }
+  return make("tbody", node);
+}
+
+// A token; a table has room for the beginning of a long one, its title is the whole.
+function named(id, most) {
+  const node = make("td", null, short(name(id), most), "token");
+  node.title = name(id);
+  return node;
+}
+
+function line(body, first, numbers) {
+  const row = make("tr", body);
+  row.append(first);
+  for (const number of numbers) make("td", row, number, "number");
+  return row;
 }
 
 function move(event) {
@@ -234,77 +233,44 @@ function move(event) {
   else if (event.key === "End") at = end;
   else return;
   event.preventDefault();
-  if (at < state.from || at >= state.to) range(at - (at < state.from ? 0 : state.to - state.from - 1));
+  const width = state.to - state.from;
+  if (at < state.from) range(at, at + width);
+  else if (at >= state.to) range(at - width + 1, at + 1);
   point(prompt, layer, at, true);
-}
-
-// ---- followed tokens -------------------------------------------------------------------------
-
-const SVG = "http://www.w3.org/2000/svg";
-function draws(parent, tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, found] of Object.entries(attributes)) node.setAttribute(key, found);
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
-function chart(prompt, at) {
-  const [width, height, left, right, top, bottom] = [640, 240, 60, 130, 12, 34];
-  const figure = prompt.chart;
-  figure.replaceChildren();
-  const svg = draws(figure, "svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
-  const most = Math.log(data.vocabulary);
-  const x = (layer) => left + (layer / LAST) * (width - left - right);
-  const y = (found) => top + (Math.log(found) / most) * (height - top - bottom);
-  for (let tick = 1; tick <= data.vocabulary; tick *= 10) {
-    draws(svg, "line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: "grid" });
-    draws(svg, "text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString("en"));
-  }
-  const every = Math.ceil(data.layers.length / 13);
-  data.layers.forEach((label, layer) => {
-    if (layer % every === 0) draws(svg, "text", { x: x(layer), y: height - 12, "text-anchor": "middle" }, label);
-  });
-  let free = 0;
-  data.follow.forEach((id, k) => {
-    const places = data.layers.map((_, layer) => [x(layer), y(rank(prompt, "rank_follow", layer, at, k))]);
-    const colour = data.lines[k % data.lines.length];
-    draws(svg, "polyline", { points: places.join(" "), fill: "none", stroke: colour, "stroke-width": 2 });
-    for (const [cx, cy] of places) draws(svg, "circle", { cx, cy, r: 3, fill: colour });
-    free = Math.max(free + 14, places[LAST][1]);
-    draws(svg, "text", { x: width - right + 8, y: free + 4 }, name(id));
-    draws(svg, "circle", { cx: width - right + 3, cy: free, r: 3, fill: colour });
-  });
-  make("figcaption", figure,
-    `Rank of the followed tokens by layer after position ${at}, ${name(prompt.tokens[at])}; rank 1 on top.`);
 }
 
 // ---- controls --------------------------------------------------------------------------------
 
-const longest = Math.max(...data.prompts.map((prompt) => prompt.tokens.length));
-
 function range(from, to) {
-  const width = (to ?? from + state.to - state.from) - from;
   state.from = Math.min(Math.max(0, from), longest - 1);
-  state.to = Math.min(longest, state.from + Math.min(Math.max(1, width), MOST_COLUMNS));
-  find("from").value = state.from;
-  find("to").value = state.to - 1;
-  find("count").textContent = `of ${longest}`;
-  data.prompts.forEach(draw);
+  state.to = Math.min(longest, state.from + Math.min(Math.max(1, to - from), MOST_COLUMNS));
+  find("from").value = offset + state.from;
+  find("to").value = offset + state.to - 1;
+  find("back").disabled = state.from === 0;
+  find("on").disabled = state.to === longest;
+  if (state.at) {
+    const { prompt, layer, at } = state.at;
+    const stop = Math.min(state.to, prompt.tokens.length);
+    if (state.from < stop) state.at = { prompt, layer, at: Math.min(Math.max(at, state.from), stop - 1) };
+  }
+  drawAll();
 }
 
 function shift(by) {
   const width = state.to - state.from;
-  range(Math.max(0, Math.min(state.from + by * width, longest - width)));
+  const from = Math.max(0, Math.min(state.from + by * width, longest - width));
+  range(from, from + width);
 }
 
 function legend() {
-  const bar = find("legend");
+  const bar = find("swatches");
   bar.replaceChildren();
   for (const [strong, label] of state.metric.ticks) {
     make("span", bar, label, "r" + Math.round(strong * (data.colours - 1)));
   }
-  bar.setAttribute("aria-label", `${state.metric.title}: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
+  bar.setAttribute("aria-label", `colours, from strong to pale: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
+  find("says").textContent = state.metric.title;
+  find("which").textContent = `decoder ${state.decoder}, tokens ${offset + state.from} to ${offset + state.to - 1}`;
 }
 
 function choose(select, options, act) {
@@ -319,45 +285,50 @@ function next(select) {
 
 function theme(dark) {
   root.dataset.theme = dark ? "dark" : "light";
+  find("theme").setAttribute("aria-pressed", String(dark));
   data.prompts.forEach((prompt) => prompt.cells && map(prompt));
 }
 
-function start() {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  theme(dark.matches);
-  dark.addEventListener("change", () => theme(dark.matches));
-  for (const prompt of data.prompts) {
-    const section = make("section", find("prompts"));
-    make("h2", section, prompt.text);
-    prompt.map = make("canvas", section);
-    prompt.map.addEventListener("click", (event) => {
-      const box = prompt.map.getBoundingClientRect();
-      const at = Math.floor(((event.clientX - box.left) / box.width) * prompt.tokens.length);
-      const width = state.to - state.from;
-      range(Math.max(0, Math.min(at - Math.floor(width / 2), longest - width)));
+function begin(prompt) {
+  const section = make("section", find("prompts"));
+  const heading = make("h2", section, prompt.text);
+  prompt.at = { prompt, layer: LAST, at: prompt.tokens.length - 1 };
+  prompt.map = make("canvas", section);
+  prompt.map.setAttribute("role", "img");
+  prompt.map.title = "click to show the tokens there";
+  prompt.map.addEventListener("click", (event) => {
+    const box = prompt.map.getBoundingClientRect();
+    const at = Math.floor(((event.clientX - box.left) / box.width) * prompt.tokens.length);
+    const width = state.to - state.from;
+    const from = Math.max(0, Math.min(at - Math.floor(width / 2), longest - width));
+    range(from, from + width);
+  });
+  prompt.blocks = make("div", section);
+  prompt.blocks.setAttribute("role", "group");
+  prompt.blocks.setAttribute("aria-label", heading.textContent);
+  for (const kind of ["mouseover", "click", "focusin"]) {
+    prompt.blocks.addEventListener(kind, (event) => {
+      const cell = event.target.closest("tbody td");
+      if (cell && cell !== state.here) point(prompt, cell.layer, state.from + cell.place, false);
+      if (cell && kind === "click") cell.focus();
     });
-    prompt.blocks = make("div", section);
-    const found = (event) => event.target.closest("tbody td");
-    for (const kind of ["mouseover", "click", "focusin"]) {
-      prompt.blocks.addEventListener(kind, (event) => {
-        const cell = found(event);
-        if (cell) point(prompt, Number(cell.dataset.layer), Number(cell.dataset.at), kind === "click");
-      });
-    }
-    prompt.blocks.addEventListener("keydown", move);
-    if (data.follow.length) prompt.chart = make("figure", section);
   }
+  prompt.blocks.addEventListener("keydown", move);
+  if (data.follow.length) prompt.chart = make("figure", section);
+}
+
+function listen() {
   choose(find("metric"), data.metrics.map((m) => [m.name, m.title]), (key) => {
     state.metric = data.metrics.find((m) => m.name === key);
-    repaint();
+    drawAll();
   });
   choose(find("decoder"), data.decoders.map((d) => [d, d]), (key) => {
     state.decoder = key;
-    repaint();
+    drawAll();
   });
   const ends = () => {
-    const [from, to] = [Number(find("from").value), Number(find("to").value) + 1];
-    if (Number.isInteger(from) && Number.isInteger(to)) range(from, Math.max(to, from + 1));
+    const [from, to] = ["from", "to"].map((id) => Math.round(Number(find(id).value)) - offset);
+    range(from, Math.max(to, from) + 1);
   };
   find("from").addEventListener("change", ends);
   find("to").addEventListener("change", ends);
@@ -366,35 +337,45 @@ function start() {
   find("theme").addEventListener("click", () => theme(root.dataset.theme !== "dark"));
   find("controls").addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Many keyboards type brackets with AltGr, which counts as Ctrl and Alt.
+    const other = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+    if (other || event.target.matches("input, select")) return;
     if (event.key === "m") next(find("metric"));
     else if (event.key === "d") next(find("decoder"));
     else if (event.key === "[") shift(-1);
     else if (event.key === "]") shift(1);
   });
-  let before = "light";
-  addEventListener("beforeprint", () => {
-    before = root.dataset.theme;
-    state.printing = true;
-    theme(false);
-    data.prompts.forEach(draw);
-  });
-  addEventListener("afterprint", () => {
-    state.printing = false;
-    theme(before === "dark");
-    data.prompts.forEach(draw);
-  });
-  let width = 0;
+}
+
+function follow() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  theme(dark.matches);
+  dark.addEventListener("change", () => theme(dark.matches));
+  for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      state.printing = printing;
+      drawAll();
+    });
+  }
+  let width = find("prompts").clientWidth;
   // In the next frame: drawing changes what is observed.
-  const fit = () => {
-    if (width !== columns(MOST_COLUMNS)) (width = columns(MOST_COLUMNS)), data.prompts.forEach(draw);
+  const again = () => {
+    if (width !== find("prompts").clientWidth) (width = find("prompts").clientWidth), drawAll();
   };
-  new ResizeObserver(() => requestAnimationFrame(fit)).observe(find("prompts"));
-  find("controls").hidden = false;
-  legend();
-  range(0, Math.min(longest, 64));
+  new ResizeObserver(() => requestAnimationFrame(again)).observe(find("prompts"));
+}
+
+function start() {
+  for (const id of ["from", "to"]) [find(id).min, find(id).max] = [offset, offset + longest - 1];
+  find("count").textContent = offset ? "" : `of ${whole.format(longest)}`;
+  data.prompts.forEach(begin);
+  listen();
+  find("controls").hidden = find("legend").hidden = find("details").hidden = false;
+  follow();
+  const few = Math.floor(MOST_CELLS / (data.layers.length * data.prompts.length));
+  range(0, Math.min(longest, Math.max(8, Math.min(few, 64))));
   const first = data.prompts[0];
-  point(first, LAST, Math.min(state.to, first.tokens.length) - 1, false);
+  point(first, LAST, first.at.at, false);
 }
 
 start();
