@@ -22,8 +22,19 @@ def require(path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
+    require_library()
+
+
+def require_library() -> None:
+    """Refuses to draw without matplotlib.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
-        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
+        raise errors.ConfigError(
+            "pictures need matplotlib", "pip install 'jaxlens-logitlens[view]'"
+        )
 
 
 def save(figure: Any, path: Path) -> None:
