@@ -83,12 +83,12 @@ def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterato
         yield f"<div>{_said('; '.join(words))}</div>"
     yield f'<table style="{_TABLE};{_FONT}">'
     stars = ["★" if right else "" for right in part.right]
-    following = [part.name(i, _NAME) if i >= 0 else "" for i in part.following]
+    following = [_name(part, i) if i >= 0 else "" for i in part.following]
     yield _row("next", [_bold(star + name) for star, name in zip(stars, following, strict=True)])
     cells = _cells(part, metric)
     for layer in reversed(range(len(part.layers))):
         yield _row(part.layers[layer], cells[layer])
-    yield _row("token", [_bold(part.name(i, _NAME)) for i in part.ids])
+    yield _row("token", [_bold(_name(part, i)) for i in part.ids])
     yield "</table>"
 
 
@@ -104,11 +104,16 @@ def _cells(part: prompt.Prompt, metric: metrics.Metric) -> list[list[str]]:
         details = "\n".join(f"{name} {number}" for name, number in spelled.items())
         words = [f"<small>{_said(spelled[metric.name])}</small>"]
         if "top_id" in reading:
-            words.insert(0, _said(part.name(reading["top_id"][layer, at, 0], _NAME)))
+            words.insert(0, _said(_name(part, reading["top_id"][layer, at, 0])))
         look = _look(float(strengths[layer, at]))
         return f'<td style="{_CELL}{look}" title="{_said(details)}">{"<br>".join(words)}</td>'
 
     return [[cell(layer, at) for at in range(len(part))] for layer in range(len(part.layers))]
+
+
+def _name(part: prompt.Prompt, token: int) -> str:
+    word = part.name(token)
+    return word if len(word) <= _NAME else word[: _NAME - 1] + "…"
 
 
 def _row(label: str, cells: list[str]) -> str:

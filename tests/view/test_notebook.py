@@ -49,6 +49,12 @@ class Fragment(HTMLParser):
             self.tables[-1][-1][-1][2].append(data)
 
 
+def cut(token):
+    """A token as a cell has it."""
+    shown = visible.token(token)
+    return shown if len(shown) <= 12 else shown[:11] + "…"
+
+
 def test_the_numbers_of_the_fragment_are_those_that_were_read():
     readout = readout_of((COUNT, 5), n_layers=3)
     tables = Fragment(readout._repr_html_()).tables
@@ -59,7 +65,7 @@ def test_the_numbers_of_the_fragment_are_those_that_were_read():
         for layer, row in enumerate(reversed(rows)):
             for at, (_, title, words) in enumerate(row[1:]):
                 best = readout.top_id[layer, line, at, 0]
-                name = visible.token(TOKENS[best], 12) if TOKENS[best] else f"<{best}>"
+                name = cut(TOKENS[best]) or f"<{best}>"
                 share = float(np.exp(readout.top_logp[layer, line, at, 0].astype(float)))
                 assert words == [name, metrics.spelled(share, metrics.SHARE)]
                 details = dict(pair.split(" ") for pair in title.split("\n"))
@@ -74,7 +80,7 @@ def test_the_numbers_of_the_fragment_are_those_that_were_read():
 def test_the_tokens_stand_below_and_those_that_follow_above():
     readout = readout_of((3,))
     ((above, *_, below),) = Fragment(readout._repr_html_()).tables
-    names = [visible.token(token, 12) for token in TOKENS[:3]]
+    names = [cut(token) for token in TOKENS[:3]]
     assert [cell[2] for cell in below] == [["token"], *([name] for name in names)]
     stars = ["★" if right else "" for right in readout.top_id[-1, 0, :2, 0] == [1, 2]]
     marked = [[star + name] for star, name in zip(stars, names[1:], strict=True)]
