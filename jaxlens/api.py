@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxlens import errors, numerics, types
-from jaxlens.corpus import references
+from jaxlens.corpus import references, vocabulary
 from jaxlens.corpus import tokens as corpus_tokens
 from jaxlens.lens import decoders, identity, options, reference, tables, temperature, tiled
 from jaxlens.models import gpt2, weights
+from jaxlens.view import notebook
 
 PACKAGED = "packaged"
 """Name of the model that is shipped with jaxlens."""
@@ -42,6 +43,27 @@ class Model:
     config: types.Architecture
     params: types.Params = field(repr=False)
     tokenizer: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Model: GPT-2; {', '.join(f'{name} {n}' for name, n in self._sizes().items())}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the sizes."""
+        return notebook.facts("GPT-2", self._sizes())
+
+    def _sizes(self) -> dict[str, str]:
+        leaves = jax.tree.leaves(self.params)
+        config = self.config
+        return {
+            "blocks": f"{config.n_layer:,}",
+            "heads": f"{config.n_head:,}",
+            "width": f"{config.n_embd:,}",
+            "positions": f"{config.n_positions:,}",
+            "vocabulary": f"{config.vocab_size:,}",
+            "parameters": f"{sum(leaf.size for leaf in leaves):,}",
+            "weights": "/".join(sorted({str(leaf.dtype) for leaf in leaves})),
+            "tokenizer": "none" if self.tokenizer is None else "yes",
+        }
 
 
 def load_model(
@@ -200,6 +222,7 @@ def read_lens(
         layers=layers,
         precision=precision,
         implementation=implementation,
+        tokenizer=model.tokenizer,
     )
 
 
@@ -216,6 +239,7 @@ def read_residuals(
     precision: str = "float32",
     implementation: str = "tiled",
     seed: int = 0,
+    tokenizer: Any = None,
 ) -> types.Readout:
     """Reads the lens on residuals from anywhere; see ``read_lens``.
 
@@ -232,6 +256,8 @@ def read_residuals(
         precision: As for ``read_lens``.
         implementation: As for ``read_lens``.
         seed: Seed of the foreign tokens.
+        tokenizer: A ``tokenizers.Tokenizer`` that spells the tokens where the readout is looked at;
+            without one they are shown as numbers.
 
     Raises:
         ConfigError: Shapes or names do not fit.
@@ -251,14 +277,25 @@ def read_residuals(
     if "kl_final_matched" in names and unembed.temperature is None:
         fitted = temperature.of_batch(streams, np.asarray(known.mask), unembed, precision)
         unembed = dataclasses.replace(unembed, temperature=jnp.asarray(fitted, jnp.float32))
-    _require_in_vocabulary(np.asarray(known.input)[known.mask], unembed.weight.shape[0])
+    vocab_size = unembed.weight.shape[0]
+    _require_in_vocabulary(np.asarray(known.input)[known.mask], vocab_size)
     if follow is not None:
-        ids = _follow(follow, known.input.shape, unembed.weight.shape[0])
-        known = dataclasses.replace(known, follow=jnp.asarray(ids))
+        ids: Any = _follow(follow, known.input.shape, vocab_size)
+        known = dataclasses.replace(known, follow=ids)
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
     chosen = None if layers is None else tuple(int(layer) for layer in layers)
     request = options.Options(names, chosen, top_k, precision)
-    return _read(implementation, streams, unembed, known, request)
+    own: Any = np.array(known.mask)  # not the caller's, who may write on it
+    labels = types.Labels(
+        dataclasses.replace(known, mask=own),
+        request.for_model(len(streams), vocab_size).layers or (),
+        len(streams),
+        unembed.kind,
+        vocab_size,
+        functools.partial(vocabulary.spelled, tokenizer) if tokenizer is not None else None,
+    )
+    # The labels join the arrays here, where they are known to belong together.
+    return _read(implementation, streams, unembed, known, request).replace(labels=labels)
 
 
 def log_probs(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlens import api, errors
-from jaxlens.corpus import vocabulary
 from jaxlens.models import gpt2
 from jaxlens.view import prompt as views
+from jaxlens.view import readouts
 
 DECODERS = ("final_norm", "plain")
 
@@ -55,38 +55,22 @@ def read(
             is not one token.
     """
     ids = encode(model, text)
-    followed = tuple(one_token(model, word) for word in follow)
+    followed = [one_token(model, word) for word in follow]
     streams = api.residuals(model, ids[None], precision=precision)
-
-    def reading(decoder: str) -> dict[str, np.ndarray]:
-        names = views.QUANTITIES + (views.FOLLOWED if followed else ())
-        readout = api.read_residuals(
+    found = [
+        api.read_residuals(
             streams,
             gpt2.unembed(model.params, model.config, decoder),
             ids[None],
             top_k=min(top_k, model.config.vocab_size),
             quantities=views.QUANTITIES,
-            follow=np.array(followed, np.int32) if followed else None,
+            follow=followed or None,
             precision=precision,
+            tokenizer=model.tokenizer,
         )
-        return {name: np.asarray(getattr(readout, name))[:, 0] for name in names}
-
-    readings = {decoder: reading(decoder) for decoder in decoders}
-    spelled = vocabulary.strings(model.tokenizer, model.config.vocab_size)
-    named = {*ids.tolist(), *followed}
-    for found in readings.values():
-        named |= set(np.unique(found["top_id"]).tolist())
-    return views.Prompt(
-        model=name,
-        text=text,
-        ids=ids,
-        following=np.append(ids[1:], -1),
-        layers=model.config.layer_names,
-        vocab_size=model.config.vocab_size,
-        spelled={number: spelled[number] for number in sorted(named)},
-        readings=readings,
-        follow=followed,
-    )
+        for decoder in decoders
+    ]
+    return readouts.prompt_of(found, model=name, text=text)
 
 
 def encode(model: api.Model, text: str) -> np.ndarray:

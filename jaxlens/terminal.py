@@ -198,14 +198,14 @@ def show_prompts(
 ) -> None:
     """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
     from jaxlens.store import publish
-    from jaxlens.view import grid, metrics, page, raster
+    from jaxlens.view import grid, page, raster
 
     first = prompts[0]
-    named = metrics.find(metric or "p_top", first.vocab_size)
+    named = first.view(metric or "p_top")
     if html is not None:
         publish.publish(html, page.page(prompts).encode())
     for path in pictures:
-        raster.draw(first, path, decoder, raster.VIEWS if metric is None else (metric,))
+        raster.draw(first, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
         print(f"wrote {path}")
     if as_json:

@@ -6,6 +6,9 @@ residual streams, ``n_layer + 1`` of them, from the embedding to the last block.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -97,6 +100,44 @@ class Step:
     count: Int[Array, ""]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labels:
+    """What a readout is of, for whoever looks at it.
+
+    They ride beside the arrays and are no part of the tree: any two are equal, so that readouts of
+    different prompts have one structure, and no function is compiled again for another prompt.
+
+    Attributes:
+        references: Tokens that were read (``input``), what they were compared with, and which are
+            real, as NumPy arrays; None where nobody knows.
+        layers: Numbers of the residual streams that are reported, in their order.
+        streams: How many the model has.
+        decoder: See ``Unembed.kind``.
+        vocab_size: Tokens of the vocabulary.
+        spell: Gives the bytes of some tokens; None without a tokenizer.
+    """
+
+    references: References | None = dataclasses.field(default=None, repr=False)
+    layers: tuple[int, ...] = ()
+    streams: int = 0
+    decoder: str = ""
+    vocab_size: int = 0
+    spell: Callable[[Iterable[int]], Mapping[int, bytes]] | None = dataclasses.field(
+        default=None, repr=False
+    )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels)
+
+    def __hash__(self) -> int:
+        return hash(Labels)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the reported residual streams, as ``Architecture.layer_names`` has them."""
+        return tuple(f"h.{layer - 1}" if layer else "input" for layer in self.layers)
+
+
 @struct.dataclass
 class Readout:
     """What the lens reads at each layer, batch line and position; None where not asked for.
@@ -104,6 +145,10 @@ class Readout:
     Fields are the quantities of ``schema.QUANTITIES``. Ranks and ids are int32 (0 and -1 where
     masked), the rest float32 (NaN where masked). All have axes ``layer batch position``;
     ``top_id`` and ``top_logp`` add ``k``; ``rank_follow`` and ``logp_follow`` add ``m``.
+
+    ``labels`` say of which tokens and layers. They outlive ``jax.tree.map``. Inside a compiled
+    function there are none, and so what comes out of one has none: a program that is compiled once
+    serves every prompt, and would give each the labels of the first. ``replace`` puts them back.
     """
 
     rank_input: jax.Array | None = None
@@ -134,6 +179,73 @@ class Readout:
     rank_follow: jax.Array | None = None
     logp_follow: jax.Array | None = None
 
+    labels: Labels = struct.field(pytree_node=False, default=Labels())
+
+    def __post_init__(self) -> None:
+        if any(isinstance(value, jax.core.Tracer) for value in vars(self).values()):
+            object.__setattr__(self, "labels", Labels())
+
     def present(self) -> dict[str, jax.Array]:
         """The quantities that were read, by name."""
-        return {k: v for k, v in vars(self).items() if v is not None}
+        return {k: v for k, v in vars(self).items() if v is not None and k != "labels"}
+
+    def plot(
+        self,
+        metric: str | None = None,
+        line: int = 0,
+        path: str | Path | None = None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Any:
+        """Draws one prompt of the batch: layers by tokens, the last layer on top.
+
+        Args:
+            metric: What cells say, as for ``jaxlens show``: ``kl_final``, ``rank_next``, ...; also
+                ``rank_follow`` and ``p_follow``, of several followed tokens ``rank_follow.1``, ....
+                By default all views of the post that can be made of what was read, one below the
+                other, and the rank of each followed token. The first names the best tokens.
+            line: Which prompt; negative from the end. Its padding is cut.
+            path: File to write as well, its suffix the format: ``.png``, ``.svg``, ``.pdf``.
+            start: First position to draw; negative from the end.
+            stop: End of the positions, exclusive; at most 64 fit.
+
+        Returns:
+            A ``matplotlib.figure.Figure`` that pyplot knows nothing of; notebooks show it.
+
+        Raises:
+            ConfigError: The quantity was not read, there is no such line, the readout has no
+                labels, or matplotlib is not installed.
+            StorageError: The file cannot be written.
+        """
+        from jaxlens.view import readouts
+
+        return readouts.plot(self, metric, line, path, start, stop)
+
+    def to_pandas(self) -> Any:
+        r"""Everything as a ``pandas.DataFrame``, one record a layer and real position.
+
+        Columns are ``layer`` (0 is the input), ``layer_name``, ``batch``, ``position``,
+        ``token_id``, ``token`` and the quantities that were read, named and numbered as in exports:
+        ``top_id``, or of several ``top_id.1``, ``top_id.2``, .... Beside ids stand texts:
+        ``top_token``, ``follow_id`` and ``follow_token``. Ids, ranks and ties are ``Int32``, texts
+        ``string``, both ``<NA>`` where there is none; the rest float32 in nats, NaN where there is
+        none. Bytes that are no UTF-8 stand as ``\xe2``.
+
+        Raises:
+            ConfigError: The readout has no labels, or pandas is not installed.
+        """
+        from jaxlens.view import frame
+
+        return frame.of(self)
+
+    def __repr__(self) -> str:
+        from jaxlens.view import readouts
+
+        return f"<Readout: {readouts.described(self)}>"
+
+    def _repr_html_(self) -> str | None:
+        """What notebooks show: the first prompts in colour; None, for the text, without labels."""
+        from jaxlens.view import notebook
+
+        return notebook.fragment(self)

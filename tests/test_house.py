@@ -47,7 +47,8 @@ WIRING = {
     ),
 }
 MAY_IMPORT = {
-    "types": set(),
+    # A readout shows itself; its methods load the pictures when they are called.
+    "types": {"view"},
     "designs": set(),
     "schema": set(),
     "hashing": set(),
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
-    "view": {"errors"},
+    "view": {"errors", "types"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},
@@ -94,6 +95,7 @@ HOME = {
     "cyclopts": {"cli", "arguments", "looking"},
     "rich": {"terminal", "view"},
     "matplotlib": {"view"},
+    "pandas": {"view"},
     "jinja2": {"view"},
     "ray": {"scale"},
     "scipy": {"study"},

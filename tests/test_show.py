@@ -44,6 +44,14 @@ def test_without_files_the_grid_is_printed_without_colour(capsys):
     assert "\x1b" not in out and "h.7" in out
 
 
+def test_a_followed_token_is_a_metric_of_grids_and_figures(tmp_path, capsys):
+    file = tmp_path / "p.svg"
+    assert run_cli("show", PLASMA, "--follow", " the", "--metric", "rank_follow") == 0
+    assert "rank of ·the" in capsys.readouterr().out
+    assert run_cli("show", PLASMA, "--follow", " the", "--metric", "p_follow", "--svg", file) == 0
+    assert file.stat().st_size > 5_000
+
+
 def test_files_are_written_and_named(tmp_path, capsys):
     files = [tmp_path / name for name in ("p.html", "p.png", "p.svg")]
     assert run_cli("show", PLASMA, "--html", files[0], "--png", files[1], "--svg", files[2]) == 0
@@ -63,6 +71,7 @@ def test_files_are_written_and_named(tmp_path, capsys):
         (("a", "--tokens", "x"), "FIRST:END"),
         (("a", "--tokens", "7:9"), "no tokens from 7"),
         (("a", "--metric", "loss"), "no metric loss"),
+        (("a", "--metric", "rank_follow"), "0 tokens are followed"),
         (("a", "--png", "x.gif"), "picture x.gif"),
         (("a", "b", "--png", "x.png"), "several prompts"),
     ],

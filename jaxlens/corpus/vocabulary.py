@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,12 @@ def tokenizer_digest(tokenizer: tokenizers.Tokenizer) -> str:
 
 
 def strings(tokenizer: tokenizers.Tokenizer, vocab_size: int) -> list[bytes]:
-    """The bytes that each token stands for; empty for ids without a token.
+    """The bytes that each token of the vocabulary stands for; see `spelled`."""
+    return list(spelled(tokenizer, range(vocab_size)).values())
+
+
+def spelled(tokenizer: tokenizers.Tokenizer, ids: Iterable[int]) -> dict[int, bytes]:
+    """The bytes that some tokens stand for; empty for ids without a token.
 
     Byte-level vocabularies are undone, so a leading space is a space and a token may hold part
     of a character; of other tokenizers it is the decoded token, as UTF-8.
@@ -90,10 +95,10 @@ def strings(tokenizer: tokenizers.Tokenizer, vocab_size: int) -> list[bytes]:
     spec = json.loads(tokenizer.to_str())
     spell = _speller(tokenizer, spec)
     added = {number: token.content for number, token in _added(tokenizer).items()}
-    return [
-        added[number].encode("utf-8") if number in added else spell(number)
-        for number in range(vocab_size)
-    ]
+    return {
+        number: added[number].encode("utf-8") if number in added else spell(number)
+        for number in ids
+    }
 
 
 def word_tables(

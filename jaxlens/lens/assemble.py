@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def readout(
         references: Their mask and their -1 entries decide what is missing.
         options: The request.
     """
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in values.items():
         if name not in options.quantities:
             continue

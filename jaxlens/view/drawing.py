@@ -44,7 +44,7 @@ def require() -> None:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    pictures.require_matplotlib()
+    pictures.require_library()
 
 
 def svg(plot: plots.Plot) -> str:

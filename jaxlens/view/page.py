@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import __version__, errors
-from jaxlens.view import metrics, palette, prompt, visible
+from jaxlens.view import palette, prompt, visible
 
 COLOURS = 33
 """Steps of the ramp."""
@@ -118,10 +118,7 @@ def _document(prompts: Sequence[prompt.Prompt]) -> dict[str, Any]:
 
 
 def _metrics(shown: prompt.Prompt) -> list[dict[str, Any]]:
-    found = list(metrics.table(shown.vocab_size).values())
-    for place, number in enumerate(shown.follow):
-        found += metrics.followed(shown.name(number), place, shown.vocab_size)
-    return [{**vars(one), "ticks": one.ticks()} for one in found]
+    return [{**vars(one), "ticks": one.ticks()} for one in shown.views().values()]
 
 
 def _prompt(shown: prompt.Prompt) -> dict[str, Any]:

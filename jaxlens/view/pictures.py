@@ -14,16 +14,6 @@ FORMATS = (".png", ".svg", ".pdf")
 _UNDATED: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-def require_matplotlib() -> None:
-    """Refuses what needs matplotlib, before the work for it is done.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise errors.ConfigError("pictures need matplotlib", "install jaxlens-logitlens[view]")
-
-
 def require(path: Path) -> None:
     """Refuses a picture that could not be drawn, before the work for it is done.
 
@@ -32,7 +22,19 @@ def require(path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
-    require_matplotlib()
+    require_library()
+
+
+def require_library() -> None:
+    """Refuses to draw without matplotlib.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise errors.ConfigError(
+            "pictures need matplotlib", "pip install 'jaxlens-logitlens[view]'"
+        )
 
 
 def save(figure: Any, path: Path) -> None:

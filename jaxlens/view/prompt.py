@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from jaxlens import errors
-from jaxlens.view import visible
+from jaxlens.view import metrics, visible
 
 Readings = Mapping[str, Num[np.ndarray, "layer position ..."]]
 
@@ -37,8 +37,11 @@ class Prompt:
         layers: Names of the residual streams.
         vocab_size: Tokens of the vocabulary.
         spelled: Bytes of every token that a picture may name.
-        readings: ``QUANTITIES`` by decoder, and with followed tokens ``FOLLOWED``.
-        follow: Tokens that are followed down the layers.
+        readings: Those of ``QUANTITIES`` that were read, by decoder; with followed tokens
+            ``FOLLOWED``.
+        follow: Tokens that are followed down the layers; -1 for one that is another at each
+            position.
+        last: Place of the model's own last layer among the layers; None where it was not read.
         start: Position of the first of its tokens in what the model read.
     """
 
@@ -51,6 +54,7 @@ class Prompt:
     spelled: Mapping[int, bytes]
     readings: Mapping[str, Readings]
     follow: tuple[int, ...] = ()
+    last: int | None = -1
     start: int = 0
 
     def __len__(self) -> int:
@@ -67,10 +71,47 @@ class Prompt:
         return visible.token(raw, longest) if raw else f"<{int(token)}>"
 
     @property
+    def judged(self) -> bool:
+        """Whether it is known which tokens the model itself puts first."""
+        return self.last is not None and "top_id" in next(iter(self.readings.values()))
+
+    @property
     def right(self) -> Bool[np.ndarray, " position"]:
-        """Whether the model's best token is the one that follows."""
-        best = next(iter(self.readings.values()))["top_id"][-1, :, 0]
+        """Whether the model's best token is the one that follows; False where nobody knows."""
+        if not self.judged:
+            return np.zeros(len(self), bool)
+        best = next(iter(self.readings.values()))["top_id"][self.last, :, 0]
         return best == self.following
+
+    def views(self) -> dict[str, metrics.Metric]:
+        """The metrics that can be made of what was read, by name, as they are offered."""
+        found = list(metrics.table(self.vocab_size).values())
+        for place, number in enumerate(self.follow):
+            name = self.name(number) if number >= 0 else f"followed token {place + 1}"
+            found += metrics.followed(name, place, self.vocab_size, len(self.follow) > 1)
+        read = set.intersection(*map(set, self.readings.values()))
+        return {metric.name: metric for metric in found if metric.quantity in read}
+
+    def view(self, name: str) -> metrics.Metric:
+        """One of the `views`.
+
+        Raises:
+            ConfigError: There is none of that name, or its quantity was not read.
+        """
+        found = self.views()
+        if name not in found:
+            if name.partition(".")[0] in ("rank_follow", "p_follow"):
+                last = f", the last of them number {len(self.follow)}" if self.follow else ""
+                raise errors.ConfigError(
+                    f"no metric {name}: {len(self.follow)} tokens are followed{last}",
+                    "follow tokens when you read: follow=[...]",
+                )
+            quantity = metrics.find(name, self.vocab_size).quantity
+            raise errors.ConfigError(
+                f"{name} needs {quantity}, which was not read",
+                f"read it: quantities=[{quantity!r}]; drawable is {', '.join(found) or 'nothing'}",
+            )
+        return found[name]
 
     def part(self, start: int, stop: int | None) -> Prompt:
         """Some of its positions, which were read with all before them.

@@ -1,7 +1,7 @@
 """Rasters of a prompt for print: layers by tokens, the last layer on top.
 
 The first view names the best token of each cell, as the figures of the 2020 post do; the others
-write their numbers.
+and those of followed tokens write their numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxlens import errors
 from jaxlens.view import metrics, palette, pictures, prompt, visible
 
 VIEWS = ("p_top", "rank_final", "kl_final", "rank_input", "kl_input")
-"""What a figure shows unless it is told otherwise."""
+"""What a figure shows unless it is told otherwise, where it was read."""
 
 MOST_TOKENS = 64
 """Tokens that a figure holds; more could not be read."""
@@ -28,7 +28,11 @@ _CELL = 0.50, 0.19
 
 
 def draw(
-    shown: prompt.Prompt, path: Path, decoder: str, views: Sequence[str] = VIEWS, caption: str = ""
+    shown: prompt.Prompt,
+    path: Path,
+    decoder: str,
+    views: Sequence[str] | None = None,
+    caption: str = "",
 ) -> None:
     """Draws views of a prompt, one below the other, into a file whose suffix says the format.
 
@@ -41,40 +45,59 @@ def draw(
 
 
 def figure(
-    shown: prompt.Prompt, decoder: str, views: Sequence[str] = VIEWS, caption: str = ""
+    shown: prompt.Prompt, decoder: str, views: Sequence[str] | None = None, caption: str = ""
 ) -> Any:
     """The figure, a ``matplotlib.figure.Figure``.
 
     Args:
         shown: Prompt of at most ``MOST_TOKENS``.
         decoder: Which reading.
-        views: Names of metrics.
+        views: Names of metrics; by default ``VIEWS`` and the ranks of followed tokens.
         caption: Below; by default model, decoder and what the colours mean.
 
     Raises:
-        ConfigError: Too many tokens, or an unknown view.
+        ConfigError: Too many tokens, a view that is unknown or was not read, or matplotlib is not
+            installed.
     """
-    from matplotlib import figure as figures
+    pictures.require_library()
+    from jaxlens.view import canvas
 
     if len(shown) > MOST_TOKENS:
         raise errors.ConfigError(
             f"a figure of {len(shown):,} tokens",
-            f"choose at most {MOST_TOKENS} of them, for instance --tokens 0:{MOST_TOKENS}",
+            f"choose at most {MOST_TOKENS}: --tokens 0:{MOST_TOKENS}, or stop={MOST_TOKENS}",
         )
-    chosen = [metrics.find(name, shown.vocab_size) for name in views]
+    chosen = [shown.view(name) for name in (_default(shown) if views is None else views)]
     width = 1.7 + _CELL[0] * max(len(shown), 6)
     height = 0.35 + len(chosen) * (0.95 + _CELL[1] * len(shown.layers))
-    made = figures.Figure(figsize=(width, height), layout="constrained")
+    made = canvas.Figure(figsize=(width, height), layout="constrained")
     grid = np.atleast_1d(made.subplots(len(chosen), 1))
     for place, (axes, metric) in enumerate(zip(grid, chosen, strict=True)):
-        _panel(made, axes, shown, decoder, metric, named=place == 0)
-    made.supxlabel(
-        caption
-        or f"{shown.model}, decoder {decoder}; darker is nearer; ★ its best token is the next",
-        fontsize=_SIZE + 0.5,
-        parse_math=False,
-    )
+        named = place == 0 and metric.quantity not in prompt.FOLLOWED
+        _panel(made, axes, shown, decoder, metric, named)
+    words = caption or _caption(shown, decoder)
+    made.supxlabel(words, fontsize=_SIZE + 0.5, parse_math=False)
     return made
+
+
+def _default(shown: prompt.Prompt) -> list[str]:
+    known = shown.views()
+    found = [name for name in VIEWS if name in known]
+    found += [name for name in known if name.startswith("rank_follow")]
+    found = found or list(known)
+    if not found:
+        raise errors.ConfigError(
+            "nothing that was read can be drawn", f"read one of {', '.join(prompt.QUANTITIES)}"
+        )
+    return found
+
+
+def _caption(shown: prompt.Prompt, decoder: str) -> str:
+    parts = [", ".join(filter(None, [shown.model, f"decoder {decoder}"])), "darker is nearer"]
+    if shown.judged:
+        whose = "its" if shown.model else "the model's"
+        parts.append(f"★ {whose} best token is the next")
+    return "; ".join(parts)
 
 
 def _panel(
@@ -94,14 +117,20 @@ def _panel(
         origin="lower",
         interpolation="nearest",
     )
-    best = shown.readings[decoder]["top_id"][..., 0]
+    best = shown.readings[decoder].get("top_id") if named else None
     for layer, at in np.ndindex(values.shape):
-        word = shown.name(best[layer, at], 40) if named else _short(values[layer, at], metric.kind)
+        if best is None:
+            word = _short(values[layer, at], metric.kind)
+        else:
+            word = shown.name(best[layer, at, 0], 40)
         strength = strengths[layer, at]
         ink = "#000000" if np.isnan(strength) else palette.ink(ramp[round(255 * float(strength))])
         axes.text(at, layer, _cut(word), color=ink, ha="center", va="center", **_TEXT)
     _ticks(axes, shown)
-    axes.set_title(metric.title, loc="left", fontsize=_SIZE + 2, parse_math=False)
+    title = metric.title
+    if best is not None and metric.name != "p_top":
+        title = f"best token, coloured by: {title}"
+    axes.set_title(title, loc="left", fontsize=_SIZE + 2, parse_math=False)
     ticks = metric.ticks()
     bar = made.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
     bar.ax.set_yticklabels([label for _, label in ticks], fontsize=_SIZE)

@@ -1,5 +1,6 @@
 """Prompts as JSON, in the terminal and as figures."""
 
+import dataclasses
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import pytest
 from view.hostile import prompt_of
 
 from jaxlens import errors
-from jaxlens.view import grid, metrics, pictures, raster
+from jaxlens.view import grid, metrics, pictures, prompt, raster
 
 
 def printed(shown, name="p_top", width=80):
@@ -97,11 +98,77 @@ def test_the_numbers_of_a_figure_are_those_that_were_read():
     np.testing.assert_allclose(axes.images[0].get_array(), strengths)
 
 
+def without(shown, *names):
+    """A prompt of which some quantities were not read."""
+    kept = {
+        decoder: {name: values for name, values in reading.items() if name not in names}
+        for decoder, reading in shown.readings.items()
+    }
+    return dataclasses.replace(shown, readings=kept)
+
+
+def titles(figure):
+    return [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+
+
+def test_a_figure_has_the_views_that_were_read_and_the_ranks_of_followed_tokens():
+    shown = prompt_of(follow=(8,))
+    known = metrics.table(shown.vocab_size)
+    expected = [known[name].title for name in raster.VIEWS]
+    assert titles(raster.figure(shown, "plain")) == [*expected, "rank of ·plasma"]
+    part = without(shown, "top_logp", "kl_final", "rank_follow")
+    first, *others = titles(raster.figure(part, "plain"))
+    assert first == f"best token, coloured by: {expected[1]}"
+    assert others == [expected[3], expected[4]]
+    single = without(shown, *prompt.FOLLOWED, *(q for q in prompt.QUANTITIES if q != "entropy"))
+    assert titles(raster.figure(single, "plain")) == ["entropy"]
+
+
+def test_followed_tokens_are_drawn_as_numbers():
+    figure = raster.figure(prompt_of(follow=(8, 0)), "plain", ("p_follow.2",))
+    expected = np.exp(
+        prompt_of(follow=(8, 0)).readings["plain"]["logp_follow"][..., 1].astype(float)
+    )
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == [metrics.spelled(value, metrics.SHARE) for value in expected.ravel()]
+
+
+def test_no_star_stands_where_the_model_s_own_best_tokens_are_unknown():
+    shown = prompt_of()
+    shown.readings["final_norm"]["top_id"][-1, :, 0] = shown.following
+    assert shown.judged and shown.right.all()
+    for part in (dataclasses.replace(shown, last=None), without(shown, "top_id")):
+        assert not part.judged and not part.right.any()
+        assert "★" not in raster.figure(part, "plain").get_supxlabel()
+    elsewhere = dataclasses.replace(shown, last=0)
+    assert not elsewhere.right.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "hint"),
+    [
+        ("kl_final", "kl_final needs kl_final, which was not read", "quantities=['kl_final']"),
+        ("p_top", "p_top needs top_logp, which was not read", "quantities=['top_logp']"),
+        ("loss", "no metric loss", "kl_final"),
+        ("rank_follow.3", "2 tokens are followed", "follow=[...]"),
+        ("p_follow", "2 tokens are followed", "follow=[...]"),
+    ],
+)
+def test_a_view_of_what_was_not_read_says_how_to_read_it(name, why, hint):
+    part = without(prompt_of(), "kl_final", "top_logp")
+    with pytest.raises(errors.ConfigError, match=why) as refusal:
+        part.view(name)
+    assert hint in refusal.value.hint
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(errors.ConfigError, match=r"picture x\.gif"):
         pictures.require(tmp_path / "x.gif")
     long = prompt_of(tokens=tuple(b"t%d" % i for i in range(65)))
     with pytest.raises(errors.ConfigError, match="65 tokens"):
         raster.figure(long, "plain")
+    nothing = without(prompt_of(), *prompt.QUANTITIES, *prompt.FOLLOWED)
+    with pytest.raises(errors.ConfigError, match="nothing that was read"):
+        raster.figure(nothing, "plain")
     with pytest.raises(errors.StorageError):
         raster.draw(prompt_of(), tmp_path / "none" / "x.png", "plain", ("p_top",))

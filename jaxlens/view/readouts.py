@@ -1,0 +1,159 @@
+"""Readouts as prompts: one line of a batch with its labels, ready for every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxlens import errors
+from jaxlens.view import pictures, prompt, raster
+
+if TYPE_CHECKING:
+    from jaxlens import types
+
+
+def prompt_of(
+    readouts: Sequence[types.Readout], line: int = 0, *, model: str = "", text: str | None = None
+) -> prompt.Prompt:
+    """One prompt of a batch, without its padding.
+
+    Args:
+        readouts: Of the same tokens and layers, each by another decoder.
+        line: Line of the batch; negative from the end.
+        model: Name of the model, for titles.
+        text: What was typed; what the tokens spell by default.
+
+    Raises:
+        ConfigError: No such line, one that is all padding, or a readout without labels.
+    """
+    references = known(readouts[0])
+    labels = readouts[0].labels
+    count = length(references, line)
+    readings = {found.labels.decoder: _reading(found, line, count) for found in readouts}
+    ids, following = (np.asarray(a)[line, :count] for a in (references.input, references.next))
+    follow = () if references.follow is None else _constant(references.follow, line, count)
+    spelled = _spelled(labels, [ids, follow, *(r.get("top_id", ()) for r in readings.values())])
+    if text is None:
+        text = b"".join(spelled.get(number, b"") for number in ids.tolist()).decode(
+            "utf-8", "replace"
+        )
+    last = labels.streams - 1
+    return prompt.Prompt(
+        model=model,
+        text=text,
+        ids=ids,
+        following=following,
+        layers=labels.layer_names,
+        vocab_size=labels.vocab_size,
+        spelled=spelled,
+        readings=readings,
+        follow=follow,
+        last=labels.layers.index(last) if last in labels.layers else None,
+    )
+
+
+def plot(
+    readout: types.Readout,
+    metric: str | None,
+    line: int,
+    path: str | Path | None,
+    start: int,
+    stop: int | None,
+) -> Any:
+    """The figure of one prompt, and its file; see ``types.Readout.plot``."""
+    if path is not None:
+        pictures.require(Path(path))
+    shown = prompt_of([readout], line).part(start, stop)
+    views = None if metric is None else (metric,)
+    made = raster.figure(shown, readout.labels.decoder, views)
+    if path is not None:
+        pictures.save(made, Path(path))
+    return made
+
+
+def known(readout: types.Readout) -> types.References:
+    """The tokens of a readout, which its arrays must fit.
+
+    Raises:
+        ConfigError: It has no labels, or arrays of other shapes.
+    """
+    labels = readout.labels
+    if labels.references is None:
+        raise errors.ConfigError(
+            "the readout has no labels, which say of what tokens and layers it is",
+            "look at what read_lens returned; what comes out of jax.jit needs them back: "
+            "out.replace(labels=readout.labels)",
+        )
+    expected = (len(labels.layers), *labels.references.mask.shape)
+    for name, values in readout.present().items():
+        if np.shape(values)[:3] != expected:
+            raise errors.ConfigError(
+                f"{name} has shape {np.shape(values)}, its labels are of {expected}",
+                "read only what you need, or look at the whole; plot takes line=, start= and stop=",
+            )
+    return labels.references
+
+
+def length(references: types.References, line: int) -> int:
+    """Real tokens of a line.
+
+    Raises:
+        ConfigError: No such line, or none in it.
+    """
+    lines = len(references.mask)
+    if not -lines <= line < lines:
+        raise errors.ConfigError(
+            f"line {line} of a batch of {lines}", f"lines go from 0 to {lines - 1}"
+        )
+    count = int(np.sum(references.mask[line]))
+    if not count:
+        raise errors.ConfigError(f"line {line} is all padding", "look at another one")
+    return count
+
+
+def described(readout: types.Readout) -> str:
+    """Sizes and quantities in a few words, whatever the arrays are."""
+    found = {name: np.shape(values) for name, values in readout.present().items()}
+    if not found:
+        return "no quantities"
+    first, *others = {shape[:3] for shape in found.values()}
+    if others or len(first) < 3:
+        return ", ".join(f"{name} {list(shape)}" for name, shape in found.items())
+    layers, lines, positions = first
+    sizes = (counted(layers, "layer"), counted(lines, "line"), counted(positions, "position"))
+    words = " × ".join(sizes)
+    labels = readout.labels
+    if labels.references is not None:
+        tokens = counted(int(np.sum(labels.references.mask)), "token")
+        words += f", {tokens}, decoder {labels.decoder}"
+    return f"{words}; {', '.join(found)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _reading(readout: types.Readout, line: int, count: int) -> dict[str, np.ndarray]:
+    """What pictures are made of, of one line."""
+    known(readout)
+    drawn = (*prompt.QUANTITIES, *prompt.FOLLOWED)
+    found = readout.present()
+    return {name: np.asarray(found[name])[:, line, :count] for name in drawn if name in found}
+
+
+def _constant(follow: Any, line: int, count: int) -> tuple[int, ...]:
+    """Followed tokens of a line; -1 for those that are others at other positions."""
+    mine = np.asarray(follow)[line, :count]
+    return tuple(np.where((mine == mine[:1]).all(axis=0), mine[0], -1).tolist())
+
+
+def _spelled(labels: types.Labels, ids: Sequence[Any]) -> Mapping[int, bytes]:
+    """Bytes of every token that a picture may name."""
+    if labels.spell is None:
+        return {}
+    named = np.unique(np.concatenate([np.ravel(some).astype(np.int64) for some in ids]))
+    return labels.spell(named[named >= 0].tolist())

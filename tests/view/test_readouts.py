@@ -1,0 +1,96 @@
+"""Readouts as figures: one line of the batch, cut and named as it was read."""
+
+import dataclasses
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+from view.labelled import COUNT, readout_of
+
+from jaxlens import errors
+from jaxlens.view import metrics, readouts
+
+
+def ticks(axes):
+    return [text.get_text() for text in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("line", [0, 1, 2, -1])
+def test_a_figure_holds_one_line_without_its_padding(line):
+    lengths = (COUNT, 3, 7)
+    readout = readout_of(lengths, n_layers=2)
+    axes = readout.plot("rank_follow.2", line).axes[0]
+    values = readout.rank_follow[:, line, : lengths[line], 1]
+    expected = [metrics.spelled(float(value), metrics.RANK) for value in values.ravel()]
+    assert [text.get_text() for text in axes.texts] == expected
+    assert len(ticks(axes)) == lengths[line]
+
+
+def test_a_part_of_a_line_keeps_its_numbers():
+    readout = readout_of(n_layers=2)
+    axes = readout.plot("p_follow.1", start=2, stop=-4).axes[0]
+    shares = np.exp(readout.logp_follow[:, 0, 2:-4, 0].astype(float))
+    expected = [metrics.spelled(value, metrics.SHARE) for value in shares.ravel()]
+    assert [text.get_text() for text in axes.texts] == expected
+
+
+def test_tokens_without_a_tokenizer_are_numbers():
+    axes = readout_of(spell=False, follow=()).plot("kl_final").axes[0]
+    assert ticks(axes) == [f"<{number}>" for number in range(COUNT)]
+
+
+def test_a_token_that_is_followed_somewhere_and_another_elsewhere_has_no_name():
+    readout = readout_of(follow=(3, 8))
+    changing = np.array(readout.labels.references.follow)
+    changing[0, 2, 0] = 5
+    references = dataclasses.replace(readout.labels.references, follow=changing)
+    labels = dataclasses.replace(readout.labels, references=references)
+    shown = readouts.prompt_of([readout.replace(labels=labels)])
+    assert shown.follow == (-1, 8)
+    assert shown.views()["rank_follow.1"].title == "rank of followed token 1"
+    assert shown.views()["rank_follow.2"].title == "rank of ·plasma"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"line": 3}, "line 3 of a batch of 3"),
+        ({"line": -4}, "line -4 of a batch of 3"),
+        ({"line": 1}, "line 1 is all padding"),
+        ({"metric": "kl_to_input"}, "no metric kl_to_input"),
+        ({"start": 5, "stop": 5}, "no tokens from 5"),
+        ({"path": "x.gif"}, r"picture x\.gif"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_by_name(given, why):
+    with pytest.raises(errors.ConfigError, match=why):
+        readout_of((4, 0, 5)).plot(**given)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_figure_is_written_where_it_is_asked_for_and_the_same_each_time(tmp_path, suffix):
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("one", "two")]
+    for path in paths:
+        readout_of().plot("entropy", path=str(path))
+    one, two = (path.read_bytes() for path in paths)
+    assert one == two and len(one) > 5_000
+
+
+def test_notebooks_show_the_figure_and_pyplot_never_knows_it():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    figure = readout_of().plot("entropy")
+    data, _ = formatters.DisplayFormatter().format(figure)
+    assert data["image/png"].startswith(b"\x89PNG")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
+    )
+    with pytest.raises(errors.ConfigError, match="need matplotlib") as refusal:
+        readout_of().plot()
+    assert "jaxlens-logitlens[view]" in refusal.value.hint
