@@ -24,8 +24,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of the p
     os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
 
 from sweeps import studied, swept, texts, tiny  # noqa: E402 (JAX starts there)
+from view.browser import chromium  # noqa: E402
 
-__all__ = ["studied", "swept", "texts", "tiny"]  # fixtures of every test
+__all__ = ["chromium", "studied", "swept", "texts", "tiny"]  # fixtures of every test
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")

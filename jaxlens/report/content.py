@@ -11,6 +11,7 @@ from jaxlens.report import (
     copying,
     decoders,
     discarding,
+    excerpt,
     facts,
     preserving,
     primaries,
@@ -89,6 +90,7 @@ class Content:
         nulls: Facts of its null runs.
         why: Why there is no study; empty where there is one.
         overview: Figures of the totals, where there is no study.
+        excerpt: Some tokens of the text, where the run has their rows.
         primaries: Lines of the primaries.
         summary: Their figure.
         sections: A question each.
@@ -101,6 +103,7 @@ class Content:
     nulls: tuple[facts.Facts, ...] = ()
     why: str = ""
     overview: tuple[Figure, ...] = ()
+    excerpt: tuple[Figure, ...] = ()
     primaries: tuple[table.Result, ...] = ()
     summary: tuple[Figure, ...] = ()
     sections: tuple[Section, ...] = ()
@@ -112,7 +115,7 @@ class Content:
     def figures(self) -> tuple[Figure, ...]:
         """All figures, in the order of the page."""
         answers = tuple(figure for section in self.sections for figure in section.figures)
-        return (*self.overview, *self.summary, *answers, *self.decoders)
+        return (*self.overview, *self.summary, *self.excerpt, *answers, *self.decoders)
 
 
 def gather(
@@ -147,6 +150,7 @@ def gather(
         nulls=tuple(facts.gather(null.path, null) for null in study.nulls),
         primaries=_primaries(study),
         summary=_drawn(primaries.figures(study), "summary"),
+        excerpt=_excerpt(run_dir, found),
         sections=_sections(study),
         variants=tuple(decoders.compared(study, others)) if others else (),
         decoders=_drawn(compared, "variants"),
@@ -158,7 +162,29 @@ def _without_study(run_dir: str | Path, why: str) -> Content:
     """A run without what the study needs still has its totals."""
     with reader.open_run(run_dir) as run:
         overview = _drawn(totals.figures(run), "totals")
-    return Content(facts=facts.gather(run_dir), why=why, overview=overview)
+    found = facts.gather(run_dir)
+    return Content(facts=found, why=why, overview=overview, excerpt=_excerpt(run_dir, found))
+
+
+def _excerpt(run_dir: str | Path, found: facts.Facts) -> tuple[Figure, ...]:
+    with reader.open_run(run_dir) as run:
+        try:
+            shown = excerpt.read(run, found.model)
+        except errors.MissingError:  # the shards were passed on without their tokens
+            shown = None
+    if shown is None:
+        return ()
+    return (
+        Figure(
+            name="excerpt",
+            title="Some tokens of the text",
+            caption="The first tokens of a document: best token and rank of the model's own answer "
+            "at each layer, divergence from the output, rank of the input, divergence from it.",
+            basis="Single tokens, no interval; darker is nearer; ★ the model's answer is the next.",
+            svg=excerpt.svg(shown),
+            tables=excerpt.tables(shown),
+        ),
+    )
 
 
 def _primaries(study: answers.Study) -> tuple[table.Result, ...]:

@@ -1,33 +1,21 @@
-"""The report through the real command line: its numbers, its words, and nothing it could do."""
+"""The report through the real command line: its figures hold the numbers of the files."""
 
-import base64
 import csv
-import hashlib
 import html
 import itertools
-import json
 import math
 import re
 import shlex
 import shutil
-from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from sweeps import configure, refused, run_cli
+from report.pages import Page, made, pictures
+from sweeps import STUDY, configure, refused, run_cli
 
 from jaxlens import sweep
-from jaxlens.report import (
-    content,
-    copying,
-    discarding,
-    facts,
-    page,
-    preserving,
-    primaries,
-    resolving,
-    series,
-)
+from jaxlens.report import content, excerpt, facts, page
 from jaxlens.store import reader
 from jaxlens.study import answers
 from jaxlens.view import drawing, palette, plots
@@ -35,84 +23,6 @@ from jaxlens.view import drawing, palette, plots
 NULLS = ("random-1", "random-2", "shuffled")
 PIXEL = 0.02
 """Points by which a mark in a picture may lie beside its number: the file has six digits."""
-
-
-class Page(HTMLParser):
-    """Tags, the text of each element by its id or tag, and the tables of figures."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.tables, self.text = [], [], {}, []
-        self._figure, self._cell, self._table = None, None, None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag == "figure":
-            self._figure = dict(attrs)["id"]
-            self.tables[self._figure] = []
-        if tag == "table":
-            self._table = []
-            if self._figure:
-                self.tables[self._figure].append(self._table)
-        if tag == "tr" and self._table is not None:
-            self._table.append([])
-        if tag in ("th", "td"):
-            self._cell = []
-
-    def handle_endtag(self, tag):
-        if tag in ("th", "td"):
-            self._table[-1].append("".join(self._cell).strip())
-            self._cell = None
-        if tag == "figure":
-            self._figure = None
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if self._cell is not None:
-            self._cell.append(data)
-
-
-@pytest.fixture(scope="module")
-def study(studied):
-    return answers.study(studied / "trained", [studied / name for name in NULLS])
-
-
-@pytest.fixture(scope="module")
-def source(study):
-    return series.Source(study)
-
-
-@pytest.fixture(scope="module")
-def everything(source, study):
-    rooms = (resolving, discarding, preserving, copying)
-    return [*primaries.figures(study), *(plot for room in rooms for plot in room.figures(source))]
-
-
-@pytest.fixture(scope="module")
-def text(studied):
-    folders = [studied / name for name in NULLS]
-    return made(studied / "trained", folders)
-
-
-@pytest.fixture(scope="module")
-def core(tiny, texts, tmp_path_factory):
-    """A run that cannot be studied, whose page takes a second."""
-    out = tmp_path_factory.mktemp("report") / "core"
-    sweep.run(configure(tiny, texts, out, **{"store.rows": "core"}))
-    return out
-
-
-def made(run_dir, nulls=(), variants=()):
-    """The page of a run."""
-    return page.page(content.gather(run_dir, nulls, variants), "jaxlens report")
-
-
-def pictures(text):
-    """The SVG of every figure, in order."""
-    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
-    return [base64.b64decode(one).decode() for one in found]
 
 
 def test_the_command_writes_one_page_into_the_run(studied, tmp_path, capsys):
@@ -124,8 +34,8 @@ def test_the_command_writes_one_page_into_the_run(studied, tmp_path, capsys):
     assert run_cli("verify", copy) == 0  # it is no damage to the run
 
 
-def test_the_same_run_gives_the_same_bytes(core, everything):
-    assert made(core) == made(core)
+def test_the_same_run_gives_the_same_bytes(bare, everything):
+    assert made(bare) == made(bare)
     for plot in everything[:3]:
         assert drawing.svg(plot) == drawing.svg(plot)
 
@@ -251,27 +161,6 @@ def test_curves_of_a_panel_can_be_told_apart_without_colour(everything):
             assert all(a != b for a, b in itertools.pairwise(looks)), (plot.name, looks)
 
 
-def test_the_page_runs_nothing_and_loads_nothing(text):
-    shown = Page(text)
-    assert not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(shown.tags)
-    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
-    policy = html.unescape(policy)
-    (style,) = re.findall(r"<style>(.*?)</style>", text, re.S)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert policy.startswith("default-src 'none'; script-src 'none'; ")
-    assert f"style-src 'sha256-{digest}'" in policy and "img-src data:" in policy
-    for tag, name, value in shown.attributes:
-        assert name != "style" and not name.startswith("on"), (tag, name)
-        if name in ("src", "href"):
-            assert value.startswith(("data:image/svg+xml;base64,", "#")), value[:60]
-    assert "url(" not in style and "@import" not in style
-    for svg in pictures(text):
-        assert "<script" not in svg and "<foreignObject" not in svg
-        # A scale of colours is an image that lies in the figure; all else refers to the figure.
-        for address in re.findall(r'href="([^"]{0,15})', svg):
-            assert address.startswith(("#", "data:image/png;")), address
-
-
 def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_path, tiny, texts):
     found = made(studied / "trained")
     notices = re.findall(r'<section class="notice"><p>(.*?)</p><pre>(.*?)</pre>', found, re.S)
@@ -295,13 +184,13 @@ def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, cap
     assert facts.gather(tmp_path / "again").run_hash in text
 
 
-def test_a_run_that_cannot_be_studied_has_its_curves_and_says_why(core):
-    found = made(core)
+def test_a_run_that_cannot_be_studied_has_its_curves_and_says_why(bare):
+    found = made(bare)
     assert "cannot answer the questions of the study" in found
     assert "--tallies study" in html.unescape(found)
     (svg,) = pictures(found)
     assert "curve:of the input" in svg
-    summary = reader.open_run(core).summary()
+    summary = reader.open_run(bare).summary()
     heading, *rows = Page(found).tables["totals-layers"][0]
     place = heading.index("of the input")
     assert [row[place] for row in rows] == [
@@ -320,51 +209,6 @@ def test_skips_padding_and_coverage_are_told(studied, text):
     assert "of the computed positions" in words and "first of each context" in words
 
 
-HOSTILE = [
-    "</style><script>window.hacked = 1</script>",
-    '"><img src=x onerror=alert(1)>',
-    "\x1b[31mred\x1b]0;title\x07",
-    "\u202edrowssap\u2066",
-    "x" * 10_000,
-    "{{ 7 * 7 }}{% raw %}",
-    "$(reboot)`id`; rm -rf ~ 'quoted\n",
-]
-
-
-@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
-def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(core, tmp_path, word):
-    copy = tmp_path / "run"
-    shutil.copytree(core, copy)
-    (note,) = (copy / "environment").glob("*.json")
-    document = json.loads(note.read_text())
-    document["settings"]["model"]["path"] = word
-    document["settings"]["corpus"]["paths"] = [word, word]
-    document["settings"]["out"] = word
-    document["environment"]["processor"] = word
-    document["environment"]["packages"]["jax"] = word
-    note.write_text(json.dumps(document))
-    found = made(copy)
-    plain = made(core)
-    assert [t for t in Page(found).tags if t != "pre"] == [
-        t for t in Page(plain).tags if t != "pre"
-    ]
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", found)
-    for command in re.findall(r"<pre>(jaxlens run.*?)</pre>", found, re.S):
-        # Whoever pastes it into a shell gives the program one odd word, and runs nothing else.
-        assert shlex.split(html.unescape(command))[:2] == ["jaxlens", "run"]
-        lexer = shlex.shlex(html.unescape(command), posix=True, punctuation_chars=True)
-        assert not set(lexer) & {";", "|", "&", "&&", "||", "(", ")"}
-
-
-@pytest.mark.parametrize("notes", ["{", "[]", '{"settings": 7, "environment": []}', '{"a": 1}'])
-def test_notes_that_make_no_sense_are_left_out(core, tmp_path, notes):
-    copy = tmp_path / "run"
-    shutil.copytree(core, copy)
-    (note,) = (copy / "environment").glob("*.json")
-    note.write_text(notes)
-    assert "No note of the run tells the command" in made(copy)
-
-
 def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
     studied, swept, tmp_path, capsys
 ):
@@ -377,6 +221,72 @@ def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
     assert "summary.h5" in refused(capsys, 65, "report", copy)
     assert not (copy / "report.html").exists()
     refused(capsys, 2, "report", studied / "trained", "--null", swept)
+
+
+def test_an_excerpt_shows_the_rows_of_the_run(swept):
+    found = Page(made(swept))
+    with reader.open_run(swept) as run:
+        start = run.corpus.documents.start
+        first = int(start[np.flatnonzero(np.diff(start) >= excerpt.TOKENS)[0]])
+        ranks = run["rank_input"][first : first + excerpt.TOKENS]
+        nats = run["kl_final"][first : first + excerpt.TOKENS]
+        ids = run.corpus.tokens(first, first + excerpt.TOKENS)
+        words = [run.corpus.token_strings[i] for i in ids]
+    tables = {table[0][0]: table for table in found.tables["excerpt"]}
+    assert set(tables) == {"layer"} and len(found.tables["excerpt"]) == 4
+    _, divergence, rank, _ = found.tables["excerpt"]
+    assert [w.replace("·", " ").encode() for w in rank[0][1:]] == words
+    assert [line[0] for line in rank[1:]] == ["h.1", "h.0", "input"]
+    shown = np.array([[int(cell.replace(",", "")) for cell in line[1:]] for line in rank[1:]])
+    np.testing.assert_array_equal(shown[::-1].T, ranks)
+    shown = np.array([[float(cell) for cell in line[1:]] for line in divergence[1:]])
+    np.testing.assert_allclose(shown[::-1].T, nats, atol=0.005 + 1e-6)
+
+
+def test_shards_that_were_passed_on_without_their_tokens_still_have_a_report(tiny, texts, tmp_path):
+    sweep.run(configure(tiny, texts, tmp_path, **STUDY | {"store.rows": "core"}))
+    assert len(content.gather(tmp_path).excerpt) == 1
+    shutil.rmtree(tmp_path / "tokens")
+    found = content.gather(tmp_path)
+    assert not found.excerpt and len(found.sections) == 4
+
+
+def test_variants_stand_beside_the_run_and_strangers_are_refused(
+    studied, tiny, texts, tmp_path, capsys
+):
+    for name, how in {
+        "plain": {"lens.decoder": "plain"},
+        "other": {"lens.decoder": "plain", "plan.length": 16},
+    }.items():
+        sweep.run(configure(tiny, texts, tmp_path / name, **STUDY, **how))
+    found = content.gather(studied / "trained", (), [tmp_path / "plain"])
+    (figure,) = found.decoders
+    assert [heading for _, heading, _ in figure.tables] == [["layer", "final_norm", "plain"]] * 4
+    for (_, _, lines), estimator in zip(
+        figure.tables, ("mean_kl_final", "mean_kl_final_matched"), strict=False
+    ):
+        alone = answers.study(tmp_path / "plain")
+        expected = [
+            plots.spelled(r.estimate, r.low, r.high)
+            for r in alone.results
+            if (r.estimator, r.stratum) == (estimator, "all")
+        ]
+        assert [line[2] for line in lines] == expected
+    assert len(found.variants) == 4 and 'id="decoders"' in page.page(found, "")
+    run = studied / "trained"
+    assert "context length" in refused(capsys, 2, "report", run, "--variant", tmp_path / "other")
+    assert "same decoder" in refused(capsys, 2, "report", run, "--variant", run)
+
+
+def test_figures_are_written_as_files_too_on_white(bare, tmp_path, capsys):
+    assert run_cli("report", bare, "--out", tmp_path / "r.html", "--figures", tmp_path / "f") == 0
+    written = [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines()]
+    assert written == [f"{tmp_path}/r.html", f"{tmp_path}/f/totals-layers.svg"]
+    svg = (tmp_path / "f" / "totals-layers.svg").read_text()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    (shown,) = pictures((tmp_path / "r.html").read_text())
+    white = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    assert white in svg and white not in shown
 
 
 def test_a_null_in_the_place_of_the_run_has_its_curves_and_is_called_a_null(studied):

@@ -1,6 +1,5 @@
-"""What tests of pages share: one browser a process, and pages in it."""
+"""What tests of pages of prompts share."""
 
-from view.browser import chromium
 from view.seen import show
 
-__all__ = ["chromium", "show"]  # fixtures
+__all__ = ["show"]  # fixture
