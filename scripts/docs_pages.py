@@ -77,7 +77,9 @@ def _kind(kind: Any) -> str:
 def _meanings() -> Iterator[tuple[str, str]]:
     """Keys and the sentences that stand below their fields."""
     sections = {"RunConfig": ""}
-    sections |= {f"{n.title()}Config": f"{n}." for n in ("model", "corpus", "plan", "lens", "store")}
+    sections |= {
+        f"{n.title()}Config": f"{n}." for n in ("model", "corpus", "plan", "lens", "store")
+    }
     for found in ast.parse(inspect.getsource(config)).body:
         if isinstance(found, ast.ClassDef) and found.name in sections:
             for field, said in zip(found.body, found.body[1:], strict=False):
@@ -89,7 +91,10 @@ def _meanings() -> Iterator[tuple[str, str]]:
 
 def columns() -> str:
     """Every quantity of the schema."""
-    lines = ["| column | axes | stored as | unit | profile | meaning |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| column | axes | stored as | unit | profile | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, quantity in schema.QUANTITIES.items():
         profile = "core, full" if quantity.core else "full" if quantity.full else "on demand"
         if name in schema.REFERENCE_ONLY:
@@ -109,9 +114,7 @@ def tallies() -> str:
     for name, tally in ledger.BY_NAME.items():
         kept = "basic, study" if tally in ledger.BASIC else "study"
         axes, merged = ", ".join(tally.axes), tally.merge.replace("_", " ")
-        lines.append(
-            f"| `{name}` | {kept} | {axes} | {tally.unit} | {merged} | {tally.meaning} |"
-        )
+        lines.append(f"| `{name}` | {kept} | {axes} | {tally.unit} | {merged} | {tally.meaning} |")
     return "\n".join(lines)
 
 
