@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,10 +34,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def commands() -> str:
     """Every command with its arguments and options."""
-    text = cli.app.generate_docs(heading_level=1)
+    told = sys.argv
+    try:
+        sys.argv = ["jaxlens"]  # from which the usage lines are made; here it is MkDocs
+        text = cli.app.generate_docs(heading_level=1)
+    finally:
+        sys.argv = told
     parts = re.split(r"^## jaxlens ", text, flags=re.MULTILINE)[1:]
-    told = sorted(_command(part) for part in parts)
-    return "\n\n".join(told)
+    return "\n\n".join(sorted(_command(part) for part in parts))
 
 
 def _command(part: str) -> str:
@@ -47,7 +52,7 @@ def _command(part: str) -> str:
     # What is false or empty unless it is given needs no word.
     body = re.sub(r" \*\[default: (?:False|\(\))\]\*", "", body)
     body = body.replace("**Arguments**:", "Arguments:").replace("**Parameters**:", "Options:")
-    return f"## {name.strip()}\n{body}"
+    return f"### {name.strip()}\n{body}"
 
 
 def settings() -> str:

@@ -61,10 +61,9 @@ class Block:
     language: str
     text: str
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """Page and first line, by which lists name a block."""
-        return self.page, next((line.strip() for line in self.text.splitlines() if line), "")
+    def begins(self, page: str, text: str) -> bool:
+        """Whether it stands on a page and begins like this."""
+        return self.page == page and self.text.lstrip().startswith(text)
 
     @property
     def kind(self) -> str:

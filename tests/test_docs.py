@@ -81,6 +81,11 @@ def test_no_page_loads_anything_from_elsewhere(site):
         assert not list(filter(ELSEWHERE.match, named)), sheet
 
 
+def test_the_site_shows_commands_as_they_are_typed(site):
+    text = re.sub(r"<[^>]+>", "", (site / "cli" / "index.html").read_text())
+    assert "jaxlens run [OPTIONS]" in text and "jaxlens verify [OPTIONS] RUN_DIR" in text
+
+
 def test_what_is_loaded_from_elsewhere_would_be_found():
     for bad in (
         '<script src="https://a.example/x.js"></script>',
@@ -99,7 +104,7 @@ def test_every_page_of_docs_is_in_the_menu():
 def test_the_command_line_page_has_every_command_and_option(hook):
     text = hook.commands()
     for name in cli.app.resolved_commands():
-        assert name.startswith("-") or f"\n## {name}\n" in f"\n{text}", name
+        assert name.startswith("-") or f"\n### {name}\n" in f"\n{text}", name
     assert "`--shard STR`" in text and "`--to CHOICE`" in text
     assert "Args:" not in text and "--log-format" not in text
 
