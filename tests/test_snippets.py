@@ -30,7 +30,7 @@ SUBSTITUTIONS = [
     (None, "jaxlens bench ", f"jaxlens bench {BENCH} ", "seconds, not minutes"),
     (None, "--model DIR", "--model my-gpt2", "DIR is the reader's"),
     (None, "--sweep --picture", "--picture", "the grid has 12 configurations"),
-    (None, "--stop 100000", "--stop 900", "a small run has fewer rows"),
+    (None, "--stop 100000", "--stop 300", "a small run has fewer rows"),
     (None, "store.shard_tokens=524288", "store.shard_tokens=4096", "a shard of a small text"),
     (None, "-c configs/gpt2.yaml", "-c configs/demo.yaml --model gpt2", "of 256 positions here"),
     ("docs/clusters.md", "pip install", "true", "the package is installed"),
@@ -74,9 +74,12 @@ NOT_COMPARED = {
 # and nothing else of its block, does nothing.
 AWAITED = {"report"}
 
-# The packaged text is cut, and no temperatures are fitted, where a page does not say otherwise.
+# Where a page does not say otherwise, the packaged text is cut, contexts are short, and no
+# temperatures are fitted.
 VARIABLES = {
-    "JAXLENS_CORPUS_LIMIT": "1k",
+    "JAXLENS_CORPUS_LIMIT": "500",
+    "JAXLENS_PLAN_LENGTH": "64",
+    "JAXLENS_PLAN_STEP_SEQUENCES": "8",
     "JAXLENS_LENS_TEMPERATURES": "[3, 3, 3, 3, 2.5, 2, 1.5, 1.2, 1]",
     "SLURM_ARRAY_TASK_COUNT": "2",
     "SLURM_JOB_ID": "1",
@@ -112,7 +115,7 @@ def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("material")
     topics = pydoc_data.topics.topics
     documents = [
-        json.dumps({"id": name, "text": text[:350]}) for name, text in sorted(topics.items())
+        json.dumps({"id": name, "text": text[:180]}) for name, text in sorted(topics.items())
     ]
     text, other = "\n".join(documents[:12]) + "\n", "\n".join(documents[12:18]) + "\n"
     (folder / "texts.jsonl").write_text(text)
