@@ -10,6 +10,7 @@ import ast
 import inspect
 import re
 import sys
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,11 +73,12 @@ def _spelled(value: object) -> str:
 
 
 def _kind(kind: Any) -> str:
-    options = [str(value) for value in re.findall(r"'([^']*)'", str(kind))]
-    if options:
-        return ", ".join(f"`{option}`" for option in options)
-    names = {"int": "whole number", "float": "numbers", "bool": "`true`, `false`", "str": "text"}
-    return next(word for name, word in names.items() if name in str(kind))
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(f"`{option}`" for option in typing.get_args(kind))
+    several = "tuple" in str(kind)
+    names = {"int": "whole number", "float": "number", "bool": "`true`, `false`", "str": "text"}
+    word = next(word for name, word in names.items() if name in str(kind))
+    return f"{word}s" if several else word
 
 
 def _meanings() -> Iterator[tuple[str, str]]:

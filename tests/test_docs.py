@@ -114,6 +114,8 @@ def test_the_settings_page_has_every_key_and_its_meaning(hook):
     for key in dict(config.keys()):
         assert re.search(rf"^\| `{re.escape(key)}` \| .+ \| .* \| .{{10,}} \|$", text, re.MULTILINE)
     assert "| `lens.decoder` | `final_norm`, `plain`, `final_norm_nobias` | `final_norm` |" in text
+    assert "| `corpus.strict` | `true`, `false` | `false` |" in text
+    assert "| `lens.temperatures` | numbers |  |" in text
 
 
 def test_the_format_page_has_every_column_and_tally(hook):
