@@ -146,6 +146,8 @@ def place(material, tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(material / "hub"))
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
     link(material, tmp_path)
     return tmp_path
 
