@@ -4,6 +4,7 @@
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
 #   make lint        style, format and types
+#   make docs        build the documentation site into site/
 #   make lock        remake requirements.lock              make lock UPGRADE=1
 #   make clean       remove .venv and caches
 #
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --extra data --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint lock clean
+.PHONY: help demo test test-long lint docs lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -38,6 +39,11 @@ lint: .venv/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyrefly check --progress-bar no
+
+# A dead link, or a page that no menu names, is an error.
+docs: .venv/installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 # Two stamps: the dependencies are installed again only when the lock changes,
 # the project itself (seconds) also when its metadata does.
@@ -69,4 +75,4 @@ lock:
 	cp "$$work/new.lock" requirements.lock
 
 clean:
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site

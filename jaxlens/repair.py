@@ -157,7 +157,7 @@ def _recompute(
 def _configured(
     spec: Mapping[str, Any], config: configs.RunConfig, run_dir: str | Path
 ) -> configs.RunConfig:
-    """The configuration that gives this spec, with the places of the one at hand."""
+    """The configuration that gives this spec, with the places and devices of the one at hand."""
     try:
         corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"])
         if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
@@ -178,6 +178,8 @@ def _configured(
             out=str(run_dir),
             seed=spec["seed"],
             null=null,
+            devices=config.devices,
+            cache=config.cache,
         )
     except (KeyError, TypeError) as error:
         raise errors.DataError(

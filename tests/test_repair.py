@@ -221,3 +221,9 @@ def test_a_run_of_another_version_is_refused(out, tiny):
 def test_a_repair_needs_a_run(tmp_path, capsys):
     refused(capsys, 66, "repair", tmp_path / "nowhere")
     refused(capsys, 66, "repair", tmp_path)
+
+
+def test_a_repair_keeps_to_the_devices_and_the_cache_that_it_was_given(swept):
+    given = config.load([], {}, {"devices": 1, "cache": "none"})
+    made = repair._configured(layout.read_spec(swept).document, given, swept)
+    assert (made.devices, made.cache) == (1, "none")

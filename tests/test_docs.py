@@ -1,0 +1,148 @@
+"""The documentation site builds without a warning, loads nothing from elsewhere and is whole."""
+
+import html.parser
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+import jaxlens
+from jaxlens import cli, config, ledger, schema
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Attributes whose address a browser fetches when it shows the page; of links only these kinds.
+LOADED = {"src", "srcset", "poster", "data"}
+LOADED_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect"}
+ELSEWHERE = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-d", str(folder)],
+        cwd=ROOT,
+        env=dict(os.environ) | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hook():
+    """The module that fills in what is generated."""
+    path = ROOT / "scripts" / "docs_pages.py"
+    spec = importlib.util.spec_from_file_location("docs_pages", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Loads(html.parser.HTMLParser):
+    """Addresses that a page makes the browser fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        told = dict(attrs)
+        self.found += [told[name] or "" for name in LOADED & set(told)]
+        if tag == "link" and LOADED_LINKS & set((told.get("rel") or "").split()):
+            self.found.append(told.get("href") or "")
+        self.found += re.findall(r"url\(['\"]?([^'\")]+)", told.get("style") or "")
+
+
+def loads(text):
+    parser = Loads()
+    parser.feed(text)
+    return parser.found
+
+
+def test_no_page_loads_anything_from_elsewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) >= 20
+    for page in pages:
+        found = loads(page.read_text())
+        assert found and not list(filter(ELSEWHERE.match, found)), page
+    for sheet in site.rglob("*.css"):
+        named = re.findall(r"(?:url\(|@import\s*)['\"]?([^'\")]+)", sheet.read_text())
+        assert not list(filter(ELSEWHERE.match, named)), sheet
+
+
+def test_the_site_shows_commands_as_they_are_typed(site):
+    text = re.sub(r"<[^>]+>", "", (site / "cli" / "index.html").read_text())
+    assert "jaxlens run [OPTIONS]" in text and "jaxlens verify [OPTIONS] RUN_DIR" in text
+
+
+def test_what_is_loaded_from_elsewhere_would_be_found():
+    for bad in (
+        '<script src="https://a.example/x.js"></script>',
+        '<link rel="stylesheet" href="//a.example/x.css">',
+        '<img alt="" src="HTTP://a.example/x.png">',
+    ):
+        assert list(filter(ELSEWHERE.match, loads(bad))), bad
+    assert not loads('<a href="https://a.example">x</a><link rel="canonical" href="https://a">')
+
+
+def test_every_page_of_docs_is_in_the_menu():
+    nav = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(nav) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_command_line_page_has_every_command_and_option(hook):
+    text = hook.commands()
+    for name in cli.app.resolved_commands():
+        assert name.startswith("-") or f"\n### {name}\n" in f"\n{text}", name
+    assert "`--shard STR`" in text and "`--to CHOICE`" in text
+    assert "Args:" not in text and "--log-format" not in text
+
+
+def test_the_settings_page_has_every_key_and_its_meaning(hook):
+    text = hook.settings()
+    for key in dict(config.keys()):
+        assert re.search(rf"^\| `{re.escape(key)}` \| .+ \| .* \| .{{10,}} \|$", text, re.MULTILINE)
+    assert "| `lens.decoder` | `final_norm`, `plain`, `final_norm_nobias` | `final_norm` |" in text
+    assert "| `corpus.strict` | `true`, `false` | `false` |" in text
+    assert "| `lens.temperatures` | numbers |  |" in text
+
+
+def test_the_format_page_has_every_column_and_tally(hook):
+    columns, tallies = hook.columns(), hook.tallies()
+    assert columns.count("\n") == 1 + len(schema.QUANTITIES)
+    assert tallies.count("\n") == 1 + len(ledger.BY_NAME)
+    assert all(f"| `{name}` |" in columns for name in schema.QUANTITIES)
+    assert str(schema.FORMAT_VERSION) in hook.version()
+
+
+def test_all_that_can_be_generated_is_asked_for_and_the_other_way_round(hook):
+    text = "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
+    assert set(re.findall(r"<!-- generated: (\w+) -->", text)) == set(hook.GENERATED)
+    assert "<!-- generated" not in hook.on_page_markdown(text)
+
+
+def test_the_python_page_has_every_public_name():
+    text = (ROOT / "docs" / "api.md").read_text()
+    for name in set(jaxlens.__all__) - {"__version__"}:
+        assert f"| `{name}` |" in text, name
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert cited["version"] == jaxlens.__version__
+    assert cited["license"] == project["license"]
+    assert cited["authors"] == project["authors"]
+    page = (ROOT / "docs" / "citing.md").read_text()
+    assert f"{{{jaxlens.__version__}}}" in page and cited["title"] in page
