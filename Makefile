@@ -5,6 +5,7 @@
 #   make test-long   the tests that take minutes or root
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
+#   make notebooks   execute the notebooks of the documentation again
 #   make lock        remake requirements.lock              make lock UPGRADE=1
 #   make clean       remove .venv and caches
 #
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --extra data --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint docs lock clean
+.PHONY: help demo test test-long lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -44,6 +45,9 @@ lint: .venv/installed
 docs: .venv/installed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "site/index.html"
+
+notebooks: .venv/installed
+	@$(BIN)/python scripts/run_notebooks.py
 
 # Two stamps: the dependencies are installed again only when the lock changes,
 # the project itself (seconds) also when its metadata does.

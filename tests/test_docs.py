@@ -98,7 +98,9 @@ def test_what_is_loaded_from_elsewhere_would_be_found():
 
 def test_every_page_of_docs_is_in_the_menu():
     nav = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(nav) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")}
+    notebooks = {f"notebooks/{p.stem}.md" for p in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
+    assert sorted(nav) == sorted(pages | notebooks)
 
 
 def test_the_command_line_page_has_every_command_and_option(hook):

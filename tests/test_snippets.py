@@ -18,7 +18,7 @@ import snippets
 from snippets import PAGES, ROOT
 from sweeps import PACKAGED
 
-from jaxlens import api, cli, config
+from jaxlens import api, config
 from jaxlens.models import weights
 
 # Small steps, measured once.
@@ -69,10 +69,6 @@ NOT_COMPARED = {
     ("docs/coming-from.md", "with model.trace(ids):"): "needs nnsight",
 }
 
-
-# Commands that are not in this version yet. Once they are, their lines run; until then the line,
-# and nothing else of its block, does nothing.
-AWAITED = {"report"}
 
 # Where a page does not say otherwise, the packaged text is cut, contexts are short, and no
 # temperatures are fitted.
@@ -178,17 +174,12 @@ def link(material, folder):
 
 
 def prepared(block):
-    """The commands of a block with the substitutions made, and what is not there yet taken out."""
+    """The commands of a block with the substitutions made."""
     text = "".join(line.removeprefix("$ ") for line in block.text.splitlines(keepends=True))
     for page, theirs, ours, _ in SUBSTITUTIONS:
         if page in (None, block.page):
             text = text.replace(theirs, ours)
-    absent = AWAITED - set(cli.app.resolved_commands())
-    lines = [
-        f": {line}" if any(line.startswith(f"jaxlens {name}") for name in absent) else line
-        for line in text.splitlines()
-    ]
-    return "\n".join(lines)
+    return text
 
 
 def execute(block, shell, namespace):
@@ -259,7 +250,6 @@ def test_the_lists_of_exceptions_name_what_is_there_and_say_why():
         texts = [b.text for b in blocks if page in (None, b.page) and is_run(b)]
         assert any(theirs in text for text in texts), theirs
     assert all([*NOT_EXECUTED.values(), *LANGUAGES_NOT_EXECUTED.values(), *NOT_COMPARED.values()])
-    assert all(f"jaxlens {name}" in "".join(b.text for b in blocks) for name in AWAITED)
 
 
 def test_a_block_fails_where_a_command_does(tmp_path):
