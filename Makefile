@@ -1,6 +1,6 @@
 # Every target needs only Python >= 3.11 with pip, and makes .venv by itself the first time.
 #
-#   make demo        sweep the packaged text with the packaged model
+#   make demo        a prompt, a sweep of the packaged text, its report
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
 #   make lint        style, format and types
@@ -28,7 +28,9 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
 
 demo: .venv/installed
-	@$(BIN)/jaxlens run
+	@$(BIN)/jaxlens show "Other times, when people say plasma"
+	@$(BIN)/jaxlens run --out runs/demo
+	@$(BIN)/jaxlens report runs/demo
 
 test: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -49,15 +51,16 @@ docs: .venv/installed
 notebooks: .venv/installed
 	@$(BIN)/python scripts/run_notebooks.py
 
+# Modules are compiled when they are first imported: doing it for all of them doubles the time.
 # Two stamps: the dependencies are installed again only when the lock changes,
 # the project itself (seconds) also when its metadata does.
 .venv/locked: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; \
 	  exit 1; }
-	@echo "installing the locked dependencies into .venv (a minute or two, once)" >&2
+	@echo "installing the locked dependencies into .venv (about a minute, once)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --quiet --no-compile --require-hashes --only-binary :all: -r requirements.lock
 	@touch $@
 
 .venv/installed: .venv/locked pyproject.toml
