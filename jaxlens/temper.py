@@ -44,7 +44,8 @@ def fit(
     """
     logger.info("fitting a temperature to each layer")
     length: int = config.plan.length  # type: ignore[assignment]
-    chunks = list(_chunks(tokens, sample(tokens.index, length), length))
+    documents = sample(tokens.index, length)
+    chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
     unembed = gpt2.unembed(model.params, model.config, config.lens.decoder)
     chosen = devices.choose(config.devices)
     placed = [devices.place((model.params, unembed), device) for device in chosen]
@@ -75,6 +76,15 @@ def sample(index: tokenfile.Index, length: int) -> Int[np.ndarray, " document"]:
     wanted = min(max(SHARE * index.n_tokens, LEAST), MOST)
     reached = np.cumsum(sizes[order])
     return order[: int(np.searchsorted(reached, wanted)) + 1]
+
+
+def _width(index: tokenfile.Index, documents: Int[np.ndarray, " document"], length: int) -> int:
+    """Positions a line: short documents are not padded to a whole context.
+
+    A power of two, so that corpora of about the same documents share what was compiled.
+    """
+    longest = int(np.diff(index.document_start)[documents].max())
+    return min(length, 1 << (longest - 1).bit_length())
 
 
 def _chunks(

@@ -98,7 +98,8 @@ def swept(tiny, texts, tmp_path_factory):
     return out
 
 
-STUDY = {"store.tallies": "study", "store.rows": "none"}
+# Few shards: each of them holds megabytes of tallies.
+STUDY = {"store.tallies": "study", "store.rows": "none", "store.shard_tokens": 2048}
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +107,15 @@ def studied(tiny, texts, tmp_path_factory):
     """A trained run, two of fresh weights, one of shuffled text."""
     folder = tmp_path_factory.mktemp("studied")
     ways = {
-        "trained": {"store.quantities": ["js_final"]},
+        "trained": {},
         "random-1": {"null": "random-init", "seed": 1},
         "random-2": {"null": "random-init", "seed": 2},
         "shuffled": {"null": "shuffled", "seed": 1},
     }
     for name, how in ways.items():
-        sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
+        # All of one step, which is compiled once.
+        how |= STUDY | {"store.quantities": ["js_final"]}
+        sweep.run(configure(tiny, texts, folder / name, **how))
     return folder
 
 

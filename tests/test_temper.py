@@ -50,6 +50,23 @@ def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
     assert len(temper.sample(index_of(np.full(100, 64), range(100)), 64)) == temper.LEAST // 64
 
 
+def test_short_documents_are_not_padded_to_a_whole_context(tiny, tmp_path, monkeypatch):
+    index = index_of([3, 20, 7, 300], range(4))
+    assert temper._width(index, np.array([0, 1, 2]), 256) == 32
+    assert temper._width(index, np.array([0]), 256) == 4
+    assert temper._width(index, np.array([1, 3]), 256) == 256
+    assert temper._width(index, np.array([1, 3]), 24) == 24
+    lines = [json.dumps({"text": f"a short text, number {i}"}) for i in range(40)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    for name in ("narrow", "wide"):
+        if name == "wide":
+            monkeypatch.setattr(temper, "_width", lambda index, documents, length: length)
+        sweep.run(configure(tiny, tmp_path / "texts.jsonl", tmp_path / name, **QUIET))
+    found = [spec(tmp_path / name)["lens"]["temperatures"] for name in ("narrow", "wide")]
+    # Sums in another order; temperatures are kept to four digits.
+    np.testing.assert_allclose(*found, rtol=1e-3)
+
+
 def test_a_run_fits_the_temperatures_that_minimise_its_own_divergence(tiny, texts, tmp_path):
     sweep.run(configure(tiny, texts, tmp_path / "run", **FITTED))
     found = spec(tmp_path / "run")["lens"]["temperatures"]

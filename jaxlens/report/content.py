@@ -150,7 +150,7 @@ def gather(
         nulls=tuple(facts.gather(null.path, null) for null in study.nulls),
         primaries=_primaries(study),
         summary=_drawn(primaries.figures(study), "summary"),
-        excerpt=_excerpt(run_dir, found),
+        excerpt=tuple(shown for folder in (run_dir, *variant_dirs) for shown in _excerpt(folder)),
         sections=_sections(study),
         variants=tuple(decoders.compared(study, others)) if others else (),
         decoders=_drawn(compared, "variants"),
@@ -163,21 +163,21 @@ def _without_study(run_dir: str | Path, why: str) -> Content:
     with reader.open_run(run_dir) as run:
         overview = _drawn(totals.figures(run), "totals")
     found = facts.gather(run_dir)
-    return Content(facts=found, why=why, overview=overview, excerpt=_excerpt(run_dir, found))
+    return Content(facts=found, why=why, overview=overview, excerpt=_excerpt(run_dir))
 
 
-def _excerpt(run_dir: str | Path, found: facts.Facts) -> tuple[Figure, ...]:
+def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
     with reader.open_run(run_dir) as run:
         try:
-            shown = excerpt.read(run, found.model)
+            shown = excerpt.read(run)
         except errors.MissingError:  # the shards were passed on without their tokens
             shown = None
     if shown is None:
         return ()
     return (
         Figure(
-            name="excerpt",
-            title="Some tokens of the text",
+            name=f"excerpt-{shown.decoders[0]}",
+            title=f"Some tokens of the text, decoder {shown.decoders[0]}",
             caption="The first tokens of a document: best token and rank of the model's own answer "
             "at each layer, divergence from the output, rank of the input, divergence from it.",
             basis="Single tokens, no interval; darker is nearer; ★ the model's answer is the next.",

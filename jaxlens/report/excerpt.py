@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 
 from jaxlens.store import reader
-from jaxlens.view import metrics, prompt, raster
+from jaxlens.view import metrics, pictures, prompt, raster
 
 TOKENS = 16
 """Tokens that are shown."""
 
 
-def read(run: reader.Run, model: str) -> prompt.Prompt | None:
+def read(run: reader.Run) -> prompt.Prompt | None:
     """The beginning of the first document that is long enough; None without such rows.
 
     Args:
         run: With full rows.
-        model: Name of the model, for titles.
 
     Raises:
         MissingError: The run has no token file.
@@ -38,7 +34,7 @@ def read(run: reader.Run, model: str) -> prompt.Prompt | None:
     strings = run.corpus.token_strings
     named = {*ids.tolist(), *following.tolist(), *np.unique(reading["top_id"]).tolist()} - {-1}
     return prompt.Prompt(
-        model=model,
+        model="",
         text="",
         ids=ids,
         following=following,
@@ -58,14 +54,8 @@ def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarr
 
 def svg(shown: prompt.Prompt) -> str:
     """The views that the rows allow, one below the other."""
-    import matplotlib
-
     (decoder,) = shown.decoders
-    with matplotlib.rc_context({"svg.hashsalt": "jaxlens", "savefig.transparent": True}):
-        made: Any = raster.figure(shown, decoder, caption=" ")
-        sink = io.BytesIO()
-        made.savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue().decode()
+    return pictures.svg(raster.figure(shown, decoder, caption=" "))
 
 
 def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from typing import Any
 
@@ -32,9 +31,6 @@ _LOOK = {
     "axes.grid": True,
     "grid.color": "#e8e8e8",
     "axes.axisbelow": True,
-    "savefig.transparent": True,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "jaxlens",
 }
 
 
@@ -52,9 +48,7 @@ def svg(plot: plots.Plot) -> str:
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
-        sink = io.BytesIO()
-        _figure(plot).savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue().decode()
+        return pictures.svg(_figure(plot))
 
 
 def address(svg: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ def require_library() -> None:
         raise errors.ConfigError(
             "pictures need matplotlib", "pip install 'jaxlens-logitlens[view]'"
         )
+
+
+def svg(figure: Any) -> str:
+    """A matplotlib figure as text of SVG without a ground; the same figure gives the same bytes."""
+    import matplotlib
+
+    sink = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "jaxlens", "svg.fonttype": "path"}):
+        figure.savefig(sink, format="svg", transparent=True, metadata=_UNDATED[".svg"])
+    return sink.getvalue().decode()
 
 
 def save(figure: Any, path: Path) -> None:

@@ -232,9 +232,9 @@ def test_an_excerpt_shows_the_rows_of_the_run(swept):
         nats = run["kl_final"][first : first + excerpt.TOKENS]
         ids = run.corpus.tokens(first, first + excerpt.TOKENS)
         words = [run.corpus.token_strings[i] for i in ids]
-    tables = {table[0][0]: table for table in found.tables["excerpt"]}
-    assert set(tables) == {"layer"} and len(found.tables["excerpt"]) == 4
-    _, divergence, rank, _ = found.tables["excerpt"]
+    tables = {table[0][0]: table for table in found.tables["excerpt-final_norm"]}
+    assert set(tables) == {"layer"} and len(found.tables["excerpt-final_norm"]) == 4
+    _, divergence, rank, _ = found.tables["excerpt-final_norm"]
     assert [w.replace("·", " ").encode() for w in rank[0][1:]] == words
     assert [line[0] for line in rank[1:]] == ["h.1", "h.0", "input"]
     shown = np.array([[int(cell.replace(",", "")) for cell in line[1:]] for line in rank[1:]])

@@ -7,9 +7,13 @@ import json
 import re
 import shlex
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 from report.pages import Page, made, pictures
+from view.hostile import prompt_of
+
+from jaxlens.report import content, excerpt, page
 
 
 def test_the_page_runs_nothing_and_loads_nothing(text):
@@ -67,6 +71,22 @@ def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(bare, tmp_path, 
         assert shlex.split(html.unescape(command))[:2] == ["jaxlens", "run"]
         lexer = shlex.shlex(html.unescape(command), posix=True, punctuation_chars=True)
         assert not set(lexer) & {";", "|", "&", "&&", "||", "(", ")"}
+
+
+def test_tokens_of_strangers_in_an_excerpt_are_only_text(monkeypatch, bare):
+    shown = prompt_of(decoders=("plain",))
+    svg = excerpt.svg(shown)
+    names = {tag.tag.rpartition("}")[2] for tag in ElementTree.fromstring(svg).iter()}
+    assert not names & {"script", "foreignObject", "a", "set", "animate"}
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", svg)
+    monkeypatch.setattr(excerpt, "read", lambda run: shown)
+    found = content.gather(bare)
+    tags = Page(page.page(found, "")).tags
+    assert {"script", "b"} & set(tags) == set() and tags.count("img") == 2
+    monkeypatch.setattr(excerpt, "tables", lambda shown: ())
+    plain = Page(page.page(content.gather(bare), "")).tags
+    extra = {"div", "table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert [t for t in tags if t not in extra] == [t for t in plain if t not in extra]
 
 
 @pytest.mark.parametrize("notes", ["{", "[]", '{"settings": 7, "environment": []}', '{"a": 1}'])
