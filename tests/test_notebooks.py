@@ -29,7 +29,13 @@ def kinds(cell):
     return [(out.output_type, sorted(out.get("data", {}))) for out in cell.outputs]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def each(path):
+    """The study sweeps three times; the snippets of docs/ do the same with less text."""
+    marks = [pytest.mark.long] if path.stem == "corpus_study" else []
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", [each(path) for path in NOTEBOOKS])
 def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, runner, tmp_path):
     stored, found = nbformat.read(path, as_version=4), runner.execute(path, tmp_path)
     for ours, theirs in zip(code(stored), code(found), strict=True):

@@ -14,8 +14,8 @@ import pytest
 from report.pages import Page, made, pictures
 from sweeps import STUDY, configure, refused, run_cli
 
-from jaxlens import sweep
-from jaxlens.report import content, excerpt, facts, page
+from jaxlens import errors, sweep
+from jaxlens.report import content, decoders, excerpt, facts, page
 from jaxlens.store import reader
 from jaxlens.study import answers
 from jaxlens.view import drawing, palette, plots
@@ -243,39 +243,57 @@ def test_an_excerpt_shows_the_rows_of_the_run(swept):
     np.testing.assert_allclose(shown[::-1].T, nats, atol=0.005 + 1e-6)
 
 
-def test_shards_that_were_passed_on_without_their_tokens_still_have_a_report(tiny, texts, tmp_path):
-    sweep.run(configure(tiny, texts, tmp_path, **STUDY | {"store.rows": "core"}))
-    assert len(content.gather(tmp_path).excerpt) == 1
-    shutil.rmtree(tmp_path / "tokens")
-    found = content.gather(tmp_path)
-    assert not found.excerpt and len(found.sections) == 4
+def test_shards_that_were_passed_on_without_their_tokens_have_no_excerpt(swept, tmp_path):
+    assert len(content._excerpt(swept)) == 1
+    shutil.copytree(swept, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "tokens")
+    assert content._excerpt(tmp_path / "run") == ()
 
 
 def test_variants_stand_beside_the_run_and_strangers_are_refused(
-    studied, tiny, texts, tmp_path, capsys
+    studied, study, tiny, texts, tmp_path
 ):
-    for name, how in {
-        "plain": {"lens.decoder": "plain"},
-        "other": {"lens.decoder": "plain", "plan.length": 16},
-    }.items():
-        sweep.run(configure(tiny, texts, tmp_path / name, **STUDY, **how))
-    found = content.gather(studied / "trained", (), [tmp_path / "plain"])
-    (figure,) = found.decoders
-    assert [heading for _, heading, _ in figure.tables] == [["layer", "final_norm", "plain"]] * 4
-    for (_, _, lines), estimator in zip(
-        figure.tables, ("mean_kl_final", "mean_kl_final_matched"), strict=False
+    same = STUDY | {"lens.decoder": "plain", "store.quantities": ["js_final"]}
+    sweep.run(configure(tiny, texts, tmp_path / "plain", **same))
+    sweep.run(configure(tiny, texts, tmp_path / "shorter", **same | {"corpus.limit": 700}))
+    variants = decoders.studies(study, [tmp_path / "plain"])
+    (figure,) = decoders.figures(study, variants)
+    assert [[curve.name for curve in panel.curves] for panel in figure.panels] == [
+        ["final_norm", "plain"]
+    ] * 4
+    for panel, estimator in zip(
+        figure.panels, ("mean_kl_final", "mean_kl_final_matched"), strict=False
     ):
-        alone = answers.study(tmp_path / "plain")
         expected = [
             plots.spelled(r.estimate, r.low, r.high)
-            for r in alone.results
+            for r in variants[0].results
             if (r.estimator, r.stratum) == (estimator, "all")
         ]
-        assert [line[2] for line in lines] == expected
-    assert len(found.variants) == 4 and 'id="decoders"' in page.page(found, "")
-    run = studied / "trained"
-    assert "context length" in refused(capsys, 2, "report", run, "--variant", tmp_path / "other")
-    assert "same decoder" in refused(capsys, 2, "report", run, "--variant", run)
+        assert [line[2] for line in panel.table()[1]] == expected
+    assert len(decoders.compared(study, variants)) == 4
+    for folder, why in (
+        (tmp_path / "shorter", "another text"),
+        (studied / "trained", "the same decoder"),
+        (studied / "random-1", "itself a random-init run"),
+    ):
+        with pytest.raises(errors.ConfigError, match=why):
+            decoders.studies(study, [folder])
+
+
+def test_the_page_has_the_decoders_that_it_was_given(study, bare):
+    held = content.Content(
+        facts=facts.gather(bare),
+        variants=tuple(decoders.compared(study, [study])),
+        decoders=content._drawn(decoders.figures(study, [study]), "variants"),
+    )
+    found = page.page(held, "")
+    assert 'id="decoders"' in found and 'href="#decoders"' in found
+    shown = Page(found)
+    assert len(shown.tables["variants-decoders"]) == 4
+    for meaning, lines in held.variants:
+        assert meaning in " ".join(shown.text)
+        for _, line in lines:
+            assert plots.spelled(line.estimate, line.low, line.high) in " ".join(shown.text)
 
 
 def test_figures_are_written_as_files_too_on_white(bare, tmp_path, capsys):

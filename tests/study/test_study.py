@@ -11,7 +11,7 @@ import pytest
 from sweeps import STUDY, TILES, configure, flags, refused, run_cli
 
 import jaxlens
-from jaxlens import binning, sweep
+from jaxlens import binning, ledger, sweep
 from jaxlens.study import (
     answers,
     copying,
@@ -120,8 +120,18 @@ def test_the_contrast_is_the_difference_from_the_mean_of_the_seeds(found):
 
 def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(found):
     lines = [line for line in found.results if line.estimator == "jump_share_js_final"]
-    assert [(line.run, line.null) for line in lines] == [("trained", "")]
-    assert 0 < lines[0].low < lines[0].estimate < lines[0].high < 1
+    alone = [line for line in lines if not line.null]
+    assert [line.run for line in alone] == [found.run.label, *(n.label for n in found.nulls)]
+    assert 0 < alone[0].low < alone[0].estimate < alone[0].high < 1
+    contrasts = [line.null for line in lines if line.null]
+    assert contrasts == ["random-init x 2", "shuffled x 1"]
+    # A null that did not record them has no part in what is said of them, nor of its kind.
+    (lacking,) = (null for null in found.nulls if null.kind == "shuffled")
+    counts = lacking.tallies["group_count"].copy()
+    counts[ledger.MEASURES.index("js_final")] = 0
+    lacking = dataclasses.replace(lacking, tallies=lacking.tallies | {"group_count": counts})
+    again = discarding.contrasts(found.run, [*found.nulls[:2], lacking])
+    assert [r.null for r in again if r.estimator == "jump_share_js_final"] == ["random-init x 2"]
 
 
 def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(studied):
