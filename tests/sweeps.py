@@ -1,7 +1,9 @@
 """Sweeps for tests: a tiny model, a small corpus, a finished run, and ways to make others."""
 
+import fcntl
 import hashlib
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -89,13 +91,28 @@ def configure(model, corpus, out, **more):
     return config.load([], {}, merged)
 
 
+def once(tmp_path_factory, name, make):
+    """A folder that one process of the suite makes and all of them read."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # workers have folders of their own in a common one
+        root = root.parent
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(root / f"{name}.part")
+            (root / f"{name}.part").rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def swept(tiny, texts, tmp_path_factory):
-    """A finished run."""
-    out = tmp_path_factory.mktemp("runs") / "swept"
-    result = sweep.run(configure(tiny, texts, out))
-    assert result.finished
-    return out
+    """A finished run; who changes it copies it first."""
+
+    def make(folder):
+        assert sweep.run(configure(tiny, texts, folder)).finished
+
+    return once(tmp_path_factory, "swept", make)
 
 
 # Few shards: each of them holds megabytes of tallies.
@@ -104,19 +121,21 @@ STUDY = {"store.tallies": "study", "store.rows": "none", "store.shard_tokens": 2
 
 @pytest.fixture(scope="session")
 def studied(tiny, texts, tmp_path_factory):
-    """A trained run, two of fresh weights, one of shuffled text."""
-    folder = tmp_path_factory.mktemp("studied")
+    """A trained run, two of fresh weights, one of shuffled text; who adds to them copies them."""
     ways = {
         "trained": {},
         "random-1": {"null": "random-init", "seed": 1},
         "random-2": {"null": "random-init", "seed": 2},
         "shuffled": {"null": "shuffled", "seed": 1},
     }
-    for name, how in ways.items():
-        # All of one step, which is compiled once.
-        how |= STUDY | {"store.quantities": ["js_final"]}
-        sweep.run(configure(tiny, texts, folder / name, **how))
-    return folder
+
+    def make(folder):
+        for name, how in ways.items():
+            # All of one step, which is compiled once.
+            how |= STUDY | {"store.quantities": ["js_final"]}
+            sweep.run(configure(tiny, texts, folder / name, **how))
+
+    return once(tmp_path_factory, "studied", make)
 
 
 def digest(folder, derived=True):
