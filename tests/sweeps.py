@@ -29,19 +29,44 @@ TINY = {
 }
 
 
+def once(tmp_path_factory, name, make):
+    """A folder that one process of the suite makes and all of them read."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # workers have folders of their own in a common one
+        root = root.parent
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(root / f"{name}.part")
+            (root / f"{name}.part").rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A model that compiles in a second, with the packaged tokenizer."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    params = random_params(TINY, 0)
-    weights.save(folder, architectures.parse(TINY), params, "safetensors", tokenizer_from=PACKAGED)
-    return folder
+
+    def make(folder):
+        params = random_params(TINY, 0)
+        parsed = architectures.parse(TINY)
+        weights.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
+
+    return once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
     """Documents of many lengths, an empty one and a malformed line among them."""
-    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "texts.jsonl").write_text("\n".join(_lines()) + "\n")
+
+    return once(tmp_path_factory, "corpus", make) / "texts.jsonl"
+
+
+def _lines():
     words = [
         "the",
         "quick",
@@ -67,8 +92,7 @@ def texts(tmp_path_factory):
         lines.append(json.dumps({"id": f"d{number}", "text": text}))
     lines[7] = '{"text": "broken'
     lines[11] = '{"text": "  "}'
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    return lines
 
 
 # Given, so that most sweeps of the tiny model need no pre-pass; `test_temper` is about that.
@@ -89,20 +113,6 @@ def configure(model, corpus, out, **more):
     }
     merged = {key: value for key, value in (base | more).items() if value is not None}
     return config.load([], {}, merged)
-
-
-def once(tmp_path_factory, name, make):
-    """A folder that one process of the suite makes and all of them read."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # workers have folders of their own in a common one
-        root = root.parent
-    folder = root / name
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            make(root / f"{name}.part")
-            (root / f"{name}.part").rename(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
