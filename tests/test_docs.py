@@ -1,7 +1,6 @@
 """The documentation site builds without a warning, loads nothing from elsewhere and is whole."""
 
 import html.parser
-import importlib.util
 import os
 import pathlib
 import re
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 
+import docs_pages
 import pytest
 import yaml
 
@@ -37,16 +37,6 @@ def site(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder
-
-
-@pytest.fixture(scope="module")
-def hook():
-    """The module that fills in what is generated."""
-    path = ROOT / "scripts" / "docs_pages.py"
-    spec = importlib.util.spec_from_file_location("docs_pages", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Loads(html.parser.HTMLParser):
@@ -103,16 +93,16 @@ def test_every_page_of_docs_is_in_the_menu():
     assert sorted(nav) == sorted(pages | notebooks)
 
 
-def test_the_command_line_page_has_every_command_and_option(hook):
-    text = hook.commands()
+def test_the_command_line_page_has_every_command_and_option():
+    text = docs_pages.commands()
     for name in cli.app.resolved_commands():
         assert name.startswith("-") or f"\n### {name}\n" in f"\n{text}", name
     assert "`--shard STR`" in text and "`--to CHOICE`" in text
     assert "Args:" not in text and "--log-format" not in text
 
 
-def test_the_settings_page_has_every_key_and_its_meaning(hook):
-    text = hook.settings()
+def test_the_settings_page_has_every_key_and_its_meaning():
+    text = docs_pages.settings()
     for key in dict(config.keys()):
         assert re.search(rf"^\| `{re.escape(key)}` \| .+ \| .* \| .{{10,}} \|$", text, re.MULTILINE)
     assert "| `lens.decoder` | `final_norm`, `plain`, `final_norm_nobias` | `final_norm` |" in text
@@ -120,18 +110,18 @@ def test_the_settings_page_has_every_key_and_its_meaning(hook):
     assert "| `lens.temperatures` | numbers |  |" in text
 
 
-def test_the_format_page_has_every_column_and_tally(hook):
-    columns, tallies = hook.columns(), hook.tallies()
+def test_the_format_page_has_every_column_and_tally():
+    columns, tallies = docs_pages.columns(), docs_pages.tallies()
     assert columns.count("\n") == 1 + len(schema.QUANTITIES)
     assert tallies.count("\n") == 1 + len(ledger.BY_NAME)
     assert all(f"| `{name}` |" in columns for name in schema.QUANTITIES)
-    assert str(schema.FORMAT_VERSION) in hook.version()
+    assert str(schema.FORMAT_VERSION) in docs_pages.version()
 
 
-def test_all_that_can_be_generated_is_asked_for_and_the_other_way_round(hook):
+def test_all_that_can_be_generated_is_asked_for_and_the_other_way_round():
     text = "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
-    assert set(re.findall(r"<!-- generated: (\w+) -->", text)) == set(hook.GENERATED)
-    assert "<!-- generated" not in hook.on_page_markdown(text)
+    assert set(re.findall(r"<!-- generated: (\w+) -->", text)) == set(docs_pages.GENERATED)
+    assert "<!-- generated" not in docs_pages.on_page_markdown(text)
 
 
 def test_the_python_page_has_every_public_name():

@@ -1,23 +1,13 @@
 """The notebooks of the documentation run from top to bottom and show what is stored in them."""
 
-import importlib.util
 import pathlib
 
 import nbformat
 import pytest
+import run_notebooks
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def runner():
-    """The script that executes them."""
-    path = ROOT / "scripts" / "run_notebooks.py"
-    spec = importlib.util.spec_from_file_location("run_notebooks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def code(notebook):
@@ -36,8 +26,8 @@ def each(path):
 
 
 @pytest.mark.parametrize("path", [each(path) for path in NOTEBOOKS])
-def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, runner, tmp_path):
-    stored, found = nbformat.read(path, as_version=4), runner.execute(path, tmp_path)
+def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, tmp_path):
+    stored, found = nbformat.read(path, as_version=4), run_notebooks.execute(path, tmp_path)
     for ours, theirs in zip(code(stored), code(found), strict=True):
         assert ours.source == theirs.source
         assert kinds(ours) == kinds(theirs), ours.source

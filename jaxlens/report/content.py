@@ -22,7 +22,7 @@ from jaxlens.report import (
 )
 from jaxlens.store import reader
 from jaxlens.study import answers, inputs, table
-from jaxlens.view import drawing, plots, visible
+from jaxlens.view import drawing, pictures, plots, visible
 
 QUESTIONS = {
     "Q0": ("How fast does uncertainty fall?", resolving.figures),
@@ -135,7 +135,7 @@ def gather(
         ConfigError: A null or a variant is not comparable, or matplotlib is not installed.
         DataError: A run is damaged.
     """
-    drawing.require()
+    pictures.require_library()
     try:
         study = answers.study(run_dir, null_dirs)
     except errors.ConfigError as error:
@@ -148,7 +148,7 @@ def gather(
     return Content(
         facts=found,
         nulls=tuple(facts.gather(null.path, null) for null in study.nulls),
-        primaries=_primaries(study),
+        primaries=tuple(primaries.lines(study)),
         summary=_drawn(primaries.figures(study), "summary"),
         excerpt=tuple(shown for folder in (run_dir, *variant_dirs) for shown in _excerpt(folder)),
         sections=_sections(study),
@@ -185,11 +185,6 @@ def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
             tables=excerpt.tables(shown),
         ),
     )
-
-
-def _primaries(study: answers.Study) -> tuple[table.Result, ...]:
-    found = (line for line in study.results if line.primary)
-    return tuple(sorted(found, key=lambda line: line.question))
 
 
 def _sections(study: answers.Study) -> tuple[Section, ...]:

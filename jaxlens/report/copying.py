@@ -106,12 +106,10 @@ def _copied(source: series.Source) -> plots.Plot:
         level=0.0,
         span=(-reach, reach) if reach > 0 else None,
     )
-    candidate = plots.Lines(
+    candidate = source.panel(
         "a candidate of the context in reach",
-        "layer",
-        source.layers,
         f"share within the first {copying.CUT}",
-        source.curves(f"copy_within_{copying.CUT}"),
+        f"copy_within_{copying.CUT}",
     )
     share = source.line("copied_share", source.study.run.label)
     base = f" {share.estimate:.3f} of all positions are copied later." if share else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.report import series
+from jaxlens.report import primaries, series
 from jaxlens.study import answers, inputs, table
 from jaxlens.view import plots
 
@@ -75,7 +75,6 @@ def compared(
 ) -> list[tuple[str, list[tuple[str, table.Result]]]]:
     """Each primary with its line in every study, by decoder."""
     everything = (study, *variants)
-    primaries = sorted((r for r in study.results if r.primary), key=lambda line: line.question)
     return [
         (
             line.meaning,
@@ -86,7 +85,7 @@ def compared(
                 if match.primary and match.estimator == line.estimator
             ],
         )
-        for line in primaries
+        for line in primaries.lines(study)
     ]
 
 

@@ -26,12 +26,9 @@ def figures(source: series.Source) -> list[plots.Plot]:
 
 
 def _matched(source: series.Source) -> plots.Plot:
-    across, layers = "layer", source.layers
     panels = [
-        plots.Lines("as decoded", across, layers, "nat", source.curves("mean_kl_final")),
-        plots.Lines(
-            "at matched temperatures", across, layers, "nat", source.curves("mean_kl_final_matched")
-        ),
+        source.panel("as decoded", "nat", "mean_kl_final"),
+        source.panel("at matched temperatures", "nat", "mean_kl_final_matched"),
     ]
     return plots.Plot(
         "matched",
@@ -83,7 +80,7 @@ def _contrasts(source: series.Source, names: list[str]) -> tuple[plots.Curve, ..
             name = line.estimator.removeprefix("jump_share_")
             if line.null.startswith(f"{kind.kind} x") and name in names:
                 numbers[:, names.index(name)] = line.estimate, line.low, line.high
-        found.append(plots.Curve(kind.name, kind.style, *numbers, band=False))
+        found.append(plots.Curve(kind.name, kind.style, *numbers))
     return tuple(found)
 
 
@@ -126,24 +123,13 @@ def _densities(source: series.Source) -> plots.Plot:
 
 
 def _nearer(source: series.Source) -> plots.Plot:
-    falling = source.curves("falling_kl_final")
-    panels = (
-        plots.Lines(
-            "nearer the output than the input",
-            "layer",
-            source.layers,
-            "share of positions",
-            source.curves("share_nearer_output"),
-            level=0.5,
-        ),
-        plots.Lines(
-            "this block came nearer the output",
-            "layer",
-            source.layers,
-            "share of positions",
-            falling,
-            level=0.5,
-        ),
+    titles = {
+        "share_nearer_output": "nearer the output than the input",
+        "falling_kl_final": "this block came nearer the output",
+    }
+    panels = tuple(
+        source.panel(title, "share of positions", estimator, level=0.5)
+        for estimator, title in titles.items()
     )
     return plots.Plot(
         "nearer",
@@ -171,8 +157,8 @@ def _fate(source: series.Source) -> plots.Plot:
     scale = plots.LOG if least > 0 else plots.LINEAR
     panels = (
         plots.Lines("median rank of the input", "layer", source.layers, "rank", ranks, plots.RANK),
-        plots.Lines("retention", "layer", source.layers, "", source.curves("mean_retention")),
-        plots.Lines("norm of the residual", "layer", source.layers, "", grown, scale),
+        source.panel("retention", "", "mean_retention"),
+        source.panel("norm of the residual", "", "mean_norm", scale),
     )
     return plots.Plot(
         "fate",

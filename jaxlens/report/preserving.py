@@ -28,10 +28,13 @@ def figures(source: series.Source) -> list[plots.Plot]:
 
 def _fan(source: series.Source) -> plots.Plot:
     """Own beside foreign on one axis: the gap between equal colours is what context keeps."""
-    shown = [("this model, own token", "fan_input", source.kinds[0])]
-    shown += [("a token of another document", "fan_foreign", source.kinds[0])]
-    shown += [(f"{kind.name}, own token", "fan_input", kind) for kind in source.kinds[1:]]
-    fans = [(title, _rarities(source, estimator, kind)) for title, estimator, kind in shown[:3]]
+    shown = [("own token", "fan_input", source.kinds[0])]
+    shown += [("of another document", "fan_foreign", source.kinds[0])]
+    shown += [
+        (f"own, {series.NAMES.get(kind.kind, kind.name)}", "fan_input", kind)
+        for kind in source.kinds[1:]
+    ]
+    fans = [(title, _rarities(source, estimator, kind)) for title, estimator, kind in shown]
     _, worst = plots.ends(*(curve.values for _, curves in fans for curve in curves))
     panels = [
         plots.Lines(
@@ -96,25 +99,13 @@ def _excess(source: series.Source) -> plots.Plot:
 
 
 def _slopes(source: series.Source) -> plots.Plot:
-    panels = (
-        plots.Lines(
-            "excess preservation on rarity",
-            "layer",
-            source.layers,
-            "nat per nat",
-            source.curves("excess_slope_of_means"),
-            level=0,
-            region=source.smallest("excess_slope_of_means"),
-        ),
-        plots.Lines(
-            "ln rank on surprisal, within types",
-            "layer",
-            source.layers,
-            "nat per nat",
-            source.curves("within_type_surprisal"),
-            level=0,
-            region=source.smallest("within_type_surprisal"),
-        ),
+    titles = {
+        "excess_slope_of_means": "excess preservation on rarity",
+        "within_type_surprisal": "ln rank on surprisal, within types",
+    }
+    panels = tuple(
+        source.panel(title, "nat per nat", name, level=0, region=source.smallest(name))
+        for name, title in titles.items()
     )
     return plots.Plot(
         "slopes",
@@ -167,32 +158,15 @@ def _landscape(source: series.Source) -> plots.Plot:
 
 
 def _types(source: series.Source) -> plots.Plot:
-    rho = source.smallest("partial_spearman_surprisal")
+    titles = {
+        "partial_spearman_surprisal": "ln rank and surprisal, given rarity",
+        "partial_spearman_rarity": "ln rank and rarity, given surprisal",
+    }
     panels = (
-        plots.Lines(
-            "variance between types: ω²",
-            "layer",
-            source.layers,
-            "share",
-            source.curves("omega_squared"),
-        ),
-        plots.Lines(
-            "ln rank and surprisal, given rarity",
-            "layer",
-            source.layers,
-            "partial Spearman ρ",
-            source.curves("partial_spearman_surprisal"),
-            level=0,
-            region=rho,
-        ),
-        plots.Lines(
-            "ln rank and rarity, given surprisal",
-            "layer",
-            source.layers,
-            "partial Spearman ρ",
-            source.curves("partial_spearman_rarity"),
-            level=0,
-            region=rho,
+        source.panel("variance between types: ω²", "share", "omega_squared"),
+        *(
+            source.panel(title, "partial Spearman ρ", name, level=0, region=source.smallest(name))
+            for name, title in titles.items()
         ),
     )
     return plots.Plot(

@@ -16,19 +16,23 @@ NAMES = {
 }
 
 
+def lines(study: answers.Study) -> list[table.Result]:
+    """The lines of the primaries, in the order of the questions."""
+    return sorted((r for r in study.results if r.primary), key=lambda line: line.question)
+
+
 def figures(study: answers.Study) -> list[plots.Plot]:
     """One figure; none where the corpus has no primaries or none has a number."""
-    lines = sorted((r for r in study.results if r.primary), key=lambda line: line.question)
-    lines = [line for line in lines if np.isfinite(line.estimate) and line.smallest > 0]
-    if not lines:
+    known = [line for line in lines(study) if np.isfinite(line.estimate) and line.smallest > 0]
+    if not known:
         return []
-    numbers = np.array([_units(line) for line in lines]).T
+    numbers = np.array([_units(line) for line in known]).T
     style = series.STYLES[inputs.TRAINED]
     panel = plots.Points(
         "",
         "estimate, in units of the smallest effect that matters",
-        tuple(NAMES.get(line.estimator, line.estimator) for line in lines),
-        (plots.Curve("this model", style, *numbers, band=False),),
+        tuple(NAMES.get(line.estimator, line.estimator) for line in known),
+        (plots.Curve("this model", style, *numbers),),
         level=0.0,
         region=1.0,
     )

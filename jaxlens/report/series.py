@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -145,6 +146,20 @@ class Source:
         """The curve of this model, and of each kind of null."""
         return tuple(self.curve(estimator, kind, stratum, scale=scale) for kind in self.kinds)
 
+    def panel(
+        self, title: str, up: str, estimator: str, scale: str = plots.LINEAR, **more: Any
+    ) -> plots.Lines:
+        """An estimator over the layers, of this model and of its nulls.
+
+        Args:
+            title: See ``plots.Lines``.
+            up: See ``plots.Lines``.
+            estimator: See ``table.Result``.
+            scale: See ``plots.Lines``.
+            more: What ``plots.Lines`` takes beside.
+        """
+        return plots.Lines(title, "layer", self.layers, up, self.curves(estimator), scale, **more)
+
     def points(
         self, rows: Sequence[tuple[str, str]], kind: Kind, name: str | None = None
     ) -> plots.Curve:
@@ -155,7 +170,7 @@ class Source:
                 line = self.line(estimator, run, stratum)
                 if line is not None:
                     found[i, :, j] = line.estimate, line.low, line.high
-        return plots.Curve(name or kind.name, kind.style, *merged(found), band=False)
+        return plots.Curve(name or kind.name, kind.style, *merged(found))
 
 
 def merged(of_runs: Float[np.ndarray, "run 3 x"]) -> Float[np.ndarray, "3 x"]:

@@ -14,32 +14,26 @@ _COPY, _CONTROL = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
 
 def figures(source: series.Source) -> list[plots.Plot]:
     """Ranks of copies and controls by depth, and retrieval by frequency and lag."""
-    return [_ranks(source), _cells(source)]
+    return [*(_ranks(source, kind) for kind in source.kinds), _cells(source)]
 
 
-def _ranks(source: series.Source) -> plots.Plot:
+def _ranks(source: series.Source, kind: series.Kind) -> plots.Plot:
+    """A panel for each lag."""
     panels = []
-    for kind in source.kinds:
-        for stratum in source.strata("twins_mean_ln_rank_copy"):
-            curves = tuple(
-                source.curve(
-                    f"twins_mean_ln_rank_{name}",
-                    kind,
-                    stratum,
-                    scale=math.exp,
-                    name=name,
-                    style=style,
-                )
-                for name, style in (("copy", _COPY), ("control", _CONTROL))
+    for stratum in source.strata("twins_mean_ln_rank_copy"):
+        curves = tuple(
+            source.curve(
+                f"twins_mean_ln_rank_{name}", kind, stratum, scale=math.exp, name=name, style=style
             )
-            title = kind.name if stratum == "all" else f"{kind.name}, {stratum}"
-            panels.append(plots.Lines(title, "layer", source.layers, "rank", curves, plots.RANK))
+            for name, style in (("copy", _COPY), ("control", _CONTROL))
+        )
+        panels.append(plots.Lines(stratum, "layer", source.layers, "rank", curves, plots.RANK))
     return plots.Plot(
-        "planted",
-        "Planted copies on their way",
+        f"planted-{kind.kind}",
+        f"Planted copies on their way: {kind.name}",
         "Geometric mean rank of the token to come where it repeats an earlier one, and of the same "
         "tokens where they come for the first time.",
-        tuple(panels[:4]),
+        tuple(panels),
         "Bands: 95\u00a0% intervals, clustered by sequence.",
     )
 
@@ -60,7 +54,7 @@ def _cells(source: series.Source) -> plots.Plot:
             rows = [(estimator, f"{name}, {lag}" if lag else name) for name in bins]
             found = source.points(rows, source.kinds[0])
             values = found.values, found.low, found.high
-            curves.append(plots.Curve(lag or "all lags", style, *values, band=False))
+            curves.append(plots.Curve(lag or "all lags", style, *values))
         panels.append(plots.Points(title, title, bins, tuple(curves)))
     return plots.Plot(
         "cells",

@@ -34,15 +34,6 @@ _LOOK = {
 }
 
 
-def require() -> None:
-    """Refuses a report that could not be drawn, before the work for it is done.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    pictures.require_library()
-
-
 def svg(plot: plots.Plot) -> str:
     """The figure as SVG; the same numbers give the same bytes."""
     import matplotlib
@@ -104,12 +95,8 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         (line,) = axes.plot(across, curve.values, label=curve.name, zorder=3, **look)
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line
-        if not np.isfinite(curve.low).any():
-            continue
-        if curve.band:
+        if np.isfinite(curve.low).any():
             axes.fill_between(across, curve.low, curve.high, color=look["color"], alpha=0.16, lw=0)
-        else:
-            _bars(axes.errorbar, across, curve, look["color"], "yerr")
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:
@@ -125,7 +112,7 @@ def _logarithmic(axes: Any, panel: plots.Lines) -> None:
     from matplotlib import ticker
 
     axes.set_yscale("log")
-    least, most = plots.ends(*plots.held(panel))
+    least, most = sorted(panel.span) if panel.span else plots.ends(*plots.held(panel))
     if most < 100 * least:  # too few powers of ten to read a number off
         axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.6g}"))
@@ -175,11 +162,6 @@ def _reference(axes: Any, panel: plots.Lines | plots.Points, span: Any, line: An
         span(-panel.region, panel.region, color="#000000", alpha=0.07, lw=0)
     if math.isfinite(panel.level):
         line(panel.level, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
-
-
-def _bars(draw: Any, across: np.ndarray, curve: plots.Curve, colour: str, axis: str) -> None:
-    reach = np.abs(np.stack([curve.values - curve.low, curve.high - curve.values]))
-    draw(across, curve.values, **{axis: reach}, fmt="none", ecolor=colour, elinewidth=1.2, zorder=2)
 
 
 def _places(

@@ -42,7 +42,6 @@ class Curve:
         values: NaN where there is none.
         low: Lower ends; NaN where there is none.
         high: Upper ends.
-        band: Whether low and high are drawn as a band; as bars otherwise.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Curve:
     values: Float[np.ndarray, " x"]
     low: Float[np.ndarray, " x"]
     high: Float[np.ndarray, " x"]
-    band: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,6 @@ class Lines:
         curves: What is drawn.
         scale: Of the vertical axis.
         level: Height of a thin line of reference; NaN for none.
-        level_name: What it is.
         region: Half the height of a grey region about 0, of effects that do not matter.
         span: Ends of the vertical axis, where the numbers themselves shall not decide them.
         every: Which places are labelled; 0 for as many as have room.
@@ -78,18 +75,13 @@ class Lines:
     curves: tuple[Curve, ...]
     scale: str = LINEAR
     level: float = math.nan
-    level_name: str = ""
     region: float = math.nan
     span: tuple[float, float] | None = None
     every: int = 0
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each place."""
-        lines = [
-            [place, *(spelled(c.values[i], c.low[i], c.high[i]) for c in self.curves)]
-            for i, place in enumerate(self.places)
-        ]
-        return [self.across, *(curve.name for curve in self.curves)], lines
+        return _table(self.across, self.places, self.curves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +94,6 @@ class Points:
         rows: Labels of the lines, from top to bottom.
         curves: Numbers of the lines; several stand beside each other.
         level: Place of a thin line of reference; NaN for none.
-        level_name: What it is.
         region: Half the width of a grey region about 0, of effects that do not matter.
     """
 
@@ -111,16 +102,11 @@ class Points:
     rows: tuple[str, ...]
     curves: tuple[Curve, ...]
     level: float = math.nan
-    level_name: str = ""
     region: float = math.nan
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each row."""
-        lines = [
-            [row, *(spelled(c.values[i], c.low[i], c.high[i]) for c in self.curves)]
-            for i, row in enumerate(self.rows)
-        ]
-        return [self.title, *(curve.name for curve in self.curves)], lines
+        return _table(self.title, self.rows, self.curves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +167,17 @@ class Plot:
     def empty(self) -> bool:
         """Whether there is no number to draw."""
         return not any(np.isfinite(values).any() for panel in self.panels for values in held(panel))
+
+
+def _table(
+    first: str, places: Sequence[str], curves: Sequence[Curve]
+) -> tuple[list[str], list[list[str]]]:
+    """Heading, and a line for each place with the number of every curve there."""
+    lines = [
+        [place, *(spelled(c.values[i], c.low[i], c.high[i]) for c in curves)]
+        for i, place in enumerate(places)
+    ]
+    return [first, *(curve.name for curve in curves)], lines
 
 
 def held(panel: Panel) -> list[np.ndarray]:
