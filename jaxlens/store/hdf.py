@@ -22,6 +22,7 @@ from typing import Self
 
 import h5py
 import h5py.h5l
+import h5py.h5o
 import numpy as np
 
 from jaxlens import errors
@@ -250,11 +251,11 @@ def _read_seal(path: Path, descriptor: int, at: int) -> bytes:
 def _datasets(file: h5py.File, virtual: bool) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
     stored, size = 0, file.id.get_filesize()
-    for name, item in _items(file):
-        if not isinstance(item, h5py.Dataset):
+    for name, item in _items(file.id):
+        if not isinstance(item, h5py.h5d.DatasetID):
             raise ValueError(f"{name} is no dataset")
         stored += _check(name, item, virtual)
-        found[name] = item
+        found[name] = h5py.Dataset(item, readonly=True)
         # A dataset of many names, or chunks of one address, would be read again and again.
         if len(found) > MAX_OBJECTS or stored > size:
             raise ValueError("it has more or larger datasets than the file can hold")
@@ -263,28 +264,31 @@ def _datasets(file: h5py.File, virtual: bool) -> dict[str, h5py.Dataset]:
     return found
 
 
-def _items(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+def _items(root: h5py.h5g.GroupID) -> Iterator[tuple[str, h5py.h5d.DatasetID | h5py.h5g.GroupID]]:
     """All that lies at the root or one level below."""
-    for name, item in _children(file):
-        if isinstance(item, h5py.Group) and len(item):
+    for name, item in _children(root):
+        if isinstance(item, h5py.h5g.GroupID) and len(item):
             yield from ((f"{name}/{inner}", below) for inner, below in _children(item))
         else:
             yield name, item
 
 
-def _children(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+def _children(
+    group: h5py.h5g.GroupID,
+) -> Iterator[tuple[str, h5py.h5d.DatasetID | h5py.h5g.GroupID]]:
+    """Identifiers only: h5py's own objects of all that a file holds cost more than its hash."""
     if len(group) > MAX_OBJECTS:
         raise ValueError(f"{len(group)} objects in one group")
-    links = group.id.links
-    for name in group:
-        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+    for raw in group:
+        name = raw.decode("utf-8")
+        if group.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
             raise ValueError(f"{name} is a link")
-        yield name, group[name]
+        yield name, h5py.h5o.open(group, raw)
 
 
-def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> int:
+def _check(name: str, dataset: h5py.h5d.DatasetID, virtual: bool) -> int:
     """Refuses what the store does not write; returns the bytes that are stored."""
-    plan = dataset.id.get_create_plist()
+    plan = dataset.get_create_plist()
     layout = plan.get_layout()
     if layout == h5py.h5d.VIRTUAL and virtual:
         _check_sources(name, plan)
@@ -296,7 +300,7 @@ def _check(name: str, dataset: h5py.Dataset, virtual: bool) -> int:
     dtype, shape = dataset.dtype, dataset.shape
     if dtype.kind not in "iufS" or not shape:
         raise ValueError(f"{name} has a type that the store does not write")
-    stored, claimed = dataset.id.get_storage_size(), math.prod(shape) * dtype.itemsize
+    stored, claimed = dataset.get_storage_size(), math.prod(shape) * dtype.itemsize
     if claimed > min(MAX_DATASET_BYTES, MAX_RATIO * stored):
         raise ValueError(f"{name} claims {claimed} bytes, the file holds {stored} of them")
     chunk = plan.get_chunk() if layout == h5py.h5d.CHUNKED else ()
