@@ -10,6 +10,7 @@ import jax
 
 from jaxlens import api, errors, ledger, schema, types
 from jaxlens import config as configs
+from jaxlens.corpus import plan
 from jaxlens.lens import options, tables
 from jaxlens.store import shards
 
@@ -42,7 +43,7 @@ def settle(
         begun: The spec of the run, if it has begun.
 
     Raises:
-        ConfigError: A length, step or shard that the model or memory cannot hold.
+        ConfigError: A length, overlap, step or shard that the model or memory cannot hold.
     """
     length = config.plan.length or architecture.n_positions
     if length > architecture.n_positions:
@@ -54,6 +55,7 @@ def settle(
     small = config.model.path == api.PACKAGED and config.store.tallies == "basic"
     shard_tokens = config.store.shard_tokens or (_PACKAGED_SHARD_TOKENS if small else _SHARD_TOKENS)
     sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
+    plan.check_shape(length, config.plan.overlap, sequences, shard_tokens)
     lens = _as_begun(config.lens, begun or {}, architecture.n_layer + 1)
     if lens.implementation == "tiled":
         vocab_size, capacity = architecture.vocab_size, length * sequences
@@ -85,8 +87,8 @@ def has_shape(begun: Mapping[str, Any] | None) -> bool:
 
 
 def _sequences_of(begun: Mapping[str, Any] | None) -> int | None:
-    plan = (begun or {}).get("plan")
-    found = plan.get("step_sequences") if isinstance(plan, dict) else None
+    there = (begun or {}).get("plan")
+    found = there.get("step_sequences") if isinstance(there, dict) else None
     return found if isinstance(found, int) and 0 < found <= MAX_STEP_TOKENS else None
 
 

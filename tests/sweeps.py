@@ -105,7 +105,7 @@ def configure(model, corpus, out, **more):
         "corpus.paths": [str(corpus)],
         "out": None if out is None else str(out),
         "plan.step_sequences": 4,
-        "store.shard_tokens": 256,
+        "store.shard_tokens": 512,
         "lens.tile": 512,
         "lens.block": 50,
         "devices": 1,
@@ -169,7 +169,7 @@ TILES = ("--set", "lens.tile=512", "--set", "lens.block=50")
 
 
 def flags(tiny, texts, out):
-    how = ("--set", "store.shard_tokens=256", "--set", "plan.step_sequences=4")
+    how = ("--set", "store.shard_tokens=512", "--set", "plan.step_sequences=4")
     if pathlib.Path(tiny).name == "tiny":
         how += ("--set", f"lens.temperatures={TEMPERATURES}")
     return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)

@@ -110,6 +110,7 @@ def test_strict_stops_at_the_first_malformed_line(tiny, texts, tmp_path, capsys)
 def test_a_wrong_call_exits_with_2(arguments, tmp_path, capsys):
     more = ("--out", tmp_path / "out") if arguments[0] == "run" else ()
     refused(capsys, 2, *arguments, *more)
+    assert not (tmp_path / "out").exists()  # before hours of tokens are made
 
 
 def test_an_unknown_key_in_a_file_names_the_file(tmp_path, capsys):

@@ -32,9 +32,9 @@ def parts(out):
 
 def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, tmp_path, swept):
     asked = grace.Grace(600)
-    # A shard has two steps; one is always dispatched ahead, so here shard 1 is in work.
+    # A shard has four steps; one is always dispatched ahead, so here shard 1 is in work.
     with pytest.raises(errors.InterruptedRun, match="SIGTERM") as caught:
-        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 2), asked)
+        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
     assert caught.value.exit_code == 75
     assert parts(tmp_path) == ["part-00000.h5", "part-00001.h5"]
     assert sweep.run(configure(tiny, texts, tmp_path)).finished
@@ -44,7 +44,7 @@ def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, 
 def test_without_time_the_shard_in_work_is_dropped(tiny, texts, tmp_path, swept):
     asked = grace.Grace(1.0)  # less than publishing a shard may take
     with pytest.raises(errors.InterruptedRun):
-        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 2), asked)
+        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
     assert parts(tmp_path) == ["part-00000.h5"]
     assert sweep.run(configure(tiny, texts, tmp_path)).finished
     assert digest(tmp_path) == digest(swept)

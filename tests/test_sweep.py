@@ -117,11 +117,10 @@ def test_rows_are_what_the_lens_reads_on_each_document_alone(swept, tiny):
 @pytest.mark.parametrize(
     "change",
     [
-        {"plan.step_sequences": 7},
-        {"lens.tile": 100, "lens.block": 33},
+        {"plan.step_sequences": 7, "lens.tile": 100, "lens.block": 33},
         {"lens.implementation": "reference"},
     ],
-    ids=["step shape", "tile and block", "reference"],
+    ids=["shapes of step, tile and block", "reference"],
 )
 def test_how_it_is_computed_does_not_change_rows(swept, tiny, texts, tmp_path, change):
     sweep.run(configure(tiny, texts, tmp_path / "out", **change))
@@ -165,14 +164,14 @@ def test_weights_lie_in_memory_once_however_many_cores_use_them():
 def test_a_run_keeps_the_tiles_it_began_with(swept, tiny, texts, tmp_path, monkeypatch):
     begun = shutil.copytree(swept, tmp_path / "run")
     commit.discard(begun, 3)
-    monkeypatch.setattr(tables, "choose_tile", lambda vocab_size: 64)
-    monkeypatch.setattr(tables, "choose_block", lambda vocab_size, tokens: 8)
+    monkeypatch.setattr(tables, "choose_tile", lambda vocab_size: 100)
+    monkeypatch.setattr(tables, "choose_block", lambda vocab_size, tokens: 33)
     left = {"lens.tile": None, "lens.block": None}
     assert sweep.run(configure(tiny, texts, begun, **left)).computed == 1
     assert digest(begun) == digest(swept)
-    sweep.run(configure(tiny, texts, tmp_path / "other", **left))
+    sweep.run(configure(tiny, texts, tmp_path / "other", **left, **{"plan.step_sequences": 7}))
     spec = layout.read_spec(tmp_path / "other").document
-    assert (spec["lens"]["tile"], spec["lens"]["block"]) == (64, 8)
+    assert (spec["lens"]["tile"], spec["lens"]["block"]) == (100, 33)
     with pytest.raises(errors.ConfigError, match=r"lens\.tile"):
         sweep.run(configure(tiny, texts, begun, **{"lens.tile": 100}))
 
@@ -231,18 +230,20 @@ def test_two_workers_with_shards_of_one_run_finish_it_together(swept, tiny, text
     assert digest(tmp_path / "out") == digest(swept)
 
 
-def test_a_finished_run_computes_nothing_and_a_damaged_shard_is_recomputed(swept, tiny, texts):
-    before = digest(swept)
-    again = sweep.run(configure(tiny, texts, swept))
+def test_a_finished_run_computes_nothing_and_a_damaged_shard_is_recomputed(
+    swept, tiny, texts, tmp_path
+):
+    out = shutil.copytree(swept, tmp_path / "run")
+    again = sweep.run(configure(tiny, texts, out))
     assert again.computed == 0
     assert again.tokens_per_second is None
-    shard = swept / "shards" / "part-00001.h5"
+    shard = out / "shards" / "part-00001.h5"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    assert not verify.verify(swept).ok
-    assert sweep.run(configure(tiny, texts, swept)).computed == 1
-    assert digest(swept) == before
+    assert not verify.verify(out).ok
+    assert sweep.run(configure(tiny, texts, out)).computed == 1
+    assert digest(out) == digest(swept)
 
 
 def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
@@ -254,15 +255,15 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
         return original(streams, *rest)
 
     monkeypatch.setattr(tiled, "read", counted)
-    # A block that no other test has, or the step would be known already.
-    result = sweep.run(configure(tiny, texts, tmp_path / "out", **{"lens.block": 29}))
+    jax.clear_caches()  # or the step would be known from other tests
+    result = sweep.run(configure(tiny, texts, tmp_path / "out"))
     assert result.n_shards > 5
     assert traced == {(3, 4, 32, 8): 1}
-    sweep.run(configure(tiny, texts, tmp_path / "again", **{"lens.block": 29}))
+    sweep.run(configure(tiny, texts, tmp_path / "again"))
     assert traced == {(3, 4, 32, 8): 1}
 
 
-def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
+def test_the_same_step_gives_identical_bits_on_another_device(tiny, texts, tmp_path):
     made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
     step = jax.jit(lambda *arguments: steps.apply(made.static, *arguments))
     with made.ingested.open() as tokens:
@@ -270,7 +271,7 @@ def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_pat
     inputs = (made.model.params, made.unembed, made.table, batch)
     assert len(jax.devices()) == 4
     bits = set()
-    for device in jax.devices():
+    for device in jax.devices()[::3]:  # the first and the last: each takes a compilation
         _, rows = step(*jax.device_put(inputs, device))
         assert {d for v in rows.values() for d in v.devices()} == {device}
         bits.add(b"".join(np.asarray(rows[name]).tobytes() for name in sorted(rows)))
@@ -357,7 +358,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts,
     command = (*flags(tiny, texts, out), *TILES)
     chosen = random.Random(1)
     kills = 0
-    for _ in range(4):
+    for _ in range(3):
         process = start(*command)
         want = len(list(out.glob("shards/*.h5"))) + chosen.randint(0, 3)
         while process.poll() is None and len(list(out.glob("shards/*.h5"))) < want:

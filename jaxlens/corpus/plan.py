@@ -126,7 +126,7 @@ def build(
     Raises:
         ConfigError: A number is out of range.
     """
-    _check_shape(length, overlap, step_sequences, shard_tokens)
+    check_shape(length, overlap, step_sequences, shard_tokens)
     start, size, skip = _windows(np.asarray(document_start, np.int64), length, overlap)
     step_window, line = packing.pack(size, length, step_sequences)
     column, segment = packing.columns(size, step_window, line)
@@ -146,7 +146,12 @@ def build(
     )
 
 
-def _check_shape(length: int, overlap: int, step_sequences: int, shard_tokens: int) -> None:
+def check_shape(length: int, overlap: int, step_sequences: int, shard_tokens: int) -> None:
+    """Refuses what `build` would refuse, before there are documents.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
     if min(length, step_sequences, shard_tokens) < 1:
         raise errors.ConfigError(
             f"length {length}, step_sequences {step_sequences}, shard_tokens {shard_tokens}",
