@@ -66,24 +66,21 @@ def test_operations_of_the_published_shape_are_those_of_the_cost_model():
     assert flops["forward"] + 12 * 2 * 1024 * 768 == pytest.approx(208e6, rel=0.01)
 
 
-def test_a_grid_prints_a_line_a_configuration(monkeypatch, capsys):
-    first, *_ = configurations = list(bench.grid("gpt2", config.load([], {}, {})))
+def test_a_grid_prints_a_line_a_configuration(report, monkeypatch, capsys):
+    configurations = list(bench.grid("gpt2", config.load([], {}, {})))
     assert len(configurations) == len(set(configurations)) == 12
     assert {c.lens.precision for c in configurations} == {"float32", "bfloat16"}
     made = []
-    original = bench.measure
 
-    def small(shape, given, rounds):
-        made.append(given.lens.precision)
-        tiny = config.load([], {}, {k: int(v) for k, v in TINY.items()})
-        return original(None, tiny, rounds)
+    def measured(shape, given, rounds):
+        made.append((shape, given.plan, given.lens, rounds))
+        return bench.Report(**report)
 
-    monkeypatch.setattr(bench, "measure", small)
-    monkeypatch.setattr(bench, "grid", lambda shape, given: [first, first])
+    monkeypatch.setattr(bench, "measure", measured)
     assert run("gpt2", "--sweep", "--rounds", "1") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and "tok/s" in lines[0] and "of best tokens" in lines[1]
-    assert len(made) == 2
+    assert len(lines) == 13 and "tok/s" in lines[0] and "of best tokens" in lines[1]
+    assert made == [("gpt2", one.plan, one.lens, 1) for one in configurations]
 
 
 @pytest.mark.parametrize(

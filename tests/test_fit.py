@@ -4,7 +4,7 @@ import shutil
 
 import jax
 import pytest
-from sweeps import configure, digest, refused
+from sweeps import TILES, configure, digest, refused
 
 from jaxlens import devices, errors, lanes, settle, sweep
 from jaxlens import job as jobs
@@ -38,7 +38,7 @@ def test_a_step_has_as_many_sequences_as_fill_a_core(length, sequences):
 
 def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_path):
     block, vocab = 50, 4096
-    assert needed(tiny, texts, tmp_path, 64) > 2 * 4 * block * vocab
+    assert needed(tiny, texts, tmp_path, 4) > 2 * 4 * block * vocab
 
 
 def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
@@ -48,22 +48,26 @@ def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
     assert wide - narrow > 0.9 * 2 * 256 * 32 * 8 * 2
 
 
-def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog):
-    room(needed(tiny, texts, tmp_path, 8))
+def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog, monkeypatch):
+    monkeypatch.setattr(settle, "_POSITIONS", 16 * 32)
+    room(needed(tiny, texts, tmp_path, 4))
     with caplog.at_level("INFO", "jaxlens"):
         result = sweep.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
     assert result.finished
-    assert layout.read_spec(tmp_path / "out").document["plan"]["step_sequences"] == 8
+    assert layout.read_spec(tmp_path / "out").document["plan"]["step_sequences"] == 4
     halved = [record.getMessage() for record in caplog.records if "halved" in record.msg]
-    assert [line.split()[3] for line in halved] == ["64", "32", "16"]
+    assert [line.split()[3] for line in halved] == ["16", "8"]
 
 
-def test_what_cannot_fit_is_refused_before_anything_runs(tiny, texts, tmp_path, room, capsys):
+def test_what_cannot_fit_is_refused_before_anything_runs(
+    tiny, texts, tmp_path, room, capsys, monkeypatch
+):
     room(1000)
     with pytest.raises(errors.ConfigError, match=r"a step needs .* on each device"):
         sweep.run(configure(tiny, texts, tmp_path / "out", **{"plan.step_sequences": 4}))
     assert not list(tmp_path.glob("out/shards/*.h5"))
-    command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other")
+    monkeypatch.setattr(settle, "_POSITIONS", 32)  # the default is a single sequence
+    command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other", *TILES)
     assert "plan.step_sequences" in refused(capsys, 2, *command)
 
 
@@ -79,7 +83,7 @@ def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
 
 
 def test_looking_compiles_nothing_twice(tiny, texts, tmp_path):
-    made = jobs.prepare(configure(tiny, texts, tmp_path / "out", **DEFAULT), tmp_path)
+    made = jobs.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
     weights = devices.place((made.model.params, made.unembed, made.table), devices.choose(1)[0])
     batch = steps.batch_shape(made.plan.length, made.plan.step_sequences)
     one, two = (steps.lower(made.static, *weights, batch).compile() for _ in range(2))
