@@ -318,8 +318,7 @@ def log_probs(
     n_layers = model.config.n_layer + 1
     options.Options((), (layer,)).for_model(n_layers, model.config.vocab_size)
     unembed = gpt2.unembed(model.params, model.config, decoder)
-    normed = decoders.normalise(residuals(model, tokens), unembed)[layer]
-    return numerics.log_softmax(reference.logits(normed, unembed))
+    return _distribution(residuals(model, tokens), unembed, np.int32(layer % n_layers))
 
 
 _forward = jax.jit(gpt2.residuals, static_argnums=1)
@@ -334,6 +333,13 @@ def _read(
     request: options.Options,
 ) -> types.Readout:
     return LENSES[implementation](streams, unembed, known, request)
+
+
+@jax.jit
+def _distribution(streams: jax.Array, unembed: types.Unembed, layer: jax.Array) -> jax.Array:
+    return numerics.log_softmax(
+        reference.logits(decoders.normalise(streams, unembed)[layer], unembed)
+    )
 
 
 def _checked(tokens: Any, architecture: types.Architecture) -> np.ndarray:
