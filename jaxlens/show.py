@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlens import api, errors
+from jaxlens import api, cache, config, errors, executables
 from jaxlens.models import gpt2
 from jaxlens.view import prompt as views
 from jaxlens.view import readouts
 
 DECODERS = ("final_norm", "plain")
+
+STRIDE = 32
+"""Prompts are padded to a multiple of it: each length is another program, which takes seconds."""
 
 
 def prompts(
@@ -19,14 +22,19 @@ def prompts(
 ) -> list[views.Prompt]:
     """Prompts of a model that has yet to be loaded; see `read`.
 
+    The programs are kept where those of sweeps are, so that the next prompt finds them.
+
     Raises:
         ConfigError: See `read`.
         MissingError: The model is not there.
     """
+    programs = executables.keep(cache.folder(config.load().cache))
     loaded = api.load_model(model)
-    return [
+    found = [
         read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
     ]
+    executables.seal(programs)
+    return found
 
 
 def read(
@@ -56,12 +64,14 @@ def read(
     """
     ids = encode(model, text)
     followed = [one_token(model, word) for word in follow]
-    streams = api.residuals(model, ids[None], precision=precision)
+    tokens, mask = _padded(ids, model.config.n_positions)
+    streams = api.residuals(model, tokens, precision=precision)
     found = [
         api.read_residuals(
             streams,
             gpt2.unembed(model.params, model.config, decoder),
-            ids[None],
+            tokens,
+            mask,
             top_k=min(top_k, model.config.vocab_size),
             quantities=views.QUANTITIES,
             follow=followed or None,
@@ -110,3 +120,10 @@ def one_token(model: api.Model, text: str) -> int:
             "follow a single token; most words begin with a space, as in ' plasma'",
         )
     return int(ids[0])
+
+
+def _padded(ids: np.ndarray, n_positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The prompt as a batch of one line, and which of its tokens are real."""
+    length = min(-(-len(ids) // STRIDE) * STRIDE, n_positions)
+    line = np.pad(ids, (0, length - len(ids)))
+    return line[None], (np.arange(length) < len(ids))[None]
