@@ -50,7 +50,7 @@ def test_races_of_processes_lose_and_double_nothing(tmp_path, monkeypatch, expec
         assert verify.verify(out).ok
 
 
-@short_or_long("races", 10, 40)
+@short_or_long("races", 10, 50)
 def test_rival_processes_with_other_bits_leave_each_shard_wholly_one_of_theirs(
     tmp_path, monkeypatch, races
 ):

@@ -112,7 +112,10 @@ class Store(RuleBasedStateMachine):
         self.expected = expected()
         self.sound = set()
         if whole:
-            self.run(1)
+            for name, raw in self.expected.items():
+                (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.out / name).write_bytes(raw)
+            self.sound = set(range(SHARDS))
 
     def teardown(self):
         if hasattr(self, "folder"):
