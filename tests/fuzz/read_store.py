@@ -38,6 +38,7 @@ SIGNATURES = (
     b"FADB",
 )
 HANG_SECONDS = 20
+"""Of computing: on a loaded machine HDF5 may take as long for gigabytes that a file claims."""
 
 
 @functools.cache
@@ -190,7 +191,7 @@ def batch(seed, numbers, tell):
     shard(sound()["shards/part-00001.h5"])
     before = peak()
     for number in numbers:
-        signal.alarm(HANG_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
         try:
             shard(mangled(seed, number))
             outcome = "read"
