@@ -1,21 +1,24 @@
 """A small mutating fuzzer: seeds in, mangled bytes out, read under limits of time and memory.
 
-``python fuzzing.py MODULE:FUNCTION SEEDS COUNT SEED`` calls the function with each mangled input
-and prints what became of them; it runs in a process of its own, so that a crash is seen as one.
+`main` calls a function with each mangled input and prints what became of them; it runs in a process
+of its own, so that a crash is seen as one.
 """
 
 import importlib
 import json
-import os
 import pathlib
 import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 
-PATHS = os.pathsep.join(str(pathlib.Path(__file__).resolve().parents[up]) for up in (0, 1))
+import pytest
+import warm
+
+COUNTS = (1_000, pytest.param(10_000, marks=pytest.mark.long))
+"""Mangled inputs for a reader; the first thousand are the same."""
+
 HANG_SECONDS = 5
 MOST_MIB = 50
 """Growth of the process beyond what reading the seeds took."""
@@ -50,13 +53,10 @@ def fuzz(target, seeds, count, folder, seed=0, words=()):
     for number, raw in enumerate(seeds):
         (folder / f"seed-{number:03d}").write_bytes(raw)
     (folder / "words").write_text(json.dumps([word.hex() for word in words]))
-    command = [sys.executable, __file__, target, str(folder), str(count), str(seed)]
-    environment = os.environ | {"PYTHONPATH": PATHS, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=550
-    )
-    assert done.returncode == 0, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
-    found = json.loads(done.stdout.splitlines()[-1])
+    script = f"import fuzzing; fuzzing.main({target!r}, {str(folder)!r}, {count}, {seed})"
+    status, printed, said = warm.run(script, seconds=550)
+    assert status == 0, (status, printed[-2000:], said[-4000:])
+    found = json.loads(printed.splitlines()[-1])
     assert found["read"] + found["refused"] == count, found
     assert found["refused"] > 0, "nothing was refused: the mutations do not reach the reader"
     assert found["slowest"] < HANG_SECONDS, found
@@ -140,7 +140,3 @@ def main(target, folder, count, seed):
         slowest = max(slowest, time.perf_counter() - began)
     grown = (peak_kib() - before) / 1024
     print(json.dumps({**outcomes, "slowest": slowest, "mib": grown}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,7 +1,7 @@
 """What the fuzzer of runs calls: each function reads one input, or refuses it.
 
-``python read_store.py COUNT SEED`` reads shards whose record was made to fit them; HDF5 may crash
-on those, so each batch has a process, and the crashes are counted.
+`main` reads shards whose record was made to fit them; HDF5 may crash on those, so each batch has a
+process, and the crashes are counted.
 """
 
 import atexit
@@ -14,7 +14,6 @@ import random
 import resource
 import signal
 import struct
-import sys
 import tempfile
 
 from store import example
@@ -39,6 +38,7 @@ SIGNATURES = (
     b"FADB",
 )
 HANG_SECONDS = 20
+"""Of computing: on a loaded machine HDF5 may take as long for gigabytes that a file claims."""
 
 
 @functools.cache
@@ -191,7 +191,7 @@ def batch(seed, numbers, tell):
     shard(sound()["shards/part-00001.h5"])
     before = peak()
     for number in numbers:
-        signal.alarm(HANG_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
         try:
             shard(mangled(seed, number))
             outcome = "read"
@@ -218,7 +218,7 @@ def alone(seed, numbers):
 
 
 def main(count, seed):
-    """Reads shards whose record fits them; prints outcomes, crashes and growth in MiB.
+    """Reads shards whose record fits them; prints outcomes, crashes, their inputs, growth in MiB.
 
     A crash that an input alone does not repeat was the doing of the inputs before it.
     """
@@ -234,8 +234,7 @@ def main(count, seed):
             crashes |= {number: again} if again else {}
             outcomes["aftermath"] += not again
             number += 1
-    print(json.dumps({"outcomes": outcomes, "crashes": crashes, "mib": max(grown)}))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    inputs = {number: mangled(seed, number).hex() for number in crashes}
+    print(
+        json.dumps({"outcomes": outcomes, "crashes": crashes, "inputs": inputs, "mib": max(grown)})
+    )

@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import checkpoints
 import numpy as np
 import orbax.checkpoint
 import pytest
+import warm
 from models import victim
 
 from jaxlens import cli, errors
@@ -390,10 +389,8 @@ def test_bad_models_are_refused_before_anything_is_compiled(tmp_path):
         folders.append(tmp_path / str(number))
         make(folders[-1])
     folders.append(victim.model(tmp_path / "good"))
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED, *folders], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    bad, good = map(int, done.stdout.split())
+    status, printed, said = warm.run(COMPILED, *folders)
+    assert status == 0, said
+    bad, good = map(int, printed.split())
     assert bad == 0
     assert good > 0  # else nothing was counted

@@ -58,9 +58,11 @@ def test_history_under_faults_meets_every_call_and_every_way_to_commit(calls):
     assert not any("part-00001.h5" in file for file in parts)  # the rival's stands
 
 
+# Every third call, beginning with another one for each way; or every call.
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", WAYS)
-def test_run_survives_a_fault_at_every_system_call(scratch, expected, calls, way):
-    for at, (call, file, _) in enumerate(calls):
+def test_run_survives_a_fault_at_its_system_calls(scratch, expected, calls, way, step):
+    for at, (call, file, _) in list(enumerate(calls))[WAYS.index(way) % step :: step]:
         out = scratch / "run"
         error = attempt(out, faults.Faulty(at, way))
         assert not isinstance(error, errors.StorageError) or error.exit_code == 74
@@ -110,13 +112,18 @@ def test_full_disk_leaves_no_temporary_file(scratch, calls):
         assert not any(under_way(name) for name in example.tree(out)), at
 
 
-def test_two_hundred_random_kills_of_the_writer_leave_identical_runs(tmp_path):
+# The kills, the runs that reach their end, and the kills that leave a file half written.
+KILLS = [(40, 2, 2), pytest.param(200, 10, 10, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize(("kills", "whole", "amid"), KILLS)
+def test_random_kills_of_the_writer_leave_identical_runs(tmp_path, kills, whole, amid):
     script = Path(__file__).with_name("kill_loop.py")
-    command = [sys.executable, script, tmp_path, "200", "10", "1"]
+    command = [sys.executable, script, tmp_path, *map(str, (kills, amid, 1))]
     printed = subprocess.check_output(command, env=ENVIRONMENT, text=True)
     killed, runs, inside, wrong, failed = map(int, printed.split())
-    assert killed >= 200 and runs >= 10 and (wrong, failed) == (0, 0)
-    assert inside >= 10  # as many left a file half written
+    assert killed >= kills and runs >= whole and (wrong, failed) == (0, 0)
+    assert inside >= amid
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX limits")

@@ -358,19 +358,26 @@ def use(out):
 def check(out):
     return verify.verify(out).damaged
 
-use(sys.argv[1]), check(sys.argv[1])
-for line in sys.stdin:
-    for act in (use, check):
-        if os.fork():  # a process for each, so that its peak begins at what it has
-            if status := os.wait()[1]:
-                print(json.dumps([0, f"died: {status}"]), flush=True)
-            continue
+def alone(act, out):  # a process for each, so that its peak begins at what it has
+    listen, tell = os.pipe()
+    if not os.fork():
         signal.alarm(30)
-        act(sys.argv[1])
         before = peak()
-        found = act(line.rstrip())
-        print(json.dumps([peak() - before, found]), flush=True)
+        found = act(out)
+        with open(tell, "w") as told:
+            json.dump([peak() - before, found], told)
         os._exit(0)
+    os.close(tell)
+    with open(listen) as told:
+        said = told.read()
+    return json.loads(said) if not (status := os.wait()[1]) else [0, f"died: {status}"]
+
+use(sys.argv[1]), check(sys.argv[1])
+sound = {act: alone(act, sys.argv[1])[0] for act in (use, check)}
+for line in sys.stdin:
+    for act in sound:
+        grown, found = alone(act, line.rstrip())
+        print(json.dumps([grown - sound[act], found]), flush=True)
 """
 
 

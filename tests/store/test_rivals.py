@@ -17,8 +17,11 @@ from jaxlens.store import commit, derive, layout, publish, records, shards, veri
 RIVALS = 3
 
 BITS = schedule.BITS
-DEPTH = 9
-"""Choices of the order that are taken both ways."""
+
+
+def short_or_long(names, short, *long):
+    """A test that `make test` runs with few cases, and `make test-long` with many."""
+    return pytest.mark.parametrize(names, [short, pytest.param(*long, marks=pytest.mark.long)])
 
 
 @pytest.fixture(scope="module")
@@ -38,33 +41,37 @@ def race(folder, races, rivals, salted):
     return [folder / str(number) for number in range(races)]
 
 
+@short_or_long("races", 10, 50)
 @pytest.mark.parametrize("rivals", [2, 3])
-def test_a_hundred_races_of_processes_lose_and_double_nothing(
-    tmp_path, monkeypatch, expected, rivals
-):
+def test_races_of_processes_lose_and_double_nothing(tmp_path, monkeypatch, expected, rivals, races):
     remember.patch(monkeypatch)
-    for out in race(tmp_path, 50, rivals, 0):
+    for out in race(tmp_path, races, rivals, 0):
         assert example.tree(out) == expected
         assert verify.verify(out).ok
 
 
-def test_rival_processes_with_other_bits_leave_each_shard_wholly_one_of_theirs(tmp_path):
+@short_or_long("races", 10, 50)
+def test_rival_processes_with_other_bits_leave_each_shard_wholly_one_of_theirs(
+    tmp_path, monkeypatch, races
+):
     made = [
-        {example.shard_image(faults.SPEC, n, faults.SHARDS, faults.ROWS, salt=s) for s in range(3)}
+        [example.shard_image(faults.SPEC, n, faults.SHARDS, faults.ROWS, salt=s) for s in range(3)]
         for n in range(faults.SHARDS)
     ]
+    remember.patch(monkeypatch)
     winners = set()
-    for out in race(tmp_path, 40, RIVALS, 1):
+    for out in race(tmp_path, races, RIVALS, 1):
         found = [layout.shard_path(out, n).read_bytes() for n in range(faults.SHARDS)]
         assert all(raw in known for raw, known in zip(found, made, strict=True))
         assert faults.write(out) == []  # no shard is missing or damaged
         assert verify.verify(out).ok
-        winners |= {example.shard_image(faults.SPEC, 0, 2, 8, salt=s) == found[0] for s in (0, 1)}
-    assert len(winners) == 2  # it was not always the same
+        winners |= {known.index(raw) for raw, known in zip(found, made, strict=True)}
+    assert len(winners) > 1  # it was not always the same
 
 
-def test_rival_threads_that_write_one_run_agree(tmp_path, expected):
-    for number in range(12):
+@short_or_long("races", 4, 12)
+def test_rival_threads_that_write_one_run_agree(tmp_path, expected, races):
+    for number in range(races):
         out, caught = tmp_path / str(number), []
         start = threading.Barrier(RIVALS)
 
@@ -101,10 +108,12 @@ def standing(out):
 
 
 @pytest.mark.usefixtures("opaque")
+@short_or_long("depth", 7, 9)
 @pytest.mark.parametrize("before", ["nothing", "record", "shard", "damaged"])
-def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch, before):
+def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch, before, depth):
+    """Of the first choices of the order, which are taken both ways."""
     out, ends = scratch / "run", set()
-    for number, choose in enumerate(schedule.orders(DEPTH)):
+    for number, choose in enumerate(schedule.orders(depth)):
         schedule.prepare(out, before)
         told = schedule.play([schedule.writer(out, bits) for bits in BITS[:2]], choose)
         assert all(t is None or isinstance(t, records.Record) for t in told), number
@@ -120,9 +129,12 @@ def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch,
 
 
 @pytest.mark.usefixtures("opaque")
-def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(scratch):
-    chance, out, harmed = random.Random(4), scratch / "run", 0
-    for number in range(600):
+@short_or_long(("orders", "seed", "least"), (120, 5, 2), 600, 4, 4)
+def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(
+    scratch, orders, seed, least
+):
+    chance, out, harmed = random.Random(seed), scratch / "run", 0
+    for number in range(orders):
         schedule.prepare(out, chance.choice(["nothing", "record", "shard", "damaged"]))
         jobs = [schedule.writer(out, bits) for bits in BITS]
         dies = (chance.randrange(3), chance.randrange(8)) if number % 2 else None
@@ -136,7 +148,7 @@ def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_re
             assert any(died)
             assert schedule.writer(out, BITS[0])(example.FAST) is None
         standing(out)
-    assert harmed > 3  # deaths between a sidecar and its shard do occur here
+    assert harmed >= least  # deaths between a sidecar and its shard do occur here
 
 
 @pytest.mark.usefixtures("opaque")
@@ -189,10 +201,11 @@ def overtaken(head_start, steps):
     return choose
 
 
-def test_stale_derived_files_of_a_writer_that_was_overtaken_are_built_again(scratch):
+@short_or_long("every", 6, 2)
+def test_stale_derived_files_of_a_writer_that_was_overtaken_are_built_again(scratch, every):
     out, spec_bytes = scratch / "run", example.spec(2, 8)
     both, refused = 0, 0
-    for steps in range(2, 60, 2):
+    for steps in range(2, 60, every):
         shutil.rmtree(out, ignore_errors=True)
         run = layout.create_run(out, spec_bytes, example.FAST)
         example.publish_tokens(out, 2, 8, example.FAST)
@@ -206,4 +219,4 @@ def test_stale_derived_files_of_a_writer_that_was_overtaken_are_built_again(scra
             both += 1
             assert verify.verify(out).ok, steps
         refused += told != [None, None]
-    assert both > 20 and refused < 5
+    assert both > 40 // every and refused < 10 // every

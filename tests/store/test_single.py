@@ -83,13 +83,14 @@ def test_bytes_do_not_depend_on_the_size_of_pieces(run, tmp_path, monkeypatch, m
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
+@pytest.mark.parametrize("times", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_a_disk_that_is_full_at_any_write_leaves_nothing_and_does_not_end_the_process(
-    run, tmp_path
+    run, tmp_path, times
 ):
     counting = Full()
     write(run, tmp_path / "all.h5", counting)
     (tmp_path / "all.h5").unlink()
-    for allowed in range(0, counting.count, max(1, counting.count // 60)):
+    for allowed in range(0, counting.count, max(1, counting.count // times)):
         with pytest.raises(errors.StorageError, match="No space left"):
             write(run, tmp_path / "all.h5", Full(allowed))
         assert list(tmp_path.iterdir()) == []
