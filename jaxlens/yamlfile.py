@@ -10,11 +10,12 @@ from jaxlens import errors
 MOST_CHARACTERS = 2**20
 """Longest file."""
 
+MOST_LEVELS = 32
+"""Deepest nesting; what the library needs grows with its square."""
+
 # What the library raises for values that are not of the type they are tagged with, such as
-# ``!!bool maybe``, and for nesting that is too deep.
-_PYTHON_ERRORS = (
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
-)
+# ``!!bool maybe``.
+_PYTHON_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 def parse(text: str) -> Any:
@@ -26,13 +27,26 @@ def parse(text: str) -> Any:
     import yaml
 
     try:
-        # Merged into each other, a few lines of aliases can fill any memory.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("aliases (*name) are not used here")
+        _require_plain(text)
         return yaml.safe_load(text)
     except (yaml.YAMLError, *_PYTHON_ERRORS) as error:
         lines = str(error).splitlines()
         raise ValueError(lines[0] if lines else type(error).__name__) from error
+
+
+def _require_plain(text: str) -> None:
+    """Refuses, before anything is built of it, what no person writes."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        # Merged into each other, a few lines of aliases can fill any memory.
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases (*name) are not used here")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
 
 
 def read(path: Path) -> Any:
