@@ -125,8 +125,14 @@ def swept(tiny, texts, tmp_path_factory):
     return once(tmp_path_factory, "swept", make)
 
 
-# Few shards: each of them holds megabytes of tallies.
-STUDY = {"store.tallies": "study", "store.rows": "none", "store.shard_tokens": 2048}
+# Few shards: each of them holds megabytes of tallies. All of one step, which is compiled once, and
+# of one update of the tallies, which is also that of rows with all that they are made from.
+STUDY = {
+    "store.tallies": "study",
+    "store.rows": "none",
+    "store.shard_tokens": 2048,
+    "store.quantities": ["js_final", "js_input"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -141,11 +147,22 @@ def studied(tiny, texts, tmp_path_factory):
 
     def make(folder):
         for name, how in ways.items():
-            # All of one step, which is compiled once.
-            how |= STUDY | {"store.quantities": ["js_final"]}
-            sweep.run(configure(tiny, texts, folder / name, **how))
+            sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
 
     return once(tmp_path_factory, "studied", make)
+
+
+@pytest.fixture(scope="session")
+def decoded(tiny, texts, tmp_path_factory):
+    """Runs of another decoder, for the study: a trained one, one of fresh weights."""
+    plain = STUDY | {"lens.decoder": "plain"}
+
+    def make(folder):
+        sweep.run(configure(tiny, texts, folder / "trained", **plain))
+        fresh = {"null": "random-init", "seed": 1}
+        sweep.run(configure(tiny, texts, folder / "random-1", **plain, **fresh))
+
+    return once(tmp_path_factory, "decoded", make)
 
 
 def digest(folder, derived=True):

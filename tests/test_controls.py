@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from sweeps import TINY, digest, flags, refused, run_cli
+import sweeps
+from sweeps import TILES, TINY, digest, refused, run_cli
 
 import jaxlens
 from jaxlens import api, designs, ingest
@@ -14,6 +15,12 @@ from jaxlens.models import gpt2, weights
 from jaxlens.store import layout, verify
 
 NULLS = ("random-init", "shuffled")
+
+
+def flags(model, corpus, out):
+    """The step of the fixture `swept`, and fewer shards."""
+    shards = ("--set", "store.shard_tokens=1024")
+    return (*sweeps.flags(model, corpus, out), *TILES, *shards)
 
 
 def ran(*arguments):
@@ -196,7 +203,8 @@ def test_an_unknown_null_is_refused(tiny, texts, tmp_path, capsys):
 
 
 def flags_of(tiny, corpus, out):
-    return (*flags(tiny, corpus, out), "--limit", 1000, "--seed", 7)
+    several = ("--set", "store.shard_tokens=512")
+    return (*flags(tiny, corpus, out), *several, "--limit", 1000, "--seed", 7)
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,16 @@ import subprocess
 import pytest
 import snippets
 from snippets import PAGES, ROOT
-from sweeps import PACKAGED
+from sweeps import PACKAGED, STUDY, TEMPERATURES
 
 from jaxlens import api, config
 from jaxlens.models import weights
 
 # Small steps, measured once.
 BENCH = "--rounds 1 --set plan.length=32 --set plan.step_sequences=2 --set lens.block=16"
+
+SHORT = "Other times, when people say plasma"
+LONG = f"Sometimes, when people say plasma, they mean a state of matter. {SHORT}"
 
 # Words of the pages that stand for something else here: (page or None for all, theirs, ours, why).
 SUBSTITUTIONS = [
@@ -32,6 +35,7 @@ SUBSTITUTIONS = [
     (None, "--sweep --picture", "--picture", "the grid has 12 configurations"),
     (None, "--stop 100000", "--stop 300", "a small run has fewer rows"),
     (None, "store.shard_tokens=524288", "store.shard_tokens=4096", "a shard of a small text"),
+    ("README.md", f'P="{LONG}"', f'P="{SHORT}"', "one length on all pages is one program"),
     (None, "-c configs/gpt2.yaml", "-c configs/demo.yaml --model gpt2", "of 256 positions here"),
     ("docs/clusters.md", "pip install", "true", "the package is installed"),
     ("docs/clusters.md", "scontrol requeue", "true", "SLURM is not installed"),
@@ -81,6 +85,26 @@ VARIABLES = {
     "SLURM_JOB_ID": "1",
 }
 
+# Of pages about runs whose model does not matter: the tiny one, in the steps of the fixtures
+# `studied` and `decoded`, so that nothing is compiled for the pages alone.
+STUDIED = {
+    "JAXLENS_MODEL_PATH": "tiny",
+    "JAXLENS_PLAN_LENGTH": "32",
+    "JAXLENS_PLAN_STEP_SEQUENCES": "4",
+    "JAXLENS_LENS_TILE": "512",
+    "JAXLENS_LENS_BLOCK": "50",
+    "JAXLENS_LENS_TEMPERATURES": json.dumps(TEMPERATURES),
+    "JAXLENS_STORE_ROWS": "none",
+    "JAXLENS_STORE_TALLIES": "study",
+    "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
+}
+VARIABLES_OF = {
+    "docs/cli.md": STUDIED,
+    "docs/report.md": STUDIED,
+    "docs/results.md": STUDIED,
+    "docs/study.md": STUDIED,
+}
+
 # Runs that a page takes for granted: those of another page.
 RUN = "jaxlens run --model gpt2 --corpus texts.jsonl --out runs/gpt2"
 GIVEN = {
@@ -101,9 +125,10 @@ def is_listed(block, exceptions):
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory):
-    """What the pages name: texts, a model in a folder and in the hub's cache, a finished run."""
+def material(tiny, tmp_path_factory):
+    """What the pages name: texts, models in folders and in the hub's cache."""
     folder = tmp_path_factory.mktemp("material")
+    (folder / "tiny").symlink_to(tiny)
     topics = pydoc_data.topics.topics
     documents = [
         json.dumps({"id": name, "text": text[:180]}) for name, text in sorted(topics.items())
@@ -205,7 +230,7 @@ def check_data(block, folder):
 def test_every_snippet_of_a_page_does_what_the_page_says(page, place, given):
     namespace, done, ran = {"__name__": "__main__"}, None, 0
     blocks = snippets.collect(page)
-    with snippets.Shell(place, VARIABLES) as shell:
+    with snippets.Shell(place, VARIABLES | VARIABLES_OF.get(page, {})) as shell:
         if page in GIVEN:
             shutil.copytree(given(GIVEN[page]), place / "runs")
         for block in blocks:
@@ -240,7 +265,7 @@ def test_the_lists_of_exceptions_name_what_is_there_and_say_why():
     for which in NOT_COMPARED:
         assert any(b.begins(*which) and b.kind == "output" for b in blocks), which
     assert set(LANGUAGES_NOT_EXECUTED) <= {block.language for block in blocks}
-    assert set(GIVEN) <= set(PAGES)
+    assert {*GIVEN, *VARIABLES_OF} <= set(PAGES)
     for page, theirs, _, _ in SUBSTITUTIONS:
         texts = [b.text for b in blocks if page in (None, b.page) and is_run(b)]
         assert any(theirs in text for text in texts), theirs

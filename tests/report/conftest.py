@@ -1,12 +1,17 @@
-"""What tests of the report share: one study, its figures and its page."""
+"""What tests of the report share: one study, its figures and its page, which is drawn once."""
+
+import contextlib
+import io
+import shutil
 
 import pytest
 from report.pages import made
-from sweeps import configure
+from sweeps import configure, run_cli
 
 from jaxlens import sweep
 from jaxlens.report import copying, discarding, preserving, primaries, resolving, series
 from jaxlens.study import answers
+from jaxlens.view import drawing
 
 NULLS = ("random-1", "random-2", "shuffled")
 
@@ -28,9 +33,24 @@ def everything(source, study):
 
 
 @pytest.fixture(scope="session")
-def text(studied):
-    folders = [studied / name for name in NULLS]
-    return made(studied / "trained", folders)
+def reported(studied, tmp_path_factory):
+    """A copy of the run in which the command left its page, and what it printed."""
+    copy = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(studied / "trained", copy)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run_cli("report", copy, "--null", *(studied / name for name in NULLS)) == 0
+    return copy, printed.getvalue()
+
+
+@pytest.fixture(scope="session")
+def text(reported):
+    return (reported[0] / "report.html").read_text()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Every figure is the same empty picture: for what is said on a page, and not drawn."""
+    monkeypatch.setattr(drawing, "svg", lambda plot: "<svg/>")
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +59,9 @@ def bare(tiny, texts, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "bare"
     sweep.run(configure(tiny, texts, out, **{"store.rows": "none"}))
     return out
+
+
+@pytest.fixture(scope="session")
+def plain(bare):
+    """Its page."""
+    return made(bare)

@@ -49,7 +49,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
-def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(bare, tmp_path, word):
+def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(bare, plain, tmp_path, word):
     copy = tmp_path / "run"
     shutil.copytree(bare, copy)
     (note,) = (copy / "environment").glob("*.json")
@@ -61,7 +61,6 @@ def test_words_of_strangers_in_the_notes_of_a_run_are_only_text(bare, tmp_path, 
     document["environment"]["packages"]["jax"] = word
     note.write_text(json.dumps(document))
     found = made(copy)
-    plain = made(bare)
     assert [t for t in Page(found).tags if t != "pre"] == [
         t for t in Page(plain).tags if t != "pre"
     ]

@@ -1,16 +1,18 @@
 """The study's tallies: the same of a device, of stored rows and of a loop over the definitions."""
 
 import itertools
+import json
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from study import brute
-from sweeps import PACKAGED, configure
+from sweeps import PACKAGED, STUDY, configure
 
 import jaxlens
-from jaxlens import errors, ledger, sampling, sweep
+from jaxlens import devices, errors, ledger, sampling, sweep
 from jaxlens.store import totals
 from jaxlens.study import fold
 from jaxlens.tally import exact
@@ -18,7 +20,7 @@ from jaxlens.tally import exact
 # Rows of everything that the tallies are made from; a later window repeats some context.
 EVERYTHING = {
     "store.tallies": "study",
-    "store.quantities": ["norm", "retention", "js_final", "js_input"],
+    "store.quantities": ["norm", "retention", "js_final", "js_input"],  # those of STUDY, and rows
     "store.shard_tokens": 512,
     "plan.overlap": 5,
 }
@@ -66,10 +68,21 @@ def test_every_tally_is_what_its_definition_says(studied):
         assert len(lines) > 30
 
 
-def test_tallies_depend_on_neither_shards_nor_devices_nor_rows(tiny, texts, studied, tmp_path):
-    how = EVERYTHING | {"store.shard_tokens": 128, "devices": 2, "store.rows": "none"}
+@pytest.mark.parametrize(
+    "lanes", ["two lanes", pytest.param("two devices", marks=pytest.mark.long)]
+)
+def test_tallies_depend_on_neither_shards_nor_lanes_nor_rows(
+    tiny, texts, studied, tmp_path, monkeypatch, lanes
+):
+    """Two lanes of one device take turns as two devices do, and nothing is compiled for another."""
+    if lanes == "two lanes":
+        monkeypatch.setattr(devices, "choose", lambda chosen: jax.devices()[:1] * 2)
+    how = EVERYTHING | STUDY | {"store.shard_tokens": 384, "devices": 2}
     sweep.run(configure(tiny, texts, tmp_path / "other", **how))
+    (note,) = (tmp_path / "other" / "environment").glob("*.json")
+    assert json.loads(note.read_bytes())["measured"]["devices"] == 2
     with jaxlens.open_run(studied) as one, jaxlens.open_run(tmp_path / "other") as other:
+        assert not other.n_rows
         same(of_device(one), of_device(other))
 
 
@@ -93,7 +106,7 @@ def test_a_context_begins_without_surprisal_and_is_not_counted(studied):
 
 def test_a_run_without_rows_or_tallies_says_what_records_them(swept, tiny, texts, tmp_path):
     out = tmp_path / "core"
-    sweep.run(configure(tiny, texts, out, **{"store.rows": "core"}))
+    sweep.run(configure(tiny, texts, out, **{"store.rows": "core", "corpus.limit": 500}))
     with jaxlens.open_run(out) as run, pytest.raises(errors.ConfigError) as refusal:
         fold.tallies(run)
     assert "--rows full" in refusal.value.hint and "--tallies study" in refusal.value.hint

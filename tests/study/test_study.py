@@ -165,66 +165,9 @@ def test_bins_with_few_tokens_are_lines_without_a_number(found):
     assert all(line.note == "fewer than 50 tokens" for line in few)
 
 
-REFUSALS = {
-    "no-null": ("trained", "trained-2", "no null run"),
-    "same": ("trained", "trained", "same run"),
-    "not-first": ("random-1", "random-2", "itself a random-init run"),
-    "decoder": ("trained", "plain", "another decoder"),
-    "text": ("trained", "shorter", "n_tokens differs"),
-    "length": ("trained", "length", "another context length"),
-    "model": ("trained", "larger", "another n_layer"),
-}
-
-
-@pytest.fixture(scope="module")
-def others(tiny, texts, studied, tmp_path_factory):
-    """Null runs that are no nulls of the trained one."""
-    from random_model import random_params
-    from sweeps import PACKAGED, TINY
-
-    from jaxlens.models import architecture, weights
-
-    large = tmp_path_factory.mktemp("model") / "large"
-    config = TINY | {"n_layer": 3}
-    params = random_params(config, 0)
-    parsed = architecture.parse(config)
-    weights.save(large, parsed, params, "safetensors", tokenizer_from=PACKAGED)
-    fresh = {"null": "random-init", "seed": 1}
-    ways = {
-        "trained-2": (tiny, {"corpus.limit": 400}),
-        "plain": (tiny, fresh | {"lens.decoder": "plain"}),
-        "shorter": (tiny, fresh | {"corpus.limit": 500}),
-        "length": (tiny, fresh | {"plan.length": 16}),
-        "larger": (large, fresh),
-    }
-    folder = tmp_path_factory.mktemp("others")
-    for name in ("trained", "random-1", "random-2"):
-        (folder / name).symlink_to(studied / name)
-    # They are refused before their tallies are looked for.
-    for name, (model, how) in ways.items():
-        sweep.run(configure(model, texts, folder / name, **{"store.rows": "none"}, **how))
-    return folder
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_runs_that_do_not_belong_together_are_refused_by_name(others, case, capsys):
-    first, null, why = REFUSALS[case]
-    told = refused(capsys, 2, "study", others / first, "--null", others / null)
-    assert why in told
-
-
 def test_a_null_run_is_not_studied_alone(studied, capsys):
     told = refused(capsys, 2, "study", studied / "shuffled")
     assert "itself a shuffled run" in told and "--null" in told
-
-
-def test_a_run_of_other_weights_is_no_shuffled_null(tiny, texts, studied, tmp_path, capsys):
-    model = tmp_path / "other"
-    assert run_cli("convert", tiny, model, "--to", "safetensors", "--dtype", "bfloat16") == 0
-    how = {"null": "shuffled", "seed": 1, "store.rows": "none"}
-    sweep.run(configure(model, texts, tmp_path / "null", **how))
-    told = refused(capsys, 2, "study", studied / "trained", "--null", tmp_path / "null")
-    assert "another model" in told
 
 
 def test_a_run_without_rows_says_which_option_records_them(tiny, texts, tmp_path, capsys):
