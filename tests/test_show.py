@@ -7,7 +7,7 @@ import pytest
 from sweeps import refused, run_cli
 
 import jaxlens
-from jaxlens import show
+from jaxlens import api, show
 from jaxlens.view import prompt
 
 PLASMA = "Other times, when people say plasma"
@@ -36,7 +36,28 @@ def test_json_holds_what_the_lens_reads(model, capsys):
             np.testing.assert_array_equal(ours[name], np.asarray(getattr(readout, name))[:, 0])
         for name in ("kl_final", "entropy", "top_logp"):
             theirs = np.asarray(getattr(readout, name))[:, 0]
-            np.testing.assert_array_equal(np.array(ours[name], np.float32), theirs)
+            # Of a padded line: other shapes of the same sums.
+            np.testing.assert_allclose(ours[name], theirs, rtol=1e-5, atol=2e-5)
+
+
+def test_prompts_of_other_lengths_need_no_other_programs(model, monkeypatch):
+    shapes = []
+    read = api.read_residuals
+
+    def seen(streams, *rest, **more):
+        shapes.append(np.shape(streams)[2])
+        return read(streams, *rest, **more)
+
+    monkeypatch.setattr(api, "read_residuals", seen)
+    for text in (PLASMA, "Other times"):
+        found = show.read(model, "packaged", text, decoders=("plain",))
+        assert len(found.ids) == len(model.tokenizer.encode(text).ids)
+        assert all(values.shape[1] == len(found.ids) for values in found.readings["plain"].values())
+    assert shapes == [show.STRIDE, show.STRIDE]
+    for count, length in {1: 32, 32: 32, 33: 40, 40: 40}.items():  # a model of 40 positions
+        tokens, mask = show._padded(np.arange(count) + 7, 40)
+        assert tokens.shape == mask.shape == (1, length)
+        assert tokens[mask].tolist() == list(range(7, 7 + count)) and not tokens[~mask].any()
 
 
 def test_without_files_the_grid_is_printed_without_colour(capsys):

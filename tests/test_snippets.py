@@ -24,9 +24,6 @@ from jaxlens.models import weights
 # Small steps, measured once.
 BENCH = "--rounds 1 --set plan.length=32 --set plan.step_sequences=2 --set lens.block=16"
 
-SHORT = "Other times, when people say plasma"
-LONG = f"Sometimes, when people say plasma, they mean a state of matter. {SHORT}"
-
 # Words of the pages that stand for something else here: (page or None for all, theirs, ours, why).
 SUBSTITUTIONS = [
     (None, "jaxlens bench gpt2 ", "jaxlens bench --model DIR ", "124 million weights take minutes"),
@@ -35,7 +32,6 @@ SUBSTITUTIONS = [
     (None, "--sweep --picture", "--picture", "the grid has 12 configurations"),
     (None, "--stop 100000", "--stop 300", "a small run has fewer rows"),
     (None, "store.shard_tokens=524288", "store.shard_tokens=4096", "a shard of a small text"),
-    ("README.md", f'P="{LONG}"', f'P="{SHORT}"', "one length on all pages is one program"),
     (None, "-c configs/gpt2.yaml", "-c configs/demo.yaml --model gpt2", "of 256 positions here"),
     ("docs/clusters.md", "pip install", "true", "the package is installed"),
     ("docs/clusters.md", "scontrol requeue", "true", "SLURM is not installed"),
@@ -87,22 +83,20 @@ VARIABLES = {
 
 # Of pages about runs whose model does not matter: the tiny one, in the steps of the fixtures
 # `studied` and `decoded`, so that nothing is compiled for the pages alone.
-STUDIED = {
+STEP = {
     "JAXLENS_MODEL_PATH": "tiny",
     "JAXLENS_PLAN_LENGTH": "32",
     "JAXLENS_PLAN_STEP_SEQUENCES": "4",
     "JAXLENS_LENS_TILE": "512",
     "JAXLENS_LENS_BLOCK": "50",
     "JAXLENS_LENS_TEMPERATURES": json.dumps(TEMPERATURES),
-    "JAXLENS_STORE_ROWS": "none",
-    "JAXLENS_STORE_TALLIES": "study",
     "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
 }
 VARIABLES_OF = {
-    "docs/cli.md": STUDIED,
-    "docs/report.md": STUDIED,
-    "docs/results.md": STUDIED,
-    "docs/study.md": STUDIED,
+    "docs/cli.md": STEP | {"JAXLENS_STORE_ROWS": "none", "JAXLENS_STORE_TALLIES": "study"},
+    "docs/report.md": STEP,
+    "docs/results.md": STEP,
+    "docs/study.md": STEP,
 }
 
 # Runs that a page takes for granted: those of another page.
