@@ -186,7 +186,7 @@ TILES = ("--set", "lens.tile=512", "--set", "lens.block=50")
 
 
 def flags(tiny, texts, out):
-    how = ("--set", "store.shard_tokens=512", "--set", "plan.step_sequences=4")
+    how = (*TILES, "--set", "store.shard_tokens=512", "--set", "plan.step_sequences=4")
     if pathlib.Path(tiny).name == "tiny":
         how += ("--set", f"lens.temperatures={TEMPERATURES}")
     return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from sweeps import TILES, configure, digest, flags, refused
+from sweeps import configure, digest, flags, refused
 
 from jaxlens import canary, config, environment, errors, schema, sweep
 from jaxlens.store import commit, hdf, image, layout, shards
@@ -148,7 +148,7 @@ def test_without_rows_the_totals_are_compared(tiny, texts, tmp_path):
 def test_other_instructions_of_the_processor_are_another_environment(out, tiny, texts, swept):
     """A real one: the compiler may use no more than SSE4.2, so sums are formed otherwise."""
     code = "from jaxlens.cli import main; main()"
-    command = [str(word) for word in (*flags(tiny, texts, out), *TILES)]
+    command = [str(word) for word in flags(tiny, texts, out)]
     variables = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=SSE4_2"
     }
@@ -168,7 +168,7 @@ def test_other_instructions_of_the_processor_are_another_environment(out, tiny, 
 def test_the_refusal_is_one_error_line_and_one_hint(out, tiny, texts, capsys):
     come_from_elsewhere(out)
     alter(out, 0, {"kl_final": off_by(0.1)})
-    said = refused(capsys, 69, *flags(tiny, texts, out), *TILES)
+    said = refused(capsys, 69, *flags(tiny, texts, out))
     assert "kl_final of shard 0" in said and "environment" in said
 
 

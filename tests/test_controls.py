@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import sweeps
-from sweeps import TILES, TINY, digest, refused, run_cli
+from sweeps import TINY, digest, refused, run_cli
 
 import jaxlens
 from jaxlens import api, designs, ingest
@@ -20,7 +20,7 @@ NULLS = ("random-init", "shuffled")
 def flags(model, corpus, out):
     """The step of the fixture `swept`, and fewer shards."""
     shards = ("--set", "store.shard_tokens=1024")
-    return (*sweeps.flags(model, corpus, out), *TILES, *shards)
+    return (*sweeps.flags(model, corpus, out), *shards)
 
 
 def ran(*arguments):

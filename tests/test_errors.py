@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors import numpy
-from sweeps import TILES, TINY, configure, digest, flags, refused, run_cli
+from sweeps import TINY, configure, digest, flags, refused, run_cli
 
 from jaxlens import api, errors, sweep
 from jaxlens.lens import reference
@@ -170,7 +170,7 @@ def test_a_second_run_with_another_configuration_names_the_field(
     tiny, texts, swept, capsys, setting, field
 ):
     before = digest(swept)
-    how = (*flags(tiny, texts, swept), *TILES)
+    how = flags(tiny, texts, swept)
     assert field in refused(capsys, 2, *how, "--set", setting)
     assert digest(swept) == before
 
@@ -248,7 +248,7 @@ def test_a_device_that_is_not_there_is_a_configuration_error():
 
 
 def test_a_dry_run_refuses_what_the_run_would(tiny, texts, swept, capsys):
-    how = (*flags(tiny, texts, swept), *TILES, "--dry-run")
+    how = (*flags(tiny, texts, swept), "--dry-run")
     before = digest(swept)
     assert "lens.decoder" in refused(capsys, 2, *how, "--set", "lens.decoder=plain")
     assert digest(swept) == before

@@ -9,7 +9,7 @@ import sys
 
 import jax
 import pytest
-from sweeps import TILES, configure, digest, flags
+from sweeps import configure, digest, flags
 
 from jaxlens import cache, executables, sweep
 
@@ -36,7 +36,7 @@ def run_alone(tiny, texts, out, kept):
     """The command line in a process of its own; its log."""
     left_out = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     environment = {name: v for name, v in os.environ.items() if name not in left_out}
-    command = [*flags(tiny, texts, out), *TILES, "--set", f"cache={kept}"]
+    command = [*flags(tiny, texts, out), "--set", f"cache={kept}"]
     done = subprocess.run(
         [sys.executable, "-c", CODE, *map(str, command)],
         env=environment,

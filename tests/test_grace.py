@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from sweeps import TILES, configure, digest, flags, start
+from sweeps import configure, digest, flags, start
 
 from jaxlens import errors, grace, sweep
 
@@ -106,7 +106,7 @@ def test_outside_the_main_thread_no_handler_is_touched():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_the_command_line_exits_with_75_and_resumes(tiny, texts, tmp_path, swept, number):
     out = tmp_path / "out"
-    command = (*flags(tiny, texts, out), *TILES)
+    command = flags(tiny, texts, out)
     process = start(*command)
     while process.poll() is None and not list(out.glob("shards/*.h5")):
         time.sleep(0.002)

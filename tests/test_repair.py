@@ -31,7 +31,9 @@ def out(tmp_path, swept):
 
 
 def mend(out, tiny, texts=None):
-    overrides = {"model.path": str(tiny)} | ({"corpus.paths": [str(texts)]} if texts else {})
+    overrides = {"model.path": str(tiny), "devices": 1} | (
+        {"corpus.paths": [str(texts)]} if texts else {}
+    )
     return repair.repair(out, config.load([], {}, overrides))
 
 
@@ -147,7 +149,7 @@ def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny)
     flip(layout.shard_path(out, 0))
     before = tree(out)
     with pytest.raises(errors.ConfigError, match=r"model\.") as caught:
-        repair.repair(out, config.load())
+        repair.repair(out, config.load([], {}, {"devices": 1}))
     assert f"--model {tiny}" in caught.value.hint
     assert tree(out) == before
 

@@ -11,8 +11,8 @@ from jaxlens import api, show
 from jaxlens.view import prompt
 
 PLASMA = "Other times, when people say plasma"
-# Two tokens of each cell and a followed one: what is read alike is compiled once.
-READ = ("--follow", " the", "--top-k", "2")
+# What is read alike is compiled once.
+READ = ("--follow", " the")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_json_holds_what_the_lens_reads(model, capsys):
     followed = model.tokenizer.encode(" the").ids
     for decoder in ("final_norm", "plain"):
         readout = jaxlens.read_lens(
-            model, [ids], decoder=decoder, top_k=2, quantities=prompt.QUANTITIES, follow=followed
+            model, [ids], decoder=decoder, top_k=5, quantities=prompt.QUANTITIES, follow=followed
         )
         ours = found["decoders"][decoder]
         for name in ("rank_input", "rank_follow", "top_id"):

@@ -10,7 +10,7 @@ import os
 
 import pytest
 import zstandard
-from sweeps import TILES, flags, run_cli
+from sweeps import flags, run_cli
 
 from jaxlens.corpus import documents, lines
 
@@ -143,7 +143,7 @@ def test_a_sweep_over_all_of_it_records_what_is_sound(tiny, tmp_path, capsys):
         (folder / f"{number:02d}").mkdir(parents=True)
         (folder / f"{number:02d}" / name).write_bytes(data)
     out = tmp_path / "out"
-    code = run_cli(*flags(tiny, folder, out), *TILES)
+    code = run_cli(*flags(tiny, folder, out))
     assert code == 0, capsys.readouterr().err
     record = json.loads((out / "tokens" / "TOKENS.json").read_text())
     entries = [f"{number:02d}/{case[2]}" for number, case in enumerate(SKIPPED.values())]

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas
 import pytest
-from sweeps import STUDY, TILES, configure, flags, refused, run_cli
+from sweeps import STUDY, configure, flags, refused, run_cli
 
 import jaxlens
 from jaxlens import binning, ledger, sweep
@@ -173,7 +173,7 @@ def test_a_null_run_is_not_studied_alone(studied, capsys):
 def test_a_run_without_rows_says_which_option_records_them(tiny, texts, tmp_path, capsys):
     out = tmp_path / "core"
     command = flags(tiny, texts, out)
-    assert run_cli(*command, *TILES, "--rows", "core") == 0
+    assert run_cli(*command, "--rows", "core") == 0
     told = refused(capsys, 2, "study", out)
     assert "--rows full" in told and "--tallies study" in told
     told = refused(capsys, 66, "study", tmp_path / "nothing")
