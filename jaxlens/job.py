@@ -138,6 +138,8 @@ def prepare(
     checkpoint = controls.checkpoint(config)
     architecture = checkpoint.architecture
     begun = _begun(config.out)
+    if config.out is not None and begun is not None:
+        layout.require_same_model(config.out, begun, _model_spec(config, architecture))
     settle.settle(config, architecture, begun)  # refuses before the weights move
     model = api.from_checkpoint(checkpoint, config.model.dtype)
     if config.lens.tune and begun is None and config.lens.implementation == "tiled":
@@ -302,8 +304,7 @@ def _spec(
         "format_version": schema.FORMAT_VERSION,
         "model": {
             "sha256": weights.digest(checkpoint.params),
-            "dtype": config.model.dtype,
-            "architecture": dataclasses.asdict(checkpoint.architecture),
+            **_model_spec(config, checkpoint.architecture),
         },
         "tokenizer": {"sha256": _tokenizer_digest(model)},
         "corpus": {
@@ -329,6 +330,11 @@ def _spec(
         "seed": config.seed,
         "null": controls.record(config),
     }
+
+
+def _model_spec(config: configs.RunConfig, architecture: types.Architecture) -> dict[str, Any]:
+    """What the spec says of a model beside the hash of its weights."""
+    return {"dtype": config.model.dtype, "architecture": dataclasses.asdict(architecture)}
 
 
 def _tokenizer_digest(model: api.Model) -> str | None:

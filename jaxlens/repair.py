@@ -135,10 +135,10 @@ def _recompute(
     with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
         tokens_there = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
         wanted = _configured(spec.document, config, run_dir)
-        job = jobs.prepare(wanted, Path(scratch), ingested=tokens_there)
         try:
+            job = jobs.prepare(wanted, Path(scratch), ingested=tokens_there)
             layout.require_same_run(run_dir, job.spec_bytes)
-        except errors.ConfigError as error:
+        except layout.AnotherRun as error:
             raise errors.ConfigError(error.message, _remembered(run_dir)) from error
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     if not numbers:

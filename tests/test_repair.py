@@ -8,7 +8,7 @@ import time
 import pytest
 from sweeps import configure, refused, run_cli, start
 
-from jaxlens import config, errors, repair
+from jaxlens import config, errors, repair, temper
 from jaxlens.store import layout
 
 
@@ -145,9 +145,10 @@ def test_another_corpus_is_refused_and_nothing_is_written(out, tiny, tmp_path):
     assert tree(out) == before
 
 
-def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny):
+def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny, monkeypatch):
     flip(layout.shard_path(out, 0))
     before = tree(out)
+    monkeypatch.setattr(temper, "fit", None)  # which would read the corpus with that model
     with pytest.raises(errors.ConfigError, match=r"model\.") as caught:
         repair.repair(out, config.load([], {}, {"devices": 1}))
     assert f"--model {tiny}" in caught.value.hint

@@ -195,11 +195,33 @@ def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = syste
     return result
 
 
+class AnotherRun(errors.ConfigError):
+    """The run that has begun in a directory is another one."""
+
+
+def require_same_model(run_dir: str | Path, spec: Mapping[str, Any], known: dict[str, Any]) -> None:
+    """Refuses another model by what is known of it before it is loaded.
+
+    Args:
+        run_dir: Run.
+        spec: Its spec.
+        known: Some of the fields of ``model`` that the spec is to have.
+
+    Raises:
+        AnotherRun: Naming the fields that differ.
+    """
+    model = spec.get("model")
+    there = {name: model.get(name) for name in known} if isinstance(model, dict) else {}
+    if there != known:
+        path = access.contained(run_dir, RUN)
+        raise _differs(path, {"model": there}, {"model": known})
+
+
 def require_same_run(run_dir: str | Path, spec_bytes: bytes) -> None:
     """Refuses a directory in which another run has begun; writes nothing.
 
     Raises:
-        ConfigError: Naming the fields that differ.
+        AnotherRun: Naming the fields that differ.
         DataError: ``RUN.json`` is damaged.
     """
     path = access.contained(run_dir, RUN)
@@ -263,7 +285,7 @@ def _foreign(run_dir: str | Path, name: str) -> errors.ConfigError:
     )
 
 
-def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> errors.ConfigError:
+def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> AnotherRun:
     old, new = dict(_flatten(there)), dict(_flatten(here))
     keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
     named = "; ".join(
@@ -271,7 +293,7 @@ def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> errors.
         for k in keys[:3]
     )
     more = f" (and {len(keys) - 3} more)" if len(keys) > 3 else ""
-    return errors.ConfigError(
+    return AnotherRun(
         f"{path} is of another run: {named or 'its bytes differ'}{more}",
         "use another --out, or the settings that the run began with",
     )
