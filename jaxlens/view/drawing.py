@@ -96,7 +96,8 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
-            axes.fill_between(across, curve.low, curve.high, color=look["color"], alpha=0.16, lw=0)
+            how = {"color": look["color"], "alpha": 0.16, "lw": 0, "gid": f"band:{curve.name}"}
+            axes.fill_between(across, curve.low, curve.high, **how)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:
@@ -130,7 +131,8 @@ def _points(axes: Any, panel: plots.Points) -> dict[str, Any]:
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
-            axes.hlines(at, curve.low, curve.high, color=look["color"], linewidth=1.6, zorder=2)
+            how = {"color": look["color"], "linewidth": 1.6, "gid": f"bars:{curve.name}"}
+            axes.hlines(at, curve.low, curve.high, zorder=2, **how)
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
     axes.set_xlabel(panel.across)
     return drawn

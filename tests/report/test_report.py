@@ -115,6 +115,35 @@ def test_marks_lie_where_the_numbers_are():
         assert abs(offset + slope * value - y) < PIXEL
 
 
+def test_intervals_reach_from_their_low_ends_to_their_high_ends():
+    """Asymmetric ones, so that swapped or mirrored ends would lie elsewhere."""
+    values = np.array([0.0, 2.5, -1.0, 4.0])
+    curve = plots.Curve("c", plots.Style(0), values, values - [1, 0.5, 2, 1.5], values + 3)
+    panels = (
+        plots.Lines("t", "layer", tuple("abcd"), "nat", (curve,)),
+        plots.Points("t", "nat", tuple("abcd"), (curve,)),
+    )
+    svg = drawing.svg(plots.Plot("n", "t", "c", panels, "b"))
+    (up,) = drawn(svg, "curve:c")
+    path, height = re.search(
+        r'<g id="band:c">\s*<defs>\s*<path id="\w+" d="(.*?)z.*?<use [^>]*y="([\d.]+)"', svg, re.S
+    ).groups()
+    band = np.array([pair.split() for pair in re.split("[ML]", path)[1:]], float)
+    band[:, 1] += float(height)
+    slope, offset = np.polyfit(values, up[:, 1], 1)
+    for x, low, high in zip(up[:, 0], curve.low, curve.high, strict=True):
+        there = (band[abs(band[:, 0] - x) < PIXEL, 1] - offset) / slope
+        np.testing.assert_allclose([there.min(), there.max()], [low, high], atol=PIXEL)
+    group = re.search(r'<g id="bars:c">(.*?)</g>', svg, re.S)[1]
+    bars = re.findall(r'd="M ([\d.]+) ([\d.]+) \nL ([\d.]+) ([\d.]+)', group)
+    left, top, right, bottom = np.array(bars, float).T
+    assert (np.diff(top) > 0).all() and (top == bottom).all()
+    ends = np.concatenate([curve.low, curve.high])
+    slope, offset = np.polyfit(ends, np.concatenate([left, right]), 1)
+    assert slope > 0
+    np.testing.assert_allclose(np.concatenate([left, right]), offset + slope * ends, atol=PIXEL)
+
+
 def test_every_curve_of_the_report_is_drawn_at_its_values(text, everything):
     shown = [plot for plot in everything if not plot.empty]
     checked = 0
