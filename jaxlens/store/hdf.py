@@ -51,6 +51,7 @@ _SOURCE = re.compile(r"shards/part-\d{5,9}\.h5")
 _FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _STORED = frozenset({h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED})
 _H5PY_ERRORS = (
+    SystemError,  # where forged metadata makes HDF5 fail without saying why
     OSError,
     RuntimeError,
     ValueError,
