@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def prompts(
         ConfigError: See `read`.
         MissingError: The model is not there.
     """
-    programs = executables.keep(cache.folder(config.load().cache))
+    programs = executables.keep(cache.folder(config.load(environment=os.environ).cache))
     loaded = api.load_model(model)
     found = [
         read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts

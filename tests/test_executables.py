@@ -11,7 +11,7 @@ import jax
 import pytest
 from sweeps import configure, digest, flags
 
-from jaxlens import cache, executables, sweep
+from jaxlens import cache, executables, show, sweep
 
 CODE = "from jaxlens.cli import main; main()"
 
@@ -103,6 +103,19 @@ def test_a_second_run_compiles_nothing_and_damaged_programs_are_compiled_again(
     assert any(name.startswith("jit_apply") for name in both)
     assert all(again[name] != damaged[name] for name in both)
     assert all(digest(tmp_path / out) == digest(swept) for out in ("one", "two", "three"))
+
+
+def test_the_next_prompt_finds_the_programs_of_the_one_before(untold, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXLENS_CACHE", str(tmp_path))
+    kept = []
+    for text in ("the quick brown fox", "a lazy dog while it rains in the old town"):
+        jax.clear_caches()  # as in a new process
+        show.prompts(str(tiny), [text], ("final_norm",), (), 1)
+        lens = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("jit__read-*-cache")}
+        kept.append(lens)
+    (seals,) = tmp_path.rglob("SEALS.json")
+    assert len(kept[0]) == 1 and kept[0] == kept[1]
+    assert {path.name for path in kept[1]} <= set(json.loads(seals.read_bytes()))
 
 
 def test_only_programs_with_a_true_seal_are_left(cached, untold):

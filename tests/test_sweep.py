@@ -31,6 +31,7 @@ from jaxlens import (
     sweep,
     types,
 )
+from jaxlens import step as steps
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tables, tiled
 from jaxlens.models import gpt2, weights
@@ -137,13 +138,14 @@ def test_residuals_in_bfloat16_change_rows_by_their_rounding(swept, tiny, texts,
         assert (one["top_id"][:] == two["top_id"][:]).mean() > 0.9
 
 
-def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path):
-    sweep.run(configure(tiny, texts, tmp_path / "out", devices=3))
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
+    sweep.run(configure(tiny, texts, tmp_path / "out", devices=count))
     ours, theirs = (sorted(p.glob("shards/*.h5")) for p in (tmp_path / "out", swept))
     assert len(ours) > 5
     assert [p.read_bytes() for p in ours] == [p.read_bytes() for p in theirs]
     (note,) = environment.notes(tmp_path / "out")
-    assert note["measured"]["devices"] == 3
+    assert note["measured"]["devices"] == count
 
 
 def test_devices_that_are_not_there_are_refused(tiny, texts, tmp_path):
@@ -261,6 +263,22 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
     assert traced == {(3, 4, 32, 8): 1}
 
 
+@pytest.mark.long
+def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
+    made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
+    step = jax.jit(lambda *arguments: steps.apply(made.static, *arguments))
+    with made.ingested.open() as tokens:
+        batch, _ = made.batch(1, tokens)
+    inputs = (made.model.params, made.unembed, made.table, batch)
+    assert len(jax.devices()) == 4
+    bits = set()
+    for device in jax.devices():
+        _, rows = step(*jax.device_put(inputs, device))
+        assert {d for v in rows.values() for d in v.devices()} == {device}
+        bits.add(b"".join(np.asarray(rows[name]).tobytes() for name in sorted(rows)))
+    assert len(bits) == 1
+
+
 @pytest.mark.parametrize("rows", ["core", "none"])
 def test_narrow_rows_and_tallies_alone_verify_and_summarise(tiny, texts, tmp_path, rows):
     sweep.run(configure(tiny, texts, tmp_path / "out", **{"store.rows": rows}))
@@ -339,7 +357,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts,
     command = flags(tiny, texts, out)
     chosen = random.Random(1)
     kills = 0
-    for _ in range(3):
+    for _ in range(4):
         process = start(*command)
         want = len(list(out.glob("shards/*.h5"))) + chosen.randint(0, 3)
         while process.poll() is None and len(list(out.glob("shards/*.h5"))) < want:

@@ -38,6 +38,10 @@ _ABSENT = object()
 _OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX})
 
 
+class AnotherRun(errors.ConfigError):
+    """The run that has begun in a directory is another one."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a run computes.
@@ -193,10 +197,6 @@ def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = syste
         publish.make_directory(access.contained(run_dir, folder), disk)
         publish.remove_leftovers(access.contained(run_dir, folder), disk)
     return result
-
-
-class AnotherRun(errors.ConfigError):
-    """The run that has begun in a directory is another one."""
 
 
 def require_same_model(run_dir: str | Path, spec: Mapping[str, Any], known: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Mangled copies of each file of a model, a thousand or ten (long): refused, or loaded whole."""
+"""A thousand mangled copies of each file of a model (long: 10,000): refused, or loaded whole."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Mangled inputs for each text of a run, a thousand or ten (long), and shards fit for a record.
+"""A thousand mangled inputs for each text of a run (long: 10,000), and shards that fit records.
 
 A text is read or refused with one line. Shards whose record was made to fit reach HDF5 itself,
 which crashes on about one in a hundred (47 of 4,000 in 2.0.0; three of four have odd bytes in their
