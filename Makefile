@@ -64,7 +64,7 @@ notebooks: .venv/installed
 	  exit 1; }
 	@echo "installing the locked dependencies into .venv (about a minute, once)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) install --quiet --no-compile --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --quiet --no-compile --no-deps --require-hashes --only-binary :all: -r requirements.lock
 	@touch $@
 
 .venv/installed: .venv/locked pyproject.toml
