@@ -48,7 +48,7 @@ TOO_FEW, UNSTABLE, EMPTY = "too few clusters", "undefined in many replicas", "no
 WIDENED = "interval widened by the design effect"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
     """A number with its uncertainty.
 
@@ -71,6 +71,17 @@ class Estimate:
     clusters: int
     note: str = ""
     df: float = math.nan
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every field is equal, where NaN equals NaN."""
+        # Dataclasses compare NaN by identity before Python 3.13, and by value since.
+        return isinstance(other, Estimate) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[int | float | str | None, ...]:
+        return tuple(None if value != value else value for value in vars(self).values())
 
 
 def missing(note: str, value: float = math.nan, n: int = 0, clusters: int = 0) -> Estimate:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -20,6 +21,15 @@ def sample(groups=64, seed=0):
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 50, groups)
     return np.stack([rng.normal(3, 1, groups) * counts, counts], axis=1)
+
+
+def test_estimates_are_equal_where_their_fields_are_and_nan_equals_nan():
+    one, other = (resample.Estimate(1.0, float("nan"), float("nan"), 0.1, 3, 2) for _ in range(2))
+    assert one == other and hash(one) == hash(other)
+    assert one != dataclasses.replace(other, low=0.0)
+    assert one != dataclasses.replace(other, n=4)
+    assert resample.missing("no data") == resample.missing("no data")
+    assert resample.missing("no data") != resample.missing("too few clusters")
 
 
 def test_weights_are_poisson_with_mean_one():
