@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 
 class JaxlensError(Exception):
     """Base of every error that is the user's to act on.
@@ -56,3 +59,26 @@ class InterruptedRun(JaxlensError):
     """The run was asked to stop; the same command resumes it (exit 75)."""
 
     exit_code = 75
+
+
+def require_package(name: str, extra: str, use: str) -> Any:
+    """Imports a package that only some features need.
+
+    Args:
+        name: Module to import, for instance ``pyarrow.parquet``.
+        extra: Extra of the distribution that brings the package.
+        use: What needs it, in the plural, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingError(
+            f"{use} need the package {name.partition('.')[0]}, which is not installed",
+            f"in a clone of jaxlens: pip install '.[{extra}]'",
+        ) from error

@@ -75,6 +75,7 @@ MAY_IMPORT = {
     | WIRING
     | STAGES
     | {"arguments", "looking", "terminal", "environment", "view"},
+    "__main__": {"cli"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     **{
@@ -97,9 +98,7 @@ HOME = {
     "matplotlib": {"view"},
     "pandas": {"view"},
     "jinja2": {"view"},
-    "ray": {"scale"},
     "scipy": {"study"},
-    "statsmodels": {"study"},
 }
 WITHOUT_JAX = ["schema", "designs", "config", "errors"]
 WITHOUT_JAX += [f"view.{path.stem}" for path in sorted((PACKAGE / "view").glob("[a-z]*.py"))]

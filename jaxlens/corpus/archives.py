@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import importlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
@@ -69,21 +68,6 @@ def damaged(path: str, what: str) -> errors.DataError:
     return errors.DataError(f"{path} is damaged: {short}", "fetch or compress it again")
 
 
-def require(name: str) -> Any:
-    """Imports an optional package.
-
-    Raises:
-        MissingError: It is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise errors.MissingError(
-            f"the package {name.partition('.')[0]} is not installed",
-            "pip install 'jaxlens-logitlens[data]'",
-        ) from error
-
-
 def _starter(path: str) -> Callable[[], Any] | None:
     """What makes a decompressor for one stream of the file; None where it is plain."""
     name = path.lower()
@@ -92,7 +76,7 @@ def _starter(path: str) -> Callable[[], Any] | None:
     if name.endswith(".bz2"):
         return bz2.BZ2Decompressor
     if name.endswith(".zst"):
-        zstandard = require("zstandard")
+        zstandard = errors.require_package("zstandard", "data", "files that end in .zst")
         return lambda: zstandard.ZstdDecompressor().decompressobj()
     return None
 

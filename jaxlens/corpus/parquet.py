@@ -27,7 +27,7 @@ def rows(path: str, text_field: str, id_field: str) -> Iterator[tuple[Any, Any] 
         DataError: The file is damaged, has no such text column, or two of one name.
         StorageError: The system refuses to read.
     """
-    parquet = archives.require("pyarrow.parquet")
+    parquet = _package("pyarrow.parquet")
     with archives.opened(path) as stream:
         with open(path, "rb", buffering=_HEADER_BYTES) as headers:
             _call(path, lambda: pages.check(headers))
@@ -74,7 +74,7 @@ def _value(scalar: Any) -> Any:
         return None if scalar is None else scalar.as_py()
     except UnicodeDecodeError:
         raise
-    except (*_REFUSALS, archives.require("pyarrow").ArrowException):
+    except (*_REFUSALS, _package("pyarrow").ArrowException):
         return scalar
 
 
@@ -86,5 +86,9 @@ def _call(path: str, work: Callable[[], Any]) -> Any:
         if error.errno is not None:
             raise
         raise archives.damaged(path, str(error)) from error
-    except (*_REFUSALS, archives.require("pyarrow").ArrowException) as error:
+    except (*_REFUSALS, _package("pyarrow").ArrowException) as error:
         raise archives.damaged(path, str(error)) from error
+
+
+def _package(name: str) -> Any:
+    return errors.require_package(name, "data", "Parquet files")

@@ -194,9 +194,4 @@ def _words(run: reader.Run, order: Order) -> tables.Texts:
 
 
 def _require_arrow() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise errors.MissingError(
-            "exports to Parquet and CSV need pyarrow", "pip install 'jaxlens-logitlens[study]'"
-        ) from error
+    errors.require_package("pyarrow", "study", "exports to Parquet and CSV")

@@ -22,12 +22,7 @@ def dataset(run: reader.Run, names: Iterable[str] | None = None) -> xarray.Datas
         MissingError: xarray is not installed.
         ConfigError: The run does not record a quantity.
     """
-    try:
-        import xarray
-    except ImportError as error:
-        raise errors.MissingError(
-            "to_xarray needs xarray", "pip install 'jaxlens-logitlens[study]'"
-        ) from error
+    xarray = errors.require_package("xarray", "study", "datasets of xarray")
     columns = {name: run[name] for name in (run.names if names is None else names)}
     coordinates: dict[str, Any] = {
         "layer": np.arange(len(run.layer_names)),

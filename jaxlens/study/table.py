@@ -208,13 +208,8 @@ def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise errors.MissingError(
-            "the table of results needs pyarrow", "pip install 'jaxlens-logitlens[study]'"
-        ) from error
+    pa = errors.require_package("pyarrow", "study", "tables of results")
+    pq = errors.require_package("pyarrow.parquet", "study", "tables of results")
     kinds = {"int": pa.int64(), "int | None": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     fields = [
         (field.name, kinds.get(str(field.type), pa.string()))

@@ -20,14 +20,10 @@ def of(readout: types.Readout) -> pandas.DataFrame:
     """The frame; see ``types.Readout.to_pandas``.
 
     Raises:
-        ConfigError: The readout has no labels, or pandas is not installed.
+        ConfigError: The readout has no labels.
+        MissingError: pandas is not installed.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise errors.ConfigError(
-            "to_pandas needs pandas", "pip install 'jaxlens-logitlens[view]'"
-        ) from error
+    pandas = errors.require_package("pandas", "view", "data frames")
     references = readouts.known(readout)
     labels = readout.labels
     real = np.asarray(references.mask, bool)

@@ -66,14 +66,9 @@ def render(template: str, **values: Any) -> str:
     """A page from the text of its template; every value but style, script and data is escaped.
 
     Raises:
-        ConfigError: jinja2 is not installed.
+        MissingError: jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise errors.ConfigError(
-            "pages need jinja2", "pip install 'jaxlens-logitlens[view]'"
-        ) from error
+    jinja2 = errors.require_package("jinja2", "view", "pages")
     from markupsafe import Markup
 
     for part in ("style", "script", "data"):

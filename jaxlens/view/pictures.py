@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,9 @@ def require_library() -> None:
     """Refuses to draw without matplotlib.
 
     Raises:
-        ConfigError: It is not installed.
+        MissingError: It is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise errors.ConfigError(
-            "pictures need matplotlib", "pip install 'jaxlens-logitlens[view]'"
-        )
+    errors.require_package("matplotlib", "view", "pictures")
 
 
 def svg(figure: Any) -> str:

@@ -112,6 +112,7 @@ def test_bytes_come_through_in_any_portions(tmp_path, suffix):
 
 def test_missing_package_names_the_extra_to_install():
     with pytest.raises(errors.MissingError) as caught:
-        archives.require("no_such_package_anywhere")
-    assert caught.value.hint == "pip install 'jaxlens-logitlens[data]'"
+        errors.require_package("no_such_package.anywhere", "data", "corpora")
+    assert caught.value.message.startswith("corpora need the package no_such_package,")
+    assert caught.value.hint == "in a clone of jaxlens: pip install '.[data]'"
     assert caught.value.exit_code == 66

@@ -134,6 +134,6 @@ def test_what_is_no_longer_whole_stays_as_it_is():
 
 def test_without_pandas_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(errors.ConfigError, match="needs pandas") as refusal:
+    with pytest.raises(errors.MissingError, match="need the package pandas") as refusal:
         readout_of().to_pandas()
-    assert "pip install 'jaxlens-logitlens[view]'" in refusal.value.hint
+    assert "pip install '.[view]'" in refusal.value.hint

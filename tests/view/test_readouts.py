@@ -1,7 +1,6 @@
 """Readouts as figures: one line of the batch, cut and named as it was read."""
 
 import dataclasses
-import importlib.util
 import sys
 
 import numpy as np
@@ -87,10 +86,7 @@ def test_notebooks_show_the_figure_and_pyplot_never_knows_it():
 
 
 def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
-    )
-    with pytest.raises(errors.ConfigError, match="need matplotlib") as refusal:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(errors.MissingError, match="need the package matplotlib") as refusal:
         readout_of().plot()
-    assert "jaxlens-logitlens[view]" in refusal.value.hint
+    assert "pip install '.[view]'" in refusal.value.hint
