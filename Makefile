@@ -1,6 +1,7 @@
 # Every target needs only Python >= 3.11 with pip, and makes .venv by itself the first time.
 #
 #   make demo        a prompt, a sweep of the packaged text, its report
+#   make install     .venv alone, with the dependencies as locked
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
 #   make lint        style, format and types
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --extra data --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint docs notebooks lock clean
+.PHONY: help demo install test test-long lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -35,6 +36,8 @@ demo: .venv/installed
 	@$(BIN)/jaxlens show "Other times, when people say plasma"
 	@$(BIN)/jaxlens run --out runs/demo
 	@$(BIN)/jaxlens report runs/demo
+
+install: .venv/installed
 
 test: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -56,6 +59,7 @@ notebooks: .venv/installed
 	@$(BIN)/python scripts/run_notebooks.py
 
 # Modules are compiled when they are first imported: doing it for all of them doubles the time.
+# Nothing is resolved (--no-deps): the lock is complete, and what an index holds today must not count.
 # Two stamps: the dependencies are installed again only when the lock changes,
 # the project itself (seconds) also when its metadata does.
 .venv/locked: requirements.lock

@@ -159,3 +159,15 @@ def _called(node):
 
 def _is_text(node):
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_every_page_names_the_same_way_to_install():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = "|".join(extras["optional-dependencies"])
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("jaxlens/**/*.py")]
+    seen = 0
+    for path in pages:
+        for line in re.findall(r"pip install [^\n]*", path.read_text()):
+            seen += 1
+            assert re.match(rf"pip install '\./?(jaxlens)?\[({names}|{{extra}})\]'", line), path
+    assert seen >= 6

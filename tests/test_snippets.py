@@ -33,6 +33,7 @@ SUBSTITUTIONS = [
     (None, "--stop 100000", "--stop 300", "a small run has fewer rows"),
     (None, "store.shard_tokens=524288", "store.shard_tokens=4096", "a shard of a small text"),
     (None, "-c configs/gpt2.yaml", "-c configs/demo.yaml --model gpt2", "of 256 positions here"),
+    ("docs/clusters.md", "git clone", "true", "this is the repository"),
     ("docs/clusters.md", "pip install", "true", "the package is installed"),
     ("docs/clusters.md", "scontrol requeue", "true", "SLURM is not installed"),
 ]
