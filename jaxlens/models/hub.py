@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from jaxlens import errors
+from jaxlens import errors, filetypes
 
-_BESIDE = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_BESIDE = ("config.json", *filetypes.TOKENIZER_FILES)
 # Safetensors first; the second list is asked for only where a repository has none of the first.
 _WEIGHTS = (
     (
@@ -26,7 +26,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The local directory of a model; a hub id is downloaded, only the files that are needed.
+    """The local path of a model, see ``folders.resolve``; a hub id is downloaded, only the files that are needed.
 
     Args:
         source: Directory, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
@@ -35,7 +35,6 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
 
     Raises:
         MissingError: Neither is there.
-        DataError: The path is a file.
         ConfigError: A revision of a local directory was asked for.
     """
     path = Path(os.path.expanduser(source))
@@ -46,10 +45,6 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     if not exists:
         raise errors.MissingError(
             f"{source}: no such directory", "give a model directory or a hub id such as org/name"
-        )
-    if not path.is_dir():
-        raise errors.DataError(
-            f"{source}: a file; a model is a directory", "give the directory that holds the file"
         )
     if revision is not None:
         raise errors.ConfigError(

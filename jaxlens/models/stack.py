@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import errors, types
-from jaxlens.models import files, layout
+from jaxlens.models import files, layout, names, variants
+
+logger = logging.getLogger("jaxlens")
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
@@ -60,23 +63,40 @@ def stack(
             not finite.
     """
     stacks: dict[str, np.ndarray] = {}
-    seen: set[tuple[str, int]] = set()
+    seen: dict[tuple[str, int], str] = {}
+    kernels: list[variants.Kernel] = []
+    others: dict[str, str] = {}
     for tensor in tensors:
         if layout.is_buffer(tensor.name, flavour):
             continue
+        task = names.other_task(tensor.name, layout.SEPARATOR[flavour])
+        if task is not None:
+            others.setdefault(task, files.shown(tensor.name))
+            continue
         leaf, layer = _place(tensor, architecture, flavour)
         if (leaf.path, layer) in seen:
-            raise errors.DataError(f"{tensor.file}: tensor {tensor.name} is there twice")
-        seen.add((leaf.path, layer))
-        value = _checked(tensor, leaf, architecture, flavour)
+            raise errors.DataError(
+                f"{tensor.file}: tensor {files.shown(tensor.name)} is there twice, "
+                f"also as {files.shown(seen[leaf.path, layer])}"
+            )
+        seen[leaf.path, layer] = tensor.name
+        value = _checked(tensor, leaf, architecture, flavour, kernels)
         if leaf.path not in stacks:
             stacks[leaf.path] = _aligned(leaf.stacked_shape(architecture))
         stacks[leaf.path][layer if leaf.is_layered else ...] = value
+    notes = [f"ignored {name}, the head of another task ({task})" for task, name in others.items()]
+    if variants.adopt_head(stacks, architecture, notes):
+        seen["wte", 0] = seen["lm_head/weight", 0]
+    added = variants.add_biases(stacks, architecture, notes)
     for leaf in layout.required(architecture):
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
-            if (leaf.path, layer) not in seen:
-                raise errors.DataError(f"{label}: tensor {leaf.name(flavour, layer)} is missing")
-    return _settle_head(layout.nested(stacks), architecture, label)
+            if (leaf.path, layer) not in seen and leaf.path not in added:
+                raise _missing(leaf, layer, flavour, others, label)
+    variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
+    params = _settle_head(layout.nested(stacks), architecture, label)
+    for note in notes:
+        logger.info("%s: %s", label, note)
+    return params
 
 
 def unstack(
@@ -91,25 +111,6 @@ def unstack(
             value = np.swapaxes(value, -1, -2)
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             yield prefix + leaf.name(flavour, layer), value[layer] if leaf.is_layered else value
-
-
-def from_memory(leaves: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Tensors of a flattened state dict: arrays or PyTorch tensors.
-
-    Raises:
-        DataError: A value is no array.
-    """
-    for name, value in leaves.items():
-        if hasattr(value, "detach"):
-            # PyTorch's bfloat16 has no NumPy type, so its floats go through float32.
-            value = value.detach().cpu()
-            value = value.float() if value.is_floating_point() else value
-            value = value.numpy()
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise errors.DataError(f"state: {files.shown(name)} is no array") from error
-        yield of_array(name, array, "state")
 
 
 def cast(params: types.Params, dtype: str) -> types.Params:
@@ -175,30 +176,71 @@ def _place(
     tensor: Tensor, architecture: types.Architecture, flavour: layout.Flavour
 ) -> tuple[layout.Leaf, int]:
     found = layout.find(tensor.name, flavour)
+    shown = files.shown(tensor.name)
     if found is None:
-        raise errors.DataError(f"{tensor.file}: unexpected tensor {files.shown(tensor.name)}")
+        names.refuse_no_model(
+            tensor.name, layout.SEPARATOR[flavour], f"{tensor.file}: tensor {shown}"
+        )
+        raise errors.DataError(
+            f"{tensor.file}: unexpected tensor {shown}",
+            f"known are the names of transformers' GPT-2, such as {layout.EXAMPLE[flavour]}, "
+            f"after any of the prefixes {', '.join((*names.WRAPPERS, *names.TRANSPARENT))}",
+        )
     if found[1] >= architecture.n_layer:
         raise errors.DataError(
-            f"{tensor.file}: unexpected tensor {tensor.name}",
+            f"{tensor.file}: unexpected tensor {shown}",
             f"config.json says n_layer {architecture.n_layer}",
         )
     return found
 
 
 def _checked(
-    tensor: Tensor, leaf: layout.Leaf, architecture: types.Architecture, flavour: layout.Flavour
+    tensor: Tensor,
+    leaf: layout.Leaf,
+    architecture: types.Architecture,
+    flavour: layout.Flavour,
+    kernels: list[variants.Kernel],
 ) -> np.ndarray:
-    """The value of a tensor, float32 and in our orientation."""
-    where = f"{tensor.file}: tensor {tensor.name}"
+    """The value of a tensor, float32 and in our orientation, as far as its shape tells that.
+
+    Kernels that tell are added to ``kernels``.
+    """
+    where = f"{tensor.file}: tensor {files.shown(tensor.name)}"
     _check_dtype(tensor.dtype, where)
     shape = leaf.shape(architecture)
-    check_shape(tensor.shape, shape[::-1] if leaf.is_transposed(flavour) else shape, where)
+    is_turned = leaf.is_transposed(flavour)
+    if leaf.is_kernel and not variants.is_square(leaf, architecture):
+        is_turned = is_turned if tensor.shape not in (shape, shape[::-1]) else tensor.shape != shape
+        kernels.append(variants.Kernel(where, leaf, is_turned))
+    check_shape(tensor.shape, shape[::-1] if is_turned else shape, where)
     value = tensor.read()
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
         raise errors.DataError(f"{where} holds values that are not finite in float32")
-    return value.T if leaf.is_transposed(flavour) else value
+    return value.T if is_turned else value
+
+
+def _missing(
+    leaf: layout.Leaf,
+    layer: int,
+    flavour: layout.Flavour,
+    others: Mapping[str, str],
+    label: str,
+) -> errors.DataError:
+    """The error for a tensor that is not there, with what else may explain it."""
+    hint = ""
+    if leaf.path == "lm_head/weight":
+        hint = 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
+        if others:
+            task, name = next(iter(others.items()))
+            hint = (
+                f"config.json does not tie it to wte, and {name} is a head for {task}, which says "
+                "nothing about tokens; use the model before it was given that head"
+            )
+    elif leaf.path == "wte":
+        hint = 'an lm_head stands for it only where config.json has "tie_word_embeddings": true'
+    return errors.DataError(f"{label}: tensor {leaf.name(flavour, layer)} is missing", hint)
 
 
 def _check_dtype(dtype: str, where: str) -> None:

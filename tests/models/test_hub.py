@@ -29,11 +29,6 @@ def test_directory_without_weights_says_what_was_looked_for(tmp_path):
         assert name in message
 
 
-def test_file_in_place_of_a_directory_is_refused(tmp_path):
-    weights.save(tmp_path, *checkpoints.make(), "msgpack")
-    assert "a file" in checkpoints.refused(tmp_path / "flax_model.msgpack")
-
-
 def test_revision_of_a_local_directory_is_refused(tmp_path):
     weights.save(tmp_path, *checkpoints.make(), "msgpack")
     with pytest.raises(errors.ConfigError, match="revision"):

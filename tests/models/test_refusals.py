@@ -28,9 +28,9 @@ BAD_STATES = {
         lambda s: s.update({"transformer.h.0.attn.q_attn.weight": np.zeros(3, np.float32)}),
         "unexpected tensor transformer.h.0.attn.q_attn.weight",
     ),
-    "other head": (
-        lambda s: s.update({"score.weight": np.zeros((2, 6), np.float32)}),
-        "unexpected tensor score.weight",
+    "unknown head": (
+        lambda s: s.update({"reward.weight": np.zeros((2, 6), np.float32)}),
+        "unexpected tensor reward.weight",
     ),
     "layer beyond the last": (
         lambda s: s.update({"transformer.h.2.ln_1.bias": np.zeros(6, np.float32)}),
