@@ -26,10 +26,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The local path of a model, see ``folders.resolve``; a hub id is downloaded, only the files that are needed.
+    """The local path of a model; of a hub id only the files that are needed are downloaded.
 
     Args:
-        source: Directory, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
+        source: Path, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
             whatever is a ``Path``, starts with ``.``, ``/`` or ``~``, or cannot be an id.
         revision: Branch, tag or commit of a hub id.
 

@@ -107,7 +107,7 @@ BIASES: dict[str, tuple[str, ...]] = {
     "linear layers": tuple(p for p in LEAVES if p.startswith("h/") and "/c_" in p and "bias" in p),
     "layer norms": tuple(path for path in LEAVES if "ln_" in path and path.endswith("/bias")),
 }
-"""Leaves that a checkpoint may leave out as a group, which means zeros (nanoGPT's ``bias=False``)."""
+"""Leaves that a checkpoint may leave out group by group, which means zeros (nanoGPT)."""
 
 _BY_NAME = {
     **{("torch", leaf.is_layered, leaf.torch): leaf for leaf in LEAVES.values()},
