@@ -60,7 +60,8 @@ def _tensors(leaves: Mapping[str, Any]) -> Iterator[stack.Tensor]:
             # PyTorch raises its own for tensors without memory, on lost devices, or sparse ones.
             reason = f"{type(error).__name__}: {files.line(error)}"
             raise errors.DataError(
-                f"state: {files.shown(name)} is not an array ({reason})"
+                f"state: {files.shown(name)} is not an array ({reason})",
+                "give arrays, or tensors that hold values",
             ) from error
         yield stack.of_array(name, array, "state")
 

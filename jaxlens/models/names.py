@@ -32,8 +32,8 @@ TRANSPARENT: dict[str, str] = {
 OTHER_HEADS: dict[str, str] = {
     "score": "sequence classification",
     "classifier": "classification",
-    "v_head": "a value head",
-    "value_head": "a value head",
+    "v_head": "values of a policy",
+    "value_head": "values of a policy",
     "qa_outputs": "question answering",
     "multiple_choice_head": "multiple choice",
 }

@@ -84,7 +84,11 @@ def stack(
         if leaf.path not in stacks:
             stacks[leaf.path] = _aligned(leaf.stacked_shape(architecture))
         stacks[leaf.path][layer if leaf.is_layered else ...] = value
-    notes = [f"ignored {name}, the head of another task ({task})" for task, name in others.items()]
+    unembedding = "lm_head" if "lm_head/weight" in stacks else "wte, which config.json ties to it"
+    notes = [
+        f"ignored {name}, a head for {task}; the unembedding is {unembedding}"
+        for task, name in others.items()
+    ]
     if variants.adopt_head(stacks, architecture, notes):
         seen["wte", 0] = seen["lm_head/weight", 0]
     added = variants.add_biases(stacks, architecture, notes)
