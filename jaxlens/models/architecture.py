@@ -45,10 +45,11 @@ _DEFAULT_BOS = 50256
 _REFUSED = ("add_cross_attention", "is_encoder_decoder", "quantization_config", "pruned_heads")
 
 
-# Keys of nanoGPT's configuration that have another name in transformers'. Its blocks compute the
-# exact GELU, and no key of it says so.
-_NANOGPT = {"block_size": "n_positions"}
-_NANOGPT_DEFAULTS = {"model_type": "gpt2", "activation_function": "gelu"}
+# Keys of nanoGPT's and minGPT's configurations that have another name in transformers'.
+_RENAMED = {"block_size": "n_positions"}
+# nanoGPT's own configuration is recognised by its keys. Its blocks compute the exact GELU.
+_NANOGPT_KEYS = ("block_size", "bias")
+_NANOGPT = {"model_type": "gpt2", "activation_function": "gelu"}
 
 
 def parse(config: Any) -> types.Architecture:
@@ -129,9 +130,16 @@ def _mapping(config: Any) -> Mapping[str, Any]:
         )
     if "block_size" not in config or "n_positions" in config:
         return config
-    renamed = {_NANOGPT.get(key, key): value for key, value in config.items()}
-    # minGPT has the same key, states a model type, and computes GPT-2's own activation.
-    return renamed if "model_type" in config else {**_NANOGPT_DEFAULTS, **renamed}
+    renamed = {_RENAMED.get(key, key): value for key, value in config.items()}
+    if "model_type" in config:  # minGPT, which computes GPT-2's own activation
+        return renamed
+    if "activation_function" not in config and not all(key in config for key in _NANOGPT_KEYS):
+        raise errors.DataError(
+            "config.json: block_size, but no activation_function",
+            "models in the style of nanoGPT differ in it: add "
+            '"activation_function": "gelu" (exact) or "gelu_new" (tanh)',
+        )
+    return {**_NANOGPT, **renamed}
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

@@ -22,6 +22,9 @@ _WEIGHTS = (
         "flax_model-[0-9]*-of-[0-9]*.msgpack",
     ),
 )
+_PAGE = re.compile(
+    r"https?://(?:huggingface\.co|hf\.co)/([\w.-]+(?:/[\w.-]+)?)/?(?:tree/.*)?", re.ASCII
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -35,17 +38,27 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
 
     Raises:
         MissingError: Neither is there.
-        ConfigError: A revision of a local directory was asked for.
+        ConfigError: A revision of a local directory was asked for, or the source is of a type
+            that names no model.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise errors.ConfigError(
+            f"a model is given as {type(source).__name__}",
+            "give a directory, a weights file, a hub id, or a mapping of names to arrays",
+        )
     path = Path(os.path.expanduser(source))
     # os.path answers False where Path.exists would raise: names too long, NUL, no permission.
     exists = os.path.exists(path)
     if not (exists or isinstance(source, Path)) and _HUB_ID.fullmatch(source):
         return _download(source, revision)
     if not exists:
-        raise errors.MissingError(
-            f"{source}: no such directory", "give a model directory or a hub id such as org/name"
+        page = _PAGE.fullmatch(str(source))
+        wanted = (
+            f"the hub id alone: {page[1]}"
+            if page
+            else "a model directory or a hub id such as org/name"
         )
+        raise errors.MissingError(f"{source}: no such directory", f"give {wanted}")
     if revision is not None:
         raise errors.ConfigError(
             f"{source}: a local directory has no revision {revision}",

@@ -98,8 +98,9 @@ def _has_weights(rest: Mapping[Any, Any]) -> bool:
         leaves = _flat(rest)
     except errors.DataError:
         return False
+    flavours: tuple[layout.Flavour, ...] = ("torch", "flax")
     return any(
         layout.find(name, flavour) or names.other_task(name, layout.SEPARATOR[flavour])
-        for flavour in layout.SEPARATOR
+        for flavour in flavours
         for name in leaves
     )

@@ -16,6 +16,23 @@ def test_path_that_is_not_there_is_missing(source):
     assert any(words in message for words in ("no such directory", "no weights", "no valid hub id"))
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "https://huggingface.co/org/name",
+        "https://hf.co/org/name/tree/main",
+        "http://hf.co/org/name/",
+    ],
+)
+def test_address_of_a_page_of_the_hub_is_answered_with_its_id(page):
+    assert checkpoints.refused(page, errors.MissingError).endswith("the hub id alone: org/name")
+
+
+@pytest.mark.parametrize("source", [3, None, ["gpt2"], b"gpt2"])
+def test_what_names_no_model_is_refused(source):
+    assert "a hub id" in checkpoints.refused(source, errors.ConfigError)
+
+
 def test_missing_path_object_is_never_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     monkeypatch.chdir(tmp_path)

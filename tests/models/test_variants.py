@@ -264,6 +264,15 @@ def test_nanogpts_configuration_means_gpt2_with_the_exact_gelu():
     assert (mingpt.n_positions, mingpt.activation_function) == (7, "gelu_new")
 
 
+def test_configuration_that_leaves_the_activation_open_is_refused():
+    """build-nanogpt's, whose blocks compute the approximation."""
+    sizes = {key: value for key, value in NANOGPT.items() if key not in ("bias", "dropout")}
+    with pytest.raises(errors.DataError, match="activation_function"):
+        architectures.parse(sizes)
+    told = architectures.parse({**sizes, "activation_function": "gelu_new"})
+    assert (told.n_positions, told.activation_function) == (7, "gelu_new")
+
+
 def test_nanogpts_checkpoint_loads_from_memory_with_its_own_configuration():
     params, found = nanogpt()
     found = {f"_orig_mod.{name}": value for name, value in found.items()}
