@@ -48,6 +48,11 @@ _BINARY = {
     b"\x1f\x8b": ("a gzip file", "decompress it"),
     b"\x89HDF": ("an HDF5 file", "save the model as safetensors with the library that wrote it"),
 }
+_PICKLE = (
+    "a pickle, which can run code and is never read",
+    "load it where you trust it, and save it as safetensors",
+)
+_BINARY |= dict.fromkeys((b"\x80\x02\x8a\nl", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE)
 _TEXT = {
     b"version https://git-lfs.github.com/spec/": _LFS,
     b"version https://hawser.github.com/spec/": _LFS,

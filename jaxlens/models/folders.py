@@ -8,12 +8,15 @@ was found there.
 from __future__ import annotations
 
 import fnmatch
+import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxlens import errors, filetypes
 from jaxlens.models import files, formats, orbaxfile
+
+logger = logging.getLogger("jaxlens")
 
 _CONVERT = (
     "convert it where you trust it: transformers' "
@@ -24,7 +27,8 @@ _IN_MEMORY = (
     "where you trust it, pass it from memory, jaxlens.load_model(torch.load(FILE), config=...), "
     "or save its weights as safetensors"
 )
-_TF = "convert it with transformers 4 and TensorFlow, from_pretrained(DIR, from_tf=True)"
+_TF = "is a TensorFlow checkpoint, which is not read"
+_SHARDED = "is a sharded training checkpoint, which is not read"
 
 UNREADABLE: dict[str, tuple[str, str]] = {
     "adapter_*": (
@@ -38,19 +42,33 @@ UNREADABLE: dict[str, tuple[str, str]] = {
         ".save_pretrained(NEW)",
     ),
     "pytorch_model*.bin": (_PICKLE, _CONVERT),
-    "model.ckpt*.index": ("is a TensorFlow checkpoint, which is not read", _TF),
-    "model.ckpt*.data-*": ("is a TensorFlow checkpoint, which is not read", _TF),
-    "*.h5": ("is a TensorFlow checkpoint, which is not read", _TF),
+    **dict.fromkeys(
+        ("model.ckpt*.index", "model.ckpt*.data-*"),
+        (
+            _TF,
+            "OpenAI's GPT-2 is on the hub as gpt2, gpt2-medium, gpt2-large and gpt2-xl; "
+            "convert others with transformers 4",
+        ),
+    ),
+    "*.h5": (_TF, "convert it with transformers 4: from_pretrained(DIR, from_tf=True)"),
+    "global_step*/": (_SHARDED, "merge it: python zero_to_fp32.py DIR NEW --safe_serialization"),
+    "pytorch_model_fsdp_*/": (_SHARDED, "merge it: accelerate merge-weights DIR NEW"),
+    "*.distcp": (_SHARDED, "merge it: accelerate merge-weights DIR NEW"),
     **dict.fromkeys(("*.pt", "*.pth", "*.ckpt"), (_PICKLE, _IN_MEMORY)),
     **dict.fromkeys(("*.bin", "*.pkl", "*.pickle"), (_PICKLE, _CONVERT)),
     **dict.fromkeys(
         ("*.onnx", "*.ot", "*.tflite", "*.mlmodel", "*.npz", "*.nemo"),
         ("is of a format that is not read", "save the model as safetensors with transformers"),
     ),
+    **dict.fromkeys(("*.zip", "*.tar", "*.tar.gz", "*.tgz"), ("is an archive", "unpack it")),
+    "*.dvc": ("is a pointer of DVC", "run dvc pull"),
+    "*.incomplete": ("is part of a download that did not finish", "fetch the model again"),
 }
-"""Names of weights that are not read -> what they are, and the remedy; the first match counts."""
+"""Names of files (folders end in a slash) with weights that are not read -> what they are, and the
+remedy; the first match counts."""
 
 _ORBAX_FILES = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt")
+_RESTORE = "load it with Orbax, then pass the parameters: jaxlens.load_model(tree, config=...)"
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]{1,12}", re.ASCII)
 _REPOSITORY = re.compile(r"(models|datasets|spaces)--.+", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40,64}", re.ASCII)
@@ -99,6 +117,7 @@ def resolve(path: Path, label: str) -> Place:
                 f"name one of them: {label}/{steps[-1]}",
             )
         if steps:
+            logger.info("%s: reading %s, the only checkpoint with weights", label, steps[0])
             inner = directory / steps[0]
             _refuse_adapter(inner, f"{label}/{steps[0]}")
             # Trainers keep the tokenizer beside the checkpoints, or in each.
@@ -168,6 +187,10 @@ def _snapshot(directory: Path, label: str) -> tuple[Path, str]:
     return snapshots / chosen, f"{label}/snapshots/{chosen}"
 
 
+def _is_orbax(directory: Path) -> bool:
+    return any(files.is_there(directory / name) for name in _ORBAX_FILES)
+
+
 def _is_checkpoint(directory: Path, name: str) -> bool:
     return _CHECKPOINT.fullmatch(name) is not None and _weights(directory / name) is not None
 
@@ -191,9 +214,10 @@ def _absent(directory: Path, label: str) -> errors.JaxlensError:
     """The error for a directory without weights that can be read, by what there is instead."""
     names = files.names(directory)
     for pattern, (what, remedy) in UNREADABLE.items():
-        for name in fnmatch.filter(names, pattern):
-            if (directory / name).is_file() or not (directory / name).exists():
-                return errors.DataError(f"{label}: {files.shown(name)} {what}", remedy)
+        for name in names:
+            shown = f"{name}/" if (directory / name).is_dir() else name
+            if fnmatch.fnmatchcase(shown, pattern):
+                return errors.DataError(f"{label}: {files.shown(shown)} {what}", remedy)
     for fmt, single in formats.SINGLE.items():
         suffix = Path(single).suffix
         other = [name for name in names if name.endswith(suffix)]
@@ -212,19 +236,25 @@ def _absent(directory: Path, label: str) -> errors.JaxlensError:
 
 def _elsewhere(directory: Path, label: str, names: list[str]) -> errors.JaxlensError:
     """The error for a directory beside, above or below a model."""
-    if any(name in names for name in _ORBAX_FILES):
-        hint = "load it with Orbax, then pass the parameters: jaxlens.load_model(tree, config=...)"
+    below = [name for name in names if (directory / name).is_dir()]
+    if _is_orbax(directory):
+        hint = _RESTORE
         if directory.name == formats.ORBAX and files.is_there(directory.parent / "config.json"):
             hint = f"the model is the directory above: {Path(label).parent}"
-        found = files.listed(orbaxfile.declared(directory, label) or names)
+        # A manager's steps keep the tree in a folder of its own.
+        trees = (orbaxfile.declared(directory / name, label) for name in ("", *below))
+        found = files.listed(next(filter(None, trees), names))
         return errors.DataError(f"{label}: an Orbax checkpoint by itself, with {found}", hint)
+    steps = [name for name in below if _is_orbax(directory / name)]
+    if steps:
+        found = files.listed(steps)
+        return errors.DataError(f"{label}: Orbax checkpoints by themselves, {found}", _RESTORE)
     cached = [name for name in names if _REPOSITORY.fullmatch(name)]
     if cached:
         return errors.MissingError(
             f"{label}: the hub's cache, with {files.listed(cached)}",
             f"name a repository: {label}/{files.shown(cached[0])}",
         )
-    below = [name for name in names if (directory / name).is_dir()]
     models = [name for name in below if _weights(directory / name) is not None]
     if models:
         return errors.MissingError(

@@ -202,8 +202,8 @@ def _require_shards(directory: Path, shards: list[str], label: str, index: str) 
     absent = [name for name in shards if _leads_nowhere(directory / name)]
     if absent:
         raise errors.MissingError(
-            f"{label}/{absent[0]}: no such file; {index} names {len(shards)} files, "
-            f"of which {len(absent)} are not there",
+            f"{label}/{absent[0]}: no such file; {len(absent)} of the {len(shards)} files that "
+            f"{index} names cannot be found",
             f"fetch the rest of the model: {files.listed(absent)}",
         )
 

@@ -95,7 +95,7 @@ def stack(
     for leaf in layout.required(architecture):
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             if (leaf.path, layer) not in seen and leaf.path not in added:
-                raise _missing(leaf, layer, flavour, others, label)
+                raise _missing(leaf, layer, architecture, flavour, others, label)
     variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
     params = _settle_head(layout.nested(stacks), architecture, label)
     for note in notes:
@@ -228,13 +228,16 @@ def _checked(
 def _missing(
     leaf: layout.Leaf,
     layer: int,
+    architecture: types.Architecture,
     flavour: layout.Flavour,
     others: Mapping[str, str],
     label: str,
 ) -> errors.DataError:
     """The error for a tensor that is not there, with what else may explain it."""
     hint = ""
-    if leaf.path == "lm_head/weight":
+    if leaf.is_layered:
+        hint = f"config.json says n_layer {architecture.n_layer}; mend it, or fetch the model again"
+    elif leaf.path == "lm_head/weight":
         hint = 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
         if others:
             task, name = next(iter(others.items()))

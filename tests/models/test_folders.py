@@ -5,8 +5,10 @@ import os
 import shutil
 
 import checkpoints
+import numpy as np
 import orbax.checkpoint
 import pytest
+import safetensors.numpy
 from models import victim
 
 from jaxlens import errors, filetypes
@@ -169,6 +171,10 @@ UNREADABLE = {
     "model.ckpt.data-00000-of-00001": "TensorFlow",
     "tf_model.h5": "TensorFlow",
     "model.onnx": "safetensors",
+    "__0_0.distcp": "accelerate",
+    "model.zip": "unpack",
+    "model.safetensors.dvc": "dvc pull",
+    "model.safetensors.incomplete": "did not finish",
 }
 
 
@@ -208,7 +214,28 @@ def test_missing_shards_are_counted_before_any_is_read(tmp_path):
     (tmp_path / shards[1]).unlink()
     (tmp_path / shards[0]).write_bytes(b"")  # damaged: would be told first
     message = checkpoints.refused(tmp_path, errors.MissingError)
-    assert shards[1] in message and "names 2 files, of which 1" in message
+    assert shards[1] in message and "1 of the 2 files" in message
+
+
+@pytest.mark.parametrize("name", ["global_step500", "pytorch_model_fsdp_0"])
+def test_folders_of_sharded_training_checkpoints_are_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert f"{name}/ is a sharded training checkpoint" in checkpoints.refused(tmp_path)
+
+
+def test_safetensors_with_a_header_of_any_length_is_no_stand_in(tmp_path):
+    """Their first bytes are its length: 640 begins as pickles do."""
+    _, params = checkpoints.make()
+    state = checkpoints.torch_state(params)
+    raw = safetensors.numpy.save(state)
+    length = int.from_bytes(raw[:8], "little")
+    checkpoints.write_config(tmp_path)
+    for wanted in (length, 0x0480, 0x0580, 0x0A80):
+        if wanted >= length:
+            text = raw[8 : 8 + length].ljust(wanted)
+            whole = wanted.to_bytes(8, "little") + text + raw[8 + length :]
+            (tmp_path / "model.safetensors").write_bytes(whole)
+            checkpoints.assert_same_bits(weights.load(tmp_path).params, params)
 
 
 def test_directory_without_weights_says_what_it_holds(tmp_path):
@@ -236,6 +263,17 @@ def test_foreign_orbax_trees_are_refused_with_what_they_hold(tmp_path):
     assert "an Orbax checkpoint by itself" in message and str(tmp_path) in message
     save_orbax(tmp_path / "alone", FOREIGN)
     assert "params/transformer/wte/embedding" in checkpoints.refused(tmp_path / "alone")
+    save_orbax(tmp_path / "manager/100/default", FOREIGN)
+    (tmp_path / "manager/100/_CHECKPOINT_METADATA").write_text("{}")
+    assert "by themselves, 100" in checkpoints.refused(tmp_path / "manager")
+    message = checkpoints.refused(tmp_path / "manager/100")
+    assert "params/transformer/wte/embedding" in message
+
+
+def test_training_state_of_flax_in_a_file_says_what_to_save(tmp_path):
+    tree = checkpoints.flax_tree(checkpoints.make()[1])
+    checkpoints.write_msgpack(tmp_path, {"step": np.int32(3), "params": tree})
+    assert "save their params alone" in checkpoints.refused(tmp_path)
 
 
 STAND_INS = {
@@ -243,6 +281,7 @@ STAND_INS = {
     "a git-annex pointer": b"/annex/objects/SHA256E-s5--ab.json\n",
     "a web page": b"\n<!DOCTYPE html>\n<html class=''>",
     "a ZIP archive": b"PK\x03\x04" + bytes(40),
+    "a pickle": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
     "a GGUF file": b"GGUF\x03\x00\x00\x00" + bytes(40),
     "a gzip file": b"\x1f\x8b\x08\x00" + bytes(40),
 }
