@@ -74,6 +74,7 @@ _REPOSITORY = re.compile(r"(models|datasets|spaces)--.+", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40,64}", re.ASCII)
 _SHARD = re.compile(r"-[0-9]+-of-[0-9]+\.", re.ASCII)
 _LONGEST_REFERENCE = 100
+_MOST_TREES = 10
 
 
 class Place(NamedTuple):
@@ -242,7 +243,7 @@ def _elsewhere(directory: Path, label: str, names: list[str]) -> errors.JaxlensE
         if directory.name == formats.ORBAX and files.is_there(directory.parent / "config.json"):
             hint = f"the model is the directory above: {Path(label).parent}"
         # A manager's steps keep the tree in a folder of its own.
-        trees = (orbaxfile.declared(directory / name, label) for name in ("", *below))
+        trees = (orbaxfile.declared(directory / name, label) for name in ("", *below[:_MOST_TREES]))
         found = files.listed(next(filter(None, trees), names))
         return errors.DataError(f"{label}: an Orbax checkpoint by itself, with {found}", hint)
     steps = [name for name in below if _is_orbax(directory / name)]

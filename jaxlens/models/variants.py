@@ -64,7 +64,8 @@ def settle_orientation(
     for path, stacked in stacks.items():
         leaf = layout.LEAVES[path]
         if leaf.is_kernel and is_square(leaf, architecture):
-            stacked[...] = np.swapaxes(stacked, -1, -2).copy()
+            for layer in range(architecture.n_layer):  # one at a time, for the memory
+                stacked[layer] = stacked[layer].T.copy()
     order, like = ("[out, in]", "torch.nn.Linear") if turned else ("[in, out]", "flax.linen.Dense")
     notes.append(
         f"kernels are stored {order} as in {like}, by the shape of c_attn; "
