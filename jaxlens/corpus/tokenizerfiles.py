@@ -75,8 +75,12 @@ _UNSPECIFIC = ("PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer")
 def form(folder: Path) -> Form | None:
     """The form in which a folder without ``tokenizer.json`` holds a tokenizer, if any."""
     for one in FORMS:
-        if all(os.path.lexists(folder / name) for name in one.files):
+        absent = [name for name in one.files if not os.path.lexists(folder / name)]
+        if not absent:
             return one
+        if len(absent) < len(one.files):
+            (present,) = set(one.files) - set(absent)
+            logger.info("%s: %s without %s is not a tokenizer", folder, present, absent[0])
     for name in _NOT_READ:
         if os.path.lexists(folder / name):
             logger.info(
@@ -98,17 +102,16 @@ def read(folder: Path, one: Form) -> tokenizers.Tokenizer:
         DataError: It is of a class that is not known to be read rightly.
         Exception: What transformers raises for malformed files.
     """
-    settings = {}
-    if os.path.lexists(folder / _SETTINGS):
-        settings = json.loads(contents(folder / _SETTINGS))
-        if not isinstance(settings, dict):
-            raise ValueError(f"{_SETTINGS} holds no object")
+    settings = _settings(folder)
     name = _class(settings, one, folder)
     transformers = importlib.import_module("transformers")
     with tempfile.TemporaryDirectory(prefix="jaxlens-") as alone:
         for stored, wanted in (*one.files.items(), *((name, name) for name in _BESIDE)):
             if os.path.lexists(folder / stored):
-                (Path(alone) / wanted).write_bytes(contents(folder / stored))
+                data = contents(folder / stored)
+                if wanted == "merges.txt":  # a line each, and the library refuses an empty one
+                    data = data.rstrip() + b"\n"
+                (Path(alone) / wanted).write_bytes(data)
         used = {key: settings[key] for key in one.settings if key in settings}
         if os.path.lexists(folder / _SETTINGS):
             (Path(alone) / _SETTINGS).write_text(json.dumps(used), encoding="utf-8")
@@ -144,6 +147,19 @@ def contents(path: Path) -> bytes:
             os.close(descriptor)
     filetypes.refuse_stand_in(data[: filetypes.HEAD_BYTES], str(path))
     return filetypes.without_bom(data)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """``tokenizer_config.json``; empty where there is none."""
+    if not os.path.lexists(folder / _SETTINGS):
+        return {}
+    try:
+        settings = json.loads(contents(folder / _SETTINGS))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{_SETTINGS}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{_SETTINGS} holds no object")
+    return settings
 
 
 def _class(settings: Mapping[str, Any], one: Form, folder: Path) -> str:

@@ -41,6 +41,7 @@ UNREADABLE: dict[str, tuple[str, str]] = {
         "transformers converts it: GPT2LMHeadModel.from_pretrained(DIR, gguf_file=NAME)"
         ".save_pretrained(NEW)",
     ),
+    "ggml*.bin": ("is a GGML file, which is not read", _CONVERT),
     "pytorch_model*.bin": (_PICKLE, _CONVERT),
     **dict.fromkeys(
         ("model.ckpt*.index", "model.ckpt*.data-*"),
@@ -250,6 +251,9 @@ def _elsewhere(directory: Path, label: str, names: list[str]) -> errors.JaxlensE
     if steps:
         found = files.listed(steps)
         return errors.DataError(f"{label}: Orbax checkpoints by themselves, {found}", _RESTORE)
+    saved = [name for name in below if _CHECKPOINT.fullmatch(name)]
+    if saved:  # without weights that are read
+        return _absent(directory / saved[-1], f"{label}/{saved[-1]}")
     cached = [name for name in names if _REPOSITORY.fullmatch(name)]
     if cached:
         return errors.MissingError(

@@ -19,6 +19,10 @@ WRAPPERS: dict[str, str] = {
     "gpt2": "GPT-2 inside of a model",
     "params": "Flax",
     "_forward_module": "Lightning Fabric",
+    **dict.fromkeys(
+        ("_model", "net", "network", "backbone", "language_model", "llm", "gpt", "policy", "actor"),
+        "attributes of training modules",
+    ),
 }
 """First parts of a name that are dropped, in any order and number, and who adds them."""
 

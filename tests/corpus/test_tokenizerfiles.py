@@ -30,8 +30,13 @@ def test_gpt2s_files_under_either_name_and_mark_give_the_same_ids(
     assert loaded.encode(TEXT).ids == tokenizer.encode(TEXT).ids
 
 
-def test_line_ends_of_windows_give_the_same_ids(tokenizer, tmp_path):
-    write_parts(tokenizer, tmp_path, end="\r\n")
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_line_ends_of_windows_and_empty_lines_at_the_end_give_the_same_ids(
+    tokenizer, tmp_path, end
+):
+    write_parts(tokenizer, tmp_path, end=end)
+    with (tmp_path / "merges.txt").open("ab") as file:
+        file.write(end.encode() * 2)
     assert tokens.load_tokenizer(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids
 
 
@@ -103,6 +108,24 @@ def test_class_that_is_not_known_is_refused_by_name(tokenizer, tmp_path, name):
         tokens.load_tokenizer(tmp_path)
     assert caught.value.message.isprintable()
     assert "tokenizer.json" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "\0"])
+def test_malformed_settings_are_named(tokenizer, tmp_path, text):
+    write_parts(tokenizer, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(text)
+    with pytest.raises(errors.DataError, match=r"tokenizer_config\.json"):
+        tokens.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "vocab.bpe"])
+def test_half_of_a_tokenizer_is_none_and_says_so(tmp_path, monkeypatch, name):
+    notes = []
+    note = tokenizerfiles.logger
+    monkeypatch.setattr(note, "info", lambda text, *parts: notes.append(text % parts))
+    (tmp_path / name).write_text("{}")
+    assert tokens.load_tokenizer(tmp_path) is None
+    assert f"{name} without " in notes[0]
 
 
 def test_sentencepiece_is_not_read_and_says_so(tmp_path, monkeypatch):

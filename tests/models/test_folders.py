@@ -73,6 +73,13 @@ def test_only_checkpoint_of_a_training_run_is_taken(tmp_path):
     assert loaded.directory == tmp_path / "checkpoint-500"
 
 
+def test_checkpoint_that_holds_a_pickle_is_named_from_the_folder_above(tmp_path):
+    checkpoints.write_config(tmp_path / "checkpoint-500")
+    (tmp_path / "checkpoint-500/pytorch_model.bin").write_bytes(b"x")
+    message = checkpoints.refused(tmp_path)
+    assert "checkpoint-500: pytorch_model.bin is a pickle" in message
+
+
 def test_tokenizer_beside_the_checkpoints_is_theirs_if_they_have_none(tmp_path):
     model(tmp_path / "checkpoint-500")
     (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
@@ -164,6 +171,7 @@ UNREADABLE = {
     "adapter_config.json": "merge it first",
     "gpt2.Q4_K_M.gguf": "gguf_file",
     "pytorch_model.bin": "save_pretrained",
+    "ggml-model-f16.bin": "GGML",
     "pytorch_model-00001-of-00002.bin": "save_pretrained",
     "ckpt.pt": "jaxlens.load_model(torch.load",
     "epoch=3.ckpt": "jaxlens.load_model(torch.load",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pathlib
 
 import checkpoints
 import jax
@@ -351,3 +352,9 @@ def test_what_is_no_configuration_is_refused(config):
         state()[1], kind, load=lambda found: weights.from_state_dict(found, config)
     )
     assert "config" in message
+
+
+def test_documentation_lists_every_wrapper_and_head():
+    page = (pathlib.Path(__file__).parents[2] / "docs/models.md").read_text()
+    for name in (*names.WRAPPERS, *names.TRANSPARENT, *names.OTHER_HEADS):
+        assert f"`{name}`" in page or f"`{name}." in page or f"`{name}/" in page, name
