@@ -95,7 +95,11 @@ def stack(
     for leaf in layout.required(architecture):
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             if (leaf.path, layer) not in seen and leaf.path not in added:
-                raise _missing(leaf, layer, architecture, flavour, others, label)
+                is_beyond = all(layer > there for path, there in seen if path.startswith("h/"))
+                hint = _why_missing(leaf, is_beyond, architecture, others)
+                raise errors.DataError(
+                    f"{label}: tensor {leaf.name(flavour, layer)} is missing", hint
+                )
     variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
     params = _settle_head(layout.nested(stacks), architecture, label)
     for note in notes:
@@ -187,8 +191,8 @@ def _place(
         )
         raise errors.DataError(
             f"{tensor.file}: unexpected tensor {shown}",
-            f"known are the names of transformers' GPT-2, such as {layout.EXAMPLE[flavour]}, "
-            f"after any of the prefixes {', '.join((*names.WRAPPERS, *names.TRANSPARENT))}",
+            f"names are those of transformers' GPT-2, such as {layout.EXAMPLE[flavour]}; "
+            "docs/models.md lists the prefixes that may stand before them",
         )
     if found[1] >= architecture.n_layer:
         raise errors.DataError(
@@ -225,29 +229,35 @@ def _checked(
     return value.T if is_turned else value
 
 
-def _missing(
+def _why_missing(
     leaf: layout.Leaf,
-    layer: int,
+    is_beyond: bool,
     architecture: types.Architecture,
-    flavour: layout.Flavour,
     others: Mapping[str, str],
-    label: str,
-) -> errors.DataError:
-    """The error for a tensor that is not there, with what else may explain it."""
-    hint = ""
-    if leaf.is_layered:
-        hint = f"config.json says n_layer {architecture.n_layer}; mend it, or fetch the model again"
-    elif leaf.path == "lm_head/weight":
-        hint = 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
-        if others:
-            task, name = next(iter(others.items()))
-            hint = (
-                f"config.json does not tie it to wte, and {name} is a head for {task}, which says "
-                "nothing about tokens; use the model before it was given that head"
-            )
-    elif leaf.path == "wte":
-        hint = 'an lm_head stands for it only where config.json has "tie_word_embeddings": true'
-    return errors.DataError(f"{label}: tensor {leaf.name(flavour, layer)} is missing", hint)
+) -> str:
+    """What may explain that a leaf is not there, and what to do.
+
+    Args:
+        leaf: The leaf.
+        is_beyond: Whether it belongs to a layer beyond the last that is there.
+        architecture: What the checkpoint was to fit.
+        others: Tasks -> names of the heads that are there.
+    """
+    if leaf.is_layered and is_beyond:
+        return f"config.json says n_layer {architecture.n_layer}"
+    if any(leaf.path in paths for paths in layout.BIASES.values()):
+        return f"only all {' or all '.join(layout.BIASES)} together may have none"
+    if leaf.path == "lm_head/weight" and others:
+        task, name = next(iter(others.items()))
+        return (
+            f"config.json does not tie it to wte, and {name} is a head for {task}, which says "
+            "nothing about tokens; use the model before it was given that head"
+        )
+    if leaf.path == "lm_head/weight":
+        return 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
+    if leaf.path == "wte":
+        return 'lm_head stands for it only if config.json has "tie_word_embeddings": true'
+    return "fetch the model again"
 
 
 def _check_dtype(dtype: str, where: str) -> None:

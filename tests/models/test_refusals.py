@@ -92,6 +92,13 @@ def test_untied_model_without_a_head_is_refused(tmp_path):
     assert "tensor lm_head.weight is missing" in message
 
 
+def test_more_layers_in_the_config_than_in_the_weights_are_told(tmp_path):
+    state = checkpoints.torch_state(checkpoints.make()[1])
+    config = {**checkpoints.CONFIG, "n_layer": 3}
+    message = checkpoints.refused(checkpoints.write_safetensors(tmp_path, state, config))
+    assert "tensor h.2.ln_1.weight is missing | config.json says n_layer 3" in message
+
+
 def test_flax_tensors_are_named_as_flax_names_them(tmp_path):
     tree = checkpoints.flax_tree(checkpoints.make()[1])
     del tree["transformer"]["h"]["1"]["attn"]["c_proj"]["kernel"]
