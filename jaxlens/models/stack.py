@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
 
 _ALIGNMENT = 64
+# Layers that have one of them are there.
+_PROOF = tuple(path for path, leaf in layout.LEAVES.items() if leaf.is_kernel)
 
 
 class Tensor(NamedTuple):
@@ -92,14 +94,8 @@ def stack(
     if variants.adopt_head(stacks, architecture, notes):
         seen["wte", 0] = seen["lm_head/weight", 0]
     added = variants.add_biases(stacks, architecture, notes)
-    for leaf in layout.required(architecture):
-        for layer in range(architecture.n_layer if leaf.is_layered else 1):
-            if (leaf.path, layer) not in seen and leaf.path not in added:
-                is_beyond = all(layer > there for path, there in seen if path.startswith("h/"))
-                hint = _why_missing(leaf, is_beyond, architecture, others)
-                raise errors.DataError(
-                    f"{label}: tensor {leaf.name(flavour, layer)} is missing", hint
-                )
+    present = {*seen, *((p, k) for p in added for k in range(architecture.n_layer))}
+    _require_all(present, architecture, flavour, others, label)
     variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
     params = _settle_head(layout.nested(stacks), architecture, label)
     for note in notes:
@@ -227,6 +223,27 @@ def _checked(
     if not np.isfinite(value).all():
         raise errors.DataError(f"{where} holds values that are not finite in float32")
     return value.T if is_turned else value
+
+
+def _require_all(
+    present: Collection[tuple[str, int]],
+    architecture: types.Architecture,
+    flavour: layout.Flavour,
+    others: Mapping[str, str],
+    label: str,
+) -> None:
+    """Refuses a checkpoint that lacks a leaf of a layer.
+
+    Raises:
+        DataError: Naming the tensor, and what may explain it.
+    """
+    last = max((layer for path, layer in present if path in _PROOF), default=-1)
+    for leaf in layout.required(architecture):
+        for layer in range(architecture.n_layer if leaf.is_layered else 1):
+            if (leaf.path, layer) not in present:
+                hint = _why_missing(leaf, layer > last, architecture, others)
+                name = leaf.name(flavour, layer)
+                raise errors.DataError(f"{label}: tensor {name} is missing", hint)
 
 
 def _why_missing(
