@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxlens import errors, filetypes, types
 from jaxlens.models import architecture as architectures
-from jaxlens.models import files, folders, formats, hub, layout, memory, orbaxfile, stack
+from jaxlens.models import files, folders, formats, hub, layout, orbaxfile, stack, statedict
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
 FORMATS = (*formats.SINGLE, formats.ORBAX)
@@ -84,7 +84,7 @@ def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
     Args:
         state: PyTorch's state dict, or Flax's parameters, nested or flattened (keys joined by
             ``/`` or tuples), with any of the prefixes of ``names``; or a training checkpoint that
-            holds one of them, see ``memory.CONTAINERS``. Values are arrays or PyTorch tensors.
+            holds one of them, see ``statedict.CONTAINERS``. Values are arrays or PyTorch tensors.
         config: Decoded ``config.json``, or what else ``architecture.parse`` takes; nanoGPT's
             checkpoints have their own.
 
@@ -93,11 +93,11 @@ def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
         DataError: As for ``load``; the message names the tensor.
     """
     if config is None:
-        config = memory.config_of(state)
+        config = statedict.config_of(state)
     if config is None:
         raise errors.ConfigError("a state dict needs its config", "pass config=...")
     architecture = architectures.parse(config)
-    tensors, flavour = memory.tensors(state)
+    tensors, flavour = statedict.tensors(state)
     return Checkpoint(architecture, stack.stack(tensors, architecture, flavour, "state"), None)
 
 
