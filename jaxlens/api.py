@@ -70,16 +70,18 @@ def load_model(
     source: str | Path | Mapping[Any, Any],
     dtype: str = "float32",
     *,
-    config: Mapping[str, Any] | None = None,
+    config: Any = None,
     revision: str | None = None,
 ) -> Model:
     """Loads a GPT-2 and checks that the lens at its last layer is the model.
 
     Args:
-        source: Local directory, hub id, ``packaged``, or a state dict (then with ``config``).
+        source: Local directory or weights file, hub id, ``packaged``, a state dict or Flax
+            parameters (with ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
         dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or
             ``bfloat16``; the residual stream is float32 always.
-        config: Decoded ``config.json`` of a state dict.
+        config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
+            instead of the file.
         revision: Branch, tag or commit of a hub id.
 
     Raises:
@@ -87,22 +89,25 @@ def load_model(
         DataError: It is damaged, or not a GPT-2.
         NumericalError: The identity gate failed.
     """
+    if callable(getattr(source, "state_dict", None)):  # a PyTorch model
+        config = getattr(source, "config", None) if config is None else config
+        source = source.state_dict()  # type: ignore[union-attr]
     if isinstance(source, Mapping):
-        if config is None:
-            raise errors.ConfigError("a state dict needs its config", "pass config=...")
         checkpoint = weights.from_state_dict(source, config)
     else:
-        checkpoint = load_checkpoint(source, revision)
+        checkpoint = load_checkpoint(source, revision, config)
     model = from_checkpoint(checkpoint, dtype)
     check_identity(model)
     return model
 
 
-def load_checkpoint(source: str | Path, revision: str | None = None) -> weights.Checkpoint:
+def load_checkpoint(
+    source: str | Path, revision: str | None = None, config: Any = None
+) -> weights.Checkpoint:
     """Weights as NumPy arrays; ``packaged`` names the shipped model."""
     if source == PACKAGED:
         source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
-    return weights.load(source, revision)
+    return weights.load(source, revision, config)
 
 
 def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> Model:

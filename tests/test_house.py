@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "numerics", "config", "yamlfile", "designs"),
+    *("errors", "numerics", "config", "yamlfile", "designs", "filetypes"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
     "errors": set(),
+    "filetypes": {"errors"},
     "yamlfile": {"errors"},
     "numerics": {"types", "errors"},
     "config": FOUNDATION,

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import math
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,7 @@ import tokenizers
 from jaxtyping import Bool
 
 from jaxlens import errors
-from jaxlens.corpus import archives
-
-TOKENIZER_BYTES = 32 * 2**20
-"""Largest tokenizer file that is read; GPT-2's has a twentieth of it."""
+from jaxlens.corpus import tokenizerfiles
 
 LARGEST_ID = 2**20
 """Bound of the token ids: the library counts the holes below the largest one by one."""
@@ -31,16 +25,6 @@ LARGEST_ID = 2**20
 # Doublings in a row, or long replacements, would make any text fill the memory.
 _MOST_GROWTH = 10_000
 
-_PARTS = ("vocab.json", "merges.txt")
-_BESIDE_PARTS = ("special_tokens_map.json", "added_tokens.json")
-_SETTINGS = "tokenizer_config.json"
-# All of the settings that tokens depend on; others name classes and files.
-_SETTINGS_USED = (
-    "add_prefix_space",
-    *(f"{role}_token" for role in ("bos", "eos", "unk", "pad", "sep", "cls", "mask")),
-    "additional_special_tokens",
-    "added_tokens_decoder",
-)
 _SAMPLE = "Hello, world! It's 1,024\n\tna\u00efve \u65e5\u672c \U0001f600  <|endoftext|> x"
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -53,7 +37,7 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     merges) is switched off.
 
     Args:
-        directory: Holds ``tokenizer.json``, or else ``vocab.json`` and ``merges.txt``.
+        directory: Holds ``tokenizer.json``, or else files of one of ``tokenizerfiles.FORMS``.
 
     Returns:
         The tokenizer, None where there is none.
@@ -63,16 +47,15 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         StorageError: The system refuses to read.
     """
     folder = Path(directory)
-    if os.path.lexists(folder / "tokenizer.json"):
-        where = str(folder / "tokenizer.json")
-        data = _bytes(folder / "tokenizer.json")
-        tokenizer = _parsed(where, lambda: tokenizers.Tokenizer.from_buffer(data))
-    elif all(os.path.lexists(folder / part) for part in _PARTS):
-        where = str(folder / _PARTS[0])
-        tokenizer = _parsed(where, lambda: _from_parts(folder))
-    else:
+    if os.path.lexists(folder / tokenizerfiles.WHOLE):
+        whole = folder / tokenizerfiles.WHOLE
+        read = tokenizerfiles.contents
+        return _parsed(str(whole), lambda: tokenizers.Tokenizer.from_buffer(read(whole)))
+    form = tokenizerfiles.form(folder)
+    if form is None:
         return None
-    return tokenizer
+    where = folder / next(iter(form.files))
+    return _parsed(str(where), lambda: tokenizerfiles.read(folder, form))
 
 
 def tokenizer_digest(tokenizer: tokenizers.Tokenizer) -> str:
@@ -136,25 +119,6 @@ def splits_at_spaces(tokenizer: tokenizers.Tokenizer) -> bool:
             for token in _added(tokenizer).values()
         )
     )
-
-
-def _bytes(path: Path) -> bytes:
-    """All of a file, opened without waiting for anybody, as a pipe would."""
-    with archives.refusals(str(path)):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-                raise errors.DataError(f"{path} is no regular file", "fetch the model again")
-            if found.st_size > TOKENIZER_BYTES:
-                raise errors.DataError(
-                    f"{path} has {found.st_size} bytes",
-                    f"a tokenizer has at most {TOKENIZER_BYTES}",
-                )
-            with open(descriptor, "rb", closefd=False) as file:  # refuses a folder
-                return file.read(TOKENIZER_BYTES)
-        finally:
-            os.close(descriptor)
 
 
 def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
@@ -225,24 +189,6 @@ def _shut(descriptor: int) -> Generator[None]:
     finally:
         os.dup2(kept, descriptor)
         os.close(kept)
-
-
-def _from_parts(folder: Path) -> tokenizers.Tokenizer:
-    """GPT-2's older files, read from a folder of their own.
-
-    The library opens whatever else lies beside them, and its settings can name further files.
-    """
-    transformers = importlib.import_module("transformers")
-    kind = transformers.GPT2TokenizerFast
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as alone:
-        for name in (*_PARTS, *_BESIDE_PARTS):
-            if os.path.lexists(folder / name):
-                (Path(alone) / name).write_bytes(_bytes(folder / name))
-        if os.path.lexists(folder / _SETTINGS):
-            settings = json.loads(_bytes(folder / _SETTINGS))
-            used = {key: settings[key] for key in _SETTINGS_USED if key in settings}
-            (Path(alone) / _SETTINGS).write_text(json.dumps(used), encoding="utf-8")
-        return kind.from_pretrained(alone, local_files_only=True).backend_tokenizer
 
 
 def added_ids(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:

@@ -7,6 +7,7 @@ way (CVE-2026-4372, in spite of ``trust_remote_code=False``).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,21 +45,28 @@ _DEFAULT_BOS = 50256
 _REFUSED = ("add_cross_attention", "is_encoder_decoder", "quantization_config", "pruned_heads")
 
 
-def parse(config: Mapping[str, Any]) -> types.Architecture:
+# Keys of nanoGPT's and minGPT's configurations that have another name in transformers'.
+_RENAMED = {"block_size": "n_positions"}
+# nanoGPT's own configuration is recognised by its keys. Its blocks compute the exact GELU.
+_NANOGPT_KEYS = ("block_size", "bias")
+_NANOGPT = {"model_type": "gpt2", "activation_function": "gelu"}
+
+
+def parse(config: Any) -> types.Architecture:
     """The architecture that a ``config.json`` describes.
 
     Sizes must be there; options take GPT-2's defaults. A ``bos_token_id`` outside the vocabulary
     (checkpoints shrunk from GPT-2 keep 50256) means that there is none.
 
     Args:
-        config: The decoded file.
+        config: The decoded file, nanoGPT's ``model_args``, or an object of either library
+            (``GPT2Config``, a dataclass).
 
     Raises:
         DataError: A key is missing, of the wrong type, out of bounds or asks for something that
             is not supported; the message names it.
     """
-    if not isinstance(config, Mapping):
-        raise errors.DataError("config.json: not a JSON object")
+    config = _mapping(config)
     models.require(_model_type(config))
     for key in _REFUSED:
         if config.get(key):
@@ -108,6 +116,30 @@ def dump(architecture: types.Architecture) -> dict[str, Any]:
         # GPT-2 has one token for both; left out, readers would assume 50256.
         "eos_token_id": architecture.bos_token_id,
     }
+
+
+def _mapping(config: Any) -> Mapping[str, Any]:
+    """A configuration under the names of ``config.json``, whatever object it was given as."""
+    if callable(getattr(config, "to_dict", None)):
+        config = config.to_dict()
+    elif dataclasses.is_dataclass(config) and not isinstance(config, type):
+        config = dataclasses.asdict(config)
+    if not isinstance(config, Mapping):
+        raise errors.DataError(
+            "config.json: not a JSON object", "give a mapping such as the decoded config.json"
+        )
+    if "block_size" not in config or "n_positions" in config:
+        return config
+    renamed = {_RENAMED.get(key, key): value for key, value in config.items()}
+    if "model_type" in config:  # minGPT, which computes GPT-2's own activation
+        return renamed
+    if "activation_function" not in config and not all(key in config for key in _NANOGPT_KEYS):
+        raise errors.DataError(
+            "config.json: block_size, but no activation_function",
+            "models in the style of nanoGPT differ in it: add "
+            '"activation_function": "gelu" (exact) or "gelu_new" (tanh)',
+        )
+    return {**_NANOGPT, **renamed}
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Opening a model's files as untrusted data: regular files only, of bounded size.
 
-Links are followed, since the hub's cache is made of them.
+Links are followed wherever they lead, since the hub's cache is made of them. Names that stand in a
+file are another matter: an index can name files of its own directory only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import stat
@@ -13,12 +15,16 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, filetypes
 
 # The index of a thousand layers has 1.3 MB. Python's objects take up to 26 times the text, so
 # that even a file made to harm stays below 50 MiB.
 LARGEST_JSON = 3 * 2**19
 """Bytes of the largest JSON file that is read."""
+
+
+MOST_ENTRIES = 10_000
+"""How many entries of a directory are looked at."""
 
 
 def is_there(path: Path) -> bool:
@@ -44,7 +50,8 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
 
     Raises:
         MissingError: It is not there.
-        DataError: It is a folder, a pipe or a device.
+        DataError: It is a folder, a pipe or a device, or holds something else than its name says
+            (a Git LFS pointer, a web page).
         StorageError: The system refused, also while reading.
     """
     try:
@@ -59,11 +66,22 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise errors.DataError(f"{where}: no regular file", "fetch the model again")
         with open(descriptor, "rb", closefd=False) as file:
+            filetypes.refuse_stand_in(file.peek(filetypes.HEAD_BYTES), where)
             yield file
     except OSError as error:
         raise errors.StorageError(f"{where}: {error.strerror or line(error)}") from error
     finally:
         os.close(descriptor)
+
+
+def names(directory: Path) -> list[str]:
+    """Sorted names of a directory's entries, at most ``MOST_ENTRIES`` of them.
+
+    Raises:
+        OSError: The system refused.
+    """
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in itertools.islice(entries, MOST_ENTRIES))
 
 
 def read_json(path: Path, label: str) -> Any:
@@ -106,6 +124,13 @@ def shown(name: str) -> str:
     """A name out of a file as part of a message: short, on one line, without control characters."""
     short = name[:200]
     return short if short.isprintable() else ascii(short)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Some names for a message, and how many more there are."""
+    everything = list(names)
+    more = f" and {len(everything) - most} more" if len(everything) > most else ""
+    return ", ".join(map(shown, everything[:most])) + more
 
 
 def line(error: BaseException) -> str:

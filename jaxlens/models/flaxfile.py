@@ -13,6 +13,7 @@ import numpy as np
 from jaxlens.models import files, layout, stack
 
 _NDARRAY = 1  # Flax's extension code of an array
+_SCALAR = 3  # of a NumPy scalar
 _CHUNKED = "__msgpack_chunked_array__"
 
 # A thousand layers make maps of a thousand entries and 22,000 entries in all.
@@ -68,6 +69,8 @@ class _Names:
 
 def _array(code: int, data: bytes) -> np.ndarray:
     """Decodes Flax's array extension ``(shape, dtype name, bytes)`` and nothing else."""
+    if code == _SCALAR:
+        raise ValueError("a number by itself, as training states hold: save their params alone")
     if code != _NDARRAY:
         raise ValueError(f"extension type {code} is not supported")
     shape, name, buffer = msgpack.unpackb(

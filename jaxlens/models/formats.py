@@ -1,8 +1,8 @@
-"""Files that hold weights: which are there, reading them as untrusted data, writing them.
+"""Files that hold weights: reading them as untrusted data, writing them; ``folders`` finds them.
 
 Read are safetensors and Flax msgpack, whole or sharded by an index. Nothing here can execute
-code from a file: pickles are refused by name, msgpack extensions other than plain arrays too,
-and no declared size is believed before it was compared with the bytes that are there.
+code from a file: msgpack extensions other than plain arrays are refused, and no declared size is
+believed before it was compared with the bytes that are there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ FLAVOUR: dict[str, layout.Flavour] = {"safetensors": "torch", "msgpack": "flax"}
 LARGEST_HEADER = 2 * 2**20
 """Bytes of the largest header of a safetensors file that is read."""
 
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # Beyond what the tensors of a msgpack file can take: names, lengths, and room for a message that
 # names the tensor where weights and config.json are of different small models.
 _SLACK = 8 * 2**20
@@ -61,31 +60,6 @@ class Found(NamedTuple):
     def is_index(self) -> bool:
         """Whether the file names shards."""
         return self.file.endswith(".index.json")
-
-
-def find(directory: Path, label: str) -> Found:
-    """The weights of a model directory: safetensors, else msgpack, else Orbax.
-
-    Raises:
-        MissingError: There are none.
-        DataError: There are only pickles.
-    """
-    for fmt in SINGLE:
-        for name in (SINGLE[fmt], INDEX[fmt]):
-            # Whatever kind of entry: passing over a broken one could take other weights unseen.
-            if files.is_there(directory / name):
-                return Found(fmt, name)  # type: ignore[arg-type]
-    if files.is_there(directory / ORBAX):
-        return Found("orbax", ORBAX)
-    pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLED)
-    if pickled:
-        raise errors.DataError(
-            f"{label}: {pickled[0]} is a pickle, which can run code, and is never read",
-            "convert it where you trust it: transformers' "
-            "GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW) writes safetensors",
-        )
-    names = [name for fmt in SINGLE for name in (SINGLE[fmt], INDEX[fmt])]
-    raise errors.MissingError(f"{label}: no weights", f"looked for {', '.join(names)} and {ORBAX}/")
 
 
 def tensors(
@@ -114,7 +88,9 @@ def tensors(
         return
     index = _read_index(directory / found.file, label, SINGLE[found.format])
     waiting = dict(index)
-    for name in sorted(set(index.values())):
+    shards = sorted(set(index.values()))
+    _require_shards(directory, shards, label, found.file)
+    for name in shards:
         for tensor in _read(read, directory / name, label):
             if index.get(tensor.name) != name:
                 stated = index.get(tensor.name, "no shard")
@@ -219,6 +195,25 @@ def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stack.Tensor
 def _largest(architecture: types.Architecture) -> int:
     """Bytes that no msgpack file of an architecture exceeds, as float64."""
     return _SLACK + 8 * layout.count(architecture, layout.LEAVES.values())
+
+
+def _require_shards(directory: Path, shards: list[str], label: str, index: str) -> None:
+    """Refuses a checkpoint with missing shards before the first of the others is read."""
+    absent = [name for name in shards if _leads_nowhere(directory / name)]
+    if absent:
+        raise errors.MissingError(
+            f"{label}/{absent[0]}: no such file; {len(absent)} of the {len(shards)} files that "
+            f"{index} names cannot be found",
+            f"fetch the rest of the model: {files.listed(absent)}",
+        )
+
+
+def _leads_nowhere(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:  # others are told where the file is opened
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _read_index(path: Path, label: str, single: str) -> dict[str, str]:

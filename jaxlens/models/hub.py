@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from jaxlens import errors
+from jaxlens import errors, filetypes
 
-_BESIDE = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_BESIDE = ("config.json", *filetypes.TOKENIZER_FILES)
 # Safetensors first; the second list is asked for only where a repository has none of the first.
 _WEIGHTS = (
     (
@@ -22,35 +22,43 @@ _WEIGHTS = (
         "flax_model-[0-9]*-of-[0-9]*.msgpack",
     ),
 )
+_PAGE = re.compile(
+    r"https?://(?:huggingface\.co|hf\.co)/([\w.-]+(?:/[\w.-]+)?)/?(?:tree/.*)?", re.ASCII
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The local directory of a model; a hub id is downloaded, only the files that are needed.
+    """The local path of a model; of a hub id only the files that are needed are downloaded.
 
     Args:
-        source: Directory, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
+        source: Path, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
             whatever is a ``Path``, starts with ``.``, ``/`` or ``~``, or cannot be an id.
         revision: Branch, tag or commit of a hub id.
 
     Raises:
         MissingError: Neither is there.
-        DataError: The path is a file.
-        ConfigError: A revision of a local directory was asked for.
+        ConfigError: A revision of a local directory was asked for, or the source is of a type
+            that names no model.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise errors.ConfigError(
+            f"a model is given as {type(source).__name__}",
+            "give a directory, a weights file, a hub id, or a mapping of names to arrays",
+        )
     path = Path(os.path.expanduser(source))
     # os.path answers False where Path.exists would raise: names too long, NUL, no permission.
     exists = os.path.exists(path)
     if not (exists or isinstance(source, Path)) and _HUB_ID.fullmatch(source):
         return _download(source, revision)
     if not exists:
-        raise errors.MissingError(
-            f"{source}: no such directory", "give a model directory or a hub id such as org/name"
+        page = _PAGE.fullmatch(str(source))
+        wanted = (
+            f"the hub id alone: {page[1]}"
+            if page
+            else "a model directory or a hub id such as org/name"
         )
-    if not path.is_dir():
-        raise errors.DataError(
-            f"{source}: a file; a model is a directory", "give the directory that holds the file"
-        )
+        raise errors.MissingError(f"{source}: no such directory", f"give {wanted}")
     if revision is not None:
         raise errors.ConfigError(
             f"{source}: a local directory has no revision {revision}",

@@ -2,7 +2,8 @@
 
 Three layouts name the same tensors: ours (stacked over layers, kernels ``[in, out]``), PyTorch's
 (``h.0.attn.c_attn.weight``, also ``[in, out]``) and Flax's (``h/0/attn/c_attn/kernel``,
-``[out, in]``). Nothing else in the project knows.
+``[out, in]``). Nothing else in the project knows. Kernels may also be stored the other way round,
+as ``torch.nn.Linear`` has them (nanoGPT); see ``stack`` for how that is recognised.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxlens import errors, types
+from jaxlens.models import names
 
 Flavour = Literal["torch", "flax"]
 
 SEPARATOR: dict[str, str] = {"torch": ".", "flax": "/"}
+EXAMPLE: dict[str, str] = {"torch": "h.0.attn.c_attn.weight", "flax": "h/0/attn/c_attn/kernel"}
+"""A name of each, for messages."""
+
 PREFIX = "transformer"
-"""What models with a head put before every name but the head's."""
+"""What models with a head put before every name but the head's; others are in ``names``."""
 
 # Causal masks that old PyTorch checkpoints store as buffers.
 _BUFFERS = ("attn.bias", "attn.masked_bias")
@@ -48,8 +53,13 @@ class Leaf(NamedTuple):
         own = self.torch if flavour == "torch" else self.flax
         return SEPARATOR[flavour].join(("h", str(layer), own)) if self.is_layered else own
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a matrix of a block, which checkpoints store either way round."""
+        return self.is_layered and self.path.endswith("/kernel")
+
     def is_transposed(self, flavour: Flavour) -> bool:
-        """Whether a container holds the transpose of ours."""
+        """Whether a container holds the transpose of ours, as transformers writes it."""
         return flavour == "flax" and self.flax.endswith("/kernel")
 
     def shape(self, architecture: types.Architecture) -> tuple[int, ...]:
@@ -93,6 +103,12 @@ LEAVES: dict[str, Leaf] = {
     )
 }
 
+BIASES: dict[str, tuple[str, ...]] = {
+    "linear layers": tuple(p for p in LEAVES if p.startswith("h/") and "/c_" in p and "bias" in p),
+    "layer norms": tuple(path for path in LEAVES if "ln_" in path and path.endswith("/bias")),
+}
+"""Leaves that a checkpoint may leave out group by group, which means zeros (nanoGPT)."""
+
 _BY_NAME = {
     **{("torch", leaf.is_layered, leaf.torch): leaf for leaf in LEAVES.values()},
     **{("flax", leaf.is_layered, leaf.flax): leaf for leaf in LEAVES.values()},
@@ -101,7 +117,7 @@ _BY_NAME = {
 
 def find(name: str, flavour: Flavour) -> tuple[Leaf, int] | None:
     """Leaf and layer (0 outside of ``h``) that a name in a container means, if any."""
-    name = name.removeprefix(PREFIX + SEPARATOR[flavour])
+    name = names.bare(name, SEPARATOR[flavour])
     match = _LAYER.fullmatch(name) if name.startswith("h" + SEPARATOR[flavour]) else None
     leaf = _BY_NAME.get((flavour, match is not None, match[2] if match else name))
     return (leaf, int(match[1]) if match else 0) if leaf else None
@@ -109,7 +125,7 @@ def find(name: str, flavour: Flavour) -> tuple[Leaf, int] | None:
 
 def is_buffer(name: str, flavour: Flavour) -> bool:
     """Whether a name means something that checkpoints store but that is no weight."""
-    match = _LAYER.fullmatch(name.removeprefix(f"{PREFIX}."))
+    match = _LAYER.fullmatch(names.bare(name, "."))
     return flavour == "torch" and match is not None and match[2] in _BUFFERS
 
 

@@ -20,6 +20,7 @@ from jaxlens.models import files, layout, stack
 FOLDER = "orbax"
 
 _CHUNK_BYTES = 64 * 2**20
+_LARGEST_POINTER = 1024
 
 
 def save(directory: Path, params: types.Params, label: str) -> None:
@@ -56,6 +57,7 @@ def load(
     if not files.is_there(folder):
         raise errors.MissingError(f"{where}: no such directory")
     _require_files(folder, where)
+    _refuse_foreign(folder, where)
     handler = orbax.checkpoint.PyTreeCheckpointHandler()
     with _quiet(), orbax.checkpoint.Checkpointer(handler) as checkpointer:
         leaves = {}
@@ -82,11 +84,43 @@ def _require_files(folder: Path, where: str) -> None:
             found = (Path(parent) / name).stat()
             if not stat.S_ISREG(found.st_mode):
                 raise errors.DataError(f"{where}/{files.shown(name)}: no regular file")
+            if found.st_size <= _LARGEST_POINTER:
+                with files.opened(Path(parent) / name, f"{where}/{files.shown(name)}"):
+                    pass  # a Git LFS pointer is refused
             if name.endswith("METADATA") and found.st_size > files.LARGEST_JSON:
                 raise errors.DataError(
                     f"{where}/{files.shown(name)}: {found.st_size} bytes, "
                     f"at most {files.LARGEST_JSON}"
                 )
+
+
+def _refuse_foreign(folder: Path, where: str) -> None:
+    """Refuses a tree that another program saved, with what it holds.
+
+    Raises:
+        DataError: None of its leaves is one of ours.
+    """
+    paths = declared(folder, where)
+    if paths and not any(path in layout.LEAVES for path in paths):
+        raise errors.DataError(
+            f"{where}: not in jaxlens' own layout; it holds {files.listed(paths, 3)}",
+            "restore it with Orbax, then pass the parameters: jaxlens.load_model(tree, config=...)",
+        )
+
+
+def declared(folder: Path, where: str) -> list[str]:
+    """Paths of the leaves that ``_METADATA`` lists; none where it cannot be made out.
+
+    Read without Orbax, which leaves threads behind where a checkpoint is damaged.
+    """
+    if not files.is_there(folder / "_METADATA"):
+        return []
+    try:
+        metadata = files.read_json(folder / "_METADATA", where)
+        leaves = metadata["tree_metadata"].values()
+        return ["/".join(str(part["key"]) for part in leaf["key_metadata"]) for leaf in leaves]
+    except (errors.JaxlensError, AttributeError, KeyError, TypeError):
+        return []  # what is wrong with it is told where it is restored
 
 
 def _restore(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import errors, types
-from jaxlens.models import files, layout
+from jaxlens.models import files, layout, names, variants
+
+logger = logging.getLogger("jaxlens")
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
 
 _ALIGNMENT = 64
+# Layers that have one of them are there.
+_PROOF = tuple(path for path, leaf in layout.LEAVES.items() if leaf.is_kernel)
 
 
 class Tensor(NamedTuple):
@@ -60,23 +65,42 @@ def stack(
             not finite.
     """
     stacks: dict[str, np.ndarray] = {}
-    seen: set[tuple[str, int]] = set()
+    seen: dict[tuple[str, int], str] = {}
+    kernels: list[variants.Kernel] = []
+    others: dict[str, str] = {}
     for tensor in tensors:
         if layout.is_buffer(tensor.name, flavour):
             continue
+        task = names.other_task(tensor.name, layout.SEPARATOR[flavour])
+        if task is not None:
+            others.setdefault(task, files.shown(tensor.name))
+            continue
         leaf, layer = _place(tensor, architecture, flavour)
         if (leaf.path, layer) in seen:
-            raise errors.DataError(f"{tensor.file}: tensor {tensor.name} is there twice")
-        seen.add((leaf.path, layer))
-        value = _checked(tensor, leaf, architecture, flavour)
+            raise errors.DataError(
+                f"{tensor.file}: tensor {files.shown(tensor.name)} is there twice, "
+                f"also as {files.shown(seen[leaf.path, layer])}"
+            )
+        seen[leaf.path, layer] = tensor.name
+        value = _checked(tensor, leaf, architecture, flavour, kernels)
         if leaf.path not in stacks:
             stacks[leaf.path] = _aligned(leaf.stacked_shape(architecture))
         stacks[leaf.path][layer if leaf.is_layered else ...] = value
-    for leaf in layout.required(architecture):
-        for layer in range(architecture.n_layer if leaf.is_layered else 1):
-            if (leaf.path, layer) not in seen:
-                raise errors.DataError(f"{label}: tensor {leaf.name(flavour, layer)} is missing")
-    return _settle_head(layout.nested(stacks), architecture, label)
+    unembedding = "lm_head" if "lm_head/weight" in stacks else "wte, which config.json ties to it"
+    notes = [
+        f"ignored {name}, a head for {task}; the unembedding is {unembedding}"
+        for task, name in others.items()
+    ]
+    if variants.adopt_head(stacks, architecture, notes):
+        seen["wte", 0] = seen["lm_head/weight", 0]
+    added = variants.add_biases(stacks, architecture, notes)
+    present = {*seen, *((p, k) for p in added for k in range(architecture.n_layer))}
+    _require_all(present, architecture, flavour, others, label)
+    variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
+    params = _settle_head(layout.nested(stacks), architecture, label)
+    for note in notes:
+        logger.info("%s: %s", label, note)
+    return params
 
 
 def unstack(
@@ -91,25 +115,6 @@ def unstack(
             value = np.swapaxes(value, -1, -2)
         for layer in range(architecture.n_layer if leaf.is_layered else 1):
             yield prefix + leaf.name(flavour, layer), value[layer] if leaf.is_layered else value
-
-
-def from_memory(leaves: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Tensors of a flattened state dict: arrays or PyTorch tensors.
-
-    Raises:
-        DataError: A value is no array.
-    """
-    for name, value in leaves.items():
-        if hasattr(value, "detach"):
-            # PyTorch's bfloat16 has no NumPy type, so its floats go through float32.
-            value = value.detach().cpu()
-            value = value.float() if value.is_floating_point() else value
-            value = value.numpy()
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise errors.DataError(f"state: {files.shown(name)} is no array") from error
-        yield of_array(name, array, "state")
 
 
 def cast(params: types.Params, dtype: str) -> types.Params:
@@ -175,30 +180,101 @@ def _place(
     tensor: Tensor, architecture: types.Architecture, flavour: layout.Flavour
 ) -> tuple[layout.Leaf, int]:
     found = layout.find(tensor.name, flavour)
+    shown = files.shown(tensor.name)
     if found is None:
-        raise errors.DataError(f"{tensor.file}: unexpected tensor {files.shown(tensor.name)}")
+        names.refuse_no_model(
+            tensor.name, layout.SEPARATOR[flavour], f"{tensor.file}: tensor {shown}"
+        )
+        raise errors.DataError(
+            f"{tensor.file}: unexpected tensor {shown}",
+            f"names are those of transformers' GPT-2, such as {layout.EXAMPLE[flavour]}; "
+            "docs/models.md lists the prefixes that may stand before them",
+        )
     if found[1] >= architecture.n_layer:
         raise errors.DataError(
-            f"{tensor.file}: unexpected tensor {tensor.name}",
+            f"{tensor.file}: unexpected tensor {shown}",
             f"config.json says n_layer {architecture.n_layer}",
         )
     return found
 
 
 def _checked(
-    tensor: Tensor, leaf: layout.Leaf, architecture: types.Architecture, flavour: layout.Flavour
+    tensor: Tensor,
+    leaf: layout.Leaf,
+    architecture: types.Architecture,
+    flavour: layout.Flavour,
+    kernels: list[variants.Kernel],
 ) -> np.ndarray:
-    """The value of a tensor, float32 and in our orientation."""
-    where = f"{tensor.file}: tensor {tensor.name}"
+    """The value of a tensor, float32 and in our orientation, as far as its shape tells that.
+
+    Kernels that tell are added to ``kernels``.
+    """
+    where = f"{tensor.file}: tensor {files.shown(tensor.name)}"
     _check_dtype(tensor.dtype, where)
     shape = leaf.shape(architecture)
-    check_shape(tensor.shape, shape[::-1] if leaf.is_transposed(flavour) else shape, where)
+    is_turned = leaf.is_transposed(flavour)
+    if leaf.is_kernel and not variants.is_square(leaf, architecture):
+        is_turned = is_turned if tensor.shape not in (shape, shape[::-1]) else tensor.shape != shape
+        kernels.append(variants.Kernel(where, leaf, is_turned))
+    check_shape(tensor.shape, shape[::-1] if is_turned else shape, where)
     value = tensor.read()
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
         raise errors.DataError(f"{where} holds values that are not finite in float32")
-    return value.T if leaf.is_transposed(flavour) else value
+    return value.T if is_turned else value
+
+
+def _require_all(
+    present: Collection[tuple[str, int]],
+    architecture: types.Architecture,
+    flavour: layout.Flavour,
+    others: Mapping[str, str],
+    label: str,
+) -> None:
+    """Refuses a checkpoint that lacks a leaf of a layer.
+
+    Raises:
+        DataError: Naming the tensor, and what may explain it.
+    """
+    last = max((layer for path, layer in present if path in _PROOF), default=-1)
+    for leaf in layout.required(architecture):
+        for layer in range(architecture.n_layer if leaf.is_layered else 1):
+            if (leaf.path, layer) not in present:
+                hint = _why_missing(leaf, layer > last, architecture, others)
+                name = leaf.name(flavour, layer)
+                raise errors.DataError(f"{label}: tensor {name} is missing", hint)
+
+
+def _why_missing(
+    leaf: layout.Leaf,
+    is_beyond: bool,
+    architecture: types.Architecture,
+    others: Mapping[str, str],
+) -> str:
+    """What may explain that a leaf is not there, and what to do.
+
+    Args:
+        leaf: The leaf.
+        is_beyond: Whether it belongs to a layer beyond the last that is there.
+        architecture: What the checkpoint was to fit.
+        others: Tasks -> names of the heads that are there.
+    """
+    if leaf.is_layered and is_beyond:
+        return f"config.json says n_layer {architecture.n_layer}"
+    if any(leaf.path in paths for paths in layout.BIASES.values()):
+        return f"only all {' or all '.join(layout.BIASES)} together may have none"
+    if leaf.path == "lm_head/weight" and others:
+        task, name = next(iter(others.items()))
+        return (
+            f"config.json does not tie it to wte, and {name} is a head for {task}, which says "
+            "nothing about tokens; use the model before it was given that head"
+        )
+    if leaf.path == "lm_head/weight":
+        return 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
+    if leaf.path == "wte":
+        return 'lm_head stands for it only if config.json has "tie_word_embeddings": true'
+    return "fetch the model again"
 
 
 def _check_dtype(dtype: str, where: str) -> None:

@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors, filetypes, types
 from jaxlens.models import architecture as architectures
-from jaxlens.models import files, formats, hub, layout, orbaxfile, stack
+from jaxlens.models import files, folders, formats, hub, layout, orbaxfile, stack, statedict
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
 FORMATS = (*formats.SINGLE, formats.ORBAX)
 
 _WEIGHT_FILES = (*formats.SINGLE.values(), *formats.INDEX.values(), formats.ORBAX)
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -48,58 +47,58 @@ class Checkpoint:
     directory: Path | None
 
 
-def load(source: str | Path, revision: str | None = None) -> Checkpoint:
+def load(source: str | Path, revision: str | None = None, config: Any = None) -> Checkpoint:
     """Loads a model from a directory or the Hugging Face hub.
 
     Args:
-        source: Directory, or hub id such as ``gpt2`` or ``org/name``.
+        source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
         revision: Branch, tag or commit of a hub id.
+        config: Taken instead of ``config.json``, see ``architecture.parse``.
 
     Raises:
         MissingError: The model or one of its files is not there.
         DataError: A file is damaged, contradicts ``config.json`` or is not supported.
+        ConfigError: There are several models.
     """
-    directory = hub.locate(source, revision)
-    label = str(source) or "."
-    try:
-        found = formats.find(directory, label)
-    except OSError as error:
-        raise errors.StorageError(f"{label}: {error.strerror}") from error
-    architecture = architectures.parse(files.read_json(directory / "config.json", label))
+    place = folders.resolve(hub.locate(source, revision), str(source) or ".")
+    label, found = place.label, place.found
+    if config is None:
+        config = files.read_json(place.directory / "config.json", label)
+    architecture = architectures.parse(config)
     _require_memory(architecture, label)
     if found.format == "orbax":
-        params = orbaxfile.load(directory, architecture, None, label)
+        params = orbaxfile.load(place.directory, architecture, None, label)
     else:
         params = stack.stack(
-            formats.tensors(directory, found, label, architecture),
+            formats.tensors(place.directory, found, label, architecture),
             architecture,
             formats.FLAVOUR[found.format],
             f"{label}/{found.file}",
         )
-    return Checkpoint(architecture, params, directory)
+    return Checkpoint(architecture, params, place.tokenizer)
 
 
-def from_state_dict(state: Mapping[Any, Any], config: Mapping[str, Any]) -> Checkpoint:
+def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
     """Takes weights that are already in memory.
 
     Args:
         state: PyTorch's state dict, or Flax's parameters, nested or flattened (keys joined by
-            ``/`` or tuples), with or without the ``transformer`` prefix. Values are arrays or
-            PyTorch tensors.
-        config: Decoded ``config.json``.
+            ``/`` or tuples), with any of the prefixes of ``names``; or a training checkpoint that
+            holds one of them, see ``statedict.CONTAINERS``. Values are arrays or PyTorch tensors.
+        config: Decoded ``config.json``, or what else ``architecture.parse`` takes; nanoGPT's
+            checkpoints have their own.
 
     Raises:
+        ConfigError: There is no configuration.
         DataError: As for ``load``; the message names the tensor.
     """
+    if config is None:
+        config = statedict.config_of(state)
+    if config is None:
+        raise errors.ConfigError("a state dict needs its config", "pass config=...")
     architecture = architectures.parse(config)
-    joined = {
-        "/".join(map(str, key)) if isinstance(key, tuple) else key: value
-        for key, value in state.items()
-    }
-    leaves = layout.flat(joined)
-    flavour: layout.Flavour = "flax" if any("/" in name for name in leaves) else "torch"
-    params = stack.stack(stack.from_memory(leaves), architecture, flavour, "state")
-    return Checkpoint(architecture, params, None)
+    tensors, flavour = statedict.tensors(state)
+    return Checkpoint(architecture, stack.stack(tensors, architecture, flavour, "state"), None)
 
 
 def load_orbax(
@@ -197,7 +196,7 @@ def _require_memory(architecture: types.Architecture, label: str) -> None:
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
-    for name in TOKENIZER_FILES if source is not None else ():
+    for name in filetypes.TOKENIZER_FILES if source is not None else ():
         file = Path(source).expanduser() / name  # type: ignore[arg-type]
         if file.is_file() and file.resolve() != (target / name).resolve():
             shutil.copyfile(file, target / name)

@@ -6,7 +6,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from jaxlens import errors
-from jaxlens.corpus import tokens, vocabulary
+from jaxlens.corpus import tokenizerfiles, tokens, vocabulary
 
 
 def save(tokenizer, folder):
@@ -64,7 +64,7 @@ def test_malformed_tokenizer_is_an_error_that_names_the_file(tmp_path, data):
 
 def test_oversized_tokenizer_is_refused_unread(tmp_path, monkeypatch):
     with (tmp_path / "tokenizer.json").open("wb") as stream:
-        stream.truncate(vocabulary.TOKENIZER_BYTES + 1)
+        stream.truncate(tokenizerfiles.TOKENIZER_BYTES + 1)
     with pytest.raises(errors.DataError, match="bytes"):
         tokens.load_tokenizer(tmp_path)
 

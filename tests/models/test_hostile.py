@@ -338,7 +338,30 @@ def bad_tokenizer(directory):
     (victim.model(directory) / "tokenizer.json").write_text(json.dumps(case))
 
 
+def two_checkpoints(directory):
+    for step in (10, 20):
+        victim.model(directory / f"checkpoint-{step}")
+
+
+def one_too_high(directory):
+    victim.model(directory / "inner")
+
+
+def an_adapter(directory):
+    victim.model(directory)
+    (directory / "adapter_config.json").write_text("{}")
+
+
+def a_pointer(directory):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    (victim.model(directory) / "tokenizer.json").write_text(text)
+
+
 BAD_MODELS = {
+    "2 checkpoints, checkpoint-10, checkpoint-20": (two_checkpoints, 2),
+    "no weights here, but in inner": (one_too_high, 66),
+    "adapter_config.json, part of an adapter, lies beside": (an_adapter, 65),
+    "tokenizer.json: a Git LFS pointer": (a_pointer, 65),
     "h.1.mlp.c_fc.bias holds values that are not finite": (bad_value, 65),
     "ln_f/scale has shape [7], expected [6]": (bad_shape, 65),
     "wpe.weight has dtype int64": (bad_type, 65),
@@ -374,7 +397,7 @@ compiled = lambda: sum(name.startswith("/jax/core/compile/") for name in events)
 for directory in bad:
     try:
         jaxlens.load_model(directory)
-    except (errors.DataError, errors.MissingError):
+    except (errors.DataError, errors.MissingError, errors.ConfigError):
         continue
     sys.exit(f"{directory} was loaded")
 before = compiled()

@@ -16,6 +16,23 @@ def test_path_that_is_not_there_is_missing(source):
     assert any(words in message for words in ("no such directory", "no weights", "no valid hub id"))
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "https://huggingface.co/org/name",
+        "https://hf.co/org/name/tree/main",
+        "http://hf.co/org/name/",
+    ],
+)
+def test_address_of_a_page_of_the_hub_is_answered_with_its_id(page):
+    assert checkpoints.refused(page, errors.MissingError).endswith("the hub id alone: org/name")
+
+
+@pytest.mark.parametrize("source", [3, None, ["gpt2"], b"gpt2"])
+def test_what_names_no_model_is_refused(source):
+    assert "a hub id" in checkpoints.refused(source, errors.ConfigError)
+
+
 def test_missing_path_object_is_never_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     monkeypatch.chdir(tmp_path)
@@ -27,11 +44,6 @@ def test_directory_without_weights_says_what_was_looked_for(tmp_path):
     message = checkpoints.refused(tmp_path, errors.MissingError)
     for name in ("model.safetensors", "flax_model.msgpack", "orbax"):
         assert name in message
-
-
-def test_file_in_place_of_a_directory_is_refused(tmp_path):
-    weights.save(tmp_path, *checkpoints.make(), "msgpack")
-    assert "a file" in checkpoints.refused(tmp_path / "flax_model.msgpack")
 
 
 def test_revision_of_a_local_directory_is_refused(tmp_path):

@@ -28,9 +28,9 @@ BAD_STATES = {
         lambda s: s.update({"transformer.h.0.attn.q_attn.weight": np.zeros(3, np.float32)}),
         "unexpected tensor transformer.h.0.attn.q_attn.weight",
     ),
-    "other head": (
-        lambda s: s.update({"score.weight": np.zeros((2, 6), np.float32)}),
-        "unexpected tensor score.weight",
+    "unknown head": (
+        lambda s: s.update({"reward.weight": np.zeros((2, 6), np.float32)}),
+        "unexpected tensor reward.weight",
     ),
     "layer beyond the last": (
         lambda s: s.update({"transformer.h.2.ln_1.bias": np.zeros(6, np.float32)}),
@@ -90,6 +90,13 @@ def test_untied_model_without_a_head_is_refused(tmp_path):
         )
     )
     assert "tensor lm_head.weight is missing" in message
+
+
+def test_more_layers_in_the_config_than_in_the_weights_are_told(tmp_path):
+    state = checkpoints.torch_state(checkpoints.make()[1])
+    config = {**checkpoints.CONFIG, "n_layer": 3}
+    message = checkpoints.refused(checkpoints.write_safetensors(tmp_path, state, config))
+    assert "tensor h.2.ln_1.weight is missing | config.json says n_layer 3" in message
 
 
 def test_flax_tensors_are_named_as_flax_names_them(tmp_path):

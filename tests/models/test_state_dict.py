@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import random_model
 
+import jaxlens
+from jaxlens import errors
 from jaxlens.models import layout, weights
 
 
@@ -35,6 +37,49 @@ def test_state_dict_of_pytorch_tensors_loads():
     checkpoint = weights.from_state_dict(state, checkpoints.CONFIG)
     checkpoints.assert_same_bits(checkpoint.params, params)
     assert checkpoint.directory is None
+
+
+class Module:
+    """Quacks like a PyTorch model."""
+
+    def __init__(self, state, config=None):
+        self.state_dict = lambda: state
+        if config is not None:
+            self.config = config
+
+
+def test_model_of_pytorch_is_taken_with_its_own_configuration():
+    _, params = checkpoints.make()
+    state = {name: Tensor(value) for name, value in random_model.torch_names(params).items()}
+    for module, config in (
+        (Module(state, checkpoints.CONFIG), None),
+        (Module(state, {"model_type": "mamba"}), checkpoints.CONFIG),
+    ):
+        model = jaxlens.load_model(module, config=config)
+        np.testing.assert_array_equal(model.params["wte"], params["wte"])
+    message = checkpoints.refused(Module(state), errors.ConfigError, jaxlens.load_model)
+    assert "config=" in message
+
+
+class Meta(Tensor):
+    """Has no values."""
+
+    def numpy(self):
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!\nmore")
+
+
+class Float8(Tensor):
+    dtype = "torch.float8_e4m3fn"
+
+
+@pytest.mark.parametrize(("kind", "named"), [(Meta, "no data!"), (Float8, "float8_e4m3fn")])
+def test_tensor_without_values_of_its_own_is_refused_by_name(kind, named):
+    state = checkpoints.torch_state(checkpoints.make()[1])
+    state["transformer.wpe.weight"] = kind(state["transformer.wpe.weight"])
+    message = checkpoints.refused(
+        state, load=lambda s: weights.from_state_dict(s, checkpoints.CONFIG)
+    )
+    assert "transformer.wpe.weight" in message and named in message
 
 
 def test_state_dict_of_flax_loads_nested_and_flattened():
