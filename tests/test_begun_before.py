@@ -79,6 +79,8 @@ def test_its_rows_and_totals_are_read(resumed):
         starts = run.corpus.documents.start
         assert run.n_rows == run.n_tokens == 289
         assert run.summary()["input"]["median_rank_final"] > 0
+        masked = run.to_xarray(["rank_copy"])["rank_copy"]
+    assert np.array_equal(masked.isnull(), copies == 0)
     assert (copies[starts[:-1]] == 0).all() and copies.max() > 0
     assert np.array_equal(np.flatnonzero(following == -1), starts[1:] - 1)
 

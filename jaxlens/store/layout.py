@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxlens import config, errors
+from jaxlens import config, errors, schema
 from jaxlens.store import access, publish, records, system
 
 RUN = "RUN.json"
@@ -130,6 +130,20 @@ def read_spec(run_dir: str | Path) -> Spec:
         ) from error
     document, n_shards = records.parse_spec(raw, str(path))
     return Spec(document, config.spec_hash(raw), n_shards)
+
+
+def format_version(spec: Spec) -> int:
+    """Version of the shards and derived files of a run.
+
+    Raises:
+        DataError: It is unknown here.
+    """
+    version = spec.document.get("format_version", schema.FORMAT_VERSION)
+    if type(version) is not int or version not in schema.FORMATS:
+        raise errors.DataError(
+            f"format {version!r:.20} is unknown here", "use the version of jaxlens that made it"
+        )
+    return version
 
 
 def read_record(run_dir: str | Path, shard: int) -> records.Record:

@@ -268,7 +268,7 @@ def _compare_size(path: Path, size: int, entry: records.Record) -> None:
 
 
 def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
-    if (version := contents.attribute("format_version")) != schema.FORMAT_VERSION:
+    if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
     for name, value in vars(entry.place()).items():
         if contents.attribute(name) != value:

@@ -172,6 +172,8 @@ def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Reco
     with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
         shards.read_form(found)
         if spec.document:
+            if found.attribute("format_version") != layout.format_version(spec):
+                raise ValueError(f"its format is not that of {layout.RUN}")
             shards.tallies(found, spec.document)
         for name, dataset in found.datasets.items():
             for start, block in hdf.blocks(dataset):
