@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors
+from jaxlens import errors, files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,11 +99,7 @@ def add_json_line(report: bench.Report, path: Path) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    try:
-        with path.open("a") as stream:
-            stream.write(json.dumps(dataclasses.asdict(report)) + "\n")
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
+    files.append(path, (json.dumps(dataclasses.asdict(report)) + "\n").encode())
 
 
 def _spread(report: bench.Report, stage: str) -> str:
@@ -197,13 +193,12 @@ def show_prompts(
     as_json: bool,
 ) -> None:
     """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.store import publish
     from jaxlens.view import grid, page, raster
 
     first = prompts[0]
     named = first.view(metric or "p_top")
     if html is not None:
-        publish.publish(html, page.page(prompts).encode())
+        files.write(html, page.page(prompts).encode())
     for path in pictures:
         raster.draw(first, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
