@@ -7,7 +7,6 @@ meanings given here, and ``jaxlens.tally`` updates the tallies from these defini
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np
@@ -276,8 +275,8 @@ def stored_dtype(name: str, profile: str, vocab_size: int) -> str:
     return quantity.dtype
 
 
-def fill_value(name: str, dtype: Any) -> np.generic | None:
-    """What stands in a file where a row has no value; None where every row has one.
+def fill_value(name: str, dtype: Any) -> Any:
+    """What stands in a file where a row has no value, a scalar; None where every row has one.
 
     Args:
         name: A key of ``QUANTITIES``.

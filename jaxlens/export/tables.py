@@ -127,9 +127,9 @@ def nullable(quantity: schema.Quantity, values: np.ndarray, kind: str) -> pa.Arr
     elif quantity.kind == "id":
         missing = values < 0
     else:
-        missing = (
-            np.zeros(len(values), bool) if quantity.absent is None else values == quantity.absent
-        )
+        missing = np.full(len(values), False)
+        if quantity.absent is not None:
+            missing = values == quantity.absent
     return pa.array(values.astype(kind), mask=missing)
 
 

@@ -118,7 +118,7 @@ class Column:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Unit, meaning and, as ``missing``, the value of rows that have none; not where it is NaN."""
+        """Unit, meaning and, unless it is NaN, as ``missing`` the value of rows that have none."""
         found: dict[str, Any] = {
             "units": self.quantity.unit,
             "long_name": self.quantity.meaning,
