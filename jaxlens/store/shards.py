@@ -130,10 +130,21 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
         first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
         raise errors.MissingError(
             f"{run_dir} lacks {lacking} of {spec.n_shards} shards, "
-            f"the first is {layout.shard_name(first)}",
+            f"the first is {_named(run_dir, first)}",
             "run the same command again to compute them",
         )
     return entries
+
+
+def half(run_dir: str | Path, shard: int) -> str | None:
+    """The file of a shard's pair that is missing while the other is there; None if there is none.
+
+    Raises:
+        DataError: A link leads out of the run.
+    """
+    paths = layout.shard_path(run_dir, shard), layout.sidecar_path(run_dir, shard)
+    missing = [path.name for path in paths if not os.path.lexists(path)]
+    return missing[0] if len(missing) == 1 else None
 
 
 def check_size(run_dir: str | Path, entry: records.Record) -> None:
@@ -247,6 +258,12 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Con
             except hdf.Replaced:
                 if tries == TRIES:
                     raise
+
+
+def _named(run_dir: str | Path, shard: int) -> str:
+    """What is missing of a shard: all of it, or one of its two files."""
+    lacking = half(run_dir, shard)
+    return layout.shard_name(shard) if lacking is None else f"half there: without {lacking}"
 
 
 def _row_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
