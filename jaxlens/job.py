@@ -38,7 +38,7 @@ from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
 from jaxlens.lens import identity, tables
 from jaxlens.models import weights
-from jaxlens.store import layout
+from jaxlens.store import layout, shards
 from jaxlens.tally import exact
 
 RUNS = Path("runs")
@@ -149,7 +149,7 @@ def prepare(
         ingested = _ingest(config, model, scratch, apart)
     config = _tempered(config, model, ingested)
     words = vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size))
-    job = assemble(config, checkpoint, model, ingested, words, _version(begun))
+    job = assemble(config, checkpoint, model, ingested, words, _version(begun, config.out))
     return dataclasses.replace(job, programs=programs)
 
 
@@ -268,9 +268,11 @@ def _begun(out: str | None) -> dict[str, Any] | None:
     return None
 
 
-def _version(begun: Mapping[str, Any] | None) -> int:
+def _version(begun: Mapping[str, Any] | None, out: str | None) -> int:
     """The format of a run: the one it began with, if that is known here."""
     found = (begun or {}).get("format_version")
+    if begun is None and out is not None:  # perhaps it has lost its spec, but not its shards
+        found = shards.format_there(out)
     return found if type(found) is int and found in schema.FORMATS else schema.FORMAT_VERSION
 
 

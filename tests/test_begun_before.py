@@ -72,6 +72,16 @@ def test_what_is_computed_has_the_bytes_of_the_version_that_began_it(resumed):
         assert sha256(resumed / name) == expected, name
 
 
+def test_it_is_finished_without_its_spec_too(resumed, tiny, tmp_path):
+    """The hint for a damaged RUN.json without a copy: remove it, and start the same run again."""
+    same_bits_here(resumed)
+    out = shutil.copytree(BEGUN / "run", tmp_path / "run")
+    (out / "RUN.json").unlink()
+    shutil.rmtree(out / "environment")
+    assert sweep.run(configure(tiny, BEGUN / "texts.jsonl", out, **MORE)).computed == 1
+    assert {name: sha256(out / name) for name in EXPECTED} == EXPECTED
+
+
 def test_its_rows_and_totals_are_read(resumed):
     with jaxlens.open_run(resumed) as run:
         copies = run["rank_copy"][:]

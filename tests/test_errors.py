@@ -294,6 +294,6 @@ def test_another_limit_is_refused_by_its_tokens_and_not_by_their_hashes(
         assert "cannot be extended" in said and "--limit" in said.partition("hint: ")[2]
         assert "sha256" not in said and ("lens.top_k is 1 there, 2 here" in said) == (len(more) > 2)
     other = tmp_path / "other.jsonl"
-    other.write_text(texts.read_text().replace("quick", "brown"))
+    other.write_text("\n".join(reversed(texts.read_text().splitlines())) + "\n")
     said = refused(capsys, 2, *flags(tiny, other, out))
     assert "other tokens, as many as this one" in said and "sha256" not in said

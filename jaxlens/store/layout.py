@@ -339,11 +339,10 @@ def _foreign(run_dir: str | Path, name: str) -> errors.ConfigError:
 def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> AnotherRun:
     old, new = dict(_flatten(there)), dict(_flatten(here))
     keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
-    tokens = _other_tokens(old, new)
-    if tokens:  # the rest of what differs about them follows from this
+    keys.sort(key=lambda k: not _DECIDES.fullmatch(k))
+    tokens = ""
+    if keys and not _DECIDES.fullmatch(keys[0]) and (tokens := _other_tokens(old, new)):
         keys = [k for k in keys if not _FOLLOWS.fullmatch(k)]
-    if any(_DECIDES.fullmatch(k) for k in keys):  # and this from something else
-        tokens = ""
     parts = [tokens] if tokens else []
     parts += [
         f"{_short(ascii(k)[1:-1])} is {_spell(old, k)} there, {_spell(new, k)} here"

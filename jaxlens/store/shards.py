@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -237,6 +238,16 @@ def read_form(contents: hdf.Contents) -> Form:
         if item.dtype.kind == "S" and item.is_scale
     }
     return Form(names, columns, labelled)
+
+
+def format_there(run_dir: str | Path) -> int | None:
+    """The format of the shards of a run that may have lost its spec; None where none is sound."""
+    for number in layout.shards_there(run_dir, records.MOST_SHARDS):
+        with contextlib.suppress(errors.MissingError, errors.DataError):
+            entry = layout.read_record(run_dir, number)
+            with open_shard(run_dir, entry) as found:
+                return int(found.attribute("format_version"))
+    return None
 
 
 def skipped(contents: hdf.Contents) -> object:
