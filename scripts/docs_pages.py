@@ -22,9 +22,9 @@ _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _COMMON = ("--quiet", "--verbose", "--log-format", "--debug")
 
 _STORED = {
-    "rank": "uint16 or uint32, 0 where missing",
-    "id": "uint16 or uint32, the largest value where missing",
-    "float": "float32 (`core`: float16), NaN where missing",
+    "rank": "uint16 or uint32",
+    "id": "uint16 or uint32",
+    "float": "float32 (`core`: float16)",
 }
 
 
@@ -133,7 +133,7 @@ def tallies() -> str:
     return "\n".join(lines)
 
 
-def _spelled(versions: tuple[int, ...]) -> str:
+def _several(versions: tuple[int, ...]) -> str:
     return ", ".join(map(str, versions[:-1])) + f" and {versions[-1]}"
 
 
@@ -142,7 +142,7 @@ def version() -> str:
     edges = len(binning.LN_RANK_EDGES) - 1
     return (
         f"This page is about format version {schema.FORMAT_VERSION}, which `RUN.json` names as "
-        f"`format_version`; {_spelled(schema.FORMATS)} are read and resumed. Histograms of ln rank "
+        f"`format_version`; {_several(schema.FORMATS)} are read and resumed. Histograms of ln rank "
         f"have {edges} bins."
     )
 
