@@ -189,7 +189,7 @@ def notes_there(run_dir: str | Path) -> list[str]:
     Raises:
         JaxlensError: The folder leads elsewhere, or cannot be listed.
     """
-    names = access.names(access.contained(run_dir, ENVIRONMENT))
+    names = access.names(access.contained(run_dir, ENVIRONMENT, "any").parent)
     return [name for name in names if name.endswith(".json")]
 
 
