@@ -224,7 +224,7 @@ def finalize(run_dir: Path, /, *, output: arguments.Shown = arguments.Output()) 
     from jaxlens.store import derive
 
     derive.finalize(run_dir)
-    print(f"finalized {run_dir}")
+    terminal.say(f"finalized {run_dir}")
 
 
 @app.command
@@ -252,7 +252,7 @@ def convert(
 
     found = api.load_checkpoint(source)
     weights.save(target, found.architecture, found.params, to, dtype, found.directory)
-    print(f"wrote {to} weights to {target}")
+    terminal.say(f"wrote {to} weights to {target}")
 
 
 @app.command

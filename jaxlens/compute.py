@@ -162,5 +162,6 @@ def build(job: jobs.Job, shard: Shard, memory: buffer.Buffer) -> tuple[memoryvie
         compression=job.config.store.compression,
         skipped=job.ingested.skipped,
         memory=memory,
+        version=job.spec["format_version"],
     )
     return data, where.token_stop - where.token_start if rows else 0

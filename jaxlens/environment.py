@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.store import access, layout, records
+from jaxlens.store import layout
 
 _PACKAGES = (
     "jaxlens-logitlens",
@@ -37,8 +37,6 @@ _VARIABLES = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
 )
-
-_NOTE_BYTES = 1 << 20
 
 
 def describe() -> dict[str, Any]:
@@ -80,16 +78,17 @@ def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def notes(run_dir: str | Path) -> list[dict[str, Any]]:
-    """What workers of a run have noted; whatever is damaged is left out."""
-    folder = access.contained(run_dir, layout.ENVIRONMENT)
+def notes(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
+    """What workers of a run have noted; whatever is damaged is left out.
+
+    Args:
+        run_dir: Run.
+        checked: See ``layout.read_note``.
+    """
     found = []
-    for name in access.names(folder):
-        if name.endswith(".json"):
-            try:
-                found.append(records.parse_json(access.read(folder / name, _NOTE_BYTES), name))
-            except errors.JaxlensError:
-                continue
+    for name in layout.notes_there(run_dir):
+        with contextlib.suppress(errors.JaxlensError):
+            found.append(layout.read_note(run_dir, name, checked))
     return found
 
 

@@ -1,22 +1,26 @@
 """Compiled programs are kept on disk, so that a run that resumes does not compile again.
 
-JAX writes and reads them; here is decided where, and that nothing damaged is ever read: programs
-are sealed with their sha256 once they are written, and whatever has no seal, or another one, is
-removed before JAX looks. What is removed is compiled again.
+JAX writes and reads them, but believes whatever bears the right name: two of its files that are
+swapped give wrong numbers without a word, a flipped bit can end the process, and a file from
+elsewhere is code that runs. So it is given a folder that nobody else can write into, see ``cache``,
+and programs are sealed with their sha256 once they are written: whatever has no seal, or another
+one, is removed before JAX looks. What is removed is compiled again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxlens import errors
+from jaxlens import cache, errors
 from jaxlens.store import access, publish
 
 MOST_BYTES = 2**30
@@ -27,6 +31,12 @@ FOLDER = "programs"
 _SEALS = "SEALS.json"
 _SEALS_BYTES = 1 << 22
 _LEAST_SECONDS = 0.1  # what compiles faster is not worth a file
+
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")
+"""What JAX names its files: the function, and a hash of the program and of how it is compiled."""
+
+_given: set[str] = set()
+"""Folders that JAX was given here."""
 
 logger = logging.getLogger("jaxlens")
 
@@ -41,15 +51,17 @@ def keep(cached: Path | None) -> Path | None:
         Where the programs are; None where none are kept here.
     """
     told = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if cached is None or (told and Path(told).name != FOLDER):
+    if cached is None or (told and told not in _given):
         return None
-    path = cached / FOLDER
+    path = cache.private(cached / FOLDER)
+    if path is None:
+        return None
     try:
-        path.mkdir(mode=0o700, exist_ok=True)
         _remove_unsealed(path)
-    except OSError as error:
-        logger.info("compiled programs are not kept: %s: %s", path, error.strerror)
+    except (OSError, errors.JaxlensError) as error:
+        logger.info("compiled programs are not kept: %s: %s", path, error)
         return None
+    _given.add(str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     compilation_cache.reset_cache()  # JAX looks at the settings once, at the first compilation
@@ -73,14 +85,29 @@ def seal(path: Path | None) -> None:
 
 
 def _programs(path: Path) -> list[Path]:
-    return [file for file in path.iterdir() if file.name != _SEALS and file.is_file()]
+    """Files that JAX wrote; whatever else lies there is never read, and not ours to remove."""
+    with os.scandir(path) as entries:
+        return [
+            Path(entry.path)
+            for entry in entries
+            if _PROGRAM.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+        ]
 
 
 def _remove_unsealed(path: Path) -> None:
+    """Leaves no name that JAX would read, but those of sealed programs.
+
+    Raises:
+        OSError: One cannot be removed.
+    """
     seals = _read_seals(path)
-    for file in _programs(path):
-        if seals.get(file.name) != _sha256(file):
-            file.unlink(missing_ok=True)
+    with os.scandir(path) as entries:
+        found = [entry for entry in entries if _PROGRAM.fullmatch(entry.name)]
+    for entry in found:
+        file = Path(entry.path)
+        is_file = stat.S_ISREG(os.lstat(file).st_mode)
+        if not is_file or seals.get(entry.name) != _sha256(file):
+            file.unlink(missing_ok=True)  # of a link the link, never what it leads to
 
 
 def _read_seals(path: Path) -> dict[str, Any]:
@@ -102,5 +129,5 @@ def _remove_oldest(path: Path) -> None:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    with access.opened(file) as descriptor:
+        return access.sha256(file, descriptor)

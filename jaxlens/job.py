@@ -38,7 +38,7 @@ from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
 from jaxlens.lens import identity, tables
 from jaxlens.models import weights
-from jaxlens.store import layout
+from jaxlens.store import layout, shards
 from jaxlens.tally import exact
 
 RUNS = Path("runs")
@@ -149,7 +149,7 @@ def prepare(
         ingested = _ingest(config, model, scratch, apart)
     config = _tempered(config, model, ingested)
     words = vocabulary.word_tables(vocabulary.strings(model.tokenizer, architecture.vocab_size))
-    job = assemble(config, checkpoint, model, ingested, words)
+    job = assemble(config, checkpoint, model, ingested, words, _version(begun, config.out))
     return dataclasses.replace(job, programs=programs)
 
 
@@ -159,6 +159,7 @@ def assemble(
     model: api.Model,
     ingested: ingest.Ingested,
     words: tuple[np.ndarray, np.ndarray],
+    version: int = schema.FORMAT_VERSION,
 ) -> Job:
     """Fixes the plan and the spec of a model and a token file.
 
@@ -168,6 +169,7 @@ def assemble(
         model: On the device.
         ingested: Token file.
         words: See ``vocabulary.word_tables``.
+        version: Of the format; a run that has begun keeps its own.
 
     Raises:
         ConfigError: The plan makes no sense.
@@ -176,6 +178,7 @@ def assemble(
     plan = _plan(config, ingested)
     static = steps.static(config, architecture)
     spec = _spec(config, checkpoint, model, ingested, plan, static)
+    spec["format_version"] = version
     spec_bytes = configs.canonical(spec)
     spec_hash = configs.spec_hash(spec_bytes)
     unembed = steps.unembed(config, architecture, model.params)
@@ -265,6 +268,14 @@ def _begun(out: str | None) -> dict[str, Any] | None:
     return None
 
 
+def _version(begun: Mapping[str, Any] | None, out: str | None) -> int:
+    """The format of a run: the one it began with, if that is known here."""
+    found = (begun or {}).get("format_version")
+    if begun is None and out is not None:  # perhaps it has lost its spec, but not its shards
+        found = shards.format_there(out)
+    return found if type(found) is int and found in schema.FORMATS else schema.FORMAT_VERSION
+
+
 def _token_folder(config: configs.RunConfig, wanted: str, scratch: Path, apart: bool) -> Path:
     """Where the token file is, or is to be made.
 
@@ -301,7 +312,6 @@ def _spec(
 ) -> dict[str, Any]:
     """What decides the result, and nothing else: no path, device, version, host or time."""
     return {
-        "format_version": schema.FORMAT_VERSION,
         "model": {
             "sha256": weights.digest(checkpoint.params),
             **_model_spec(config, checkpoint.architecture),

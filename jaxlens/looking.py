@@ -113,7 +113,7 @@ def report(
     from jaxlens.report import page
 
     for path in page.write(run_dir, null, variant, out=out, figures=figures):
-        print(f"wrote {path}")
+        terminal.say(f"wrote {path}")
 
 
 def export(

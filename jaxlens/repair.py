@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import shlex
 import tempfile
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def repair(
     before = verify.verify(run_dir)
     if before.ok:
         return Repaired((), (), (), ())
+    _require_no_directory(run_dir, before)
     _restore_spec(run_dir)
     spec = layout.read_spec(run_dir)
     listed = _listed(run_dir, spec)
@@ -78,6 +80,22 @@ def repair(
     return Repaired(before.damaged, tuple(again), tuple(others), after.damaged)
 
 
+def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:
+    """Refuses, before anything is removed, what no file can replace and nobody else may remove.
+
+    Raises:
+        DataError: A directory has the name of a file of the run.
+    """
+    folders = (layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT)
+    for name, _ in report.damaged:
+        path = Path(run_dir) / name
+        if name not in folders and path.is_dir() and not path.is_symlink():
+            raise errors.DataError(
+                f"{path} is a directory, where a file of the run belongs",
+                "remove it, then run the same command again",
+            )
+
+
 def _restore_spec(run_dir: str | Path) -> None:
     """Writes ``RUN.json`` again from the copies in ``environment``, if the shards know it."""
     votes = verify.elect(run_dir)
@@ -87,7 +105,7 @@ def _restore_spec(run_dir: str | Path) -> None:
             return
     except (errors.MissingError, errors.DataError):
         pass
-    for note in environment.notes(run_dir):
+    for note in environment.notes(run_dir, checked=False):  # the copy has a hash of its own
         if isinstance(note.get("spec"), dict):
             copy = configs.canonical(note["spec"])
             if votes[configs.spec_hash(copy)]:
@@ -139,7 +157,7 @@ def _recompute(
             job = jobs.prepare(wanted, Path(scratch), ingested=tokens_there)
             layout.require_same_run(run_dir, job.spec_bytes)
         except layout.AnotherRun as error:
-            raise errors.ConfigError(error.message, _remembered(run_dir)) from error
+            raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     if not numbers:
         return
@@ -192,18 +210,48 @@ def _tupled(section: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
 
 
-def _remembered(run_dir: str | Path) -> str:
+def _remembered(run_dir: str | Path, config: configs.RunConfig) -> str:
     """How to name the model and the corpus that the run says it had; not followed by itself."""
     for note in environment.notes(run_dir):
         settings = note.get("settings")
-        words = ["jaxlens", "repair", str(run_dir)]
         if isinstance(settings, dict):
-            for flag, path in (("--model", ("model", "path")), ("--corpus", ("corpus", "paths"))):
-                words += [flag, *_words(settings.get(path[0]), path[1])]
-            return f"name model and corpus; the run had: {shlex.join(words)[:1000]}"
+            had, given = _named(settings), _named(dataclasses.asdict(config))
+            if had == given:
+                return (
+                    "model and corpus are named as they were for the run, so what is there has "
+                    "changed since: restore it"
+                )
+            command = shlex.join(["jaxlens", "repair", str(run_dir), *had])
+            if len(command) <= _MOST_REMEMBERED:
+                return f"name model and corpus as they were for the run: {command}"
+            return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
     return "name the model and the corpus of the run with --model and --corpus"
 
 
-def _words(section: Any, key: str) -> Iterable[str]:
-    value = section.get(key) if isinstance(section, dict) else None
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+def _named(settings: Mapping[str, Any]) -> list[str]:
+    """What decides which model and which tokens are read, as words of a command.
+
+    Type and BOS come from the spec; what is as by default is left out.
+    """
+    words: list[str] = []
+    for section, default in (("model", configs.ModelConfig()), ("corpus", configs.CorpusConfig())):
+        found = settings.get(section)
+        for key, usual in dataclasses.asdict(default).items():
+            value = found.get(key, usual) if isinstance(found, dict) else usual
+            if f"{section}.{key}" in _FLAGS:
+                if value not in (None, [], ()):
+                    words += [_FLAGS[f"{section}.{key}"], *_words(value)]
+            elif value != usual and key not in _OF_SPEC:
+                text = value if isinstance(value, str) else json.dumps(value)
+                words += ["--set", f"{section}.{key}={text}"]
+    return words
+
+
+_FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
+_OF_SPEC = frozenset({"dtype", "bos", "strict"})
+_MOST_REMEMBERED = 8_000
+"""Most characters of a command that is worth printing."""
+
+
+def _words(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]

@@ -7,10 +7,19 @@ meanings given here, and ``jaxlens.tally`` updates the tallies from these defini
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+"""Of what is written for a run that begins now."""
+
+FORMATS = (3, 4)
+"""Versions that are read and, where a run began with one, still written: its shards are a function
+of its spec, to the byte. Version 3 lacks the attributes ``_FillValue``."""
+
+ARRAYS_VERSION = 3
+"""Of the index of the token file, whose hash stands in the spec."""
 
 REFERENCES = ("input", "next", "final", "foreign", "copy")
 """Tokens that a position is compared with."""
@@ -36,6 +45,8 @@ class Quantity:
         full: Whether the ``full`` profile records it.
         dtype: Stored dtype of a ``column``; of the others it follows from kind and profile.
         reference: Token that a rank or log-probability is of.
+        absent: What a row without a value has, as it is handed out: 0 of a rank, -1 of an id, NaN,
+            or a code of a column; None where every row has a value.
     """
 
     name: str
@@ -47,14 +58,22 @@ class Quantity:
     full: bool = False
     dtype: str = ""
     reference: str = ""
+    absent: float | None = None
 
 
 def _layered(name: str, kind: str, unit: str, meaning: str, **more: object) -> Quantity:
     return Quantity(name, kind, ("row", "layer"), unit, meaning, **more)  # type: ignore[arg-type]
 
 
-def _column(name: str, dtype: str, meaning: str, unit: str = "1", kind: str = "column") -> Quantity:
-    return Quantity(name, kind, ("row",), unit, meaning, full=True, dtype=dtype)
+def _column(
+    name: str,
+    dtype: str,
+    meaning: str,
+    unit: str = "1",
+    kind: str = "column",
+    absent: float | None = None,
+) -> Quantity:
+    return Quantity(name, kind, ("row",), unit, meaning, full=True, dtype=dtype, absent=absent)
 
 
 _REFERENCE_MEANING = {
@@ -65,6 +84,8 @@ _REFERENCE_MEANING = {
     "copy": "the token that followed the last earlier occurrence of the input token",
 }
 
+PIECE_WHOLE, PIECE_FIRST, PIECE_MIDDLE, PIECE_LAST, PIECE_UNKNOWN = 0, 1, 2, 3, 255
+
 _RANKS = tuple(
     _layered(
         f"rank_{name}",
@@ -74,6 +95,7 @@ _RANKS = tuple(
         core=name in ("input", "next", "final"),
         full=True,
         reference=name,
+        absent=0,
     )
     for name, meaning in _REFERENCE_MEANING.items()
 )
@@ -96,6 +118,7 @@ _LOG_PROBABILITIES = tuple(
         core=name == "input",
         full=True,
         reference=name,
+        absent=np.nan if name == "next" else None,
     )
     for name in ("input", "next", "final")
 )
@@ -144,6 +167,7 @@ QUANTITIES: dict[str, Quantity] = {
             ("row", "layer", "m"),
             "1",
             "rank of each followed token",
+            absent=0,
         ),
         Quantity(
             "logp_follow",
@@ -151,6 +175,7 @@ QUANTITIES: dict[str, Quantity] = {
             ("row", "layer", "m"),
             "nat",
             "log-probability of each followed token",
+            absent=np.nan,
         ),
         Quantity(
             "surprisal",
@@ -159,6 +184,7 @@ QUANTITIES: dict[str, Quantity] = {
             "nat",
             "minus log-probability of the token before it was seen; missing where a context begins",
             full=True,
+            absent=np.nan,
         ),
         Quantity(
             "embedding_norm",
@@ -169,19 +195,38 @@ QUANTITIES: dict[str, Quantity] = {
             full=True,
         ),
         _column("token", "token", "token at this position", "id", "id"),
-        _column("next_token", "token", "next token of the document", "id", "id"),
-        _column("foreign_token", "token", "the token drawn from another document", "id", "id"),
-        _column("copy_token", "token", "token after the last earlier occurrence", "id", "id"),
+        _column("next_token", "token", "next token of the document", "id", "id", absent=-1),
+        _column(
+            "foreign_token", "token", "the token drawn from another document", "id", "id", absent=-1
+        ),
+        _column(
+            "copy_token", "token", "token after the last earlier occurrence", "id", "id", absent=-1
+        ),
         _column("document", "uint32", "number of the document in the token file"),
         _column("offset", "uint32", "index of the token in its document"),
         _column("position", "uint16", "index that the position embedding saw"),
-        _column("prev_distance", "uint16", "distance to the last earlier occurrence in context"),
+        _column(
+            "prev_distance",
+            "uint16",
+            "distance to the last earlier occurrence in context",
+            absent=0,
+        ),
         _column("prev_count", "uint16", "number of earlier occurrences in context"),
         _column("match_length", "uint8", "length of the common suffix with the copy source"),
         _column("copied", "uint8", "1 where the context copies the token later, 0 where not"),
-        _column("piece", "uint8", "0 whole word, 1 first, 2 middle, 3 last piece, 255 unknown"),
+        _column(
+            "piece",
+            "uint8",
+            "0 whole word, 1 first, 2 middle, 3 last piece, 255 unknown",
+            absent=PIECE_UNKNOWN,
+        ),
         _column("fold", "uint8", "fold of the document, from the hash of its text"),
-        _column("foreign_fold", "uint8", "fold of the foreign token's document; 255 unknown"),
+        _column(
+            "foreign_fold",
+            "uint8",
+            "fold of the foreign token's document; 255 unknown",
+            absent=255,
+        ),
     )
 }
 
@@ -208,8 +253,6 @@ PROFILES: dict[str, tuple[str, ...]] = {"none": (), "core": CORE, "full": FULL}
 ID_BYTES = 200
 """Most bytes of a document's id."""
 
-PIECE_WHOLE, PIECE_FIRST, PIECE_MIDDLE, PIECE_LAST, PIECE_UNKNOWN = 0, 1, 2, 3, 255
-
 
 def id_dtype(vocab_size: int) -> str:
     """Stored dtype of ranks and token ids; its largest value is the missing id."""
@@ -230,6 +273,18 @@ def stored_dtype(name: str, profile: str, vocab_size: int) -> str:
     if quantity.kind == "float":
         return "float16" if profile == "core" else "float32"
     return quantity.dtype
+
+
+def fill_value(name: str, dtype: Any) -> Any:
+    """What stands in a file where a row has no value, a scalar; None where every row has one.
+
+    Args:
+        name: A key of ``QUANTITIES``.
+        dtype: As which it is stored.
+    """
+    absent = QUANTITIES[name].absent
+    # The -1 of an id becomes the largest value.
+    return None if absent is None else np.array(absent).astype(dtype)[()]
 
 
 SUMMED = tuple(

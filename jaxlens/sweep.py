@@ -17,7 +17,7 @@ from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.corpus import tokenfile
-from jaxlens.store import buffer, commit, derive, layout, publish, shards, writer
+from jaxlens.store import buffer, commit, derive, layout, publish, records, shards, writer
 
 logger = logging.getLogger("jaxlens")
 
@@ -205,4 +205,4 @@ def _note(job: jobs.Job, here: dict[str, Any], measured: dict[str, Any]) -> None
         "spec": job.spec,
     }
     path = layout.environment_path(job.out, environment.worker_name())
-    publish.publish(path, configs.canonical(document))
+    publish.publish(path, records.encode_note(document))

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors
+from jaxlens import errors, files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,13 @@ LAYER_COLUMNS = (
 )
 
 
+class _Lines(logging.Formatter):
+    """Messages name files, whose names may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(record.getMessage())
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {"level": record.levelname.lower(), "message": record.getMessage()}
@@ -43,7 +50,7 @@ class _JsonLines(logging.Formatter):
 def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
     """Log lines to stderr, as text or as JSON."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
+    handler.setFormatter(_JsonLines() if log_format == "json" else _Lines())
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -54,6 +61,11 @@ def show_error(error: errors.JaxlensError) -> None:
     print(f"error: {printable(error.message)}", file=sys.stderr)
     hint = error.hint or "run jaxlens --help, or again with --debug for a traceback"
     print(f"hint: {printable(hint)}", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Prints a line that names files: their names may hold anything."""
+    print(printable(text))
 
 
 def printable(text: str) -> str:
@@ -99,11 +111,7 @@ def add_json_line(report: bench.Report, path: Path) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    try:
-        with path.open("a") as stream:
-            stream.write(json.dumps(dataclasses.asdict(report)) + "\n")
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
+    files.append(path, (json.dumps(dataclasses.asdict(report)) + "\n").encode())
 
 
 def _spread(report: bench.Report, stage: str) -> str:
@@ -167,12 +175,12 @@ def show_result(result: sweep.Result) -> None:
         where = f"{result.out}/tokens/TOKENS.json"
         logger.warning("skipped %d documents or lines: %s; all of them: %s", skipped, why, where)
     if not result.finished:
-        print(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
+        say(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
         return
     if result.tokens_per_second is None:
-        print(f"{result.out}: finished already, {result.n_tokens:,} tokens")
+        say(f"{result.out}: finished already, {result.n_tokens:,} tokens")
     else:
-        print(
+        say(
             f"{result.out}: {result.n_tokens:,} tokens in {result.n_shards} shards, "
             f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
         )
@@ -181,11 +189,11 @@ def show_result(result: sweep.Result) -> None:
     with reader.open_run(result.out) as opened:
         print(layer_table(opened.summary()))
         has_rows = bool(opened.names)
-    print(f"totals: {result.out}/summary.h5")
+    say(f"totals: {result.out}/summary.h5")
     if has_rows:
-        print(f"rows of each token: {result.out}/shards/*.h5")
-        print(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
-        print(f"       or: xarray.open_dataset('{result.out}/shards/part-00000.h5')")
+        say(f"rows of each token: {result.out}/shards/*.h5")
+        say(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
+        say(f"       or: xarray.open_dataset({result.out + '/shards/part-00000.h5'!r})")
 
 
 def show_prompts(
@@ -197,17 +205,16 @@ def show_prompts(
     as_json: bool,
 ) -> None:
     """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.store import publish
     from jaxlens.view import grid, page, raster
 
     first = prompts[0]
     named = first.view(metric or "p_top")
     if html is not None:
-        publish.publish(html, page.page(prompts).encode())
+        files.write(html, page.page(prompts).encode())
     for path in pictures:
         raster.draw(first, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
-        print(f"wrote {path}")
+        say(f"wrote {path}")
     if as_json:
         print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
     elif html is None and not pictures:
@@ -229,8 +236,8 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
     if primaries:
         print(_aligned(cells))
     for question, verdict in found.verdicts.items():
-        print(textwrap.fill(f"{question}. {verdict}", 96, subsequent_indent="    "))
-    print(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
+        print(textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    "))
+    say(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
 
 
 def show_verification(report: verify.Report, run_dir: object) -> None:
@@ -240,13 +247,16 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
         DataError: There are findings.
     """
     for name, what in report.damaged:
-        print(printable(f"{name}: {what}"))
+        say(f"{name}: {what}")
     if not report.ok:
+        notes = all(name.startswith("environment/") for name, _ in report.damaged)
         raise errors.DataError(
             f"{run_dir}: {len(report.damaged)} findings, the first in {report.damaged[0][0]}",
-            f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
+            "remove the notes that are named: no result depends on them"
+            if notes
+            else f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
         )
-    print(f"{run_dir}: ok, {report.shards} shards, {report.rows:,} rows")
+    say(f"{run_dir}: ok, {report.shards} shards, {report.rows:,} rows")
 
 
 def show_repair(done: repair.Repaired, run_dir: object) -> None:
@@ -256,7 +266,7 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         DataError: Something is left.
     """
     for name, what in done.found:
-        print(printable(f"{name}: {what}"))
+        say(f"{name}: {what}")
     if done.other_bits:
         logger.warning("recomputed with other bits than before: shards %s", list(done.other_bits))
     if done.left:
@@ -266,23 +276,23 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
             "jaxlens verify names them; files that belong to no run are yours to remove",
         )
     if not done.found:
-        print(f"{run_dir}: ok, nothing to repair")
+        say(f"{run_dir}: ok, nothing to repair")
         return
-    print(f"{run_dir}: repaired, {len(done.recomputed)} shards recomputed; ok")
+    say(f"{run_dir}: repaired, {len(done.recomputed)} shards recomputed; ok")
 
 
 def show_exports(done: Sequence[order.Exported]) -> None:
     """One line a file."""
     for one in done:
         what = f"{one.records:,} records of {one.columns} columns, {_bytes(one.size)}"
-        print(printable(f"{one.path}: {what}"))
+        say(f"{one.path}: {what}")
 
 
 def show_tokens(found: ingest.Ingested) -> None:
     """What a token file holds."""
     made = "made" if found.fresh else "found"
     index = found.index
-    print(f"{made} {found.directory}: {index.n_tokens:,} tokens, {index.n_documents:,} documents")
+    say(f"{made} {found.directory}: {index.n_tokens:,} tokens, {index.n_documents:,} documents")
     for reason, count in sorted(found.skipped.items()):
         print(f"skipped {count}: {reason}")
 
@@ -302,7 +312,8 @@ def show_estimate(found: estimate.Estimate) -> None:
         f"{found.seconds:,.0f} s ({found.tokens / found.seconds:,.0f} tok/s)",
     }
     width = max(len(key) for key in lines)
-    print("\n".join(f"{key:<{width}}  {value}" for key, value in lines.items()))
+    for key, value in lines.items():
+        say(f"{key:<{width}}  {value}")
 
 
 def _bytes(count: float) -> str:
@@ -333,5 +344,5 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     for line in lines:
         first = line[0].ljust(widths[0])
         rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        rows.append("  ".join([first, *rest]))
+        rows.append(printable("  ".join([first, *rest])))
     return "\n".join(rows)

@@ -22,9 +22,9 @@ _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _COMMON = ("--quiet", "--verbose", "--log-format", "--debug")
 
 _STORED = {
-    "rank": "uint16 or uint32, 0 where missing",
-    "id": "uint16 or uint32, the largest value where missing",
-    "float": "float32 (`core`: float16), NaN where missing",
+    "rank": "uint16 or uint32",
+    "id": "uint16 or uint32",
+    "float": "float32 (`core`: float16)",
 }
 
 
@@ -99,8 +99,8 @@ def _meanings() -> Iterator[tuple[str, str]]:
 def columns() -> str:
     """Every quantity of the schema."""
     lines = [
-        "| column | axes | stored as | unit | profile | meaning |",
-        "|---|---|---|---|---|---|",
+        "| column | axes | stored as | missing | unit | profile | meaning |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, quantity in schema.QUANTITIES.items():
         profile = "core, full" if quantity.core else "full" if quantity.full else "on demand"
@@ -111,8 +111,16 @@ def columns() -> str:
         stored = _STORED.get(quantity.kind, quantity.dtype)
         axes = ", ".join(quantity.axes)
         meaning = quantity.meaning.replace("||", "‖")
-        lines.append(f"| `{name}` | {axes} | {stored} | {quantity.unit} | {profile} | {meaning} |")
+        cells = (f"`{name}`", axes, stored, _missing(quantity), quantity.unit, profile, meaning)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _missing(quantity: schema.Quantity) -> str:
+    """What a row without a value has in the file; nothing where every row has one."""
+    if quantity.absent is None:
+        return ""
+    return {"id": "largest", "float": "NaN"}.get(quantity.kind, f"{quantity.absent:.0f}")
 
 
 def tallies() -> str:
@@ -125,12 +133,17 @@ def tallies() -> str:
     return "\n".join(lines)
 
 
+def _several(versions: tuple[int, ...]) -> str:
+    return ", ".join(map(str, versions[:-1])) + f" and {versions[-1]}"
+
+
 def version() -> str:
     """The version of the file format."""
     edges = len(binning.LN_RANK_EDGES) - 1
     return (
         f"This page is about format version {schema.FORMAT_VERSION}, which `RUN.json` names as "
-        f"`format_version`. Histograms of ln rank have {edges} bins."
+        f"`format_version`; {_several(schema.FORMATS)} are read and resumed. Histograms of ln rank "
+        f"have {edges} bins."
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sweeps import configure, digest, flags, refused
 
-from jaxlens import canary, config, environment, errors, schema, sweep
-from jaxlens.store import commit, hdf, image, layout, shards
+from jaxlens import canary, environment, errors, schema, sweep
+from jaxlens.store import commit, hdf, image, layout, records, shards
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def come_from_elsewhere(out):
     """Makes the run one that another machine has begun."""
     for path, note in notes(out).items():
         note["environment"]["packages"]["jaxlib"] = "0.0.1"
-        path.with_name("elsewhere.json").write_bytes(config.canonical(note))
+        path.with_name("elsewhere.json").write_bytes(records.encode_note(note))
         if path.name != "elsewhere.json":
             path.unlink()
 

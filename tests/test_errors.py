@@ -12,6 +12,7 @@ import pytest
 from safetensors import numpy
 from sweeps import TINY, configure, digest, flags, refused, run_cli
 
+import jaxlens
 from jaxlens import api, errors, sweep
 from jaxlens.lens import reference
 from jaxlens.models import architecture as architectures
@@ -278,3 +279,21 @@ def test_a_strangers_run_is_verified_apart_with_the_same_words(swept, tmp_path, 
         assert "part-00002.h5" in printed.out and "part-00003.h5" in printed.out
         assert [line.split(":")[0] for line in printed.err.splitlines()] == ["error", "hint"]
     assert "nowhere" in refused(capsys, 66, "verify", tmp_path / "nowhere", "--untrusted")
+
+
+def test_another_limit_is_refused_by_its_tokens_and_not_by_their_hashes(
+    swept, tiny, texts, tmp_path, capsys
+):
+    """The rows of a token depend on all of the corpus: on what foreign tokens are drawn from."""
+    out = shutil.copytree(swept, tmp_path / "run")
+    with jaxlens.open_run(out) as run:
+        there = run.n_tokens
+    for more in (("--limit", "300"), ("--limit", "300", "--set", "lens.top_k=2")):
+        said = refused(capsys, 2, *flags(tiny, texts, out), *more)
+        assert f"its corpus has {there:,} tokens, this one 300" in said
+        assert "cannot be extended" in said and "--limit" in said.partition("hint: ")[2]
+        assert "sha256" not in said and ("lens.top_k is 1 there, 2 here" in said) == (len(more) > 2)
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(reversed(texts.read_text().splitlines())) + "\n")
+    said = refused(capsys, 2, *flags(tiny, other, out))
+    assert "other tokens, as many as this one" in said and "sha256" not in said

@@ -1,5 +1,6 @@
 """Compiled programs outlive a run, and nothing damaged or foreign is ever executed."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -118,30 +119,73 @@ def test_the_next_prompt_finds_the_programs_of_the_one_before(untold, tiny, tmp_
     assert {path.name for path in kept[1]} <= set(json.loads(seals.read_bytes()))
 
 
+def program(name):
+    """As JAX names its files."""
+    return f"jit_{name}-{hashlib.sha256(name.encode()).hexdigest()}-cache"
+
+
 def test_only_programs_with_a_true_seal_are_left(cached, untold):
     path = executables.keep(cached)
-    for name in ("good", "flipped", "late"):
+    good, flipped, late = map(program, ("good", "flipped", "late"))
+    for name in (good, flipped, late):
         (path / name).write_bytes(name.encode())
-        if name != "late":
+        if name != late:
             executables.seal(path)
-    (path / "flipped").write_bytes(b"flipper")
+    (path / flipped).write_bytes(b"flipper")
     assert executables.keep(cached) == path
-    assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", "good"]
-    for broken in (b"", b"[]", b"\xff", b"{" * 9, json.dumps({"good": 3}).encode()):
-        (path / "good").write_bytes(b"good")
+    assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", good]
+    for broken in (b"", b"[]", b"\xff", b"{" * 9, json.dumps({good: 3}).encode()):
+        (path / good).write_bytes(good.encode())
         (path / "SEALS.json").write_bytes(broken)
         assert executables.keep(cached) == path
         assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
+def test_two_sealed_programs_that_were_swapped_are_both_removed(cached, untold):
+    """JAX itself would run each in the place of the other."""
+    path = executables.keep(cached)
+    one, two = path / program("one"), path / program("two")
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    executables.seal(path)
+    one.write_bytes(b"2")
+    two.write_bytes(b"1")
+    assert executables.keep(cached) == path
+    assert [p.name for p in path.iterdir()] == ["SEALS.json"]
+
+
+def test_jax_names_its_files_as_is_believed_here(cached, untold):
+    """Else nothing would be sealed, or be removed."""
+    path = executables.keep(cached)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.jit(lambda x: x * 3 + len(str(path)))(jax.numpy.arange(7.0)).block_until_ready()
+    made = [p.name for p in path.iterdir() if p.name.endswith("-cache")]
+    assert made and all(executables._PROGRAM.fullmatch(name) for name in made)
+
+
+def test_what_others_left_there_is_never_removed_nor_read(cached, untold, tmp_path):
+    path = executables.keep(cached)
+    (tmp_path / "precious").write_bytes(b"mine")
+    for name in ("thesis.tex", "x-cache", "SEALS.json.bak"):
+        (path / name).write_bytes(b"mine")
+    (path / "folder").mkdir()
+    (path / program("linked")).symlink_to(tmp_path / "precious")
+    executables.seal(path)
+    assert executables.keep(cached) == path
+    left = {"thesis.tex", "x-cache", "SEALS.json.bak", "folder", "SEALS.json"}
+    assert {p.name for p in path.iterdir()} == left
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert json.loads((path / "SEALS.json").read_bytes()) == {}
+
+
 def test_the_oldest_go_first_where_there_are_too_many(cached, untold, monkeypatch):
     path = executables.keep(cached)
-    for age, name in enumerate(("new", "old", "oldest")):
+    for age, name in enumerate(map(program, ("new", "old", "oldest"))):
         (path / name).write_bytes(b"x" * 100)
         os.utime(path / name, (10**9 - age, 10**9 - age))
     monkeypatch.setattr(executables, "MOST_BYTES", 250)
     executables.seal(path)
-    assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", "new", "old"]
+    assert {p.name for p in path.iterdir()} == {"SEALS.json", program("new"), program("old")}
 
 
 def test_a_folder_that_jax_was_told_is_left_alone(cached):
@@ -161,6 +205,64 @@ def test_nothing_is_kept_where_others_could_write_or_nobody_can(tmp_path, caplog
     assert cache.folder(str(blocked)) is None
     assert cache.folder("none") is None
     executables.seal(None)
+
+
+def test_no_folder_is_followed_that_is_a_link_or_lies_where_others_can_write(tmp_path, caplog):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / program("mine")).write_bytes(b"mine")
+    kind = cache.folder(str(tmp_path / "first")).name
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / kind).symlink_to(precious)
+    (tmp_path / "third").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "cache").mkdir(mode=0o700)
+    (tmp_path / "loop").symlink_to("loop")
+    for told, why in {
+        "second": "is a link",
+        "open/cache": "others can write",
+        "open/new": "others can write",
+        "loop": "is a link",
+    }.items():
+        caplog.clear()
+        assert cache.folder(str(tmp_path / told)) is None, told
+        assert why in caplog.text
+    assert not (tmp_path / "open" / "new").exists()
+    cached = cache.folder(str(tmp_path / "third"))
+    (cached / executables.FOLDER).symlink_to(precious)
+    told = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        assert executables.keep(cached) is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", told)
+    assert [p.name for p in precious.iterdir()] == [program("mine")]
+
+
+def test_a_sticky_folder_and_our_own_links_are_no_danger(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert cache.folder(str(tmp_path / "tmp" / "cache")).parent == tmp_path / "tmp" / "cache"
+    assert cache.folder(str(tmp_path / "link" / "cache")).parent == tmp_path / "real" / "cache"
+    assert (tmp_path / "real" / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_others_is_not_used(tmp_path, caplog):
+    for name in ("folder", "above/cache", "sticky/planted"):
+        (tmp_path / name).mkdir(parents=True, mode=0o755)
+    (tmp_path / "sticky").chmod(0o1777)
+    (tmp_path / "sticky" / "link").symlink_to(tmp_path / "folder")
+    for name in ("folder", "above", "sticky/planted", "sticky/link"):
+        os.chown(tmp_path / name, 12345, 12345, follow_symlinks=False)
+    for told in ("folder", "above/cache", "sticky/planted", "sticky/link"):
+        caplog.clear()
+        assert cache.folder(str(tmp_path / told)) is None, told
+        assert "belongs to another user" in caplog.text
+    assert not any((tmp_path / "folder").iterdir())
 
 
 def test_a_run_goes_on_where_the_cache_cannot_be_used(tiny, texts, tmp_path, swept):

@@ -63,13 +63,14 @@ MAY_IMPORT = {
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
+    "files": {"errors", "store"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
-    "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
-    "view": {"errors", "types"},
+    "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally"},
+    "view": {"errors", "files", "types"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
-    | {"store", "study", "view"},
-    "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
+    | {"files", "store", "study", "view"},
+    "terminal": FOUNDATION | WIRING | {"files", "store", "export", "study", "view"},
     "arguments": {"config", "errors", "terminal"},
     "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
     "cli": FOUNDATION

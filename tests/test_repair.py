@@ -2,14 +2,17 @@
 
 import json
 import os
+import random
+import shlex
 import shutil
 import time
 
 import pytest
-from sweeps import configure, refused, run_cli, start
+from sweeps import configure, flags, refused, run_cli, start
 
-from jaxlens import config, errors, repair, temper
-from jaxlens.store import layout
+import jaxlens
+from jaxlens import config, environment, errors, repair, sweep, temper
+from jaxlens.store import layout, verify
 
 
 def tree(folder):
@@ -153,6 +156,92 @@ def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny,
         repair.repair(out, config.load([], {}, {"devices": 1}))
     assert f"--model {tiny}" in caught.value.hint
     assert tree(out) == before
+
+
+def remembered(hint):
+    """The command that a hint names."""
+    return shlex.split(hint[hint.index("jaxlens repair ") :])[1:]
+
+
+def test_the_command_that_is_remembered_is_whole_and_works(tiny, texts, tmp_path, capsys):
+    """With its limit and its fields: without them it would be refused, and named again."""
+    renamed = tmp_path / "some texts.jsonl"
+    renamed.write_text(texts.read_text().replace('"text":', '"body":'))
+    out = tmp_path / "run"
+    how = {"corpus.limit": 700, "corpus.text_field": "body"}
+    sweep.run(configure(tiny, renamed, out, **how))
+    before = tree(out)
+    flip(out / "tokens" / "tokens.bin")
+    said = refused(capsys, 2, "repair", out, "--model", tiny, "--corpus", texts)
+    command = remembered(said)
+    assert command[command.index("--limit") + 1] == "700"
+    assert command[command.index("--corpus") + 1] == str(renamed)
+    assert "corpus.text_field=body" in command
+    assert run_cli(*command) == 0
+    assert tree(out) == before
+    # What the run was made from has changed: the same command again would not help.
+    flip(out / "tokens" / "tokens.bin")
+    renamed.write_text(renamed.read_text().replace("fox", "wolf"))
+    said = refused(capsys, 2, *command)
+    assert "has changed since" in said and "jaxlens repair" not in said
+
+
+@pytest.mark.parametrize(
+    "name", ["shards/part-00002.h5", "shards/part-00002.json", "MANIFEST", "tokens/tokens.bin"]
+)
+def test_a_directory_in_the_place_of_a_file_is_the_users_to_remove(out, tiny, texts, capsys, name):
+    before = tree(out)
+    (out / name).unlink()
+    (out / name / "thesis").mkdir(parents=True)
+    flip(layout.shard_path(out, 1))
+    assert {n: what for n, what in verify.verify(out).damaged}[name] == "is a directory: remove it"
+    said = refused(capsys, 65, "repair", out, "--model", tiny, "--corpus", texts)
+    assert f"{out / name} is a directory" in said and "hint: remove it" in said
+    assert layout.shard_path(out, 1).exists() and (out / name / "thesis").is_dir()
+    (out / name / "thesis").rmdir()
+    (out / name).rmdir()
+    assert run_cli("repair", out, "--model", tiny, "--corpus", texts) == 0
+    assert tree(out) == before
+
+
+def test_a_run_that_goes_on_names_a_directory_in_the_place_of_a_shard(out, tiny, texts, capsys):
+    for name in ("MANIFEST", "summary.h5", "index.h5", "shards/part-00002.h5"):
+        (out / name).unlink()
+    layout.shard_path(out, 2).mkdir()
+    assert "remove that directory" in refused(capsys, 74, *flags(tiny, texts, out))
+
+
+@pytest.mark.parametrize("kind", ["h5", "json"])
+def test_half_of_a_pair_is_named_as_such(out, tiny, kind):
+    before = tree(out)
+    lost = f"part-00003.{kind}"
+    (out / "shards" / lost).unlink()
+    assert (f"shards/{lost}", "is missing, the other half of its pair is there") in verify.verify(
+        out
+    ).damaged
+    with pytest.raises(errors.MissingError, match=f"half there: without {lost}"):
+        jaxlens.open_run(out)
+    assert mend(out, tiny).recomputed == (3,)
+    assert tree(out) == before
+
+
+def test_any_flip_in_a_note_is_found_and_said_to_decide_nothing(out, tiny, capsys):
+    (note,) = (out / "environment").iterdir()
+    whole = note.read_bytes()
+    assert environment.notes(out) != []
+    chosen = random.Random(0)
+    for _ in range(1000):
+        raw = bytearray(whole)
+        raw[chosen.randrange(len(raw))] ^= 1 << chosen.randrange(8)
+        note.write_bytes(raw)
+        assert environment.notes(out) == []
+    ((name, what),) = verify.verify(out).damaged
+    assert name == f"environment/{note.name}" and "no result depends on it" in what
+    said = refused(capsys, 65, "verify", out)
+    assert "repair" not in said and "remove" in said
+    assert mend(out, tiny).left[0][0] == f"environment/{note.name}"
+    note.unlink()
+    assert verify.verify(out).ok
 
 
 def test_shards_that_were_never_computed_are_left_to_run(out, tiny):

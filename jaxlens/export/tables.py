@@ -20,9 +20,6 @@ GROUP_BYTES = 32 << 20
 MOST_RECORDS = 1 << 17
 """Records of a row group, where `GROUP_BYTES` allows more."""
 
-_NONE = {"prev_distance": 0, "piece": schema.PIECE_UNKNOWN}
-"""What columns say where there is nothing to say; 0 is a distance of no two tokens."""
-
 
 @dataclass(frozen=True)
 class Texts:
@@ -127,12 +124,12 @@ def nullable(quantity: schema.Quantity, values: np.ndarray, kind: str) -> pa.Arr
     """Values of a quantity, one axis, with nulls for those that are missing."""
     if quantity.kind == "float":
         missing = np.isnan(values)
-    elif quantity.kind == "rank":
-        missing = values == 0
     elif quantity.kind == "id":
         missing = values < 0
     else:
-        missing = values == _NONE.get(quantity.name, -1)
+        missing = np.full(len(values), False)
+        if quantity.absent is not None:
+            missing = values == quantity.absent
     return pa.array(values.astype(kind), mask=missing)
 
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxlens import __version__
+from jaxlens import __version__, files
 from jaxlens.report import content, facts
 from jaxlens.store import access, publish
 from jaxlens.view import drawing, plots, visible
@@ -49,14 +49,15 @@ def write(
     """
     target = access.contained(run_dir, NAME) if out is None else out
     found = content.gather(run_dir, null_dirs, variant_dirs)
-    publish.publish(target, page(found, command(run_dir, null_dirs, variant_dirs)).encode())
+    data = page(found, command(run_dir, null_dirs, variant_dirs)).encode()
+    files.write(target, data, own=out is None)
     written = [target]
     if figures is not None:
         publish.make_directory(figures)
         for figure in found.figures:
             if figure.svg:
                 written.append(figures / f"{figure.name}.svg")
-                publish.publish(written[-1], drawing.on_white(figure.svg).encode())
+                files.write(written[-1], drawing.on_white(figure.svg).encode())
     return written
 
 

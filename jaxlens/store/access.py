@@ -37,7 +37,7 @@ def opened(path: Path) -> Generator[int]:
 
     Raises:
         MissingError: It is not there.
-        DataError: It is no regular file.
+        DataError: It is not a regular file.
         StorageError: The system refused.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -46,8 +46,7 @@ def opened(path: Path) -> Generator[int]:
     except OSError as error:
         raise _refusal(path, error) from error
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise errors.DataError(f"{path} is no regular file", _AGAIN)
+        _require_regular(path, os.fstat(descriptor).st_mode)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -78,9 +77,15 @@ def size(path: Path) -> int:
         status = os.lstat(path)
     except OSError as error:
         raise _refusal(path, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise errors.DataError(f"{path} is no regular file", _AGAIN)
+    _require_regular(path, status.st_mode)
     return status.st_size
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):  # which nothing replaces
+        raise errors.DataError(f"{path} is a directory: remove it", "then run the command again")
+    if not stat.S_ISREG(mode):
+        raise errors.DataError(f"{path} is not a regular file", _AGAIN)
 
 
 def names(folder: Path) -> list[str]:

@@ -42,13 +42,13 @@ def new_file(memory: buffer.Buffer) -> Generator[h5py.File]:
         yield file
 
 
-def describe(file: h5py.File, title: str, attributes: Attributes) -> None:
-    """Gives the root its attributes."""
+def describe(file: h5py.File, title: str, attributes: Attributes, version: int) -> None:
+    """Gives the root its attributes; the version is one of ``schema.FORMATS``."""
     fixed = {
         "Conventions": "CF-1.10",
         "title": title,
         "source": "jaxlens",
-        "format_version": schema.FORMAT_VERSION,
+        "format_version": version,
     }
     for name, value in sorted((dict(attributes) | fixed).items()):
         file.attrs[name] = np.int64(value) if isinstance(value, int) else value
@@ -139,6 +139,7 @@ def virtual(
     tail: tuple[int, ...],
     entries: Sequence[records.Record],
     sources: Sequence[str],
+    version: int = schema.FORMAT_VERSION,
 ) -> h5py.Dataset:
     """A dataset made of those of one name in other files.
 
@@ -151,11 +152,12 @@ def virtual(
         tail: Its shape beyond the rows.
         entries: How many rows each source has.
         sources: Files, relative to this one.
+        version: One of ``schema.FORMATS``.
     """
     shape = (sum(entry.rows for entry in entries), *tail)
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_obj_track_times(False)
-    plan.set_fill_value(_missing(name, dtype))
+    plan.set_fill_value(_missing(name, dtype, version))
     at = 0
     for entry, source in zip(entries, sources, strict=True):
         if entry.rows == 0:
@@ -176,8 +178,11 @@ def chunk(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     return (min(CHUNK_ROWS, shape[0], max(1, CHUNK_BYTES // row)), *shape[1:])
 
 
-def _missing(name: str, dtype: np.dtype) -> np.ndarray:
+def _missing(name: str, dtype: np.dtype, version: int) -> np.ndarray:
     """What a row reads as where its source is gone: no rank, no id, no number."""
+    known = schema.fill_value(name, dtype) if name in schema.QUANTITIES and version > 3 else None
+    if known is not None:
+        return np.array(known)
     kind = schema.QUANTITIES[name].kind if name in schema.QUANTITIES else "axis"
     value = {"float": np.nan, "id": np.iinfo(dtype).max if kind == "id" else 0}.get(kind, 0)
     return np.array(value, dtype)

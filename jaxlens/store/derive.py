@@ -96,11 +96,12 @@ def _images(
     tallies: totals.Tallies,
 ) -> dict[str, bytes | None]:
     about = _attributes(spec, entries)
-    made = image.summary_image(about, tallies, form.layer_names, form.labels)
+    version = layout.format_version(spec)
+    made = image.summary_image(about, tallies, form.layer_names, form.labels, version)
     files: dict[str, bytes | None] = {layout.SUMMARY: hdf.seal(made), layout.INDEX: None}
     if about["n_rows"] and len(entries) <= MOST_INDEXED:
         sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
-        made = image.index_image(about, entries, sources, form.columns, form.layer_names)
+        made = image.index_image(about, entries, sources, form.columns, form.layer_names, version)
         files[layout.INDEX] = hdf.seal(made)
     return files
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, schema
 
 if TYPE_CHECKING:
     import xarray
 
-    from jaxlens.store import reader
+    from jaxlens.store import reader, rows
 
 
-def dataset(run: reader.Run, names: Iterable[str] | None = None) -> xarray.Dataset:
+def dataset(
+    run: reader.Run, names: Iterable[str] | None = None, masked: bool = True
+) -> xarray.Dataset:
     """Rows as an ``xarray.Dataset``; see `reader.Run.to_xarray`.
 
     Raises:
@@ -30,9 +32,20 @@ def dataset(run: reader.Run, names: Iterable[str] | None = None) -> xarray.Datas
     }
     if run.n_rows:
         coordinates["row"] = np.arange(run.n_rows)
-    variables = {
-        name: (column.quantity.axes, column[:], column.attributes)
-        for name, column in columns.items()
-    }
+    variables = {name: _variable(column, masked) for name, column in columns.items()}
     about = {"Conventions": "CF-1.10", "spec_hash": run.spec_hash}
     return xarray.Dataset(variables, coordinates, about)
+
+
+def _variable(column: rows.Column, masked: bool) -> tuple[Any, ...]:
+    """Axes, values, attributes and encoding, as xarray would read them from a shard."""
+    quantity, values, about = column.quantity, column[:], column.attributes
+    fill = schema.fill_value(quantity.name, column.stored)
+    if fill is None or not masked:
+        return quantity.axes, values, about
+    if values.dtype.kind != "f":
+        # Ranks and ids of two bytes are exact as float32.
+        wide = np.float32 if column.stored.itemsize <= 2 else np.float64
+        values = np.where(values == quantity.absent, wide(np.nan), values.astype(wide))
+    about.pop("missing", None)
+    return quantity.axes, values, about, {"_FillValue": fill, "dtype": column.stored}

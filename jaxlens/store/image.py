@@ -30,6 +30,7 @@ def shard_image(
     labels: totals.Labels | None = None,
     compression: Literal["none", "gzip"] = "none",
     memory: buffer.Buffer | None = None,
+    version: int = schema.FORMAT_VERSION,
 ) -> memoryview:
     """One shard.
 
@@ -43,6 +44,7 @@ def shard_image(
         labels: Labels of the axes ``quantity`` and ``reference``; the schema's by default.
         compression: Filter of the rows; tallies are always compressed.
         memory: Where to build it; the image then holds until that is used again.
+        version: That of the run's spec, one of ``schema.FORMATS``.
 
     Raises:
         ValueError: An array has the wrong name, type or shape.
@@ -51,14 +53,14 @@ def shard_image(
     memory = memory or buffer.Buffer()
     with build.new_file(memory) as file:
         about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
-        build.describe(file, f"Logit lens, shard {place.shard}", about)
+        build.describe(file, f"Logit lens, shard {place.shard}", about, version)
         sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
         scales = row_scales(file, sizes.values(), layer_names)
         if rows:
             scales["row"] = build.scale(file, "row", np.arange(place.token_start, place.token_stop))
         for name in (name for name in schema.QUANTITIES if name in rows):
             item = build.dataset(file, name, rows[name], compression == "gzip")
-            explain_quantity(item, name, scales)
+            explain_quantity(item, name, scales, version)
         _tally_group(file, tallies, layer_names, labels)
     return memory.image()
 
@@ -68,6 +70,7 @@ def summary_image(
     tallies: Mapping[str, np.ndarray],
     layer_names: Sequence[str],
     labels: totals.Labels,
+    version: int = schema.FORMAT_VERSION,
 ) -> memoryview:
     """Merged tallies, laid out as in a shard, and the statistics that follow from them.
 
@@ -76,10 +79,11 @@ def summary_image(
         tallies: Merged totals, int64.
         layer_names: Labels of the layers.
         labels: Labels of the axes ``quantity`` and ``reference``.
+        version: That of the run's spec.
     """
     memory = buffer.Buffer()
     with build.new_file(memory) as file:
-        build.describe(file, "Logit lens, summary", attributes)
+        build.describe(file, "Logit lens, summary", attributes, version)
         scales = row_scales(file, (), layer_names)
         for name, statistic in totals.statistics(dict(tallies), labels).items():
             item = build.dataset(file, name, statistic.values, compress=True)
@@ -96,6 +100,7 @@ def index_image(
     sources: Sequence[str],
     columns: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
     layer_names: Sequence[str],
+    version: int = schema.FORMAT_VERSION,
 ) -> memoryview:
     """A virtual dataset over the rows of all shards, for foreign tools.
 
@@ -108,11 +113,12 @@ def index_image(
         sources: Their files, relative to the index.
         columns: Type and trailing shape of each quantity.
         layer_names: Labels of the layers.
+        version: That of the run's spec.
     """
     memory = buffer.Buffer()
     with build.new_file(memory) as file:
         note = "a missing source reads as fill values; jaxlens.open_run refuses instead"
-        build.describe(file, "Logit lens, all rows", {"comment": note, **attributes})
+        build.describe(file, "Logit lens, all rows", {"comment": note, **attributes}, version)
         sizes = {
             name: dict(zip(schema.QUANTITIES[name].axes[1:], tail, strict=True))
             for name, (_, tail) in columns.items()
@@ -121,8 +127,8 @@ def index_image(
         scales["row"] = build.virtual(file, "row", np.dtype(np.int64), (), entries, sources)
         build.make_scale(scales["row"], "row")
         for name, (dtype, tail) in columns.items():
-            item = build.virtual(file, name, dtype, tail, entries, sources)
-            explain_quantity(item, name, scales)
+            item = build.virtual(file, name, dtype, tail, entries, sources, version)
+            explain_quantity(item, name, scales, version)
     return memory.image()
 
 
@@ -143,7 +149,7 @@ def arrays_image(
     """
     memory = buffer.Buffer()
     with build.new_file(memory) as file:
-        build.describe(file, "jaxlens arrays", attributes)
+        build.describe(file, "jaxlens arrays", attributes, schema.ARRAYS_VERSION)
         scales: dict[str, h5py.Dataset] = {}
         for name, data in sorted(arrays.items()):
             own = tuple(f"{name}_axis_{i}" for i in range(data.ndim))
@@ -236,13 +242,25 @@ def _tally_scale(
     return item
 
 
-def explain_quantity(item: h5py.Dataset, name: str, scales: Mapping[str, h5py.Dataset]) -> None:
-    """Gives a quantity's rows their unit, meaning and axes."""
+def explain_quantity(
+    item: h5py.Dataset,
+    name: str,
+    scales: Mapping[str, h5py.Dataset],
+    version: int = schema.FORMAT_VERSION,
+) -> None:
+    """Gives a quantity's rows their unit, meaning and axes, and the mark of a missing value.
+
+    The mark is ``_FillValue``, by which readers that follow the CF conventions mask. It is left
+    out where every row has a value: such readers turn integers with a mark into floats. Ids have
+    the older ``missing`` too.
+    """
     quantity = schema.QUANTITIES[name]
     build.explain(item, quantity.unit, quantity.meaning)
     if quantity.kind == "id":
-        # Not _FillValue: xarray would turn the ids into floats.
         item.attrs["missing"] = np.array(np.iinfo(item.dtype).max, item.dtype)
+    fill = schema.fill_value(name, item.dtype)
+    if fill is not None and version > 3:
+        item.attrs["_FillValue"] = fill
     if "layer" in quantity.axes:
         item.attrs["coordinates"] = "layer_name"
     build.attach(item, quantity.axes, scales)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxlens import config, errors
+from jaxlens import config, errors, schema
 from jaxlens.store import access, publish, records, system
 
 RUN = "RUN.json"
@@ -30,11 +30,21 @@ SMALL = 1 << 16
 LARGE = 1 << 22
 """Most bytes that ``RUN.json`` and ``TOKENS.json`` can have."""
 
+NOTE = 1 << 20
+"""Most bytes that a note in ``environment`` can have."""
+
 LINE = 1 << 10
 """Most bytes that a line of ``MANIFEST`` can have."""
 
 _PART = re.compile(r"part-(\d{5,9})\.(h5|json)")
 _ABSENT = object()
+_FOLLOWS = re.compile(
+    r"corpus\.(sha256|index_sha256|n_tokens|n_documents|skipped\b.*)|plan\.(n_steps|n_shards)"
+)
+"""What differs in the specs of two runs because their tokens do."""
+
+_DECIDES = re.compile(r"null\b.*|seed|corpus\.(kind|bos)|tokenizer\b.*")
+"""What makes other tokens of the same text."""
 _OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX})
 
 
@@ -132,6 +142,20 @@ def read_spec(run_dir: str | Path) -> Spec:
     return Spec(document, config.spec_hash(raw), n_shards)
 
 
+def format_version(spec: Spec) -> int:
+    """Version of the shards and derived files of a run.
+
+    Raises:
+        DataError: It is unknown here.
+    """
+    version = spec.document.get("format_version", schema.FORMAT_VERSION)
+    if type(version) is not int or version not in schema.FORMATS:
+        raise errors.DataError(
+            f"format {version!r:.20} is unknown here", "use the version of jaxlens that made it"
+        )
+    return version
+
+
 def read_record(run_dir: str | Path, shard: int) -> records.Record:
     """Reads the sidecar of a shard, whatever it says.
 
@@ -157,6 +181,33 @@ def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records
     path = access.contained(run_dir, MANIFEST)
     limit = max(LARGE, (n_shards + 1) * LINE)
     return records.parse_manifest(access.read(path, limit), str(path))
+
+
+def notes_there(run_dir: str | Path) -> list[str]:
+    """Names of the notes in ``environment``.
+
+    Raises:
+        JaxlensError: The folder leads elsewhere, or cannot be listed.
+    """
+    names = access.names(access.contained(run_dir, ENVIRONMENT, "any").parent)
+    return [name for name in names if name.endswith(".json")]
+
+
+def read_note(run_dir: str | Path, name: str, checked: bool = True) -> dict[str, Any]:
+    """Reads a note.
+
+    Args:
+        run_dir: Run.
+        name: File in ``environment``.
+        checked: Whether its checksum must fit; not where only a part is wanted that has its own.
+
+    Raises:
+        MissingError: It is not there.
+        DataError: It is damaged.
+    """
+    path = access.contained(run_dir, ENVIRONMENT, name)
+    parse = records.parse_note if checked else records.parse_json
+    return parse(access.read(path, NOTE), str(path))
 
 
 def read_tokens(run_dir: str | Path) -> records.Tokens:
@@ -288,15 +339,34 @@ def _foreign(run_dir: str | Path, name: str) -> errors.ConfigError:
 def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> AnotherRun:
     old, new = dict(_flatten(there)), dict(_flatten(here))
     keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
-    named = "; ".join(
+    keys.sort(key=lambda k: not _DECIDES.fullmatch(k))
+    tokens = ""
+    if keys and not _DECIDES.fullmatch(keys[0]) and (tokens := _other_tokens(old, new)):
+        keys = [k for k in keys if not _FOLLOWS.fullmatch(k)]
+    parts = [tokens] if tokens else []
+    parts += [
         f"{_short(ascii(k)[1:-1])} is {_spell(old, k)} there, {_spell(new, k)} here"
         for k in keys[:3]
-    )
+    ]
     more = f" (and {len(keys) - 3} more)" if len(keys) > 3 else ""
     return AnotherRun(
-        f"{path} is of another run: {named or 'its bytes differ'}{more}",
-        "use another --out, or the settings that the run began with",
+        f"{path} is of another run: {'; '.join(parts) or 'its bytes differ'}{more}",
+        "name the corpus and the --limit that the run began with, or use another --out: a run "
+        "cannot be extended"
+        if tokens
+        else "use another --out, or the settings that the run began with",
     )
+
+
+def _other_tokens(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """How the tokens of two specs differ; empty where they are the same."""
+    old, new = (spec.get("corpus.n_tokens") for spec in (there, here))
+    if type(old) is int and type(new) is int and old != new:
+        return f"its corpus has {old:,} tokens, this one {new:,}"
+    old, new = (spec.get("corpus.sha256") for spec in (there, here))
+    if isinstance(old, str) and isinstance(new, str) and old != new:
+        return "its corpus has other tokens, as many as this one"
+    return ""
 
 
 def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -223,6 +223,8 @@ def reported(path: str | Path) -> Generator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         do = "free some space" if error.errno in _NO_SPACE else "check the disk and permissions"
+        if os.path.isdir(path) and error.errno in (errno.EISDIR, errno.EPERM):  # EPERM of macOS
+            reason, do = "a directory is in its place", "remove that directory"
         raise errors.StorageError(
             f"cannot write {path}: {reason}", f"{do}, then run the same command again"
         ) from error

@@ -141,16 +141,21 @@ class Run:
             for i, layer in enumerate(self.layer_names)
         }
 
-    def to_xarray(self, names: Iterable[str] | None = None) -> xarray.Dataset:
-        """Rows as an ``xarray.Dataset``, loaded into RAM whole; all quantities by default.
+    def to_xarray(self, names: Iterable[str] | None = None, masked: bool = True) -> xarray.Dataset:
+        """Rows as an ``xarray.Dataset``, loaded into RAM whole.
 
-        Ids are signed, -1 where missing.
+        Args:
+            names: Quantities; all by default.
+            masked: Whether missing values are NaN, as xarray reads them from a file. Integers that
+                can be missing are floats then, the others stay integers. Without it, all values are
+                those of ``run[name]``: ranks 0 and ids -1 where missing; the attribute ``missing``
+                says which value that is.
 
         Raises:
             MissingError: xarray is not installed.
             ConfigError: The run does not record a quantity.
         """
-        return frames.dataset(self, names)
+        return frames.dataset(self, names, masked)
 
     def batches(
         self,

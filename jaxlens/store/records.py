@@ -23,6 +23,9 @@ MOST_VALUES = 1 << 17
 MOST_LEVELS = 100
 """JSON that is nested deeper would exhaust the stack of whoever walks it."""
 
+_UNSEALED = {"environment", "measured", "settings", "spec"}
+"""All that a note holds, and all that one of an earlier version does."""
+
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DAMAGED = "run the same command again; it recomputes what is damaged"
 _ALTERED = "restore it from a copy, or use another --out"
@@ -133,6 +136,30 @@ def parse_tokens(raw: bytes, name: str) -> Tokens:
     if entry.dtype not in ("uint16", "uint32"):
         raise errors.DataError(f"{name} is damaged: tokens of type {entry.dtype}", _DAMAGED)
     return entry
+
+
+def encode_note(document: Mapping[str, Any]) -> bytes:
+    """A note on a worker, which nothing else repeats, under a checksum of its own."""
+    body = {key: value for key, value in document.items() if key != "checksum"}
+    return config.canonical(body | {"checksum": _checksum(body)})
+
+
+def parse_note(raw: bytes, name: str) -> dict[str, Any]:
+    """Reads a note; those of earlier versions have no checksum.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    document = parse_json(raw, name)
+    body = {key: value for key, value in document.items() if key != "checksum"}
+    try:
+        fits = document.get("checksum") == _checksum(body) or set(document) <= _UNSEALED
+        sound = fits and config.canonical(document) == raw
+    except ValueError:  # 1e999 is JSON, but not canonical
+        sound = False
+    if not sound:
+        raise errors.DataError(f"{name} is damaged: its checksum does not fit", _DAMAGED)
+    return body
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

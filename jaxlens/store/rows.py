@@ -118,12 +118,13 @@ class Column:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Unit and meaning."""
+        """Unit, meaning and, unless it is NaN, as ``missing`` the value of rows that have none."""
         found: dict[str, Any] = {
             "units": self.quantity.unit,
             "long_name": self.quantity.meaning,
         }
-        return found | ({"missing": -1} if self.quantity.kind == "id" else {})
+        absent = self.quantity.absent
+        return found if absent is None or math.isnan(absent) else found | {"missing": int(absent)}
 
     def __len__(self) -> int:
         return self.shape[0]

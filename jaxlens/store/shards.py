@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -130,10 +131,21 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
         first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
         raise errors.MissingError(
             f"{run_dir} lacks {lacking} of {spec.n_shards} shards, "
-            f"the first is {layout.shard_name(first)}",
+            f"the first is {_named(run_dir, first)}",
             "run the same command again to compute them",
         )
     return entries
+
+
+def half(run_dir: str | Path, shard: int) -> str | None:
+    """The file of a shard's pair that is missing while the other is there; None if there is none.
+
+    Raises:
+        DataError: A link leads out of the run.
+    """
+    paths = layout.shard_path(run_dir, shard), layout.sidecar_path(run_dir, shard)
+    missing = [path.name for path in paths if not os.path.lexists(path)]
+    return missing[0] if len(missing) == 1 else None
 
 
 def check_size(run_dir: str | Path, entry: records.Record) -> None:
@@ -228,6 +240,16 @@ def read_form(contents: hdf.Contents) -> Form:
     return Form(names, columns, labelled)
 
 
+def format_there(run_dir: str | Path) -> int | None:
+    """The format of the shards of a run that may have lost its spec; None where none is sound."""
+    for number in layout.shards_there(run_dir, records.MOST_SHARDS):
+        with contextlib.suppress(errors.MissingError, errors.DataError):
+            entry = layout.read_record(run_dir, number)
+            with open_shard(run_dir, entry) as found:
+                return int(found.attribute("format_version"))
+    return None
+
+
 def skipped(contents: hdf.Contents) -> object:
     """What the corpus skipped in the shard's range."""
     return json.loads(str(contents.attribute("skipped")))
@@ -249,6 +271,12 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Con
                     raise
 
 
+def _named(run_dir: str | Path, shard: int) -> str:
+    """What is missing of a shard: all of it, or one of its two files."""
+    lacking = half(run_dir, shard)
+    return layout.shard_name(shard) if lacking is None else f"half there: without {lacking}"
+
+
 def _row_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
     stored = contents.datasets
     return {name: stored[name] for name in schema.QUANTITIES if name in stored}
@@ -268,7 +296,7 @@ def _compare_size(path: Path, size: int, entry: records.Record) -> None:
 
 
 def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
-    if (version := contents.attribute("format_version")) != schema.FORMAT_VERSION:
+    if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
     for name, value in vars(entry.place()).items():
         if contents.attribute(name) != value:

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from jaxlens import schema
 from jaxlens.store import build, draft, image, publish, reader, rows, system
 
 BATCH_BYTES = 32 << 20
@@ -83,7 +84,7 @@ def _begin(
 ) -> dict[str, h5py.Dataset]:
     """Everything but the rows; the datasets that they and their numbers go to."""
     about = {"spec_hash": run.spec_hash, "n_rows": stop - start, "n_tokens": run.n_tokens}
-    build.describe(root, "Logit lens, rows of a run", about)
+    build.describe(root, "Logit lens, rows of a run", about, schema.FORMAT_VERSION)
     shapes = {name: _shape(run[name], layers) for name in names}
     sizes = [
         dict(zip(run[name].quantity.axes[1:], shape, strict=True)) for name, shape in shapes.items()

@@ -70,8 +70,10 @@ def verify(
     _foreign(found, spec.n_shards)
     _manifest(found, spec, entries)
     _tokens(found, spec, entries if whole else [], level)
-    if whole and level == "full":
-        _derived(found)
+    if level == "full":
+        if whole:
+            _derived(found)
+        _notes(found)
     return Report(spec.n_shards, sum(entry.rows for entry in entries), tuple(found.items))
 
 
@@ -139,6 +141,11 @@ def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[re
     def check(shard: int) -> tuple[records.Record | None, _Findings]:
         mine = _Findings(found.run_dir, found.watch)
         with mine.checking(f"{layout.SHARDS}/{layout.sidecar_name(shard)}"):
+            if half := shards.half(found.run_dir, shard):
+                mine.add(
+                    f"{layout.SHARDS}/{half}", "is missing, the other half of its pair is there"
+                )
+                return None, mine
             entry = shards.read_record(found.run_dir, shard, spec.hash)
             with mine.checking(_part(shard)):
                 if level == "full":
@@ -172,6 +179,8 @@ def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Reco
     with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
         shards.read_form(found)
         if spec.document:
+            if found.attribute("format_version") != layout.format_version(spec):
+                raise ValueError(f"its format is not that of {layout.RUN}")
             shards.tallies(found, spec.document)
         for name, dataset in found.datasets.items():
             for start, block in hdf.blocks(dataset):
@@ -242,6 +251,20 @@ def _tokens(
             found.add(_part(entries[-1].shard), what)
         if entries and entries[0].tokens_sha256 != tokens.sha256:
             found.add(record, "is of another token file than the shards")
+
+
+def _notes(found: _Findings) -> None:
+    """Notes of workers; they cannot be made again, and no result depends on them."""
+    names: list[str] = []
+    with found.checking(layout.ENVIRONMENT):
+        names = layout.notes_there(found.run_dir)
+    for name in names:
+        try:
+            layout.read_note(found.run_dir, name)
+        except errors.JaxlensError as error:
+            what = error.message.partition(" is ")[2] or error.message
+            what = f"is {what}; a note, no result depends on it: remove it"
+            found.add(f"{layout.ENVIRONMENT}/{name}", what)
 
 
 def _check_hash(path: Path, expected: str, level: shards.Level) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, files
 from jaxlens.store import publish
 from jaxlens.study import multiplicity, resample
 from jaxlens.study.inputs import Made
@@ -165,13 +165,16 @@ def adjusted(results: Sequence[Result]) -> list[Result]:
     return found
 
 
-def write(results: Iterable[Result], folder: Path, about: dict[str, Any]) -> list[Path]:
+def write(
+    results: Iterable[Result], folder: Path, about: dict[str, Any], own: bool = False
+) -> list[Path]:
     """Writes ``results.parquet``, ``results.csv`` and ``results.json``.
 
     Args:
         results: Lines.
         folder: Where; created if absent.
         about: What the JSON says beside the lines, such as the verdicts.
+        own: See ``files.write``.
 
     Raises:
         MissingError: pyarrow is not installed.
@@ -180,14 +183,14 @@ def write(results: Iterable[Result], folder: Path, about: dict[str, Any]) -> lis
     lines = [dataclasses.asdict(line) for line in results]
     publish.make_directory(folder)
     document = {**about, "results": [_plain(line) for line in lines]}
-    files = {
+    named = {
         "results.parquet": _parquet(lines),
         "results.csv": _csv(lines),
         "results.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }
-    for name, data in files.items():
-        publish.publish(folder / name, data)
-    return [folder / name for name in files]
+    for name, data in named.items():
+        files.write(folder / name, data, own)
+    return [folder / name for name in named]
 
 
 def _plain(line: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors
+from jaxlens import errors, files
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -48,12 +48,13 @@ def save(figure: Any, path: Path) -> None:
     """Writes a matplotlib figure into a file, whose suffix says the format.
 
     Raises:
+        ConfigError: What is there is no file; see ``files.write``.
         StorageError: The file cannot be written.
     """
     import matplotlib
 
-    try:
-        with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
-            figure.savefig(path, dpi=200, metadata=_UNDATED.get(path.suffix))
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {error.strerror}", "name another file") from error
+    sink = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
+        form = path.suffix.removeprefix(".")
+        figure.savefig(sink, format=form, dpi=200, metadata=_UNDATED.get(path.suffix))
+    files.write(path, sink.getbuffer())

@@ -42,8 +42,10 @@ def missing(name, values):
     quantity = schema.QUANTITIES[name]
     if quantity.kind == "float":
         return np.isnan(values)
-    absent = {"rank": 0, "id": -1}.get(quantity.kind, {"prev_distance": 0, "piece": 255}.get(name))
-    return values == absent
+    if name.startswith("ties_"):  # 0 is a number of ties
+        return np.zeros(len(values), bool)
+    codes = {"prev_distance": 0, "piece": 255, "foreign_fold": 255}
+    return values == {"rank": 0, "id": -1}.get(quantity.kind, codes.get(name))
 
 
 def expected_columns(run, name, layout, layers):

@@ -14,7 +14,7 @@ import xarray
 from store import example
 
 from jaxlens import binning, errors, ledger, schema
-from jaxlens.store import hdf, image, records, totals
+from jaxlens.store import compare, hdf, image, records, totals
 
 PLACE = records.Place(
     spec_hash="a" * 64, shard=7, token_start=50, token_stop=74, tokens_sha256="b" * 64
@@ -97,7 +97,7 @@ def test_chunks_hold_all_layers_and_at_most_4096_rows():
 
 
 @pytest.mark.filterwarnings("error")
-def test_xarray_opens_a_shard_with_labels_units_and_integer_ids(tmp_path):
+def test_xarray_opens_a_shard_with_labels_and_units_and_masks_what_is_missing(tmp_path):
     path = save(tmp_path / "part.h5", build(skipped={"empty": 3}))
     rows = example.compute_rows(7, ROWS, "full")
     with xarray.open_dataset(path) as found:
@@ -108,11 +108,57 @@ def test_xarray_opens_a_shard_with_labels_units_and_integer_ids(tmp_path):
         assert set(found.data_vars) == set(rows)
         for name, data in rows.items():
             assert found[name].dims == schema.QUANTITIES[name].axes
-            assert found[name].dtype == data.dtype, name
-            np.testing.assert_array_equal(found[name], data)
             assert found[name].attrs["units"] == schema.QUANTITIES[name].unit
+            fill = MISSING.get(name)
+            expected = data if fill is None else np.where(data == fill, np.nan, data)
+            assert (found[name].dtype.kind == "f") == (expected.dtype.kind == "f"), name
+            np.testing.assert_array_equal(found[name], expected, name)
         assert found.top_id.attrs["missing"] == np.iinfo(np.uint16).max
         assert "layer_name" in found.kl_final.coords
+    with xarray.open_dataset(path, mask_and_scale=False) as found:
+        for name, data in rows.items():
+            assert found[name].dtype == data.dtype
+            np.testing.assert_array_equal(found[name], data)
+
+
+MISSING = {
+    **{f"rank_{name}": 0 for name in schema.REFERENCES},
+    **{f"{name}_token": 65_535 for name in ("next", "foreign", "copy")},
+    **{"logp_next": np.nan, "surprisal": np.nan, "prev_distance": 0},
+    **{"piece": 255, "foreign_fold": 255},
+}
+"""What a row without a value has in the file, of vocabularies of two bytes."""
+
+
+def test_the_mark_of_missing_values_is_an_attribute_of_the_stored_type(tmp_path):
+    path = save(tmp_path / "part.h5", build())
+    with h5py.File(path) as file:
+        marked = {n: file[n].attrs["_FillValue"] for n in file if "_FillValue" in file[n].attrs}
+        assert {name: fill.dtype for name, fill in marked.items()} == {
+            name: file[name].dtype for name in marked
+        }
+    np.testing.assert_equal(marked, {n: marked[n].dtype.type(f) for n, f in MISSING.items()})
+
+
+def test_every_quantity_says_whether_a_row_can_lack_it():
+    """None is forgotten: those that every row has are named one by one."""
+    always = {"token", "document", "offset", "position", "prev_count", "match_length", "copied"}
+    always |= {"fold", "top_id", "top_logp", "entropy", "norm", "retention", "embedding_norm"}
+    always |= {"logp_input", "logp_final", "kl_final_matched"}
+    always |= {f"{kind}_{end}" for kind in ("kl", "kl_to", "js") for end in ("final", "input")}
+    always |= {f"ties_{name}" for name in schema.REFERENCES}  # 0 is a number of ties
+    found = {n: schema.fill_value(n, np.float64) for n in schema.QUANTITIES}
+    assert {name for name, fill in found.items() if fill is None} == always
+    assert schema.fill_value("copy_token", np.uint32) == 2**32 - 1
+    assert np.isnan(schema.fill_value("surprisal", np.float16))
+
+
+def test_an_older_format_is_written_without_the_marks():
+    new, old = build(), build(version=3)
+    assert new.count(b"_FillValue") == len(MISSING) and b"_FillValue" not in old
+    with hdf.open_image(old) as one, hdf.open_image(new) as other:
+        assert compare.same_contents(one, other)
+        assert (one.attribute("format_version"), other.attribute("format_version")) == (3, 4)
 
 
 @pytest.mark.filterwarnings("error")

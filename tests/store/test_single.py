@@ -58,6 +58,11 @@ def test_one_file_has_every_row_as_the_shards_store_it(run, tmp_path):
         np.testing.assert_array_equal(opened.row, np.arange(TOTAL))
         assert list(opened.layer_name.values) == list(example.LAYER_NAMES)
         np.testing.assert_array_equal(opened.kl_final, run["kl_final"][:])
+        masked = run.to_xarray()
+        always = {"token", "top_id"}  # every row of a real run has them
+        for name in set(run.names) - always:
+            np.testing.assert_array_equal(opened[name].values, masked[name].values, strict=True)
+        assert int(opened.rank_copy.isnull().sum()) == (run["rank_copy"][:] == 0).sum() > 0
 
 
 def test_one_file_passes_the_checks_of_our_own_reader(run, tmp_path):

@@ -357,3 +357,62 @@ def test_token_file_that_is_not_that_of_the_spec_is_named(tmp_path):
     assert verify.verify(tmp_path).damaged == (
         ("tokens/TOKENS.json", "sha256 is not that of RUN.json"),
     )
+
+
+def commit_as(out, spec_bytes, shard, version):
+    """Commits a shard anew in another format."""
+    place = example.place(spec_bytes, shard, SHARDS, ROWS)
+    data, tallies = example.compute_rows(shard, ROWS), example.compute_tallies(shard)
+    how = {"skipped": {"empty": shard}, "version": version}
+    made = image.shard_image(place, data, tallies, example.LAYER_NAMES, **how)
+    commit.discard(out, shard)
+    commit.publish_shard(out, place, made, ROWS, example.FAST)
+
+
+def test_a_shard_of_another_format_than_the_spec_is_named(out):
+    commit_as(out, example.spec(SHARDS, ROWS), 1, version=3)
+    derive.finalize(out)
+    assert verify.verify(out).damaged == (
+        (part(1), "is damaged: its format is not that of RUN.json"),
+    )
+
+
+def test_a_run_of_an_older_format_is_sound_and_keeps_it(tmp_path):
+    spec_bytes = example.spec(SHARDS, ROWS, format_version=3)
+    example.write_shards(tmp_path, SHARDS, ROWS, more={"format_version": 3})
+    for shard in range(SHARDS):
+        commit_as(tmp_path, spec_bytes, shard, version=3)
+    derive.finalize(tmp_path)
+    assert verify.verify(tmp_path).ok and shards.format_there(tmp_path) == 3
+    for name in ("summary.h5", "index.h5", part(0)):
+        with h5py.File(tmp_path / name) as file:
+            assert file.attrs["format_version"] == 3
+            assert not any("_FillValue" in file[name].attrs for name in file)
+
+
+def test_a_format_that_is_unknown_is_refused(tmp_path):
+    example.write_shards(tmp_path, SHARDS, ROWS, more={"format_version": 99})
+    with pytest.raises(errors.DataError, match="format 99 is unknown here"):
+        derive.finalize(tmp_path)
+    assert shards.format_there(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"measured":1e999}', b'{"odd":1}', b"[]"])
+def test_notes_that_are_damaged_are_named(out, raw):
+    folder = out / "environment"
+    (folder / "sound.json").write_bytes(records.encode_note({"measured": {}}))
+    (folder / "older.json").write_bytes(b'{"measured":{}}\n')
+    (folder / "other.txt").write_bytes(b"mine")
+    assert verify.verify(out).ok
+    (folder / "worker.json").write_bytes(raw)
+    ((name, what),) = verify.verify(out).damaged
+    assert name == "environment/worker.json" and "no result depends on it" in what
+    assert verify.verify(out, "fast").ok
+
+
+def test_a_folder_of_notes_that_leads_out_of_the_run_is_named(out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (out / "environment").rmdir()
+    (out / "environment").symlink_to(tmp_path / "elsewhere")
+    ((name, what),) = verify.verify(out).damaged
+    assert name == "environment" and "leads out" in what
