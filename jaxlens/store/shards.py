@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from jaxlens import errors, ledger, schema
-from jaxlens.store import access, hdf, layout, records, rows, totals
+from jaxlens.store import access, bounds, hdf, layout, records, rows, totals
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
@@ -196,13 +196,19 @@ def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.D
     return stored
 
 
-def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
+def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any], tokens: int) -> totals.Tallies:
     """Reads the totals in ``/tally``; see `tallies`.
 
+    Args:
+        contents: Summary.
+        spec: Of the run.
+        tokens: Tokens that were counted.
+
     Raises:
-        DataError: A total has another type than the schema says.
+        DataError: A total has another type than the schema says, or a value that cannot be.
     """
-    return totals.add(None, str(contents.file.filename), tallies(contents, spec))
+    sizes = bounds.sizes(spec, tokens)
+    return totals.add(None, str(contents.file.filename), tallies(contents, spec), sizes)
 
 
 def read_form(contents: hdf.Contents) -> Form:
@@ -219,6 +225,8 @@ def read_form(contents: hdf.Contents) -> Form:
             raise ValueError(f"{name} cannot be {item.dtype} {item.shape}")
         if "layer" in quantity.axes and tail[0] != len(names):
             raise ValueError(f"{name} has {tail[0]} layers, not {len(names)}")
+        if not all(tail):
+            raise ValueError(f"{name} is empty: {item.shape}")
         columns[name] = (item.dtype, tail)
     labelled = {
         name: hdf.labels(item)

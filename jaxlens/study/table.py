@@ -108,7 +108,7 @@ def result(
         primary: See `Result`; a primary is tested.
         note: Beside the estimate's own.
     """
-    judged = not math.isnan(smallest)
+    judged = primary or not math.isnan(smallest)
     return Result(
         question=question,
         estimator=estimator,
