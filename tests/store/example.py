@@ -82,7 +82,8 @@ def compute_rows(shard, rows, profile="core", salt=0):
             values[random.random(shape) < 0.05] = np.nan
         else:
             most = schema.LIMITS.get(name, VOCAB_SIZE)
-            values = random.integers(0, most if isinstance(most, int) else VOCAB_SIZE, shape)
+            # Sizes of the run, such as its number of tokens, are no less than the rows of a shard.
+            values = random.integers(0, most if isinstance(most, int) else rows, shape)
         if quantity.kind == "id" and name not in schema.ALWAYS:
             values[random.random(shape) < 0.1] = np.iinfo(dtype).max
         found[name] = values.astype(dtype)
