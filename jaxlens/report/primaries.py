@@ -8,6 +8,7 @@ from jaxlens.report import series
 from jaxlens.study import answers, inputs, readings, table
 from jaxlens.view import plots
 
+
 def lines(study: answers.Study) -> list[table.Result]:
     """The lines of the primaries, in the order of the questions."""
     return sorted((r for r in study.results if r.primary), key=lambda line: line.question)

@@ -33,8 +33,9 @@ class Sizes:
         vocab: Tokens of the vocabulary.
         positions: Of the model.
         documents: Of the corpus.
-        tokens: Of the corpus, or of one shard for its totals.
+        tokens: Of the corpus.
         layers: Residual streams.
+        counted: Tokens that totals are of.
     """
 
     vocab: int = UNSTATED
@@ -42,14 +43,15 @@ class Sizes:
     documents: int = UNSTATED
     tokens: int = UNSTATED
     layers: int = UNSTATED
+    counted: int = UNSTATED
 
 
-def sizes(spec: Mapping[str, Any], tokens: int = UNSTATED) -> Sizes:
+def sizes(spec: Mapping[str, Any], counted: int = UNSTATED) -> Sizes:
     """The sizes that a spec states.
 
     Args:
         spec: Of the run.
-        tokens: Of what is read.
+        counted: Tokens that totals are of.
     """
     model, corpus = (spec.get(part) for part in ("model", "corpus"))
     shape = model.get("architecture") if isinstance(model, Mapping) else None
@@ -57,8 +59,9 @@ def sizes(spec: Mapping[str, Any], tokens: int = UNSTATED) -> Sizes:
         vocab=_count(shape, "vocab_size"),
         positions=_count(shape, "n_positions"),
         documents=_count(corpus, "n_documents"),
-        tokens=tokens,
+        tokens=_count(corpus, "n_tokens"),
         layers=_count(shape, "n_layer") + 1,
+        counted=counted,
     )
 
 
@@ -99,7 +102,7 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
         path: File, for the message.
         name: Tally.
         block: Some of its lines.
-        of: Sizes; ``tokens`` are those that were counted.
+        of: Sizes of the run, and of what was counted.
 
     Raises:
         DataError: A total is beyond them; names file, tally and value.
@@ -108,7 +111,7 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
     if tally.merge == "bottom_k":
         _check_sampled(path, name, block, of)
         return
-    most = of.tokens if tally.unit == "1" else min(of.tokens * _MOST_PRODUCT, 2**63 - 1)
+    most = of.counted if tally.unit == "1" else min(of.counted * _MOST_PRODUCT, 2**63 - 1)
     least = -most if tally.name in ledger.SIGNED else 0
     wrong = (block < least) | (block > most)
     if wrong.any():

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import access, bounds, hdf, image, layout, publish, records, shards, system, totals
+from jaxlens.store import (
+    access,
+    bounds,
+    hdf,
+    image,
+    layout,
+    publish,
+    records,
+    shards,
+    system,
+    totals,
+)
 
 TRIES = 8
 """Attempts to derive files from shards that rivals with other bits keep replacing."""

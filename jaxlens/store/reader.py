@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, bounds, derive, frames, hdf, layout, rows, shards, tokenindex, totals
+from jaxlens.store import (
+    access,
+    bounds,
+    derive,
+    frames,
+    hdf,
+    layout,
+    rows,
+    shards,
+    tokenindex,
+    totals,
+)
 
 if TYPE_CHECKING:
     import xarray

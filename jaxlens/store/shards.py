@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."
 
 Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Type and trailing shape of each quantity that rows are stored of."""
+
+_LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 
 _HINT = "run the same command again; it recomputes what is missing or damaged"
 
@@ -218,6 +221,8 @@ def read_form(contents: hdf.Contents) -> Form:
         ValueError: A quantity is not stored as the schema says.
     """
     names = hdf.labels(contents.datasets["layer_name"])
+    if odd := [name for name in names if not _LAYER_NAME.fullmatch(name)]:
+        raise ValueError(f"a layer is called {odd[0]!a:.60}")
     columns = {}
     for name, item in _row_items(contents).items():
         quantity, tail = schema.QUANTITIES[name], item.shape[1:]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxlens.study import readings
-from jaxlens.study.inputs import TRAINED, Inputs
+from jaxlens.study.inputs import TRAINED, Inputs, Made
 from jaxlens.study.table import Result
 
 Lines = Sequence[Result]
@@ -28,6 +28,21 @@ def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, 
         "Q2": _preserving(results, run),
         "Q3": _copying(results, run),
     }
+
+
+def findings(results: Lines, run: Made, paragraphs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What was found, in plain words: question and sentence, the most general first.
+
+    Args:
+        results: All lines of the study.
+        run: The trained run.
+        paragraphs: The verdicts, for a corpus that has no primaries.
+    """
+    primaries = sorted((r for r in results if r.primary), key=lambda line: line.question)
+    if not primaries:
+        return list(paragraphs.items())
+    words = [("Q0", sentence) for sentence in _settled(results, run.middle)]
+    return words + [(line.question, readings.finding(line)) for line in primaries]
 
 
 def find(
@@ -90,28 +105,26 @@ def _resolving(results: Lines, run: Inputs) -> str:
     kl = find(results, "mean_kl_final", layer=middle)
     what = "The mean divergence from the output at mid depth"
     words.append(_said(kl, f"{what} is {{}} nat.", what))
-    words.append(_settled(results, middle))
+    words += _settled(results, middle)
     return " ".join(words)
 
 
-def _settled(results: Lines, middle: int) -> str:
+def _settled(results: Lines, middle: int) -> list[str]:
     share = find(results, "settled_within_1_share", layer=middle)
     depth = find(results, "settled_within_1_median")
     what = "of the positions have the final top-1 on top for good"
-    return " ".join(
-        [
-            _said(
-                share,
-                f"By mid depth {{}} {what}.",
-                "The share of positions that have the final top-1 on top for good by mid depth",
-            ),
-            _said(
-                depth,
-                f"Half {what} from depth {{}} on (0 is the input, 1 the last layer).",
-                "The depth from which half of the positions have it",
-            ),
-        ]
-    )
+    return [
+        _said(
+            share,
+            f"By mid depth {{}} {what}.",
+            "The share of positions that have the final top-1 on top for good by mid depth",
+        ),
+        _said(
+            depth,
+            f"Half {what} from depth {{}} on (0 is the input, 1 the last layer).",
+            f"The depth from which half {what}",
+        ),
+    ]
 
 
 def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
@@ -238,7 +251,9 @@ def _copying(results: Lines, run: Inputs) -> str:
             f"The means are {_value(copies)} and {_value(controls)}; Cliff's delta is {{}}.",
             "Cliff's delta",
         ),
-        _directed(scramble, "The prominence of ln rank along depth is {} nat, copies minus controls"),
+        _directed(
+            scramble, "The prominence of ln rank along depth is {} nat, copies minus controls"
+        ),
         _copied(results, run),
     ]
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Every sentence about a direction, on rows that were planted with it, with its opposite, without."""
+"""Every sentence about a direction, on rows planted with it, with its opposite, and without."""
 
 import dataclasses
 import math
