@@ -1,7 +1,7 @@
 """Runs whose stored values were changed by someone who rewrote every hash: read, or refused by 65.
 
-A hash says that a file is the one that its record names. Who rewrites both can store any number, and
-whatever the numbers are, `study` and `report` answer or refuse: never with an error of our own.
+A hash says that a file is the one that its record names. Who rewrites both can store any number.
+Whatever the numbers are, `study` and `report` answer or refuse: never with an error of our own.
 """
 
 import hashlib
