@@ -34,7 +34,7 @@ help:
 
 demo: .venv/installed
 	@$(BIN)/jaxlens show "Other times, when people say plasma"
-	@$(BIN)/jaxlens run --out runs/demo
+	@$(BIN)/jaxlens run --out runs/demo --tallies study
 	@$(BIN)/jaxlens report runs/demo
 
 install: .venv/installed

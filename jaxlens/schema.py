@@ -250,6 +250,29 @@ FULL = tuple(q.name for q in QUANTITIES.values() if q.full)
 PROFILES: dict[str, tuple[str, ...]] = {"none": (), "core": CORE, "full": FULL}
 """Rows that ``--rows`` names."""
 
+LIMITS: dict[str, str | int] = {
+    "document": "documents",
+    "offset": "tokens",
+    "position": "positions",
+    "prev_distance": "positions",
+    "prev_count": "positions",
+    "match_length": 256,
+    "copied": 2,
+    "piece": 4,
+    "fold": 2,
+    "foreign_fold": 2,
+}
+"""What every value of a column is below: a number, or a size of the run; see ``store.bounds``."""
+
+UNKNOWN: dict[str, int] = {"piece": 255, "foreign_fold": 255}
+"""Values of columns that stand for none."""
+
+ALWAYS = ("token",)
+"""Ids that every row has."""
+
+NON_NEGATIVE = ("norm", "embedding_norm")
+"""Floats that cannot be negative; a divergence near 0 may be, by rounding."""
+
 ID_BYTES = 200
 """Most bytes of a document's id."""
 

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import tomllib
 
 import docs_pages
@@ -72,8 +73,31 @@ def test_no_page_loads_anything_from_elsewhere(site):
 
 
 def test_the_site_shows_commands_as_they_are_typed(site):
-    text = re.sub(r"<[^>]+>", "", (site / "cli" / "index.html").read_text())
+    text = re.sub(r"<[^>]+>", "", (site / "cli.html").read_text())
     assert "jaxlens run [OPTIONS]" in text and "jaxlens verify [OPTIONS] RUN_DIR" in text
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_search_of_a_site_on_a_disk_finds_pages_and_loads_nothing(chromium, site, width):
+    chromium.open(site / "index.html", width=width)
+    if width < 1000:  # there the box lies behind a button
+        chromium.run("document.querySelector('label[for=__search].md-header__button').click()")
+    chromium.run("document.querySelector('.md-search__input').focus()")
+    chromium.press("retention")
+    found = []
+    for _ in range(200):  # the index is built when the box is first used
+        found = chromium.each(".md-search-result__link", "e.href")
+        if found:
+            break
+        time.sleep(0.1)
+    pages = {pathlib.PurePosixPath(url.partition("?")[0]).name for url in found}
+    assert "definitions.html" in pages
+    assert chromium.run("return document.documentElement.scrollWidth") <= width
+    chromium.read_logs()
+    assert all(url.startswith(("file:", "data:", "about:")) for url in chromium.asked)
+    assert chromium.complaints == []
+    chromium.driver.get(found[0])
+    assert "retention" in chromium.run("return document.body.textContent").lower()
 
 
 def test_what_is_loaded_from_elsewhere_would_be_found():

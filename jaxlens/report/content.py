@@ -21,11 +21,11 @@ from jaxlens.report import (
     twins,
 )
 from jaxlens.store import reader
-from jaxlens.study import answers, inputs, table
+from jaxlens.study import answers, inputs, table, verdicts
 from jaxlens.view import drawing, pictures, plots, visible
 
 QUESTIONS = {
-    "Q0": ("How fast does uncertainty fall?", resolving.figures),
+    "Q0": ("How does uncertainty change with depth?", resolving.figures),
     "Q1": ("Is the input discarded at once?", discarding.figures),
     "Q2": ("Are rare and surprising tokens kept?", preserving.figures),
     "Q3": ("When are copies retrieved?", copying.figures),
@@ -46,6 +46,7 @@ class Figure:
         caption: One sentence: what to see.
         basis: What intervals and bands are, or why there are none.
         svg: The picture; empty where there is no number to draw.
+        lacking: Titles of panels without a number, each with the reason.
         tables: Its numbers: title, heading and lines of each panel.
     """
 
@@ -55,6 +56,13 @@ class Figure:
     basis: str
     svg: str
     tables: tuple[tuple[str, list[str], list[list[str]]], ...]
+    lacking: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def why(self) -> str:
+        """Why there is no picture."""
+        known = dict.fromkeys(why for _, why in self.lacking if why)
+        return "; ".join(known) or "no number of this figure could be estimated"
 
     @property
     def address(self) -> str:
@@ -90,7 +98,9 @@ class Content:
         nulls: Facts of its null runs.
         why: Why there is no study; empty where there is one.
         overview: Figures of the totals, where there is no study.
+        findings: What was found, in plain words: question and sentence.
         excerpt: Some tokens of the text, where the run has their rows.
+        no_excerpt: Why there is none; empty where there is one.
         primaries: Lines of the primaries.
         summary: Their figure.
         sections: A question each.
@@ -103,6 +113,8 @@ class Content:
     nulls: tuple[facts.Facts, ...] = ()
     why: str = ""
     overview: tuple[Figure, ...] = ()
+    findings: tuple[tuple[str, str], ...] = ()
+    no_excerpt: str = ""
     excerpt: tuple[Figure, ...] = ()
     primaries: tuple[table.Result, ...] = ()
     summary: tuple[Figure, ...] = ()
@@ -143,6 +155,7 @@ def gather(
             raise
         return _without_study(run_dir, visible.line(f"{error.message}: {error.hint}"))
     found = facts.gather(run_dir, study.run)
+    excerpts = _excerpts(run_dir, variant_dirs)
     others = decoders.studies(study, variant_dirs)
     compared = decoders.figures(study, others) if others else []
     return Content(
@@ -150,7 +163,9 @@ def gather(
         nulls=tuple(facts.gather(null.path, null) for null in study.nulls),
         primaries=tuple(primaries.lines(study)),
         summary=_drawn(primaries.figures(study), "summary"),
-        excerpt=tuple(shown for folder in (run_dir, *variant_dirs) for shown in _excerpt(folder)),
+        findings=tuple(verdicts.findings(study.results, study.run, study.verdicts)),
+        excerpt=excerpts,
+        no_excerpt="" if excerpts else _no_excerpt(run_dir),
         sections=_sections(study),
         variants=tuple(decoders.compared(study, others)) if others else (),
         decoders=_drawn(compared, "variants"),
@@ -162,8 +177,31 @@ def _without_study(run_dir: str | Path, why: str) -> Content:
     """A run without what the study needs still has its totals."""
     with reader.open_run(run_dir) as run:
         overview = _drawn(totals.figures(run), "totals")
-    found = facts.gather(run_dir)
-    return Content(facts=found, why=why, overview=overview, excerpt=_excerpt(run_dir))
+        findings = tuple(("Q0", sentence) for sentence in totals.findings(run))
+    excerpts = _excerpts(run_dir, ())
+    return Content(
+        facts=facts.gather(run_dir),
+        why=why,
+        overview=overview,
+        findings=findings,
+        excerpt=excerpts,
+        no_excerpt="" if excerpts else _no_excerpt(run_dir),
+    )
+
+
+def _excerpts(run_dir: str | Path, variant_dirs: Sequence[str | Path]) -> tuple[Figure, ...]:
+    """The same tokens through every decoder that has rows of them."""
+    return tuple(shown for folder in (run_dir, *variant_dirs) for shown in _excerpt(folder))
+
+
+def _no_excerpt(run_dir: str | Path) -> str:
+    with reader.open_run(run_dir) as run:
+        try:
+            return excerpt.lacking(run) or (
+                f"no document has {excerpt.TOKENS} tokens" if excerpt.place(run) is None else ""
+            )
+        except errors.MissingError:
+            return "the run was passed on without its tokens"
 
 
 def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
@@ -177,10 +215,12 @@ def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
     return (
         Figure(
             name=f"excerpt-{shown.decoders[0]}",
-            title=f"Some tokens of the text, decoder {shown.decoders[0]}",
-            caption="The first tokens of a document: best token and rank of the model's own answer "
-            "at each layer, divergence from the output, rank of the input, divergence from it.",
-            basis="Single tokens, no interval; darker is nearer; ★ the model's answer is the next.",
+            title=f"A passage of the text, decoder {shown.decoders[0]}",
+            caption=f"\u201c{excerpt.text(shown)}\u201d: best token and rank of the model's own "
+            "answer at each layer, divergence from the output, rank of the input, divergence from "
+            "it.",
+            basis="Single tokens, no interval; the more a colour stands out from the page, the "
+            "nearer; ★ the model's answer is the next.",
             svg=excerpt.svg(shown),
             tables=excerpt.tables(shown),
         ),
@@ -217,6 +257,7 @@ def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
             basis=plot.basis,
             svg="" if plot.empty else drawing.svg(plot),
             tables=tuple((panel.title, *panel.table()) for panel in plot.panels),
+            lacking=plot.lacking,
         )
         for plot in found
     )

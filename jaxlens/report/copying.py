@@ -19,28 +19,29 @@ def figures(source: series.Source) -> list[plots.Plot]:
 
 
 def _matched(source: series.Source) -> plots.Plot:
-    panels = [
+    why = source.why(f"retrieval_depth_{copying.CUT}")
+    shares = [
         plots.Lines(
-            f"within the first {copying.CUT} for good",
+            f"within the first {copying.CUT} for good" if kind is source.kinds[0] else kind.name,
             "layer",
             source.layers,
             "share of the matched",
-            _pair(source, source.kinds[0], f"retrieved_within_{copying.CUT}"),
-        ),
-        plots.Lines(
-            "rank of the next token",
-            "layer",
-            source.layers,
-            "rank",
-            _pair(source, source.kinds[0], "matched_ln_rank_next", math.exp),
-            plots.RANK,
-        ),
-    ]
-    for kind in source.kinds[1:]:
-        curves = _pair(source, kind, f"retrieved_within_{copying.CUT}")
-        panels.append(
-            plots.Lines(kind.name, "layer", source.layers, "share of the matched", curves)
+            _pair(source, kind, f"retrieved_within_{copying.CUT}"),
+            why=why,
         )
+        for kind in source.kinds
+    ]
+    ranks = plots.Lines(
+        "rank of the next token",
+        "layer",
+        source.layers,
+        "rank",
+        _pair(source, source.kinds[0], "matched_ln_rank_next", math.exp),
+        plots.RANK,
+        why=why,
+    )
+    ours, *theirs = plots.alike(*shares)
+    panels = [ours, ranks, *theirs]
     line = source.line("retrieval_depth_10", source.study.run.label)
     note = f" {line.note.split(';')[0]}." if line is not None else ""
     return plots.Plot(
@@ -73,6 +74,7 @@ def _depths(source: series.Source) -> plots.Plot:
         tuple(source.points(rows, kind) for kind in source.kinds),
         level=0.0,
         region=source.smallest(rows[-1][0]),
+        why=source.why(*(name for name, _ in rows)),
     )
     effects = [("cliff_delta", "all"), ("scramble_recover", "all")]
     sizes = plots.Points(
@@ -81,10 +83,11 @@ def _depths(source: series.Source) -> plots.Plot:
         ("Cliff's δ of depth", "prominence of ln rank"),
         tuple(source.points(effects, kind) for kind in source.kinds),
         level=0.0,
+        why=source.why(*(name for name, _ in effects)),
     )
     return plots.Plot(
         "retrieval",
-        "How much later copies are retrieved",
+        "Depth of retrieval: copies minus matched controls",
         "Depth from which the next token stays within a rank, copies minus matched controls; right "
         "of 0 copies come later; grey: less than half a layer.",
         (later, sizes),
@@ -105,6 +108,7 @@ def _copied(source: series.Source) -> plots.Plot:
         curves,
         level=0.0,
         span=(-reach, reach) if reach > 0 else None,
+        why=source.why("copied_within_type"),
     )
     candidate = source.panel(
         "a candidate of the context in reach",

@@ -55,9 +55,12 @@ def figures(study: answers.Study, variants: Sequence[answers.Study]) -> list[plo
                 for source, style in zip(sources, _STYLES, strict=False)
             ),
             scale,
+            why=sources[0].why(estimator, "dilution_rank"),
         )
         for estimator, title, up, scale in _PANELS
     )
+    # The first two are one quantity, read in two ways.
+    panels = (*plots.alike(*panels[:2]), *panels[2:])
     return [
         plots.Plot(
             "decoders",

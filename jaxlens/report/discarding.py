@@ -35,7 +35,7 @@ def _matched(source: series.Source) -> plots.Plot:
         "Divergence from the output, as decoded and at matched temperatures",
         "What the first block does to KL(last layer ‖ layer), and what of it is left when every "
         "layer may choose its sharpness.",
-        tuple(panels),
+        plots.alike(*panels),
         series.basis(source),
     )
 
@@ -47,7 +47,12 @@ def _jumps(source: series.Source) -> plots.Plot:
     curves = tuple(source.points(rows, kind) for kind in source.kinds)
     labels = tuple(_MEASURES[name] for name in names)
     share = plots.Points(
-        "the first block's share", "share of all steps", labels, curves, level=even
+        "the first block's share",
+        "share of all steps",
+        labels,
+        curves,
+        level=even,
+        why=source.why("jump_share_kl_final"),
     )
     panels = [share]
     contrast = _contrasts(source, names)
@@ -110,6 +115,7 @@ def _densities(source: series.Source) -> plots.Plot:
                 "share of positions",
                 tuple(curves),
                 every=binning.JUMP_BINS // 4,
+                why=source.why(f"token_jump_share_{name}") or source.why("mean_kl_final"),
             )
         )
     return plots.Plot(
@@ -117,7 +123,7 @@ def _densities(source: series.Source) -> plots.Plot:
         "The jump of single positions",
         "Share of positions by φ, the part of the first block in all steps of the position's own "
         "curve, in 64 bins.",
-        tuple(panels),
+        plots.alike(*panels),
         "Counts of all positions; they have no interval of their own. The mean curves above do.",
     )
 
@@ -136,7 +142,7 @@ def _nearer(source: series.Source) -> plots.Plot:
         "Input-like or output-like",
         "Share of positions whose layer is nearer the last layer than the input layer in KL, and "
         "share that each block brought nearer the output.",
-        panels,
+        plots.alike(*panels),
         series.basis(source),
     )
 
@@ -145,7 +151,7 @@ def _fate(source: series.Source) -> plots.Plot:
     label = source.study.run.label
     laws = {
         "median_rank_input": ("this model", series.STYLES[inputs.TRAINED]),
-        "dilution_rank": ("if only the norm grew", plots.Style(3, "--", "s")),
+        "dilution_rank": ("if only the norm changed", plots.Style(3, "--", "s")),
         "retained_rank": ("norm and retention", plots.Style(4, ":", "D")),
     }
     ranks = tuple(
@@ -155,15 +161,18 @@ def _fate(source: series.Source) -> plots.Plot:
     grown = source.curves("mean_norm")
     least, _ = plots.ends(*(curve.values for curve in grown))
     scale = plots.LOG if least > 0 else plots.LINEAR
+    why = source.why("dilution_rank")
     panels = (
-        plots.Lines("median rank of the input", "layer", source.layers, "rank", ranks, plots.RANK),
-        source.panel("retention", "", "mean_retention"),
-        source.panel("norm of the residual", "", "mean_norm", scale),
+        plots.Lines(
+            "median rank of the input", "layer", source.layers, "rank", ranks, plots.RANK, why=why
+        ),
+        source.panel("retention", "", "mean_retention", why=why),
+        source.panel("norm of the residual", "", "mean_norm", scale, why=why),
     )
     return plots.Plot(
         "fate",
         "What happens to the input: erased, or outshouted",
-        "Rank of the input beside what the growth of the norm alone, and with what is left of its "
+        "Rank of the input beside what the norm alone, and the norm with what is left of the "
         "embedding, would give; retention is the projection on the embedding, 1 where all of it "
         "is kept.",
         panels,

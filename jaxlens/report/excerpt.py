@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxlens.report import prose
 from jaxlens.store import reader
-from jaxlens.view import metrics, pictures, prompt, raster
+from jaxlens.view import metrics, pictures, prompt, raster, visible
 
 TOKENS = 16
 """Tokens that are shown."""
 
 
-def read(run: reader.Run) -> prompt.Prompt | None:
-    """The beginning of the first document that is long enough; None without such rows.
+def lacking(run: reader.Run) -> str:
+    """Why a run has no excerpt; empty where it may have one."""
+    if not run.n_rows:
+        return "the run stores no rows: --rows core or full"
+    return "" if "top_id" in run else "the run stores no best tokens: --rows core or full"
+
+
+def read(run: reader.Run, first: int | None = None) -> prompt.Prompt | None:
+    """Some tokens of one document; None without rows, or where no document is long enough.
 
     Args:
-        run: With full rows.
+        run: With rows of best tokens.
+        first: First token; see `place` where it is None.
 
     Raises:
         MissingError: The run has no token file.
         DataError: It is damaged.
     """
-    if not run.n_rows or "top_id" not in run:
+    first = place(run) if first is None and not lacking(run) else first
+    if first is None or lacking(run):
         return None
     start = run.corpus.documents.start
-    long = np.flatnonzero(np.diff(start) >= TOKENS)
-    if not len(long):
-        return None
-    first = int(start[long[0]])
     names = [name for name in prompt.QUANTITIES if name in run]
     reading = {name: np.moveaxis(run[name][first : first + TOKENS], 0, 1) for name in names}
-    ids, following = _tokens(run, first, int(start[long[0] + 1]))
+    document = int(np.searchsorted(start, first, side="right"))
+    ids, following = _tokens(run, first, int(start[document]))
     strings = run.corpus.token_strings
     named = {*ids.tolist(), *following.tolist(), *np.unique(reading["top_id"]).tolist()} - {-1}
     return prompt.Prompt(
@@ -43,6 +50,24 @@ def read(run: reader.Run) -> prompt.Prompt | None:
         spelled={number: bytes(strings[number]) for number in named},
         readings={str(run.spec["lens"]["decoder"]): reading},
     )
+
+
+def place(run: reader.Run) -> int | None:
+    """First token of the excerpt: a passage of prose near the beginning of the corpus.
+
+    Raises:
+        MissingError: The run has no token file.
+        DataError: It is damaged.
+    """
+    corpus = run.corpus
+    ids = corpus.tokens(0, prose.MOST_TOKENS)
+    return prose.place(ids, corpus.documents.start, corpus.token_strings, TOKENS)
+
+
+def text(shown: prompt.Prompt) -> str:
+    """What the tokens say, on one line that shows nothing invisible."""
+    raw = b"".join(shown.spelled[int(i)] for i in shown.ids)
+    return visible.line(raw.decode("utf-8", "replace").strip())
 
 
 def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:

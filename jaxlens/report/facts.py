@@ -48,6 +48,7 @@ class Facts:
         corpus: Short name of the corpus.
         n_tokens: Tokens of the run.
         decoder: Of the lens.
+        about: What the run is of, for its first lines: pairs of what and value.
         provenance: Pairs of what and value.
         quality: Pairs of what and value.
         settings: Of the run, as a note has them; empty where there is none.
@@ -59,6 +60,7 @@ class Facts:
     corpus: str
     n_tokens: int
     decoder: str
+    about: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
     quality: tuple[tuple[str, str], ...]
     settings: Mapping[str, Any]
@@ -67,7 +69,10 @@ class Facts:
     @property
     def of(self) -> str:
         """What figures are of, in a line."""
-        return f"{self.model}, {self.corpus}, {self.n_tokens:,} tokens, decoder {self.decoder}"
+        return (
+            f"model {self.model}, text {self.corpus}, {self.n_tokens:,} tokens, "
+            f"decoder {self.decoder}"
+        )
 
     def apart_from(self, other: Facts) -> tuple[tuple[str, str], ...]:
         """The provenance where it is not that of another run."""
@@ -93,7 +98,8 @@ def gather(run_dir: str | Path, made: inputs.Made | None = None) -> Facts:
             model=visible.line(_model(run.spec, settings)),
             corpus=visible.line(_corpus(run.spec, settings)),
             n_tokens=run.n_tokens,
-            decoder=str(run.spec["lens"]["decoder"]),
+            decoder=visible.line(str(run.spec["lens"]["decoder"])),
+            about=_seen(_about(run, settings)),
             provenance=_seen(_provenance(run, settings, notes)),
             quality=_seen(_quality(run, notes, made)),
             settings=settings,
@@ -167,6 +173,22 @@ def _corpus(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     named = Path(paths[0]).name if paths else "corpus"
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return f"{named}{more} ({spec['corpus']['sha256'][:8]})"
+
+
+def _about(run: reader.Run, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    spec = run.spec
+    shape, corpus, lens = spec["model"]["architecture"], spec["corpus"], spec["lens"]
+    yield (
+        "model",
+        f"{_model(spec, settings)}: {shape['n_layer']} blocks, width {shape['n_embd']}, "
+        f"{shape['vocab_size']:,} tokens in the vocabulary",
+    )
+    yield (
+        "text",
+        f"{_corpus(spec, settings)}: {run.n_tokens:,} tokens of {corpus['n_documents']:,} "
+        f"document{'s' if corpus['n_documents'] != 1 else ''}",
+    )
+    yield "lens", f"decoder {lens['decoder']}, at the input and after each of the blocks"
 
 
 def _provenance(

@@ -6,6 +6,7 @@ figures are images whose addresses hold them, and the policy of the page allows 
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from jaxlens import __version__, files
 from jaxlens.report import content, facts
 from jaxlens.store import access, publish
+from jaxlens.study import readings, table
 from jaxlens.view import drawing, plots, visible
 from jaxlens.view import page as pages
 
@@ -83,7 +85,12 @@ def page(found: content.Content, how: str) -> str:
         ],
         how=how,
         spelled=plots.spelled,
+        direction=_direction,
     )
+
+
+def _direction(line: table.Result) -> str:
+    return readings.direction(line) if math.isfinite(line.estimate) else ""
 
 
 def command(

@@ -38,22 +38,30 @@ def _fan(source: series.Source) -> plots.Plot:
     _, worst = plots.ends(*(curve.values for _, curves in fans for curve in curves))
     panels = [
         plots.Lines(
-            title, "layer", source.layers, "rank", curves, plots.RANK, span=(1.4 * worst, 0.8)
+            title,
+            "layer",
+            source.layers,
+            "rank",
+            curves,
+            plots.RANK,
+            span=(1.4 * worst, 0.8) if math.isfinite(worst) else None,
+            why=source.why(estimator),
         )
-        for title, curves in fans
+        for (title, curves), (_, estimator, _) in zip(fans, shown, strict=True)
     ]
     return plots.Plot(
         "fan",
         "Rank of the input by rarity",
         "Geometric mean rank of the token that was read (left), beside that of equally rare tokens "
-        "that were read elsewhere: the gap is what is kept of this very token; darker is rarer.",
+        "that were read elsewhere: the gap is what is kept of this very token; the rarer, the more "
+        "a curve stands out from the page.",
         tuple(panels),
         series.basis(source),
     )
 
 
 def _rarities(source: series.Source, estimator: str, kind: series.Kind) -> tuple[plots.Curve, ...]:
-    """A curve for each bin of rarity that holds enough tokens, darker for the rarer."""
+    """A curve for each bin of rarity that holds enough tokens, stronger for the rarer."""
     strata = [s for s in source.strata(estimator) if _held(source, estimator, s)]
     return tuple(
         source.curve(estimator, kind, s, scale=math.exp, name=s, style=_shade(s, strata))
@@ -77,23 +85,28 @@ def _excess(source: series.Source) -> plots.Plot:
     held = source.points(rows, source.kinds[0])
     rows = [row for row, value in zip(rows, held.values, strict=True) if math.isfinite(value)]
     labels = tuple(stratum for _, stratum in rows)
-    # Fresh weights keep the input whole: on one axis nothing else could be told apart.
+    # Fresh weights keep the input whole: in a panel of their own they hide nothing else.
     fresh = [kind for kind in source.kinds if kind.kind == inputs.RANDOM_INIT]
     others = [kind for kind in source.kinds if kind not in fresh]
     across = "excess, nat of rank"
     panels = [
         plots.Points(
-            title, across, labels, tuple(source.points(rows, kind) for kind in kinds), level=0
+            title,
+            across,
+            labels,
+            tuple(source.points(rows, kind) for kind in kinds),
+            level=0,
+            why=source.why("excess_preservation"),
         )
-        for title, kinds in (("at mid depth", others), ("fresh weights, another axis", fresh))
+        for title, kinds in (("at mid depth", others), ("fresh weights", fresh))
         if kinds
     ]
     return plots.Plot(
         "excess",
-        "How much better a token ranks where it was read",
+        "Excess preservation: the token that was read beside equally rare ones",
         "Mean ln rank of tokens of other documents minus that of the own ones, by rarity: above 0 "
         "the input is kept beyond what its frequency gives.",
-        tuple(panels),
+        plots.alike(*panels),
         series.basis(source, "Bars"),
     )
 
@@ -162,12 +175,13 @@ def _types(source: series.Source) -> plots.Plot:
         "partial_spearman_surprisal": "ln rank and surprisal, given rarity",
         "partial_spearman_rarity": "ln rank and rarity, given surprisal",
     }
+    correlations = (
+        source.panel(title, "partial Spearman ρ", name, level=0, region=source.smallest(name))
+        for name, title in titles.items()
+    )
     panels = (
         source.panel("variance between types: ω²", "share", "omega_squared"),
-        *(
-            source.panel(title, "partial Spearman ρ", name, level=0, region=source.smallest(name))
-            for name, title in titles.items()
-        ),
+        *plots.alike(*correlations),
     )
     return plots.Plot(
         "types",
@@ -201,6 +215,7 @@ def _survival(source: series.Source) -> plots.Plot:
                 source.layers,
                 "share still there",
                 tuple(curves),
+                why=source.why(f"exit_from_{cut}_median"),
             )
         )
     return plots.Plot(
@@ -208,6 +223,6 @@ def _survival(source: series.Source) -> plots.Plot:
         "How long the input stays in sight",
         "Kaplan-Meier share of tokens that have been within the first ranks at every layer so far, "
         "by rarity.",
-        tuple(panels),
+        plots.alike(*panels),
         "Bands: 95\u00a0% intervals, widened by the clustering of documents.",
     )

@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens.report import series
-from jaxlens.study import answers, inputs, table
+from jaxlens.study import answers, inputs, readings, table
 from jaxlens.view import plots
-
-NAMES = {
-    "jump_share_kl_final_matched": "Q1  jump at the first block, beyond fresh weights",
-    "excess_slope": "Q2  rarer tokens are kept more",
-    "within_type_surprisal": "Q2  surprise lowers the rank, within a type",
-    "retrieval_depth_10": "Q3  copies are retrieved later",
-}
 
 
 def lines(study: answers.Study) -> list[table.Result]:
@@ -31,7 +24,7 @@ def figures(study: answers.Study) -> list[plots.Plot]:
     panel = plots.Points(
         "",
         "estimate, in units of the smallest effect that matters",
-        tuple(NAMES.get(line.estimator, line.estimator) for line in known),
+        tuple(_row(line) for line in known),
         (plots.Curve("this model", style, *numbers),),
         level=0.0,
         region=1.0,
@@ -50,3 +43,8 @@ def figures(study: answers.Study) -> list[plots.Plot]:
 
 def _units(line: table.Result) -> list[float]:
     return [value / line.smallest for value in (line.estimate, line.low, line.high)]
+
+
+def _row(line: table.Result) -> str:
+    """The noun of a primary, and below it what its sign says."""
+    return f"{line.question}  {readings.label(line)}\n{readings.direction(line)}"

@@ -17,8 +17,10 @@ def figures(source: series.Source) -> list[plots.Plot]:
 
 def _depth(source: series.Source) -> plots.Plot:
     panels = [
-        _panel(source, "kl_final", "from the output: KL(last layer ‖ layer)"),
-        _panel(source, "kl_input", "from the input: KL(input ‖ layer)"),
+        *plots.alike(
+            _panel(source, "kl_final", "from the output: KL(last layer ‖ layer)"),
+            _panel(source, "kl_input", "from the input: KL(input ‖ layer)"),
+        ),
         _panel(source, "entropy", "entropy"),
     ]
     return plots.Plot(
@@ -38,7 +40,8 @@ def _panel(source: series.Source, name: str, title: str) -> plots.Lines:
     ends = [source.along(f"quantile_{name}", label, f"quantile {q}")[0] for q in (0.25, 0.75)]
     middle = source.along(f"quantile_{name}", label, "quantile 0.5")[0]
     spread = plots.Curve("median, middle half", plots.Style(5, "--", ""), middle, *ends)
-    return plots.Lines(title, "layer", source.layers, "nat", (*curves, spread))
+    why = source.why(f"mean_{name}")
+    return plots.Lines(title, "layer", source.layers, "nat", (*curves, spread), why=why)
 
 
 def _settled(source: series.Source) -> plots.Plot:
@@ -50,7 +53,8 @@ def _settled(source: series.Source) -> plots.Plot:
         for cut, style in zip(ledger.RETRIEVAL_CUTS, _CUTS, strict=True)
     )
     up = "share of positions"
-    panels = [plots.Lines("this model", "layer", source.layers, up, ours)]
+    why = source.why("settled_within_1_share")
+    panels = [plots.Lines("this model", "layer", source.layers, up, ours, why=why)]
     if len(source.kinds) > 1:
         first = source.curves("settled_within_1_share")
         panels.append(
@@ -60,6 +64,6 @@ def _settled(source: series.Source) -> plots.Plot:
         "settled",
         "When the model's own answer comes to stay",
         "Share of positions whose final best token is among the first from this layer to the last.",
-        tuple(panels),
+        plots.alike(*panels),
         "Bands: 95\u00a0% intervals, widened by the clustering of documents.",
     )

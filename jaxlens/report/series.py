@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxlens.study import answers, inputs, table
+from jaxlens.study import answers, inputs, readings, table
 from jaxlens.view import plots, visible
 
 STYLES = {
@@ -83,6 +83,22 @@ class Source:
             for line in lines
             if (name, run) == (estimator, label)
         )
+
+    def why(self, *estimators: str) -> str:
+        """Why the trained run has no number of these estimators; empty where it has one.
+
+        Args:
+            estimators: The first that has a reason decides.
+        """
+        if any(map(self.has, estimators)):
+            return ""
+        label = self.study.run.label
+        for wanted in estimators:
+            for (name, run, _), lines in self._lines.items():
+                for line in lines:
+                    if (name, run) == (wanted, label) and (found := readings.reason(line)):
+                        return visible.line(found)
+        return ""
 
     def line(self, estimator: str, run: str, stratum: str = "all") -> table.Result | None:
         """The line of an estimator that has one; None where there is none."""
@@ -158,6 +174,7 @@ class Source:
             scale: See ``plots.Lines``.
             more: What ``plots.Lines`` takes beside.
         """
+        more.setdefault("why", self.why(estimator))
         return plots.Lines(title, "layer", self.layers, up, self.curves(estimator), scale, **more)
 
     def points(

@@ -16,6 +16,22 @@ _MEANS = {
 _STYLES = (plots.Style(0, "-", "o"), plots.Style(3, "--", "s"), plots.Style(2, ":", "^"))
 
 
+def findings(run: reader.Run) -> list[str]:
+    """Medians of ranks at the ends and in the middle, in plain words."""
+    found = run.summary()
+    if not found:
+        return []
+    layers = list(found)
+    places = {"at the input layer": 0, "at mid depth": len(layers) // 2, "at the last layer": -1}
+    sentences = []
+    for key, name in _RANKS.items():
+        values = {where: found[layers[i]].get(key) for where, i in places.items()}
+        if all(value is not None for value in values.values()):
+            said = ", ".join(f"{value:,.4g} {where}" for where, value in values.items())
+            sentences.append(f"The median rank {name} is {said} (1 is the best).")
+    return sentences
+
+
 def figures(run: reader.Run) -> list[plots.Plot]:
     """Medians of ranks, and means of divergences and entropy, by layer."""
     found = run.summary()

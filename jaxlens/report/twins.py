@@ -27,13 +27,16 @@ def _ranks(source: series.Source, kind: series.Kind) -> plots.Plot:
             )
             for name, style in (("copy", _COPY), ("control", _CONTROL))
         )
-        panels.append(plots.Lines(stratum, "layer", source.layers, "rank", curves, plots.RANK))
+        why = source.why("twins_mean_ln_rank_copy", "twins_gain")
+        panels.append(
+            plots.Lines(stratum, "layer", source.layers, "rank", curves, plots.RANK, why=why)
+        )
     return plots.Plot(
         f"planted-{kind.kind}",
         f"Planted copies on their way: {kind.name}",
         "Geometric mean rank of the token to come where it repeats an earlier one, and of the same "
         "tokens where they come for the first time.",
-        tuple(panels),
+        plots.alike(*panels),
         "Bands: 95\u00a0% intervals, clustered by sequence.",
     )
 
@@ -42,7 +45,7 @@ def _cells(source: series.Source) -> plots.Plot:
     measures = {
         f"twins_retrieved_{twins.CUT}": "share retrieved",
         f"twins_depth_{twins.CUT}": "depth of retrieval",
-        "twins_gain": "gain, nat of rank",
+        "twins_gain": "control minus copy, nat of rank",
     }
     strata = [s for s in source.strata("twins_gain") if s.startswith("frequency bin")]
     bins = tuple(dict.fromkeys(s.split(",")[0] for s in strata))
@@ -55,12 +58,13 @@ def _cells(source: series.Source) -> plots.Plot:
             found = source.points(rows, source.kinds[0])
             values = found.values, found.low, found.high
             curves.append(plots.Curve(lag or "all lags", style, *values))
-        panels.append(plots.Points(title, title, bins, tuple(curves)))
+        why = source.why(estimator, "twins_gain")
+        panels.append(plots.Points(title, title, bins, tuple(curves), why=why))
     return plots.Plot(
         "cells",
         "Planted copies by frequency",
         "Of each bin of frequency, rarest first: how many copies come within the first "
-        f"{twins.CUT}, from which depth on, and how much better they rank than their controls.",
+        f"{twins.CUT}, from which depth on, and ln rank of the control minus that of the copy.",
         tuple(panels),
         "Bars: 95\u00a0% intervals, clustered by sequence.",
     )

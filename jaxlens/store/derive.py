@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import access, hdf, image, layout, publish, records, shards, system, totals
+from jaxlens.store import (
+    access,
+    bounds,
+    hdf,
+    image,
+    layout,
+    publish,
+    records,
+    shards,
+    system,
+    totals,
+)
 
 TRIES = 8
 """Attempts to derive files from shards that rivals with other bits keep replacing."""
@@ -158,6 +169,7 @@ def _fold(
             if mine != form:
                 raise ValueError("its layers or quantities are not those of the first shard")
             part = shards.tallies(found, spec.document)
-            tallies = totals.add(tallies, str(path), part)
+            sizes = bounds.sizes(spec.document, entry.token_stop - entry.token_start)
+            tallies = totals.add(tallies, str(path), part, sizes)
     assert form is not None and tallies is not None
     return form, tallies

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, derive, frames, hdf, layout, rows, shards, tokenindex, totals
+from jaxlens.store import (
+    access,
+    bounds,
+    derive,
+    frames,
+    hdf,
+    layout,
+    rows,
+    shards,
+    tokenindex,
+    totals,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -202,11 +213,18 @@ class Run:
         return self._form.labels
 
     @functools.cached_property
+    def _sizes(self) -> bounds.Sizes:
+        return bounds.sizes(self.spec, self.n_tokens)
+
+    @functools.cached_property
     def _form(self) -> shards.Form:
         if not self._entries:
             return shards.Form((), {}, {})
         with self._lock, hdf.reading(layout.shard_path(self.path, 0)):
-            return shards.read_form(self._shard(0))
+            form = shards.read_form(self._shard(0))
+            if (stated := self._sizes.layers) not in (len(form.layer_names), bounds.UNSTATED + 1):
+                raise ValueError(f"it has {len(form.layer_names)} layers, {layout.RUN} {stated}")
+            return form
 
     def _batches(
         self, columns: Mapping[str, rows.Column], most: int, first: int, last: int
@@ -220,9 +238,13 @@ class Run:
     def _read(
         self, names: Iterable[str], shard: int, start: int, stop: int
     ) -> dict[str, np.ndarray]:
-        with self._lock, hdf.reading(layout.shard_path(self.path, shard)):
-            found = self._shard(shard).datasets
-            return {name: found[name][start:stop] for name in names}
+        path = layout.shard_path(self.path, shard)
+        with self._lock, hdf.reading(path):
+            stored = self._shard(shard).datasets
+            found = {name: stored[name][start:stop] for name in names}
+            for name, block in found.items():
+                bounds.check_rows(path, name, block, self._sizes)
+            return found
 
     def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         return self._read((name,), shard, start, stop)[name]
@@ -246,7 +268,7 @@ class Run:
         with hdf.reading(path):
             if found.attribute("spec_hash") != self.spec_hash:
                 raise ValueError("it belongs to another run")
-            return shards.read_tallies(found, self.spec)
+            return shards.read_tallies(found, self.spec, self.n_tokens)
 
     def _check_manifest(self) -> None:
         try:

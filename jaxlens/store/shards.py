@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 
 from jaxlens import errors, ledger, schema
-from jaxlens.store import access, hdf, layout, records, rows, totals
+from jaxlens.store import access, bounds, hdf, layout, records, rows, totals
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
@@ -29,6 +30,8 @@ layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."
 
 Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Type and trailing shape of each quantity that rows are stored of."""
+
+_LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 
 _HINT = "run the same command again; it recomputes what is missing or damaged"
 
@@ -208,13 +211,19 @@ def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.D
     return stored
 
 
-def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> totals.Tallies:
+def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any], tokens: int) -> totals.Tallies:
     """Reads the totals in ``/tally``; see `tallies`.
 
+    Args:
+        contents: Summary.
+        spec: Of the run.
+        tokens: Tokens that were counted.
+
     Raises:
-        DataError: A total has another type than the schema says.
+        DataError: A total has another type than the schema says, or a value that cannot be.
     """
-    return totals.add(None, str(contents.file.filename), tallies(contents, spec))
+    sizes = bounds.sizes(spec, tokens)
+    return totals.add(None, str(contents.file.filename), tallies(contents, spec), sizes)
 
 
 def read_form(contents: hdf.Contents) -> Form:
@@ -224,6 +233,8 @@ def read_form(contents: hdf.Contents) -> Form:
         ValueError: A quantity is not stored as the schema says.
     """
     names = hdf.labels(contents.datasets["layer_name"])
+    if odd := [name for name in names if not _LAYER_NAME.fullmatch(name)]:
+        raise ValueError(f"a layer is called {odd[0]!a:.60}")
     columns = {}
     for name, item in _row_items(contents).items():
         quantity, tail = schema.QUANTITIES[name], item.shape[1:]
@@ -231,6 +242,8 @@ def read_form(contents: hdf.Contents) -> Form:
             raise ValueError(f"{name} cannot be {item.dtype} {item.shape}")
         if "layer" in quantity.axes and tail[0] != len(names):
             raise ValueError(f"{name} has {tail[0]} layers, not {len(names)}")
+        if not all(tail):
+            raise ValueError(f"{name} is empty: {item.shape}")
         columns[name] = (item.dtype, tail)
     labelled = {
         name: hdf.labels(item)

@@ -158,6 +158,8 @@ def _record(
             raise ValueError(f"it promises {record.n_tokens} tokens, the file has {stored} bytes")
         if type(n_documents) is not int or not 0 < n_documents <= record.n_tokens:
             raise ValueError(f"it is of {n_documents!r:.20} documents")
+        if corpus.get("n_documents", n_documents) != n_documents:
+            raise ValueError(f"it is of {n_documents} documents, {layout.RUN} says another number")
     return record, n_documents
 
 

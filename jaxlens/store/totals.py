@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxlens import binning, errors, ledger, sampling, schema
-from jaxlens.store import hdf
+from jaxlens.store import bounds, hdf
 
 Tallies = dict[str, np.ndarray]
 Labels = Mapping[str, tuple[str, ...]]
+Check = Callable[[np.ndarray], None]
+"""Refuses values that make no sense."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,23 @@ def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {axis: ledger.AXIS_LABELS[axis] for axis in axes if axis in ledger.AXIS_LABELS}
 
 
-def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
+def add(
+    total: Tallies | None,
+    name: str,
+    part: Mapping[str, Any],
+    sizes: bounds.Sizes | None = None,
+) -> Tallies:
     """Merges the tallies of one more shard, in bounded pieces.
 
     Args:
         total: What was merged so far, which is altered; None for nothing.
         name: Of the shard, for errors.
         part: Its tallies: arrays, or datasets of an open file.
+        sizes: What bounds its values, where they are to be checked.
 
     Raises:
-        DataError: It has other tallies, types or shapes than the shards before.
+        DataError: It has other tallies, types or shapes than the shards before, values that its
+            tokens cannot add up to, or a sum is beyond 64 bits.
     """
     if total is not None and set(part) != set(total):
         odd = ", ".join(sorted(set(part) ^ set(total)))
@@ -59,18 +68,35 @@ def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
             raise errors.DataError(
                 f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}"
             )
-        _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None)
+
+        def check(block: np.ndarray, key: str = key) -> None:
+            if sizes is not None:
+                bounds.check_tally(name, key, block, sizes)
+
+        try:
+            _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None, check)
+        except OverflowError as error:
+            raise errors.DataError(f"{name}: the sum of tally {key} is beyond 64 bits") from error
     return merged
 
 
-def _sum(merged: np.ndarray, part: Any, first: bool) -> None:
+def _sum(merged: np.ndarray, part: Any, first: bool, check: Check) -> None:
     for start, block in hdf.blocks(part):
+        check(block)
         out = merged[start : start + len(block)]
-        out[...] = block if first else np.add(out, block)
+        if first:
+            out[...] = block
+            continue
+        both = np.add(out, block)
+        # Only a sum of two numbers of one sign can overflow, and then it has the other.
+        if (((out ^ both) & (block ^ both)) < 0).any():
+            raise OverflowError
+        out[...] = both
 
 
-def _bottom_k(merged: np.ndarray, part: Any, first: bool) -> None:
+def _bottom_k(merged: np.ndarray, part: Any, first: bool, check: Check) -> None:
     part = np.asarray(part[...], np.int64)
+    check(part)
     both = part if first else np.concatenate([merged, part])
     merged[...] = sampling.lowest(both, len(merged))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import errors
-from jaxlens.store import access, compare, derive, hdf, layout, publish, records, shards
+from jaxlens import errors, schema
+from jaxlens.store import access, bounds, compare, derive, hdf, layout, publish, records, shards
 
 MOST_NAMED = 100
 """Missing shards that are named one by one."""
@@ -182,9 +182,12 @@ def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Reco
             if found.attribute("format_version") != layout.format_version(spec):
                 raise ValueError(f"its format is not that of {layout.RUN}")
             shards.tallies(found, spec.document)
+        sizes = bounds.sizes(spec.document, entry.token_stop)
         for name, dataset in found.datasets.items():
             for start, block in hdf.blocks(dataset):
                 first = entry.token_start + start
+                if name in schema.QUANTITIES:
+                    bounds.check_rows(path, name, block, sizes)
                 if name == "row" and (block != np.arange(first, first + len(block))).any():
                     raise ValueError("its rows are not those of its token range")
 

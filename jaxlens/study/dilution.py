@@ -49,7 +49,7 @@ def median_rank(
 def answer(of: Inputs) -> list[Result]:
     """Observed median rank of the input beside the two predictions, and norm and retention."""
     if not (of.has("norm") and of.has("retention")):
-        found = resample.missing(NEEDS)
+        found = resample.missing(NEEDS if of.group_rows.any() else resample.EMPTY)
         return [result(of, QUESTION, "dilution_rank", "dilution null", found, unit="1")]
     lines = []
     for name, meaning in (

@@ -40,6 +40,7 @@ def lines(
     never[-1] = counts[-1]
     found = survival.kaplan_meier(counts[:-1], never, of.depths, design_effect=effect)
     seldom = "" if math.isfinite(found.median) else "less than half by the last layer"
+    seldom = seldom if found.n else resample.EMPTY
     ends = found.median_low, found.median_high
     median = resample.Estimate(found.median, *ends, math.nan, found.n, 0, seldom)
     meaning = f"depth at which for half of the positions {what}; Kaplan-Meier"
@@ -62,4 +63,7 @@ def _share(found: survival.Survival, layer: int, happened: bool) -> resample.Est
     value, low, high = (float(curve[layer]) for curve in (found.survival, found.low, found.high))
     if happened:
         value, low, high = 1 - value, 1 - high, 1 - low
-    return resample.Estimate(value, low, high, float(found.se[layer]), found.n, 0)
+    why = resample.EMPTY if math.isnan(value) else ""
+    if not why and math.isnan(low):
+        why = "a share of 0 or 1 has no interval"
+    return resample.Estimate(value, low, high, float(found.se[layer]), found.n, 0, why)

@@ -75,10 +75,12 @@ def smallest_slope(of: Inputs) -> float:
     """Slope that makes preservation differ by the smallest effect between rare and frequent.
 
     The difference of P, 0.02, is one of 0.02 ln V in ln rank; rare and frequent are the ninth and
-    the first decile of the tokens' rarity.
+    the first decile of the tokens' rarity. NaN where no position counts.
     """
     counts = of.ranks("input")[0].sum((1, 2))
-    reached = np.cumsum(counts) / max(counts.sum(), 1)
+    if not counts.any():
+        return math.nan
+    reached = np.cumsum(counts) / counts.sum()
     low, high = (float(RARITY[int(np.searchsorted(reached, share))]) for share in (0.1, 0.9))
     wide = multiplicity.SMALLEST["preservation"] * math.log(of.vocab_size)
     return wide / max(high - low, 1.0)
@@ -201,6 +203,8 @@ def landscape(of: Inputs) -> Float[np.ndarray, "rarity surprisal"]:
     ``slope.FEWEST_TOKENS`` tokens.
     """
     counts = of.tallies["joint_histogram"][0].sum(-1)
+    if of.n_layers <= 2:  # a model of one block has no interior layer
+        return np.full(counts.shape, np.nan)
     sums = of.tallies["preservation_sum"] / binning.ONE / (of.n_layers - 2)
     none = np.full(counts.shape, np.nan)
     mean = np.divide(sums, counts, out=none, where=counts >= slope.FEWEST_TOKENS)
@@ -211,7 +215,9 @@ def _preservation(of: Inputs) -> list[Result]:
     """P = 1 - ln rank / ln V: its mean over interior layers, and by rarity at each layer."""
     ln_vocab, rank = math.log(of.vocab_size), "rank_input"
     inside, sums = slice(1, of.n_layers - 1), of.measured(rank)
-    area = curves.statistic(*sums, lambda curve: 1 - curve[..., inside].mean(-1) / ln_vocab)
+    area = resample.missing("no layer lies between the input and the last")
+    if of.n_layers > 2:
+        area = curves.statistic(*sums, lambda curve: 1 - curve[..., inside].mean(-1) / ln_vocab)
     lines = [
         result(of, QUESTION, "aupc", "mean preservation over the interior layers", area, unit="1")
     ]

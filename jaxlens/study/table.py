@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import errors, files
+from jaxlens.export import text as escaping
 from jaxlens.store import publish
 from jaxlens.study import multiplicity, resample
 from jaxlens.study.inputs import Made
@@ -108,7 +109,7 @@ def result(
         primary: See `Result`; a primary is tested.
         note: Beside the estimate's own.
     """
-    judged = not math.isnan(smallest)
+    judged = primary or not math.isnan(smallest)
     return Result(
         question=question,
         estimator=estimator,
@@ -206,8 +207,15 @@ def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
     names = [field.name for field in dataclasses.fields(Result)]
     writer = csv.DictWriter(text, names, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in _plain(line).items()} for line in lines)
+    writer.writerows({k: _cell(v) for k, v in _plain(line).items()} for line in lines)
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """A cell of CSV: numbers as they are, text as in exports, so that no spreadsheet runs it."""
+    if isinstance(value, str):
+        return escaping.escape(value.encode(), spreadsheet=True)
+    return "" if value is None else value
 
 
 def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from jaxlens import designs
 from jaxlens.store import reader
-from jaxlens.study import copying, inputs, resample, shape, table
+from jaxlens.study import copying, inputs, readings, resample, shape, table
 from jaxlens.study.table import Result, result
 
 QUESTION = "Q3"
@@ -185,21 +185,24 @@ def verdict(results: list[Result]) -> str:
             "twins_gain",
         )
     )
+    if not np.isfinite(share.estimate):
+        return f"No planted copy was found{f': {readings.reason(share)}' if share.note else ''}."
+    words = (
+        f"Of the planted copies {readings.spelled(share)} are within the first {CUT} at the last "
+        f"layer, of their controls {readings.spelled(control)}; ln rank of the control minus that "
+        f"of the copy is {readings.spelled(gain)} nat: {readings.direction(gain)}."
+    )
     cells = [r for r in results if r.estimator == depth.estimator and r.stratum != "all"]
     known = [r for r in cells if np.isfinite(r.estimate)]
-    words = (
-        f"Of the planted copies {_spelled(share)} are within the first {CUT} at the last layer, "
-        f"of their controls {_spelled(control)}; the rank is better by {_spelled(gain)} nat. Those "
-        f"that are come to stay there from depth {_spelled(depth)} on."
-    )
-    if not known:
+    if np.isfinite(depth.estimate):
+        words += (
+            " The copies that are within the first "
+            f"{CUT} in the end stay there from depth {readings.spelled(depth)} on."
+        )
+    if len(known) < 2:
         return words
     first, last = (pick(known, key=lambda r: r.estimate) for pick in (min, max))
     return (
         f"{words} The earliest cell is {first.stratum} at {first.estimate:.3g}, the latest "
         f"{last.stratum} at {last.estimate:.3g}."
     )
-
-
-def _spelled(line: Result) -> str:
-    return f"{line.estimate:.3g} [{line.low:.3g}, {line.high:.3g}]"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from jaxlens.study import multiplicity
-from jaxlens.study.inputs import TRAINED, Inputs
+from jaxlens.study import readings
+from jaxlens.study.inputs import TRAINED, Inputs, Made
 from jaxlens.study.table import Result
 
 Lines = Sequence[Result]
+
+spelled = readings.spelled
 
 
 def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, str]:
@@ -26,6 +28,21 @@ def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, 
         "Q2": _preserving(results, run),
         "Q3": _copying(results, run),
     }
+
+
+def findings(results: Lines, run: Made, paragraphs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What was found, in plain words: question and sentence, the most general first.
+
+    Args:
+        results: All lines of the study.
+        run: The trained run.
+        paragraphs: The verdicts, for a corpus that has no primaries.
+    """
+    primaries = sorted((r for r in results if r.primary), key=lambda line: line.question)
+    if not primaries:
+        return list(paragraphs.items())
+    words = [("Q0", sentence) for sentence in _settled(results, run.middle)]
+    return words + [(line.question, readings.finding(line)) for line in primaries]
 
 
 def find(
@@ -46,38 +63,37 @@ def find(
     return None
 
 
-def spelled(line: Result | None, digits: int = 3) -> str:
-    """A number with its interval, as text."""
+def _said(line: Result | None, words: str, what: str) -> str:
+    """A sentence around a number, or that there is none, and why.
+
+    Args:
+        line: The number.
+        words: Sentence with ``{}`` in its place.
+        what: Its subject, for the sentence without a number.
+    """
     if line is None or math.isnan(line.estimate):
-        why = "" if line is None or not line.note else f" ({line.note})"
-        return f"not estimable{why}"
-    value = f"{line.estimate:.{digits}g}"
-    if math.isnan(line.low) or math.isnan(line.high):
-        return f"{value} (no interval: {line.note})" if line.note else value
-    return f"{value} [{line.low:.{digits}g}, {line.high:.{digits}g}]"
+        why = f": {readings.reason(line)}" if line is not None and line.note else ""
+        return f"{what} cannot be estimated{why}."
+    return words.replace("{}", readings.spelled(line))
 
 
-def _judged(line: Result) -> str:
-    """What an interval says of an effect."""
-    if line.judgement == multiplicity.NOT_ESTIMABLE:
-        return "it cannot be judged"
-    if line.judgement == multiplicity.LARGER:
-        return f"the whole interval lies beyond the smallest effect of interest, {_smallest(line)}"
-    if line.judgement == multiplicity.SMALLER:
-        return f"the whole interval lies within the smallest effect of interest, {_smallest(line)}"
-    return f"the interval crosses the smallest effect of interest, {_smallest(line)}: undecided"
-
-
-def _smallest(line: Result) -> str:
-    return f"{line.smallest:.3g}"
+def _primary(line: Result, words: str) -> str:
+    """The sentence of a primary: its number, what the sign says, and whether it matters."""
+    what = readings.label(line)
+    said = f"{words}: {readings.direction(line)}; {readings.judged(line)}."
+    return _said(line, f"Primary: {said}", f"Primary: the {what}")
 
 
 def _resolving(results: Lines, run: Inputs) -> str:
     last, middle = run.n_layers - 1, run.middle
     first, half, end = (find(results, "mean_entropy", layer=i) for i in (0, middle, last))
     words = [
-        f"Mean entropy is {spelled(first)} nat at the input layer, {spelled(half)} at mid depth "
-        f"and {spelled(end)} at the last layer."
+        _said(
+            first,
+            f"Mean entropy is {{}} nat at the input layer, {spelled(half)} at mid depth and "
+            f"{spelled(end)} at the last layer.",
+            "Mean entropy",
+        )
     ]
     if half and end and half.low > end.high:
         words.append("At mid depth predictions are less certain than in the end.")
@@ -87,14 +103,28 @@ def _resolving(results: Lines, run: Inputs) -> str:
             "can be sure of something else."
         )
     kl = find(results, "mean_kl_final", layer=middle)
-    words.append(f"The mean divergence from the output is {spelled(kl)} nat at mid depth.")
+    what = "The mean divergence from the output at mid depth"
+    words.append(_said(kl, f"{what} is {{}} nat.", what))
+    words += _settled(results, middle)
+    return " ".join(words)
+
+
+def _settled(results: Lines, middle: int) -> list[str]:
     share = find(results, "settled_within_1_share", layer=middle)
     depth = find(results, "settled_within_1_median")
-    words.append(
-        f"By mid depth {spelled(share)} of the positions have the final top-1 on top for good; "
-        f"half have it from depth {spelled(depth)} on (0 is the input, 1 the last layer)."
-    )
-    return " ".join(words)
+    what = "of the positions have the final top-1 on top for good"
+    return [
+        _said(
+            share,
+            f"By mid depth {{}} {what}.",
+            "The share of positions that have the final top-1 on top for good by mid depth",
+        ),
+        _said(
+            depth,
+            f"Half {what} from depth {{}} on (0 is the input, 1 the last layer).",
+            f"The depth from which half {what}",
+        ),
+    ]
 
 
 def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
@@ -103,41 +133,49 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     entry = find(results, "jump_share_kl_input")
     even = 1 / (run.n_layers - 1)
     words = [
-        f"The first block makes {spelled(raw)} of all steps of the mean KL(output||layer) and "
-        f"{spelled(matched)} at matched temperatures, where even steps would each make {even:.3f}; "
-        f"of KL(input||layer) it makes {spelled(entry)}."
+        _said(
+            raw,
+            "The first block makes {} of all steps of the mean KL(output||layer) and "
+            f"{spelled(matched)} at matched temperatures, where even steps would each make "
+            f"{even:.3f}; of KL(input||layer) it makes {spelled(entry)}.",
+            "The share of the first block in the steps of the mean divergences",
+        )
     ]
     for null in nulls:
         line = find(results, "jump_share_kl_final", run=null.label)
         cold = find(results, "jump_share_kl_final_matched", run=null.label)
         words.append(f"In {null.label} the two are {spelled(line)} and {spelled(cold)}.")
     primary = next(r for r in results if r.primary and r.question == "Q1")
-    words.append(
-        f"Primary: trained minus fresh weights, at matched temperatures, {spelled(primary)}; "
-        f"{_judged(primary)}."
-    )
+    words.append(_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
     share = find(results, "share_nearer_output", layer=1)
+    what = "nearer the output than the input"
     words.append(
-        f"After the first block {spelled(share)} of the positions are nearer the output than the "
-        "input."
+        _said(
+            share,
+            f"After the first block {{}} of the positions are {what}.",
+            f"The share of positions that are {what} after the first block",
+        )
     )
     return " ".join(words + _dilution(results, run))
 
 
 def _dilution(results: Lines, run: Inputs) -> list[str]:
     observed = find(results, "median_rank_input", layer=run.middle)
-    if observed is None:
-        return []
     pure, kept = (
         find(results, name, layer=run.middle) for name in ("dilution_rank", "retained_rank")
     )
+    what = "What the norm explains of the rank of the input"
+    if observed is None or pure is None or kept is None:
+        return [_said(find(results, "dilution_rank"), "{}", what)]
     retention = find(results, "mean_retention", layer=run.middle)
     return [
-        f"At mid depth the median rank of the input is {observed.estimate:.3g}; the growth of the "
-        f"norm alone explains {pure.estimate:.3g}, and with the mean retention of "
-        f"{spelled(retention)} norm and retention explain {kept.estimate:.3g}."
-        if pure and kept
-        else ""
+        _said(
+            observed,
+            f"At mid depth the median rank of the input is {observed.estimate:.3g}; the norm alone "
+            f"explains {pure.estimate:.3g}, and with the mean retention of {spelled(retention)} "
+            f"norm and retention explain {kept.estimate:.3g}.",
+            what,
+        )
     ]
 
 
@@ -145,22 +183,34 @@ def _preserving(results: Lines, run: Inputs) -> str:
     slope = next(r for r in results if r.primary and r.estimator == "excess_slope")
     context = next(r for r in results if r.primary and r.estimator == "within_type_surprisal")
     words = [
-        f"Primary: at mid depth the excess preservation changes by {spelled(slope)} nat of rank "
-        f"with each nat of rarity (positive: rarer tokens are kept more); {_judged(slope)}."
+        _primary(
+            slope,
+            "at mid depth the excess preservation changes by {} nat of rank with each nat of "
+            "rarity",
+        ),
+        _by_rarity(results),
+        _primary(
+            context,
+            "within tokens of one type ln rank changes by {} nat with each nat of surprisal",
+        ),
     ]
-    words.append(_by_rarity(results))
-    words.append(
-        "Primary: within tokens of one type ln rank changes by "
-        f"{spelled(context)} nat with each nat of surprisal (negative: more surprising occurrences "
-        f"are kept more); {_judged(context)}."
-    )
     rho = find(results, "partial_spearman_surprisal", layer=run.middle)
     mirror = find(results, "partial_spearman_rarity", layer=run.middle)
     omega = find(results, "omega_squared", layer=run.middle)
     words.append(
-        f"Over all tokens the partial rank correlation of ln rank is {spelled(rho)} with surprisal "
-        f"given rarity and {spelled(mirror)} with rarity given surprisal; {spelled(omega)} of its "
-        "variance lies between types."
+        _said(
+            rho,
+            "Over all tokens the partial rank correlation of ln rank is {} with surprisal given "
+            f"rarity and {spelled(mirror)} with rarity given surprisal.",
+            "The partial rank correlation of ln rank with surprisal",
+        )
+    )
+    words.append(
+        _said(
+            omega,
+            "Of the variance of ln rank {} lies between types.",
+            "The share of the variance of ln rank between types",
+        )
     )
     return " ".join(words)
 
@@ -172,10 +222,11 @@ def _by_rarity(results: Lines) -> str:
     if len(known) < 3:
         return "Too few bins of rarity have an interval to say where it is greatest."
     most, least = (pick(known, key=lambda r: r.estimate) for pick in (max, min))
-    above = sum(r.low > 0 for r in known)
+    above, below = sum(r.low > 0 for r in known), sum(r.high < 0 for r in known)
     words = (
-        f"It is above 0 in {above} of {len(known)} bins, greatest at {most.stratum} with "
-        f"{spelled(most)} nat and least at {least.stratum} with {spelled(least)}."
+        f"The whole interval is above 0 in {above} of {len(known)} bins of rarity, below in "
+        f"{below}; the estimate is greatest at {most.stratum} with {spelled(most)} nat and least "
+        f"at {least.stratum} with {spelled(least)}."
     )
     ends = known[0], known[-1]
     inside = most not in ends and all(end.high < most.low for end in ends)
@@ -189,24 +240,49 @@ def _copying(results: Lines, run: Inputs) -> str:
     )
     delta = find(results, "cliff_delta")
     scramble = find(results, "scramble_recover")
-    return (
-        f"Primary: copies come to stay within the first 10 at a depth that differs from that of "
-        f"matched controls by {spelled(primary)} (positive: later); {_judged(primary)}. The means "
-        f"are {_value(copies)} and {_value(controls)}; Cliff's delta is {spelled(delta)}. The rank "
-        "of a copy rises and falls again on its way by "
-        f"{spelled(scramble)} nat more than that of a control. {_copied(results, run)}"
-    )
+    words = [
+        _primary(
+            primary,
+            "copies come to stay within the first 10 at a depth that differs from that of matched "
+            "controls by {}",
+        ),
+        _said(
+            delta,
+            f"The means are {_value(copies)} and {_value(controls)}; Cliff's delta is {{}}.",
+            "Cliff's delta",
+        ),
+        _directed(
+            scramble, "The prominence of ln rank along depth is {} nat, copies minus controls"
+        ),
+        _copied(results, run),
+    ]
+    return " ".join(words)
+
+
+def _directed(line: Result | None, words: str) -> str:
+    """A number with what its sign says."""
+    what = "" if line is None else readings.label(line)
+    said = "" if line is None else readings.direction(line)
+    return _said(line, f"{words}: {said}.", f"The {what}" if what else "It")
 
 
 def _copied(results: Lines, run: Inputs) -> str:
     share = find(results, "copied_share")
     slope = find(results, "copied_within_type", layer=run.middle)
-    return (
-        f"Of all positions {_value(share)} are copied later; within tokens of one type that "
-        f"probability changes by {spelled(slope)} with each nat of ln rank at mid depth "
-        "(negative: what is kept is copied more often)."
+    words = (
+        "Within tokens of one type the chance to be copied changes by {} with each nat of ln rank "
+        "at mid depth"
+    )
+    return " ".join(
+        [
+            "No position counts."
+            if share is None or math.isnan(share.estimate)
+            else f"Of all positions {share.estimate:.3g} are copied later.",
+            _directed(slope, words),
+        ]
     )
 
 
 def _value(line: Result | None) -> str:
-    return "not estimable" if line is None else f"{line.estimate:.3g}"
+    known = line is not None and math.isfinite(line.estimate)
+    return f"{line.estimate:.3g}" if known and line else "not estimable"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,21 @@ def _figure(plot: plots.Plot) -> Any:
         else:
             drawn |= _lines(axes, panel) if isinstance(panel, plots.Lines) else _points(axes, panel)
             _places(axes, panel, before, len(plot.panels))
+        if plots.is_empty(panel):
+            _nothing(axes, panel.why, len(plot.panels))
         before = panel
     if len(drawn) > 1:
         made.legend(
             drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False
         )
     return made
+
+
+def _nothing(axes: Any, why: str, beside: int) -> None:
+    """Says in an empty panel why it is empty."""
+    words = textwrap.fill(f"nothing to draw: {why}" if why else "nothing to draw", 90 // beside)
+    how = {"ha": "center", "va": "center", "color": "#555555", "parse_math": False}
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, **how)
 
 
 def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
@@ -134,6 +144,8 @@ def _points(axes: Any, panel: plots.Points) -> dict[str, Any]:
             how = {"color": look["color"], "linewidth": 1.6, "gid": f"bars:{curve.name}"}
             axes.hlines(at, curve.low, curve.high, zorder=2, **how)
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
+    if panel.span is not None:
+        axes.set_xlim(*panel.span)
     axes.set_xlabel(panel.across)
     return drawn
 

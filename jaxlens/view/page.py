@@ -73,8 +73,15 @@ def render(template: str, **values: Any) -> str:
 
     for part in ("style", "script", "data"):
         values[part] = Markup(values.get(part, ""))
-    surroundings = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    surroundings = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown
+    )
     return surroundings.from_string(template).render(values)
+
+
+def _shown(value: Any) -> Any:
+    """A value of a page without what is invisible or changes the direction of writing."""
+    return visible.spelled(value) if type(value) is str else value
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

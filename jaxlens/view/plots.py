@@ -6,9 +6,11 @@ the picture as a table.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -66,6 +68,7 @@ class Lines:
         region: Half the height of a grey region about 0, of effects that do not matter.
         span: Ends of the vertical axis, where the numbers themselves shall not decide them.
         every: Which places are labelled; 0 for as many as have room.
+        why: Why there is no number, where there is none.
     """
 
     title: str
@@ -78,6 +81,7 @@ class Lines:
     region: float = math.nan
     span: tuple[float, float] | None = None
     every: int = 0
+    why: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each place."""
@@ -95,6 +99,8 @@ class Points:
         curves: Numbers of the lines; several stand beside each other.
         level: Place of a thin line of reference; NaN for none.
         region: Half the width of a grey region about 0, of effects that do not matter.
+        span: Ends of the horizontal axis, where the numbers themselves shall not decide them.
+        why: Why there is no number, where there is none.
     """
 
     title: str
@@ -103,6 +109,8 @@ class Points:
     curves: tuple[Curve, ...]
     level: float = math.nan
     region: float = math.nan
+    span: tuple[float, float] | None = None
+    why: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each row."""
@@ -121,7 +129,8 @@ class Heat:
         rows: Lower ends of the rows, and the upper end of the last.
         values: NaN where there is none.
         shade: What the values are.
-        ends: Values of the palest and of the darkest colour.
+        ends: Values of the weakest and of the strongest colour.
+        why: Why there is no number, where there is none.
     """
 
     title: str
@@ -132,6 +141,7 @@ class Heat:
     values: Float[np.ndarray, "row column"]
     shade: str
     ends: tuple[float, float]
+    why: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each row, from the top."""
@@ -143,6 +153,7 @@ class Heat:
 
 
 Panel = Lines | Points | Heat
+PanelT = TypeVar("PanelT", bound=Panel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +177,12 @@ class Plot:
     @property
     def empty(self) -> bool:
         """Whether there is no number to draw."""
-        return not any(np.isfinite(values).any() for panel in self.panels for values in held(panel))
+        return all(map(is_empty, self.panels))
+
+    @property
+    def lacking(self) -> tuple[tuple[str, str], ...]:
+        """Title of each panel that has no number, and why."""
+        return tuple((panel.title, panel.why) for panel in self.panels if is_empty(panel))
 
 
 def _table(
@@ -185,6 +201,39 @@ def held(panel: Panel) -> list[np.ndarray]:
     if isinstance(panel, Heat):
         return [panel.values]
     return [curve.values for curve in panel.curves]
+
+
+def is_empty(panel: Panel) -> bool:
+    """Whether a panel has no number to draw."""
+    return not any(np.isfinite(values).any() for values in held(panel))
+
+
+def alike(*panels: PanelT) -> tuple[PanelT, ...]:
+    """Panels that are to be compared, on one axis that holds all of their numbers.
+
+    Args:
+        panels: All `Lines` of one scale, or all `Points`.
+    """
+    numbers = [part for panel in panels if not isinstance(panel, Heat) for part in _drawn(panel)]
+    low, high = ends(*numbers)
+    first = panels[0] if panels else None
+    if len(panels) < 2 or not math.isfinite(low) or first is None or isinstance(first, Heat):
+        return panels
+    scale = first.scale if isinstance(first, Lines) else LINEAR
+    if scale == LINEAR:
+        room = 0.05 * (high - low) or 0.5
+        span = (low - room, high + room)
+    elif low <= 0:
+        return panels
+    else:
+        span = (high * 1.25, low / 1.25) if scale == RANK else (low / 1.25, high * 1.25)
+    return tuple(dataclasses.replace(panel, span=span) for panel in panels)
+
+
+def _drawn(panel: Lines | Points) -> list[np.ndarray]:
+    """All numbers of a panel, its reference and the ends of intervals among them."""
+    found = [part for c in panel.curves for part in (c.values, c.low, c.high)]
+    return [*found, np.array([panel.level, panel.region, -panel.region])]
 
 
 def ends(*values: np.ndarray) -> tuple[float, float]:

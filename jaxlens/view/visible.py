@@ -38,6 +38,18 @@ def line(text: str) -> str:
     return "".join(" " if c == " " else SIGNS.get(c) or _character(c) for c in text)
 
 
+def spelled(text: str) -> str:
+    """A text whose controls, marks of direction and other invisible characters are numbers.
+
+    Spaces of every width and ends of lines stay; see `line` for a text on one line.
+    """
+    return "".join(number(c) if _hides(c) else c for c in text)
+
+
+def _hides(c: str) -> bool:
+    return c in "\u2028\u2029" or (c != "\n" and unicodedata.category(c)[0] == "C")
+
+
 def _character(c: str) -> str:
     """Itself, or its number where it is invisible or not a character."""
     if unicodedata.category(c)[0] in _SHOWN and c not in "\u2800\u3164\uffa0\u115f\u1160":

@@ -1,6 +1,7 @@
 """The report through the real command line: its figures hold the numbers of the files."""
 
 import csv
+import dataclasses
 import html
 import itertools
 import math
@@ -15,9 +16,9 @@ from report.pages import Page, made, pictures
 from sweeps import STUDY, configure, refused, run_cli
 
 from jaxlens import errors, sweep
-from jaxlens.report import content, decoders, excerpt, facts, page
+from jaxlens.report import content, decoders, excerpt, facts, page, primaries, prose
 from jaxlens.store import reader
-from jaxlens.study import answers
+from jaxlens.study import answers, readings
 from jaxlens.view import drawing, palette, plots
 
 NULLS = ("random-1", "random-2", "shuffled")
@@ -156,7 +157,10 @@ def test_every_curve_of_the_report_is_drawn_at_its_values(text, everything):
             found = drawn(svg, f"curve:{name}")
             for (panel, curve), points in zip(curves, found, strict=True):
                 held = curve.values[np.isfinite(curve.values)]
-                straight = panel.scale == plots.LINEAR and not panel.span
+                # What lies beyond a given span is cut off.
+                low, high = panel.span or (-np.inf, np.inf)
+                inside = (held >= low).all() and (held <= high).all()
+                straight = panel.scale == plots.LINEAR and inside
                 if straight and len(held) >= 3 and np.ptp(held) > 1e-6:
                     slope, offset = np.polyfit(held, points[:, 1], 1)
                     expected = offset + slope * held
@@ -265,8 +269,7 @@ def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
 def test_an_excerpt_shows_the_rows_of_the_run(swept):
     found = Page(made(swept))
     with reader.open_run(swept) as run:
-        start = run.corpus.documents.start
-        first = int(start[np.flatnonzero(np.diff(start) >= excerpt.TOKENS)[0]])
+        first = excerpt.place(run)
         ranks = run["rank_input"][first : first + excerpt.TOKENS]
         nats = run["kl_final"][first : first + excerpt.TOKENS]
         ids = run.corpus.tokens(first, first + excerpt.TOKENS)
@@ -348,3 +351,103 @@ def test_figures_are_written_as_files_too_on_white(bare, tmp_path, capsys):
 def test_a_null_in_the_place_of_the_run_has_its_curves_and_is_called_a_null(studied):
     found = made(studied / "random-1")
     assert "is itself a random-init run" in found and len(pictures(found)) == 1
+
+
+def test_panels_that_are_to_be_compared_have_one_axis(everything):
+    compared = {
+        "depth": (0, 1),
+        "matched": (0, 1),
+        "densities": (0, 1),
+        "nearer": (0, 1),
+        "excess": (0, 1),
+        "types": (1, 2),
+        "survival": (0, 1, 2),
+        "settled": (0, 1),
+        "copies": (0, 2, 3),
+        "fan": (0, 1, 2),
+    }
+    found = {plot.name: plot for plot in everything}
+    for name, places in compared.items():
+        panels = [found[name].panels[place] for place in places]
+        spans = {panel.span for panel in panels}
+        assert len(spans) == 1 and None not in spans, name
+        (span,) = spans
+        for panel in panels:
+            for curve in panel.curves:
+                low, high = plots.ends(curve.values, curve.low, curve.high)
+                if name != "fan":  # whose bands of single bins may reach beyond every rank
+                    assert not low < min(span) and not high > max(span), name
+    # And in the picture: a tick of one panel stands as high as that of the other.
+    svg = drawing.svg(found["matched"])
+    ticks = re.findall(r'<g id="ytick_\d+">.*?<use [^>]*?y="([\d.]+)".*?<!-- (\S+) -->', svg, re.S)
+    heights = {}
+    for y, label in ticks:
+        heights.setdefault(label, set()).add(y)
+    assert len(ticks) == 2 * len(heights) and all(len(found) == 1 for found in heights.values())
+
+
+def test_a_panel_without_a_number_says_why(source):
+    lacking = [
+        plots.bare("this model", plots.Style(0), plots.missing(len(source.layers))) for _ in "ab"
+    ]
+    empty = plots.Lines("t", "layer", source.layers, "nat", lacking[:1], why="<no> norm: --x")
+    full = source.panel("kl", "nat", "mean_kl_final")
+    plot = plots.Plot("n", "title", "caption", (full, empty), "basis")
+    assert not plot.empty and plot.lacking == (("t", "<no> norm: --x"),)
+    assert "<!-- nothing to draw: <no> -->" in html.unescape(drawing.svg(plot)).replace(
+        "<no> norm: --x", "<no>"
+    )
+    (figure,) = content._drawn([dataclasses.replace(plot, panels=(empty,))], "Q0")
+    assert not figure.svg and figure.why == "<no> norm: --x"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_reason_that_is_known_is_printed_where_a_figure_is_missing(swept):
+    """Full rows, yet without norm and retention, as the default run keeps them."""
+    found = html.unescape(made(swept))
+    reason = "needs norm and retention: --tallies study, or --set store.quantities=[norm,retention]"
+    assert f"Nothing to draw: {reason}." in found
+    assert "so few tokens" not in found
+    verdict = re.search(r'<section id="Q1">.*?<p class="verdict">(.*?)</p>', found, re.S)[1]
+    assert f"cannot be estimated: {reason}" in verdict
+
+
+def test_the_page_opens_with_what_was_found_and_says_of_what(text, study):
+    order = [text.index(f'id="{name}"') for name in ("found", "summary", "Q0", "quality")]
+    assert order == sorted(order)
+    listed = html.unescape(re.search(r'id="found">.*?</section>', text, re.S)[0])
+    for line in primaries.lines(study):
+        assert readings.finding(line) in listed
+    about = dict(re.findall(r"<dt>(\w+)</dt><dd>(.*?)</dd>", text))
+    assert set(about) == {"model", "text", "lens"}
+    assert "2 blocks, width 8, 4,096 tokens in the vocabulary" in about["model"]
+    assert " tokens of " in about["text"] and "documents" in about["text"]
+
+
+def test_an_excerpt_that_is_not_there_has_its_reason(text, bare, plain):
+    for found in (text, plain):
+        assert "There is none: the run stores no rows: --rows core or full." in found
+    assert "The median rank of the input is " in plain
+
+
+CODE = "def f ( x ) : return { } ; 0 1 2 3 4 5 6 7 8 9 | | | | -- --"
+PROSE = "They walked along the river and spoke of home ."
+
+
+def test_an_excerpt_is_prose_where_there_is_any():
+    """A table of code, then fragments, then sentences: the window is the sentence."""
+    documents = [CODE.split(), ["A", "=", "b", "\n"] * 8, ["x", "."] + PROSE.split() * 2]
+    words = [[f" {w}" for w in document] for document in documents]
+    vocabulary = sorted({w for document in words for w in document})
+    ids = np.array([vocabulary.index(w) for document in words for w in document])
+    starts = np.cumsum([0, *map(len, words)])
+    strings = np.array([w.encode() for w in vocabulary], np.bytes_)
+    first = prose.place(ids, starts, strings, 8)
+    begin = int(starts[2]) + 2
+    assert first in (begin, begin + len(PROSE.split()))
+    assert vocabulary[ids[first]] == " They"
+    # Without any prose there is still a passage, and none reaches into the next document.
+    first = prose.place(ids[: starts[2]], starts[:3], strings, 8)
+    assert first is not None and not first < starts[1] < first + 8
+    assert prose.place(ids, starts, strings, 1_000) is None
+    assert prose.place(ids[:3], np.array([0, 3]), strings, 8) is None

@@ -3,18 +3,34 @@
 import base64
 import hashlib
 import html
+import inspect
+import io
 import json
 import re
 import shlex
 import shutil
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 from report.pages import Page, made, pictures
 from view.hostile import prompt_of
 
-from jaxlens.report import content, excerpt, page
+from jaxlens.report import (
+    content,
+    copying,
+    decoders,
+    discarding,
+    excerpt,
+    page,
+    preserving,
+    resolving,
+    twins,
+)
 from jaxlens.store import records
+from jaxlens.view import drawing, palette, plots
+from jaxlens.view import page as pages
 
 
 def test_the_page_runs_nothing_and_loads_nothing(text):
@@ -120,6 +136,100 @@ def test_in_a_browser_it_loads_nothing_complains_of_nothing_and_fits(
     chromium.read_logs()
     assert [url for url in chromium.asked if not url.startswith("data:")] == [address]
     assert chromium.complaints == []
+
+
+def contrast(one, other):
+    bright = sorted(palette.luminance(c) + 0.05 for c in (one, other))
+    return bright[1] / bright[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_captions_say_of_colours_is_true_in_both_themes(chromium, tmp_path, scheme):
+    """Colours are taken from the picture of the page as it is shown, filters and all."""
+    values = np.array([[0.0, 1.0], [0.5, np.nan]])
+    edges = np.arange(3.0)
+    heat = plots.Heat("t", "x", "y", edges, edges, values, "shade", (0.0, 1.0))
+    layers = tuple("abcd")
+    curves = tuple(
+        plots.bare(name, plots.Style(place, "-", ""), np.full(4, height))
+        for name, place, height in (("frequent", 0.0, 0.0), ("rare", 1.0, 1.0))
+    )
+    fan = plots.Lines("t", "layer", layers, "rank", curves)
+    figures = [
+        content.Figure(name, name, "c", "b", drawing.svg(plots.Plot(name, "t", "c", (p,), "b")), ())
+        for name, p in (("heat", heat), ("fan", fan))
+    ]
+    style = pages.asset("report.css", "jaxlens.report")
+    images = "".join(f'<p><img src="{figure.address}"></p>' for figure in figures)
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html><style>{style}</style>{images}")
+    chromium.open(path, scheme=scheme)
+    shot = base64.b64decode(chromium.command("Page.captureScreenshot")["data"])
+    pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3)
+    ground = "#" + "".join(f"{int(c):02x}" for c in pixels[5])
+    for weak, strong in (
+        (palette.ramp(count=256)[0], palette.ramp(count=256)[255]),
+        (palette.ramp(count=256)[40], palette.ramp(count=256)[255]),
+    ):
+        found = [nearest(pixels, shown(colour, scheme)) for colour in (weak, strong)]
+        assert contrast(found[1], ground) > 2 * contrast(found[0], ground), (scheme, found)
+    # So the sentences may speak of what stands out, and of nothing that turns with the theme.
+    for words in (SAID, pages.asset("report.html", "jaxlens.report")):
+        assert not re.search(r"\b(dark|darker|darkest|pale|paler|strong|deep|bright)\b", words)
+
+
+def shown(colour, scheme):
+    """A colour after the filter of the dark page: inverted by .92, hue turned by 180 degrees."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    if scheme == "light":
+        return rgb * 255
+    turned = rgb * (1 - 2 * 0.92) + 0.92
+    turn = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+    return np.clip(turn @ turned, 0, 1) * 255
+
+
+def nearest(pixels, colour):
+    """The pixel nearest to a colour, which must be there within a few steps."""
+    apart = np.abs(pixels.astype(float) - colour).max(axis=1)
+    assert apart.min() < 12, (colour, apart.min())
+    return "#" + "".join(f"{int(c):02x}" for c in pixels[int(apart.argmin())])
+
+
+SAID = " ".join(
+    inspect.getsource(module)
+    for module in (content, copying, decoders, discarding, preserving, resolving, twins)
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_is_wider_than_a_phone_shows_that_it_scrolls(chromium, text, tmp_path, scheme):
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    chromium.open(path, width=390, scheme=scheme)
+    box = "document.getElementById('primaries').parentElement"
+    wide, inside = chromium.run(f"return [{box}.scrollWidth, {box}.clientWidth]")
+    assert wide > inside + 20
+    assert chromium.run(f"return getComputedStyle({box}).overflowX") == "auto"
+    assert chromium.run(f"return {box}.tabIndex") == 0  # keys scroll it too
+
+    def edges():
+        chromium.run(f"{box}.scrollIntoView({{block: 'center'}})")
+        chromium.settle()
+        left, top, width = chromium.run(
+            f"const b = {box}.getBoundingClientRect(); return [b.left, b.top, b.width]"
+        )
+        shot = base64.b64decode(chromium.command("Page.captureScreenshot")["data"])
+        pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("L")).astype(int)
+        ground = pixels[:, 2]
+        rows = slice(int(top) + 5, int(top) + 60)
+        at = int(left) + 1, int(left + width) - 2
+        return [float(np.median(np.abs(pixels[rows, x] - ground[rows]))) for x in at]
+
+    left, right = edges()
+    assert right > 20 and left < 5, (left, right)  # more is at the right
+    chromium.run(f"{box}.scrollLeft = 10000")
+    left, right = edges()
+    assert left > 20 and right < 5, (left, right)
 
 
 def test_print_is_black_on_white_and_without_what_only_a_screen_needs(chromium, text, tmp_path):

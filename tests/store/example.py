@@ -81,8 +81,10 @@ def compute_rows(shard, rows, profile="core", salt=0):
             values = random.gamma(2.0, 1.0, shape)
             values[random.random(shape) < 0.05] = np.nan
         else:
-            values = random.integers(0, VOCAB_SIZE, shape)
-        if quantity.kind == "id":
+            most = schema.LIMITS.get(name, VOCAB_SIZE)
+            # Sizes of the run, such as its number of tokens, are no less than the rows of a shard.
+            values = random.integers(0, most if isinstance(most, int) else rows, shape)
+        if quantity.kind == "id" and name not in schema.ALWAYS:
             values[random.random(shape) < 0.1] = np.iinfo(dtype).max
         found[name] = values.astype(dtype)
     return found
@@ -92,7 +94,7 @@ def compute_tallies(shard):
     """Totals of a shard; not those of its rows, which no test needs."""
     random = np.random.default_rng([11, shard])
     return {
-        tally.name: random.integers(0, 1000, tuple(SIZES[axis] for axis in tally.axes))
+        tally.name: random.integers(0, 5, tuple(SIZES[axis] for axis in tally.axes))
         for tally in ledger.BASIC
     }
 

@@ -67,7 +67,7 @@ def test_whole_columns_are_what_was_written(run, expected):
 
 
 def test_ids_are_signed_with_minus_one_where_missing(run):
-    for name in ("top_id", "token", "next_token"):
+    for name in ("top_id", "copy_token", "next_token"):
         assert run[name].dtype == np.int32
         assert run[name][:].min() == -1
 

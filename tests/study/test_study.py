@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pandas
 import pytest
+from study import signs
 from sweeps import STUDY, configure, flags, refused, run_cli
 
 import jaxlens
 from jaxlens import binning, ledger, sweep
+from jaxlens.export import text as escaping
 from jaxlens.study import (
     answers,
     copying,
@@ -26,6 +28,7 @@ from jaxlens.study import (
     twins,
     verdicts,
 )
+from jaxlens.view import drawing
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +323,86 @@ def test_a_missing_number_is_spelled_with_its_reason():
     assert verdicts.spelled(line) == "not estimable (no reason)"
     assert verdicts.spelled(None) == "not estimable"
     assert discarding.NO_NULL.startswith("no random-init null")
+
+
+SHORT = {
+    "one token": ["a"],
+    "documents of one token": ["a", "b", "a"],
+    "two tokens": ["the dog"],
+    "one document, and one fold": [" ".join(["the", "dog", "runs"] * 30)],
+    "one token again and again": ["the the the the the the the the"],
+}
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_the_least_text_is_studied_and_reported_with_its_reasons(
+    tiny, kind, tmp_path, capsys, monkeypatch
+):
+    path = tmp_path / "short.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in SHORT[kind]))
+    out = tmp_path / "run"
+    sweep.run(configure(tiny, path, out, **STUDY))
+    assert run_cli("study", out) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed.partition("Q0.")[2].lower(), printed
+    document = json.loads((out / "study" / "results.json").read_bytes())
+    primaries = [line for line in document["results"] if line["primary"]]
+    assert len(primaries) == 4
+    assert all(line["judgement"] for line in primaries)
+    assert all(line["note"] for line in document["results"] if line["estimate"] is None)
+    monkeypatch.setattr(drawing, "svg", lambda plot: "<svg/>")
+    assert run_cli("report", out) == 0
+    if kind == "one token":
+        page = (out / "report.html").read_text()
+        assert "Nothing to draw: no data." in page and "--tallies study" not in page
+
+
+@pytest.mark.parametrize("corpus", ["twins:repeats", "twins:plasma"])
+def test_a_design_cut_to_one_token_is_studied(tiny, corpus, tmp_path, capsys):
+    how = {"store.rows": "core", "plan.length": 32, "corpus.limit": 1}
+    sweep.run(configure(tiny, corpus, tmp_path / "run", **how))
+    assert run_cli("study", tmp_path / "run") == 0
+    assert "No planted copy was found: no data." in capsys.readouterr().out
+
+
+def test_a_model_of_one_block_has_no_interior_and_is_studied():
+    of = signs.made(0, 0.35, inputs.TRAINED, "trained")
+    # Its tallies are those of two layers: the input and the last.
+    kept = {t.name: t for t in ledger.STUDY}
+    spec = {
+        **signs.SPEC,
+        "model": {"architecture": {"vocab_size": 400, "n_embd": 16, "n_layer": 1}},
+    }
+    empty = {n: ledger.nothing(n, ledger.shape(t, 2, 400)) for n, t in kept.items()}
+    one = dataclasses.replace(of, spec=spec, layer_names=("input", "h.0"), tallies=empty)
+    lines = answers._of_one(one)
+    (area,) = (line for line in lines if line.estimator == "aupc")
+    assert math.isnan(area.estimate) and "no layer lies between" in area.note
+
+
+def test_text_in_the_table_is_no_formula_and_numbers_stay_numbers(found, tmp_path):
+    evil = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1+2",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\u202e=1",
+        "plain, text",
+    ]
+    lines = [
+        dataclasses.replace(found.results[0], stratum=text, note=text, estimate=-0.5)
+        for text in evil
+    ]
+    table.write(lines, tmp_path, {})
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for text, row in zip(evil, rows, strict=True):
+        assert row["stratum"][:1] not in "=+-@\t\r"
+        assert escaping.unescape(row["stratum"]).decode() == text
+        assert escaping.unescape(row["note"]).decode() == text
+        assert float(row["estimate"]) == -0.5 and row["estimate"] == "-0.5"
+    assert rows[-1]["stratum"] == "plain, text"
+    kept = pandas.read_parquet(tmp_path / "results.parquet")
+    assert kept["stratum"].tolist() == evil

@@ -62,6 +62,25 @@ def rgb(colour):
     return "#" + "".join(f"{int(c):02x}" for c in re.findall(r"\d+", colour)[:3])
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_sentence_on_colours_is_true_of_the_extreme_cells(show, scheme):
+    browser = show(seen.small(), scheme=scheme)
+    (said,) = [words for words in browser.each("header p", "e.textContent") if "colour" in words]
+    assert "the more a colour stands out from the page, the nearer" in " ".join(
+        said.lower().split()
+    )
+    ground = palette.luminance(rgb(browser.style("html", "backgroundColor"))) + 0.05
+    swatches = browser.each("#swatches span", "getComputedStyle(e).backgroundColor")
+    bright = [palette.luminance(rgb(colour)) + 0.05 for colour in swatches]
+    out = [max(one, ground) / min(one, ground) for one in bright]
+    # Ticks go from near to far.
+    assert out == sorted(out, reverse=True) and out[0] > 4 > 1.5 > out[-1], out
+    named = browser.run("return document.getElementById('swatches').ariaLabel")
+    assert "stands out most" in named
+    words = f"{browser.run('return document.body.innerText')} {named}".lower()
+    assert not re.search(r"\b(strong|pale|darker|dark colours?)\b", words)
+
+
 def test_both_themes_can_be_chosen_and_read(show):
     browser = show(seen.small())
     grounds = {}

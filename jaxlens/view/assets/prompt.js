@@ -268,7 +268,7 @@ function legend() {
   for (const [strong, label] of state.metric.ticks) {
     make("span", bar, label, "r" + Math.round(strong * (data.colours - 1)));
   }
-  bar.setAttribute("aria-label", `colours, from strong to pale: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
+  bar.setAttribute("aria-label", `colours, from the one that stands out most to the one that stands out least: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
   find("says").textContent = state.metric.title;
   find("which").textContent = `decoder ${state.decoder}, tokens ${offset + state.from} to ${offset + state.to - 1}`;
 }

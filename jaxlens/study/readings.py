@@ -1,0 +1,152 @@
+"""What the sign of an estimate says: nouns for labels, and a direction only where there is one.
+
+A label names a quantity and claims nothing. What a positive and what a negative number mean stands
+here once for every estimator that has a direction; `direction` chooses by the interval, so that no
+sentence can contradict its number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxlens.study import multiplicity
+from jaxlens.study.table import Result
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An estimator in words.
+
+    Attributes:
+        label: A noun; says nothing of the sign.
+        above: What a positive estimate means.
+        below: What a negative estimate means.
+    """
+
+    label: str
+    above: str
+    below: str
+
+
+READINGS = {
+    "jump_share_kl_final_matched": Reading(
+        "share of the first block in all steps, trained minus fresh weights",
+        "the first block makes a larger part of the way than in fresh weights",
+        "the first block makes a smaller part of the way than in fresh weights",
+    ),
+    "excess_slope": Reading(
+        "slope of excess preservation on rarity",
+        "rarer tokens are kept more",
+        "rarer tokens are kept less",
+    ),
+    "within_type_surprisal": Reading(
+        "slope of ln rank on surprisal, within a type",
+        "more surprising occurrences of a token are kept less",
+        "more surprising occurrences of a token are kept more",
+    ),
+    "retrieval_depth_10": Reading(
+        "depth of retrieval, copies minus controls",
+        "copies are retrieved later than their controls",
+        "copies are retrieved earlier than their controls",
+    ),
+    "scramble_recover": Reading(
+        "prominence of ln rank, copies minus controls",
+        "the rank of a copy rises and falls again more than that of its control",
+        "the rank of a copy rises and falls again less than that of its control",
+    ),
+    "copied_within_type": Reading(
+        "slope of the chance to be copied on ln rank, within a type",
+        "what is kept is copied less often",
+        "what is kept is copied more often",
+    ),
+    "partial_spearman_surprisal": Reading(
+        "rank correlation of ln rank and surprisal, given rarity",
+        "more surprising tokens are kept less",
+        "more surprising tokens are kept more",
+    ),
+    "partial_spearman_rarity": Reading(
+        "rank correlation of ln rank and rarity, given surprisal",
+        "rarer tokens have greater ranks",
+        "rarer tokens have smaller ranks",
+    ),
+    "twins_gain": Reading(
+        "ln rank at the last layer, control minus planted copy",
+        "planted copies rank better than their controls",
+        "planted copies rank worse than their controls",
+    ),
+}
+"""Estimators whose sign has a meaning."""
+
+NO_DIRECTION = "no direction: the interval holds 0"
+NO_INTERVAL = "no direction: there is no interval"
+
+
+def label(line: Result) -> str:
+    """The noun of an estimator; its short name where it has none."""
+    found = READINGS.get(line.estimator)
+    return found.label if found else line.estimator
+
+
+def reason(line: Result) -> str:
+    """Why a line has no number or no interval; what else its note says stays in the table."""
+    return line.note.partition("; ")[0]
+
+
+def spelled(line: Result | None, digits: int = 3) -> str:
+    """A number with its interval, as text."""
+    if line is None or math.isnan(line.estimate):
+        why = "" if line is None or not line.note else f" ({reason(line)})"
+        return f"not estimable{why}"
+    value = f"{line.estimate:.{digits}g}"
+    if math.isnan(line.low) or math.isnan(line.high):
+        return f"{value} (no interval: {reason(line)})" if line.note else value
+    return f"{value} [{line.low:.{digits}g}, {line.high:.{digits}g}]"
+
+
+def has_direction(line: Result) -> bool:
+    """Whether the whole interval lies on one side of 0."""
+    return line.low > 0 or line.high < 0
+
+
+def direction(line: Result) -> str:
+    """What the sign says, where the interval allows it."""
+    if math.isnan(line.low) or math.isnan(line.high):
+        return NO_INTERVAL
+    if not has_direction(line):
+        return NO_DIRECTION
+    reading = READINGS[line.estimator]
+    return reading.above if line.low > 0 else reading.below
+
+
+def judged(line: Result) -> str:
+    """What an interval says of the size of an effect."""
+    smallest = f"the smallest effect of interest, {line.smallest:.3g}"
+    if line.judgement == multiplicity.LARGER:
+        return f"the whole interval lies beyond {smallest}"
+    if line.judgement == multiplicity.SMALLER:
+        return f"the whole interval lies within {smallest}"
+    if line.judgement == multiplicity.UNDECIDED:
+        return f"the interval crosses {smallest}: undecided"
+    return "it cannot be judged"
+
+
+def finding(line: Result) -> str:
+    """A sentence in plain words on an estimate that was judged, with its numbers."""
+    name = label(line)
+    if line.judgement == multiplicity.NOT_ESTIMABLE or not line.judgement:
+        if math.isnan(line.estimate):
+            return f"Not estimable: the {name} ({reason(line) or 'no reason is known'})."
+        return f"Not judged: the {name} is {spelled(line)}."
+    numbers = f"the {name} is {spelled(line)} {line.unit}; {line.smallest:.3g} or more matters"
+    said = direction(line)
+    said = said[0].upper() + said[1:]
+    if line.judgement == multiplicity.LARGER:
+        return f"{said}: {numbers}."
+    if line.judgement == multiplicity.SMALLER:
+        if has_direction(line):
+            return f"{said}, but by less than matters: {numbers}."
+        return f"No effect that matters: {numbers}."
+    if has_direction(line):
+        return f"{said}; whether by enough to matter is undecided: {numbers}."
+    return f"Undecided, even the direction: {numbers}."

@@ -1,0 +1,176 @@
+"""Every sentence about a direction, on rows planted with it, with its opposite, and without."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from study import signs
+
+from jaxlens.report import copying, discarding, preserving, primaries, series
+from jaxlens.study import multiplicity, readings, twins
+
+SIGNS = (1, -1, 0)
+
+# What the rows of sign 1 were made to do, and those of sign -1, in words that only tests have.
+PLANTED = {
+    "jump_share_kl_final_matched": ("larger part", "smaller part"),
+    "excess_slope": ("rarer tokens are kept more", "rarer tokens are kept less"),
+    "within_type_surprisal": ("kept less", "kept more"),
+    "retrieval_depth_10": ("later", "earlier"),
+    "scramble_recover": ("rises and falls again more", "rises and falls again less"),
+    "copied_within_type": ("copied less often", "copied more often"),
+    "partial_spearman_surprisal": ("kept less", "kept more"),
+    "partial_spearman_rarity": ("smaller ranks", "greater ranks"),
+}
+
+
+@pytest.fixture(scope="module")
+def studies():
+    return {sign: signs.study(sign) for sign in SIGNS}
+
+
+def line(study, estimator):
+    """The line that verdicts speak of."""
+    at = (None, study.run.middle)
+    found = [r for r in study.results if r.estimator == estimator and r.layer in at]
+    found = [r for r in found if r.primary] or [r for r in found if not r.null]
+    return next(r for r in found if r.run == "trained" and r.stratum == "all")
+
+
+@pytest.mark.parametrize("estimator", PLANTED)
+def test_what_a_sign_says_is_what_was_planted(studies, estimator):
+    more, less = PLANTED[estimator]
+    for sign, said in ((1, more), (-1, less)):
+        found = line(studies[sign], estimator)
+        assert said in readings.direction(found), (sign, found.estimate)
+        opposite = less if said == more else more
+        assert opposite not in readings.direction(found)
+    assert readings.direction(line(studies[0], estimator)) == readings.NO_DIRECTION
+
+
+def test_every_estimator_with_a_direction_is_planted_here():
+    assert set(readings.READINGS) == {*PLANTED, "twins_gain"}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_verdict_says_the_planted_direction_and_not_the_other(studies, sign):
+    study = studies[sign]
+    for estimator in PLANTED:
+        if estimator.startswith("partial_spearman"):
+            continue  # numbers alone
+        found = line(study, estimator)
+        verdict = study.verdicts[found.question]
+        assert f"{found.estimate:.3g}" in verdict
+        reading = readings.READINGS[estimator]
+        if sign == 0:
+            assert reading.above not in verdict and reading.below not in verdict
+        else:
+            right, wrong = (reading.above, reading.below)[::sign]
+            assert right in verdict and wrong not in verdict
+        assert readings.direction(found) in verdict
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_row_of_the_figure_of_primaries_lies_on_the_side_that_its_label_names(studies, sign):
+    study = studies[sign]
+    (plot,) = primaries.figures(study)
+    (panel,) = plot.panels
+    (curve,) = panel.curves
+    assert len(panel.rows) == 4
+    for row, value, found in zip(panel.rows, curve.values, primaries.lines(study), strict=True):
+        label, said = row.split("\n")
+        assert label == f"{found.question}  {readings.label(found)}"
+        expected = readings.NO_DIRECTION if sign == 0 else PLANTED[found.estimator][sign < 0]
+        assert expected in said
+        assert sign == 0 or math.copysign(1, value) == sign
+    # A label names a quantity: no verb of a direction.
+    for reading in readings.READINGS.values():
+        claims = {"lowers", "raises", "later", "earlier", "more", "less", "greater", "smaller"}
+        assert not claims & set(reading.label.split())
+
+
+def test_a_finding_in_plain_words_agrees_with_its_judgement(studies):
+    for sign, study in studies.items():
+        for found in primaries.lines(study):
+            words = readings.finding(found)
+            assert f"{found.estimate:.3g}" in words
+            said = PLANTED[found.estimator]
+            if sign:
+                assert found.judgement == multiplicity.LARGER
+                words = words.lower()
+                assert said[sign < 0] in words and said[sign > 0] not in words
+            else:
+                assert found.judgement == multiplicity.SMALLER
+                assert words.startswith("No effect that matters")
+
+
+def test_a_finding_between_and_without_numbers_claims_no_more_than_there_is(studies):
+    found = line(studies[1], "retrieval_depth_10")
+    small = dataclasses.replace(found, low=0.01, high=0.05, judgement=multiplicity.SMALLER)
+    assert "later than their controls, but by less than matters" in readings.finding(small)
+    open_ = dataclasses.replace(found, low=0.01, judgement=multiplicity.UNDECIDED)
+    assert "later than their controls; whether by enough" in readings.finding(open_)
+    both = dataclasses.replace(found, low=-0.2, judgement=multiplicity.UNDECIDED)
+    assert readings.finding(both).startswith("Undecided, even the direction")
+    none = dataclasses.replace(
+        found, estimate=math.nan, low=math.nan, high=math.nan, note="why; and more"
+    )
+    none = dataclasses.replace(none, judgement=multiplicity.NOT_ESTIMABLE)
+    assert readings.finding(none).endswith("copies minus controls (why).")
+    bare = dataclasses.replace(none, estimate=0.3)
+    assert "later" not in readings.finding(bare)
+    assert readings.direction(bare) == readings.NO_INTERVAL
+
+
+def test_entropy_at_mid_depth_is_called_what_it_is(studies):
+    assert "less certain than in the end" in studies[1].verdicts["Q0"]
+    assert "more certain than in the end" in studies[-1].verdicts["Q0"]
+    assert "certain" not in studies[0].verdicts["Q0"]
+
+
+def panel(plots, name, place):
+    (found,) = (plot for plot in plots if plot.name == name)
+    return found.panels[place], found.caption
+
+
+@pytest.mark.parametrize("sign", (1, -1))
+def test_captions_that_name_a_side_are_right_about_it(studies, sign):
+    source = series.Source(studies[sign])
+    middle = studies[sign].run.middle
+    figures = [*discarding.figures(source), *preserving.figures(source), *copying.figures(source)]
+    slopes, caption = panel(figures, "slopes", 0)
+    assert "above 0: rarer tokens are kept more" in caption
+    assert math.copysign(1, slopes.curves[0].values[middle]) == sign
+    slopes, caption = panel(figures, "slopes", 1)
+    assert "below 0: surprising ones are kept more" in caption
+    assert math.copysign(1, slopes.curves[0].values[middle]) == sign
+    excess, caption = panel(figures, "excess", 0)
+    assert "above 0 the input is kept" in caption
+    assert math.copysign(1, np.nanmean(excess.curves[0].values)) == sign
+    later, caption = panel(figures, "retrieval", 0)
+    assert "right of 0 copies come later" in caption
+    assert math.copysign(1, later.curves[0].values[-1]) == sign
+    copied, caption = panel(figures, "copied", 0)
+    assert "below 0: what is kept is copied more" in caption
+    assert math.copysign(1, copied.curves[0].values[middle]) == sign
+    nearer, caption = panel(figures, "nearer", 0)
+    assert "nearer the last layer" in caption
+    kl_final, kl_input = (source.along(f"mean_kl_{n}", "trained")[0] for n in ("final", "input"))
+    np.testing.assert_array_equal(nearer.curves[0].values > 0.5, kl_final < kl_input)
+    coming, caption = panel(figures, "nearer", 1)
+    assert "brought nearer the output" in caption
+    steps = np.diff(kl_final)
+    np.testing.assert_array_equal(coming.curves[0].values[1:] > 0.5, steps < 0)
+
+
+def test_planted_copies_are_called_better_or_worse_by_their_sign(studies):
+    of = studies[0].run
+    rng = np.random.default_rng(0)
+    for sign, words in ((1, "better"), (-1, "worse"), (0, "no direction")):
+        control = rng.integers(40, 60, (300, signs.LAYERS))
+        copy = rng.integers(40, 60, (300, signs.LAYERS)) if sign == 0 else control * 2**-sign
+        pairs = twins.Pairs(
+            copy.astype(int), control, np.arange(300) % 60, np.zeros(300, int), np.full(300, 16)
+        )
+        assert words in twins.verdict(twins.answer(of, pairs))
