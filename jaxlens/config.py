@@ -50,9 +50,12 @@ class CorpusConfig:
     """Files, directories or globs; ``packaged`` is the prose of Python's own help. Alone, one of
     ``designs.CORPORA``, which are made instead of read."""
     text_field: str = "text"
-    """Field (JSON) or column (Parquet) that holds the text."""
+    """Field (JSON) or column (tables) that holds the text; ``doc.text`` for a field of a field."""
     id_field: str = "id"
     """Field or column that holds the document's id, where there is one."""
+    separator: str | None = None
+    """What stands between two documents of a ``.txt``, for instance ``<|endoftext|>``; by default
+    such a file is one document."""
     limit: int | None = None
     """Stop after this many tokens; the last document is cut there."""
     bos: Literal["none", "start"] = "none"
@@ -210,6 +213,14 @@ def validate(config: RunConfig) -> None:
             raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
     if not config.corpus.paths:
         raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
+    separator = config.corpus.separator
+    if (
+        separator is not None
+        and not separator.encode("utf-8", "ignore").decode() == separator != ""
+    ):
+        raise errors.ConfigError(
+            f"corpus.separator is {_SHOWN.repr(separator)}", "give some text, or leave it out"
+        )
     _require_alone(config.corpus)
     shard_of(config.shard)
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from jaxlens import errors
 
 SUFFIXES = ("", ".gz", ".bz2", ".zst")
-"""What may follow ``.txt`` or ``.jsonl``."""
+"""What may follow the suffix of a format."""
 
 # A kilobyte of Zstandard can hold 32 MiB, so small pieces bound what a bomb can take; one of
 # bzip2 holds any amount, but its decompressor can be told when to pause.
@@ -87,7 +87,7 @@ def require(name: str) -> Any:
 def _starter(path: str) -> Callable[[], Any] | None:
     """What makes a decompressor for one stream of the file; None where it is plain."""
     name = path.lower()
-    if name.endswith(".gz"):
+    if name.endswith((".gz", ".tgz")):
         return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     if name.endswith(".bz2"):
         return bz2.BZ2Decompressor
@@ -141,6 +141,8 @@ class _Inflated(io.RawIOBase):
                 output = self._stream.decompress(piece, _PAUSE_BYTES)
             else:
                 output = self._stream.decompress(piece)
+        except MemoryError:
+            raise
         except Exception as error:  # zlib.error, OSError or ZstdError, by format
             raise damaged(self._path, str(error) or "not a stream of its format") from error
         if self._stream.eof:

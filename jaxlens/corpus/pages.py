@@ -40,11 +40,15 @@ _INFLATED, _STORED, _DATA, _DICTIONARY, _DATA_2, _VALUES = 2, 3, 5, 7, 8, 1
 _TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
 
-def check(stream: BinaryIO) -> None:
+def check(stream: BinaryIO) -> list[int]:
     """Walks over all pages of a file without reading them.
 
     Args:
         stream: The file; best with a small buffer.
+
+    Returns:
+        Bytes of the largest page, unpacked, of each column chunk: the columns of the first group of
+        rows, then those of the next.
 
     Raises:
         ValueError: A page claims what its file cannot hold, or the file is damaged.
@@ -55,8 +59,8 @@ def check(stream: BinaryIO) -> None:
     if stream.read(4) != b"PAR1" or footer_bytes > size - _TAIL_BYTES:
         raise ValueError("it has no footer of the format")
     stream.seek(size - _TAIL_BYTES - footer_bytes)
-    for chunk in _chunks(io.BytesIO(stream.read(footer_bytes))):
-        _check_chunk(stream, chunk, size)
+    footer = io.BytesIO(stream.read(footer_bytes))
+    return [_check_chunk(stream, chunk, size) for chunk in _chunks(footer)]
 
 
 def _chunks(footer: BinaryIO) -> Iterator[Mapping[int, int]]:
@@ -74,7 +78,9 @@ def _chunks(footer: BinaryIO) -> Iterator[Mapping[int, int]]:
                     yield _integers(footer, _STRUCT, _METADATA)
 
 
-def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> None:
+def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> int:
+    """Bytes of the largest page of a column chunk, unpacked."""
+    largest = 0
     at, values = _count(chunk, _DATA_AT), _count(chunk, _VALUES_OF_CHUNK)
     if 0 < chunk.get(_DICTIONARY_AT, 0) < at:
         at = chunk[_DICTIONARY_AT]
@@ -90,6 +96,8 @@ def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> None:
             raise ValueError("a dictionary claims more values than it has bytes")
         for kind in (_DATA, _DATA_2):
             values -= max(0, page.get(_inside(kind, _VALUES), 0))
+        largest = max(largest, inflated)
+    return largest
 
 
 def _count(fields: Mapping[int, int], field: int) -> int:

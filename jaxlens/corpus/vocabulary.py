@@ -250,6 +250,11 @@ def added_ids(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
     return frozenset(_added(tokenizer))
 
 
+def special(tokenizer: tokenizers.Tokenizer) -> dict[int, str]:
+    """Ids and spellings of the tokens that stand for no text, such as ``<|endoftext|>``."""
+    return {number: token.content for number, token in _added(tokenizer).items() if token.special}
+
+
 def _added(tokenizer: tokenizers.Tokenizer) -> dict[int, Any]:
     return tokenizer.get_added_tokens_decoder()
 

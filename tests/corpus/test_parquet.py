@@ -177,9 +177,12 @@ def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
     assert skips.counts == {skiplog.NOT_A_STRING: 2}
 
 
-def test_nested_columns_are_not_text(write_table):
-    _, skips = read(write_table({"text": [["a"], []], "id": [{"a": 1}, None]}))
-    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+def test_a_nested_column_is_refused_as_text_and_is_no_id(write_table):
+    path = write_table({"text": [["a"], []], "t": ["a", "b"], "id": [{"a": 1}, None]})
+    with pytest.raises(errors.DataError, match=r"'text' is no text, but list<"):
+        read(path)
+    found, _ = read(path, text_field="t")
+    assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
 
 
 def test_one_column_can_be_both_text_and_id(write_table):
