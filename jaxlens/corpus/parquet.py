@@ -32,18 +32,18 @@ def rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
     parquet = archives.require("pyarrow.parquet")
     with archives.opened(path) as stream:
         with open(path, "rb", buffering=_HEADER_BYTES) as headers:
-            largest = columns.call(path, lambda: pages.check(headers))
+            chunks = columns.call(path, lambda: pages.check(headers))
         options = {"page_checksum_verification": True, **_STREAMED}
         file = columns.call(path, lambda: parquet.ParquetFile(stream, **options))
         schema = columns.call(path, lambda: file.schema_arrow)
         places = columns.require(path, schema, fields)
-        n_rows = columns.call(path, lambda: _batch_rows(file, places, largest))
+        n_rows = columns.call(path, lambda: _batch_rows(file, places, chunks))
         for batch in _batches(path, file, places, n_rows):
             yield from columns.values(path, batch, places)
             del batch
 
 
-def _batch_rows(file: Any, places: list[str | None], largest: list[int]) -> int:
+def _batch_rows(file: Any, places: list[str | None], chunks: list[pages.Chunk]) -> int:
     """Rows that can be held at once.
 
     No value is larger than the page that holds it or its dictionary, but any number of rows can
@@ -52,15 +52,21 @@ def _batch_rows(file: Any, places: list[str | None], largest: list[int]) -> int:
     Args:
         file: Of pyarrow.
         places: Columns to read.
-        largest: See ``pages.check``.
+        chunks: See ``pages.check``.
+
+    Raises:
+        ValueError: A column that is read unpacks to what no text does.
     """
     leaves = [file.schema.column(index).path for index in range(len(file.schema))]
     mine = [
-        size
-        for number, size in enumerate(largest)
-        if leaves[number % len(leaves)] in places or len(largest) % len(leaves)
+        chunk
+        for number, chunk in enumerate(chunks)
+        if leaves[number % len(leaves)] in places or len(chunks) % len(leaves)
     ]
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, *mine, 1)))
+    if bomb := max((chunk.bomb for chunk in mine), default=0):
+        raise ValueError(f"a page of little more than nothing claims {bomb} bytes unpacked")
+    largest = max((chunk.largest for chunk in mine), default=0)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
 
 
 def _batches(path: str, file: Any, places: list[str | None], n_rows: int) -> Iterator[Any]:
