@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "numerics", "config", "yamlfile", "designs"),
+    *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -56,11 +56,13 @@ MAY_IMPORT = {
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
     "errors": set(),
+    "memory": {"errors"},
+    "values": set(),
     "yamlfile": {"errors"},
-    "numerics": {"types", "errors"},
+    "numerics": {"types", "errors", "memory"},
     "config": FOUNDATION,
     "devices": {"errors", "environment"},
-    "environment": {"numerics", "errors", "store"},
+    "environment": {"numerics", "errors", "memory", "store"},
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
@@ -69,7 +71,7 @@ MAY_IMPORT = {
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
-    "arguments": {"config", "errors", "terminal"},
+    "arguments": {"config", "errors", "memory", "terminal"},
     "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
     "cli": FOUNDATION
     | WIRING

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, memory
 
 SUFFIXES = ("", ".gz", ".bz2", ".zst")
 """What may follow the suffix of a format."""
@@ -56,6 +56,7 @@ def refusals(path: str) -> Iterator[None]:
 
 def refused(path: str, error: OSError) -> errors.JaxlensError:
     """What a refusal of the system means to the user."""
+    memory.reraise(error)
     if isinstance(error, FileNotFoundError):
         return errors.MissingError(f"{path} is not there", "check the path, or where it links to")
     return errors.StorageError(
@@ -141,9 +142,8 @@ class _Inflated(io.RawIOBase):
                 output = self._stream.decompress(piece, _PAUSE_BYTES)
             else:
                 output = self._stream.decompress(piece)
-        except MemoryError:
-            raise
         except Exception as error:  # zlib.error, OSError or ZstdError, by format
+            memory.reraise(error)
             raise damaged(self._path, str(error) or "not a stream of its format") from error
         if self._stream.eof:
             self._input = self._stream.unused_data

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxlens import errors
+from jaxlens import errors, memory
 from jaxlens.corpus import archives, items, skiplog
 
 # A hint stays readable beside a table of a thousand columns.
@@ -87,10 +87,12 @@ def call(path: str, work: Callable[[], Any]) -> Any:
     except errors.JaxlensError:
         raise
     except OSError as error:
+        memory.reraise(error)
         if error.errno is not None:
             raise
         raise archives.damaged(path, str(error)) from error
     except (*_REFUSALS, archives.require("pyarrow").ArrowException) as error:
+        memory.reraise(error)
         raise archives.damaged(path, str(error)) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Bool
 
-from jaxlens import errors
+from jaxlens import errors, memory
 from jaxlens.corpus import archives
 
 TOKENIZER_BYTES = 32 * 2**20
@@ -173,6 +173,7 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
     except errors.JaxlensError:
         raise
     except Exception as error:  # tokenizers raises plain Exception for whatever is wrong
+        memory.reraise(error)
         first = str(error).partition("\n")[0]
         raise errors.DataError(
             f"{where} is not a tokenizer: {first}", "fetch the model again"

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, memory
 
 # The index of a thousand layers has 1.3 MB. Python's objects take up to 26 times the text, so
 # that even a file made to harm stays below 50 MiB.
@@ -54,6 +54,7 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
             f"{where}: no such file", "check the directory, or where its link leads"
         ) from None
     except OSError as error:
+        memory.reraise(error)
         raise errors.StorageError(f"{where}: {error.strerror}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -61,6 +62,7 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except OSError as error:
+        memory.reraise(error)
         raise errors.StorageError(f"{where}: {error.strerror or line(error)}") from error
     finally:
         os.close(descriptor)

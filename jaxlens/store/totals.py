@@ -46,7 +46,8 @@ def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
         part: Its tallies: arrays, or datasets of an open file.
 
     Raises:
-        DataError: It has other tallies, types or shapes than the shards before.
+        DataError: It has other tallies, types or shapes than the shards before, or a sum exceeds
+            64 bits.
     """
     if total is not None and set(part) != set(total):
         odd = ", ".join(sorted(set(part) ^ set(total)))
@@ -59,14 +60,27 @@ def add(total: Tallies | None, name: str, part: Mapping[str, Any]) -> Tallies:
             raise errors.DataError(
                 f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}"
             )
-        _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None)
+        try:
+            _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None)
+        except OverflowError as error:
+            raise errors.DataError(
+                f"{name}: tally {key} and those of the shards before exceed 64 bits",
+                "no text is so long: jaxlens verify names what is damaged",
+            ) from error
     return merged
 
 
 def _sum(merged: np.ndarray, part: Any, first: bool) -> None:
     for start, block in hdf.blocks(part):
         out = merged[start : start + len(block)]
-        out[...] = block if first else np.add(out, block)
+        if first:
+            out[...] = block
+            continue
+        added = np.add(out, block)
+        # Of two addends with one sign, the sum has it too unless it wrapped.
+        if (((out ^ added) & (block ^ added)) < 0).any():
+            raise OverflowError
+        out[...] = added
 
 
 def _bottom_k(merged: np.ndarray, part: Any, first: bool) -> None:

@@ -259,7 +259,9 @@ def test_a_text_that_every_row_repeats_is_held_a_few_times_not_sixteen(
     if options:
         options = options | {"use_dictionary": False, "data_page_size": 2**20}
     repeated(path, 15, rows, **options)
-    assert memory_growth(READ_ALL, path, rows) < 15 * 18  # sixteen rows at once took 36 and 49 times
+    assert (
+        memory_growth(READ_ALL, path, rows) < 15 * 18
+    )  # sixteen rows at once took 36 and 49 times
 
 
 def test_a_page_that_no_text_packs_so_small_is_refused_before_it_is_unpacked(tmp_path):
