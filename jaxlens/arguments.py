@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import CycloptsError, Parameter
 
 from jaxlens import config as configs
-from jaxlens import errors, terminal
+from jaxlens import errors, memory, terminal
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,10 @@ def report(error: Exception, debug: bool) -> int:
     if isinstance(error, CycloptsError):
         usage = str(error) or type(error).__name__
         error = errors.ConfigError(" ".join(usage.split()), "run jaxlens --help")
+    elif memory.is_shortage(error):
+        error = errors.ConfigError("out of memory", memory.HINT)
     elif isinstance(error, OSError):
         error = errors.StorageError(str(error), "check the disk and the permissions")
-    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        hint = "lower plan.step_sequences, lens.block or store.shard_tokens"
-        error = errors.ConfigError("out of memory", hint)
     elif not isinstance(error, errors.JaxlensError):
         what = f"internal: {type(error).__name__}: {error}".split("\n")[0]
         error = errors.JaxlensError(what, "run it again with --debug and report the traceback")

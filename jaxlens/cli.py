@@ -11,7 +11,7 @@ from typing import Literal
 from cyclopts import App, Parameter
 
 import jaxlens
-from jaxlens import arguments, errors, looking, terminal
+from jaxlens import arguments, errors, looking, memory, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -315,6 +315,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
     try:
+        if words is None:
+            memory.supervise()
         app(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`

@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import designs, errors, yamlfile
+from jaxlens import designs, errors, values, yamlfile
 
-# A value that is shown in a message may have megabytes.
-_SHOWN = reprlib.Repr()
-_SHOWN.maxlevel = 2
-_SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
+_WORD = 2**64
+"""No number of the configuration has more bits."""
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
@@ -50,9 +47,12 @@ class CorpusConfig:
     """Files, directories or globs; ``packaged`` is the prose of Python's own help. Alone, one of
     ``designs.CORPORA``, which are made instead of read."""
     text_field: str = "text"
-    """Field (JSON) or column (Parquet) that holds the text."""
+    """Field (JSON) or column (tables) that holds the text; ``doc.text`` for a field of a field."""
     id_field: str = "id"
     """Field or column that holds the document's id, where there is one."""
+    separator: str | None = None
+    """What stands between two documents of a ``.txt``, for instance ``<|endoftext|>``; by default
+    such a file is one document."""
     limit: int | None = None
     """Stop after this many tokens; the last document is cut there."""
     bos: Literal["none", "start"] = "none"
@@ -159,8 +159,10 @@ def load(
         ConfigError: A key is unknown or a value has the wrong type or range.
     """
     merged: dict[str, tuple[Any, str]] = {}
+    sections = {key.rpartition(".")[0] for key in keys()}
     for path in files:
-        merged.update((k, (v, str(path))) for k, v in _read_yaml(Path(path)))
+        found = yamlfile.read_flat(Path(path), sections)
+        merged.update((k, (v, str(path))) for k, v in found.items())
     merged.update(_read_environment(environment or {}))
     merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
     config = _build(RunConfig, merged)
@@ -182,7 +184,7 @@ def parse(key: str, text: str) -> Any:
         return yamlfile.parse(text)
     except ValueError as error:
         raise errors.ConfigError(
-            f"{key}: {_SHOWN.repr(text)} is not a value", "write key=value"
+            f"{key}: {values.show(text)} is not a value", "write key=value"
         ) from error
 
 
@@ -205,11 +207,22 @@ def validate(config: RunConfig) -> None:
     for key, value in positive.items():
         if value is not None and value < 1:
             raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
+    if not 0 <= config.seed < _WORD:
+        # Of others only 64 bits would count, so that two specs would mean one run.
+        raise errors.ConfigError(f"seed is {config.seed}", "give a number from 0 to 2**64 - 1")
     for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
         if value < 0:
             raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
     if not config.corpus.paths:
         raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
+    separator = config.corpus.separator
+    if (
+        separator is not None
+        and not separator.encode("utf-8", "ignore").decode() == separator != ""
+    ):
+        raise errors.ConfigError(
+            f"corpus.separator is {values.show(separator)}", "give some text, or leave it out"
+        )
     _require_alone(config.corpus)
     shard_of(config.shard)
 
@@ -219,7 +232,7 @@ def _require_alone(corpus: CorpusConfig) -> None:
     for name in made:
         if name not in designs.CORPORA:
             (near,) = difflib.get_close_matches(name[:80], designs.CORPORA, n=1, cutoff=0)
-            raise errors.ConfigError(f"no corpus {_SHOWN.repr(name)}", f"did you mean {near}?")
+            raise errors.ConfigError(f"no corpus {values.show(name)}", f"did you mean {near}?")
     if made and len(corpus.paths) > 1:
         raise errors.ConfigError(
             f"corpus.paths names {made[0]} and other text", "give each a run of its own"
@@ -267,26 +280,6 @@ def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{entry.name}", kind
 
 
-def _read_yaml(path: Path) -> Iterator[tuple[str, Any]]:
-    document = yamlfile.read(path)
-    if document is None:
-        return
-    if not isinstance(document, dict):
-        raise errors.ConfigError(f"{path} holds no mapping", "see configs/demo.yaml")
-    yield from _flatten(document, "")
-
-
-def _flatten(document: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    sections = {key.rpartition(".")[0] for key in keys()}
-    for key, value in document.items():
-        # YAML reads the key ``null`` as the value that is written so.
-        dotted = f"{prefix}{'null' if key is None else key}"
-        if isinstance(value, dict) and dotted in sections:
-            yield from _flatten(value, f"{dotted}.")
-        else:
-            yield dotted, value
-
-
 def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
     names = {"JAXLENS_" + key.upper().replace(".", "_"): key for key in keys()}
     for name, text in sorted(environment.items()):
@@ -298,7 +291,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tup
 
 
 def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigError:
-    key = key if key.isprintable() and len(key) < 80 else _SHOWN.repr(key)
+    key = key if key.isprintable() and len(key) < 80 else values.show(key)
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
     return errors.ConfigError(f"unknown key {key} in {where}", hint)
@@ -330,8 +323,8 @@ def _convert(key: str, value: Any, kind: Any, where: str) -> Any:
         converted = _as(option, value)
         if converted is not None:
             return converted
-    wanted = " or ".join(_spell(option) for option in options)
-    raise errors.ConfigError(f"{key} is {_SHOWN.repr(value)} in {where}", f"expected {wanted}")
+    wanted = " or ".join(values.spell(option) for option in options)
+    raise errors.ConfigError(f"{key} is {values.show(value)} in {where}", f"expected {wanted}")
 
 
 def _as(kind: Any, value: Any) -> Any:
@@ -340,23 +333,13 @@ def _as(kind: Any, value: Any) -> Any:
     if origin is Literal:
         return value if value in typing.get_args(kind) else None
     if origin is tuple:
-        return _as_items(typing.get_args(kind)[0], value)
+        return values.as_items(typing.get_args(kind)[0], value)
     if kind is int:
-        return count(value)
+        number = count(value)
+        return number if number is None or -_WORD < number < _WORD else None
     if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
+        return values.as_text(value)
     return value if isinstance(value, kind) else None
-
-
-def _as_items(kind: Any, value: Any) -> Any:
-    """The value as a tuple of strings or of numbers, or None where it is not one."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)):
-        return None
-    if kind is float:
-        ok = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items)
-        return tuple(float(item) for item in items) if ok else None
-    return tuple(items) if all(isinstance(item, str) for item in items) else None
 
 
 def count(value: Any) -> int | None:
@@ -375,12 +358,3 @@ def count(value: Any) -> int | None:
     except ValueError:
         return None
     return int(number) if number.is_integer() else None
-
-
-def _spell(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return " or ".join(str(v) for v in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        numbers = typing.get_args(kind)[0] is float
-        return "a list of numbers" if numbers else "a list of strings"
-    return {int: "a whole number", str: "a string", bool: "true or false"}.get(kind, str(kind))

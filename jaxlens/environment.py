@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors
+from jaxlens import errors, memory
 from jaxlens.store import layout
 
 _PACKAGES = (
@@ -105,7 +105,7 @@ def peak_bytes() -> int:
 def available_bytes() -> int | None:
     """Memory that this process can still get without pushing others out; None if unknown.
 
-    Of the machine, and of the control group that it runs in.
+    Of the machine, of the control group that it runs in, and of its own limit.
     """
     try:
         told = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
@@ -118,6 +118,8 @@ def available_bytes() -> int | None:
         cached = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.M)
         used = int((group / "memory.current").read_text()) - (int(cached[1]) if cached else 0)
         found.append(max(0, limit - used))
+    if (left := memory.address_space_left()) is not None:
+        found.append(left)
     return min(found, default=None)
 
 

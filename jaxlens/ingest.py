@@ -75,6 +75,8 @@ def fingerprint(
         "bos": bos_id,
         "tokenizer": tokenizer_sha256,
     }
+    if corpus.separator is not None:  # token files that were made before it existed stay known
+        how["separator"] = corpus.separator
     return controls.fingerprint(corpus.paths, how)
 
 
@@ -135,6 +137,7 @@ def _make(
             skips=log,
             shuffle_seed=controls.shuffle,
         )
+    _tell_special(index, tokenizer, bos_id)
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
     publish.publish(directory / layout.TOKEN_INDEX, data)
     record = records.Tokens(
@@ -155,6 +158,21 @@ def _make(
     return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
 
 
+def _tell_special(index: tokenfile.Index, tokenizer: Any, bos_id: int | None) -> None:
+    """Says which special tokens the text spelled out: they are not read as plain characters."""
+    counts = index.token_counts.sum(axis=0)
+    for number, name in vocabulary.special(tokenizer).items():
+        ours = index.n_documents if number == bos_id else 0
+        count = int(counts[number]) - ours if number < len(counts) else 0
+        if count > 0:
+            logger.info(
+                "%s stands in the text (%d times) and is read as the special token; "
+                "corpus.separator makes such a mark a boundary of documents in .txt",
+                name,
+                count,
+            )
+
+
 def _documents(
     corpus: configs.CorpusConfig, controls: generated.Controls, log: documents.SkipLog
 ) -> Iterator[documents.Document]:
@@ -164,6 +182,7 @@ def _documents(
         corpus.paths,
         text_field=corpus.text_field,
         id_field=corpus.id_field,
+        separator=corpus.separator,
         strict=corpus.strict,
         skips=log,
     )

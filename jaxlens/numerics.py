@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxlens import errors
+from jaxlens import errors, memory
 
 _ALGORITHMS: dict[str, tuple[str, ...]] = {
     # name -> backends that have it; "*" is every backend
@@ -49,6 +49,7 @@ def _default_backend() -> str:
     try:
         return jax.default_backend()
     except (RuntimeError, AssertionError) as error:
+        memory.reraise(error)
         # What JAX raises where JAX_PLATFORMS names something that this machine lacks.
         what = " ".join(str(error).split()) or type(error).__name__
         raise errors.ConfigError(f"JAX finds no device: {what}", "check JAX_PLATFORMS") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,25 @@ MOST_LEVELS = 32
 _PYTHON_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
+class DuplicateKey(ValueError):
+    """A key stands twice in a mapping, so that one of its values would be lost without a word."""
+
+
 def parse(text: str) -> Any:
     """The document.
 
     Raises:
+        DuplicateKey: Naming the key and its lines.
         ValueError: In one line, why it is none.
     """
     import yaml
 
     try:
         _require_plain(text)
+        _require_single(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
+    except DuplicateKey:
+        raise
     except (yaml.YAMLError, *_PYTHON_ERRORS) as error:
         lines = str(error).splitlines()
         raise ValueError(lines[0] if lines else type(error).__name__) from error
@@ -49,6 +58,26 @@ def _require_plain(text: str) -> None:
             raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
 
 
+def _require_single(node: Any) -> None:
+    """Refuses keys that stand twice, at any depth; the library keeps the last of them."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_single(item)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode):
+            if (before := lines.get((key.tag, key.value))) is not None:
+                name = f"{key.value[:80]!r}"
+                raise DuplicateKey(f"the key {name} stands in line {before} and in line {line}")
+            lines[key.tag, key.value] = line
+        _require_single(value)
+
+
 def read(path: Path) -> Any:
     """The document in a file.
 
@@ -67,5 +96,41 @@ def read(path: Path) -> Any:
         raise errors.MissingError(f"no configuration file {path}", "check the path") from error
     except OSError as error:
         raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
+    except DuplicateKey as error:
+        raise errors.ConfigError(f"{path}: {error}", "keep one of them") from error
     except ValueError as error:
         raise errors.ConfigError(f"{path} is not YAML: {error}", "see configs/demo.yaml") from error
+
+
+def read_flat(path: Path, sections: Collection[str]) -> dict[str, Any]:
+    """The settings of a file by their dotted keys.
+
+    Args:
+        path: The file.
+        sections: Keys whose values are mappings of settings.
+
+    Raises:
+        ConfigError: It is no mapping, or a setting is there twice.
+        JaxlensError: See ``read``.
+    """
+    document = read(path)
+    if not isinstance(document, dict | type(None)):
+        raise errors.ConfigError(f"{path} holds no mapping", "see configs/demo.yaml")
+    found: dict[str, Any] = {}
+    for key, value in _flatten(document or {}, "", sections):
+        if key in found:  # once as a key with a dot, once inside its section
+            raise errors.ConfigError(f"{path}: {key[:80]!r} is there twice", "keep one of them")
+        found[key] = value
+    return found
+
+
+def _flatten(
+    document: Mapping[Any, Any], prefix: str, sections: Collection[str]
+) -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        # YAML reads the key ``null`` as the value that is written so.
+        dotted = f"{prefix}{'null' if key is None else key}"
+        if isinstance(value, dict) and dotted in sections:
+            yield from _flatten(value, f"{dotted}.", sections)
+        else:
+            yield dotted, value

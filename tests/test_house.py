@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "numerics", "config", "yamlfile", "designs", "filetypes"),
+    *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -57,11 +57,13 @@ MAY_IMPORT = {
     "ledger": {"binning", "sampling", "schema"},
     "errors": set(),
     "filetypes": {"errors"},
+    "memory": {"errors"},
+    "values": set(),
     "yamlfile": {"errors"},
-    "numerics": {"types", "errors"},
+    "numerics": {"types", "errors", "memory"},
     "config": FOUNDATION,
     "devices": {"errors", "environment"},
-    "environment": {"numerics", "errors", "store"},
+    "environment": {"numerics", "errors", "memory", "store"},
     "grace": {"errors"},
     "files": {"errors", "store"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
@@ -71,7 +73,7 @@ MAY_IMPORT = {
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"files", "store", "export", "study", "view"},
-    "arguments": {"config", "errors", "terminal"},
+    "arguments": {"config", "errors", "memory", "terminal"},
     "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
     "cli": FOUNDATION
     | WIRING

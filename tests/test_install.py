@@ -143,7 +143,7 @@ def test_dependencies_and_extras_are_imported_somewhere():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and _called(node) in ("require_package", "_package"):
+            elif isinstance(node, ast.Call) and _called(node) in ("require_package", "arrow"):
                 imported |= {a.value.partition(".")[0] for a in node.args[:1] if _is_text(a)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

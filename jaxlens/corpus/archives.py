@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, memory
 
 SUFFIXES = ("", ".gz", ".bz2", ".zst")
-"""What may follow ``.txt`` or ``.jsonl``."""
+"""What may follow the suffix of a format."""
 
 # A kilobyte of Zstandard can hold 32 MiB, so small pieces bound what a bomb can take; one of
 # bzip2 holds any amount, but its decompressor can be told when to pause.
@@ -55,6 +55,7 @@ def refusals(path: str) -> Iterator[None]:
 
 def refused(path: str, error: OSError) -> errors.JaxlensError:
     """What a refusal of the system means to the user."""
+    memory.reraise(error)
     if isinstance(error, FileNotFoundError):
         return errors.MissingError(f"{path} is not there", "check the path, or where it links to")
     return errors.StorageError(
@@ -68,10 +69,19 @@ def damaged(path: str, what: str) -> errors.DataError:
     return errors.DataError(f"{path} is damaged: {short}", "fetch or compress it again")
 
 
+def arrow(name: str = "pyarrow") -> Any:
+    """A module of pyarrow.
+
+    Raises:
+        MissingError: The package is not installed.
+    """
+    return errors.require_package(name, "data", "Parquet and Arrow files")
+
+
 def _starter(path: str) -> Callable[[], Any] | None:
     """What makes a decompressor for one stream of the file; None where it is plain."""
     name = path.lower()
-    if name.endswith(".gz"):
+    if name.endswith((".gz", ".tgz")):
         return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     if name.endswith(".bz2"):
         return bz2.BZ2Decompressor
@@ -126,6 +136,7 @@ class _Inflated(io.RawIOBase):
             else:
                 output = self._stream.decompress(piece)
         except Exception as error:  # zlib.error, OSError or ZstdError, by format
+            memory.reraise(error)
             raise damaged(self._path, str(error) or "not a stream of its format") from error
         if self._stream.eof:
             self._input = self._stream.unused_data

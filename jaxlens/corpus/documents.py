@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from jaxlens import config, errors
-from jaxlens.corpus import archives, lines, parquet, skiplog, sources
+from jaxlens.corpus import archives, formats, items, skiplog, sources, unusable
+
+logger = logging.getLogger("jaxlens")
 
 SkipLog = skiplog.SkipLog
 
@@ -48,9 +51,6 @@ class Document:
         return hashlib.blake2b(data, digest_size=8).digest()
 
 
-_Item = tuple[skiplog.Place, "Document | str"]
-
-
 def expand(paths: Iterable[str | Path]) -> list[Path]:
     """The files behind names of files, folders and patterns, in reading order.
 
@@ -70,38 +70,49 @@ def read(
     *,
     text_field: str = "text",
     id_field: str = "id",
+    separator: str | None = None,
     strict: bool = False,
     skips: SkipLog | None = None,
 ) -> Iterator[Document]:
     """Reads documents one at a time, in bounded memory.
 
-    ``.txt`` is one document; ``.jsonl`` and ``.ndjson`` are one a line; Parquet is one a row,
-    counted from 1. A byte-order mark at the start is dropped, CRLF in ``.txt`` becomes LF.
+    ``.txt`` is one document, or as many as a separator parts it into; a member of ``.tar`` is as a
+    file; JSON lines, tables and arrays of JSON hold one a record, counted from 1. See ``formats``.
+    A byte-order mark at the start is dropped, CRLF in ``.txt`` becomes LF.
 
     Args:
         paths: See ``expand``; ``packaged`` is one document a topic of Python's help.
-        text_field: Field or column of the text.
+        text_field: Field or column of the text; ``doc.text`` is a field of a field.
         id_field: Field or column of the id, a string or an integer, where there is one.
+        separator: What stands between two documents of a ``.txt``.
         strict: Stop at the first line that would be skipped.
         skips: Is told of every document and every skip.
 
     Raises:
         MissingError: See ``expand``; or an optional package is not installed.
-        DataError: A file is damaged or ends early, a Parquet file has no such column, a
+        DataError: A file is damaged or ends early, a table has no such column, a
             ``.txt`` file is larger than ``lines.LINE_BYTES``; with ``strict``, any malformed line.
         StorageError: The system refuses to read.
     """
     log = SkipLog() if skips is None else skips
-    for source in sources.find(paths):
-        for place, found in _items(source, text_field, id_field):
-            reason = found if isinstance(found, str) else _fault(found.text)
-            if isinstance(found, Document) and not reason:
+    survey = sources.survey(paths)
+    for line in survey.report():
+        logger.info("corpus: %s", line)
+    for source in survey.sources:
+        told = unusable.Account(source.name, text_field, log)
+        request = items.Request(items.Fields((text_field, id_field)), separator)
+        for place, found in _items(source, request):
+            document = _document(found, place)
+            if isinstance(document, Document):
+                del found
                 log.documents += 1
-                yield found
+                yield document
             elif strict:
-                raise errors.DataError(f"{place}: {reason}", "repair it, or read without strict")
+                raise errors.DataError(f"{place}: {document}", "repair it, or read without strict")
             else:
-                log.add(place, reason)
+                log.add(place, document)
+                told.skip(document, found)
+        told.finish(request.fields)
 
 
 def fingerprint(paths: Iterable[str | Path], options: Mapping[str, Any]) -> str:
@@ -127,16 +138,11 @@ def _content(path: str | None) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _items(source: sources.Source, text_field: str, id_field: str) -> Iterator[_Item]:
-    """Pairs of a place and a document, or the reason why there is none."""
+def _items(source: sources.Source, request: items.Request) -> Iterator[items.Item]:
+    """The records of a source."""
     if source.path is None:
         return _packaged(source)
-    lower = source.path.lower()
-    if lower.endswith(".parquet"):
-        return _numbered(source, parquet.rows(source.path, text_field, id_field))
-    if lower.endswith(tuple(".txt" + packing for packing in archives.SUFFIXES)):
-        return _whole(source, source.path)
-    return _numbered(source, _json_lines(source.path, text_field, id_field))
+    return formats.READERS[formats.suffix(source.path)](source, request)
 
 
 def _topics() -> dict[str, str]:
@@ -149,52 +155,28 @@ def _topics() -> dict[str, str]:
     return dict(sorted(topics.items()))
 
 
-def _packaged(source: sources.Source) -> Iterator[_Item]:
+def _packaged(source: sources.Source) -> Iterator[items.Item]:
     for topic, text in _topics().items():
         name = f"{source.name}:{topic}"
-        place = skiplog.Place(source.number, 0, name)
-        yield place, Document(name, text, place)
+        yield skiplog.Place(source.number, 0, name), (text, name)
 
 
-def _whole(source: sources.Source, path: str) -> Iterator[_Item]:
-    with archives.opened(path) as stream:
-        data = stream.read(lines.LINE_BYTES + 1)
-    if len(data) > lines.LINE_BYTES:
-        # Cutting it would invent documents; skipping it would lose most of a corpus.
-        raise errors.DataError(
-            f"{path} is one document of more than {lines.LINE_BYTES} bytes",
-            "write one document a line, as .jsonl",
-        )
-    data = data.removeprefix(lines.BOM)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        yield skiplog.Place(source.number, line, source.name), skiplog.INVALID_UTF8
-        return
-    del data
-    text = text.replace("\r\n", "\n")
-    place = skiplog.Place(source.number, 0, source.name)
-    yield place, Document(source.name, text, place)
-
-
-def _json_lines(path: str, text_field: str, id_field: str) -> Iterator[lines.Found]:
-    with archives.opened(path) as stream:
-        yield from lines.read(stream, text_field, id_field)
-
-
-def _numbered(source: sources.Source, records: Iterable[lines.Found]) -> Iterator[_Item]:
-    """Documents of a file that holds many, counted from 1."""
-    for line, found in enumerate(records, 1):
-        place = skiplog.Place(source.number, line, source.name)
-        yield place, found if isinstance(found, str) else _document(*found, place)
-
-
-def _document(text: Any, ident: Any, place: skiplog.Place) -> Document | str:
+def _document(found: items.Found, place: skiplog.Place) -> Document | str:
+    """The document of a record, or the reason why it is none."""
+    if isinstance(found, str):
+        return found
+    text, ident = found[:2]
     if text is None:
         return skiplog.NO_TEXT
+    if isinstance(text, bytes):  # a column of Arrow that does not say that it is text
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError:
+            return skiplog.INVALID_UTF8
     if not isinstance(text, str):
         return skiplog.NOT_A_STRING
+    if reason := _fault(text):
+        return reason
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
     return Document((str(ident) if usable else "") or str(place), text, place)
 

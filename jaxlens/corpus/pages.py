@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from jaxlens.corpus import lines
@@ -23,6 +24,8 @@ MOST_BYTES = 2 * lines.LINE_BYTES
 # A page may be this large whatever it is packed into; beyond, no packing is better than 1 : 32,768.
 _SMALL_BYTES = 2**24
 _MOST_RATIO = 2**15
+# Of a column that is read, a larger page must be of text, which no packing makes this small.
+_TEXT_RATIO = 2**10
 # Some old writers leave the header of the dictionary out of a chunk's size.
 _SLACK_BYTES = 100
 _DEEPEST = 16
@@ -40,11 +43,27 @@ _INFLATED, _STORED, _DATA, _DICTIONARY, _DATA_2, _VALUES = 2, 3, 5, 7, 8, 1
 _TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
 
-def check(stream: BinaryIO) -> None:
+@dataclass(slots=True)
+class Chunk:
+    """Pages of a column in a group of rows.
+
+    Attributes:
+        largest: Bytes of the largest page, unpacked.
+        bomb: Bytes of the largest page that is no text, so small is it packed; 0 for none.
+    """
+
+    largest: int = 0
+    bomb: int = 0
+
+
+def check(stream: BinaryIO) -> list[Chunk]:
     """Walks over all pages of a file without reading them.
 
     Args:
         stream: The file; best with a small buffer.
+
+    Returns:
+        The chunks: the columns of the first group of rows, then those of the next.
 
     Raises:
         ValueError: A page claims what its file cannot hold, or the file is damaged.
@@ -55,8 +74,8 @@ def check(stream: BinaryIO) -> None:
     if stream.read(4) != b"PAR1" or footer_bytes > size - _TAIL_BYTES:
         raise ValueError("it has no footer of the format")
     stream.seek(size - _TAIL_BYTES - footer_bytes)
-    for chunk in _chunks(io.BytesIO(stream.read(footer_bytes))):
-        _check_chunk(stream, chunk, size)
+    footer = io.BytesIO(stream.read(footer_bytes))
+    return [_check_chunk(stream, chunk, size) for chunk in _chunks(footer)]
 
 
 def _chunks(footer: BinaryIO) -> Iterator[Mapping[int, int]]:
@@ -74,7 +93,8 @@ def _chunks(footer: BinaryIO) -> Iterator[Mapping[int, int]]:
                     yield _integers(footer, _STRUCT, _METADATA)
 
 
-def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> None:
+def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> Chunk:
+    found = Chunk()
     at, values = _count(chunk, _DATA_AT), _count(chunk, _VALUES_OF_CHUNK)
     if 0 < chunk.get(_DICTIONARY_AT, 0) < at:
         at = chunk[_DICTIONARY_AT]
@@ -90,6 +110,10 @@ def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> None:
             raise ValueError("a dictionary claims more values than it has bytes")
         for kind in (_DATA, _DATA_2):
             values -= max(0, page.get(_inside(kind, _VALUES), 0))
+        found.largest = max(found.largest, inflated)
+        if inflated > max(_SMALL_BYTES, _TEXT_RATIO * stored):
+            found.bomb = max(found.bomb, inflated)
+    return found
 
 
 def _count(fields: Mapping[int, int], field: int) -> int:

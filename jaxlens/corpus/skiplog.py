@@ -23,6 +23,7 @@ NOT_AN_OBJECT = "not an object"
 DUPLICATE_KEY = "duplicate key"
 NO_TEXT = "no text field"
 NOT_A_STRING = "text is not a string"
+UNEVEN = "not as many fields as the header"
 NO_TOKENS = "no tokens"
 LONGER_THAN_SEQUENCE = "longer than a sequence"
 NOT_ONE_TOKEN = "not one token"
@@ -32,7 +33,7 @@ EMPTY_BIN = "frequency bin is empty"
 REASONS = frozenset(
     {
         *(EMPTY, TOO_LONG, TOO_MANY_VALUES, INVALID_UTF8, LONE_SURROGATE, BAD_JSON, TOO_DEEP),
-        *(NOT_AN_OBJECT, DUPLICATE_KEY, NO_TEXT, NOT_A_STRING, NO_TOKENS),
+        *(NOT_AN_OBJECT, DUPLICATE_KEY, NO_TEXT, NOT_A_STRING, UNEVEN, NO_TOKENS),
         *(LONGER_THAN_SEQUENCE, NOT_ONE_TOKEN, NO_FREQUENCY, EMPTY_BIN),
     }
 )
@@ -48,14 +49,18 @@ class Place(NamedTuple):
         number: Of its file, in reading order.
         line: Line or row, from 1; 0 stands for the whole file.
         file: What the file is called.
+        member: Name inside an archive, where ``line`` counts the members.
     """
 
     number: int
     line: int
     file: str
+    member: str = ""
 
     def __str__(self) -> str:
-        """``file:line``, or ``file``."""
+        """``file:line``, ``file``, or ``archive/member``."""
+        if self.member:
+            return f"{self.file}/{self.member}"
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
@@ -73,7 +78,10 @@ class _Span:
         self.count += 1
 
     def entry(self) -> tuple[str, str]:
-        first, last = (place._replace(file=_short(place.file)) for place in (self.first, self.last))
+        first, last = (
+            place._replace(file=_short(place.file), member=_short(place.member))
+            for place in (self.first, self.last)
+        )
         if self.count == 1:
             return str(first), self.reason
         if first.number != last.number:
@@ -96,10 +104,12 @@ class SkipLog:
     Attributes:
         documents: Documents that were usable.
         counts: Skips by reason.
+        why: Message and hint that say why nothing was usable, where a reader knows it.
     """
 
     documents: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    why: tuple[str, str] | None = None
     _runs: list[_Span] = field(default_factory=list)
     # Of each reason, since documents without tokens are only found out later than bad lines.
     _latest: dict[str, _Span] = field(default_factory=dict)

@@ -7,36 +7,51 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.corpus import archives
+from jaxlens.corpus import archives, formats, items, saved
 
 PACKAGED = "packaged"
 """Name of the corpus that needs no file: the prose of Python's own help."""
 
-SUFFIXES = (
-    *(kind + packing for kind in (".txt", ".jsonl", ".ndjson") for packing in archives.SUFFIXES),
-    ".parquet",
-)
+SUFFIXES = formats.SUFFIXES
 """File names that are read, by their end, in any case."""
 
+SHOWN = (
+    ".txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each also with .gz, .bz2 or .zst), "
+    ".parquet, .arrow"
+)
+"""The same for messages."""
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file to read.
+Source = items.Source
+
+
+_KINDS_SHOWN = 8
+_KIND_CHARACTERS = 20
+
+
+@dataclass
+class Survey:
+    """What lies behind given names.
 
     Attributes:
-        number: Among all that are read, from 0.
-        name: What ids and messages call it: relative to the folder or pattern that was given,
-            so that it stays when the folder moves.
-        path: Where it lies; None for the packaged text.
+        sources: Files to read, in order.
+        passed: Files in folders and patterns that are not read, by what they are.
+        links: Files that are read through a symbolic link.
     """
 
-    number: int
-    name: str
-    path: str | None
+    sources: list[Source] = field(default_factory=list)
+    passed: collections.Counter[str] = field(default_factory=collections.Counter)
+    links: int = 0
+
+    def report(self) -> Iterator[str]:
+        """What a user should know of it, a line each."""
+        if self.passed:
+            yield f"passed over in folders: {_count(self.passed)}; name a file to read it"
+        if self.links:
+            yield f"files read through symbolic links: {self.links}"
 
 
 def find(paths: Iterable[str | Path]) -> list[Source]:
@@ -47,11 +62,16 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
         DataError: A named file has an unsupported suffix, or a file is no regular file.
         StorageError: The system refuses to list or inspect.
     """
+    return survey(paths).sources
+
+
+def survey(paths: Iterable[str | Path]) -> Survey:
+    """The same as ``find``, with what was passed over."""
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     seen: set[str] = set()
     names: collections.Counter[str] = collections.Counter()
-    found = []
-    for name, path in (match for entry in given for match in _matches(os.fspath(entry))):
+    result = Survey()
+    for name, path in (match for entry in given for match in _matches(os.fspath(entry), result)):
         key = PACKAGED if path is None else os.path.abspath(path)
         if key in seen:
             continue
@@ -59,25 +79,26 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
         names[name] += 1
         # Two files of one name in different folders must not share their ids.
         suffix = f"~{names[name]}" if names[name] > 1 else ""
-        found.append(Source(len(found), name + suffix, path))
-    return found
+        result.sources.append(Source(len(result.sources), name + suffix, path))
+    return result
 
 
-def _matches(given: str) -> Iterator[tuple[str, str | None]]:
+def _matches(given: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     """Pairs of name and path."""
     if given == PACKAGED:
         yield "pydoc", None
         return
     path = os.path.expanduser(given) if _is_possible(given) else ""
     if os.path.isdir(path):
-        found = _walk(path, path)
+        found = _chosen(_walk(path, path), survey)
     elif os.path.lexists(path):
         found = [_named(path)]
     else:
-        found = _globbed(path)
+        found = _chosen(_globbed(path), survey)
     if not found:
+        holds = f", but {_count(survey.passed)}" if survey.passed else ""
         raise errors.MissingError(
-            f"no text at {given}", f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
+            f"no text at {given}{holds}", f"name a file, folder or pattern of {SHOWN}"
         )
     yield from found
 
@@ -93,35 +114,70 @@ def _is_possible(name: str) -> bool:
 def _named(path: str) -> tuple[str, str]:
     _check_regular(path)
     if not path.lower().endswith(SUFFIXES):
-        raise errors.DataError(
-            f"{path} is in no supported format", f"supported: {', '.join(SUFFIXES)}"
-        )
+        raise errors.DataError(f"{path} is in no supported format", f"supported: {SHOWN}")
     return _portable(os.path.basename(path)), path
 
 
-def _globbed(pattern: str) -> list[tuple[str, str]]:
+@dataclass
+class _Candidates:
+    """What folders and patterns hold.
+
+    Attributes:
+        files: Name, path, and whether a link leads there.
+        passed: See ``Survey``.
+        split: Folders of several data sets, see ``saved``.
+    """
+
+    files: list[tuple[str, str, bool]] = field(default_factory=list)
+    passed: collections.Counter[str] = field(default_factory=collections.Counter)
+    split: list[str] = field(default_factory=list)
+
+
+def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
+    """Files of the first rank of which there are any; see ``formats.KINDS``."""
+    lowest = min((formats.rank(path) for _, path, _ in found.files), default=0)
+    chosen = []
+    for name, path, linked in found.files:
+        if formats.rank(path) == lowest:
+            _check_regular(path)
+            chosen.append((name, path))
+            survey.links += linked
+        else:
+            found.passed[formats.suffix(path)] += 1
+    if any(path.lower().endswith(".arrow") for _, path in chosen):
+        for folder in found.split:
+            saved.refuse_several(folder)
+    survey.passed += found.passed
+    return chosen
+
+
+def _globbed(pattern: str) -> _Candidates:
+    found = _Candidates()
     if not glob.has_magic(pattern):
-        return []
+        return found
     root = os.path.dirname(pattern)
     while glob.has_magic(root):
         root = os.path.dirname(root)
     root = root or os.curdir
-    found: list[tuple[str, str]] = []
     for hit in sorted(glob.glob(pattern, recursive=True)):
         if os.path.isdir(hit):
-            found += _walk(hit, root)
-        elif hit.lower().endswith(SUFFIXES):
-            found.append(_checked(hit, root))
+            inner = _walk(hit, root)
+            found.files += inner.files
+            found.split += inner.split
+            found.passed += inner.passed
+        else:
+            _add(found, hit, root, linked=False)
     return found
 
 
-def _walk(folder: str, root: str) -> list[tuple[str, str]]:
-    """Supported files under a folder, sorted by relative name; links are followed."""
+def _walk(folder: str, root: str) -> _Candidates:
+    """Files under a folder, sorted by relative name; links are followed."""
 
     def refuse(error: OSError) -> None:
         raise archives.refused(str(error.filename), error) from error
 
-    found: list[tuple[str, str]] = []
+    found = _Candidates()
+    base = os.path.realpath(folder)
     entered: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
@@ -130,15 +186,37 @@ def _walk(folder: str, root: str) -> list[tuple[str, str]]:
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = (name for name in files if not name.startswith("."))
-        wanted = (name for name in shown if name.lower().endswith(SUFFIXES))
-        found += [_checked(os.path.join(parent, name), root) for name in wanted]
-    return sorted(found)
+        listed = saved.data_files(parent, files)
+        if saved.SPLITS in files:
+            found.split.append(parent)
+        linked = os.path.commonpath([base, real]) != base
+        for name in files:
+            if name.startswith("."):
+                found.passed["hidden"] += 1
+            elif listed is not None and name not in listed and formats.rank(name):
+                found.passed[formats.suffix(name)] += 1
+            else:
+                _add(found, os.path.join(parent, name), root, linked)
+    found.files.sort()
+    return found
 
 
-def _checked(path: str, root: str) -> tuple[str, str]:
-    _check_regular(path)
-    return _portable(os.path.relpath(path, root).replace(os.sep, "/")), path
+def _add(found: _Candidates, path: str, root: str, linked: bool) -> None:
+    """Adds a file that is of a supported kind, or counts it."""
+    if formats.suffix(path):
+        name = _portable(os.path.relpath(path, root).replace(os.sep, "/"))
+        found.files.append((name, path, linked or os.path.islink(path)))
+    else:
+        end = _portable(os.path.splitext(path)[1].lower())
+        found.passed[end if end.isprintable() and end else "without a suffix"] += 1
+
+
+def _count(passed: collections.Counter[str]) -> str:
+    """``3 .md, 2 hidden``, the most frequent first."""
+    shown = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))[:_KINDS_SHOWN]
+    more = passed.total() - sum(count for _, count in shown)
+    words = [f"{count} {what[:_KIND_CHARACTERS]}" for what, count in shown]
+    return ", ".join([*words, *([f"{more} others"] if more else [])])
 
 
 def _portable(name: str) -> str:

@@ -144,6 +144,7 @@ class _Growing:
         self._ids = bytearray()
         self._id_sizes = array("H")
         self._waiting: documents.Document | None = None  # for its first token
+        self._latest: documents.Document | None = None
         self._fold = 0
 
     @property
@@ -170,8 +171,8 @@ class _Growing:
             ids = self._append(opening, np.array(given, np.int64))
             parts.append(ids)
             folds.append(np.full(len(ids), self._fold))
+            self._check(ids)
         ids = np.concatenate(parts)
-        self._check(ids)
         cells = ids + self._vocab_size * np.concatenate(folds)
         self._counts += np.bincount(cells, minlength=2 * self._vocab_size)
         return ids.astype(np.dtype(schema.id_dtype(self._vocab_size)).newbyteorder("<"))
@@ -186,7 +187,7 @@ class _Growing:
     ) -> Int[np.ndarray, " n"]:
         if opening is not None:
             self._pass_over()
-            self._waiting = opening
+            self._waiting = self._latest = opening
         if ids.size and self._waiting is not None:
             self._open(self._waiting)
             ids = np.concatenate([self._bos, ids])
@@ -195,17 +196,22 @@ class _Growing:
         return ids
 
     def _check(self, ids: Int[np.ndarray, " n"]) -> None:
-        outside = ids[ids >= self._vocab_size]
-        if outside.size:
-            name = self._tokenizer.id_to_token(int(outside[0]))
-            raise errors.DataError(
-                f"token {outside[0]} ({name!r}) is not among the {self._vocab_size} of the model",
-                "use the tokenizer that the model was trained with",
-            )
+        """Refuses ids beyond the vocabulary; they are of the latest document."""
+        if int(ids.max(initial=0)) < self._vocab_size:
+            return
+        outside = int(ids[ids >= self._vocab_size][0])
+        name = self._tokenizer.id_to_token(outside)
+        where = "" if self._latest is None else f"{self._latest.place}: "
+        raise errors.DataError(
+            f"{where}token {outside} ({name!r}) is not among the {self._vocab_size} of the model",
+            "use the tokenizer that the model was trained with",
+        )
 
     def finish(self) -> Index:
         """The index."""
         self._pass_over()
+        if not self._tokens and self._skips.why is not None:
+            raise errors.DataError(*self._skips.why)
         if not self._tokens:
             raise errors.DataError(
                 "no tokens in corpus",

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Bool
 
-from jaxlens import errors
+from jaxlens import errors, memory
 from jaxlens.corpus import tokenizerfiles
 
 LARGEST_ID = 2**20
@@ -137,6 +137,7 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
     except errors.JaxlensError:
         raise
     except Exception as error:  # tokenizers raises plain Exception for whatever is wrong
+        memory.reraise(error)
         first = str(error).partition("\n")[0]
         raise errors.DataError(
             f"{where} is not a tokenizer: {first}", "fetch the model again"
@@ -194,6 +195,11 @@ def _shut(descriptor: int) -> Generator[None]:
 def added_ids(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
     """Ids that were added to the vocabulary by hand, such as special tokens."""
     return frozenset(_added(tokenizer))
+
+
+def special(tokenizer: tokenizers.Tokenizer) -> dict[int, str]:
+    """Ids and spellings of the tokens that stand for no text, such as ``<|endoftext|>``."""
+    return {number: token.content for number, token in _added(tokenizer).items() if token.special}
 
 
 def _added(tokenizer: tokenizers.Tokenizer) -> dict[int, Any]:

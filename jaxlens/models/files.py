@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxlens import errors, filetypes
+from jaxlens import errors, filetypes, memory
 
 # The index of a thousand layers has 1.3 MB. Python's objects take up to 26 times the text, so
 # that even a file made to harm stays below 50 MiB.
@@ -61,6 +61,7 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
             f"{where}: no such file", "check the directory, or where its link leads"
         ) from None
     except OSError as error:
+        memory.reraise(error)
         raise errors.StorageError(f"{where}: {error.strerror}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -69,6 +70,7 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
             filetypes.refuse_stand_in(file.peek(filetypes.HEAD_BYTES), where)
             yield file
     except OSError as error:
+        memory.reraise(error)
         raise errors.StorageError(f"{where}: {error.strerror or line(error)}") from error
     finally:
         os.close(descriptor)

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from flax import serialization
 
-from jaxlens import errors, types
+from jaxlens import errors, memory, types
 from jaxlens.models import files, flaxfile, layout, stack
 
 Format = Literal["safetensors", "msgpack", "orbax"]
@@ -146,11 +146,13 @@ def _refusals(where: str) -> Generator[None]:
     """Whatever a library makes of a damaged file becomes one clean error."""
     try:
         yield
-    except (errors.JaxlensError, MemoryError):
+    except errors.JaxlensError:
         raise
     except OSError as error:
+        memory.reraise(error)
         raise errors.StorageError(f"{where}: {error.strerror or files.line(error)}") from error
     except Exception as error:
+        memory.reraise(error)
         raise errors.DataError(
             f"{where}: damaged or not what its name says ({files.line(error)})",
             "fetch the model again",

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors, memory, types
 from jaxlens.models import files, layout, stack
 
 FOLDER = "orbax"
@@ -157,6 +157,7 @@ def _restore(
     except errors.DataError:
         raise
     except Exception as error:
+        memory.reraise(error)
         # Orbax and TensorStore have no common exception for a damaged checkpoint, and their
         # messages are pages long.
         kind = type(error).__name__
@@ -195,6 +196,7 @@ def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tupl
         tree = layout.flat(checkpointer.metadata(folder).item_metadata.tree)
         return {path: (leaf.shape, jnp.dtype(leaf.dtype).name) for path, leaf in tree.items()}
     except Exception as error:
+        memory.reraise(error)
         raise errors.DataError(f"{where}: damaged ({type(error).__name__})") from error
 
 

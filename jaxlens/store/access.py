@@ -10,7 +10,7 @@ import stat
 from collections.abc import Generator
 from pathlib import Path
 
-from jaxlens import errors
+from jaxlens import errors, memory
 
 BLOCK_BYTES = 1 << 20
 """Bytes that are read and hashed at once."""
@@ -124,6 +124,7 @@ def refusals(path: Path) -> Generator[None]:
 
 
 def _refusal(path: Path, error: OSError) -> errors.JaxlensError:
+    memory.reraise(error)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return errors.MissingError(f"{path} is missing", _AGAIN)
     if error.errno == errno.EIO:  # a bad sector: what is there is damaged, and can be replaced

@@ -25,7 +25,7 @@ import h5py.h5l
 import h5py.h5o
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, memory
 from jaxlens.store import access
 
 SEAL_BYTES = 65
@@ -81,6 +81,7 @@ def reading(name: str | Path) -> Generator[None]:
     except errors.JaxlensError:
         raise
     except _H5PY_ERRORS as error:
+        memory.reraise(error)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise errors.DataError(f"{name} is damaged: {reason}", _HINT) from error
 

@@ -76,7 +76,10 @@ def add(
         try:
             _MERGES[ledger.BY_NAME[key].merge](merged[key], value, total is None, check)
         except OverflowError as error:
-            raise errors.DataError(f"{name}: the sum of tally {key} is beyond 64 bits") from error
+            raise errors.DataError(
+                f"{name}: tally {key} and those of the shards before exceed 64 bits",
+                "no text is so long: jaxlens verify names what is damaged",
+            ) from error
     return merged
 
 

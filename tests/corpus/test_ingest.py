@@ -1,5 +1,6 @@
 """The published token file: found only where it is whole, and makes sense."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -102,3 +103,38 @@ def test_a_strict_run_over_skipped_lines_that_were_tokenised_before_is_refused(
     with pytest.raises(Exception, match=r"a\.jsonl:21: bad JSON") as caught:
         ingest.ingest(settings, tokenizer, 401, None, folder, WANTED)
     assert caught.value.exit_code == 65
+
+
+def test_special_tokens_that_the_text_spells_are_said_to_be_read_as_such(
+    tokenizer, tmp_path, caplog
+):
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("One.<|endoftext|>Two.\n<|endoftext|>\nThree.")
+    caplog.set_level("INFO")
+    for bos, separator, documents, left in (
+        (None, None, 1, 2),
+        (0, None, 1, 2),
+        (0, "<|endoftext|>", 3, 0),
+    ):
+        caplog.clear()
+        settings = config.CorpusConfig(paths=(str(corpus),), separator=separator)
+        wanted = ingest.fingerprint(settings, "", 401, bos)
+        folder = tmp_path / f"{bos}{separator is None}"
+        made = ingest.ingest(settings, tokenizer, 401, bos, folder, wanted)
+        assert made.index.n_documents == documents
+        assert (f"<|endoftext|> stands in the text ({left} times)" in caplog.text) == bool(left)
+        counts = made.index.token_counts.sum(axis=0)
+        assert counts[tokenizer.token_to_id("<|endoftext|>")] == left + documents * (bos == 0)
+
+
+def test_a_separator_makes_another_fingerprint_and_none_the_one_of_before_it_existed(tmp_path):
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("One.\n---\nTwo.")
+    plain = config.CorpusConfig(paths=(str(corpus),))
+    made = {
+        ingest.fingerprint(dataclasses.replace(plain, separator=mark), "0" * 64, 401, None)
+        for mark in (None, "---", "\n")
+    }
+    assert len(made) == 3
+    # What version 0.1 made of the same file and settings.
+    assert "a5ed730a56c45404e26a8d3d0e6b5ab38909a5552feb7bbe7d8a587d5ea61ffb" in made

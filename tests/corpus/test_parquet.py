@@ -177,9 +177,12 @@ def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
     assert skips.counts == {skiplog.NOT_A_STRING: 2}
 
 
-def test_nested_columns_are_not_text(write_table):
-    _, skips = read(write_table({"text": [["a"], []], "id": [{"a": 1}, None]}))
-    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+def test_a_nested_column_is_refused_as_text_and_is_no_id(write_table):
+    path = write_table({"text": [["a"], []], "t": ["a", "b"], "id": [{"a": 1}, None]})
+    with pytest.raises(errors.DataError, match=r"'text' is no text, but list<"):
+        read(path)
+    found, _ = read(path, text_field="t")
+    assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
 
 
 def test_one_column_can_be_both_text_and_id(write_table):
@@ -224,3 +227,48 @@ mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == 1000
 """
     assert memory_growth(script, path) < 40  # MiB: a batch, the buffers, Arrow's own code
+
+
+def repeated(path, mebibytes, rows=64, **options):
+    """A file of a few hundred bytes: one text of ``a``, which every row repeats."""
+    text = "a" * (mebibytes * 2**20)
+    if options:
+        column = pyarrow.array([text] * rows)
+    else:
+        column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows), [text])
+    how = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 2**30}
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), path, **how, **options)
+    assert path.stat().st_size < 10_000
+
+
+READ_ALL = """
+import sys
+import pyarrow.parquet
+from jaxlens.corpus import documents
+mark()
+assert sum(1 for _ in documents.read([sys.argv[1]])) == int(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"column_encoding": "DELTA_BYTE_ARRAY"}])
+def test_a_text_that_every_row_repeats_is_held_a_few_times_not_sixteen(
+    tmp_path, memory_growth, options
+):
+    path = tmp_path / "t.parquet"
+    rows = 64 if not options else 24
+    if options:
+        options = options | {"use_dictionary": False, "data_page_size": 2**20}
+    repeated(path, 15, rows, **options)
+    assert (
+        memory_growth(READ_ALL, path, rows) < 15 * 18
+    )  # sixteen rows at once took 36 and 49 times
+
+
+def test_a_page_that_no_text_packs_so_small_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "t.parquet"
+    repeated(path, 100)
+    with pytest.raises(errors.DataError, match="104857604 bytes unpacked"):
+        read(path)
+    both = pyarrow.table({"text": ["a"] * 9, "other": ["b" * 30 * 2**20] * 9})
+    pyarrow.parquet.write_table(both, path, compression="zstd")
+    assert len(read(path)[0]) == 9  # what is not read does not matter

@@ -107,7 +107,7 @@ def test_named_file_of_other_format_is_refused_with_the_supported_ones(tmp_path,
     with pytest.raises(errors.DataError) as caught:
         sources.find([tmp_path / name])
     assert caught.value.exit_code == 65
-    assert all(suffix in caught.value.hint for suffix in (".txt", ".jsonl.zst", ".parquet"))
+    assert all(suffix in caught.value.hint for suffix in (".txt", ".jsonl", ".zst", ".parquet"))
 
 
 def test_pipe_is_refused_without_waiting_for_a_writer(tmp_path):

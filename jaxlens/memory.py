@@ -1,0 +1,147 @@
+"""Too little memory: told from damage, and reported even where a library ends the process.
+
+Compilers and thread pools written in C++ call ``abort`` where an allocation fails. Memory that is
+only limited by the machine never fails so; with a limit of address space (``ulimit -v``) it does.
+There the command runs in a child, and its parent says what happened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+
+from jaxlens import errors
+
+HINT = "give it more memory (ulimit -v), or lower plan.step_sequences, lens.block or shard_tokens"
+
+_SAYINGS = (
+    *("RESOURCE_EXHAUSTED", "failed to map segment", "annot allocate memory", "bad_alloc"),
+    *("can't start new thread", "nable to allocate", "memory allocation failed", "ut of memory"),
+    *("realloc of size", "malloc of size", "can't allocate", "thread constructor failed"),
+)
+"""What libraries say of it, each in its own way; all exceptions of h5py, for one, are alike."""
+
+_DEEPEST = 20
+_CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP}
+_FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+_LOADER_GAVE_UP = 127
+_INTERRUPTED = {130, -signal.SIGINT}
+_SENT_BY_A_PROCESS = 0
+_DIE_WITH_PARENT = 1
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is a lack of memory."""
+    for _ in range(_DEEPEST):
+        if error is None:
+            return False
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        # A library that is there and does not start; why, few of them say.
+        if type(error) is ImportError and address_space() is not None:
+            return True
+        if not isinstance(error, errors.JaxlensError):
+            said = str(error)
+            if any(saying in said for saying in _SAYINGS):
+                return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def reraise(error: BaseException) -> None:
+    """Raises a lack of memory as such; for handlers that take other errors for damage.
+
+    Raises:
+        MemoryError: It is one.
+    """
+    if is_shortage(error):
+        raise MemoryError(str(error)) from error
+
+
+def address_space() -> int | None:
+    """Bytes that this process may map; None where nothing limits them."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def address_space_left() -> int | None:
+    """Bytes that this process may still map; None where nothing limits or tells them."""
+    limit = address_space()
+    try:
+        with open("/proc/self/statm") as status:
+            pages = int(status.read().split()[0])
+    except OSError:
+        return None
+    return None if limit is None else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def supervise() -> None:
+    """Goes on in a child where address space is limited; the parent ends with the child's status.
+
+    Signals reach the child. Must be called before there are threads.
+
+    Raises:
+        ConfigError: In the parent: a library ended the child, for lack of memory.
+        SystemExit: In the parent: the child has ended.
+    """
+    limit = address_space()
+    if limit is None or sys.platform != "linux":
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        _follow(parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    status, was_interrupted = _wait(child)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    code = os.waitstatus_to_exitcode(status)
+    # OpenBLAS interrupts its own process where it gets no threads.
+    interrupts_itself = code in _INTERRUPTED and not was_interrupted
+    if -code in _CRASHES or code == _LOADER_GAVE_UP or interrupts_itself:
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        raise errors.ConfigError(
+            f"out of memory: {limit >> 20} MiB of address space were not enough ({how})", HINT
+        )
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    raise SystemExit(code)
+
+
+def _follow(parent: int) -> None:
+    """Makes this process end with its parent, and leave no image of its memory."""
+    import resource
+
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each thread takes address space
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _wait(child: int) -> tuple[int, bool]:
+    """Status of the child in the end, and whether someone interrupted it.
+
+    Passes on signals that were sent to this process alone; a terminal signals the child itself.
+    """
+    was_interrupted = False
+    while True:
+        found = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        if found.si_signo == signal.SIGCHLD:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status, was_interrupted
+            continue
+        was_interrupted |= found.si_signo == signal.SIGINT
+        if found.si_code <= _SENT_BY_A_PROCESS:
+            os.kill(child, found.si_signo)

@@ -1,0 +1,114 @@
+"""Too little address space: exit 2 with a hint, never damage, never an abort."""
+
+import errno
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from sweeps import flags
+
+from jaxlens import errors, memory
+
+MAIN = "from jaxlens.cli import main; main()"
+
+
+def limited(mebibytes, *arguments):
+    """The command line in a process of little address space; of its own session, so no Ctrl-C."""
+    words = [sys.executable, "-c", MAIN, *map(str, arguments)]
+    return subprocess.Popen(
+        f"ulimit -v {1024 * mebibytes}; exec {shlex.join(words)}",
+        shell=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process, seconds=240):
+    said = process.communicate(timeout=seconds)[1]
+    return process.returncode, said
+
+
+# A step of so many positions takes 9 GB; at the other limits nothing can begin.
+LARGE = ("--rows", "none", "--set", "plan.step_sequences=250000", "--set", "store.shard_tokens=1k")
+
+
+@pytest.mark.parametrize("mebibytes", [400, 1500, pytest.param(6000, marks=pytest.mark.long)])
+def test_a_run_without_memory_ends_with_2_and_a_hint(mebibytes, tiny, texts, tmp_path):
+    how = [*flags(tiny, texts, tmp_path / "out"), *LARGE]
+    code, said = ended(limited(mebibytes, *how))
+    assert code == 2, said
+    last = said.rstrip().splitlines()[-2:]
+    assert last[0].startswith(("error: out of memory", "error: a step needs")), said
+    assert last[1].startswith("hint: ") and "lower plan.step_sequences" in last[1]
+    assert "damaged" not in said and "Traceback" not in said
+
+
+def test_a_whole_run_is_never_called_damaged_for_lack_of_memory(swept):
+    for mebibytes in (150, 220):
+        code, said = ended(limited(mebibytes, "verify", swept))
+        assert code in (0, 2), said
+        assert "damaged" not in said
+
+
+def test_what_is_refused_with_enough_memory_is_refused_with_its_own_code(tmp_path):
+    assert ended(limited(20_000, "verify", tmp_path))[0] == 66
+    assert ended(limited(20_000, "--version"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
+def test_signals_reach_a_supervised_run(sent, tiny, texts, tmp_path):
+    process = limited(20_000, *flags(tiny, texts, tmp_path / "out"), "--set", "grace=0")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "RUN.json").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(sent)
+    code, said = ended(process)
+    assert code in ((75,) if sent == signal.SIGTERM else (130, 75)), said
+
+
+def test_a_supervised_run_ends_with_its_parent(tiny, texts, tmp_path):
+    process = limited(20_000, *flags(tiny, texts, tmp_path / "out"), *LARGE)
+    while not (tmp_path / "out" / "tokens").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.kill()
+    # Its pipes are closed once nothing is left that holds them.
+    process.communicate(timeout=60)
+
+
+CAUSES = {
+    "memory": MemoryError(),
+    "the system": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "the loader": ImportError("x.so: failed to map segment from shared object"),
+    "XLA": RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
+    "threads": RuntimeError("can't start new thread"),
+    "HDF5": OSError("Can't synchronously read data (memory allocation failed for raw data chunk)"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_libraries_say_it_in_many_ways_and_it_is_found_behind_other_errors(cause):
+    assert memory.is_shortage(CAUSES[cause])
+    try:
+        try:
+            raise CAUSES[cause]
+        except Exception as error:
+            raise errors.DataError("x is damaged") from error
+    except errors.DataError as error:
+        assert memory.is_shortage(error)
+        with pytest.raises(MemoryError):
+            memory.reraise(error)
+
+
+def test_other_errors_are_none(tmp_path):
+    for error in (ValueError("x"), OSError(errno.ENOSPC, "No space"), errors.DataError("damaged")):
+        assert not memory.is_shortage(error)
+        memory.reraise(error)
