@@ -23,6 +23,10 @@ def show(
     png: Path | None = None,
     svg: Path | None = None,
     json: bool = False,
+    compare: bool = False,
+    against: str | None = None,
+    against_decoder: Literal["final_norm", "plain", "final_norm_nobias"] | None = None,
+    relative_depth: bool = False,
     output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Look at a prompt: what the model would predict at each layer, in the terminal or in files.
@@ -41,6 +45,10 @@ def show(
         png: File for a figure.
         svg: File for a figure.
         json: Print all numbers as JSON instead.
+        compare: Compare two texts: the difference, first minus second, and both side by side.
+        against: Compare with another model: directory or hub id.
+        against_decoder: Compare with another decoder.
+        relative_depth: Compare layers of equal relative depth where the models differ in depth.
         output: What is printed.
     """
     arguments.begin(output)
@@ -52,6 +60,16 @@ def show(
     texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
     if not texts:
         raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    if compare or against or against_decoder:
+        from jaxlens import show as shows
+
+        sides = shows.sides(model, decoder, texts, against, against_decoder)
+        first, end = arguments.part(tokens)
+        found = shows.comparison(*sides, follow or (), top_k, relative_depth)
+        terminal.show_comparison(found.part(first, end), metric, html, figures, json)
+        return
+    if relative_depth:
+        raise errors.ConfigError("--relative-depth without a comparison", "add --against MODEL")
     if len(texts) > 1 and figures:
         raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
     first, end = arguments.part(tokens)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.study import answers
-    from jaxlens.view import prompt
+    from jaxlens.view import difference, prompt
 
 logger = logging.getLogger("jaxlens")
 
@@ -215,6 +215,30 @@ def show_prompts(
             if number:
                 print()
             grid.show(shown, named, decoder, sys.stdout)
+
+
+def show_comparison(
+    found: difference.Comparison,
+    metric: str | None,
+    html: Path | None,
+    pictures: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
+    from jaxlens.store import publish
+    from jaxlens.view import difference_figure, difference_grid
+
+    found.view(metric)  # refused before anything is written
+    if html is not None:
+        publish.publish(html, found.html(metric).encode())
+    for path in pictures:
+        difference_figure.draw(found, path, metric)
+    for path in [*([html] if html else []), *pictures]:
+        print(f"wrote {path}")
+    if as_json:
+        print(json.dumps(found.document(), allow_nan=False))
+    elif html is None and not pictures:
+        difference_grid.show(found, metric, sys.stdout)
 
 
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:
