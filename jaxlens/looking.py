@@ -106,6 +106,53 @@ def study(
     terminal.show_study(found, answers.write(found, out))
 
 
+def compare(
+    run_dir: Path,
+    other: Path,
+    /,
+    *,
+    out: Path | None = None,
+    figure: Path | None = None,
+    json: bool = False,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Compare two runs over the same tokens: differences by layer, with intervals.
+
+    The runs may differ in weights, decoder, precision or depth. Tokens are paired, and intervals
+    are clustered by document; where only totals are stored, means are compared without intervals.
+
+    Args:
+        run_dir: Run; differences are this one minus the other.
+        other: The other run.
+        out: Folder for comparison.parquet, .csv and .json, and the figure comparison.svg.
+        figure: File for the figure: .png, .svg or .pdf.
+        json: Print all numbers as JSON instead.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.study import compare as compares
+    from jaxlens.view import pictures
+
+    wanted = [figure] if figure is not None else []
+    for path in wanted:
+        pictures.require(path)
+    if out is not None:
+        pictures.require_library()
+        wanted.append(out / "comparison.svg")
+    found = compares.compare(run_dir, other)
+    files = [] if out is None else compares.write(found, out)
+    if wanted:
+        from jaxlens.report import comparing
+        from jaxlens.view import drawing
+
+        for path in wanted:
+            drawing.save(comparing.figure(found), path)
+    if json:
+        terminal.print_json(compares.document(found))
+    else:
+        terminal.show_runs_compared(found, [*files, *wanted])
+
+
 def report(
     run_dir: Path,
     /,

@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "numerics", "config", "yamlfile", "designs"),
+    *("errors", "numerics", "config", "yamlfile", "designs", "depths"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "designs": set(),
     "schema": set(),
     "hashing": set(),
+    "depths": set(),
     "binning": {"hashing"},
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
-    "view": {"errors", "types"},
+    "view": {"errors", "types", "depths"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},

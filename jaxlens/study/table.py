@@ -165,13 +165,21 @@ def adjusted(results: Sequence[Result]) -> list[Result]:
     return found
 
 
-def write(results: Iterable[Result], folder: Path, about: dict[str, Any]) -> list[Path]:
+def write(
+    results: Iterable[Any],
+    folder: Path,
+    about: dict[str, Any],
+    kind: type = Result,
+    stem: str = "results",
+) -> list[Path]:
     """Writes ``results.parquet``, ``results.csv`` and ``results.json``.
 
     Args:
         results: Lines.
         folder: Where; created if absent.
         about: What the JSON says beside the lines, such as the verdicts.
+        kind: The dataclass of the lines, whose fields are the columns.
+        stem: Name of the files, and of the lines in the JSON.
 
     Raises:
         MissingError: pyarrow is not installed.
@@ -179,18 +187,18 @@ def write(results: Iterable[Result], folder: Path, about: dict[str, Any]) -> lis
     """
     lines = [dataclasses.asdict(line) for line in results]
     publish.make_directory(folder)
-    document = {**about, "results": [_plain(line) for line in lines]}
+    document = {**about, stem: [plain(line) for line in lines]}
     files = {
-        "results.parquet": _parquet(lines),
-        "results.csv": _csv(lines),
-        "results.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+        f"{stem}.parquet": _parquet(lines, kind),
+        f"{stem}.csv": _csv(lines, kind),
+        f"{stem}.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }
     for name, data in files.items():
         publish.publish(folder / name, data)
     return [folder / name for name in files]
 
 
-def _plain(line: dict[str, Any]) -> dict[str, Any]:
+def plain(line: dict[str, Any]) -> dict[str, Any]:
     """Numbers that JSON knows: what does not exist is null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -198,16 +206,16 @@ def _plain(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
+def _csv(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
     text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Result)]
+    names = [field.name for field in dataclasses.fields(kind)]
     writer = csv.DictWriter(text, names, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in _plain(line).items()} for line in lines)
+    writer.writerows({k: "" if v is None else v for k, v in plain(line).items()} for line in lines)
     return text.getvalue().encode()
 
 
-def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:
+def _parquet(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -217,10 +225,9 @@ def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:
         ) from error
     kinds = {"int": pa.int64(), "int | None": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     fields = [
-        (field.name, kinds.get(str(field.type), pa.string()))
-        for field in dataclasses.fields(Result)
+        (field.name, kinds.get(str(field.type), pa.string())) for field in dataclasses.fields(kind)
     ]
-    stored = pa.Table.from_pylist([_plain(line) for line in lines], pa.schema(fields))
+    stored = pa.Table.from_pylist([plain(line) for line in lines], pa.schema(fields))
     sink = io.BytesIO()
     pq.write_table(stored, sink, compression="zstd")
     return sink.getvalue()

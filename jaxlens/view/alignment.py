@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import errors
+from jaxlens import depths, errors
 from jaxlens.view import prompt
 
 Pairs = tuple[tuple[int, int], ...]
@@ -106,18 +106,18 @@ def layers(first: prompt.Prompt, second: prompt.Prompt, relative_depth: bool) ->
         ConfigError: The models differ in depth, and relative depth was not asked for; or no layer
             was read of both.
     """
-    depths = [one.streams or len(one.layers) for one in (first, second)]
+    streams = [one.streams or len(one.layers) for one in (first, second)]
     numbers = [[_number(name) for name in one.layers] for one in (first, second)]
-    if depths[0] == depths[1]:
+    if streams[0] == streams[1]:
         wanted, words = [(n, n) for n in numbers[0]], "layers aligned by name"
     elif not relative_depth:
         raise errors.ConfigError(
-            f"the models have {depths[0] - 1} and {depths[1] - 1} blocks",
+            f"the models have {streams[0] - 1} and {streams[1] - 1} blocks",
             "compare layers of equal relative depth: --relative-depth, or relative_depth=True",
         )
     else:
-        wanted = matched(*depths)
-        words = f"{depths[0] - 1} and {depths[1] - 1} blocks, aligned by relative depth"
+        wanted = depths.matched(*streams)
+        words = f"{streams[0] - 1} and {streams[1] - 1} blocks, aligned by relative depth"
     pairs = tuple(
         (numbers[0].index(one), numbers[1].index(two))
         for one, two in wanted
@@ -126,18 +126,6 @@ def layers(first: prompt.Prompt, second: prompt.Prompt, relative_depth: bool) ->
     if not pairs:
         raise errors.ConfigError("no layer was read of both", "read the same layers, or all")
     return pairs, words
-
-
-def matched(first: int, second: int) -> list[tuple[int, int]]:
-    """For each stream of the shallower model the nearest of the deeper one by relative depth.
-
-    Args:
-        first: Residual streams of one model, at least 2.
-        second: Those of the other.
-    """
-    few, many = sorted((first, second))
-    pairs = [(i, (2 * i * (many - 1) + few - 1) // (2 * (few - 1))) for i in range(few)]
-    return pairs if first <= second else [(deep, i) for i, deep in pairs]
 
 
 def _spans(ids: np.ndarray, spelled: Mapping[int, bytes]) -> list[tuple[int, int, bytes]]:

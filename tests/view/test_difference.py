@@ -11,8 +11,8 @@ import pytest
 from view import hostile, seen
 from view.labelled import readout_of
 
-from jaxlens import errors
-from jaxlens.view import alignment, difference, difference_figure, difference_page, metrics, palette
+from jaxlens import depths, errors
+from jaxlens.view import difference, difference_figure, difference_page, metrics, palette
 
 WORDS = ["The", " capital", " of", " France", " is", " Paris", " here", " and", " the"]
 
@@ -112,10 +112,10 @@ def test_other_depths_are_refused_unless_relative_depth_is_asked_for():
 
 @pytest.mark.parametrize(("few", "many"), [(2, 2), (2, 49), (7, 13), (13, 49), (25, 37)])
 def test_relative_depth_keeps_both_ends_and_the_order(few, many):
-    pairs = alignment.matched(few, many)
+    pairs = depths.matched(few, many)
     assert pairs[0] == (0, 0) and pairs[-1] == (few - 1, many - 1) and len(pairs) == few
     assert all(a < b for a, b in itertools.pairwise(j for _, j in pairs))
-    assert alignment.matched(many, few) == [(j, i) for i, j in pairs]
+    assert depths.matched(many, few) == [(j, i) for i, j in pairs]
 
 
 @pytest.mark.parametrize(
