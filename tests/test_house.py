@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "numerics", "config", "yamlfile", "designs", "depths"),
+    *("errors", "numerics", "config", "yamlfile", "designs", "depths", "metadata"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "schema": set(),
     "hashing": set(),
     "depths": set(),
+    "metadata": set(),
     "binning": {"hashing"},
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
@@ -66,7 +67,7 @@ MAY_IMPORT = {
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
     "view": {"errors", "types", "depths"},
-    "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
+    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},

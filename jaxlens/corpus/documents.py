@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Document:
         place: Where it stands.
         ids: Its tokens, where no text can say them: random ones are not what the tokenizer
             makes of their text.
+        kept: Values of the fields that are kept, as they stand there.
     """
 
     id: str
     text: str
     place: skiplog.Place
     ids: tuple[int, ...] | None = None
+    kept: tuple[Any, ...] = ()
 
     def digest(self) -> bytes:
         """Eight bytes that name the content: of the text, or of the ids as 32-bit numbers."""
@@ -70,6 +72,7 @@ def read(
     *,
     text_field: str = "text",
     id_field: str = "id",
+    keep: Sequence[str] = (),
     strict: bool = False,
     skips: SkipLog | None = None,
 ) -> Iterator[Document]:
@@ -82,6 +85,7 @@ def read(
         paths: See ``expand``; ``packaged`` is one document a topic of Python's help.
         text_field: Field or column of the text.
         id_field: Field or column of the id, a string or an integer, where there is one.
+        keep: Fields or columns whose values are wanted, in this order; None where there is none.
         strict: Stop at the first line that would be skipped.
         skips: Is told of every document and every skip.
 
@@ -93,7 +97,7 @@ def read(
     """
     log = SkipLog() if skips is None else skips
     for source in sources.find(paths):
-        for place, found in _items(source, text_field, id_field):
+        for place, found in _items(source, text_field, id_field, keep):
             reason = found if isinstance(found, str) else _fault(found.text)
             if isinstance(found, Document) and not reason:
                 log.documents += 1
@@ -127,16 +131,18 @@ def _content(path: str | None) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _items(source: sources.Source, text_field: str, id_field: str) -> Iterator[_Item]:
+def _items(
+    source: sources.Source, text_field: str, id_field: str, keep: Sequence[str]
+) -> Iterator[_Item]:
     """Pairs of a place and a document, or the reason why there is none."""
     if source.path is None:
         return _packaged(source)
     lower = source.path.lower()
     if lower.endswith(".parquet"):
-        return _numbered(source, parquet.rows(source.path, text_field, id_field))
+        return _numbered(source, parquet.rows(source.path, text_field, id_field, keep))
     if lower.endswith(tuple(".txt" + packing for packing in archives.SUFFIXES)):
         return _whole(source, source.path)
-    return _numbered(source, _json_lines(source.path, text_field, id_field))
+    return _numbered(source, _json_lines(source.path, text_field, id_field, keep))
 
 
 def _topics() -> dict[str, str]:
@@ -178,25 +184,27 @@ def _whole(source: sources.Source, path: str) -> Iterator[_Item]:
     yield place, Document(source.name, text, place)
 
 
-def _json_lines(path: str, text_field: str, id_field: str) -> Iterator[lines.Found]:
+def _json_lines(
+    path: str, text_field: str, id_field: str, keep: Sequence[str]
+) -> Iterator[lines.Found]:
     with archives.opened(path) as stream:
-        yield from lines.read(stream, text_field, id_field)
+        yield from lines.read(stream, text_field, id_field, keep)
 
 
 def _numbered(source: sources.Source, records: Iterable[lines.Found]) -> Iterator[_Item]:
     """Documents of a file that holds many, counted from 1."""
     for line, found in enumerate(records, 1):
         place = skiplog.Place(source.number, line, source.name)
-        yield place, found if isinstance(found, str) else _document(*found, place)
+        yield place, found if isinstance(found, str) else _document(place, *found)
 
 
-def _document(text: Any, ident: Any, place: skiplog.Place) -> Document | str:
+def _document(place: skiplog.Place, text: Any, ident: Any, *kept: Any) -> Document | str:
     if text is None:
         return skiplog.NO_TEXT
     if not isinstance(text, str):
         return skiplog.NOT_A_STRING
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
-    return Document((str(ident) if usable else "") or str(place), text, place)
+    return Document((str(ident) if usable else "") or str(place), text, place, kept=kept)
 
 
 def _fault(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from jaxlens.corpus import skiplog
@@ -21,8 +21,8 @@ Each value takes up to a hundred bytes once parsed, so a line of nothing else wo
 
 BOM = b"\xef\xbb\xbf"
 
-Found = tuple[Any, Any] | str
-"""Text and id, as they stand there, or the reason why there are none."""
+Found = tuple[Any, ...] | str
+"""Text, id and kept fields, as they stand there, or the reason why there are none."""
 
 _MARKS = (b",", b"[", b"{")
 _VALUES = re.compile(rb'"[^"]*+"|[,\[{]')
@@ -32,7 +32,9 @@ class _Ambiguous(dict[str, Any]):
     """An object in which a key that matters stands more than once."""
 
 
-def read(stream: BinaryIO, text_field: str, id_field: str) -> Iterator[Found]:
+def read(
+    stream: BinaryIO, text_field: str, id_field: str, keep: Sequence[str] = ()
+) -> Iterator[Found]:
     """What each line holds, one after the other.
 
     A line of ``n`` bytes takes up to ``3 n`` while it is parsed, its text among it, and ``9 n``
@@ -42,15 +44,17 @@ def read(stream: BinaryIO, text_field: str, id_field: str) -> Iterator[Found]:
         stream: Bytes; a byte-order mark at their start is dropped.
         text_field: Field of the text.
         id_field: Field of the id.
+        keep: Further fields that are wanted.
     """
-    decoder = _decoder({text_field, id_field})
+    fields = (text_field, id_field, *keep)
+    decoder = _decoder(set(fields))
     mark = BOM
     while (line := _next(stream)) != b"":
         found = skiplog.TOO_LONG if line is None else _record(line.removeprefix(mark), decoder)
         mark = b""
         del line  # it may be huge, and whoever takes the text may keep us waiting
         if isinstance(found, dict):
-            found = found.get(text_field), found.get(id_field)
+            found = tuple(found.get(name) for name in fields)
         yield found
         del found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxlens import errors
@@ -19,8 +19,10 @@ _SHOWN_CHARACTERS = 500
 _REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
-def rows(path: str, text_field: str, id_field: str) -> Iterator[tuple[Any, Any] | str]:
-    """Text and id of each row as Python values, or the reason why there are none.
+def rows(
+    path: str, text_field: str, id_field: str, keep: Sequence[str] = ()
+) -> Iterator[tuple[Any, ...] | str]:
+    """Text, id and kept columns of each row as Python values, or the reason why there are none.
 
     Raises:
         MissingError: pyarrow is not installed, or the file is not there.
@@ -33,20 +35,20 @@ def rows(path: str, text_field: str, id_field: str) -> Iterator[tuple[Any, Any] 
             _call(path, lambda: pages.check(headers))
         options = {"page_checksum_verification": True, **_STREAMED}
         file = _call(path, lambda: parquet.ParquetFile(stream, **options))
-        columns = _columns(path, _call(path, lambda: file.schema_arrow.names), text_field, id_field)
+        fields = (text_field, id_field, *keep)
+        columns = _columns(path, _call(path, lambda: file.schema_arrow.names), fields)
         for batch in _batches(path, file, columns):
-            texts, *others = (batch.column(name) for name in columns)
-            idents = others[0] if others else texts if text_field == id_field else None
+            found = [batch.column(name) if name in columns else None for name in fields]
             for row in range(batch.num_rows):
-                yield _values(texts[row], None if idents is None else idents[row])
+                yield _values([None if column is None else column[row] for column in found])
 
 
-def _columns(path: str, names: list[str], text_field: str, id_field: str) -> list[str]:
-    """The columns to read, the text first."""
-    if text_field not in names:
+def _columns(path: str, names: list[str], fields: Sequence[str]) -> list[str]:
+    """The columns to read, the text first, which must be there."""
+    if fields[0] not in names:
         shown = ", ".join(names)[:_SHOWN_CHARACTERS]
-        raise errors.DataError(f"{path} has no column {text_field!r}", f"its columns: {shown}")
-    columns = [name for name in dict.fromkeys((text_field, id_field)) if name in names]
+        raise errors.DataError(f"{path} has no column {fields[0]!r}", f"its columns: {shown}")
+    columns = [name for name in dict.fromkeys(fields) if name in names]
     for name in columns:
         if names.count(name) > 1:
             raise errors.DataError(
@@ -61,9 +63,9 @@ def _batches(path: str, file: Any, columns: list[str]) -> Iterator[Any]:
         yield batch
 
 
-def _values(text: Any, ident: Any) -> tuple[Any, Any] | str:
+def _values(scalars: Sequence[Any]) -> tuple[Any, ...] | str:
     try:
-        return _value(text), _value(ident)
+        return tuple(map(_value, scalars))
     except UnicodeDecodeError:
         return skiplog.INVALID_UTF8
 
