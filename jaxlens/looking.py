@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, errors, terminal
+from jaxlens import arguments, comparisons, errors, terminal
 
 
 def show(
@@ -66,7 +66,7 @@ def show(
         sides = shows.sides(model, decoder, texts, against, against_decoder)
         first, end = arguments.part(tokens)
         found = shows.comparison(*sides, follow or (), top_k, relative_depth)
-        terminal.show_comparison(found.part(first, end), metric, html, figures, json)
+        comparisons.show_prompts(found.part(first, end), metric, html, figures, json)
         return
     if relative_depth:
         raise errors.ConfigError("--relative-depth without a comparison", "add --against MODEL")
@@ -87,6 +87,7 @@ def study(
     /,
     *,
     null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    by: str | None = None,
     out: Path | None = None,
     output: arguments.Shown = arguments.Output(),
 ) -> None:
@@ -96,13 +97,15 @@ def study(
         run_dir: Run with --rows full (the default) or --tallies study.
         null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
             seeds, and --null shuffled.
+        by: Field of the documents, kept with corpus.keep, within whose values the primaries are
+            estimated too.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default.
         output: What is printed.
     """
     arguments.begin(output)
     from jaxlens.study import answers
 
-    found = answers.study(run_dir, null)
+    found = answers.study(run_dir, null, by)
     terminal.show_study(found, answers.write(found, out))
 
 
@@ -150,7 +153,7 @@ def compare(
     if json:
         terminal.print_json(compares.document(found))
     else:
-        terminal.show_runs_compared(found, [*files, *wanted])
+        comparisons.show_runs(found, [*files, *wanted])
 
 
 def report(

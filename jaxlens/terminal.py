@@ -9,7 +9,7 @@ import math
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import errors
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jaxlens import bench, estimate, ingest, repair, sweep
     from jaxlens.export import order
     from jaxlens.store import verify
-    from jaxlens.study import answers, compare
-    from jaxlens.view import difference, prompt
+    from jaxlens.study import answers, table
+    from jaxlens.view import prompt
 
 logger = logging.getLogger("jaxlens")
 
@@ -217,30 +217,6 @@ def show_prompts(
             grid.show(shown, named, decoder, sys.stdout)
 
 
-def show_comparison(
-    found: difference.Comparison,
-    metric: str | None,
-    html: Path | None,
-    pictures: Sequence[Path],
-    as_json: bool,
-) -> None:
-    """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.store import publish
-    from jaxlens.view import difference_figure, difference_grid
-
-    found.view(metric)  # refused before anything is written
-    if html is not None:
-        publish.publish(html, found.html(metric).encode())
-    for path in pictures:
-        difference_figure.draw(found, path, metric)
-    for path in [*([html] if html else []), *pictures]:
-        print(f"wrote {path}")
-    if as_json:
-        print(json.dumps(found.document(), allow_nan=False))
-    elif html is None and not pictures:
-        difference_grid.show(found, metric, sys.stdout)
-
-
 def print_json(document: object) -> None:
     """Data on stdout."""
     print(json.dumps(document, allow_nan=False))
@@ -250,66 +226,35 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
     """Prints the primaries, the verdicts and where the table is."""
     primaries = [line for line in found.results if line.primary]
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
-    for line in primaries:
-        interval = f"[{line.low:.3g}, {line.high:.3g}]"
-        named = f"{line.question} {line.estimator}"
-        adjusted = f"{line.p_adjusted:.2g}"
-        cells.append((named, f"{line.estimate:.3g}", interval, adjusted, line.judgement))
+    cells += [_primary(line) for line in primaries]
     if primaries:
         print(_aligned(cells))
+    if found.strata:
+        heading = (
+            "within a stratum",
+            "estimate",
+            "95 % interval",
+            "p (BH)",
+            "judgement",
+            "stratum",
+        )
+        strata = [(*_primary(line), printable(line.stratum)) for line in found.strata]
+        print("\n" + _aligned([heading, *strata]) + "\n")
     for question, verdict in found.verdicts.items():
         print(textwrap.fill(f"{question}. {verdict}", 96, subsequent_indent="    "))
     print(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
 
 
-def show_runs_compared(found: compare.Compared, files: Sequence[Path]) -> None:
-    """What differs between two runs, then a table of differences by layer."""
-    print(printable(f"A: {found.first}"))
-    print(printable(f"B: {found.second}"))
-    told = [f"{what} {a!s:.20} / {b!s:.20}" for what, (a, b) in found.differing.items()]
-    print(printable(f"A / B: {', '.join(told) or 'the same settings'}"))
-    print("; ".join(found.notes))
-    how = "; 95 % intervals clustered by document" if found.from_rows else ""
-    print(f"differences are A minus B, of ranks by ln rank{how}")
-    columns: dict[str, list[str]] = {}
-    for line in found.lines:
-        name = f"{line.statistic}: " if line.statistic != "mean difference" else ""
-        columns.setdefault(name + line.quantity, []).append(_estimated(line))
-    layers = [a if a == b else f"{a} | {b}" for a, b in found.layers]
-    for block in _blocks(layers, columns):
-        print("\n" + _aligned(block))
-    why = sorted({line.note for line in found.lines if line.note})
-    if why and found.from_rows:
-        print("\nwhere there is no interval: " + "; ".join(why))
-    if files:
-        print(f"{len(found.lines)} lines: {', '.join(str(path) for path in files)}")
-
-
-def _estimated(line: compare.Line) -> str:
-    if math.isnan(line.estimate):
-        return "-"
-    words = f"{line.estimate:.4f}" if line.statistic != "mean difference" else _signed(line)
-    return words if math.isnan(line.low) else f"{words} [{line.low:.4f}, {line.high:.4f}]"
-
-
-def _signed(line: compare.Line) -> str:
-    return f"{line.estimate:+.4f}" if line.estimate else "0"
-
-
-def _blocks(
-    layers: Sequence[str], columns: Mapping[str, Sequence[str]], width: int = 100
-) -> Iterator[list[list[str]]]:
-    """Tables of as many columns as fit, the layers at the left of each."""
-    label = max(map(len, layers))
-    block, used = [["layer", *layers]], label
-    for name, cells in columns.items():
-        size = max(len(name), *map(len, cells)) + 2
-        if len(block) > 1 and used + size > width:
-            yield [list(row) for row in zip(*block, strict=True)]
-            block, used = block[:1], label
-        block.append([name, *cells])
-        used += size
-    yield [list(row) for row in zip(*block, strict=True)]
+def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
+    """Name, estimate, interval, p-value and judgement; a dash where there is none."""
+    known = not math.isnan(line.low)
+    return (
+        f"{line.question} {line.estimator}",
+        _cell(line.estimate, "{:.3g}"),
+        f"[{line.low:.3g}, {line.high:.3g}]" if known else "-",
+        _cell(line.p_adjusted, "{:.2g}"),
+        line.judgement,
+    )
 
 
 def show_verification(report: verify.Report, run_dir: object) -> None:
@@ -414,3 +359,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
         rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         rows.append("  ".join([first, *rest]))
     return "\n".join(rows)
+
+
+# Comparisons align their tables alike.
+aligned = _aligned

@@ -71,8 +71,19 @@ MAY_IMPORT = {
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
+    "comparisons": {"terminal", "store", "study", "view"},
     "arguments": {"config", "errors", "terminal"},
-    "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
+    "looking": {
+        "arguments",
+        "comparisons",
+        "errors",
+        "terminal",
+        "show",
+        "view",
+        "report",
+        "export",
+        "study",
+    },
     "cli": FOUNDATION
     | WIRING
     | STAGES

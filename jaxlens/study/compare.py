@@ -19,25 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 
-from jaxlens import binning, errors, schema
+from jaxlens import errors, schema
 from jaxlens.store import reader, totals
-from jaxlens.study import correlation, curves, pairing, resample, table
+from jaxlens.study import paired, pairing, resample, table
 
 ROWS = 8192
 """Rows of each run that are held at once."""
 
-BINS = 32
-"""Bins of each variable in a rank correlation."""
-
-GROUPS = 64
-"""Groups of documents in a rank correlation: a table of bins for each of them is held."""
+SLICES, SAMPLED = 16, 512
+"""Parts of a run, and rows of each, from which the bins of rank correlations are chosen."""
 
 CORRELATED = ("rank_input", "rank_next", "rank_final", "entropy", "kl_final")
 """Quantities of which rank correlations are taken, where both runs record them."""
 
-CONSTANT = "the same in every document"
 NO_ROWS = "totals only"
 NO_DOCUMENTS = "no index of the tokens, so documents are unknown"
 
@@ -159,61 +155,12 @@ def _shared(one: reader.Run, two: reader.Run) -> tuple[str, ...]:
     )
 
 
-class _Sums:
-    """What is added up over tokens, by group of documents and pair of layers."""
-
-    def __init__(self, names: Sequence[str], n_pairs: int, best: bool) -> None:
-        shape = (binning.GROUPS, n_pairs)
-        self.first = {name: np.zeros(shape) for name in names}
-        self.second = {name: np.zeros(shape) for name in names}
-        self.count = {name: np.zeros(shape, np.int64) for name in names}
-        self.equal = np.zeros((2, *shape), np.int64) if best else None
-        cells = (GROUPS, n_pairs, BINS * BINS)
-        self.joint = {n: np.zeros(cells, np.int32) for n in names if n in CORRELATED}
-
-    def add(
-        self,
-        name: str,
-        group: Int[np.ndarray, " row"],
-        one: Float[np.ndarray, "row pair"],
-        two: Float[np.ndarray, "row pair"],
-        edges: Float[np.ndarray, " edge"] | None,
-    ) -> None:
-        """Adds rows, of ranks their logarithms; a token counts where both have a value."""
-        real = np.isfinite(one) & np.isfinite(two)
-        for pair in range(one.shape[1]):
-            mine = real[:, pair]
-            a, b, where = one[mine, pair], two[mine, pair], group[mine]
-            for total, values in ((self.first, a), (self.second, b)):
-                total[name][:, pair] += np.bincount(where, values, binning.GROUPS)
-            self.count[name][:, pair] += np.bincount(where, minlength=binning.GROUPS)
-            if edges is None:
-                continue
-            cells = np.searchsorted(edges, a, "right") * BINS + np.searchsorted(edges, b, "right")
-            flat = np.bincount(where % GROUPS * BINS**2 + cells, minlength=GROUPS * BINS**2)
-            self.joint[name][:, pair] += flat.reshape(GROUPS, BINS**2).astype(np.int32)
-
-    def agree(
-        self,
-        group: Int[np.ndarray, " row"],
-        one: Int[np.ndarray, "row pair"],
-        two: Int[np.ndarray, "row pair"],
-    ) -> None:
-        """Counts where the best tokens are known and equal."""
-        assert self.equal is not None
-        known = (one >= 0) & (two >= 0)
-        for total, chosen in zip(self.equal, ((one == two) & known, known), strict=True):
-            for pair in range(one.shape[1]):
-                total[:, pair] += np.bincount(group[chosen[:, pair]], minlength=binning.GROUPS)
-
-
 def _of_rows(
     one: reader.Run, two: reader.Run, pairs: pairing.Pairs, names: Sequence[str]
 ) -> list[Line]:
     best = "top_id" in one and "top_id" in two
-    vocab_size = max(_vocab_size(run) for run in (one, two))
-    sums = _Sums(names, len(pairs), best)
-    edges = {name: _edges(name, vocab_size) for name in sums.joint}
+    sums = paired.Sums(names, len(pairs), best, CORRELATED)
+    edges = _edges(one, two, pairs, names)
     index = [[pair[side] for pair in pairs] for side in (0, 1)]
     group_of = pairing.groups(one, two)
     for rows, batches in _batches(one, two, (*names, *(("top_id",) if best else ()))):
@@ -231,69 +178,27 @@ def _of_rows(
 
 
 def _lines(
-    sums: _Sums, one: reader.Run, two: reader.Run, pairs: pairing.Pairs, note: str
+    sums: paired.Sums, one: reader.Run, two: reader.Run, pairs: pairing.Pairs, note: str
 ) -> Iterator[Line]:
     for name, count in sums.count.items():
-        for pair, estimate in enumerate(mean_differences(sums, name)):
+        for pair, estimate in enumerate(paired.mean_differences(sums, name)):
             sides = (sums.first[name], sums.second[name])
             means = [_mean(total[:, pair], count[:, pair]) for total in sides]
             yield _line(one, two, pairs, pair, name, MEAN, _told(estimate, note), means)
     if sums.equal is not None:
-        for pair, estimate in enumerate(agreements(sums)):
+        for pair, estimate in enumerate(paired.agreements(sums)):
             yield _line(one, two, pairs, pair, "top_id", AGREEMENT, _told(estimate, note))
     for name, joint in sums.joint.items():
         for pair in range(len(pairs)):
-            told = _told(rank_correlation(joint[:, pair]), note)
+            told = _told(paired.rank_correlation(joint[:, pair]), note)
             yield _line(one, two, pairs, pair, name, CORRELATION, told)
-
-
-def mean_differences(sums: _Sums, name: str) -> list[resample.Estimate]:
-    """Mean of the paired differences of a quantity, by pair of layers."""
-    return curves.by_layer(sums.first[name] - sums.second[name], sums.count[name], 1)
-
-
-def agreements(sums: _Sums) -> list[resample.Estimate]:
-    """Share of the tokens with the same best token, by pair of layers."""
-    assert sums.equal is not None
-    return [_share(found) for found in curves.by_layer(sums.equal[0], sums.equal[1], 1)]
-
-
-def rank_correlation(joint: Num[np.ndarray, "group bins"]) -> resample.Estimate:
-    """Spearman's coefficient of two binned variables, with an interval on Fisher's scale.
-
-    Args:
-        joint: Tokens by group of documents and cell of a table of ``BINS`` by ``BINS`` bins.
-    """
-
-    def fisher(cells: np.ndarray) -> Float[np.ndarray, " replica"]:
-        rho = correlation.spearman(cells.reshape(-1, BINS, BINS))
-        with np.errstate(divide="ignore"):
-            return np.arctanh(rho)
-
-    found = resample.bootstrap(
-        fisher, (joint,), joint.sum(axis=1), weight=resample.weights(len(joint))
-    )
-    if found.note == resample.EMPTY or not math.isfinite(found.value):
-        rho = float(correlation.spearman(joint.sum(axis=0).reshape(BINS, BINS)))
-        why = CONSTANT if math.isfinite(rho) else "constant in a run"
-        return resample.missing(why, rho, found.n, found.clusters)
-    value, low, high = (math.tanh(x) for x in (found.value, found.low, found.high))
-    se = found.se * (1 - value * value)
-    return dataclasses.replace(found, value=value, low=low, high=high, se=se)
 
 
 def _told(found: resample.Estimate, note: str) -> resample.Estimate:
     """Without an interval where documents are unknown, or where nothing varies between them."""
-    why = note or (CONSTANT if found.se == 0 else "")
+    why = note or (paired.CONSTANT if found.se == 0 else "")
     clusters = 0 if note else found.clusters
     return resample.missing(why, found.value, found.n, clusters) if why else found
-
-
-def _share(found: resample.Estimate) -> resample.Estimate:
-    """Ends between 0 and 1, where the truth is, so that nothing is lost."""
-    if math.isnan(found.low):
-        return found
-    return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _line(
@@ -370,18 +275,20 @@ def _values(block: np.ndarray, name: str) -> Float[np.ndarray, "row layer"]:
     return np.log(np.where(values > 0, values, np.nan))
 
 
-def _edges(name: str, vocab_size: int) -> Float[np.ndarray, " edge"]:
-    """Inner edges of the bins of a rank correlation."""
-    if schema.QUANTITIES[name].kind == "rank":
-        # Rank 1 alone, then evenly in ln rank.
-        return np.linspace(0.0, math.log(vocab_size), BINS)[:-1] + 1e-9
-    if name == "entropy":
-        return np.linspace(0.0, math.log(vocab_size), BINS + 1)[1:-1]
-    return np.geomspace(0.01, 30.0, BINS - 1)
-
-
-def _vocab_size(run: reader.Run) -> int:
-    return int(run.spec["model"]["architecture"]["vocab_size"])
+def _edges(
+    one: reader.Run, two: reader.Run, pairs: pairing.Pairs, names: Sequence[str]
+) -> dict[str, paired.Edges]:
+    """Inner edges of the bins of rank correlations: quantiles of an even sample of the rows."""
+    chosen = [name for name in names if name in CORRELATED]
+    starts = np.linspace(0, max(one.n_rows - SAMPLED, 0), SLICES).astype(int)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+    for side, run in enumerate((one, two)):
+        rows = [_rows(run, chosen, start, start + SAMPLED) for start in np.unique(starts).tolist()]
+        places = [pair[side] for pair in pairs]
+        for name in chosen:
+            values = _values(np.concatenate([part[name] for part in rows])[:, places], name)
+            found[name].append(paired.quantiles(values))
+    return {name: np.stack(sides) for name, sides in found.items()}
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> float:

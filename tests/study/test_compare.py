@@ -16,7 +16,7 @@ from jaxlens import binning, schema, sweep
 from jaxlens.models import architecture as architectures
 from jaxlens.models import weights
 from jaxlens.report import comparing
-from jaxlens.study import compare, resample
+from jaxlens.study import compare, paired, resample
 from jaxlens.view import drawing
 
 PLAIN = {"lens.decoder": "plain"}
@@ -69,15 +69,15 @@ def test_agreement_and_rank_correlations_are_those_of_all_tokens(swept, plain, f
     same = (one["top_id"][:] == two["top_id"][:])[..., 0].mean(0)
     agreed = lines(found, "top_id", compare.AGREEMENT)
     assert [line.estimate for line in agreed] == pytest.approx(same.tolist())
-    assert agreed[-1].estimate == 1 and agreed[-1].note == compare.CONSTANT
+    assert agreed[-1].estimate == 1 and agreed[-1].note == paired.CONSTANT
     assert math.isnan(agreed[-1].low), "no certainty from tokens that never differed"
     for name in ("rank_next", "entropy"):
         for layer, line in enumerate(lines(found, name, compare.CORRELATION)):
             a, b = (run[name][:, layer].astype(float) for run in (one, two))
             mine = (a > 0) & (b > 0)
-            edges = compare._edges(name, TINY["vocab_size"])
             a, b = (np.log(v[mine]) if name == "rank_next" else v[mine] for v in (a, b))
-            binned = [np.searchsorted(edges, v, "right") for v in (a, b)]
+            edges = compare._edges(one, two, ((layer, layer),), (name,))[name][:, 0]
+            binned = [np.searchsorted(e, v, "right") for e, v in zip(edges, (a, b), strict=True)]
             assert line.estimate == pytest.approx(stats.spearmanr(*binned).statistic, abs=1e-9)
             assert line.estimate == pytest.approx(stats.spearmanr(a, b).statistic, abs=0.03)
 
@@ -153,7 +153,7 @@ def test_the_command_prints_and_writes_the_same_numbers(swept, plain, found, tmp
     said = capsys.readouterr().out
     (line,) = [one for one in lines(found, "entropy") if one.first_layer == "h.0"]
     assert f"{line.estimate:+.4f} [{line.low:.4f}, {line.high:.4f}]" in said
-    assert "A / B: decoder final_norm / plain" in said and compare.CONSTANT in said
+    assert "A / B: decoder final_norm / plain" in said and paired.CONSTANT in said
     table = pyarrow.parquet.read_table(out / "comparison.parquet").to_pylist()
     assert len(table) == len(found.lines)
     numbers = [math.nan if row["estimate"] is None else row["estimate"] for row in table]
@@ -240,15 +240,16 @@ def truth_of_correlation():
 def estimates(rng, documents, spread):
     """The three estimates of one replica, by the code that compares runs."""
     group, one, two, ids, others = planted(rng, documents, spread)
-    sums = compare._Sums(("entropy",), 1, True)
+    sums = paired.Sums(("entropy",), 1, True, ())
     sums.add("entropy", group, one[:, None], two[:, None], None)
     sums.agree(group, ids[:, None], others[:, None])
-    (mean,) = compare.mean_differences(sums, "entropy")
-    (share,) = compare.agreements(sums)
+    (mean,) = paired.mean_differences(sums, "entropy")
+    (share,) = paired.agreements(sums)
     group, a, b = correlated(rng, documents, spread)
-    sums = compare._Sums(("entropy",), 1, False)
-    sums.add("entropy", group, a[:, None], b[:, None], np.linspace(0.4, 3.6, compare.BINS - 1))
-    return mean, share, compare.rank_correlation(sums.joint["entropy"][:, 0])
+    sums = paired.Sums(("entropy",), 1, False, ("entropy",))
+    edges = np.broadcast_to(np.linspace(0.4, 3.6, paired.BINS - 1), (2, 1, paired.BINS - 1))
+    sums.add("entropy", group, a[:, None], b[:, None], edges)
+    return mean, share, paired.rank_correlation(sums.joint["entropy"][:, 0])
 
 
 def coverage(documents, spread, replicas):
