@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import pydoc_data.topics
+import random
 import shutil
 
 import hypothesis
@@ -92,9 +94,9 @@ def test_forged_arrays_are_refused(change):
 
 def _lines():
     kinds = ["news"] * 30 + ["fiction"] * 20 + ["rare"] * 4 + [None] * 4
-    lines = [
-        {"text": f"the quick brown fox {n} jumps over a lazy dog " * (1 + n % 3)} for n in range(58)
-    ]
+    words = " ".join(pydoc_data.topics.topics["assert"].split()).split(" ")
+    drawn = random.Random(0)
+    lines = [{"text": " ".join(drawn.choices(words, k=20 + 15 * (n % 4)))} for n in range(58)]
     for number, (line, label) in enumerate(zip(lines, kinds, strict=True)):
         line |= {"year": 1900 + number % 7, "score": number / 4, "ok": number % 2 == 0}
         line |= {} if label is None else {"label": label}
@@ -274,7 +276,6 @@ def test_primaries_by_stratum_are_those_of_its_documents(kept):
         *("label = news", "label = fiction", "label = rare", "label = null")
     }
     assert len(found.strata) == 4 * len(whole) and not any(line.primary for line in found.strata)
-    by = {(line.stratum, line.estimator): line for line in found.strata}
     with reader.open_run(kept) as run:
         chosen = np.array(expected("label"), object) == "news"
         rows = int(np.diff(run.corpus.documents.start)[chosen].sum())
@@ -286,8 +287,8 @@ def test_primaries_by_stratum_are_those_of_its_documents(kept):
         if line.stratum in ("label = rare", "label = null"):
             assert math.isnan(line.estimate) and math.isnan(line.low)
             assert line.note == strata.TOO_FEW and line.judgement == "not estimable"
-    slope = by["label = news", "excess_slope"]
-    assert math.isfinite(slope.estimate) and slope.clusters <= 30
+    assert {line.clusters for line in news if math.isfinite(line.low)} <= set(range(10, 31))
+    assert any(math.isfinite(line.low) for line in news), "some are estimated"
     # The strata are parts of the whole: their totals add up to its.
     for name in ("group_count", "group_sum", "excess_count", "excess_sum"):
         np.testing.assert_array_equal(sum(part[name] for part in parts), total[name])
@@ -319,7 +320,7 @@ def test_the_study_prints_its_strata(kept, tmp_path, capsys):
     assert {row["stratum"] for row in rows} >= {"label = news", "label = null"}
 
 
-def test_strata_that_cannot_be_made_are_refused(kept, swept, studied, capsys):
+def test_strata_that_cannot_be_made_are_refused(kept, swept, capsys):
     assert "keeps label, year" in refused(capsys, 2, "study", kept, "--by", "lable")
     assert "corpus.keep=[label]" in refused(capsys, 2, "study", swept, "--by", "label")
     assert "score has 58 values" in refused(capsys, 2, "study", kept, "--by", "score")

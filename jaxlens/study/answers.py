@@ -80,7 +80,7 @@ def study(
 
 def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | None = None) -> Study:
     if by is not None:
-        strata.masks(run_dir, by)  # refuses before rows are folded
+        strata.require([run_dir, *null_dirs], by)
     run = inputs.load(run_dir)
     nulls = [inputs.load(folder) for folder in null_dirs]
     lines = [line for one in (run, *nulls) for line in _of_one(one)]

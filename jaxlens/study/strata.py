@@ -21,6 +21,7 @@ from jaxlens.study import (
     contextual,
     copying,
     discarding,
+    fold,
     inputs,
     multiplicity,
     preserving,
@@ -62,6 +63,22 @@ def primaries(
             found = [line for line in _answers(run, nulls) if line.primary]
         lines += [dataclasses.replace(one, stratum=stratum, primary=False) for one in found]
     return lines
+
+
+def require(folders: Sequence[str | Path], name: str) -> None:
+    """Refuses what strata cannot be made of, before any rows are folded.
+
+    Args:
+        folders: The run and its nulls.
+        name: Field.
+
+    Raises:
+        ConfigError: The field is not kept or has too many values, or a run lacks rows.
+    """
+    masks(folders[0], name)
+    for folder in folders:
+        with reader.open_run(folder) as run:
+            fold.require_rows(run)
 
 
 def masks(run_dir: str | Path, name: str) -> dict[str, Bool[np.ndarray, " document"]]:

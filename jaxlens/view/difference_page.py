@@ -41,15 +41,20 @@ def page_of(shown: difference.Comparison, metric: str | None = None) -> str:
         what=shown.what,
         one=one,
         two=two,
-        models=" and ".join(dict.fromkeys(filter(None, (s.model for s in shown.sides)))),
-        decoders=" and ".join(dict.fromkeys(shown.decoders)),
-        notes="; ".join(shown.notes),
+        notes="; ".join([*_common(shown), *shown.notes]),
         version=__version__,
         policy=page.policy([script], [style]),
         style=style,
         script=script,
         data=page.embedded(_document(shown, first)),
     )
+
+
+def _common(shown: difference.Comparison) -> list[str]:
+    """Model and decoder, where both sides have the same."""
+    models, decoders = {side.model for side in shown.sides}, set(shown.decoders)
+    found = [f"model {model}" for model in models if model and len(models) == 1]
+    return found + [f"decoder {decoder}" for decoder in decoders if len(decoders) == 1]
 
 
 def _document(shown: difference.Comparison, first: str) -> dict[str, Any]:
