@@ -25,11 +25,6 @@ _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 2
 _SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
 
-MOST_KEPT = 16
-"""Fields of documents that a run can keep."""
-
-_NAME_BYTES = 200
-
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
@@ -218,7 +213,10 @@ def validate(config: RunConfig) -> None:
     if not config.corpus.paths:
         raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
     _require_alone(config.corpus)
-    _require_keep(config.corpus)
+    if config.corpus.keep:
+        from jaxlens import metadata  # it needs NumPy, which starts slowly
+
+        metadata.require(config.corpus.keep, config.corpus.paths)
     shard_of(config.shard)
 
 
@@ -231,25 +229,6 @@ def _require_alone(corpus: CorpusConfig) -> None:
     if made and len(corpus.paths) > 1:
         raise errors.ConfigError(
             f"corpus.paths names {made[0]} and other text", "give each a run of its own"
-        )
-
-
-def _require_keep(corpus: CorpusConfig) -> None:
-    keep = corpus.keep
-    if len(keep) > MOST_KEPT or len(set(keep)) < len(keep):
-        raise errors.ConfigError(
-            f"corpus.keep names {len(keep)} fields",
-            f"name each once, at most {MOST_KEPT}",
-        )
-    for name in keep:
-        if not 0 < len(name.encode("utf-8", "replace")) <= _NAME_BYTES or "\0" in name:
-            raise errors.ConfigError(
-                f"corpus.keep names the field {_SHOWN.repr(name)}", "give the name of a field"
-            )
-    if keep and corpus.paths[0].startswith(designs.PREFIXES):
-        raise errors.ConfigError(
-            f"corpus.keep with {corpus.paths[0]}, whose documents have no fields",
-            "leave out corpus.keep",
         )
 
 

@@ -19,7 +19,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from jaxlens import designs, errors
+
 Value = str | int | float | bool | None
+
+MOST_FIELDS = 16
+"""Fields that a run can keep."""
 
 STRING_BYTES = 200
 """Most bytes of a string, UTF-8."""
@@ -143,6 +148,32 @@ class Builder:
         codes = np.array(self._codes, np.int32).reshape(-1, len(self.names))
         values = tuple(tuple(value for _, value in known) for known in self._known)
         return Metadata(self.names, codes, values)
+
+
+def require(names: Sequence[str], paths: Sequence[str]) -> None:
+    """Refuses fields that cannot be kept.
+
+    Args:
+        names: Fields, as ``corpus.keep`` has them.
+        paths: What is read.
+
+    Raises:
+        ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
+    """
+    if len(names) > MOST_FIELDS or len(set(names)) < len(names):
+        raise errors.ConfigError(
+            f"corpus.keep names {len(names)} fields", f"name each once, at most {MOST_FIELDS}"
+        )
+    for name in names:
+        if not 0 < len(name.encode("utf-8", "replace")) <= STRING_BYTES or "\0" in name:
+            raise errors.ConfigError(
+                f"corpus.keep names the field {name[:80]!r}", "give the name of a field"
+            )
+    if any(path.startswith(designs.PREFIXES) for path in paths):
+        raise errors.ConfigError(
+            f"corpus.keep with {paths[0]:.80}, whose documents have no fields",
+            "leave out corpus.keep",
+        )
 
 
 def stored(value: Any) -> tuple[Value, str]:

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "schema": set(),
     "hashing": set(),
     "depths": set(),
-    "metadata": set(),
+    "metadata": {"designs", "errors"},
     "binning": {"hashing"},
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},

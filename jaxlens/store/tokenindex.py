@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
-from jaxlens import config, metadata, schema
+from jaxlens import metadata, schema
 from jaxlens.store import access, hdf, layout, records
 
 _DOCUMENT_BYTES = 8 + 8 + schema.ID_BYTES
@@ -102,7 +102,7 @@ class TokenIndex:
 
 def limit(n_documents: int, n_kept: int = 0) -> int:
     """Most bytes that an index of this many documents may claim, with so many kept fields."""
-    kept = metadata.VALUE_BYTES * min(max(n_kept, 0), config.MOST_KEPT)
+    kept = metadata.VALUE_BYTES * min(max(n_kept, 0), metadata.MOST_FIELDS)
     return _VOCABULARY_BYTES + (_DOCUMENT_BYTES + kept) * n_documents
 
 
