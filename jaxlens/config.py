@@ -53,6 +53,8 @@ class CorpusConfig:
     separator: str | None = None
     """What stands between two documents of a ``.txt``, for instance ``<|endoftext|>``; by default
     such a file is one document."""
+    keep: tuple[str, ...] = ()
+    """Fields or columns to keep by document, for instance ``[label, source]``."""
     limit: int | None = None
     """Stop after this many tokens; the last document is cut there."""
     bos: Literal["none", "start"] = "none"
@@ -224,6 +226,10 @@ def validate(config: RunConfig) -> None:
             f"corpus.separator is {values.show(separator)}", "give some text, or leave it out"
         )
     _require_alone(config.corpus)
+    if config.corpus.keep:
+        from jaxlens import metadata  # it needs NumPy, which starts slowly
+
+        metadata.require(config.corpus.keep, config.corpus.paths)
     shard_of(config.shard)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxlens import config as configs
-from jaxlens import errors
+from jaxlens import errors, metadata
 from jaxlens.corpus import documents, generated, skiplog, tokenfile, tokens, vocabulary
 from jaxlens.store import access, hdf, image, layout, publish, records, tokenindex
 
@@ -75,8 +75,11 @@ def fingerprint(
         "bos": bos_id,
         "tokenizer": tokenizer_sha256,
     }
-    if corpus.separator is not None:  # token files that were made before it existed stay known
+    # Token files that were made before these settings existed stay known.
+    if corpus.separator is not None:
         how["separator"] = corpus.separator
+    if corpus.keep:
+        how["keep"] = list(corpus.keep)
     return controls.fingerprint(corpus.paths, how)
 
 
@@ -125,7 +128,7 @@ def _make(
 ) -> Ingested:
     """Tokenises the corpus into a folder."""
     logger.info("tokenising the corpus")
-    log = documents.SkipLog()
+    log, kept = documents.SkipLog(), metadata.Builder(corpus.keep)
     with publish.stream(directory / layout.TOKEN_FILE) as stream:
         index = tokens.build(
             _documents(corpus, controls, log),
@@ -136,6 +139,7 @@ def _make(
             bos_id=bos_id,
             skips=log,
             shuffle_seed=controls.shuffle,
+            kept=kept,
         )
     _tell_special(index, tokenizer, bos_id)
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
@@ -147,12 +151,15 @@ def _make(
         index_sha256=hashlib.sha256(data).hexdigest(),
     )
     skipped_at = [f"{where}: {why}" for where, why in log.entries]
-    more = {
+    more: dict[str, Any] = {
         "fingerprint": wanted,
         "documents": index.n_documents,
         "skipped": log.counts,
         "skipped_at": skipped_at,
     }
+    if corpus.keep:
+        more["kept"] = kept.counts
+        _say_kept(kept.counts, index.n_documents)
     data = records.encode_tokens(record, more)
     publish.publish(directory / layout.TOKEN_RECORD, data)
     return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
@@ -173,6 +180,18 @@ def _tell_special(index: tokenfile.Index, tokenizer: Any, bos_id: int | None) ->
             )
 
 
+def _say_kept(counts: Mapping[str, Mapping[str, int]], n_documents: int) -> None:
+    """Warns of fields that no document has, and of values that are not kept whole."""
+    for name, found in counts.items():
+        if found[metadata.MISSING] == n_documents:
+            logger.warning("no document has the field %r of corpus.keep", name)
+        if found[metadata.CUT]:
+            logger.warning("field %r: %s long values were cut", name, f"{found[metadata.CUT]:,}")
+        if found[metadata.OTHER]:
+            what = "values are neither text, number nor boolean, and kept as null"
+            logger.warning("field %r: %s %s", name, f"{found[metadata.OTHER]:,}", what)
+
+
 def _documents(
     corpus: configs.CorpusConfig, controls: generated.Controls, log: documents.SkipLog
 ) -> Iterator[documents.Document]:
@@ -183,6 +202,7 @@ def _documents(
         text_field=corpus.text_field,
         id_field=corpus.id_field,
         separator=corpus.separator,
+        keep=corpus.keep,
         strict=corpus.strict,
         skips=log,
     )
@@ -225,27 +245,29 @@ def find(directory: Path, wanted: str | None) -> Ingested | None:
             with access.opened(directory / name) as descriptor:
                 if access.sha256(directory / name, descriptor) != digest:
                     return None
-        index = _index(directory / layout.TOKEN_INDEX, record, document.get("documents"))
+        documents_there = document.get("documents")
+        kept = tokenindex.n_kept(document)
+        index = _index(directory / layout.TOKEN_INDEX, record, documents_there, kept)
         skipped, places = _skips(document, str(path))
     except (errors.MissingError, errors.DataError):
         return None
     return Ingested(directory, record, index, skipped, places, made_from, False)
 
 
-def _index(path: Path, record: records.Tokens, n_documents: Any) -> tokenfile.Index:
+def _index(path: Path, record: records.Tokens, n_documents: Any, n_kept: int) -> tokenfile.Index:
     """The index, if it is that of the record."""
     hint = "tokenise again"
     if not isinstance(n_documents, int) or not 0 < n_documents <= record.n_tokens:
         raise errors.DataError(f"{path} is of {n_documents!r:.20} documents", hint)
-    index = tokenfile.Index.from_arrays(_read_arrays(path, n_documents))
+    index = tokenfile.Index.from_arrays(_read_arrays(path, n_documents, n_kept))
     said = (record.n_tokens, n_documents, record.dtype)
     if (index.n_tokens, index.n_documents, index.dtype.name) != said:
         raise errors.DataError(f"{path} is of another token file", hint)
     return index
 
 
-def _read_arrays(path: Path, n_documents: int) -> dict[str, np.ndarray]:
-    return dict(hdf.read_arrays(path, limit=tokenindex.limit(n_documents))[0])
+def _read_arrays(path: Path, n_documents: int, n_kept: int) -> dict[str, np.ndarray]:
+    return dict(hdf.read_arrays(path, limit=tokenindex.limit(n_documents, n_kept))[0])
 
 
 def token_strings(ingested: Ingested) -> Shaped[np.ndarray, " vocab"]:
@@ -255,7 +277,8 @@ def token_strings(ingested: Ingested) -> Shaped[np.ndarray, " vocab"]:
         DataError: The index has none.
     """
     path = ingested.directory / layout.TOKEN_INDEX
-    arrays = _read_arrays(path, ingested.index.n_documents)
+    index = ingested.index
+    arrays = _read_arrays(path, index.n_documents, len(index.kept.names))
     if "token_strings" not in arrays:
         raise errors.DataError(f"{path} has no token_strings", "tokenise again")
     return arrays["token_strings"]

@@ -325,6 +325,8 @@ def _spec(
             "n_documents": ingested.index.n_documents,
             "skipped": ingested.skipped,
             "bos": config.corpus.bos,
+            # A spec without kept fields has the bytes that it had before there were any.
+            **({"keep": list(config.corpus.keep)} if config.corpus.keep else {}),
         },
         "plan": {
             "length": plan.length,

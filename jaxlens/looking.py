@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, errors, terminal
+from jaxlens import arguments, comparisons, errors, terminal
 
 
 def show(
@@ -23,6 +23,10 @@ def show(
     png: Path | None = None,
     svg: Path | None = None,
     json: bool = False,
+    compare: bool = False,
+    against: str | None = None,
+    against_decoder: Literal["final_norm", "plain", "final_norm_nobias"] | None = None,
+    relative_depth: bool = False,
     output: arguments.Shown = arguments.Output(),
 ) -> None:
     """Look at a prompt: what the model would predict at each layer, in the terminal or in files.
@@ -41,6 +45,10 @@ def show(
         png: File for a figure.
         svg: File for a figure.
         json: Print all numbers as JSON instead.
+        compare: Compare two texts: the difference, first minus second, and both side by side.
+        against: Compare with another model: directory or hub id.
+        against_decoder: Compare with another decoder.
+        relative_depth: Compare layers of equal relative depth where the models differ in depth.
         output: What is printed.
     """
     arguments.begin(output)
@@ -52,6 +60,16 @@ def show(
     texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
     if not texts:
         raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    if compare or against or against_decoder:
+        from jaxlens import show as shows
+
+        sides = shows.sides(model, decoder, texts, against, against_decoder)
+        first, end = arguments.part(tokens)
+        found = shows.comparison(*sides, follow or (), top_k, relative_depth)
+        comparisons.show_prompts(found.part(first, end), metric, html, figures, json)
+        return
+    if relative_depth:
+        raise errors.ConfigError("--relative-depth without a comparison", "add --against MODEL")
     if len(texts) > 1 and figures:
         raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
     first, end = arguments.part(tokens)
@@ -69,6 +87,7 @@ def study(
     /,
     *,
     null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    by: str | None = None,
     out: Path | None = None,
     output: arguments.Shown = arguments.Output(),
 ) -> None:
@@ -78,14 +97,63 @@ def study(
         run_dir: Run with --rows full (the default) or --tallies study.
         null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
             seeds, and --null shuffled.
+        by: Field of the documents, kept with corpus.keep, within whose values the primaries are
+            estimated too.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default.
         output: What is printed.
     """
     arguments.begin(output)
     from jaxlens.study import answers
 
-    found = answers.study(run_dir, null)
+    found = answers.study(run_dir, null, by)
     terminal.show_study(found, answers.write(found, out))
+
+
+def compare(
+    run_dir: Path,
+    other: Path,
+    /,
+    *,
+    out: Path | None = None,
+    figure: Path | None = None,
+    json: bool = False,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Compare two runs over the same tokens: differences by layer, with intervals.
+
+    The runs may differ in weights, decoder, precision or depth. Tokens are paired, and intervals
+    are clustered by document; where only totals are stored, means are compared without intervals.
+
+    Args:
+        run_dir: Run; differences are this one minus the other.
+        other: The other run.
+        out: Folder for comparison.parquet, .csv and .json, and the figure comparison.svg.
+        figure: File for the figure: .png, .svg or .pdf.
+        json: Print all numbers as JSON instead.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens.study import compare as compares
+    from jaxlens.view import pictures
+
+    wanted = [figure] if figure is not None else []
+    for path in wanted:
+        pictures.require(path)
+    if out is not None:
+        pictures.require_library()
+        wanted.append(out / "comparison.svg")
+    found = compares.compare(run_dir, other)
+    files = [] if out is None else compares.write(found, out)
+    if wanted:
+        from jaxlens.report import comparing
+        from jaxlens.view import drawing
+
+        for path in wanted:
+            drawing.save(comparing.figure(found), path)
+    if json:
+        terminal.print_json(compares.document(found))
+    else:
+        comparisons.show_runs(found, [*files, *wanted])
 
 
 def report(

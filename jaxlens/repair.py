@@ -177,7 +177,8 @@ def _configured(
 ) -> configs.RunConfig:
     """The configuration that gives this spec, with the places and devices of the one at hand."""
     try:
-        corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"])
+        keep = tuple(spec["corpus"].get("keep", ()))
+        corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"], keep=keep)
         if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
             corpus = dataclasses.replace(corpus, paths=(kind,))
         if (null := spec["null"]["kind"]) not in typing.get_args(configs.Null):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from jaxlens import api, cache, config, errors, executables
 from jaxlens.models import gpt2
+from jaxlens.view import difference as differences
 from jaxlens.view import prompt as views
 from jaxlens.view import readouts
 
@@ -16,6 +18,51 @@ DECODERS = ("final_norm", "plain")
 
 STRIDE = 32
 """Prompts are padded to a multiple of it: each length is another program, which takes seconds."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        model: Directory or hub id.
+        decoder: See ``api.read_lens``.
+        text: Prompt.
+    """
+
+    model: str
+    decoder: str
+    text: str
+
+
+def sides(
+    model: str,
+    decoder: str,
+    texts: Sequence[str],
+    against: str | None,
+    against_decoder: str | None,
+) -> tuple[Side, Side]:
+    """What is compared: two texts, or one text by two models or two decoders.
+
+    Raises:
+        ConfigError: Both sides are the same, or they differ in more than one way, so that nobody
+            could say where a difference comes from.
+    """
+    other = texts[-1] if len(texts) > 1 else texts[0]
+    one = Side(model, decoder, texts[0])
+    two = Side(against or model, against_decoder or decoder, other)
+    differing = sum(a != b for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
+    if len(texts) > 2 or differing != 1:
+        raise errors.ConfigError(
+            f"a comparison of {len(texts)} texts"
+            if len(texts) > 2
+            else "both sides of the comparison are the same"
+            if not differing
+            else "the sides of the comparison differ in more than one way",
+            "compare two texts (TEXT TEXT --compare), two models (--against MODEL) or two decoders "
+            "(--against-decoder plain)",
+        )
+    return one, two
 
 
 def prompts(
@@ -36,6 +83,32 @@ def prompts(
     ]
     executables.seal(programs)
     return found
+
+
+def comparison(
+    first: Side, second: Side, follow: Sequence[str], top_k: int, relative_depth: bool = False
+) -> differences.Comparison:
+    """Two prompts, two models or two decoders, aligned; see `difference.compare`.
+
+    Args:
+        first: One side.
+        second: The other.
+        follow: As for `read`, by both sides.
+        top_k: As for `read`.
+        relative_depth: Whether layers of models of different depth are aligned by relative depth.
+
+    Raises:
+        ConfigError: See `read` and `difference.compare`.
+        MissingError: A model is not there.
+    """
+    programs = executables.keep(cache.folder(config.load(environment=os.environ).cache))
+    models = {name: api.load_model(name) for name in dict.fromkeys((first.model, second.model))}
+    shown = [
+        read(models[s.model], s.model, s.text, decoders=(s.decoder,), follow=follow, top_k=top_k)
+        for s in (first, second)
+    ]
+    executables.seal(programs)
+    return differences.compare(shown[0], shown[1], relative_depth=relative_depth)
 
 
 def read(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxlens import bench, estimate, ingest, repair, sweep
     from jaxlens.export import order
     from jaxlens.store import verify
-    from jaxlens.study import answers
+    from jaxlens.study import answers, table
     from jaxlens.view import prompt
 
 logger = logging.getLogger("jaxlens")
@@ -224,20 +224,44 @@ def show_prompts(
             grid.show(shown, named, decoder, sys.stdout)
 
 
+def print_json(document: object) -> None:
+    """Data on stdout."""
+    print(json.dumps(document, allow_nan=False))
+
+
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:
     """Prints the primaries, the verdicts and where the table is."""
     primaries = [line for line in found.results if line.primary]
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
-    for line in primaries:
-        interval = f"[{line.low:.3g}, {line.high:.3g}]"
-        named = f"{line.question} {line.estimator}"
-        adjusted = f"{line.p_adjusted:.2g}"
-        cells.append((named, f"{line.estimate:.3g}", interval, adjusted, line.judgement))
+    cells += [_primary(line) for line in primaries]
     if primaries:
         print(_aligned(cells))
+    if found.strata:
+        heading = (
+            "within a stratum",
+            "estimate",
+            "95 % interval",
+            "p (BH)",
+            "judgement",
+            "stratum",
+        )
+        strata = [(*_primary(line), printable(line.stratum)) for line in found.strata]
+        print("\n" + _aligned([heading, *strata]) + "\n")
     for question, verdict in found.verdicts.items():
         print(textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    "))
     say(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
+
+
+def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
+    """Name, estimate, interval, p-value and judgement; a dash where there is none."""
+    known = not math.isnan(line.low)
+    return (
+        f"{line.question} {line.estimator}",
+        _cell(line.estimate, "{:.3g}"),
+        f"[{line.low:.3g}, {line.high:.3g}]" if known else "-",
+        _cell(line.p_adjusted, "{:.2g}"),
+        line.judgement,
+    )
 
 
 def show_verification(report: verify.Report, run_dir: object) -> None:
@@ -346,3 +370,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
         rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         rows.append(printable("  ".join([first, *rest])))
     return "\n".join(rows)
+
+
+# Comparisons align their tables alike.
+aligned = _aligned

@@ -222,6 +222,42 @@ class Readout:
 
         return readouts.plot(self, metric, line, path, start, stop)
 
+    def compare(
+        self,
+        other: Readout,
+        line: int = 0,
+        other_line: int | None = None,
+        *,
+        names: tuple[str, str] | None = None,
+        relative_depth: bool = False,
+    ) -> Any:
+        """Compares one prompt with one of another readout: another prompt, model or decoder.
+
+        Differences are this readout minus the other, where both have the same token: at the same
+        position; in prompts of other lengths, counted from the beginning and from the end up to
+        where they differ; with other tokenizers, where a token of each stands for the same part
+        of the text. Layers are aligned by name.
+
+        Args:
+            other: The other readout; this one again to compare two of its own lines.
+            line: Which prompt of this readout; negative from the end.
+            other_line: Which prompt of the other; ``line`` by default.
+            names: What to call the two, for titles; by default what differs between them.
+            relative_depth: Align the layers of models of different depth by their relative depth.
+
+        Returns:
+            A `jaxlens.view.difference.Comparison`: ``difference(metric)`` has the numbers,
+            ``plot()`` a figure, ``html()`` a page; notebooks show it.
+
+        Raises:
+            ConfigError: Models of different depth without ``relative_depth``, no token in common,
+                tokenizers that cannot be compared, no such line, or a readout without labels.
+        """
+        from jaxlens.view import readouts
+
+        lines = (line, line if other_line is None else other_line)
+        return readouts.compare((self, other), lines, names, relative_depth)
+
     def to_pandas(self) -> Any:
         r"""Everything as a ``pandas.DataFrame``, one record a layer and real position.
 

@@ -13,6 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
+    *("depths", "metadata"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -52,6 +53,8 @@ MAY_IMPORT = {
     "designs": set(),
     "schema": set(),
     "hashing": set(),
+    "depths": set(),
+    "metadata": {"designs", "errors"},
     "binning": {"hashing"},
     "sampling": {"binning", "hashing"},
     "ledger": {"binning", "sampling", "schema"},
@@ -68,13 +71,24 @@ MAY_IMPORT = {
     "files": {"errors", "store"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally"},
-    "view": {"errors", "files", "types"},
-    "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
+    "view": {"errors", "files", "types", "depths"},
+    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"files", "store", "export", "study", "view"},
+    "comparisons": {"terminal", "store", "study", "view"},
     "arguments": {"config", "errors", "memory", "terminal"},
-    "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
+    "looking": {
+        "arguments",
+        "comparisons",
+        "errors",
+        "terminal",
+        "show",
+        "view",
+        "report",
+        "export",
+        "study",
+    },
     "cli": FOUNDATION
     | WIRING
     | STAGES

@@ -83,6 +83,60 @@ def test_files_are_written_and_named(tmp_path, capsys):
     assert files[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_two_prompts_are_compared_where_their_tokens_are_equal(capsys):
+    texts = ("Other times, when people say plasma", "Other times, when people say blood, they")
+    assert run_cli("show", *texts, "--compare", "--json", *READ) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[side]["text"] for side in ("first", "second")] == list(texts)
+    equal = [token["equal"] for token in found["tokens"]]
+    assert equal == [True] * 7 + [False] * 3
+    assert found["aligned"][0] == "7 tokens aligned by position; at 3 positions the tokens differ"
+    kl = np.array(found["differences"]["kl_final"]["values"], float)
+    assert not kl[:, :7].any(), "what comes later changes nothing before it"
+
+
+def test_two_decoders_agree_at_the_last_layer_alone(capsys):
+    assert run_cli("show", PLASMA, "--against-decoder", "plain", "--json", *READ) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["first"]["name"], found["second"]["name"]) == ("final_norm", "plain")
+    for name, one in found["differences"].items():
+        values = np.array(one["values"], float)
+        if "input" not in name:  # whose own distribution is another one
+            assert np.nanmax(np.abs(values[-1])) < 1e-3, name
+    assert np.nanmax(np.abs(np.array(found["differences"]["entropy"]["values"], float))) > 0.1
+
+
+def test_two_models_of_other_depth_are_compared_by_relative_depth_if_asked(tiny, tmp_path, capsys):
+    asked = ("show", PLASMA, "--against", tiny, *READ)
+    assert "8 and 2 blocks" in refused(capsys, 2, *asked)
+    files = [tmp_path / name for name in ("c.html", "c.png", "c.svg")]
+    written = ("--html", files[0], "--png", files[1], "--svg", files[2], "--metric", "kl_final")
+    assert run_cli(*asked, "--relative-depth", *written) == 0
+    out = capsys.readouterr().out
+    assert all(f"wrote {path}" in out for path in files)
+    assert "8 and 2 blocks, aligned by relative depth" in files[0].read_text()
+    assert run_cli(*asked, "--relative-depth") == 0
+    out = capsys.readouterr().out
+    assert "A: packaged" in out and "h.3 | h.0" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("a", "--compare"), "are the same"),
+        (("a", "--against", "packaged"), "are the same"),
+        (("a", "b", "c", "--compare"), "a comparison of 3 texts"),
+        (("a", "b", "--against-decoder", "plain"), "more than one way"),
+        (("a", "--relative-depth"), "without a comparison"),
+        (("a ?", "b ?", "--compare", "--metric", "loss", *READ), "no metric loss"),
+        (("a ?", "b ?", "--compare", "--tokens", "7:", *READ), "no tokens from 7"),
+        (("a", "b", "--compare", *READ), "no token stands at the same place"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(words, why, capsys):
+    assert why in refused(capsys, 2, "show", *words)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

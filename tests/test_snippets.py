@@ -94,6 +94,7 @@ STEP = {
     "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
 }
 VARIABLES_OF = {
+    "docs/compare.md": STEP,
     "docs/cli.md": STEP | {"JAXLENS_STORE_ROWS": "none", "JAXLENS_STORE_TALLIES": "study"},
     "docs/report.md": STEP,
     "docs/results.md": STEP,

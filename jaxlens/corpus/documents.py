@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ class Document:
         place: Where it stands.
         ids: Its tokens, where no text can say them: random ones are not what the tokenizer
             makes of their text.
+        kept: Values of the fields that are kept, as they stand there.
     """
 
     id: str
     text: str
     place: skiplog.Place
     ids: tuple[int, ...] | None = None
+    kept: tuple[Any, ...] = ()
 
     def digest(self) -> bytes:
         """Eight bytes that name the content: of the text, or of the ids as 32-bit numbers."""
@@ -71,6 +73,7 @@ def read(
     text_field: str = "text",
     id_field: str = "id",
     separator: str | None = None,
+    keep: Sequence[str] = (),
     strict: bool = False,
     skips: SkipLog | None = None,
 ) -> Iterator[Document]:
@@ -85,6 +88,7 @@ def read(
         text_field: Field or column of the text; ``doc.text`` is a field of a field.
         id_field: Field or column of the id, a string or an integer, where there is one.
         separator: What stands between two documents of a ``.txt``.
+        keep: Fields or columns whose values are wanted, in this order; None where there is none.
         strict: Stop at the first line that would be skipped.
         skips: Is told of every document and every skip.
 
@@ -100,7 +104,7 @@ def read(
         logger.info("corpus: %s", line)
     for source in survey.sources:
         told = unusable.Account(source.name, text_field, log)
-        request = items.Request(items.Fields((text_field, id_field)), separator)
+        request = items.Request(items.Fields((text_field, id_field, *keep)), separator)
         for place, found in _items(source, request):
             document = _document(found, place)
             if isinstance(document, Document):
@@ -165,7 +169,7 @@ def _document(found: items.Found, place: skiplog.Place) -> Document | str:
     """The document of a record, or the reason why it is none."""
     if isinstance(found, str):
         return found
-    text, ident = found[:2]
+    text, ident, *kept = found
     if text is None:
         return skiplog.NO_TEXT
     if isinstance(text, bytes):  # a column of Arrow that does not say that it is text
@@ -178,7 +182,7 @@ def _document(found: items.Found, place: skiplog.Place) -> Document | str:
     if reason := _fault(text):
         return reason
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
-    return Document((str(ident) if usable else "") or str(place), text, place)
+    return Document((str(ident) if usable else "") or str(place), text, place, kept=tuple(kept))
 
 
 def _fault(text: str) -> str:

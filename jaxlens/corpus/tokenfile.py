@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
-from jaxlens import errors, schema
+from jaxlens import errors, metadata, schema
 from jaxlens.corpus import archives, references
 
 RESIDENT_BYTES = 256 * 2**20
@@ -37,12 +37,14 @@ class Index:
         document_hash: Hash of each document's text; equal texts have equal hashes.
         document_id: Id of each document, UTF-8.
         token_counts: Occurrences of each token in each fold.
+        kept: Fields of the documents that are kept.
     """
 
     document_start: Int[np.ndarray, " documents_plus_1"]
     document_hash: UInt64[np.ndarray, " document"]
     document_id: Shaped[np.ndarray, " document"]
     token_counts: Int[np.ndarray, "fold=2 vocab"]
+    kept: metadata.Metadata = field(default_factory=metadata.Metadata)
 
     @property
     def n_tokens(self) -> int:
@@ -70,7 +72,7 @@ class Index:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All fields, as plain arrays."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in _FIELDS} | self.kept.to_arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Index:
@@ -84,11 +86,16 @@ class Index:
                 raise _mismatch(f"it has no {name}")
             if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
                 raise _mismatch(f"{name} is {arrays[name].dtype} of {arrays[name].ndim} axes")
+        try:
+            kept = metadata.Metadata.from_arrays(arrays, len(arrays["document_hash"]))
+        except (KeyError, ValueError) as error:
+            raise _mismatch(str(error)) from error
         index = cls(
             document_start=arrays["document_start"].astype(np.int64),
             document_hash=arrays["document_hash"].astype(np.uint64),
             document_id=arrays["document_id"],
             token_counts=arrays["token_counts"].astype(np.int64),
+            kept=kept,
         )
         n_documents = len(index.document_hash)
         start, counts = index.document_start, index.token_counts

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Int, Shaped
 
-from jaxlens import errors, schema
+from jaxlens import errors, metadata, schema
 from jaxlens.corpus import documents, shuffle, skiplog, tokenfile, vocabulary
 
 Index = tokenfile.Index
@@ -45,6 +45,7 @@ def build(
     bos_id: int | None = None,
     skips: documents.SkipLog | None = None,
     shuffle_seed: int | None = None,
+    kept: metadata.Builder | None = None,
 ) -> Index:
     """Tokenises documents on all cores and writes their ids, in bounded memory.
 
@@ -64,6 +65,7 @@ def build(
         skips: Is told of documents that have no tokens.
         shuffle_seed: Write the tokens of each document in another order, but for its BOS; the
             index does not change, and the longest document is held in memory.
+        kept: Is told the kept fields of every document that has tokens.
 
     Returns:
         The index of what was written.
@@ -74,7 +76,7 @@ def build(
     if bos_id is not None and not 0 <= bos_id < vocab_size:
         raise errors.ConfigError(f"BOS token {bos_id} is not below {vocab_size}", "use bos: none")
     size = _EXACT_PIECE if vocabulary.splits_at_spaces(tokenizer) else _OTHER_PIECE
-    growing = _Growing(tokenizer, vocab_size, limit, bos_id, skips)
+    growing = _Growing(tokenizer, vocab_size, limit, bos_id, skips, kept)
     shuffler = None
     if shuffle_seed is not None:
         shuffler = shuffle.Shuffler(write, shuffle_seed, fixed=0 if bos_id is None else 1)
@@ -131,12 +133,14 @@ class _Growing:
         limit: int | None,
         bos_id: int | None,
         skips: documents.SkipLog | None,
+        kept: metadata.Builder | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._limit = limit
         self._bos = np.array([] if bos_id is None else [bos_id], np.int64)
         self._skips = documents.SkipLog() if skips is None else skips
+        self._kept = metadata.Builder(()) if kept is None else kept
         self._counts = np.zeros(2 * vocab_size, np.int64)
         self._tokens = 0
         self.starts = array("q")
@@ -224,6 +228,7 @@ class _Growing:
             document_hash=np.array(self.hashes, np.uint64),
             document_id=_table(self._ids, np.array(self._id_sizes, np.int64)),
             token_counts=self._counts.reshape(2, self._vocab_size),
+            kept=self._kept.finish(),
         )
 
     def _open(self, document: documents.Document) -> None:
@@ -234,6 +239,7 @@ class _Growing:
         self.hashes.append(int.from_bytes(digest, "little"))
         self._ids += name
         self._id_sizes.append(len(name))
+        self._kept.add(document.kept)
         self._fold = digest[0] & 1
 
     def _pass_over(self) -> None:

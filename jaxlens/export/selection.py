@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxlens import errors, schema
+from jaxlens import errors, metadata, schema
 from jaxlens.export import text
 from jaxlens.store import reader
 
 Layout = Literal["wide", "long"]
 """One record a token, or one for each token and layer."""
 
-Kind = Literal["int32", "int64", "float32", "string"]
+Kind = Literal["int32", "int64", "float32", "float64", "bool_", "string"]
 
-KIND_BYTES = {"int32": 4, "int64": 8, "float32": 4, "string": 24}
+KIND_BYTES = {"int32": 4, "int64": 8, "float32": 4, "float64": 8, "bool_": 1, "string": 24}
 """Bytes of a value in memory; of text about so many."""
 
 _IDENTIFIERS = {
@@ -55,7 +55,8 @@ class Selection:
         start: First row.
         stop: End of the rows, exclusive.
         layout: ``wide`` or ``long``.
-        texts: Whether there are columns ``document_id`` and ``token_string``.
+        texts: Whether there are columns ``document_id`` and ``token_string``, and those of the
+            documents' fields.
     """
 
     names: tuple[str, ...]
@@ -123,12 +124,37 @@ def fields(run: reader.Run, chosen: Selection) -> list[Field]:
     before = ["row", *(("document_id", "token_string") if chosen.texts else ())]
     before += ["layer", "layer_name"] if chosen.layout == "long" else []
     found = [Field(name, *_IDENTIFIERS[name]) for name in before]  # type: ignore[arg-type]
+    place = before.index("token_string") + 1 if chosen.texts else 0
+    found[place:place] = document_fields(run) if chosen.texts else []
     for name in chosen.names:
         quantity, stored = run[name].quantity, run[name].stored
         for heading, where in _headings(run, chosen, name):
             meaning = quantity.meaning + where
             found.append(Field(heading, kind(quantity, stored.name), quantity.unit, meaning))
     return found
+
+
+def document_fields(run: reader.Run) -> list[Field]:
+    """Columns of the kept fields of documents; of mixed kinds they are text."""
+    kept = run.corpus.documents.kept
+    return [
+        Field(heading, _kind_of(values), "", f"field {name} of the document")
+        for heading, name, values in zip(
+            labels([metadata.PREFIX + name for name in kept.names]),
+            labels(kept.names),
+            kept.values,
+            strict=True,
+        )
+    ]
+
+
+def _kind_of(values: Sequence[metadata.Value]) -> Kind:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return "bool_"
+    if kinds and kinds <= {int, float}:
+        return "int64" if kinds == {int} else "float64"
+    return "string"
 
 
 def labels(names: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 import jaxlens
-from jaxlens import schema
+from jaxlens import metadata, schema
 from jaxlens.export import selection, text
 from jaxlens.store import reader
 
@@ -42,6 +42,20 @@ class Texts:
         mine = self.run.corpus.documents.id[first : int(numbers[-1]) + 1]
         known = [text.escape(raw, self.spreadsheet) for raw in mine.tolist()]
         return pa.array(known, pa.string()).take(pa.array(numbers - first))
+
+    def fields(self, rows: np.ndarray) -> Iterator[pa.Array]:
+        """Kept fields of the document of each of some rows, which are in order."""
+        documents = self.run.corpus.documents
+        numbers = documents.of(rows)
+        columns = selection.document_fields(self.run)
+        for place, (column, values) in enumerate(zip(columns, documents.kept.values, strict=True)):
+            known = list(values)
+            if column.kind == "string":
+                words = [metadata.spelled(value).encode() for value in values]
+                known = [text.escape(raw, self.spreadsheet) for raw in words]
+            codes = documents.kept.codes[numbers, place]
+            found = pa.array(known, getattr(pa, column.kind)())
+            yield found.take(pa.array(codes, mask=codes < 0))
 
     def strings(self, rows: np.ndarray) -> pa.Array:
         """Text of the token of each of some rows, which follow each other."""
@@ -146,6 +160,7 @@ def _columns(
         places = pa.array(np.repeat(np.arange(len(rows)), each))
         yield words.documents(rows).take(places)
         yield words.strings(rows).take(places)
+        yield from (column.take(places) for column in words.fields(rows))
     if chosen.layout == "long":
         yield pa.array(np.tile(np.array(chosen.layers, np.int32), len(rows)))
         names = pa.array(selection.labels([run.layer_names[layer] for layer in chosen.layers]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, metadata, schema
 from jaxlens.store import (
     access,
     bounds,
@@ -179,10 +179,12 @@ class Run:
 
         A batch is a dict of arrays [row], [row, layer] or [row, layer, k], exactly those of
         ``run[name][a:b]``, with the numbers of its rows as ``"row"``, int64. It lies in one shard
-        and holds nothing of the batches before, so that memory is bounded by ``rows``.
+        and holds nothing of the batches before, so that memory is bounded by ``rows``. Fields of
+        documents come as arrays of Python objects, None for null.
 
         Args:
-            names: Quantities; all by default.
+            names: Quantities, and kept fields of the documents, such as ``document.label``; all
+                quantities by default.
             rows: Most rows of a batch. Multiples of 4,096, which are those of a chunk, are fastest.
             start: First row, as of a slice.
             stop: End of the rows, exclusive.
@@ -191,11 +193,40 @@ class Run:
             ConfigError: The run does not record a quantity, or a batch would be empty.
             DataError: A shard is damaged.
         """
-        columns = {name: self[name] for name in (self.names if names is None else names)}
+        wanted = self.names if names is None else tuple(names)
+        kept = {name: self._kept(name) for name in wanted if name.startswith(metadata.PREFIX)}
+        columns = {name: self[name] for name in wanted if name not in kept}
         if rows < 1:
             raise errors.ConfigError(f"batches of {rows} rows", "give at least 1")
         first, last, _ = slice(start, stop).indices(self.n_rows)
-        return self._batches(columns, rows, first, last)
+        found = self._batches(columns, rows, first, last)
+        return self._with_fields(found, kept) if kept else found
+
+    @property
+    def document_fields(self) -> tuple[str, ...]:
+        """Fields of the documents that the run keeps, as `batches` and `documents` name them."""
+        return tuple(metadata.PREFIX + name for name in metadata.names_in(self.spec))
+
+    def documents(self) -> dict[str, np.ndarray]:
+        """What is known of each document, a value each, such as for ``pandas.DataFrame``.
+
+        Returns:
+            ``document`` (its number), ``document_id``, ``first_row``, ``n_tokens``, and the fields
+            that the run keeps, such as ``document.label``, None for null.
+
+        Raises:
+            MissingError: The run has no token file.
+            DataError: It is damaged.
+        """
+        known = self.corpus.documents
+        texts = np.array([raw.decode("utf-8", "replace") for raw in known.id.tolist()], object)
+        found = {
+            "document": np.arange(len(known)),
+            "document_id": texts,
+            "first_row": known.start[:-1],
+            "n_tokens": np.diff(known.start),
+        }
+        return found | {name: self._kept(name) for name in self.document_fields}
 
     @functools.cached_property
     def corpus(self) -> tokenindex.TokenIndex:
@@ -225,6 +256,24 @@ class Run:
             if (stated := self._sizes.layers) not in (len(form.layer_names), bounds.UNSTATED + 1):
                 raise ValueError(f"it has {len(form.layer_names)} layers, {layout.RUN} {stated}")
             return form
+
+    def _kept(self, name: str) -> np.ndarray:
+        """A kept field, a value a document."""
+        field = name.removeprefix(metadata.PREFIX)
+        if field not in self.corpus.documents.kept.names:
+            known = ", ".join(self.document_fields)
+            raise errors.ConfigError(
+                f"{self.path} does not keep the field {field!r} of its documents",
+                f"it keeps {known}" if known else f"sweep with --set corpus.keep=[{field}]",
+            )
+        return self.corpus.documents.kept.column(field)
+
+    def _with_fields(
+        self, batches: Iterator[dict[str, np.ndarray]], kept: Mapping[str, np.ndarray]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        for batch in batches:
+            document = self.corpus.documents.of(batch["row"])
+            yield batch | {name: values[document] for name, values in kept.items()}
 
     def _batches(
         self, columns: Mapping[str, rows.Column], most: int, first: int, last: int

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
-from jaxlens import schema
+from jaxlens import metadata, schema
 from jaxlens.store import access, hdf, layout, records
 
 _DOCUMENT_BYTES = 8 + 8 + schema.ID_BYTES
@@ -44,11 +44,13 @@ class Documents:
         start: First token of each document, and the number of tokens.
         hash: Hash of each document's text; equal texts have equal hashes.
         id: Id of each document, UTF-8 of at most 200 bytes.
+        kept: Fields of the documents that the run keeps, see ``corpus.keep``.
     """
 
     start: Int[np.ndarray, " documents_plus_1"]
     hash: UInt64[np.ndarray, " document"]
     id: Shaped[np.ndarray, " document"]
+    kept: metadata.Metadata = field(default_factory=metadata.Metadata, repr=False)
 
     def __len__(self) -> int:
         return len(self.hash)
@@ -98,9 +100,16 @@ class TokenIndex:
         return found
 
 
-def limit(n_documents: int) -> int:
-    """Most bytes that an index of this many documents may claim."""
-    return _VOCABULARY_BYTES + _DOCUMENT_BYTES * n_documents
+def limit(n_documents: int, n_kept: int = 0) -> int:
+    """Most bytes that an index of this many documents may claim, with so many kept fields."""
+    kept = metadata.VALUE_BYTES * min(max(n_kept, 0), metadata.MOST_FIELDS)
+    return _VOCABULARY_BYTES + (_DOCUMENT_BYTES + kept) * n_documents
+
+
+def n_kept(document: Mapping[str, Any]) -> int:
+    """Kept fields that ``TOKENS.json`` speaks of."""
+    kept = document.get("kept")
+    return len(kept) if isinstance(kept, dict) else 0
 
 
 def read(
@@ -118,9 +127,9 @@ def read(
         DataError: It is damaged, or that of another run.
         StorageError: The system refused to read.
     """
-    record, n_documents = _record(run_dir, spec, entries)
+    record, n_documents, kept = _record(run_dir, spec, entries)
     path = layout.token_path(run_dir, layout.TOKEN_INDEX)
-    arrays, _ = hdf.read_arrays(path, record.index_sha256, limit(n_documents))
+    arrays, _ = hdf.read_arrays(path, record.index_sha256, limit(n_documents, kept))
     with hdf.reading(path):
         documents = _documents(arrays)
         if (int(documents.start[-1]), len(documents)) != (record.n_tokens, n_documents):
@@ -137,12 +146,13 @@ def read(
 
 def _record(
     run_dir: str | Path, spec: Mapping[str, Any], entries: Sequence[records.Record]
-) -> tuple[records.Tokens, int]:
-    """The record of the token file and its number of documents, both compared with the run."""
+) -> tuple[records.Tokens, int, int]:
+    """The record of the token file, its documents and kept fields; compared with the run."""
     path = layout.token_path(run_dir, layout.TOKEN_RECORD)
     raw = access.read(path, layout.LARGE)
     record = records.parse_tokens(raw, str(path))
-    n_documents = records.parse_json(raw, str(path)).get("documents")
+    told = records.parse_json(raw, str(path))
+    n_documents = told.get("documents")
     stated = spec.get("corpus")
     corpus: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     stored = access.size(layout.token_path(run_dir))
@@ -160,7 +170,7 @@ def _record(
             raise ValueError(f"it is of {n_documents!r:.20} documents")
         if corpus.get("n_documents", n_documents) != n_documents:
             raise ValueError(f"it is of {n_documents} documents, {layout.RUN} says another number")
-    return record, n_documents
+    return record, n_documents, n_kept(told)
 
 
 def _documents(arrays: Mapping[str, np.ndarray]) -> Documents:
@@ -168,7 +178,9 @@ def _documents(arrays: Mapping[str, np.ndarray]) -> Documents:
         if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
             raise ValueError(f"{name} is {arrays[name].dtype} of {arrays[name].ndim} axes")
     start = arrays["document_start"].astype(np.int64)
-    found = Documents(start, arrays["document_hash"].astype(np.uint64), arrays["document_id"])
+    hashes = arrays["document_hash"].astype(np.uint64)
+    kept = metadata.Metadata.from_arrays(arrays, len(hashes))
+    found = Documents(start, hashes, arrays["document_id"], kept)
     if len(start) != len(found.hash) + 1 or len(found.id) != len(found.hash):
         raise ValueError("its fields differ in length")
     # No differences, which hostile numbers would overflow.

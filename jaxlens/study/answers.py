@@ -18,6 +18,7 @@ from jaxlens.study import (
     preserving,
     resolving,
     sources,
+    strata,
     table,
     twins,
     verdicts,
@@ -36,21 +37,27 @@ class Study:
         nulls: Its null runs.
         results: All numbers, p-values adjusted.
         verdicts: A paragraph for each question.
+        strata: Those of the results that are primaries within strata of documents.
     """
 
     run: inputs.Made
     nulls: tuple[inputs.Made, ...]
     results: tuple[table.Result, ...]
     verdicts: dict[str, str]
+    strata: tuple[table.Result, ...] = ()
 
 
-def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
+def study(
+    run_dir: str | Path, null_dirs: Sequence[str | Path] = (), by: str | None = None
+) -> Study:
     """Answers the four questions.
 
     Args:
         run_dir: Finished run of a trained model, with ``--tallies study`` or full rows.
         null_dirs: Null runs of the same text: ``--null random-init``, of several seeds, and
             ``--null shuffled``.
+        by: Field of the documents that the run keeps, by whose values the primaries are estimated
+            too; the run and its nulls then need full rows.
 
     Raises:
         MissingError: A run is not there or not finished.
@@ -64,18 +71,27 @@ def study(run_dir: str | Path, null_dirs: Sequence[str | Path] = ()) -> Study:
     for folder in null_dirs:  # before any rows are folded, which may take minutes
         with reader.open_run(folder) as null:
             inputs.require_comparable(first, inputs.made(null))
-    of = _of_twins if first.corpus in designs.BINNED else _of_text
-    return of(run_dir, null_dirs)
+    if first.corpus not in designs.BINNED:
+        return _of_text(run_dir, null_dirs, by)
+    if by is not None:
+        raise errors.ConfigError(f"documents of {first.corpus} have no fields", "leave out --by")
+    return _of_twins(run_dir, null_dirs)
 
 
-def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
+def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | None = None) -> Study:
+    if by is not None:
+        strata.require([run_dir, *null_dirs], by)
     run = inputs.load(run_dir)
     nulls = [inputs.load(folder) for folder in null_dirs]
     lines = [line for one in (run, *nulls) for line in _of_one(one)]
     lines += discarding.contrasts(run, nulls)
     lines += preserving.contrasts(run, nulls)
+    whole = len(lines)
+    if by is not None:
+        lines += strata.primaries(run_dir, null_dirs, by, lines)
     found = tuple(table.adjusted(lines))
-    return Study(run, tuple(nulls), found, verdicts.verdicts(found, run, nulls))
+    said = verdicts.verdicts(found[:whole], run, nulls)
+    return Study(run, tuple(nulls), found, said, found[whole:])
 
 
 def _of_twins(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:

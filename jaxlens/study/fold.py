@@ -62,11 +62,12 @@ def require_rows(run: reader.Run) -> None:
         )
 
 
-def of_rows(run: reader.Run) -> Tallies:
+def of_rows(run: reader.Run, chosen: Bool[np.ndarray, " document"] | None = None) -> Tallies:
     """Folds all rows of a run, a batch at a time.
 
     Args:
         run: With the rows of ``NEEDED``; those of ``ledger.MEASURES`` count where there are any.
+        chosen: Documents whose rows count; all by default.
     """
     architecture = run.spec["model"]["architecture"]
     sizes = architecture["n_layer"] + 1, architecture["vocab_size"]
@@ -76,7 +77,8 @@ def of_rows(run: reader.Run) -> Tallies:
     more = [name for name in ledger.MEASURES if name in run and name not in NEEDED]
     for batch in run.batches((*NEEDED, *more), rows=ROWS):
         values = prepare(batch, digest)
-        add(totals, values, np.ones(len(batch["token"]), bool), lookup)
+        real = np.ones(len(batch["token"]), bool)
+        add(totals, values, real if chosen is None else chosen[batch["document"]], lookup)
     return totals
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxlens import binning, designs, errors, ledger
 from jaxlens.store import reader
@@ -98,8 +98,12 @@ class Inputs(Made):
         return self.tallies["rank_histogram"][line]
 
 
-def load(path: str | Path) -> Inputs:
+def load(path: str | Path, chosen: Bool[np.ndarray, " document"] | None = None) -> Inputs:
     """Reads a finished run, and folds its rows where it keeps no such tallies.
+
+    Args:
+        path: Run directory.
+        chosen: Documents that count, of which the rows are folded; all by default.
 
     Raises:
         MissingError: There is no run, or it is not finished.
@@ -107,7 +111,10 @@ def load(path: str | Path) -> Inputs:
         DataError: It is damaged.
     """
     with reader.open_run(path) as run:
-        return Inputs(**vars(made(run)), tallies=fold.tallies(run))
+        if chosen is None:
+            return Inputs(**vars(made(run)), tallies=fold.tallies(run))
+        fold.require_rows(run)
+        return Inputs(**vars(made(run)), tallies=fold.of_rows(run, chosen))
 
 
 def made(run: reader.Run) -> Made:

@@ -167,7 +167,12 @@ def adjusted(results: Sequence[Result]) -> list[Result]:
 
 
 def write(
-    results: Iterable[Result], folder: Path, about: dict[str, Any], own: bool = False
+    results: Iterable[Any],
+    folder: Path,
+    about: dict[str, Any],
+    own: bool = False,
+    kind: type = Result,
+    stem: str = "results",
 ) -> list[Path]:
     """Writes ``results.parquet``, ``results.csv`` and ``results.json``.
 
@@ -176,6 +181,8 @@ def write(
         folder: Where; created if absent.
         about: What the JSON says beside the lines, such as the verdicts.
         own: See ``files.write``.
+        kind: The dataclass of the lines, whose fields are the columns.
+        stem: Name of the files, and of the lines in the JSON.
 
     Raises:
         MissingError: pyarrow is not installed.
@@ -183,18 +190,18 @@ def write(
     """
     lines = [dataclasses.asdict(line) for line in results]
     publish.make_directory(folder)
-    document = {**about, "results": [_plain(line) for line in lines]}
+    document = {**about, stem: [plain(line) for line in lines]}
     named = {
-        "results.parquet": _parquet(lines),
-        "results.csv": _csv(lines),
-        "results.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+        f"{stem}.parquet": _parquet(lines, kind),
+        f"{stem}.csv": _csv(lines, kind),
+        f"{stem}.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }
     for name, data in named.items():
         files.write(folder / name, data, own)
     return [folder / name for name in named]
 
 
-def _plain(line: dict[str, Any]) -> dict[str, Any]:
+def plain(line: dict[str, Any]) -> dict[str, Any]:
     """Numbers that JSON knows: what does not exist is null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -202,12 +209,12 @@ def _plain(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
+def _csv(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
     text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Result)]
+    names = [field.name for field in dataclasses.fields(kind)]
     writer = csv.DictWriter(text, names, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({k: _cell(v) for k, v in _plain(line).items()} for line in lines)
+    writer.writerows({k: _cell(v) for k, v in plain(line).items()} for line in lines)
     return text.getvalue().encode()
 
 
@@ -218,15 +225,14 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _parquet(lines: Sequence[dict[str, Any]]) -> bytes:
+def _parquet(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
     pa = errors.require_package("pyarrow", "study", "tables of results")
     pq = errors.require_package("pyarrow.parquet", "study", "tables of results")
     kinds = {"int": pa.int64(), "int | None": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     fields = [
-        (field.name, kinds.get(str(field.type), pa.string()))
-        for field in dataclasses.fields(Result)
+        (field.name, kinds.get(str(field.type), pa.string())) for field in dataclasses.fields(kind)
     ]
-    stored = pa.Table.from_pylist([_plain(line) for line in lines], pa.schema(fields))
+    stored = pa.Table.from_pylist([plain(line) for line in lines], pa.schema(fields))
     sink = io.BytesIO()
     pq.write_table(stored, sink, compression="zstd")
     return sink.getvalue()

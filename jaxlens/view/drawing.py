@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _POINT_ROW = 0.23
 _LETTERS = 100
 """Letters of labels that have room side by side in a whole figure."""
 
-_LOOK = {
+_LOOK: dict[str, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -41,6 +42,24 @@ def svg(plot: plots.Plot) -> str:
 
     with matplotlib.rc_context(_LOOK):
         return pictures.svg(_figure(plot))
+
+
+def save(plot: plots.Plot, path: Path) -> None:
+    """Writes the figure with its caption into a file, whose suffix says the format.
+
+    Raises:
+        ConfigError: An unknown suffix, or matplotlib is not installed.
+        StorageError: The file cannot be written.
+    """
+    pictures.require(path)
+    import matplotlib
+
+    with matplotlib.rc_context(_LOOK):
+        made = _figure(plot)
+        made.suptitle(
+            f"{plot.caption}\n{plot.basis}", fontsize=_LOOK["font.size"], parse_math=False
+        )
+        pictures.save(made, path)
 
 
 def address(svg: str) -> str:

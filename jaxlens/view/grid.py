@@ -68,15 +68,15 @@ def _followed(shown: prompt.Prompt, decoder: str, columns: int) -> Iterator[text
         places = range(start, min(start + fits, len(shown.follow)))
         line = text.Text(" " * LABEL, style.Style(bold=True))
         for place in places:
-            line.append(_fit(shown.name(shown.follow[place], 2 * CELL), 2 * CELL + 1)).append(" ")
+            line.append(fit(shown.name(shown.follow[place], 2 * CELL), 2 * CELL + 1)).append(" ")
         yield line
         for layer in reversed(range(len(shown.layers))):
-            line = text.Text(_fit(shown.layers[layer], LABEL))
+            line = text.Text(fit(shown.layers[layer], LABEL))
             for place in places:
                 rank = float(shown.readings[decoder]["rank_follow"][layer, -1, place])
                 share = math.exp(shown.readings[decoder]["logp_follow"][layer, -1, place])
-                line.append(_fit(metrics.spelled(rank, metrics.RANK), CELL)).append(" ")
-                line.append(_fit(metrics.spelled(share, metrics.SHARE), CELL)).append(" ")
+                line.append(fit(metrics.spelled(rank, metrics.RANK), CELL)).append(" ")
+                line.append(fit(metrics.spelled(share, metrics.SHARE), CELL)).append(" ")
             yield line
 
 
@@ -91,23 +91,24 @@ def _block(
     strengths = metric.strength(values)
     marks = [_STAR if shown.right[i] else " " for i in positions]
     following = [shown.name(i, CELL) if i >= 0 else "" for i in shown.following[list(positions)]]
-    yield _row("next", [m + name for m, name in zip(marks, following, strict=True)])
+    yield row("next", [m + name for m, name in zip(marks, following, strict=True)])
     for layer in reversed(range(len(shown.layers))):
-        names, numbers = text.Text(_fit(shown.layers[layer], LABEL)), text.Text(" " * LABEL)
+        names, numbers = text.Text(fit(shown.layers[layer], LABEL)), text.Text(" " * LABEL)
         for i in positions:
             number = metrics.spelled(float(values[layer, i]), metric.kind)
             look = _look(float(strengths[layer, i]))
-            names.append(_fit(shown.name(best[layer, i], CELL), CELL), look).append(" ")
-            numbers.append(_fit(number, CELL, right=True), look).append(" ")
+            names.append(fit(shown.name(best[layer, i], CELL), CELL), look).append(" ")
+            numbers.append(fit(number, CELL, right=True), look).append(" ")
         yield names
         yield numbers
-    yield _row("token", [" " + shown.name(shown.ids[i], CELL) for i in positions])
+    yield row("token", [" " + shown.name(shown.ids[i], CELL) for i in positions])
 
 
-def _row(label: str, words: list[str]) -> text.Text:
-    line = text.Text(_fit(label, LABEL), style.Style(bold=True))
+def row(label: str, words: list[str], size: int = LABEL) -> text.Text:
+    """A line of words under a label, one to a cell."""
+    line = text.Text(fit(label, size), style.Style(bold=True))
     for word in words:
-        line.append(_fit(word, CELL)).append(" ")
+        line.append(fit(word, CELL)).append(" ")
     return line
 
 
@@ -129,7 +130,7 @@ def _look(strength: float) -> style.Style:
     return style.Style(color=palette.ink(ground), bgcolor=ground)
 
 
-def _fit(word: str, size: int, right: bool = False) -> str:
+def fit(word: str, size: int, right: bool = False) -> str:
     """A word in a fixed number of columns; wide characters take two."""
     if cells.cell_len(word) > size:
         word = cells.set_cell_size(word, size - 1) + "…"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxlens import errors
+from jaxlens.view import difference as differences
 from jaxlens.view import metrics, palette, prompt, readouts
 
 if TYPE_CHECKING:
@@ -60,6 +61,38 @@ def fragment(readout: types.Readout) -> str | None:
         more = readouts.counted(len(lines) - len(shown), "more line")
         more += f": plot(line={lines[len(shown)]}), to_pandas()"
         parts.append(f"<div>{_said(more)}</div>")
+    return f'<div style="{_OUTER}">{"".join(parts)}</div>'
+
+
+def difference(of: differences.Comparison) -> str:
+    """A comparison: the difference of its first metric, layers by tokens, the last layer on top."""
+    try:
+        found = of.difference()
+    except errors.ConfigError:
+        return f"<div>{_said(repr(of))}</div>"
+    part = of.part(0, MOST_TOKENS)
+    one, two = of.names
+    ticks = "".join(
+        f'<span style="padding:0 6px{_diverging(place)}">{_said(label)}</span>'
+        for place, label in found.ticks()
+    )
+    parts = [
+        f"<div>{_said('; '.join((f'A: {one}', f'B: {two}', *of.notes)))}</div>",
+        f"<div>{_said(found.title())}: {ticks}</div>",
+    ]
+    if len(of) > len(part):
+        parts.append(f"<div>the first {len(part)} of {len(of):,} tokens; part(), html()</div>")
+    parts.append(f'<table style="{_TABLE};{_FONT}">')
+    strengths = found.strength(found.values)
+    for layer in reversed(range(len(of.pairs))):
+        cells = [
+            f'<td style="{_CELL}{_diverging(float(strengths[layer, at]))}">'
+            f"{_said(found.spelled(float(found.values[layer, at])))}</td>"
+            for at in range(len(part))
+        ]
+        parts.append(_row(of.layer_names[layer], cells))
+    tokens = [" / ".join(dict.fromkeys(filter(None, part.token(at)))) for at in range(len(part))]
+    parts += [_row("token", [_bold(word) for word in tokens]), "</table>"]
     return f'<div style="{_OUTER}">{"".join(parts)}</div>'
 
 
@@ -139,6 +172,17 @@ def _look(strength: float) -> str:
     if np.isnan(strength):
         return ""
     ground = _RAMP[round(strength * (len(_RAMP) - 1))]
+    return f";background:{ground};color:{palette.ink(ground)}"
+
+
+_DIVERGING = palette.diverging()
+
+
+def _diverging(place: float) -> str:
+    """Ground and ink of a difference; those of the page where there is none."""
+    if np.isnan(place):
+        return ""
+    ground = _DIVERGING[round((place + 1) / 2 * (len(_DIVERGING) - 1))]
     return f";background:{ground};color:{palette.ink(ground)}"
 
 

@@ -42,7 +42,7 @@ def page(prompts: Sequence[prompt.Prompt]) -> str:
             first.follow,
         ):
             raise errors.ConfigError("prompts of different models or settings", "show them apart")
-    style = asset("prompt.css") + "\n" + _shades()
+    style = asset("prompt.css") + "\n" + shades()
     script = "\n".join(asset(name) for name in SCRIPTS)
     return render(
         asset("prompt.html"),
@@ -151,7 +151,7 @@ def _packed(name: str, values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _shades() -> str:
+def shades() -> str:
     """A class for each colour, for both themes; paper is light."""
 
     def rules(selector: str, ends: tuple[float, float]) -> str:

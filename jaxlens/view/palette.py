@@ -16,6 +16,15 @@ LIGHT, DARK = (0.975, 0.30), (0.24, 0.93)
 _HUES = (155.0, 275.0)  # degrees, from the pale end to the deep one
 _CHROMA = 0.115
 
+DIVERGING_LIGHT, DIVERGING_DARK = (0.975, 0.47), (0.26, 0.80)
+"""Lightness of no difference and of the greatest, on a light and on a dark ground."""
+
+_BLUE, _ORANGE = 255.0, 60.0
+"""Hues of a greater and of a lesser value: the pair that all common kinds of colour blindness keep
+apart."""
+
+_DIVERGING_CHROMA = 0.14
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart, for lines.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B")
 
@@ -28,6 +37,26 @@ def ramp(ends: tuple[float, float] = LIGHT, count: int = 33) -> list[str]:
         count: How many.
     """
     return [_hex(*_lab(place / (count - 1), ends)) for place in range(count)]
+
+
+def diverging(ends: tuple[float, float] = DIVERGING_LIGHT, count: int = 33) -> list[str]:
+    """Colours of differences, from -1 (orange) over 0 (the ground) to 1 (blue), as ``#rrggbb``.
+
+    Lightness depends on the size of a difference alone, so that it reads in grey as well.
+
+    Args:
+        ends: Lightness of 0, and of -1 and 1.
+        count: How many; odd, so that 0 has a colour of its own.
+    """
+    places = (2 * place / (count - 1) - 1 for place in range(count))
+    return [_hex(*_diverging_lab(place, ends)) for place in places]
+
+
+def _diverging_lab(place: float, ends: tuple[float, float]) -> tuple[float, float, float]:
+    size = abs(place)
+    hue = math.radians(_BLUE if place > 0 else _ORANGE)
+    chroma = _DIVERGING_CHROMA * size
+    return ends[0] + size * (ends[1] - ends[0]), chroma * math.cos(hue), chroma * math.sin(hue)
 
 
 def ink(colour: str) -> str:

@@ -43,6 +43,7 @@ class Prompt:
             position.
         last: Place of the model's own last layer among the layers; None where it was not read.
         start: Position of the first of its tokens in what the model read.
+        streams: How many residual streams the model has; 0 where nobody knows.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Prompt:
     follow: tuple[int, ...] = ()
     last: int | None = -1
     start: int = 0
+    streams: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

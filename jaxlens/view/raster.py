@@ -156,9 +156,9 @@ def _ticks(axes: Any, shown: prompt.Prompt) -> None:
 
 
 def _short(value: float, kind: str) -> str:
-    if kind == metrics.NATS and value >= 9.95:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if kind == metrics.NATS else metrics.spelled(float(value), kind)
+    if kind != metrics.NATS or np.isnan(value):
+        return metrics.spelled(float(value), kind)
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def _cut(word: str) -> str:
@@ -173,3 +173,7 @@ def _glyphs() -> frozenset[int]:
     from matplotlib import font_manager, ft2font
 
     return frozenset(ft2font.FT2Font(font_manager.findfont(_FONT)).get_charmap())
+
+
+# Figures of comparisons write their cells alike.
+cut, short = _cut, _short

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view import pictures, prompt, raster
+from jaxlens.view import difference, pictures, prompt, raster
 
 if TYPE_CHECKING:
     from jaxlens import types
@@ -52,6 +52,7 @@ def prompt_of(
         readings=readings,
         follow=follow,
         last=labels.layers.index(last) if last in labels.layers else None,
+        streams=labels.streams,
     )
 
 
@@ -72,6 +73,17 @@ def plot(
     if path is not None:
         pictures.save(made, Path(path))
     return made
+
+
+def compare(
+    pair: tuple[types.Readout, types.Readout],
+    lines: tuple[int, int],
+    names: tuple[str, str] | None,
+    relative_depth: bool,
+) -> difference.Comparison:
+    """One prompt of each of two readouts, compared; see ``types.Readout.compare``."""
+    shown = [prompt_of([one], line) for one, line in zip(pair, lines, strict=True)]
+    return difference.compare(shown[0], shown[1], names=names, relative_depth=relative_depth)
 
 
 def known(readout: types.Readout) -> types.References:
