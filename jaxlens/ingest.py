@@ -66,7 +66,7 @@ def fingerprint(
     controls: generated.Controls = generated.NONE,
 ) -> str:
     """Hash of everything that decides the token file."""
-    how = {
+    how: dict[str, Any] = {
         "reader": _READER,
         "vocab_size": vocab_size,
         "text_field": corpus.text_field,

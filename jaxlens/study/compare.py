@@ -303,7 +303,7 @@ def write(found: Compared, folder: Path) -> list[Path]:
         MissingError: pyarrow is not installed.
         StorageError: The disk refuses.
     """
-    return table.write(found.lines, folder, about(found), Line, "comparison")
+    return table.write(found.lines, folder, about(found), kind=Line, stem="comparison")
 
 
 def about(found: Compared) -> dict[str, object]:
