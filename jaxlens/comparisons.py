@@ -25,12 +25,12 @@ def show_prompts(
     as_json: bool,
 ) -> None:
     """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.store import publish
+    from jaxlens import files
     from jaxlens.view import difference_figure, difference_grid
 
     found.view(metric)  # refused before anything is written
     if html is not None:
-        publish.publish(html, found.html(metric).encode())
+        files.write(html, found.html(metric).encode())
     for path in pictures:
         difference_figure.draw(found, path, metric)
     for path in [*([html] if html else []), *pictures]:
@@ -41,7 +41,7 @@ def show_prompts(
         difference_grid.show(found, metric, sys.stdout)
 
 
-def show_runs(found: compare.Compared, files: Sequence[Path]) -> None:
+def show_runs(found: compare.Compared, written: Sequence[Path]) -> None:
     """What differs between two runs, then a table of differences by layer."""
     print(terminal.printable(f"A: {found.first}"))
     print(terminal.printable(f"B: {found.second}"))
@@ -60,8 +60,8 @@ def show_runs(found: compare.Compared, files: Sequence[Path]) -> None:
     why = sorted({line.note for line in found.lines if line.note})
     if why and found.from_rows:
         print("\nwhere there is no interval: " + "; ".join(why))
-    if files:
-        print(f"{len(found.lines)} lines: {', '.join(str(path) for path in files)}")
+    if written:
+        print(f"{len(found.lines)} lines: {', '.join(str(path) for path in written)}")
 
 
 def _estimated(line: compare.Line) -> str:

@@ -245,6 +245,25 @@ def _require_alone(corpus: CorpusConfig) -> None:
         )
 
 
+def require_types(config: RunConfig) -> None:
+    """Refuses a configuration that was put together with values of the wrong types or ranges.
+
+    A seed beyond 64 bits, which older versions took, is let through.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    for key, kind in keys().items():
+        section, _, name = key.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, name)
+        converted = _convert(key, value, kind, "the spec") if key != "seed" else value
+        if converted != value or type(converted) is not type(value):
+            raise errors.ConfigError(f"{key} is {values.show(value)}", "")
+    if type(config.seed) is not int:
+        raise errors.ConfigError(f"seed is {values.show(config.seed)}", "expected a whole number")
+    validate(dataclasses.replace(config, seed=config.seed % _WORD))
+
+
 def shard_of(text: str | None) -> tuple[int, int]:
     """Reads ``I/N``, counting from 0; None is ``0/1``.
 

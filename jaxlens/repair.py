@@ -8,7 +8,7 @@ import logging
 import shlex
 import tempfile
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,10 @@ def repair(
     _restore_spec(run_dir)
     spec = layout.read_spec(run_dir)
     listed = _listed(run_dir, spec)
-    again = _to_recompute(run_dir, spec, before, bool(listed))
+    again = _to_recompute(run_dir, spec, before, listed)
     if again or any(name.startswith(f"{layout.TOKENS}/") for name, _ in before.damaged):
         _recompute(run_dir, spec, again, config, progress, grace or graces.Grace())
-    if not shards.missing_shards(run_dir, spec.n_shards, spec.hash, "fast"):
+    if len(shards.sound_shards(run_dir, spec.n_shards, spec.hash, "fast")) == spec.n_shards:
         derive.finalize(run_dir)
     others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
     after = verify.verify(run_dir)
@@ -128,18 +128,23 @@ def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]
 
 
 def _to_recompute(
-    run_dir: str | Path, spec: layout.Spec, report: verify.Report, was_finished: bool
+    run_dir: str | Path, spec: layout.Spec, report: verify.Report, listed: Collection[int]
 ) -> list[int]:
-    damaged = set(shards.missing_shards(run_dir, spec.n_shards, spec.hash))
+    """Shards to compute again, among those of the manifest, or without one of those there.
+
+    What a plan promises beyond these may be any number.
+    """
+    there = set(layout.shards_there(run_dir, spec.n_shards))
+    damaged = there.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
     for name, _ in report.damaged:
         folder, _, file = name.rpartition("/")
         number = layout.part_number(file) if folder == layout.SHARDS else None
         # A sound shard can be named too: one that is not what the manifest lists.
         if number is not None and number < spec.n_shards and file.endswith(".h5"):
             damaged.add(number)
-    if not was_finished:
-        damaged &= set(layout.shards_there(run_dir, spec.n_shards))
-    return sorted(damaged)
+    if not listed:
+        damaged &= there
+    return sorted(number for number in damaged if number < spec.n_shards)
 
 
 def _recompute(
@@ -183,7 +188,7 @@ def _configured(
             corpus = dataclasses.replace(corpus, paths=(kind,))
         if (null := spec["null"]["kind"]) not in typing.get_args(configs.Null):
             raise KeyError(f"null {null!r:.40}")
-        return configs.RunConfig(
+        made = configs.RunConfig(
             model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
             corpus=corpus,
             plan=configs.PlanConfig(
@@ -200,7 +205,9 @@ def _configured(
             devices=config.devices,
             cache=config.cache,
         )
-    except (KeyError, TypeError) as error:
+        configs.require_types(made)
+        return made
+    except (KeyError, TypeError, errors.ConfigError) as error:
         raise errors.DataError(
             f"{run_dir}: {layout.RUN} is of another version, or damaged: {error}",
             "use the version of jaxlens that made it",

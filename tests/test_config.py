@@ -142,3 +142,51 @@ def test_made_corpora_stand_alone_and_have_known_names(paths, said):
         config.load([], {}, {"corpus.paths": paths})
     assert said in caught.value.hint
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\nout: x\nseed: 2\n", "'seed' stands in line 1 and in line 3"),
+        ("plan: {length: 4}\nlens: {top_k: 1}\nplan: {overlap: 1}\n", "'plan' stands in line 1"),
+        ("plan:\n  length: 4\n  'length': 5\n", "'length' stands in line 2 and in line 3"),
+        ("plan.length: 4\nplan: {length: 5}\n", "'plan.length' is there twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, said):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load([path])
+    assert said in caught.value.message and str(path) in caught.value.message
+
+
+HUGE = (
+    "0x" + "f" * 6000,
+    "9" * 400,
+    "1" + "0" * 30,
+    str(2**64),
+    "1e400",
+    ".inf",
+    "[" + "9" * 400 + "]",
+)
+
+
+@pytest.mark.parametrize("key", ["seed", "corpus.limit", "grace", "lens.temperatures", "out"])
+def test_numbers_of_any_size_are_values_or_refused(tmp_path, key):
+    path = tmp_path / "run.yaml"
+    for text in HUGE:
+        path.write_text(f"{key}: {text}\n")
+        try:
+            merged = config.load([path])
+        except errors.ConfigError as error:
+            assert key in error.message and len(error.message) < 300
+        else:
+            assert key == "out" and isinstance(merged.out, str)
+
+
+def test_seeds_that_would_mean_the_same_run_are_refused():
+    assert config.load([], {}, {"seed": 2**64 - 1}).seed == 2**64 - 1
+    for seed in (-1, 2**64, 2**64 + 7):
+        with pytest.raises(errors.ConfigError, match="seed"):
+            config.load([], {}, {"seed": seed})

@@ -6,6 +6,7 @@ import random
 import shlex
 import shutil
 import time
+import tracemalloc
 
 import pytest
 from sweeps import configure, flags, refused, run_cli, start
@@ -319,3 +320,56 @@ def test_a_repair_keeps_to_the_devices_and_the_cache_that_it_was_given(swept):
     given = config.load([], {}, {"devices": 1, "cache": "none"})
     made = repair._configured(layout.read_spec(swept).document, given, swept)
     assert (made.devices, made.cache) == (1, "none")
+
+
+WRONG = {
+    "lens.top_k": ["1", -1, None, [], {}, 1.5, True, 10**400],
+    "lens.tile": ["512", -1, [], 0],
+    "lens.decoder": ["no such", 3, None, []],
+    "lens.temperatures": ["x", 3, [[1.0]], ["a"], [None, 1.0, 1.0], {}],
+    "plan.length": ["32", -5, [], None, 2**80],
+    "plan.step_sequences": ["4", 0, {}],
+    "store.rows": [3, "some", []],
+    "store.quantities": ["norm", [3], {}, None],
+    "model.dtype": [3, None, "float8"],
+    "model.architecture": [3, None, []],
+    "corpus.bos": [3, "both", None],
+    "seed": ["0", None, [], 1.5],
+    "null": [{"kind": []}, {"kind": "no"}, 3, {}],
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_spec_of_the_wrong_types_is_damage(out, tiny, texts, key):
+    sound = json.loads((out / "RUN.json").read_bytes())
+    shutil.rmtree(out / "environment")
+    shutil.rmtree(out / "shards")
+    (out / "MANIFEST").unlink()
+    flip(out / "tokens" / "tokens.bin")
+    for value in WRONG[key]:
+        spec = json.loads(json.dumps(sound))
+        section, _, name = key.rpartition(".")
+        (spec[section] if section else spec)[name] = value
+        (out / "RUN.json").write_bytes(config.canonical(spec))
+        with pytest.raises(errors.JaxlensError) as caught:
+            mend(out, tiny, texts)
+        # These are compared with what the model at hand gives.
+        if key in ("model.architecture", "lens.temperatures", "plan.length"):
+            assert caught.value.exit_code in (2, 65)
+        else:
+            assert caught.value.exit_code == 65, caught.value.message
+
+
+def test_a_spec_that_promises_a_hundred_million_shards_takes_no_memory(out, tmp_path):
+    spec = json.loads((out / "RUN.json").read_bytes())
+    spec["plan"]["n_shards"] = 10**8
+    (out / "RUN.json").write_bytes(config.canonical(spec))
+    for name in ("environment", "shards"):
+        shutil.rmtree(out / name)
+    (out / "MANIFEST").unlink()
+    tracemalloc.start()
+    done = mend(out, tmp_path / "no model needed")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert done.recomputed == () and done.left
+    assert peak < 50 * 2**20

@@ -65,6 +65,17 @@ def missing_shards(
     Raises:
         StorageError: The system refused to read.
     """
+    sound = sound_shards(run_dir, n_shards, spec_hash, level)
+    return [shard for shard in range(n_shards) if shard not in sound]
+
+
+def sound_shards(
+    run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
+) -> set[int]:
+    """Shards of a run that are there and sound; memory grows with these, not with the plan.
+
+    Args and errors are those of `missing_shards`.
+    """
     there = layout.shards_there(run_dir, n_shards)
 
     def is_sound(shard: int) -> bool:
@@ -76,8 +87,7 @@ def missing_shards(
 
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         verdicts = zip(there, pool.map(is_sound, there), strict=True)
-        sound = {shard for shard, good in verdicts if good}
-    return [shard for shard in range(n_shards) if shard not in sound]
+        return {shard for shard, good in verdicts if good}
 
 
 def check(run_dir: str | Path, shard: int, spec_hash: str, level: Level = "full") -> records.Record:

@@ -108,3 +108,13 @@ def test_quantity_that_was_never_counted_has_no_statistic():
     made["ln_rank_histogram"][1] = 0
     found = totals.statistics(made, totals.axis_labels(made))
     assert "median_rank_next" not in found and "median_rank_final" in found
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_totals_that_exceed_64_bits_are_refused(sign):
+    part = {"count": np.full(ledger.shape(ledger.BY_NAME["count"], 2, 3), sign * 2**62, np.int64)}
+    total = totals.add(None, "a", part)
+    if sign < 0:
+        total = totals.add(total, "b", part)  # the least number is one
+    with pytest.raises(errors.DataError, match="b: tally count .* exceed 64 bits"):
+        totals.add(total, "b", part)
