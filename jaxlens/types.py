@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -54,6 +55,7 @@ class Unembed:
         output_bias: Bias of the head, or None.
         embedding: Input embedding where it is not ``weight`` (untied heads); for ``retention``.
         temperature: What divides the logits of each layer in ``kl_final_matched``.
+        n_layer: Blocks of the model, where they are known; residuals of another depth are refused.
     """
 
     kind: str = struct.field(pytree_node=False)
@@ -64,6 +66,7 @@ class Unembed:
     output_bias: Float[Array, " vocab"] | None = None
     embedding: Float[Array, "vocab embed"] | None = None
     temperature: Float[Array, " layer"] | None = None
+    n_layer: int | None = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass
@@ -184,6 +187,11 @@ class Readout:
     def __post_init__(self) -> None:
         if any(isinstance(value, jax.core.Tracer) for value in vars(self).values()):
             object.__setattr__(self, "labels", Labels())
+
+    @property
+    def top_p(self) -> jax.Array | None:
+        """Probabilities of the best tokens, ``exp(top_logp)``; None where that was not read."""
+        return None if self.top_logp is None else jnp.exp(self.top_logp)
 
     def present(self) -> dict[str, jax.Array]:
         """The quantities that were read, by name."""

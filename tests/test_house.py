@@ -19,6 +19,10 @@ STAGES = {"corpus", "models", "lens", "tally", "store"}
 WIRING = {
     *(
         "api",
+        "checks",
+        "promptinputs",
+        "prompts",
+        "prompttable",
         "job",
         "settle",
         "ingest",
@@ -64,7 +68,7 @@ MAY_IMPORT = {
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
-    "view": {"errors", "types"},
+    "view": {"errors", "types", "prompttable"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},

@@ -25,8 +25,8 @@ _NAME = 12
 """Characters of a token in a cell."""
 
 # Notebooks have rules for tables, which only the style of the element itself outdoes.
-_OUTER = "overflow-x:auto;font-size:12px;line-height:1.35"
-_TABLE = "border-collapse:separate;border-spacing:1px;table-layout:auto;margin:4px 0 10px"
+OUTER = "overflow-x:auto;font-size:12px;line-height:1.35"
+TABLE = "border-collapse:separate;border-spacing:1px;table-layout:auto;margin:4px 0 10px"
 _ROW = "background:transparent"
 _CELL = "padding:1px 5px;text-align:center;min-width:3em"
 _HEAD = "padding:1px 5px;text-align:left;font-weight:600"
@@ -60,7 +60,7 @@ def fragment(readout: types.Readout) -> str | None:
         more = readouts.counted(len(lines) - len(shown), "more line")
         more += f": plot(line={lines[len(shown)]}), to_pandas()"
         parts.append(f"<div>{_said(more)}</div>")
-    return f'<div style="{_OUTER}">{"".join(parts)}</div>'
+    return f'<div style="{OUTER}">{"".join(parts)}</div>'
 
 
 def facts(title: str, pairs: Mapping[str, str]) -> str:
@@ -70,8 +70,8 @@ def facts(title: str, pairs: Mapping[str, str]) -> str:
         f'<td style="padding:1px 5px;text-align:left">{_said(value)}</td></tr>'
         for name, value in pairs.items()
     )
-    table = f'<table style="{_TABLE}">{"".join(rows)}</table>'
-    return f'<div style="{_OUTER}"><b>{_said(title)}</b>{table}</div>'
+    table = f'<table style="{TABLE}">{"".join(rows)}</table>'
+    return f'<div style="{OUTER}"><b>{_said(title)}</b>{table}</div>'
 
 
 def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterato
         words.append(f"the first {len(part)} of {len(shown):,} tokens")
     if words:
         yield f"<div>{_said('; '.join(words))}</div>"
-    yield f'<table style="{_TABLE};{_FONT}">'
+    yield f'<table style="{TABLE};{_FONT}">'
     stars = ["★" if right else "" for right in part.right]
     following = [_name(part, i) if i >= 0 else "" for i in part.following]
     yield _row("next", [_bold(star + name) for star, name in zip(stars, following, strict=True)])
