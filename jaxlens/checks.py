@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -128,10 +129,9 @@ def mask(value: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "batch position
     """
     if value is None:
         return None
-    try:
+    found: Any = np.empty(0, object)
+    with contextlib.suppress(ValueError):
         found = np.asarray(value)
-    except ValueError:
-        found = np.empty(0, object)
     if found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
         raise errors.ConfigError(
             f"mask is {_what(value)}", "give True where a token is real and False in the padding"
@@ -154,10 +154,9 @@ def follow(value: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
     Raises:
         ConfigError: They are no tokens, or it is not clear of what.
     """
-    try:
+    ids: Any = np.empty(0, object)
+    with contextlib.suppress(ValueError):  # ragged lists
         ids = np.atleast_1d(np.asarray(value))
-    except ValueError:
-        ids = np.empty(0, object)
     if not np.issubdtype(ids.dtype, np.integer) or not ids.size:
         raise errors.ConfigError(
             f"follow is {_what(value)}",

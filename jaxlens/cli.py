@@ -22,7 +22,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     help_format="plaintext",
 )
-for command in (looking.show, looking.study, looking.report, looking.export):
+for command in (looking.show, looking.prompts, looking.study, looking.report, looking.export):
     app.command(command)
 
 

@@ -196,11 +196,15 @@ def problems_of(
     return found
 
 
-def refusal(problems: Sequence[prompttable.Problem]) -> errors.ConfigError:
+class UnreadableError(errors.ConfigError):
+    """A prompt or an answer cannot be read, and none may be left out."""
+
+
+def refusal(problems: Sequence[prompttable.Problem]) -> UnreadableError:
     """What is raised where nothing may be left out."""
     first = problems[0]
     more = f", and {len(problems) - 1:,} more" if len(problems) > 1 else ""
-    return errors.ConfigError(
+    return UnreadableError(
         f"prompt {first.prompt}: {first.what}{more}",
         "mend it, or give strict=False, which leaves it out and lists it in table.problems",
     )

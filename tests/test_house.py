@@ -22,6 +22,7 @@ WIRING = {
         "checks",
         "promptinputs",
         "prompts",
+        "promptsheet",
         "prompttable",
         "job",
         "settle",
@@ -74,7 +75,8 @@ MAY_IMPORT = {
     | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"store", "export", "study", "view"},
     "arguments": {"config", "errors", "terminal"},
-    "looking": {"arguments", "errors", "terminal", "show", "view", "report", "export", "study"},
+    "looking": {"arguments", "errors", "terminal", "show", "promptsheet"}
+    | {"view", "report", "export", "study"},
     "cli": FOUNDATION
     | WIRING
     | STAGES

@@ -49,13 +49,13 @@ class Answers:
         return Answers(self.names, *(field[prompts] for field in fields))
 
     def counts(self) -> dict[str, int]:
-        """How many answers are one token, are longer, got a space, or collide."""
+        """How many answers are one token, are longer, got a space, collide, or are not there."""
         return {
-            "one token": int((self.n_tokens == 1).sum()),
-            "first of several tokens": int((self.n_tokens > 1).sum()),
-            "leading space added": int(self.space_added.sum()),
-            "first token shared with another answer": int(self.collides.sum()),
-            "no answer": int((self.token < 0).sum()),
+            "are one token": int((self.n_tokens == 1).sum()),
+            "are longer and stand for their first token": int((self.n_tokens > 1).sum()),
+            "got a leading space": int(self.space_added.sum()),
+            "begin as another answer of the prompt does": int(self.collides.sum()),
+            "are missing": int((self.token < 0).sum()),
         }
 
 

@@ -95,6 +95,32 @@ def answer_columns(table: prompttable.PromptTable) -> Columns:
     }
 
 
+def document(
+    table: prompttable.PromptTable, summary: Mapping[str, np.ndarray], basis: str
+) -> dict[str, Any]:
+    """What is to be known about the columns, as plain values."""
+    taken = {
+        name: [None if absent is not None and absent[i] else value for i, value in enumerate(some)]
+        for name, (values, absent) in answer_columns(table).items()
+        for some in (values.tolist(),)
+    }
+    lines = zip(*(summary[name].tolist() for name in summary), strict=True)
+    answers = zip(*taken.values(), strict=True)
+    return {
+        "decoder": table.decoder,
+        "prompts": table.n_prompts,
+        "problems": [{"prompt": one.prompt, "what": one.what} for one in table.problems],
+        "trailing_space": list(table.trailing_space),
+        "difference": table.difference,
+        "answers": [dict(zip(taken, row, strict=True)) for row in answers],
+        "basis": basis,
+        "summary": [
+            {name: None if one != one else one for name, one in zip(summary, line, strict=True)}
+            for line in lines
+        ],
+    }
+
+
 def frame(found: Columns) -> Any:
     """Columns as a ``pandas.DataFrame``.
 
