@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,11 @@ def load_model(
         DataError: It is damaged, or not a GPT-2.
         NumericalError: The identity gate failed.
     """
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise errors.ConfigError(
+            f"source is {checks.described(source)}",
+            "give a directory, a hub id such as 'gpt2', 'packaged', or a state dict",
+        )
     if isinstance(source, Mapping):
         if config is None:
             raise errors.ConfigError("a state dict needs its config", "pass config=...")
@@ -280,16 +286,10 @@ def read_residuals(
     """
     numerics.require_precision(precision)
     checks.unembed(unembed)
+    checks.whole(seed, "seed")
     tokens = checks.grid(tokens)
     mask = checks.mask(mask, tokens.shape)
-    streams = _streams(residuals)
-    expected = (*tokens.shape, np.shape(unembed.scale)[0])
-    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
-        raise errors.ConfigError(
-            f"residuals have shape {streams.shape}, tokens {np.shape(tokens)}",
-            "give [layer, batch, position, embed] with the embedding's stream and every block's",
-        )
-    checks.depth(len(streams), unembed.n_layer)
+    streams = _streams(residuals, tokens.shape, unembed)
     if implementation not in LENSES:
         raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
     names = options.resolve_quantities(quantities)
@@ -367,12 +367,20 @@ def _distribution(streams: jax.Array, unembed: types.Unembed, layer: jax.Array) 
     )
 
 
-def _streams(residuals: Any) -> jax.Array:
-    """Residuals as a float32 array."""
+def _streams(residuals: Any, shape: tuple[int, ...], unembed: types.Unembed) -> jax.Array:
+    """Residuals as a float32 array, of the shape that tokens and unembedding ask for."""
     try:
-        return jnp.asarray(residuals, jnp.float32)
+        streams = jnp.asarray(residuals, jnp.float32)
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
             f"residuals are a {type(residuals).__name__} that is no array",
             "give floats [layer, batch, position, embed]; np.stack joins a list of layers",
         ) from error
+    expected = (*shape, np.shape(unembed.scale)[0])
+    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
+        raise errors.ConfigError(
+            f"residuals have shape {streams.shape}, tokens {shape}",
+            "give [layer, batch, position, embed] with the embedding's stream and every block's",
+        )
+    checks.depth(len(streams), unembed.n_layer)
+    return streams

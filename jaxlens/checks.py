@@ -32,7 +32,7 @@ def model(value: Any) -> None:
     """
     if not hasattr(value, "params") or not hasattr(value, "config"):
         raise errors.ConfigError(
-            f"model is {_what(value)}", "give what jaxlens.load_model('gpt2') returns"
+            f"model is {described(value)}", "give what jaxlens.load_model('gpt2') returns"
         )
 
 
@@ -44,9 +44,19 @@ def unembed(value: Any) -> None:
     """
     if not isinstance(value, types.Unembed):
         raise errors.ConfigError(
-            f"unembed is {_what(value)}",
+            f"unembed is {described(value)}",
             "give jaxlens.models.gpt2.unembed(model.params, model.config), or a types.Unembed",
         )
+
+
+def whole(value: Any, name: str) -> None:
+    """Refuses anything but a whole number.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise errors.ConfigError(f"{name} is {value!r}", "give a whole number")
 
 
 def grid(tokens: Any) -> Int[np.ndarray, "batch position"]:
@@ -85,10 +95,12 @@ def _token_array(tokens: Any) -> np.ndarray:
         found = np.asarray(tokens)
     except (ValueError, TypeError, OverflowError) as error:
         raise errors.ConfigError(
-            f"tokens are {_what(tokens)}, which is no array", "give integers [batch, position]"
+            f"tokens are {described(tokens)}, no array", "give integers [batch, position]"
         ) from error
     if found.dtype.kind in "OUS":
-        raise errors.ConfigError(f"tokens are {_what(tokens)}", "give integers [batch, position]")
+        raise errors.ConfigError(
+            f"tokens are {described(tokens)}", "give integers [batch, position]"
+        )
     return found
 
 
@@ -134,7 +146,8 @@ def mask(value: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "batch position
         found = np.asarray(value)
     if found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
         raise errors.ConfigError(
-            f"mask is {_what(value)}", "give True where a token is real and False in the padding"
+            f"mask is {described(value)}",
+            "give True where a token is real and False in the padding",
         )
     if found.shape != shape:
         raise errors.ConfigError(
@@ -159,7 +172,7 @@ def follow(value: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
         ids = np.atleast_1d(np.asarray(value))
     if not np.issubdtype(ids.dtype, np.integer) or not ids.size:
         raise errors.ConfigError(
-            f"follow is {_what(value)}",
+            f"follow is {described(value)}",
             f"give token ids [m], [batch, m] or [batch, position, m]; {READ_PROMPTS}",
         )
     if ids.min() < -1 or ids.max() >= vocab_size:
@@ -202,7 +215,8 @@ def layers(value: Any, n_layers: int) -> tuple[int, ...] | None:
         several = range(n_layers)[several]
     if not isinstance(several, (Sequence, np.ndarray, range)):
         raise errors.ConfigError(
-            f"layers are {_what(value)}", "give a list of numbers or names, such as [0, 'h.3', -1]"
+            f"layers are {described(value)}",
+            "give a list of numbers or names, such as [0, 'h.3', -1]",
         )
     return tuple(layer(one, n_layers) for one in several)
 
@@ -281,8 +295,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, (str, bytes))
 
 
-def _what(value: Any) -> str:
-    """A value in a few words."""
+def described(value: Any) -> str:
+    """The type of a value in a few words, for messages."""
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     if shape is not None:

@@ -81,8 +81,11 @@ MAY_IMPORT = {
     | WIRING
     | STAGES
     | {"arguments", "looking", "terminal", "environment", "view"},
+    "__main__": {"cli"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
+    # A run shows itself in notebooks; the picture is loaded when it is asked for.
+    "store": FOUNDATION | {"view"},
     **{
         name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view", "study"}
         for name in WIRING - {"grace"}
@@ -101,7 +104,7 @@ HOME = {
     "cyclopts": {"cli", "arguments", "looking"},
     "rich": {"terminal", "view"},
     "matplotlib": {"view"},
-    "pandas": {"view"},
+    "pandas": {"view", "store"},
     "jinja2": {"view"},
     "ray": {"scale"},
     "scipy": {"study"},

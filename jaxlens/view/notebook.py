@@ -7,7 +7,7 @@ light and dark notebooks can be read alike.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +72,19 @@ def facts(title: str, pairs: Mapping[str, str]) -> str:
     )
     table = f'<table style="{TABLE}">{"".join(rows)}</table>'
     return f'<div style="{OUTER}"><b>{_said(title)}</b>{table}</div>'
+
+
+def table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of texts, whose first column names the lines."""
+    cell = "padding:1px 8px;text-align:right"
+    head = "".join(f'<th style="{cell}">{_said(word)}</th>' for word in heading)
+    body = "".join(
+        f'<tr style="{_ROW}"><th style="{_HEAD}">{_said(first)}</th>'
+        + "".join(f'<td style="{cell}">{_said(word)}</td>' for word in rest)
+        + "</tr>"
+        for first, *rest in lines
+    )
+    return f'<div style="{OUTER}"><table style="{TABLE}"><tr>{head}</tr>{body}</table></div>'
 
 
 def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterator[str]:

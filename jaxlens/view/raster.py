@@ -60,6 +60,7 @@ def figure(
     caption: str = "",
     *,
     title: str = "",
+    names: Sequence[str] = (),
     figsize: tuple[float, float] | None = None,
     wrap: int = WRAP,
 ) -> Any:
@@ -72,6 +73,7 @@ def figure(
             several prompts the first of these.
         caption: Below; by default model, decoder and what the colours mean.
         title: Above; nothing by default.
+        names: What several prompts are called.
         figsize: Width and height in inches; by default what the cells need.
         wrap: Most tokens side by side; longer prompts go on below.
 
@@ -83,7 +85,7 @@ def figure(
     from jaxlens.view import canvas
 
     several = [shown] if isinstance(shown, prompt.Prompt) else list(shown)
-    panels = _panels(several, views, wrap)
+    panels = _panels(several, views, wrap, names)
     width = max(len(part) for part, *_ in panels)
     heights = [_AROUND + _CELL[1] * len(part.layers) for part, *_ in panels]
     size = (1.7 + _CELL[0] * max(width, 6), 0.35 + 0.3 * bool(title) + sum(heights))
@@ -112,7 +114,10 @@ _Panel = tuple[prompt.Prompt, metrics.Metric, bool, str]
 
 
 def _panels(
-    several: Sequence[prompt.Prompt], views: Sequence[str] | None, wrap: int
+    several: Sequence[prompt.Prompt],
+    views: Sequence[str] | None,
+    wrap: int,
+    called: Sequence[str],
 ) -> list[_Panel]:
     """The panels of a figure from top to bottom."""
     if wrap < 1:
@@ -120,11 +125,12 @@ def _panels(
     found: list[_Panel] = []
     for number, shown in enumerate(several):
         names = _default(shown) if views is None else views
-        for place, name in enumerate(names[:1] if views is None and len(several) > 1 else names):
+        alone = views is not None or len(several) == 1
+        for place, name in enumerate(names if alone else names[:1]):
             metric = shown.view(name)
             named = place == 0 and metric.quantity not in prompt.FOLLOWED
             first = title(shown, metric, named)
-            first = f"prompt {number}: {first}" if len(several) > 1 else first
+            first = f"{called[number]}: {first}" if number < len(called) else first
             found += [
                 (part, metric, named, first + _which(part) * (len(part) < len(shown)))
                 for part in _rows(shown, wrap)

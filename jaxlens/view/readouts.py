@@ -68,12 +68,15 @@ def plot(
     if path is not None:
         pictures.require(Path(path))
     axes = look.pop("ax")
-    several = [prompt_of([readout], one).part(start, stop) for one in _lines(readout, line)]
+    lines = _lines(readout, line)
+    several = [prompt_of([readout], one).part(start, stop) for one in lines]
     decoder = readout.labels.decoder
     if axes is None:
         look = {name: value for name, value in look.items() if value is not None}
-        shown = several[0] if len(several) == 1 else several
-        made = raster.figure(shown, decoder, None if metric is None else (metric,), **look)
+        if len(lines) > 1:
+            count = len(known(readout).mask)
+            look["names"] = [f"line {one % count}" for one in lines]
+        made = raster.figure(several, decoder, None if metric is None else (metric,), **look)
     else:
         made = _on_axes(axes, several, decoder, metric, look)
     if path is not None:
