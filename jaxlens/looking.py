@@ -121,9 +121,9 @@ def prompts(
     columns = promptsheet.Columns(prompt_column, answer_column, metadata)
     how = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
     how |= {"layers": arguments.layers(layers), "difference": difference}
-    table = promptsheet.read(
-        model, file, columns, strict=strict, leading_space=leading_space, **how
-    )
+    how |= {"strict": strict, "leading_space": leading_space}
+    with terminal.Bar() as bar:
+        table = promptsheet.read(model, file, columns, progress=bar, **how)
     summary = table.summary(cluster)
     basis = terminal.basis(cluster)
     terminal.show_prompt_table(table, summary, str(file), basis)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -22,6 +22,16 @@ _QUANTITIES = ("top_id", "top_logp", "entropy", "kl_final", "rank_follow", "logp
 _BATCH_TOKENS, _BATCH_TOKENS_THERE = 2048, 16_384
 
 
+class Progress(Protocol):
+    """Receives progress updates."""
+
+    def begin(self, total: int, done: int) -> None:
+        """There are ``total`` tokens, of which ``done`` are done."""
+
+    def advance(self, count: int) -> None:
+        """More tokens are done."""
+
+
 def read_prompts(
     model: api.Model,
     prompts: Iterable[str | Sequence[int]],
@@ -37,6 +47,7 @@ def read_prompts(
     strict: bool = True,
     decoder: str = "final_norm",
     precision: str = "float32",
+    progress: Progress | None = None,
 ) -> prompttable.PromptTable:
     r"""Reads the lens on any number of prompts, and how it ranks their answers at each layer.
 
@@ -65,13 +76,14 @@ def read_prompts(
             begins with a letter or a digit and the prompt does not end with white space, an opening
             bracket or quotation mark, or one of ``/ - _ $ # @ = \``; ``never`` takes answers as
             they are, ``always`` gives one to all that have none.
-        bos: Whether the beginning-of-text token is put before every prompt, as position 0. GPT-2
-            was not trained with one before every text, and other tools differ here.
+        bos: Whether the beginning-of-text token is put before every prompt, as position 0, which
+            TransformerLens does by default.
         metadata: Further columns of one value a prompt, to be carried along.
         strict: Whether prompts and answers that cannot be read are refused. If not, they have no
             rows or no token, and stand in ``table.problems``.
         decoder: As for ``read_lens``.
         precision: As for ``read_lens``.
+        progress: Is told of all tokens at the start, and of those that were run since.
 
     Returns:
         A table; its docstring defines the columns. Ranks count from 1, logarithms are in nats,
@@ -95,7 +107,7 @@ def read_prompts(
     chosen = checks.layers(layers, n_layers)
     request = options.Options(_QUANTITIES, chosen, top_k, precision)
     request = request.for_model(n_layers, model.config.vocab_size)
-    read = _read(model, decoder, request, encoded, rows, taken.token)
+    read = _read(model, decoder, request, encoded, rows, taken.token, progress)
     numbers = request.layers or ()
     return prompttable.PromptTable(
         **read,
@@ -119,6 +131,7 @@ def _read(
     encoded: promptinputs.Encoded,
     rows: Sequence[np.ndarray],
     answers: Int[np.ndarray, "prompt answer"],
+    progress: Progress | None,
 ) -> dict[str, np.ndarray]:
     """All arrays of the table that have a row axis."""
     starts = np.cumsum([0, *map(len, rows)])
@@ -134,7 +147,7 @@ def _read(
     }
     found |= {n: np.zeros((len(prompt), depth), np.float32) for n in ("entropy", "kl_final")}
     lens = _Lens(model, decoder, request, width, len(prompt))
-    for where, streams in lens.regrouped(_streams(model, encoded.ids, rows, starts)):
+    for where, streams in lens.regrouped(_streams(model, encoded.ids, rows, starts, progress)):
         for name, values in lens.read(streams, token[where], answers[prompt[where]]).items():
             found[name][where] = values
     return {"prompt": prompt, "position": position, "token": token} | found
@@ -144,12 +157,18 @@ _IDS = ("top_id", "rank")
 
 
 def _streams(
-    model: api.Model, ids: Sequence[Any], rows: Sequence[np.ndarray], starts: np.ndarray
+    model: api.Model,
+    ids: Sequence[Any],
+    rows: Sequence[np.ndarray],
+    starts: np.ndarray,
+    progress: Progress | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of the table, and their residuals ``[layer, row, embed]``, batch after batch."""
     here = jax.default_backend() == "cpu"
     most = _BATCH_TOKENS if here else _BATCH_TOKENS_THERE
     read = np.array([number for number, chosen in enumerate(rows) if len(chosen)], np.int64)
+    if progress is not None:
+        progress.begin(sum(len(ids[number]) for number in read), 0)
     if not len(read):
         return
     for batch in ragged.batches([ids[n] for n in read], most, model.config.n_positions):
@@ -165,6 +184,8 @@ def _streams(
         places = (np.pad(part.astype(np.int32), padding) for part in (line, at))
         found = _residuals_at(model.params, model.config, batch.tokens, *places)
         yield where, np.asarray(found)[:, : len(at)]
+        if progress is not None:
+            progress.advance(int(batch.mask.sum()))
 
 
 class _Lens:
