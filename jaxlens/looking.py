@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -119,7 +119,7 @@ def prompts(
     if figure is not None:
         pictures.require(figure)
     columns = promptsheet.Columns(prompt_column, answer_column, metadata)
-    how = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
+    how: dict[str, Any] = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
     how |= {"layers": arguments.layers(layers), "difference": difference}
     how |= {"strict": strict, "leading_space": leading_space}
     with terminal.Bar() as bar:
