@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Model": "jaxlens.api",
+    "PromptTable": "jaxlens.prompttable",
     "load_model": "jaxlens.api",
     "log_probs": "jaxlens.api",
     "open_run": "jaxlens.store.reader",
     "read_lens": "jaxlens.api",
+    "read_prompts": "jaxlens.prompts",
     "read_residuals": "jaxlens.api",
     "residuals": "jaxlens.api",
     "run_sweep": "jaxlens.sweep",
@@ -25,11 +27,13 @@ _ALIAS = {"run_sweep": "run"}
 
 __all__ = [
     "Model",
+    "PromptTable",
     "__version__",
     "load_model",
     "log_probs",
     "open_run",
     "read_lens",
+    "read_prompts",
     "read_residuals",
     "residuals",
     "run_sweep",
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
         read_residuals,
         residuals,
     )
+    from jaxlens.prompts import read_prompts
+    from jaxlens.prompttable import PromptTable
     from jaxlens.store.reader import open_run
     from jaxlens.sweep import run as run_sweep
 

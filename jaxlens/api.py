@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import errors, numerics, types
+from jaxlens import checks, errors, numerics, types
 from jaxlens.corpus import references, vocabulary
 from jaxlens.corpus import tokens as corpus_tokens
 from jaxlens.lens import decoders, identity, options, reference, tables, temperature, tiled
@@ -26,6 +27,9 @@ PACKAGED = "packaged"
 """Name of the model that is shipped with jaxlens."""
 
 ArrayLike = Array | np.ndarray
+
+Layers = int | str | Sequence[int | str] | None
+"""Residual streams by number, negative from the end, or by name; None is all of them."""
 
 LENSES = {"tiled": tiled.read, "reference": reference.read}
 
@@ -92,6 +96,11 @@ def load_model(
     if callable(getattr(source, "state_dict", None)):  # a PyTorch model
         config = getattr(source, "config", None) if config is None else config
         source = source.state_dict()  # type: ignore[union-attr]
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise errors.ConfigError(
+            f"source is {checks.described(source)}",
+            "give a directory, a hub id such as 'gpt2', 'packaged', or a state dict",
+        )
     if isinstance(source, Mapping):
         checkpoint = weights.from_state_dict(source, config)
     else:
@@ -173,9 +182,10 @@ def residuals(
     Raises:
         ConfigError: The tokens do not fit the model.
     """
+    checks.model(model)
     numerics.require_precision(precision)
     with numerics.matmul_precision(precision):
-        return _forward(model.params, model.config, _checked(tokens, model.config))
+        return _forward(model.params, model.config, checks.tokens(tokens, model.config))
 
 
 def read_lens(
@@ -186,7 +196,7 @@ def read_lens(
     top_k: int = 1,
     quantities: str | Iterable[str] | None = None,
     follow: Any = None,
-    layers: Sequence[int] | None = None,
+    layers: Layers = None,
     *,
     precision: str = "float32",
     implementation: str = "tiled",
@@ -203,8 +213,11 @@ def read_lens(
         decoder: ``final_norm``, ``plain`` or ``final_norm_nobias``.
         top_k: How many tokens ``top_id`` and ``top_logp`` hold.
         quantities: ``core`` (default), ``full``, or names to add to ``core``.
-        follow: Token ids ``[m]`` or ``[batch, position, m]`` to follow down the layers.
-        layers: Residual streams to report; all of them by default, negative from the end.
+        follow: Token ids to follow down the layers: ``[m]`` for all prompts, ``[batch, m]`` for
+            each (``[batch, 1]`` is one answer a prompt), or ``[batch, position, m]``; -1 is none.
+            As many as there are prompts, ``[batch]``, could be either and are refused.
+        layers: Residual streams to report, by number (negative from the end) or by name
+            (``input``, ``h.0``, ...); all of them by default.
         precision: Operands of the matrix multiplies.
         implementation: ``tiled``, or ``reference`` to check it.
 
@@ -214,8 +227,12 @@ def read_lens(
     Raises:
         ConfigError: Tokens, mask, names or layers do not fit.
     """
-    real = tokens if mask is None else np.where(np.asarray(mask, bool), np.asarray(tokens), 0)
-    streams = residuals(model, real, precision=precision)
+    checks.model(model)
+    tokens = checks.grid(tokens)
+    mask = checks.mask(mask, tokens.shape)
+    streams = residuals(
+        model, tokens if mask is None else np.where(mask, tokens, 0), precision=precision
+    )
     return read_residuals(
         streams,
         gpt2.unembed(model.params, model.config, decoder),
@@ -228,6 +245,7 @@ def read_lens(
         precision=precision,
         implementation=implementation,
         tokenizer=model.tokenizer,
+        check=False,
     )
 
 
@@ -240,11 +258,12 @@ def read_residuals(
     top_k: int = 1,
     quantities: str | Iterable[str] | None = None,
     follow: Any = None,
-    layers: Sequence[int] | None = None,
+    layers: Layers = None,
     precision: str = "float32",
     implementation: str = "tiled",
     seed: int = 0,
     tokenizer: Any = None,
+    check: bool = True,
 ) -> types.Readout:
     """Reads the lens on residuals from anywhere; see ``read_lens``.
 
@@ -263,32 +282,38 @@ def read_residuals(
         seed: Seed of the foreign tokens.
         tokenizer: A ``tokenizers.Tokenizer`` that spells the tokens where the readout is looked at;
             without one they are shown as numbers.
+        check: Whether residuals are refused whose last layer is the output of the final norm,
+            such as the last of Hugging Face's ``hidden_states``.
 
     Raises:
-        ConfigError: Shapes or names do not fit.
+        ConfigError: Shapes or names do not fit, the stack has another depth than the model whose
+            ``unembed`` it is, or its last layer is normalised already.
     """
     numerics.require_precision(precision)
-    streams = jnp.asarray(residuals, jnp.float32)
-    expected = (*np.shape(tokens), np.shape(unembed.scale)[0])
-    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
-        raise errors.ConfigError(
-            f"residuals have shape {streams.shape}, tokens {np.shape(tokens)}",
-            "give [layer, batch, position, embed] with the embedding's stream and every block's",
-        )
+    checks.unembed(unembed)
+    checks.whole(seed, "seed")
+    tokens = checks.grid(tokens)
+    mask = checks.mask(mask, tokens.shape)
+    streams = _streams(residuals, tokens.shape, unembed)
     if implementation not in LENSES:
         raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
     names = options.resolve_quantities(quantities)
+    # Best tokens come with their log-probabilities, which cost nothing here; a sweep stores them
+    # only where they are asked for.
+    names = (*names, *(n for n in ("top_logp",) if n not in names))
     known = references.in_memory(tokens, mask, seed)
     if "kl_final_matched" in names and unembed.temperature is None:
         fitted = temperature.of_batch(streams, np.asarray(known.mask), unembed, precision)
         unembed = dataclasses.replace(unembed, temperature=jnp.asarray(fitted, jnp.float32))
     vocab_size = unembed.weight.shape[0]
-    _require_in_vocabulary(np.asarray(known.input)[known.mask], vocab_size)
+    checks.in_vocabulary(np.asarray(known.input)[known.mask], vocab_size)
+    if check:
+        checks.not_normalised(streams[-1], np.asarray(known.mask), unembed)
     if follow is not None:
-        ids: Any = _follow(follow, known.input.shape, vocab_size)
+        ids: Any = checks.follow(follow, known.input.shape, vocab_size)
         known = dataclasses.replace(known, follow=ids)
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
-    chosen = None if layers is None else tuple(int(layer) for layer in layers)
+    chosen = checks.layers(layers, len(streams))
     request = options.Options(names, chosen, top_k, precision)
     own: Any = np.array(known.mask)  # not the caller's, who may write on it
     labels = types.Labels(
@@ -306,7 +331,7 @@ def read_residuals(
 def log_probs(
     model: Model,
     tokens: Int[ArrayLike, "batch position"],
-    layer: int,
+    layer: int | str,
     decoder: str = "final_norm",
 ) -> Float[Array, "batch position vocab"]:
     """The whole distribution of one layer, in nats, where somebody wants all of it.
@@ -314,16 +339,16 @@ def log_probs(
     Args:
         model: From ``load_model``.
         tokens: Token ids.
-        layer: Residual stream, 0 to ``n_layer``; negative from the end.
+        layer: Residual stream, 0 to ``n_layer``, negative from the end, or its name.
         decoder: As for ``read_lens``.
 
     Raises:
         ConfigError: No such layer, or tokens that do not fit.
     """
-    n_layers = model.config.n_layer + 1
-    options.Options((), (layer,)).for_model(n_layers, model.config.vocab_size)
+    checks.model(model)
+    number = checks.layer(layer, model.config.n_layer + 1)
     unembed = gpt2.unembed(model.params, model.config, decoder)
-    return _distribution(residuals(model, tokens), unembed, np.int32(layer % n_layers))
+    return _distribution(residuals(model, tokens), unembed, np.int32(number))
 
 
 _forward = jax.jit(gpt2.residuals, static_argnums=1)
@@ -347,39 +372,20 @@ def _distribution(streams: jax.Array, unembed: types.Unembed, layer: jax.Array) 
     )
 
 
-def _checked(tokens: Any, architecture: types.Architecture) -> np.ndarray:
-    """Tokens as int32, refused where the model could not have seen them."""
-    grid = np.asarray(tokens)
-    if grid.ndim != 2 or not np.issubdtype(grid.dtype, np.integer):
-        raise errors.ConfigError(
-            f"tokens are {grid.dtype} of shape {grid.shape}", "give integers [batch, position]"
-        )
-    if grid.shape[1] > architecture.n_positions:
-        raise errors.ConfigError(
-            f"{grid.shape[1]} tokens a line, the model has {architecture.n_positions} positions",
-            "shorten the lines, or sweep the text with jaxlens run",
-        )
-    if not grid.size:
-        raise errors.ConfigError(f"no tokens: shape {grid.shape}", "give at least one")
-    _require_in_vocabulary(grid, architecture.vocab_size)
-    return grid.astype(np.int32)
-
-
-def _require_in_vocabulary(ids: np.ndarray, vocab_size: int) -> None:
-    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
-        raise errors.ConfigError(
-            f"token ids from {ids.min()} to {ids.max()}, vocabulary {vocab_size}",
-            "use the model's own tokenizer, and mask the padding",
-        )
-
-
-def _follow(follow: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
-    ids = np.asarray(follow)
-    if not np.issubdtype(ids.dtype, np.integer) or ids.max(initial=0) >= vocab_size:
-        raise errors.ConfigError("follow holds something else than token ids", "give token ids")
+def _streams(residuals: Any, shape: tuple[int, ...], unembed: types.Unembed) -> jax.Array:
+    """Residuals as a float32 array, of the shape that tokens and unembedding ask for."""
     try:
-        return np.broadcast_to(ids.astype(np.int32), (*shape, ids.shape[-1] if ids.ndim else 1))
-    except ValueError as error:
+        streams = jnp.asarray(residuals, jnp.float32)
+    except (TypeError, ValueError) as error:
         raise errors.ConfigError(
-            f"follow has shape {ids.shape}, tokens {shape}", "give [m] or [batch, position, m]"
+            f"residuals are a {type(residuals).__name__} that is no array",
+            "give floats [layer, batch, position, embed]; np.stack joins a list of layers",
         ) from error
+    expected = (*shape, np.shape(unembed.scale)[0])
+    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
+        raise errors.ConfigError(
+            f"residuals have shape {streams.shape}, tokens {shape}",
+            "give [layer, batch, position, embed] with the embedding's stream and every block's",
+        )
+    checks.depth(len(streams), unembed.n_layer)
+    return streams

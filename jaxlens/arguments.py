@@ -96,3 +96,10 @@ def part(text: str | None) -> tuple[int, int | None]:
         return int(first or 0), int(end) if end else None
     except ValueError:
         raise errors.ConfigError(f"tokens {text}", "write FIRST:END, for instance 0:32") from None
+
+
+def layers(words: Sequence[str] | None) -> list[int | str] | None:
+    """Layers as they are typed: numbers, or names."""
+    if words is None:
+        return None
+    return [int(word) if word.lstrip("-").isdecimal() else word for word in words]

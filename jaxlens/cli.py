@@ -22,7 +22,11 @@ app = App(
     default_parameter=Parameter(negative=()),
     help_format="plaintext",
 )
-for command in (looking.show, looking.study, looking.compare, looking.report, looking.export):
+_LOOKING = (
+    *(looking.show, looking.prompts, looking.study, looking.compare, looking.report),
+    looking.export,
+)
+for command in _LOOKING:
     app.command(command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -80,6 +80,79 @@ def show(
     prompts = shows.prompts(model, texts, tuple(decoders), follow or (), top_k)
     prompts = [shown.part(first, end) for shown in prompts]
     terminal.show_prompts(prompts, decoder, metric, html, figures, json)
+
+
+def prompts(
+    file: Path,
+    /,
+    *,
+    model: str = "packaged",
+    prompt_column: str | None = None,
+    answer_column: arguments.Words = None,
+    metadata: arguments.Words = None,
+    cluster: str | None = None,
+    positions: Literal["last", "all"] = "last",
+    layers: arguments.Words = None,
+    difference: arguments.Words = None,
+    top_k: int = 5,
+    leading_space: Literal["auto", "never", "always"] = "auto",
+    bos: bool = False,
+    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    strict: bool = False,
+    out: Path | None = None,
+    figure: Path | None = None,
+    output: arguments.Shown = arguments.Output(),
+) -> None:
+    """Read a file of prompts and answers: how each layer ranks each answer, and a summary.
+
+    Args:
+        file: .csv, .tsv, .jsonl, .json (also .gz, .bz2, .zst) or .parquet, one prompt a row.
+        model: Directory or hub id of a GPT-2; the packaged model by default.
+        prompt_column: Column of the prompts; prompt by default, or else text.
+        answer_column: Columns of answers, of texts or lists of texts; answer by default.
+        metadata: Columns to keep in the output; all others by default.
+        cluster: Column that says which prompts belong together, for intervals that take only these
+            groups as independent; by default each prompt is.
+        positions: Read the last token of each prompt, or all.
+        layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
+        difference: Two answer columns, the logit of the first minus that of the second; of two
+            answers these by default.
+        top_k: Best tokens to keep at each layer.
+        leading_space: Whether an answer gets a leading space: auto, where a word begins.
+        bos: Put the beginning-of-text token before every prompt.
+        decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
+        strict: Refuse the file if a row cannot be read; by default such rows are counted.
+        out: File to create with a record for each prompt, position and layer: .parquet, .csv,
+            .csv.gz or .json.
+        figure: File for a figure of the summary: .png, .svg or .pdf.
+        output: What is printed.
+    """
+    arguments.begin(output)
+    from jaxlens import promptsheet
+    from jaxlens.export import records
+    from jaxlens.view import pictures, promptfigure, promptframe
+
+    if out is not None:
+        records.require(out)
+    if figure is not None:
+        pictures.require(figure)
+    columns = promptsheet.Columns(prompt_column, answer_column, metadata)
+    how: dict[str, Any] = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
+    how |= {"layers": arguments.layers(layers), "difference": difference}
+    how |= {"strict": strict, "leading_space": leading_space}
+    with terminal.Bar() as bar:
+        table = promptsheet.read(model, file, columns, progress=bar, **how)
+    summary = table.summary(cluster)
+    basis = terminal.basis(cluster)
+    terminal.show_prompt_table(table, summary, str(file), basis)
+    about = f"{file.name}: {len(table.last_rows):,} prompts; model {model}, decoder {decoder}"
+    if figure is not None:
+        promptfigure.draw(summary, about, basis, figure)
+        print(f"wrote {figure}")
+    if out is not None:
+        said = {"model": model, **promptframe.document(table, summary, basis)}
+        count = records.write(out, promptframe.columns(table), said)
+        print(f"wrote {count:,} records to {out}")
 
 
 def study(

@@ -35,7 +35,7 @@ def require_precision(precision: str, backend: str | None = None) -> None:
         ConfigError: Naming precision and backend.
     """
     backend = backend or _default_backend()
-    have = _ALGORITHMS.get(precision)
+    have = _ALGORITHMS.get(precision) if isinstance(precision, str) else None
     if have is None:
         raise errors.ConfigError(f"unknown precision {precision}", f"one of {list(_ALGORITHMS)}")
     if "*" not in have and backend not in have:

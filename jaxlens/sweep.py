@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxlens import canary, compute, environment, ingest, lanes
+from jaxlens import canary, compute, environment, errors, ingest, lanes
 from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
@@ -72,9 +72,15 @@ def run(
         grace: Is asked whether to stop.
 
     Raises:
+        ConfigError: ``config`` is something else.
         InterruptedRun: It was asked to stop.
         JaxlensError: See ``errors``; whatever was committed stays.
     """
+    if not isinstance(config, configs.RunConfig):
+        raise errors.ConfigError(
+            f"the configuration is a {type(config).__name__}",
+            "give jaxlens.config.load([files], os.environ, {'corpus.paths': [...]})",
+        )
     with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
         job = jobs.prepare(config, Path(scratch))
         layout.create_run(job.out, job.spec_bytes)

@@ -17,7 +17,7 @@ from jaxlens import errors, files
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens import bench, estimate, ingest, repair, sweep
+    from jaxlens import bench, estimate, ingest, prompttable, repair, sweep
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.study import answers, table
@@ -227,6 +227,45 @@ def show_prompts(
 def print_json(document: object) -> None:
     """Data on stdout."""
     print(json.dumps(document, allow_nan=False))
+
+
+def basis(cluster: str | None) -> str:
+    """What the intervals of a table of prompts take as independent."""
+    if cluster is None:
+        return "intervals: 95 %, Wilson; prompts are taken as independent"
+    return f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+
+
+def show_prompt_table(
+    table: prompttable.PromptTable, summary: Mapping[str, Any], name: str, basis: str
+) -> None:
+    """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
+    for what, count in table.problem_counts().items():
+        first = next(one.prompt for one in table.problems if one.what == what)
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        logger.warning("%s: %s; the first is row %d, from 0", rows, what, first)
+    if table.trailing_space:
+        ends = (
+            f"prompts that end with a space, where no word can begin: {len(table.trailing_space)}"
+        )
+        logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
+    read = len(table.last_rows)
+    print(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
+    if not table.answers.names:
+        print("no answers: name their columns with --answer-column")
+        return
+    counts = {what: count for what, count in table.answers.counts().items() if count}
+    print(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    for answer in table.answers.names:
+        cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
+        for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
+            low, high = (float(summary[end][at]) for end in ("low", "high"))
+            interval = "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
+            share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
+            words = (_cell(share, "{:.1%}"), interval, _cell(rank, "{:,.1f}"), _cell(p, "{:.3g}"))
+            cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
+        print(_aligned(cells))
+    print(basis)
 
 
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:

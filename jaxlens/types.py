@@ -7,11 +7,12 @@ residual streams, ``n_layer + 1`` of them, from the embedding to the last block.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -54,6 +55,7 @@ class Unembed:
         output_bias: Bias of the head, or None.
         embedding: Input embedding where it is not ``weight`` (untied heads); for ``retention``.
         temperature: What divides the logits of each layer in ``kl_final_matched``.
+        n_layer: Blocks of the model, where they are known; residuals of another depth are refused.
     """
 
     kind: str = struct.field(pytree_node=False)
@@ -64,6 +66,7 @@ class Unembed:
     output_bias: Float[Array, " vocab"] | None = None
     embedding: Float[Array, "vocab embed"] | None = None
     temperature: Float[Array, " layer"] | None = None
+    n_layer: int | None = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass
@@ -185,6 +188,11 @@ class Readout:
         if any(isinstance(value, jax.core.Tracer) for value in vars(self).values()):
             object.__setattr__(self, "labels", Labels())
 
+    @property
+    def top_p(self) -> jax.Array | None:
+        """Probabilities of the best tokens, ``exp(top_logp)``; None where that was not read."""
+        return None if self.top_logp is None else jnp.exp(self.top_logp)
+
     def present(self) -> dict[str, jax.Array]:
         """The quantities that were read, by name."""
         return {k: v for k, v in vars(self).items() if v is not None and k != "labels"}
@@ -192,35 +200,49 @@ class Readout:
     def plot(
         self,
         metric: str | None = None,
-        line: int = 0,
+        line: int | Sequence[int] | None = 0,
         path: str | Path | None = None,
         *,
         start: int = 0,
         stop: int | None = None,
+        ax: Any = None,
+        figsize: tuple[float, float] | None = None,
+        title: str | None = None,
+        wrap: int | None = None,
     ) -> Any:
-        """Draws one prompt of the batch: layers by tokens, the last layer on top.
+        """Draws prompts of the batch: layers by tokens, the last layer on top.
+
+        Below the cells stand the tokens that were read, above them the true next ones, with a star
+        where the model's own best token is the next.
 
         Args:
             metric: What cells say, as for ``jaxlens show``: ``kl_final``, ``rank_next``, ...; also
                 ``rank_follow`` and ``p_follow``, of several followed tokens ``rank_follow.1``, ....
                 By default all views of the post that can be made of what was read, one below the
-                other, and the rank of each followed token. The first names the best tokens.
-            line: Which prompt; negative from the end. Its padding is cut.
+                other, and the rank of each followed token; of several prompts, or in ``ax``, the
+                first of these. The first names the best tokens.
+            line: Which prompt, negative from the end; several; or None for all. Padding is cut.
             path: File to write as well, its suffix the format: ``.png``, ``.svg``, ``.pdf``.
             start: First position to draw; negative from the end.
-            stop: End of the positions, exclusive; at most 64 fit.
+            stop: End of the positions, exclusive.
+            ax: Axes of matplotlib to draw one prompt and one metric into.
+            figsize: Width and height in inches; by default what the cells need.
+            title: Above the figure, or above ``ax``.
+            wrap: Most tokens side by side, 32 by default; longer prompts go on below.
 
         Returns:
-            A ``matplotlib.figure.Figure`` that pyplot knows nothing of; notebooks show it.
+            A ``matplotlib.figure.Figure`` that pyplot knows nothing of, which notebooks show; with
+            ``ax`` the figure that it belongs to.
 
         Raises:
             ConfigError: The quantity was not read, there is no such line, the readout has no
-                labels, or matplotlib is not installed.
+                labels, there is too much for a figure, or matplotlib is not installed.
             StorageError: The file cannot be written.
         """
         from jaxlens.view import readouts
 
-        return readouts.plot(self, metric, line, path, start, stop)
+        look = {"ax": ax, "figsize": figsize, "title": title, "wrap": wrap}
+        return readouts.plot(self, metric, line, path, start, stop, **look)
 
     def compare(
         self,

@@ -1,15 +1,18 @@
 """The public functions on arrays, with the packaged model."""
 
+import dataclasses
+import inspect
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
 from sweeps import PACKAGED
 
 import jaxlens
-from jaxlens import api, errors, types
+from jaxlens import api, checks, errors, types
 from jaxlens.models import gpt2, weights
 
 PROMPT = "Other times, when people say plasma, they mean a part of blood"
@@ -38,7 +41,7 @@ def full(model, tokens):
 def padded(model, tokens):
     """A readout of the same with padding, and with two followed tokens."""
     wider = np.pad(tokens, ((0, 0), (0, 6)))
-    return jaxlens.read_lens(model, wider, masked(wider, tokens), follow=[5, 700])
+    return jaxlens.read_lens(model, wider, masked(wider, tokens), follow=[[5, 700]])
 
 
 def masked(wider, tokens):
@@ -69,16 +72,16 @@ def test_it_is_a_language_model(model, tokens):
 
 
 # Layers, best tokens and quantities that one program reads for two tests.
-LISTED = {"layers": [6], "top_k": 5, "quantities": ["top_logp", "norm"]}
+LISTED = {"layers": ["h.5"], "top_k": 5, "quantities": ["norm"]}
 
 
 def test_core_is_the_default_and_lists_add_to_it(model, tokens):
     core = set(jaxlens.read_lens(model, tokens, decoder="plain").present())
     assert core == {
         "rank_input", "rank_next", "rank_final", "logp_input",
-        "kl_final", "kl_input", "entropy", "top_id",
+        "kl_final", "kl_input", "entropy", "top_id", "top_logp",
     }  # fmt: skip
-    assert set(jaxlens.read_lens(model, tokens, **LISTED).present()) == core | {"top_logp", "norm"}
+    assert set(jaxlens.read_lens(model, tokens, **LISTED).present()) == core | {"norm"}
 
 
 def test_whole_distributions_agree_with_the_readout(model, tokens):
@@ -87,6 +90,9 @@ def test_whole_distributions_agree_with_the_readout(model, tokens):
     readout = jaxlens.read_lens(model, tokens, **LISTED)
     best = np.sort(log_p, -1)[..., ::-1][..., :5]
     np.testing.assert_allclose(readout.top_logp[0], best, **TOLERANCE)
+    np.testing.assert_allclose(readout.top_p[0], np.exp(best), atol=1e-5)
+    named = jaxlens.log_probs(model, tokens, layer="h.5")
+    np.testing.assert_array_equal(named, log_p)
 
 
 def test_followed_tokens_are_read_at_every_layer(model, tokens, padded):
@@ -109,7 +115,7 @@ def test_padding_on_the_right_changes_nothing_and_is_masked(model, tokens, full,
 
 def test_masked_padding_may_hold_anything(model, tokens, padded):
     wider = np.pad(tokens, ((0, 0), (0, 6)), constant_values=-1)
-    readout = jaxlens.read_lens(model, wider, wider >= 0, follow=[5, 700])
+    readout = jaxlens.read_lens(model, wider, wider >= 0, follow=[[5, 700]])
     np.testing.assert_array_equal(readout.entropy, padded.entropy)
 
 
@@ -190,6 +196,173 @@ def test_bfloat16_weights_give_about_the_same_readout(tokens, full):
 def test_tokens_that_do_not_fit_are_refused(model, tokens, message):
     with pytest.raises(errors.ConfigError, match=message):
         jaxlens.read_lens(model, tokens)
+
+
+def test_one_answer_a_prompt_is_a_column_and_what_could_be_either_is_refused(model, tokens):
+    with pytest.raises(errors.ConfigError, match="one for each, or all for all") as refusal:
+        jaxlens.read_lens(model, tokens, follow=[5, 700])
+    assert "[batch, 1]" in refusal.value.hint and "[1, m]" in refusal.value.hint
+    whole = jaxlens.read_lens(model, tokens, follow=[[5, 700]])
+    each = jaxlens.read_lens(model, tokens, follow=[[5, -1], [700, 5]])
+    np.testing.assert_array_equal(each.rank_follow[:, 0, :, 0], whole.rank_follow[:, 0, :, 0])
+    np.testing.assert_array_equal(each.rank_follow[:, 1], whole.rank_follow[:, 1][..., ::-1])
+    assert not each.rank_follow[:, 0, :, 1].any() and np.isnan(each.logp_follow[:, 0, :, 1]).all()
+    column = each.labels.references.follow
+    assert column.shape == (*tokens.shape, 2) and (column[0, :, 0] == 5).all()
+
+
+@pytest.mark.parametrize(
+    ("follow", "why"),
+    [
+        ([[5], [6], [7]], "follow has shape"),
+        (np.zeros((2, 3, 1), int), "follow has shape"),
+        ([4096], "token ids from"),
+        ([-2], "token ids from"),
+        ([[1], [2, 3]], "follow is a list"),
+        ("people", "follow is a str"),
+        ([0.5], "follow is a list"),
+        ([], "follow is a list"),
+    ],
+)
+def test_followed_tokens_that_do_not_fit_are_refused(model, tokens, follow, why):
+    with pytest.raises(errors.ConfigError, match=why):
+        jaxlens.read_lens(model, tokens, follow=follow)
+
+
+def test_residuals_that_are_normalised_already_are_refused(model, tokens):
+    streams = np.array(jaxlens.residuals(model, tokens))
+    unembed = gpt2.unembed(model.params, model.config)
+    norm = {name: np.asarray(model.params["ln_f"][name]) for name in ("scale", "bias")}
+    last = oracle.layer_norm(streams[-1].astype(np.float64), norm, 1e-5)
+    for dtype in (np.float32, np.float16, "bfloat16"):
+        twice = np.concatenate([streams[:-1], jnp.asarray(last, dtype).astype(np.float32)[None]])
+        with pytest.raises(errors.ConfigError, match="normalised already") as refusal:
+            jaxlens.read_residuals(twice, unembed, tokens)
+        assert "hidden_states" in refusal.value.hint and "hook" in refusal.value.hint
+    told = jaxlens.read_residuals(twice, unembed, tokens, check=False)
+    assert told.entropy.shape == streams.shape[:3]
+    # A single prompt, whose padding is anything, is seen through too.
+    one = np.array(twice[:, :1])
+    mask = np.arange(tokens.shape[1])[None] < 5
+    one[:, :, 5:] = 1e3
+    with pytest.raises(errors.ConfigError, match="normalised already"):
+        jaxlens.read_residuals(one, unembed, tokens[:1], mask)
+
+
+def test_residuals_of_fresh_and_of_trained_models_are_not_taken_for_normalised(model, tokens):
+    real = np.ones(tokens.shape, bool)
+    for params in (model.params, gpt2.init(model.config, 0)):
+        head = gpt2.unembed(params, model.config)
+        streams = np.asarray(gpt2.residuals(params, model.config, jnp.asarray(tokens)))
+        plain = dataclasses.replace(head, scale=np.ones(128), bias=np.zeros(128))
+        for stream in [*streams, np.zeros_like(streams[0]), 40 * streams[-1]]:
+            for unembed in (head, plain):
+                checks.not_normalised(stream, real, unembed)
+                checks.not_normalised(stream[:1, :1], real[:1, :1], unembed)
+    random = np.random.default_rng(0)
+    for scale in (0.3, 1.0, 3.0):  # nearly normal, but nobody has normalised them
+        checks.not_normalised(scale * random.standard_normal((2, 16, 128)), real[:, :16], plain)
+
+
+def test_a_stack_of_another_depth_is_refused_where_the_depth_is_known(model, tokens):
+    streams = np.asarray(jaxlens.residuals(model, tokens))
+    unembed = gpt2.unembed(model.params, model.config)
+    for stack in (streams[1:], np.concatenate([streams, streams[-1:]])):
+        with pytest.raises(errors.ConfigError, match="for a model of 8 blocks"):
+            jaxlens.read_residuals(stack, unembed, tokens)
+    bare = dataclasses.replace(unembed, n_layer=None)
+    assert jaxlens.read_residuals(streams[1:], bare, tokens).entropy.shape[0] == 8
+
+
+def test_layers_are_numbers_or_names(model, tokens):
+    some = jaxlens.read_lens(model, tokens, layers=["h.7", "input", -2, 3])
+    assert some.labels.layers == (8, 0, 7, 3)
+    assert jaxlens.read_lens(model, tokens, layers=[8, 0, 7, 3]).labels.layers == (8, 0, 7, 3)
+    assert checks.layers("h.0", 9) == (1,) and checks.layers(-1, 9) == (8,)
+    assert checks.layers(np.array([1, 2]), 9) == (1, 2) and checks.layers(range(2), 9) == (0, 1)
+    for bad in ("h.8", "h8", 9, -10, 1.5, True, None):
+        with pytest.raises(errors.ConfigError, match="layer"):
+            checks.layer(bad, 9)
+
+
+# What people give by mistake, to every public function that takes it.
+STREAMS = np.zeros((9, 1, 3, 128), np.float32)
+MISTAKES = {
+    "a text": (lambda m: jaxlens.read_lens(m, "a b"), "tokens are a text"),
+    "texts": (lambda m: jaxlens.read_lens(m, ["a b", "c"]), "tokens are texts"),
+    "ragged": (lambda m: jaxlens.read_lens(m, [[1, 2], [3]]), "unequal length, 1 to 2"),
+    "ragged residuals": (lambda m: jaxlens.residuals(m, [[1, 2], [3]]), "unequal length"),
+    "nothing": (lambda m: jaxlens.read_lens(m, None), "tokens are"),
+    "floats": (lambda m: jaxlens.read_lens(m, [[1.0, 2.0]]), "tokens are float64"),
+    "booleans": (lambda m: jaxlens.read_lens(m, [[True, False]]), "tokens are bool"),
+    "one prompt": (lambda m: jaxlens.log_probs(m, [1, 2], 0), "tokens are int64 of shape"),
+    "no prompts": (lambda m: jaxlens.read_lens(m, []), "tokens are|no tokens"),
+    "empty prompts": (lambda m: jaxlens.read_lens(m, [[], []]), "tokens are|no tokens"),
+    "negative": (lambda m: jaxlens.residuals(m, [[-1]]), "token ids from -1"),
+    "beyond": (lambda m: jaxlens.log_probs(m, [[4096]], 0), "token ids from 4096"),
+    "a dict": (lambda m: jaxlens.read_lens(m, {"input_ids": [[1]]}), "tokens are"),
+    "mask of another shape": (
+        lambda m: jaxlens.read_lens(m, [[1, 2]], [[True]]), "mask has shape"
+    ),
+    "ragged mask": (lambda m: jaxlens.read_lens(m, [[1], [2]], [[True], []]), "mask is a list"),
+    "mask of texts": (lambda m: jaxlens.read_lens(m, [[1]], [["x"]]), "mask is a list"),
+    "mask of lengths": (lambda m: jaxlens.read_lens(m, [[1, 2]], [[2, 2]]), "mask is a list"),
+    "a layer's name": (lambda m: jaxlens.log_probs(m, [[1]], "h.9"), "no layer 'h.9'"),
+    "no layer": (lambda m: jaxlens.log_probs(m, [[1]], None), "layer None"),
+    "layers of floats": (lambda m: jaxlens.read_lens(m, [[1]], layers=[0.5]), "layer 0.5"),
+    "layers of nothing": (lambda m: jaxlens.read_lens(m, [[1]], layers=0.5), "layers are"),
+    "a path for a model": (lambda m: jaxlens.read_lens("gpt2", [[1]]), "model is a str"),
+    "weights for a model": (lambda m: jaxlens.residuals(m.params, [[1]]), "model is a dict"),
+    "nothing for a model": (lambda m: jaxlens.log_probs(None, [[1]], 0), "model is a NoneType"),
+    "a path for prompts": (lambda m: jaxlens.read_prompts("gpt2", ["a"]), "model is a str"),
+    "a model for an unembedding": (
+        lambda m: jaxlens.read_residuals(STREAMS, m, [[1, 2, 3]]), "unembed is a Model"
+    ),
+    "no array": (
+        lambda m: jaxlens.read_residuals("x", gpt2.unembed(m.params, m.config), [[1]]),
+        "residuals are a str",
+    ),
+    "ragged streams": (
+        lambda m: jaxlens.read_residuals(
+            [STREAMS[0], STREAMS[0, :, :2]], gpt2.unembed(m.params, m.config), [[1, 2, 3]]
+        ),
+        "residuals are a list",
+    ),
+    "top_k of a text": (lambda m: jaxlens.read_lens(m, [[1]], top_k="5"), "top_k is 5"),
+    "top_k of a float": (lambda m: jaxlens.read_lens(m, [[1]], top_k=2.5), "top_k is 2.5"),
+    "quantities of numbers": (lambda m: jaxlens.read_lens(m, [[1]], quantities=[5]), "quantit"),
+    "a number of quantities": (lambda m: jaxlens.read_lens(m, [[1]], quantities=5), "quantit"),
+    "no decoder": (lambda m: jaxlens.read_lens(m, [[1]], decoder=None), "decoder None"),
+    "decoders": (lambda m: jaxlens.read_lens(m, [[1]], decoder=["plain"]), "decoder"),
+    "no lens": (lambda m: jaxlens.read_lens(m, [[1]], implementation=None), "no lens None"),
+    "precisions": (lambda m: jaxlens.residuals(m, [[1]], precision=["x"]), "precision"),
+    "a seed of text": (
+        lambda m: jaxlens.read_residuals(
+            STREAMS, gpt2.unembed(m.params, m.config), [[1, 2, 3]], seed="x"
+        ),
+        "seed is 'x'",
+    ),
+    "a number for a model's place": (lambda m: jaxlens.load_model(5), "source is an int"),
+    "nothing for a model's place": (lambda m: jaxlens.load_model(None), "source is a NoneType"),
+    "dtypes": (lambda m: jaxlens.load_model("packaged", ["float32"]), "dtype is"),
+    "a number for a run": (lambda m: jaxlens.open_run(5), "path is int 5"),
+    "a dict for a sweep": (lambda m: jaxlens.run_sweep({"out": "x"}), "configuration is a dict"),
+    "a path for a sweep": (lambda m: jaxlens.run_sweep("x.yaml"), "configuration is a str"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named_and_never_a_bare_error(model, mistake):
+    call, why = MISTAKES[mistake]
+    with pytest.raises(errors.ConfigError, match=why) as refusal:
+        call(model)
+    assert refusal.value.hint and len(refusal.value.message) < 200
+
+
+def test_the_mistakes_are_made_with_every_public_function():
+    source = inspect.getsource(inspect.getmodule(masked))
+    for name in set(jaxlens.__all__) - {"__version__", "Model", "PromptTable"}:
+        assert f"lambda m: jaxlens.{name}(" in source, name
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ STAGES = {"corpus", "models", "lens", "tally", "store"}
 WIRING = {
     *(
         "api",
+        "checks",
+        "promptinputs",
+        "prompts",
+        "promptsheet",
+        "prompttable",
         "job",
         "settle",
         "ingest",
@@ -71,7 +76,7 @@ MAY_IMPORT = {
     "files": {"errors", "store"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally"},
-    "view": {"errors", "files", "types", "depths"},
+    "view": {"errors", "files", "types", "depths", "prompttable"},
     "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
@@ -84,6 +89,7 @@ MAY_IMPORT = {
         "errors",
         "terminal",
         "show",
+        "promptsheet",
         "view",
         "report",
         "export",
@@ -96,6 +102,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
+    # A run shows itself in notebooks; the picture is loaded when it is asked for.
+    "store": FOUNDATION | {"view"},
     **{
         name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view", "study"}
         for name in WIRING - {"grace"}
@@ -114,7 +122,7 @@ HOME = {
     "cyclopts": {"cli", "arguments", "looking"},
     "rich": {"terminal", "view"},
     "matplotlib": {"view"},
-    "pandas": {"view"},
+    "pandas": {"view", "store"},
     "jinja2": {"view"},
     "scipy": {"study"},
 }

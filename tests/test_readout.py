@@ -145,7 +145,7 @@ def test_stars_stand_where_the_model_is_right_and_nowhere_where_its_end_was_not_
 def test_the_text_of_a_readout_is_a_line_of_sizes(model, ids, two):
     assert repr(two[0]) == (
         "<Readout: 9 layers × 1 line × 17 positions, 17 tokens, decoder final_norm; rank_input, "
-        "rank_next, rank_final, logp_input, kl_final, kl_input, entropy, top_id>"
+        "rank_next, rank_final, logp_input, kl_final, kl_input, entropy, top_id, top_logp>"
     )
     assert repr(types.Readout()) == "<Readout: no quantities>"
     halves = jax.tree.map(lambda x: x.mean((0, 1)), two[0])

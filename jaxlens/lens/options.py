@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from jaxlens import errors, schema
 
 
@@ -40,7 +42,8 @@ class Options:
         Raises:
             ConfigError: No layer, one that the model does not have, or a ``top_k`` below 1.
         """
-        if self.top_k < 1:
+        whole = isinstance(self.top_k, (int, np.integer)) and not isinstance(self.top_k, bool)
+        if not whole or self.top_k < 1:
             raise errors.ConfigError(f"top_k is {self.top_k}", "give a number of at least 1")
         layers = tuple(range(n_layers)) if self.layers is None else self.layers
         if not layers:
@@ -54,7 +57,7 @@ class Options:
         return dataclasses.replace(
             self,
             layers=tuple(layer % n_layers for layer in layers),
-            top_k=min(self.top_k, vocab_size),
+            top_k=min(int(self.top_k), vocab_size),
         )
 
 
@@ -72,6 +75,8 @@ def resolve_quantities(quantities: str | Iterable[str] | None) -> tuple[str, ...
         if quantities in ("core", "full"):
             return tuple(n for n in schema.PROFILES[quantities] if n in schema.LAYERED)
         quantities = (quantities,)
+    if not isinstance(quantities, Iterable):
+        raise errors.ConfigError(f"quantities are {quantities!r}", "core, full, or a list of names")
     names = dict.fromkeys(n for n in schema.CORE if n in schema.LAYERED)
     for name in quantities:
         check(name)
@@ -85,6 +90,8 @@ def check(name: str) -> None:
     Raises:
         ConfigError: Saying why, with the nearest name.
     """
+    if not isinstance(name, str):
+        raise errors.ConfigError(f"a quantity is {name!r}", f"one of {', '.join(schema.LAYERED)}")
     if name in schema.COLUMNS:
         raise errors.ConfigError(
             f"{name} is a column of the corpus, not of the lens", "open a run to read it"

@@ -130,6 +130,7 @@ def unembed(
         weight=head.get("weight", params["wte"]),
         output_bias=head.get("bias"),
         embedding=params["wte"] if "weight" in head else None,
+        n_layer=architecture.n_layer,
     )
 
 

@@ -1,7 +1,9 @@
-"""A run as a data set of xarray."""
+"""A run as a data set of xarray, as a data frame of pandas, and in notebooks."""
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,14 @@ import numpy as np
 from jaxlens import errors, schema
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
     from jaxlens.store import reader, rows
+
+
+LIMIT = 100_000
+"""Most records of a data frame, unless the caller says."""
 
 
 def dataset(
@@ -25,7 +32,8 @@ def dataset(
         ConfigError: The run does not record a quantity.
     """
     xarray = errors.require_package("xarray", "study", "datasets of xarray")
-    columns = {name: run[name] for name in (run.names if names is None else names)}
+    wanted = [names] if isinstance(names, str) else names
+    columns = {name: run[name] for name in (run.names if wanted is None else wanted)}
     coordinates: dict[str, Any] = {
         "layer": np.arange(len(run.layer_names)),
         "layer_name": ("layer", np.array(run.layer_names, dtype=object)),
@@ -49,3 +57,127 @@ def _variable(column: rows.Column, masked: bool) -> tuple[Any, ...]:
         values = np.where(values == quantity.absent, wide(np.nan), values.astype(wide))
     about.pop("missing", None)
     return quantity.axes, values, about, {"_FillValue": fill, "dtype": column.stored}
+
+
+def records(
+    run: reader.Run,
+    names: Iterable[str] | None,
+    start: int,
+    stop: int | None,
+    layers: Iterable[int | str] | None,
+    limit: int | None,
+) -> pandas.DataFrame:
+    """Rows as a ``pandas.DataFrame``; see `reader.Run.to_pandas`.
+
+    Raises:
+        ConfigError: The run has no such quantity or layer.
+        MissingError: pandas is not installed.
+    """
+    pandas = errors.require_package("pandas", "view", "data frames")
+    wanted = [names] if isinstance(names, str) else names
+    columns = {name: run[name] for name in (run.names if wanted is None else wanted)}
+    chosen = _layers(run, layers)
+    layered = [name for name, column in columns.items() if "layer" in column.quantity.axes]
+    depth = len(chosen) if layered else 1
+    first, last, _ = slice(start, stop).indices(run.n_rows)
+    most = last if limit is None else first + max(1, limit // depth)
+    end = min(last, most)
+    found: dict[str, Any] = {"row": np.repeat(np.arange(first, max(first, end)), depth)}
+    for name in (n for n in columns if n not in layered):
+        values = columns[name][first:end]
+        found |= _pandas(columns[name].quantity, np.repeat(values, depth, axis=0))
+    if layered:
+        count = max(0, end - first)
+        labels = np.array([run.layer_names[number] for number in chosen], object)
+        found["layer"] = np.tile(np.array(chosen, np.int64), count)
+        found["layer_name"] = pandas.array(np.tile(labels, count).tolist(), dtype="string")
+    for name in layered:
+        values = columns[name][first:end][:, chosen]
+        found |= _pandas(columns[name].quantity, values.reshape(-1, *values.shape[2:]))
+    frame = pandas.DataFrame(found)
+    if end < last:
+        frame.attrs["next_row"] = end
+        warnings.warn(
+            f"the data frame is cut after {len(frame):,} records, before row {end:,} of {last:,}: "
+            f"give limit=None for all, start={end} to read on, or names= and layers= for less",
+            stacklevel=3,
+        )
+    return frame
+
+
+def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
+    labels = run.layer_names
+    if layers is None:
+        return list(range(len(labels)))
+    several = [layers] if isinstance(layers, (int, str)) else list(layers)
+    found = []
+    for one in several:
+        if one in labels:
+            found.append(labels.index(str(one)))
+        elif not isinstance(one, str) and -len(labels) <= int(one) < len(labels):
+            found.append(int(one) % len(labels))
+        else:
+            known = f"{', '.join(labels)}, or 0 to {len(labels) - 1}"
+            raise errors.ConfigError(f"no layer {one!r}", f"layers are {known}")
+    return found
+
+
+def _pandas(quantity: schema.Quantity, values: np.ndarray) -> dict[str, Any]:
+    """The columns of a quantity; several where it has further axes."""
+    import pandas
+
+    flat = values.reshape(len(values), -1)
+    found = {}
+    for place in range(flat.shape[1]):
+        one = flat[:, place]
+        if quantity.kind in ("rank", "id"):
+            absent = one == 0 if quantity.kind == "rank" else one < 0
+            # Ranks of large vocabularies need more than 16 bits; all fit 32.
+            column: Any = pandas.arrays.IntegerArray(one.astype(np.int32), absent)
+        else:
+            column = one
+        found[f"{quantity.name}.{place + 1}" if flat.shape[1] > 1 else quantity.name] = column
+    return found
+
+
+def facts(run: reader.Run) -> dict[str, str]:
+    """Sizes of a run by name."""
+    return {
+        "tokens": f"{run.n_tokens:,}",
+        "rows": f"{run.n_rows:,}",
+        "layers": f"{len(run.layer_names):,}",
+        "quantities": f"{len(run.names):,}",
+    }
+
+
+def fragment(run: reader.Run) -> str:
+    """A run as HTML without a script: sizes, names, and a line for each layer."""
+    from jaxlens.view import notebook
+
+    known = facts(run) | {"recorded": ", ".join(run.names) or "tallies only"}
+    parts = [notebook.facts(f"Run {run.path}", known)]
+    summary: dict[str, dict[str, float]] = {}
+    with contextlib.suppress(errors.JaxlensError):  # what is damaged is told where it is read
+        summary = run.summary()
+    columns = list(dict.fromkeys(name for line in summary.values() for name in line))
+    chosen = [name for name in columns if name in _SHOWN]
+    if chosen:
+        lines = [
+            [layer, *(_number(line, name) for name in chosen)] for layer, line in summary.items()
+        ]
+        parts.append(notebook.table(["layer", *(_SHOWN[name] for name in chosen)], lines))
+    return "".join(parts)
+
+
+_SHOWN = {
+    "median_rank_input": "median rank of input",
+    "median_rank_final": "median rank of final",
+    "mean_kl_final": "mean KL(final‖layer), nat",
+    "mean_kl_input": "mean KL(input‖layer), nat",
+    "mean_entropy": "mean entropy, nat",
+}
+
+
+def _number(line: Any, name: str) -> str:
+    value = line.get(name, np.nan)
+    return "–" if np.isnan(value) else f"{value:,.1f}" if "rank" in name else f"{value:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from jaxlens.store import (
 )
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
 MOST_OPEN = 40
@@ -49,6 +51,10 @@ def open_run(path: str | Path) -> Run:
         MissingError: There is no run, or shards are missing.
         DataError: Something is damaged.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise errors.ConfigError(
+            f"path is {type(path).__name__} {path!r}"[:80], "give the directory of a run"
+        )
     return Run(path)
 
 
@@ -83,8 +89,12 @@ class Run:
         return self.n_rows
 
     def __repr__(self) -> str:
-        kept = ", ".join(self.names)
-        return f"<Run {self.path}: {self.n_rows} rows of {self.n_tokens} tokens; {kept}>"
+        facts = frames.facts(self)
+        return f"<Run {self.path}: {', '.join(f'{name} {what}' for name, what in facts.items())}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: sizes, quantities, and medians and means by layer."""
+        return frames.fragment(self)
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +136,8 @@ class Run:
             raise rows.unknown(name, self.names, self.path)
         dtype, tail = self._form.columns[name]
         read = functools.partial(self._read_column, name)
-        return rows.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read)
+        names = self.layer_names
+        return rows.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
 
     @functools.cached_property
     def tally(self) -> totals.Tallies:
@@ -168,6 +179,36 @@ class Run:
         """
         return frames.dataset(self, names, masked)
 
+    def to_pandas(
+        self,
+        names: Iterable[str] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        layers: Iterable[int | str] | None = None,
+        limit: int | None = frames.LIMIT,
+    ) -> pandas.DataFrame:
+        """Rows as a ``pandas.DataFrame``: one record for each row and layer.
+
+        Only the shards that hold the rows are read. Columns are ``row``, the quantities of a row,
+        ``layer``, ``layer_name`` and the quantities of a layer (best tokens ``top_id.1``, ... where
+        a run has several); without quantities of a layer there is one record a row. Ids and ranks
+        are ``Int32`` with ``<NA>`` where there is none.
+
+        Args:
+            names: Quantities; all by default.
+            start: First row, as of a slice.
+            stop: End of the rows, exclusive.
+            layers: Numbers, negative from the end, or names; all by default.
+            limit: Most records. What lies beyond is cut, between rows, with a warning that says
+                how to read on; ``frame.attrs["next_row"]`` is the first row that is missing. None
+                for all.
+
+        Raises:
+            ConfigError: The run has no such quantity or layer, or pandas is not installed.
+        """
+        return frames.records(self, names, start, stop, layers, limit)
+
     def batches(
         self,
         names: Iterable[str] | None = None,
@@ -193,7 +234,8 @@ class Run:
             ConfigError: The run does not record a quantity, or a batch would be empty.
             DataError: A shard is damaged.
         """
-        wanted = self.names if names is None else tuple(names)
+        given = [names] if isinstance(names, str) else names
+        wanted = self.names if given is None else tuple(given)
         kept = {name: self._kept(name) for name in wanted if name.startswith(metadata.PREFIX)}
         columns = {name: self[name] for name in wanted if name not in kept}
         if rows < 1:

@@ -84,8 +84,8 @@ class Column:
     """Rows of one quantity, [row], [row, layer] or [row, layer, k].
 
     The first index chooses rows: an integer, a slice, or an array of integers or booleans. The
-    others go to NumPy, so ``column[a:b, 3]`` is layer 3. Ids come as int32 with -1 where there is
-    none; everything else has the stored type.
+    others go to NumPy, so ``column[a:b, 3]`` is layer 3; so is ``column[a:b, "h.2"]``, its name.
+    Ids come as int32 with -1 where there is none; everything else has the stored type.
 
     Attributes:
         quantity: Its definition.
@@ -101,6 +101,7 @@ class Column:
         tail: tuple[int, ...],
         starts: np.ndarray,
         read: Read,
+        layer_names: Sequence[str] = (),
     ) -> None:
         self.quantity = quantity
         self.shape = (int(starts[-1]), *tail)
@@ -108,6 +109,7 @@ class Column:
         self.stored = stored
         self._starts = starts
         self._read = read
+        self._layer_names = tuple(layer_names) if "layer" in quantity.axes else ()
         step = max(1, _BLOCK_BYTES // max(1, math.prod(tail) * stored.itemsize))
         self._step = step - step % _BLOCK_ROWS if step > _BLOCK_ROWS else step
 
@@ -139,6 +141,7 @@ class Column:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         first, rest = _split(key, self.ndim)
+        rest = tuple(self._number(part) for part in rest)
         if isinstance(first, slice):
             return self._slice(first, rest)
         if np.ndim(first) == 0 and not isinstance(first, (bool, np.bool_)):
@@ -150,6 +153,19 @@ class Column:
         if any(isinstance(other, (list, np.ndarray)) for other in rest):
             raise IndexError("choose rows by a list first, then index the result by another")
         return self._take(np.asarray(first), rest)
+
+    def _number(self, part: Any) -> Any:
+        """Names of layers as numbers; all else as it is."""
+        if isinstance(part, str):
+            if part not in self._layer_names:
+                known = ", ".join(self._layer_names) or "none: it has no layers"
+                raise errors.ConfigError(
+                    f"{self.quantity.name} has no layer {part!r}", f"layers are {known}"
+                )
+            return self._layer_names.index(part)
+        if isinstance(part, (list, tuple)) and any(isinstance(one, str) for one in part):
+            return [self._number(one) for one in part]
+        return part
 
     def _slice(self, wanted: slice, rest: tuple[Any, ...]) -> np.ndarray:
         indices = range(*wanted.indices(len(self)))

@@ -17,6 +17,7 @@ _FONT: dict[str, Any] = {
     "fontfamily": "DejaVu Sans Mono",
     "parse_math": False,
 }
+_MOST_TOKENS = 64
 _CELL = 0.56, 0.19
 """Inches of a cell."""
 
@@ -50,10 +51,10 @@ def figure(shown: difference.Comparison, metric: str | None = None) -> Any:
     pictures.require_library()
     from jaxlens.view import canvas
 
-    if len(shown) > raster.MOST_TOKENS:
+    if len(shown) > _MOST_TOKENS:
         raise errors.ConfigError(
             f"a figure of {len(shown):,} tokens",
-            f"choose at most {raster.MOST_TOKENS}: --tokens 0:{raster.MOST_TOKENS}, or part()",
+            f"choose at most {_MOST_TOKENS}: --tokens 0:{_MOST_TOKENS}, or part()",
         )
     found = shown.difference(metric)
     width = 1.9 + _CELL[0] * max(len(shown), 8)

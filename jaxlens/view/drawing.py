@@ -41,7 +41,7 @@ def svg(plot: plots.Plot) -> str:
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
-        return pictures.svg(_figure(plot))
+        return pictures.svg(figure(plot))
 
 
 def save(plot: plots.Plot, path: Path) -> None:
@@ -55,7 +55,7 @@ def save(plot: plots.Plot, path: Path) -> None:
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
-        made = _figure(plot)
+        made = figure(plot)
         made.suptitle(
             f"{plot.caption}\n{plot.basis}", fontsize=_LOOK["font.size"], parse_math=False
         )
@@ -73,8 +73,32 @@ def on_white(svg: str) -> str:
     return f'{head}<rect width="100%" height="100%" fill="#ffffff"/>\n {tag}{rest}'
 
 
-def _figure(plot: plots.Plot) -> Any:
-    from matplotlib import figure
+def draw(plot: plots.Plot, path: Path, heading: bool = False) -> None:
+    """Draws into a file, whose suffix says the format.
+
+    Args:
+        plot: The figure.
+        path: File.
+        heading: Whether its title and basis are written on it.
+
+    Raises:
+        ConfigError: An unknown suffix, or matplotlib is not installed.
+        StorageError: The file cannot be written.
+    """
+    pictures.require(path)
+    import matplotlib
+
+    with matplotlib.rc_context(_LOOK):
+        made = figure(plot)
+        if heading:
+            made.suptitle(plot.title, x=0.01, ha="left", fontsize=10, parse_math=False)
+            made.supxlabel(plot.basis, x=0.01, ha="left", fontsize=7.5, parse_math=False)
+        pictures.save(made, path)
+
+
+def figure(plot: plots.Plot) -> Any:
+    """The figure, a ``matplotlib.figure.Figure``."""
+    from matplotlib import figure as figures
 
     names = dict.fromkeys(
         curve.name
@@ -86,7 +110,7 @@ def _figure(plot: plots.Plot) -> Any:
     legend = math.ceil(len(names) / columns) * _LEGEND_ROW if columns else 0.0
     points = max((len(p.rows) for p in plot.panels if isinstance(p, plots.Points)), default=0)
     height = max(_HEIGHT, 0.9 + points * _POINT_ROW) + legend
-    made = figure.Figure(figsize=(_WIDTH, height), layout="constrained")
+    made = figures.Figure(figsize=(_WIDTH, height), layout="constrained")
     drawn: dict[str, Any] = {}
     before: plots.Panel | None = None
     for panel, axes in zip(

@@ -7,7 +7,7 @@ light and dark notebooks can be read alike.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +26,8 @@ _NAME = 12
 """Characters of a token in a cell."""
 
 # Notebooks have rules for tables, which only the style of the element itself outdoes.
-_OUTER = "overflow-x:auto;font-size:12px;line-height:1.35"
-_TABLE = "border-collapse:separate;border-spacing:1px;table-layout:auto;margin:4px 0 10px"
+OUTER = "overflow-x:auto;font-size:12px;line-height:1.35"
+TABLE = "border-collapse:separate;border-spacing:1px;table-layout:auto;margin:4px 0 10px"
 _ROW = "background:transparent"
 _CELL = "padding:1px 5px;text-align:center;min-width:3em"
 _HEAD = "padding:1px 5px;text-align:left;font-weight:600"
@@ -61,7 +61,7 @@ def fragment(readout: types.Readout) -> str | None:
         more = readouts.counted(len(lines) - len(shown), "more line")
         more += f": plot(line={lines[len(shown)]}), to_pandas()"
         parts.append(f"<div>{_said(more)}</div>")
-    return f'<div style="{_OUTER}">{"".join(parts)}</div>'
+    return f'<div style="{OUTER}">{"".join(parts)}</div>'
 
 
 def difference(of: differences.Comparison) -> str:
@@ -82,7 +82,7 @@ def difference(of: differences.Comparison) -> str:
     ]
     if len(of) > len(part):
         parts.append(f"<div>the first {len(part)} of {len(of):,} tokens; part(), html()</div>")
-    parts.append(f'<table style="{_TABLE};{_FONT}">')
+    parts.append(f'<table style="{TABLE};{_FONT}">')
     strengths = found.strength(found.values)
     for layer in reversed(range(len(of.pairs))):
         cells = [
@@ -93,7 +93,7 @@ def difference(of: differences.Comparison) -> str:
         parts.append(_row(of.layer_names[layer], cells))
     tokens = [" / ".join(dict.fromkeys(filter(None, part.token(at)))) for at in range(len(part))]
     parts += [_row("token", [_bold(word) for word in tokens]), "</table>"]
-    return f'<div style="{_OUTER}">{"".join(parts)}</div>'
+    return f'<div style="{OUTER}">{"".join(parts)}</div>'
 
 
 def facts(title: str, pairs: Mapping[str, str]) -> str:
@@ -103,8 +103,21 @@ def facts(title: str, pairs: Mapping[str, str]) -> str:
         f'<td style="padding:1px 5px;text-align:left">{_said(value)}</td></tr>'
         for name, value in pairs.items()
     )
-    table = f'<table style="{_TABLE}">{"".join(rows)}</table>'
-    return f'<div style="{_OUTER}"><b>{_said(title)}</b>{table}</div>'
+    table = f'<table style="{TABLE}">{"".join(rows)}</table>'
+    return f'<div style="{OUTER}"><b>{_said(title)}</b>{table}</div>'
+
+
+def table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of texts, whose first column names the lines."""
+    cell = "padding:1px 8px;text-align:right"
+    head = "".join(f'<th style="{cell}">{_said(word)}</th>' for word in heading)
+    body = "".join(
+        f'<tr style="{_ROW}"><th style="{_HEAD}">{_said(first)}</th>'
+        + "".join(f'<td style="{cell}">{_said(word)}</td>' for word in rest)
+        + "</tr>"
+        for first, *rest in lines
+    )
+    return f'<div style="{OUTER}"><table style="{TABLE}"><tr>{head}</tr>{body}</table></div>'
 
 
 def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterator[str]:
@@ -114,7 +127,7 @@ def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterato
         words.append(f"the first {len(part)} of {len(shown):,} tokens")
     if words:
         yield f"<div>{_said('; '.join(words))}</div>"
-    yield f'<table style="{_TABLE};{_FONT}">'
+    yield f'<table style="{TABLE};{_FONT}">'
     stars = ["★" if right else "" for right in part.right]
     following = [_name(part, i) if i >= 0 else "" for i in part.following]
     yield _row("next", [_bold(star + name) for star, name in zip(stars, following, strict=True)])

@@ -19,12 +19,21 @@ from jaxlens.view import metrics, palette, pictures, prompt, visible
 VIEWS = ("p_top", "rank_final", "kl_final", "rank_input", "kl_input")
 """What a figure shows unless it is told otherwise, where it was read."""
 
-MOST_TOKENS = 64
-"""Tokens that a figure holds; more could not be read."""
+WRAP = 32
+"""Tokens side by side; more could not be read."""
+
+MOST_CELLS = 2048
+"""Columns of all panels together."""
 
 _FONT, _SIZE, _NAME = "DejaVu Sans Mono", 6.5, 8
 _CELL = 0.50, 0.19
-"""Inches of a cell, and characters of a token that fit there."""
+"""Inches of a cell."""
+
+_AROUND = 1.2
+"""Inches above and below the cells of a panel."""
+
+INPUT, NEXT = "token that was read", "true next token"
+"""What the lower and the upper edge say."""
 
 
 def draw(
@@ -45,15 +54,28 @@ def draw(
 
 
 def figure(
-    shown: prompt.Prompt, decoder: str, views: Sequence[str] | None = None, caption: str = ""
+    shown: prompt.Prompt | Sequence[prompt.Prompt],
+    decoder: str,
+    views: Sequence[str] | None = None,
+    caption: str = "",
+    *,
+    title: str = "",
+    names: Sequence[str] = (),
+    figsize: tuple[float, float] | None = None,
+    wrap: int = WRAP,
 ) -> Any:
     """The figure, a ``matplotlib.figure.Figure``.
 
     Args:
-        shown: Prompt of at most ``MOST_TOKENS``.
+        shown: One prompt or several, one below the other; all panels at most ``MOST_CELLS`` wide.
         decoder: Which reading.
-        views: Names of metrics; by default ``VIEWS`` and the ranks of followed tokens.
+        views: Names of metrics; by default ``VIEWS`` and the ranks of followed tokens, and of
+            several prompts the first of these.
         caption: Below; by default model, decoder and what the colours mean.
+        title: Above; nothing by default.
+        names: What several prompts are called.
+        figsize: Width and height in inches; by default what the cells need.
+        wrap: Most tokens side by side; longer prompts go on below.
 
     Raises:
         ConfigError: Too many tokens, a view that is unknown or was not read, or matplotlib is not
@@ -62,22 +84,83 @@ def figure(
     pictures.require_library()
     from jaxlens.view import canvas
 
-    if len(shown) > MOST_TOKENS:
-        raise errors.ConfigError(
-            f"a figure of {len(shown):,} tokens",
-            f"choose at most {MOST_TOKENS}: --tokens 0:{MOST_TOKENS}, or stop={MOST_TOKENS}",
-        )
-    chosen = [shown.view(name) for name in (_default(shown) if views is None else views)]
-    width = 1.7 + _CELL[0] * max(len(shown), 6)
-    height = 0.35 + len(chosen) * (0.95 + _CELL[1] * len(shown.layers))
-    made = canvas.Figure(figsize=(width, height), layout="constrained")
-    grid = np.atleast_1d(made.subplots(len(chosen), 1))
-    for place, (axes, metric) in enumerate(zip(grid, chosen, strict=True)):
-        named = place == 0 and metric.quantity not in prompt.FOLLOWED
-        _panel(made, axes, shown, decoder, metric, named)
-    words = caption or _caption(shown, decoder)
+    several = [shown] if isinstance(shown, prompt.Prompt) else list(shown)
+    panels = _panels(several, views, wrap, names)
+    width = max(len(part) for part, *_ in panels)
+    heights = [_AROUND + _CELL[1] * len(part.layers) for part, *_ in panels]
+    size = (1.7 + _CELL[0] * max(width, 6), 0.35 + 0.3 * bool(title) + sum(heights))
+    made = canvas.Figure(figsize=figsize or size, layout="constrained")
+    grid = made.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (part, metric, named, heading) in zip(grid, panels, strict=True):
+        panel(axes, part, decoder, metric, named=named, title=heading, width=width)
+    words = caption or _caption(several[0], decoder)
     made.supxlabel(words, fontsize=_SIZE + 0.5, parse_math=False)
+    if title:
+        made.suptitle(title, fontsize=_SIZE + 4, parse_math=False)
     return made
+
+
+def default(shown: prompt.Prompt) -> metrics.Metric:
+    """What a single panel shows unless it is told otherwise.
+
+    Raises:
+        ConfigError: Nothing that was read can be drawn.
+    """
+    return shown.view(_default(shown)[0])
+
+
+_Panel = tuple[prompt.Prompt, metrics.Metric, bool, str]
+"""Some tokens of a prompt, what of them, whether best tokens are named, and its title."""
+
+
+def _panels(
+    several: Sequence[prompt.Prompt],
+    views: Sequence[str] | None,
+    wrap: int,
+    called: Sequence[str],
+) -> list[_Panel]:
+    """The panels of a figure from top to bottom."""
+    if wrap < 1:
+        raise errors.ConfigError(f"rows of {wrap} tokens", "give a wrap of at least 1")
+    found: list[_Panel] = []
+    for number, shown in enumerate(several):
+        names = _default(shown) if views is None else views
+        alone = views is not None or len(several) == 1
+        for place, name in enumerate(names if alone else names[:1]):
+            metric = shown.view(name)
+            named = place == 0 and metric.quantity not in prompt.FOLLOWED
+            first = title(shown, metric, named)
+            first = f"{called[number]}: {first}" if number < len(called) else first
+            found += [
+                (part, metric, named, first + _which(part) * (len(part) < len(shown)))
+                for part in _rows(shown, wrap)
+            ]
+    drawn = sum(len(part) for part, *_ in found)
+    if drawn > MOST_CELLS:
+        raise errors.ConfigError(
+            f"a figure of {sum(map(len, several)):,} tokens in {len(found)} panels",
+            "choose fewer: --tokens 0:64, or start=, stop= and one metric",
+        )
+    return found
+
+
+def _which(part: prompt.Prompt) -> str:
+    return f"; tokens {part.start} to {part.start + len(part) - 1}"
+
+
+def _rows(shown: prompt.Prompt, wrap: int) -> list[prompt.Prompt]:
+    """A prompt in rows of about the same length."""
+    count = -(-len(shown) // wrap)
+    size = -(-len(shown) // count)
+    return [shown.part(start, start + size) for start in range(0, len(shown), size)]
+
+
+def title(shown: prompt.Prompt, metric: metrics.Metric, named: bool) -> str:
+    """What a panel shows."""
+    read = any("top_id" in reading for reading in shown.readings.values())
+    if named and read and metric.name != "p_top":
+        return f"best token, coloured by: {metric.title}"
+    return metric.title
 
 
 def _default(shown: prompt.Prompt) -> list[str]:
@@ -100,9 +183,27 @@ def _caption(shown: prompt.Prompt, decoder: str) -> str:
     return "; ".join(parts)
 
 
-def _panel(
-    made: Any, axes: Any, shown: prompt.Prompt, decoder: str, metric: metrics.Metric, named: bool
+def panel(
+    axes: Any,
+    shown: prompt.Prompt,
+    decoder: str,
+    metric: metrics.Metric,
+    *,
+    named: bool = True,
+    title: str = "",
+    width: int = 0,
 ) -> None:
+    """Draws a prompt into axes of matplotlib.
+
+    Args:
+        axes: Where to.
+        shown: Prompt.
+        decoder: Which reading.
+        metric: What cells say.
+        named: Whether cells name the best token instead of the number.
+        title: Above.
+        width: Columns that there is room for; as many as there are tokens by default.
+    """
     from matplotlib import colors
 
     values = metric.values(shown.readings[decoder])
@@ -126,13 +227,11 @@ def _panel(
         strength = strengths[layer, at]
         ink = "#000000" if np.isnan(strength) else palette.ink(ramp[round(255 * float(strength))])
         axes.text(at, layer, _cut(word), color=ink, ha="center", va="center", **_TEXT)
+    axes.set_xlim(-0.5, max(width, len(shown)) - 0.5)
     _ticks(axes, shown)
-    title = metric.title
-    if best is not None and metric.name != "p_top":
-        title = f"best token, coloured by: {title}"
     axes.set_title(title, loc="left", fontsize=_SIZE + 2, parse_math=False)
     ticks = metric.ticks()
-    bar = made.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
     bar.ax.set_yticklabels([label for _, label in ticks], fontsize=_SIZE)
     bar.outline.set_visible(False)
 
@@ -149,6 +248,9 @@ def _ticks(axes: Any, shown: prompt.Prompt) -> None:
     following = [_cut(shown.name(i, 40)) if i >= 0 else "" for i in shown.following]
     stars = ["★" if right else "" for right in shown.right]
     above.set_xticks(places, [s + n for s, n in zip(stars, following, strict=True)], **labels)
+    edge = {"fontsize": _SIZE, "color": "#555555", "loc": "left"}
+    axes.set_xlabel(INPUT, **edge)
+    above.set_xlabel(NEXT, **edge)
     for side in (axes, above):
         side.tick_params(length=0)
         for spine in side.spines.values():

@@ -59,17 +59,27 @@ def prompt_of(
 def plot(
     readout: types.Readout,
     metric: str | None,
-    line: int,
+    line: int | Sequence[int] | None,
     path: str | Path | None,
     start: int,
     stop: int | None,
+    **look: Any,
 ) -> Any:
-    """The figure of one prompt, and its file; see ``types.Readout.plot``."""
+    """The figure of one or more prompts, and its file; see ``types.Readout.plot``."""
     if path is not None:
         pictures.require(Path(path))
-    shown = prompt_of([readout], line).part(start, stop)
-    views = None if metric is None else (metric,)
-    made = raster.figure(shown, readout.labels.decoder, views)
+    axes = look.pop("ax")
+    lines = _lines(readout, line)
+    several = [prompt_of([readout], one).part(start, stop) for one in lines]
+    decoder = readout.labels.decoder
+    if axes is None:
+        look = {name: value for name, value in look.items() if value is not None}
+        if len(lines) > 1:
+            count = len(known(readout).mask)
+            look["names"] = [f"line {one % count}" for one in lines]
+        made = raster.figure(several, decoder, None if metric is None else (metric,), **look)
+    else:
+        made = _on_axes(axes, several, decoder, metric, look)
     if path is not None:
         pictures.save(made, Path(path))
     return made
@@ -84,6 +94,37 @@ def compare(
     """One prompt of each of two readouts, compared; see ``types.Readout.compare``."""
     shown = [prompt_of([one], line) for one, line in zip(pair, lines, strict=True)]
     return difference.compare(shown[0], shown[1], names=names, relative_depth=relative_depth)
+
+
+def _on_axes(
+    axes: Any,
+    several: Sequence[prompt.Prompt],
+    decoder: str,
+    metric: str | None,
+    look: Mapping[str, Any],
+) -> Any:
+    """Draws one prompt into axes of the caller's; returns their figure."""
+    if len(several) > 1:
+        raise errors.ConfigError("several prompts in one ax", "give line=, one for each ax")
+    if look["figsize"] is not None or look["wrap"] is not None:
+        raise errors.ConfigError(
+            "figsize or wrap with an ax, which has its size", "set them on its figure"
+        )
+    (shown,) = several
+    view = raster.default(shown) if metric is None else shown.view(metric)
+    named = view.quantity not in prompt.FOLLOWED
+    heading = raster.title(shown, view, named) if look["title"] is None else look["title"]
+    raster.panel(axes, shown, decoder, view, named=named, title=heading)
+    return axes.figure
+
+
+def _lines(readout: types.Readout, line: int | Sequence[int] | None) -> list[int]:
+    if line is None:
+        return np.flatnonzero(np.any(known(readout).mask, axis=1)).tolist()
+    found = [line] if isinstance(line, (int, np.integer)) else list(line)
+    if not found:
+        raise errors.ConfigError("no lines to draw", "name at least one, or None for all")
+    return found
 
 
 def known(readout: types.Readout) -> types.References:

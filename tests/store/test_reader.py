@@ -57,6 +57,74 @@ def test_run_says_what_it_holds(run, out):
     assert str(TOTAL) in repr(run) and "kl_final" in repr(run["kl_final"])
 
 
+def test_a_run_says_what_it_is_in_a_line_and_shows_itself_in_notebooks(run, out, tmp_path):
+    assert len(repr(run)) < 120 + len(str(out)) and "\n" not in repr(run)
+    page = run._repr_html_()
+    assert "<script" not in page and str(TOTAL) in page and "kl_final" in page
+    for layer, line in run.summary().items():
+        assert f">{layer}</th>" in page
+        assert f">{line['median_rank_input']:,.1f}</td>" in page
+    hostile = tmp_path / "<b>x"
+    example.write_run(hostile, 1, ROWS, "core")
+    with reader.open_run(hostile) as opened:
+        assert "<b>x" not in opened._repr_html_()
+
+
+def test_a_data_frame_has_a_record_for_each_row_and_layer(run, expected):
+    frame = run.to_pandas(start=5, stop=-80)
+    assert len(frame) == (TOTAL - 85) * len(run.layer_names)
+    assert frame["row"].tolist() == np.repeat(np.arange(5, TOTAL - 80), 4).tolist()
+    assert frame["layer_name"].tolist() == list(run.layer_names) * (TOTAL - 85)
+    for name in run.names:
+        wanted = expected[name][5:-80]
+        layered = "layer" in schema.QUANTITIES[name].axes
+        wanted = wanted if layered else np.repeat(wanted, 4, axis=0)
+        wanted = wanted.reshape(len(frame), -1)
+        for place in range(wanted.shape[1]):
+            key = f"{name}.{place + 1}" if wanted.shape[1] > 1 else name
+            found = frame[key].to_numpy(np.float64, na_value=np.nan)
+            kind = schema.QUANTITIES[name].kind
+            one = wanted[:, place].astype(np.float64)
+            missing = {"rank": one == 0, "id": one < 0}.get(kind, np.isnan(one))
+            np.testing.assert_array_equal(np.isnan(found), missing)
+            np.testing.assert_array_equal(found[~missing], one[~missing])
+
+
+def test_a_data_frame_is_cut_at_a_limit_and_says_how_to_read_on(run):
+    with pytest.warns(UserWarning, match="cut after 20 records.*start=5") as told:
+        frame = run.to_pandas(["kl_final"], limit=20)
+    assert len(frame) == 20 and frame.attrs["next_row"] == 5
+    assert told[0].filename == __file__
+    rest = run.to_pandas(["kl_final"], start=frame.attrs["next_row"])
+    whole = run.to_pandas(["kl_final"], limit=None)
+    same(whole["kl_final"].to_numpy(), np.concatenate([frame["kl_final"], rest["kl_final"]]))
+    alone = run.to_pandas("token", limit=TOTAL)
+    assert len(alone) == TOTAL and "layer" not in alone and "next_row" not in alone.attrs
+
+
+def test_layers_are_named_wherever_a_layer_is_chosen(run):
+    same(run["kl_final"][:7, "h.1"], run["kl_final"][:7, 2])
+    same(run["rank_input"][[3, 1]][:, 0], run["rank_input"][[3, 1], "input"])
+    same(run["kl_final"][:7, ["h.2", "input"]], run["kl_final"][:7, [3, 0]])
+    frame = run.to_pandas(["kl_final"], layers=["h.2", 0, -2])
+    assert frame["layer"].tolist()[:3] == [3, 0, 2]
+    same(frame["kl_final"].to_numpy(), run["kl_final"][:][:, [3, 0, 2]].ravel())
+    for bad in (lambda: run["kl_final"][:, "h.3"], lambda: run["token"][:, "h.0"]):
+        with pytest.raises(errors.ConfigError, match="has no layer"):
+            bad()
+    for layer in ("h.9", 4, -5):
+        with pytest.raises(errors.ConfigError, match="no layer"):
+            run.to_pandas(["kl_final"], layers=[layer])
+    with pytest.raises(errors.ConfigError, match="no quantity"):
+        run.to_pandas(["loss"])
+
+
+def test_one_name_is_as_good_as_a_list_of_it(run):
+    (batch,) = run.batches("kl_final", stop=3)
+    assert set(batch) == {"row", "kl_final"}
+    assert list(run.to_xarray("kl_final")) == ["kl_final"]
+
+
 def test_whole_columns_are_what_was_written(run, expected):
     for name in run.names:
         same(run[name][:], expected[name])

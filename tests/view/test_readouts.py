@@ -34,6 +34,76 @@ def test_a_part_of_a_line_keeps_its_numbers():
     assert [text.get_text() for text in axes.texts] == expected
 
 
+def panels(figure):
+    """Axes of cells, without the bars of colours."""
+    return [axes for axes in figure.axes if axes.images and axes.child_axes]
+
+
+def test_both_edges_say_what_they_are():
+    axes = readout_of((COUNT,), n_layers=2).plot("kl_final").axes[0]
+    (above,) = axes.child_axes
+    assert axes.get_xlabel() == "token that was read"
+    assert above.get_xlabel() == "true next token"
+    below = ticks(axes)
+    over = [text.get_text().removeprefix("★") for text in above.get_xticklabels()]
+    assert over == [*below[1:], ""]  # each token stands over the one before it
+
+
+def test_a_long_prompt_goes_on_below_and_no_cell_is_lost():
+    readout = readout_of((COUNT,), n_layers=2, follow=(3,))
+    whole = readout.plot("rank_follow", wrap=COUNT)
+    rows = panels(readout.plot("rank_follow", wrap=5))
+    assert len(rows) == -(-COUNT // 5) and len(panels(whole)) == 1
+    assert [word for axes in rows for word in ticks(axes)] == ticks(whole.axes[0])
+    values = np.concatenate([np.ma.getdata(axes.images[0].get_array()) for axes in rows], 1)
+    np.testing.assert_array_equal(values, np.ma.getdata(whole.axes[0].images[0].get_array()))
+    assert all(axes.get_xlim() == rows[0].get_xlim() for axes in rows)
+    size = len(ticks(rows[0]))
+    assert rows[1].get_title(loc="left").endswith(f"tokens {size} to {2 * size - 1}")
+    part = panels(readout.plot("rank_follow", start=4, wrap=5))
+    assert part[0].get_title(loc="left").endswith(f"tokens 4 to {3 + len(ticks(part[0]))}")
+
+
+@pytest.mark.parametrize(("lines", "drawn"), [(None, [0, 2]), ([2, 0], [2, 0]), ([-1], [2])])
+def test_several_prompts_stand_below_each_other_under_their_names(lines, drawn):
+    lengths = (4, 0, 6)
+    readout = readout_of(lengths, n_layers=2)
+    figure = readout.plot("rank_follow.2", lines)
+    rows = panels(figure)
+    assert [len(ticks(axes)) for axes in rows] == [lengths[line] for line in drawn]
+    for axes, line in zip(rows, drawn, strict=True):
+        values = readout.rank_follow[:, line, : lengths[line], 1]
+        expected = [metrics.spelled(float(value), metrics.RANK) for value in values.ravel()]
+        assert [text.get_text() for text in axes.texts] == expected
+        named = axes.get_title(loc="left").startswith(f"line {line}: ")
+        assert named == (len(drawn) > 1)
+    assert len(panels(readout.plot(line=None))) == 2
+
+
+def test_a_prompt_is_drawn_into_axes_of_the_callers():
+    figures = pytest.importorskip("matplotlib.figure")
+    mine = figures.Figure(figsize=(9, 3))
+    left, right = mine.subplots(1, 2)
+    readout = readout_of((5, 3), n_layers=2)
+    assert readout.plot("rank_follow.1", ax=left, title="mine") is mine
+    assert readout.plot(ax=right, line=1) is mine
+    assert left.get_title(loc="left") == "mine" and len(ticks(left)) == 5
+    assert right.get_title(loc="left") and len(ticks(right)) == 3
+    with pytest.raises(errors.ConfigError, match="several prompts"):
+        readout.plot(ax=left, line=None)
+    with pytest.raises(errors.ConfigError, match="with an ax"):
+        readout.plot(ax=left, figsize=(3, 3))
+
+
+def test_size_and_title_are_those_that_were_asked_for():
+    figure = readout_of((5,), n_layers=2).plot("entropy", figsize=(7, 3), title="$x$ & <b>")
+    assert tuple(figure.get_size_inches()) == (7, 3) and figure.get_suptitle() == "$x$ & <b>"
+    with pytest.raises(errors.ConfigError, match="rows of 0 tokens"):
+        readout_of().plot("entropy", wrap=0)
+    with pytest.raises(errors.ConfigError, match="no lines"):
+        readout_of().plot("entropy", line=[])
+
+
 def test_tokens_without_a_tokenizer_are_numbers():
     axes = readout_of(spell=False, follow=()).plot("kl_final").axes[0]
     assert ticks(axes) == [f"<{number}>" for number in range(COUNT)]

@@ -1,0 +1,216 @@
+"""Answers to prompts: which token stands for each, and what is to be known about the choice."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxlens import errors
+
+Space = Literal["auto", "never", "always"]
+
+# After these the next word begins without a space; after " only where it opens a quotation.
+_OPEN = "([{<\u201c\u2018\u00ab\u00bf\u00a1/-_$#@\\="
+
+NAME = "answer"
+"""Name of answers that are given without one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The tokens that stand for the answers of some prompts.
+
+    Attributes:
+        names: Names of the answers.
+        text: What was encoded, with its leading space; None where a prompt has no such answer.
+        token: First token of the text; -1 where there is none that the model knows.
+        n_tokens: Tokens of the whole text: 1 says that the token is the answer, more that it is
+            only how the answer begins; 0 where there is none.
+        space_added: Whether a leading space was put before what was given.
+        collides: Whether another answer of the same prompt begins with the same token, so that
+            the two cannot be told apart by it.
+    """
+
+    names: tuple[str, ...]
+    text: np.ndarray
+    token: Int[np.ndarray, "prompt answer"]
+    n_tokens: Int[np.ndarray, "prompt answer"]
+    space_added: Bool[np.ndarray, "prompt answer"]
+    collides: Bool[np.ndarray, "prompt answer"]
+
+    def __getitem__(self, prompts: Any) -> Answers:
+        """Those of some prompts."""
+        fields = (self.text, self.token, self.n_tokens, self.space_added, self.collides)
+        return Answers(self.names, *(field[prompts] for field in fields))
+
+    def counts(self) -> dict[str, int]:
+        """How many answers are one token, are longer, got a space, collide, or are not there."""
+        return {
+            "are one token": int((self.n_tokens == 1).sum()),
+            "are longer and stand for their first token": int((self.n_tokens > 1).sum()),
+            "got a leading space": int(self.space_added.sum()),
+            "begin as another answer of the prompt does": int(self.collides.sum()),
+            "are missing": int((self.token < 0).sum()),
+        }
+
+
+def columns(answers: Any, count: int) -> dict[str, list[Any]]:
+    """Answers as named columns of one value a prompt.
+
+    Args:
+        answers: See ``jaxlens.read_prompts``.
+        count: Prompts.
+
+    Returns:
+        Texts, token ids and None by name; candidates in lists become columns ``name.1``, ....
+
+    Raises:
+        ConfigError: There are not as many answers as prompts, or some have another type.
+    """
+    if answers is None:
+        return {}
+    if isinstance(answers, Mapping):
+        found: dict[str, list[Any]] = {}
+        for name, value in answers.items():
+            found |= _column(str(name), value, count)
+        return found
+    if not _is_one(answers):
+        answers = list(answers)
+        if any(isinstance(one, Mapping) for one in answers):
+            return _records(answers, count)
+    return _column(NAME, answers, count)
+
+
+def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
+    if not all(is_missing(one) or isinstance(one, Mapping) for one in answers):
+        raise errors.ConfigError(
+            "answers mix mappings with other values", "give a mapping of names for every prompt"
+        )
+    known = [{} if is_missing(one) else one for one in answers]
+    names = dict.fromkeys(name for one in known for name in one)
+    return columns({name: [one.get(name) for one in known] for name in names}, count)
+
+
+def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
+    if _is_one(value):
+        return {name: [_value(name, value)] * count}
+    given = list(value)
+    if len(given) != count:
+        raise errors.ConfigError(
+            f"{len(given)} answers {name!r} for {count} prompts",
+            "give one for each prompt; a single text, or {name: text}, is for all of them",
+        )
+    if not any(isinstance(one, (list, tuple, np.ndarray)) for one in given):
+        return {name: [_value(name, one) for one in given]}
+    lists = [[] if is_missing(one) else [one] if _is_one(one) else list(one) for one in given]
+    width = max(map(len, lists))
+    return {
+        f"{name}.{place + 1}": [
+            _value(name, one[place]) if place < len(one) else None for one in lists
+        ]
+        for place in range(width)
+    }
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, (str, int, float, np.integer)) or is_missing(value)
+
+
+def is_missing(value: Any) -> bool:
+    """None, and what data frames have in its place."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _value(name: str, value: Any) -> str | int | None:
+    if is_missing(value):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise errors.ConfigError(
+        f"answer {name!r} is {value!r}, a {type(value).__name__}", "give a text or a token id"
+    )
+
+
+def begins_with_space(text: str, before: str, space: Space) -> bool:
+    r"""Whether a space is to be put before an answer.
+
+    Args:
+        text: The answer as it was given.
+        before: How the prompt ends.
+        space: ``never``; ``always``, but before white space; ``auto``: where the answer begins
+            with a letter or a digit and the prompt does not end with white space, an opening
+            bracket or quotation mark, or one of ``/ - _ $ # @ = \``.
+    """
+    if space == "never" or not text or text[0].isspace():
+        return False
+    if space == "always":
+        return True
+    if not text[0].isalnum() or not before or before[-1].isspace():
+        return False
+    if before[-1] in '"`':
+        return before.count(before[-1]) % 2 == 0
+    return before[-1] not in _OPEN
+
+
+def resolve(
+    named: Mapping[str, Sequence[str | int | None]],
+    prompts: Sequence[str],
+    encode: Callable[[Sequence[str]], list[list[int]]],
+    spelled: Mapping[int, str],
+    vocab_size: int,
+    space: Space = "auto",
+) -> Answers:
+    """Takes the first token of each answer.
+
+    Args:
+        named: From `columns`.
+        prompts: Texts of the prompts, for what stands before an answer.
+        encode: Gives the token ids of some texts.
+        spelled: Texts of the token ids that are given.
+        vocab_size: Tokens of the model.
+        space: See `begins_with_space`.
+
+    Raises:
+        ConfigError: A token id that the model does not have.
+    """
+    shape = (len(prompts), len(named))
+    text = np.full(shape, None, object)
+    token, n_tokens = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
+    added = np.zeros(shape, bool)
+    for place, (name, values) in enumerate(named.items()):
+        wanted: dict[str, list[int]] = {}
+        for prompt, value in enumerate(values):
+            if isinstance(value, int):
+                if not 0 <= value < vocab_size:
+                    raise errors.ConfigError(
+                        f"answer {name!r} of prompt {prompt} is token {value}",
+                        f"the model has the tokens 0 to {vocab_size - 1}",
+                    )
+                text[prompt, place], token[prompt, place] = spelled.get(value, ""), value
+                n_tokens[prompt, place] = 1
+            elif value is not None:
+                added[prompt, place] = begins_with_space(value, prompts[prompt], space)
+                text[prompt, place] = " " * bool(added[prompt, place]) + value
+                wanted.setdefault(text[prompt, place], []).append(prompt)
+        for ids, where in zip(encode(list(wanted)), wanted.values(), strict=True):
+            n_tokens[where, place] = len(ids)
+            known = ids and ids[0] < vocab_size
+            token[where, place] = ids[0] if known else -1
+    return Answers(tuple(named), text, token, n_tokens, added, _collisions(token))
+
+
+def _collisions(token: Int[np.ndarray, "prompt answer"]) -> Bool[np.ndarray, "prompt answer"]:
+    found = np.zeros(token.shape, bool)
+    for prompt, ids in enumerate(token.tolist()):
+        times = collections.Counter(ids)
+        found[prompt] = [number >= 0 and times[number] > 1 for number in ids]
+    return found

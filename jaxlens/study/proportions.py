@@ -1,0 +1,90 @@
+r"""Shares with their intervals: of independent observations, or of clusters of them.
+
+Wilson's interval inverts the score test, so that it stays within 0 and 1 and covers also where the
+share is near them. Observations of one cluster (prompts from one template, about one person) say
+less than as many independent ones. There the number of observations is divided by the design
+effect, the cluster-robust variance of the share over that of independent observations, and the
+normal quantile becomes that of t with one degree of freedom less than there are clusters.
+
+Reference:
+    Wilson 1927, doi:10.1080/01621459.1927.10502953; Kish 1965, Survey Sampling (design effect);
+    Korn and Graubard 1998, Survey Methodology 24, 193 (effective sample size); Dean and Pagano
+    2015, doi:10.1093/jssam/smv024 (Wilson's interval with it).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxlens import errors
+
+LEVEL = 0.95
+"""Coverage of the intervals."""
+
+FEWEST_CLUSTERS = 10
+"""With fewer clusters there is no interval."""
+
+Interval = tuple[float, float, float]
+"""A share and the two ends of its interval; NaN where there is none."""
+
+
+def wilson(successes: float, n: float, quantile: float | None = None) -> Interval:
+    """A share of independent observations.
+
+    Args:
+        successes: Observations that are true.
+        n: All of them; need not be whole.
+        quantile: Half-width in standard errors; the normal one of `LEVEL` by default.
+    """
+    if n <= 0:
+        return math.nan, math.nan, math.nan
+    z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2) if quantile is None else quantile
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At 0 and 1 the ends are exact; rounding would leave 1e-17.
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
+    return share, low, high
+
+
+def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> Interval:
+    """A share of observations that come in clusters.
+
+    The design effect is never taken below 1. Where all observations agree it cannot be estimated,
+    and each cluster counts as one observation.
+
+    Args:
+        true: Observations.
+        cluster: Number of the cluster of each.
+
+    Raises:
+        MissingError: scipy is not installed.
+    """
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise errors.MissingError(
+            "intervals by cluster need scipy", "pip install 'jaxlens-logitlens[study]'"
+        ) from error
+    n = len(true)
+    if not n:
+        return math.nan, math.nan, math.nan
+    share = float(np.mean(true))
+    _, place = np.unique(cluster, return_inverse=True)
+    m = int(place.max()) + 1
+    if m < FEWEST_CLUSTERS:
+        return share, math.nan, math.nan
+    residuals = np.bincount(place, weights=np.asarray(true, np.float64) - share)
+    independent = share * (1 - share) / n
+    robust = m / (m - 1) * float(residuals @ residuals) / n**2
+    effect = max(1.0, robust / independent) if independent > 0 else n / m
+    sizes = np.bincount(place).astype(np.float64)
+    # Clusters of unequal size count as fewer.
+    degrees = min(m, sizes.sum() ** 2 / (sizes @ sizes)) - 1
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(degrees, 1.0)))
+    return wilson(share * n / effect, n / effect, quantile)
