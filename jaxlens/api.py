@@ -173,6 +173,7 @@ def residuals(
         return _forward(model.params, model.config, _checked(tokens, model.config))
 
 
+@numerics.nan_is_missing()
 def read_lens(
     model: Model,
     tokens: Int[ArrayLike, "batch position"],
@@ -226,6 +227,7 @@ def read_lens(
     )
 
 
+@numerics.nan_is_missing()
 def read_residuals(
     residuals: Float[ArrayLike, "layer batch position embed"],
     unembed: types.Unembed,

@@ -134,6 +134,7 @@ def _make(
             bos_id=bos_id,
             skips=log,
             shuffle_seed=controls.shuffle,
+            encode_seconds=corpus.encode_seconds,
         )
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})
     publish.publish(directory / layout.TOKEN_INDEX, data)

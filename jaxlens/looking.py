@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, errors, terminal
+from jaxlens import arguments, errors, stdio, terminal
+
+logger = logging.getLogger("jaxlens")
 
 
 def show(
-    *text: str,
+    *text: arguments.Texts,
     model: str = "packaged",
     decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
     metric: str | None = None,
@@ -49,9 +54,7 @@ def show(
     figures = [path for path in (png, svg) if path is not None]
     for path in figures:
         pictures.require(path)
-    texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
-    if not texts:
-        raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    texts = _texts(text, follow or ())
     if len(texts) > 1 and figures:
         raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
     first, end = arguments.part(tokens)
@@ -62,6 +65,26 @@ def show(
     prompts = shows.prompts(model, texts, tuple(decoders), follow or (), top_k)
     prompts = [shown.part(first, end) for shown in prompts]
     terminal.show_prompts(prompts, decoder, metric, html, figures, json)
+
+
+def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:
+    """The prompts of ``show``.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if not words and len(follow) > 1:
+        instead = ["show", follow[-1], "--follow", *follow[:-1]]
+        raise arguments.swallowed("no text", "--follow", instead)
+    if not words:
+        raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    if len(words) > 1 and not any(" " in word for word in words):
+        quoted = shlex.quote(" ".join(words))
+        logger.warning(
+            "%d prompts of one word each; to read them as one: jaxlens show %s", len(words), quoted
+        )
+    named = (arguments.STDIN, "-")
+    return [sys.stdin.read().rstrip("\n") if word in named else word for word in words]
 
 
 def study(
@@ -113,7 +136,7 @@ def report(
     from jaxlens.report import page
 
     for path in page.write(run_dir, null, variant, out=out, figures=figures):
-        print(f"wrote {path}")
+        stdio.say(f"wrote {path}")
 
 
 def export(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import config as configs
-from jaxlens import designs, environment, errors, ingest, sweep
+from jaxlens import designs, environment, errors, ingest, numerics, sweep
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.store import access, commit, derive, layout, publish, records, shards, verify
@@ -30,14 +30,17 @@ class Repaired:
         recomputed: Shards that were computed again.
         other_bits: Those of them that differ from what the manifest lists.
         left: Findings after.
+        finished: Whether the run is.
     """
 
     found: tuple[tuple[str, str], ...]
     recomputed: tuple[int, ...]
     other_bits: tuple[int, ...]
     left: tuple[tuple[str, str], ...]
+    finished: bool = True
 
 
+@numerics.nan_is_missing()
 def repair(
     run_dir: str | Path,
     config: configs.RunConfig,
@@ -75,7 +78,7 @@ def repair(
         derive.finalize(run_dir)
     others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
     after = verify.verify(run_dir)
-    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged)
+    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged, after.finished)
 
 
 def _restore_spec(run_dir: str | Path) -> None:

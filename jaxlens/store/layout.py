@@ -17,6 +17,9 @@ RUN = "RUN.json"
 MANIFEST = "MANIFEST"
 SUMMARY = "summary.h5"
 INDEX = "index.h5"
+DERIVED = (SUMMARY, INDEX, MANIFEST)
+"""Files that follow from the shards and end a run, in the order in which they are written."""
+
 SHARDS = "shards"
 ENVIRONMENT = "environment"
 TOKENS = "tokens"
@@ -35,7 +38,7 @@ LINE = 1 << 10
 
 _PART = re.compile(r"part-(\d{5,9})\.(h5|json)")
 _ABSENT = object()
-_OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX})
+_OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, *DERIVED})
 
 
 class AnotherRun(errors.ConfigError):
