@@ -16,7 +16,7 @@ from jaxlens import config as configs
 from jaxlens import errors, terminal
 
 STDIN = "\0"
-"""Stands for a lone ``-`` between the words of a command: no argument of a process has this byte."""
+"""Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
 
 GREEDY = ("--corpus", "--follow", "--layers", "--null", "--quantities", "--variant")
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""

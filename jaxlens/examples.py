@@ -1,4 +1,4 @@
-"""Command lines that ``--help`` and the documentation show; a test executes each as it is written."""
+"""Command lines that ``--help`` and the documentation show; a test executes all of them."""
 
 from __future__ import annotations
 

@@ -335,7 +335,8 @@ def show_estimate(found: estimate.Estimate) -> None:
         "skipped": wording.count(found.skipped, "document or line", "documents or lines"),
         "shards": f"{found.shards:,}",
         "steps": f"{found.steps:,}, {found.fill:.0%} of the positions filled",
-        "on disk": f"{_bytes(found.disk_bytes)} at most ({wording.count(found.row_bytes, 'byte')} a row)",
+        "on disk": f"{_bytes(found.disk_bytes)} at most "
+        f"({wording.count(found.row_bytes, 'byte')} a row)",
         "tallies": f"{_bytes(found.tally_bytes)} in memory for each device",
         "device memory": _bytes(found.device_bytes),
         "expected time": f"{found.compile_seconds:.0f} s to compile, then "
