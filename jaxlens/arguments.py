@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import CycloptsError, MissingArgumentError, Parameter, UnknownCommandError
 
 from jaxlens import config as configs
-from jaxlens import errors, terminal
+from jaxlens import errors, stdio, terminal
 
 STDIN = "\0"
 """Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
@@ -80,6 +80,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
+        stdio.end_line()
         again = "to resume" if words and words[0] in RESUMED else "again"
         terminal.show_error(
             errors.JaxlensError("interrupted by Ctrl-C", f"run the same command {again}")

@@ -75,7 +75,15 @@ def say(text: str, always: bool = False) -> None:
 def complain(text: str) -> None:
     """Prints to standard error, where that is possible."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")  # at once: an interrupt may come between two calls
+        sys.stderr.flush()
+
+
+def end_line() -> None:
+    """Begins a new line on a terminal, which has shown ``^C`` in the middle of one."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            complain("")
 
 
 def settle() -> None:

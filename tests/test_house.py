@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"stdio", "store", "export", "study", "view"},
-    "arguments": {"config", "errors", "terminal"},
+    "arguments": {"config", "errors", "stdio", "terminal"},
     "looking": {
         "arguments",
         "errors",
