@@ -31,7 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "bench": (
         "jaxlens bench gpt2 --json bench.jsonl",
-        "jaxlens bench --model gpt2 --set plan.length=512",
+        "jaxlens bench --model gpt2 --rows core",
     ),
     "verify": (
         "jaxlens run --out runs/demo",

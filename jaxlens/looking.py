@@ -37,8 +37,8 @@ def show(
         model: Directory or hub id of a GPT-2; the packaged model by default.
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         metric: What colours say: p_top (default), rank_final, kl_final, rank_next, rank_input,
-            kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pictures
-            show five of them, and followed ranks, unless one is named.
+            kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pages open
+            with it; pictures show five of them, and followed ranks, unless one is named.
         follow: Tokens whose rank and probability are wanted at every layer, as " plasma".
         tokens: FIRST:END, the tokens to show, counted from 0; all were read.
         top_k: Best tokens of each cell in pages and JSON.
@@ -100,7 +100,7 @@ def study(
     Args:
         run_dir: Run with --rows full (the default) or --tallies study.
         null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
-            seeds, and --null shuffled.
+            seeds, and --null shuffled. Takes all words after it.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default.
         output: What is printed.
     """
