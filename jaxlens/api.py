@@ -188,6 +188,7 @@ def residuals(
         return _forward(model.params, model.config, checks.tokens(tokens, model.config))
 
 
+@numerics.nan_is_missing()
 def read_lens(
     model: Model,
     tokens: Int[ArrayLike, "batch position"],
@@ -249,6 +250,7 @@ def read_lens(
     )
 
 
+@numerics.nan_is_missing()
 def read_residuals(
     residuals: Float[ArrayLike, "layer batch position embed"],
     unembed: types.Unembed,

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import CycloptsError, MissingArgumentError, Parameter, UnknownCommandError
 
 from jaxlens import config as configs
-from jaxlens import errors, memory, terminal
+from jaxlens import errors, memory, stdio, terminal
+
+STDIN = "\0"
+"""Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
+
+GREEDY = ("--corpus", "--follow", "--layers", "--null", "--quantities", "--variant")
+"""Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
+
+RESUMED = ("run", "repair", "tokenize")
+"""Commands that go on where they were interrupted."""
+
+
+def _no_stdin(kind: Any, value: Any) -> None:
+    """Refuses standard input for whatever does not ask for it."""
+    several = value if isinstance(value, tuple) else (value,)
+    if any(str(one) == STDIN for one in several):
+        raise ValueError("- (standard input) is only read by jaxlens show")
+
+
+def _shown_default(value: Any) -> str | None:
+    """A default as help shows it; what is false or absent unless it is given needs no word."""
+    return None if value is None or value is False or value == () else str(value)
+
+
+DEFAULTS = Parameter(negative=(), validator=_no_stdin, show_default=_shown_default)
+"""Of every parameter."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +46,7 @@ class Output:
     """What is printed."""
 
     quiet: bool = False
-    """Only warnings and errors."""
+    """Nothing but errors, and what the command is asked to print."""
     verbose: Annotated[bool, Parameter(alias="-v")] = False
     """Details too."""
     log_format: Literal["text", "json"] = "text"
@@ -33,16 +59,35 @@ Shown = Annotated[Output, Parameter(name="*")]
 Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
 Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
 Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
+Texts = Annotated[str, Parameter(validator=lambda kind, value: None)]
+"""One of them may be standard input."""
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
 
 
-def report(error: Exception, debug: bool) -> int:
-    """Prints an error and returns the exit code."""
-    if debug:
+def positional_dash(words: Sequence[str]) -> list[str]:
+    """The words, with a ``-`` among them made one that is not taken for an option."""
+    end = words.index("--") if "--" in words else len(words)
+    return [STDIN if word == "-" else word for word in words[:end]] + list(words[end:])
+
+
+def report(error: BaseException, words: Sequence[str]) -> int:
+    """Prints an error and returns the exit code.
+
+    Args:
+        error: What ended the command.
+        words: Of the command.
+    """
+    if "--debug" in words:
         traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        stdio.end_line()
+        again = "to resume" if words and words[0] in RESUMED else "again"
+        terminal.show_error(
+            errors.JaxlensError("interrupted by Ctrl-C", f"run the same command {again}")
+        )
+        return 130
     if isinstance(error, CycloptsError):
-        usage = str(error) or type(error).__name__
-        error = errors.ConfigError(" ".join(usage.split()), "run jaxlens --help")
+        error = _usage(error, words)
     elif memory.is_shortage(error):
         error = errors.ConfigError("out of memory", memory.HINT)
     elif isinstance(error, OSError):
@@ -52,6 +97,35 @@ def report(error: Exception, debug: bool) -> int:
         error = errors.JaxlensError(what, "run it again with --debug and report the traceback")
     terminal.show_error(error)
     return error.exit_code
+
+
+def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
+    # The stand-in of a dash is spelled in two ways.
+    told = str(error).replace(STDIN, "-").replace(repr(STDIN)[1:-1], "-") or type(error).__name__
+    what = " ".join(told.split())
+    if isinstance(error, MissingArgumentError) and error.keyword is None:
+        options = [i for i, word in enumerate(words) if word.startswith("--")]
+        if options and words[options[-1]] in GREEDY:
+            values = words[options[-1] + 1 :]
+            missing = values[-1] if len(values) > 1 else "RUN_DIR"
+            rest = words[1:-1] if len(values) > 1 else words[1:]
+            return swallowed("no run directory", words[options[-1]], [words[0], missing, *rest])
+    known = isinstance(error, UnknownCommandError) or not words
+    return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
+
+
+def swallowed(what: str, option: str, instead: Sequence[str]) -> errors.ConfigError:
+    """An argument is missing after an option that takes every word behind it.
+
+    Args:
+        what: What is missing.
+        option: Name of the option.
+        instead: The same words, the argument first.
+    """
+    command = shlex.join(["jaxlens", *instead])
+    return errors.ConfigError(
+        f"{what}: {option} takes all words after it", f"write it first: {command}"
+    )
 
 
 def begin(output: Output) -> None:

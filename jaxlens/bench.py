@@ -89,6 +89,7 @@ class Report:
         return self.rate(stage) * self.flops[stage] / self.multiply_flops
 
 
+@numerics.nan_is_missing()
 def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Report:
     """Measures one configuration.
 
@@ -100,6 +101,7 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
     Raises:
         JaxlensError: See ``errors``.
     """
+    numerics.require_compilation()
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if rounds < 1:

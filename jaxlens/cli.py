@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 import jaxlens
-from jaxlens import arguments, errors, looking, memory, terminal
+from jaxlens import arguments, errors, examples, looking, memory, stdio, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -19,18 +18,25 @@ app = App(
     name="jaxlens",
     help="Corpus-scale logit lens: what each layer of GPT-2 would predict if it stopped there.",
     version=jaxlens.__version__,
-    default_parameter=Parameter(negative=()),
+    default_parameter=arguments.DEFAULTS,
     help_format="plaintext",
+    # `main` says how to go on.
+    suppress_keyboard_interrupt=False,
 )
-_LOOKING = (
-    *(looking.show, looking.prompts, looking.study, looking.compare, looking.report),
-    looking.export,
-)
-for command in _LOOKING:
-    app.command(command)
 
 
-@app.command
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Makes a function a command, whose help ends with examples."""
+    app.command(function, help_epilogue=examples.epilogue(function.__name__))
+    return function
+
+
+for looks in (looking.show, looking.prompts, looking.study, looking.compare, looking.report):
+    _command(looks)
+_command(looking.export)
+
+
+@_command
 def run(
     *,
     config: arguments.Files = (),
@@ -99,7 +105,7 @@ def run(
     terminal.show_result(result)
 
 
-@app.command
+@_command
 def bench(
     shape: str | None = None,
     /,
@@ -155,7 +161,7 @@ def bench(
         roofline.draw(*benchmark.roofline(reports), picture)
 
 
-@app.command
+@_command
 def verify(
     run_dir: Path,
     /,
@@ -180,7 +186,7 @@ def verify(
     terminal.show_verification(check(run_dir, "fast" if fast else "full"), run_dir)
 
 
-@app.command
+@_command
 def repair(
     run_dir: Path,
     /,
@@ -216,7 +222,7 @@ def repair(
     terminal.show_repair(done, run_dir)
 
 
-@app.command
+@_command
 def finalize(run_dir: Path, /, *, output: arguments.Shown = arguments.Output()) -> None:
     """Rebuild the derived files of a run: MANIFEST, summary.h5, index.h5.
 
@@ -231,7 +237,7 @@ def finalize(run_dir: Path, /, *, output: arguments.Shown = arguments.Output()) 
     terminal.say(f"finalized {run_dir}")
 
 
-@app.command
+@_command
 def convert(
     source: str,
     target: Path,
@@ -259,7 +265,7 @@ def convert(
     terminal.say(f"wrote {to} weights to {target}")
 
 
-@app.command
+@_command
 def tokenize(
     *,
     config: arguments.Files = (),
@@ -294,7 +300,7 @@ def tokenize(
     terminal.show_tokens(job.ingest_only(merged))
 
 
-@app.command
+@_command
 def env(*, output: arguments.Shown = arguments.Output()) -> None:
     """Print versions and devices, for a bug report."""
     arguments.begin(output)
@@ -305,7 +311,7 @@ def env(*, output: arguments.Shown = arguments.Output()) -> None:
     print(json.dumps(environment.describe(), indent=2))
 
 
-@app.command
+@_command
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands and options with Tab.
 
@@ -318,15 +324,18 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
+    stdio.prepare()
+    code = 0
     try:
         if words is None:
             memory.supervise()
-        app(given, exit_on_error=False, print_error=False)
+        app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        sys.exit(arguments.report(error, "--debug" in given))
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        pass
+    except (Exception, KeyboardInterrupt) as error:
+        code = arguments.report(error, given)
+    finally:
+        stdio.settle()
+    if code:
+        sys.exit(code)

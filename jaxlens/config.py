@@ -7,6 +7,7 @@ that no field has is an error which names where it stands and the nearest key th
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import difflib
 import hashlib
 import json
@@ -21,6 +22,9 @@ from jaxlens import designs, errors, values, yamlfile
 
 _WORD = 2**64
 """No number of the configuration has more bits."""
+
+# Of a number that is written as text; within the precision of ``decimal``.
+_MOST_DIGITS = 24
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
@@ -61,6 +65,8 @@ class CorpusConfig:
     """``start`` puts the model's BOS token before every document."""
     strict: bool = False
     """Stop at the first malformed line instead of counting and skipping it."""
+    encode_seconds: int = 60
+    """Seconds that the tokenizer may take for one document; one that takes longer ends the run."""
     counts: str | None = None
     """Run, or folder of tokens, whose counts give the frequency bins of ``twins:`` corpora; the
     order of the vocabulary by default."""
@@ -137,7 +143,7 @@ class RunConfig:
     shard: str | None = None
     """``I/N``: this worker takes the shards i with i mod N = I."""
     grace: int = 20
-    """Seconds that a run has to finish its shard after SIGTERM or SIGUSR1."""
+    """Seconds that a run has to finish its shard after SIGTERM, SIGUSR1 or SIGHUP."""
     devices: int | None = None
     """Devices that take turns with the steps; all by default, on CPUs one a core."""
     cache: str | None = None
@@ -205,6 +211,7 @@ def validate(config: RunConfig) -> None:
         "devices": config.devices,
         "lens.tile": config.lens.tile,
         "lens.block": config.lens.block,
+        "corpus.encode_seconds": config.corpus.encode_seconds,
     }
     for key, value in positive.items():
         if value is not None and value < 1:
@@ -368,7 +375,10 @@ def _as(kind: Any, value: Any) -> Any:
 
 
 def count(value: Any) -> int | None:
-    """An integer, also written ``20k``, ``10M``, ``1G`` or ``1_000``; None if it is none."""
+    """An integer, also written ``20k``, ``10M``, ``1G`` or ``1_000``; None if it is none.
+
+    Letters of either case are decimal: thousand, million, and billion as ``G`` or ``B``.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -376,10 +386,11 @@ def count(value: Any) -> int | None:
     if not isinstance(value, str):
         return None
     text = value.replace("_", "")
-    factor = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
+    factor = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}.get(text[-1:].lower(), 1)
     digits = text[:-1] if factor > 1 else text
     try:
-        number = float(digits) * factor
-    except ValueError:
+        number = decimal.Decimal(digits) * factor
+    except ArithmeticError:
         return None
-    return int(number) if number.is_integer() else None
+    sensible = number.is_finite() and number.adjusted() < _MOST_DIGITS
+    return int(number) if sensible and number == number.to_integral_value() else None

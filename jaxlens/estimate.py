@@ -12,7 +12,7 @@ import jax
 
 from jaxlens import config as configs
 from jaxlens import job as jobs
-from jaxlens import lanes, ledger, settle
+from jaxlens import lanes, ledger, numerics, settle
 from jaxlens import step as steps
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
@@ -55,6 +55,7 @@ class Estimate:
     seconds: float
 
 
+@numerics.nan_is_missing()
 def estimate(config: configs.RunConfig) -> Estimate:
     """Tokenises the corpus into a temporary folder, compiles the step and times it.
 

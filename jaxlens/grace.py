@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from jaxlens import errors
 
-_ASKING = ("SIGTERM", "SIGUSR1")
+_ASKING = ("SIGTERM", "SIGUSR1", "SIGHUP")
 
 
 class Grace:
@@ -69,7 +69,9 @@ class Grace:
 
 @contextlib.contextmanager
 def on_signals(grace: Grace) -> Iterator[Grace]:
-    """Asks for a stop at SIGTERM and SIGUSR1, as schedulers send them.
+    """Asks for a stop at SIGTERM and SIGUSR1, as schedulers send them, and at SIGHUP.
+
+    A signal that the process was started to ignore, as ``nohup`` does with SIGHUP, stays ignored.
 
     Work that does not stop by itself within its grace is interrupted then, or by a second signal.
     Signals reach the main thread alone; elsewhere this does nothing.
@@ -86,6 +88,7 @@ def on_signals(grace: Grace) -> Iterator[Grace]:
         raise grace.interruption()
 
     numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in numbers}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, over)
     try:

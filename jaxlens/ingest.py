@@ -140,6 +140,7 @@ def _make(
             skips=log,
             shuffle_seed=controls.shuffle,
             kept=kept,
+            encode_seconds=corpus.encode_seconds,
         )
     _tell_special(index, tokenizer, bos_id)
     data = image.arrays_image(_arrays(index, tokenizer), {"n_tokens": index.n_tokens})

@@ -129,6 +129,7 @@ def prepare(
     Raises:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
     """
+    numerics.require_compilation()
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,9 +13,11 @@ from cyclopts import Parameter
 
 from jaxlens import arguments, comparisons, errors, terminal
 
+logger = logging.getLogger("jaxlens")
+
 
 def show(
-    *text: str,
+    *text: arguments.Texts,
     model: str = "packaged",
     decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
     metric: str | None = None,
@@ -36,8 +41,8 @@ def show(
         model: Directory or hub id of a GPT-2; the packaged model by default.
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         metric: What colours say: p_top (default), rank_final, kl_final, rank_next, rank_input,
-            kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pictures
-            show five of them, and followed ranks, unless one is named.
+            kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pages open
+            with it; pictures show five of them, and followed ranks, unless one is named.
         follow: Tokens whose rank and probability are wanted at every layer, as " plasma".
         tokens: FIRST:END, the tokens to show, counted from 0; all were read.
         top_k: Best tokens of each cell in pages and JSON.
@@ -57,9 +62,7 @@ def show(
     figures = [path for path in (png, svg) if path is not None]
     for path in figures:
         pictures.require(path)
-    texts = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
-    if not texts:
-        raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    texts = _texts(text, follow or ())
     if compare or against or against_decoder:
         from jaxlens import show as shows
 
@@ -148,11 +151,31 @@ def prompts(
     about = f"{file.name}: {len(table.last_rows):,} prompts; model {model}, decoder {decoder}"
     if figure is not None:
         promptfigure.draw(summary, about, basis, figure)
-        print(f"wrote {figure}")
+        terminal.say(f"wrote {figure}")
     if out is not None:
         said = {"model": model, **promptframe.document(table, summary, basis)}
         count = records.write(out, promptframe.columns(table), said)
-        print(f"wrote {count:,} records to {out}")
+        terminal.say(f"wrote {count:,} records to {out}")
+
+
+def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:
+    """The prompts of ``show``.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if not words and len(follow) > 1:
+        instead = ["show", follow[-1], "--follow", *follow[:-1]]
+        raise arguments.swallowed("no text", "--follow", instead)
+    if not words:
+        raise errors.ConfigError("no text", "jaxlens show 'Other times, when people say plasma'")
+    if len(words) > 1 and not any(" " in word for word in words):
+        quoted = shlex.quote(" ".join(words))
+        logger.warning(
+            "%d prompts of one word each; to read them as one: jaxlens show %s", len(words), quoted
+        )
+    named = (arguments.STDIN, "-")
+    return [sys.stdin.read().rstrip("\n") if word in named else word for word in words]
 
 
 def study(
@@ -169,7 +192,7 @@ def study(
     Args:
         run_dir: Run with --rows full (the default) or --tallies study.
         null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
-            seeds, and --null shuffled.
+            seeds, and --null shuffled. Takes all words after it.
         by: Field of the documents, kept with corpus.keep, within whose values the primaries are
             estimated too.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -53,6 +54,28 @@ def _default_backend() -> str:
         # What JAX raises where JAX_PLATFORMS names something that this machine lacks.
         what = " ".join(str(error).split()) or type(error).__name__
         raise errors.ConfigError(f"JAX finds no device: {what}", "check JAX_PLATFORMS") from error
+
+
+def require_compilation() -> None:
+    """Refuses to work for hours where JAX compiles nothing.
+
+    Raises:
+        ConfigError: ``JAX_DISABLE_JIT`` is set.
+    """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        raise errors.ConfigError(
+            "JAX_DISABLE_JIT is set: without compilation this takes hours", "unset JAX_DISABLE_JIT"
+        )
+
+
+@contextlib.contextmanager
+def nan_is_missing() -> Iterator[None]:
+    """Context in which NaN is no error under ``JAX_DEBUG_NANS``; also a decorator.
+
+    Here NaN stands for a value that does not exist, such as the rank of a token after the last.
+    """
+    with jax.debug_nans(False):
+        yield
 
 
 def matmul_precision(precision: str) -> contextlib.AbstractContextManager[Any]:

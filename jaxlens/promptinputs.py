@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlens import api, errors, prompttable
 from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import vocabulary
+from jaxlens.corpus import encoding, vocabulary
 
 _BATCH_TEXTS = 4096
 """Texts that the tokenizer takes at once."""
@@ -135,8 +135,13 @@ def _ids(model: api.Model, texts: Sequence[str]) -> list[list[int]]:
         # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
         part = [one.encode("utf-8", "replace").decode() for one in texts[start:][:_BATCH_TEXTS]]
         try:
-            with vocabulary.panics():
-                encoded = model.tokenizer.encode_batch_fast(part, add_special_tokens=False)
+            encoded = encoding.encode(model.tokenizer, part)
+        except encoding.TooSlow as error:
+            raise errors.DataError(
+                f"the tokenizer takes over {encoding.SECONDS} s for text {start + error.place}, "
+                "counting from 0",
+                "its regular expression may never end: take another tokenizer",
+            ) from None
         except ValueError as error:
             raise errors.DataError(
                 f"the tokenizer fails: {error}", "check tokenizer.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import config as configs
-from jaxlens import designs, environment, errors, ingest, sweep
+from jaxlens import designs, environment, errors, ingest, numerics, sweep
 from jaxlens import grace as graces
 from jaxlens import job as jobs
 from jaxlens.store import access, commit, derive, layout, publish, records, shards, verify
@@ -31,14 +31,17 @@ class Repaired:
         recomputed: Shards that were computed again.
         other_bits: Those of them that differ from what the manifest lists.
         left: Findings after.
+        finished: Whether the run is.
     """
 
     found: tuple[tuple[str, str], ...]
     recomputed: tuple[int, ...]
     other_bits: tuple[int, ...]
     left: tuple[tuple[str, str], ...]
+    finished: bool = True
 
 
+@numerics.nan_is_missing()
 def repair(
     run_dir: str | Path,
     config: configs.RunConfig,
@@ -77,7 +80,7 @@ def repair(
         derive.finalize(run_dir)
     others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
     after = verify.verify(run_dir)
-    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged)
+    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged, after.finished)
 
 
 def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import api, cache, config, errors, executables
+from jaxlens import api, cache, config, errors, executables, numerics
+from jaxlens.corpus import encoding
 from jaxlens.models import gpt2
 from jaxlens.view import difference as differences
 from jaxlens.view import prompt as views
@@ -76,6 +77,7 @@ def prompts(
         ConfigError: See `read`.
         MissingError: The model is not there.
     """
+    numerics.require_compilation()
     programs = executables.keep(cache.folder(config.load(environment=os.environ).cache))
     loaded = api.load_model(model)
     found = [
@@ -162,6 +164,7 @@ def encode(model: api.Model, text: str) -> np.ndarray:
 
     Raises:
         ConfigError: The model has no tokenizer, or the text no tokens or too many.
+        DataError: The tokenizer takes too long.
     """
     if model.tokenizer is None:
         raise errors.ConfigError(
@@ -169,7 +172,13 @@ def encode(model: api.Model, text: str) -> np.ndarray:
         )
     # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
     known = text.encode("utf-8", "replace").decode("utf-8")
-    ids = np.array(model.tokenizer.encode(known, add_special_tokens=False).ids, np.int32)
+    try:
+        ids = np.array(encoding.encode(model.tokenizer, [known])[0].ids, np.int32)
+    except encoding.TooSlow:
+        raise errors.DataError(
+            f"the tokenizer takes over {encoding.SECONDS} s for the text",
+            "its regular expression may never end: take another tokenizer",
+        ) from None
     if not len(ids):
         raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
     if len(ids) > model.config.n_positions:

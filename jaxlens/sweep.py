@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxlens import canary, compute, environment, errors, ingest, lanes
+from jaxlens import canary, compute, environment, errors, ingest, lanes, numerics
 from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
@@ -59,6 +59,7 @@ class Result:
     fill: float
 
 
+@numerics.nan_is_missing()
 def run(
     config: configs.RunConfig,
     progress: Progress | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -9,10 +10,10 @@ import math
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors, files
+from jaxlens import errors, files, stdio, wording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,13 @@ class _Lines(logging.Formatter):
         return printable(record.getMessage())
 
 
+class _ToStderr(logging.Handler):
+    """Writes to what standard error is at the moment: while a bar is drawn, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stdio.complain(self.format(record))
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {"level": record.levelname.lower(), "message": record.getMessage()}
@@ -49,23 +57,23 @@ class _JsonLines(logging.Formatter):
 
 def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
     """Log lines to stderr, as text or as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     handler.setFormatter(_JsonLines() if log_format == "json" else _Lines())
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
 
 
 def show_error(error: errors.JaxlensError) -> None:
     """One line what, one line what to do."""
-    print(f"error: {printable(error.message)}", file=sys.stderr)
+    stdio.complain(f"error: {printable(error.message)}")
     hint = error.hint or "run jaxlens --help, or again with --debug for a traceback"
-    print(f"hint: {printable(hint)}", file=sys.stderr)
+    stdio.complain(f"hint: {printable(hint)}")
 
 
-def say(text: str) -> None:
-    """Prints a line that names files: their names may hold anything."""
-    print(printable(text))
+def say(text: str, always: bool = False) -> None:
+    """Prints a line about finished work, see `stdio.say`; names of files may hold anything."""
+    stdio.say(printable(text), always)
 
 
 def printable(text: str) -> str:
@@ -76,7 +84,7 @@ def printable(text: str) -> str:
 def show_benchmark(report: bench.Report) -> None:
     """A table of stages, then what they are to be compared with."""
     settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
-    print(f"{report.shape} on {report.devices} devices: {settings}")
+    print(f"{report.shape} on {wording.count(report.devices, 'device')}: {settings}")
     print(f"{'stage':<10} {'tok/s':>12} {'spread':>8} {'of multiply rate':>17}")
     for stage in ("sweep", "forward", "lens", "fetch", "publish"):
         share = f"{report.of_multiply(stage):.0%}" if stage in report.flops else ""
@@ -136,8 +144,9 @@ class Bar:
     def begin(self, total: int, done: int) -> None:
         """Starts at ``done`` of ``total`` tokens."""
         if done:
-            logger.info("resuming: %s of %s tokens are done", f"{done:,}", f"{total:,}")
-        if not sys.stderr.isatty() or logger.level > logging.INFO:
+            logger.info("resuming: %s of %s are done", f"{done:,}", wording.count(total, "token"))
+        as_json = any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers)
+        if as_json or not sys.stderr.isatty() or logger.level > logging.INFO:
             return
         from rich import console, progress
 
@@ -149,46 +158,62 @@ class Bar:
             console=console.Console(file=sys.stderr),
             transient=True,
         )
-        self._bar.start()
-        self._bar.add_task("sweep", total=total, completed=done, rate="-")
+        with _optional():
+            self._bar.start()
+            self._bar.add_task("sweep", total=total, completed=done, rate="-")
 
     def advance(self, count: int) -> None:
         """More tokens are recorded."""
         if self._bar is None:
             return
-        (task,) = self._bar.tasks
-        self._bar.update(task.id, advance=count, rate=f"{task.speed:,.0f}" if task.speed else "-")
+        with _optional():
+            (task,) = self._bar.tasks
+            rate = f"{task.speed:,.0f}" if task.speed else "-"
+            self._bar.update(task.id, advance=count, rate=rate)
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with _optional():
+                self._bar.stop()
+
+
+@contextlib.contextmanager
+def _optional() -> Iterator[None]:
+    """What is drawn for a person may fail where the terminal has gone."""
+    with contextlib.suppress(OSError, ValueError):
+        yield
 
 
 def show_result(result: sweep.Result) -> None:
     """The closing summary: what was done, one line a layer, and how to open it."""
     skipped = sum(result.skipped.values())
     if skipped:
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(result.skipped.items()))
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result.skipped.items()))
+        what = wording.count(skipped, "document or line", "documents or lines")
         where = f"{result.out}/tokens/TOKENS.json"
-        logger.warning("skipped %d documents or lines: %s; all of them: %s", skipped, why, where)
+        logger.warning("skipped %s: %s; all of them: %s", what, why, where)
+    tokens = wording.count(result.n_tokens, "token")
     if not result.finished:
-        say(f"{result.out}: computed {result.computed} shards; other workers' are missing yet")
+        computed = wording.count(result.computed, "shard")
+        say(f"{result.out}: computed {computed}; other workers' are missing yet")
         return
     if result.tokens_per_second is None:
-        say(f"{result.out}: finished already, {result.n_tokens:,} tokens")
+        say(f"{result.out}: finished already, {tokens}")
     else:
         say(
-            f"{result.out}: {result.n_tokens:,} tokens in {result.n_shards} shards, "
+            f"{result.out}: {tokens} in {wording.count(result.n_shards, 'shard')}, "
             f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
         )
     from jaxlens.store import reader
 
     with reader.open_run(result.out) as opened:
-        print(layer_table(opened.summary()))
-        has_rows = bool(opened.names)
+        summary, has_rows = opened.summary(), bool(opened.names)
+    stdio.say(layer_table(summary))
+    if any(key.startswith("median_") for found in summary.values() for key in found):
+        say("median ranks are interpolated in bins of 10 %: they need not be whole")
     say(f"totals: {result.out}/summary.h5")
     if has_rows:
         say(f"rows of each token: {result.out}/shards/*.h5")
@@ -210,7 +235,7 @@ def show_prompts(
     first = prompts[0]
     named = first.view(metric or "p_top")
     if html is not None:
-        files.write(html, page.page(prompts).encode())
+        files.write(html, page.page(prompts, named.name).encode())
     for path in pictures:
         raster.draw(first, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
@@ -250,12 +275,12 @@ def show_prompt_table(
         )
         logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
     read = len(table.last_rows)
-    print(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
+    say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
     if not table.answers.names:
-        print("no answers: name their columns with --answer-column")
+        say("no answers: name their columns with --answer-column")
         return
     counts = {what: count for what, count in table.answers.counts().items() if count}
-    print(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     for answer in table.answers.names:
         cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
         for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
@@ -264,8 +289,8 @@ def show_prompt_table(
             share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
             words = (_cell(share, "{:.1%}"), interval, _cell(rank, "{:,.1f}"), _cell(p, "{:.3g}"))
             cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
-        print(_aligned(cells))
-    print(basis)
+        stdio.say(_aligned(cells))
+    say(basis)
 
 
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:
@@ -274,7 +299,7 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
     cells += [_primary(line) for line in primaries]
     if primaries:
-        print(_aligned(cells))
+        stdio.say(_aligned(cells))
     if found.strata:
         heading = (
             "within a stratum",
@@ -285,10 +310,11 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
             "stratum",
         )
         strata = [(*_primary(line), printable(line.stratum)) for line in found.strata]
-        print("\n" + _aligned([heading, *strata]) + "\n")
+        stdio.say("\n" + _aligned([heading, *strata]) + "\n")
     for question, verdict in found.verdicts.items():
-        print(textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    "))
-    say(f"{len(found.results)} lines: {', '.join(str(path) for path in files)}")
+        stdio.say(textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    "))
+    lines = wording.count(len(found.results), "line")
+    say(f"{lines}: {', '.join(str(path) for path in files)}")
 
 
 def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
@@ -308,18 +334,28 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
 
     Raises:
         DataError: There are findings.
+        InterruptedRun: There are none, but the run is not finished.
     """
     for name, what in report.damaged:
-        say(f"{name}: {what}")
-    if not report.ok:
+        say(f"{name}: {what}", always=True)
+    there = f"{report.shards - report.missing:,} of {wording.count(report.shards, 'shard')}"
+    if not report.sound:
+        count = wording.count(len(report.damaged), "finding")
         notes = all(name.startswith("environment/") for name, _ in report.damaged)
+        going_on = "" if report.finished else f" in a run that is not finished ({there})"
         raise errors.DataError(
-            f"{run_dir}: {len(report.damaged)} findings, the first in {report.damaged[0][0]}",
+            f"{run_dir}: {count}{going_on}, the first in {report.damaged[0][0]}",
             "remove the notes that are named: no result depends on them"
             if notes
             else f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
         )
-    say(f"{run_dir}: ok, {report.shards} shards, {report.rows:,} rows")
+    rows = wording.count(report.rows, "row")
+    if not report.finished:
+        raise errors.InterruptedRun(
+            f"{run_dir}: not finished, {there} and {rows} are there; what is there is sound",
+            "wait, or run the same jaxlens run command again: it goes on where it stopped",
+        )
+    say(f"{run_dir}: ok, {wording.count(report.shards, 'shard')}, {rows}")
 
 
 def show_repair(done: repair.Repaired, run_dir: object) -> None:
@@ -334,41 +370,46 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         logger.warning("recomputed with other bits than before: shards %s", list(done.other_bits))
     if done.left:
         name, what = done.left[0]
+        one = len(done.left) == 1
         raise errors.DataError(
-            f"{run_dir}: {len(done.left)} findings are left, the first: {name} {what}",
+            f"{run_dir}: {wording.count(len(done.left), 'finding')} {'is' if one else 'are'} left, "
+            f"the first: {name} {what}",
             "jaxlens verify names them; files that belong to no run are yours to remove",
         )
-    if not done.found:
-        say(f"{run_dir}: ok, nothing to repair")
-        return
-    say(f"{run_dir}: repaired, {len(done.recomputed)} shards recomputed; ok")
+    recomputed = wording.count(len(done.recomputed), "shard")
+    what = f"repaired, {recomputed} recomputed; ok" if done.found else "ok, nothing to repair"
+    if not done.finished:
+        what += "; the run is not finished: run the same jaxlens run command again"
+    say(f"{run_dir}: {what}")
 
 
 def show_exports(done: Sequence[order.Exported]) -> None:
     """One line a file."""
     for one in done:
-        what = f"{one.records:,} records of {one.columns} columns, {_bytes(one.size)}"
-        say(f"{one.path}: {what}")
+        what = f"{wording.count(one.records, 'record')} of {wording.count(one.columns, 'column')}"
+        say(f"{one.path}: {what}, {_bytes(one.size)}")
 
 
 def show_tokens(found: ingest.Ingested) -> None:
     """What a token file holds."""
     made = "made" if found.fresh else "found"
-    index = found.index
-    say(f"{made} {found.directory}: {index.n_tokens:,} tokens, {index.n_documents:,} documents")
+    tokens = wording.count(found.index.n_tokens, "token")
+    documents = wording.count(found.index.n_documents, "document")
+    say(f"{made} {found.directory}: {tokens}, {documents}")
     for reason, count in sorted(found.skipped.items()):
-        print(f"skipped {count}: {reason}")
+        stdio.say(f"skipped {count:,}: {reason}")
 
 
 def show_estimate(found: estimate.Estimate) -> None:
     """What a run would cost."""
     lines = {
         "run directory": found.out,
-        "tokens (rows)": f"{found.tokens:,} in {found.documents:,} documents",
-        "skipped": f"{found.skipped:,} documents or lines",
+        "tokens (rows)": f"{found.tokens:,} in {wording.count(found.documents, 'document')}",
+        "skipped": wording.count(found.skipped, "document or line", "documents or lines"),
         "shards": f"{found.shards:,}",
         "steps": f"{found.steps:,}, {found.fill:.0%} of the positions filled",
-        "on disk": f"{_bytes(found.disk_bytes)} at most ({found.row_bytes} bytes a row)",
+        "on disk": f"{_bytes(found.disk_bytes)} at most "
+        f"({wording.count(found.row_bytes, 'byte')} a row)",
         "tallies": f"{_bytes(found.tally_bytes)} in memory for each device",
         "device memory": _bytes(found.device_bytes),
         "expected time": f"{found.compile_seconds:.0f} s to compile, then "

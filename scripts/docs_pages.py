@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlens import binning, cli, config, ledger, schema
+from jaxlens import binning, cli, config, examples, ledger, schema
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -50,10 +50,9 @@ def _command(part: str) -> str:
     items = re.split(r"\n(?=\* `)", body)
     kept = [item for item in items if not item.startswith(tuple(f"* `{o}" for o in _COMMON))]
     body = "\n".join(kept).replace("```console", "```text").rstrip()
-    # What is false or empty unless it is given needs no word.
-    body = re.sub(r" \*\[default: (?:False|\(\))\]\*", "", body)
     body = body.replace("**Arguments**:", "Arguments:").replace("**Parameters**:", "Options:")
-    return f"### {name.strip()}\n{body}"
+    lines = "\n".join(examples.EXAMPLES[name.strip()])
+    return f"### {name.strip()}\n{body}\n\nExamples:\n\n```sh\n{lines}\n```"
 
 
 def settings() -> str:

@@ -192,10 +192,12 @@ def flags(tiny, texts, out):
     return ("run", "--model", tiny, "--corpus", texts, "--out", out, *how)
 
 
-def start(*arguments):
-    code = "from jaxlens.cli import main; main()"
+def start(*arguments, ignoring="", **streams):
+    """The command line in a process of its own, which may ignore a signal as under nohup."""
+    shell = ["sh", "-c", f'trap "" {ignoring}; exec "$@"', "sh"] if ignoring else []
+    command = [*shell, sys.executable, "-m", "jaxlens", *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **quiet)
+    return subprocess.Popen(command, **quiet | streams)
 
 
 def refused(capsys, code, *arguments):

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
-    *("depths", "metadata"),
+    *("depths", "metadata", "wording"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -74,19 +74,23 @@ MAY_IMPORT = {
     "environment": {"numerics", "errors", "memory", "store"},
     "grace": {"errors"},
     "files": {"errors", "store"},
+    "stdio": set(),
+    "wording": set(),
+    "examples": set(),
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally"},
     "view": {"errors", "files", "types", "depths", "prompttable"},
     "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
-    "terminal": FOUNDATION | WIRING | {"files", "store", "export", "study", "view"},
-    "comparisons": {"terminal", "store", "study", "view"},
-    "arguments": {"config", "errors", "memory", "terminal"},
+    "terminal": FOUNDATION | WIRING | {"files", "stdio", "store", "export", "study", "view"},
+    "comparisons": {"stdio", "terminal", "store", "study", "view"},
+    "arguments": {"config", "errors", "memory", "stdio", "terminal"},
     "looking": {
         "arguments",
         "comparisons",
         "errors",
+        "stdio",
         "terminal",
         "show",
         "promptsheet",
@@ -95,11 +99,11 @@ MAY_IMPORT = {
         "export",
         "study",
     },
+    "__main__": {"cli"},
     "cli": FOUNDATION
     | WIRING
     | STAGES
-    | {"arguments", "looking", "terminal", "environment", "view"},
-    "__main__": {"cli"},
+    | {"arguments", "examples", "looking", "stdio", "terminal", "environment", "view"},
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     # A run shows itself in notebooks; the picture is loaded when it is asked for.

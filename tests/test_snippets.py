@@ -18,7 +18,7 @@ import snippets
 from snippets import PAGES, ROOT
 from sweeps import PACKAGED, STUDY, TEMPERATURES
 
-from jaxlens import api, config
+from jaxlens import api, cli, config, examples
 from jaxlens.models import weights
 
 # Small steps, measured once.
@@ -93,6 +93,8 @@ STEP = {
     "JAXLENS_LENS_TEMPERATURES": json.dumps(TEMPERATURES),
     "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
 }
+# Commands whose examples do not depend on the model.
+SMALL = ("study", "report", "export", "verify", "finalize")
 VARIABLES_OF = {
     "docs/compare.md": STEP,
     "docs/cli.md": STEP | {"JAXLENS_STORE_ROWS": "none", "JAXLENS_STORE_TALLIES": "study"},
@@ -239,6 +241,25 @@ def test_every_snippet_of_a_page_does_what_the_page_says(page, place, given):
                 shown = any(snippets.says(block.text, text) for text in printed)
                 assert shown, f"{block} says otherwise:\n{printed[1]}"
     assert ran == sum(map(is_run, blocks))
+
+
+@pytest.mark.parametrize("command", examples.EXAMPLES)
+def test_every_example_of_help_is_executed_as_it_is_written(command, place):
+    epilogue = cli.app[command].help_epilogue
+    lines = [line.strip() for line in epilogue.splitlines()[1:]]
+    assert lines == list(examples.EXAMPLES[command]) and f"jaxlens {command}" in epilogue
+    text = "\n".join(lines)
+    for page, theirs, ours, _ in SUBSTITUTIONS:
+        text = text if page else text.replace(theirs, ours)
+    with snippets.Shell(place, VARIABLES | (STEP if command in SMALL else {})) as shell:
+        done = shell.run(text)
+        assert done.code == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        assert shell.commands == len(lines)
+
+
+def test_every_command_has_examples():
+    names = {name for name in cli.app.resolved_commands() if not name.startswith("-")}
+    assert names == set(examples.EXAMPLES)
 
 
 def test_no_block_is_passed_over():

@@ -15,7 +15,7 @@ import tokenizers
 from jaxtyping import Int8
 
 from jaxlens import designs, errors
-from jaxlens.corpus import documents, nouns, skiplog, vocabulary
+from jaxlens.corpus import documents, encoding, nouns, skiplog
 
 TEMPLATE = (
     "Sometimes, when people say {noun}, they mean one thing. "
@@ -78,10 +78,9 @@ def _fault(token: list[int], ids: list[int], bins: Int8[np.ndarray, " vocab"], r
 
 def _encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     try:
-        with vocabulary.panics():
-            found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    except ValueError as error:
+        found = encoding.encode(tokenizer, texts)
+    except (ValueError, encoding.TooSlow) as error:
         raise errors.DataError(
             f"the tokenizer fails on {designs.PLASMA}: {error}", "check tokenizer.json"
         ) from error
-    return [encoding.ids for encoding in found]
+    return [one.ids for one in found]

@@ -12,7 +12,7 @@ import tokenizers
 from jaxtyping import Int, Shaped
 
 from jaxlens import errors, metadata, schema
-from jaxlens.corpus import documents, shuffle, skiplog, tokenfile, vocabulary
+from jaxlens.corpus import documents, encoding, shuffle, skiplog, tokenfile, vocabulary
 
 Index = tokenfile.Index
 TokenFile = tokenfile.TokenFile
@@ -46,6 +46,7 @@ def build(
     skips: documents.SkipLog | None = None,
     shuffle_seed: int | None = None,
     kept: metadata.Builder | None = None,
+    encode_seconds: float = encoding.SECONDS,
 ) -> Index:
     """Tokenises documents on all cores and writes their ids, in bounded memory.
 
@@ -66,17 +67,20 @@ def build(
         shuffle_seed: Write the tokens of each document in another order, but for its BOS; the
             index does not change, and the longest document is held in memory.
         kept: Is told the kept fields of every document that has tokens.
+        encode_seconds: Longest time that the tokenizer may take for a document, or for a piece
+            of one that is cut.
 
     Returns:
         The index of what was written.
 
     Raises:
-        DataError: A token is not in the model's vocabulary, or there are no tokens at all.
+        DataError: A token is not in the model's vocabulary, the tokenizer fails or takes too
+            long, or there are no tokens at all.
     """
     if bos_id is not None and not 0 <= bos_id < vocab_size:
         raise errors.ConfigError(f"BOS token {bos_id} is not below {vocab_size}", "use bos: none")
     size = _EXACT_PIECE if vocabulary.splits_at_spaces(tokenizer) else _OTHER_PIECE
-    growing = _Growing(tokenizer, vocab_size, limit, bos_id, skips, kept)
+    growing = _Growing(tokenizer, vocab_size, limit, bos_id, skips, kept, encode_seconds)
     shuffler = None
     if shuffle_seed is not None:
         shuffler = shuffle.Shuffler(write, shuffle_seed, fixed=0 if bos_id is None else 1)
@@ -133,8 +137,11 @@ class _Growing:
         limit: int | None,
         bos_id: int | None,
         skips: documents.SkipLog | None,
-        kept: metadata.Builder | None = None,
+        kept: metadata.Builder | None,
+        encode_seconds: float,
     ) -> None:
+        self._encode_seconds = encode_seconds
+        self._documents = 0
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._limit = limit
@@ -158,28 +165,47 @@ class _Growing:
 
     def take(self, batch: list[_Piece]) -> Int[np.ndarray, " n"]:
         """Tokenises pieces; returns the ids to write, in the type of the file."""
+        texts = [text for _, text in batch]
         try:
-            with vocabulary.panics():
-                encoded = self._tokenizer.encode_batch_fast(
-                    [text for _, text in batch], add_special_tokens=False
-                )
+            encoded = encoding.encode(self._tokenizer, texts, self._encode_seconds)
+        except encoding.TooSlow as error:
+            raise errors.DataError(
+                f"the tokenizer takes over {self._encode_seconds:g} s for "
+                f"{self._document(batch, error.place)}",
+                "its regular expression may never end: take another tokenizer or leave the "
+                "document out; or allow more with --set corpus.encode_seconds=600",
+            ) from None
         except ValueError as error:
             raise errors.DataError(
                 f"the tokenizer fails {self._position(batch)}: {error}", "check tokenizer.json"
             ) from error
         parts, folds = [self._bos[:0]], [self._bos[:0]]
-        for (opening, _), encoding in zip(batch, encoded, strict=True):
+        for (opening, _), read in zip(batch, encoded, strict=True):
             if self.full:
                 break
-            given = encoding.ids if opening is None or opening.ids is None else opening.ids
+            given = read.ids if opening is None or opening.ids is None else opening.ids
             ids = self._append(opening, np.array(given, np.int64))
             parts.append(ids)
             folds.append(np.full(len(ids), self._fold))
             self._check(ids)
+        self._note(batch)
         ids = np.concatenate(parts)
         cells = ids + self._vocab_size * np.concatenate(folds)
         self._counts += np.bincount(cells, minlength=2 * self._vocab_size)
         return ids.astype(np.dtype(schema.id_dtype(self._vocab_size)).newbyteorder("<"))
+
+    def _note(self, batch: list[_Piece]) -> None:
+        """Counts the documents that were read."""
+        opened = [opening for opening, _ in batch if opening is not None]
+        self._documents += len(opened)
+        self._latest = opened[-1] if opened else self._latest
+
+    def _document(self, batch: list[_Piece], place: int) -> str:
+        """The document that a piece of a batch is of: its number, from 1, and where it stands."""
+        opened = [opening for opening, _ in batch[: place + 1] if opening is not None]
+        latest = opened[-1] if opened else self._latest
+        where = "" if latest is None else f", {latest.place}"
+        return f"document {self._documents + len(opened):,}{where}"
 
     def _position(self, batch: list[_Piece]) -> str:
         """Where in the corpus a batch begins."""

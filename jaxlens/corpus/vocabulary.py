@@ -17,7 +17,7 @@ import tokenizers
 from jaxtyping import Bool
 
 from jaxlens import errors, memory
-from jaxlens.corpus import tokenizerfiles
+from jaxlens.corpus import encoding, tokenizerfiles
 
 LARGEST_ID = 2**20
 """Bound of the token ids: the library counts the holes below the largest one by one."""
@@ -25,6 +25,7 @@ LARGEST_ID = 2**20
 # Doublings in a row, or long replacements, would make any text fill the memory.
 _MOST_GROWTH = 10_000
 
+_SAMPLE_SECONDS = 20
 _SAMPLE = "Hello, world! It's 1,024\n\tna\u00efve \u65e5\u672c \U0001f600  <|endoftext|> x"
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -123,7 +124,7 @@ def splits_at_spaces(tokenizer: tokenizers.Tokenizer) -> bool:
 
 def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
     try:
-        with _shut(2), panics():  # a panic also writes pages to stderr
+        with _shut(2), encoding.panics():  # a panic also writes pages to stderr
             tokenizer = parse()
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -132,8 +133,7 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
             _require_ids(tokenizer)
             if _growth(json.loads(tokenizer.to_str())["normalizer"]) > _MOST_GROWTH:
                 raise ValueError("its normalizer inflates the text")
-            with contextlib.suppress(Exception):  # only some lack a token for what is unknown
-                tokenizer.encode(_SAMPLE)
+            _try_out(tokenizer)
     except errors.JaxlensError:
         raise
     except Exception as error:  # tokenizers raises plain Exception for whatever is wrong
@@ -143,6 +143,24 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
             f"{where} is not a tokenizer: {first}", "fetch the model again"
         ) from error
     return tokenizer
+
+
+def _try_out(tokenizer: tokenizers.Tokenizer) -> None:
+    """Encodes a sample.
+
+    Raises:
+        ValueError: It panics, or takes longer than a sample can.
+    """
+    try:
+        encoding.encode(tokenizer, [_SAMPLE], _SAMPLE_SECONDS)
+    except encoding.TooSlow:
+        raise ValueError(
+            f"it takes over {_SAMPLE_SECONDS} s for {len(_SAMPLE)} characters"
+        ) from None
+    except encoding.Panic:
+        raise
+    except Exception:  # some lack a token for what is unknown
+        pass
 
 
 def _require_ids(tokenizer: tokenizers.Tokenizer) -> None:
@@ -163,17 +181,6 @@ def _growth(normalizer: Any) -> int:
     pattern = normalizer.get("pattern", {"String": " "})
     between = 0 if pattern.get("String") else 1  # matches may be empty
     return max(1, len(inserted) + between) * _growth(normalizer.get("normalizers"))
-
-
-@contextlib.contextmanager
-def panics() -> Generator[None]:
-    """Makes a panic of the library, which is no ``Exception``, a ``ValueError``."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # cannot be imported
-            raise
-        raise ValueError(f"it makes the library panic ({error})") from error
 
 
 @contextlib.contextmanager

@@ -146,8 +146,16 @@ def _listen(lines: IO[bytes]) -> tuple[str | None, dict[str, Any]]:
 def _judge(at: str, answer: dict[str, Any], status: int) -> verify.Report:
     """What the child's last words mean; those are not trusted either."""
     match answer:
-        case {"report": {"shards": int(n), "rows": int(rows), "damaged": list(items)}}:
-            return verify.Report(n, rows, tuple(_findings(items)))
+        case {
+            "report": {
+                "shards": int(n),
+                "rows": int(rows),
+                "damaged": list(items),
+                "missing": int(missing),
+                "finished": bool(finished),
+            }
+        }:
+            return verify.Report(n, rows, tuple(_findings(items)), missing, finished)
         case {"missing": [str(message), str(hint)]}:
             raise errors.MissingError(message, hint)
         case {"died": str(reason)}:

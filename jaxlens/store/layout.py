@@ -17,6 +17,9 @@ RUN = "RUN.json"
 MANIFEST = "MANIFEST"
 SUMMARY = "summary.h5"
 INDEX = "index.h5"
+DERIVED = (SUMMARY, INDEX, MANIFEST)
+"""Files that follow from the shards and end a run, in the order in which they are written."""
+
 SHARDS = "shards"
 ENVIRONMENT = "environment"
 TOKENS = "tokens"
@@ -45,7 +48,7 @@ _FOLLOWS = re.compile(
 
 _DECIDES = re.compile(r"null\b.*|seed|corpus\.(kind|bos)|tokenizer\b.*")
 """What makes other tokens of the same text."""
-_OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, MANIFEST, SUMMARY, INDEX})
+_OURS = frozenset({RUN, SHARDS, TOKENS, ENVIRONMENT, *DERIVED})
 
 
 class AnotherRun(errors.ConfigError):

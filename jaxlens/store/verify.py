@@ -28,22 +28,33 @@ class Report:
         shards: Shards of the plan.
         rows: Rows of the shards that are sound.
         damaged: Files, relative to the run, each with what is wrong with it.
+        missing: Shards that a run which is not finished lacks yet; those that a finished one
+            lacks are damage.
+        finished: Whether any of the files that end a run is there. Without them, shards that are
+            not there are not there yet.
     """
 
     shards: int
     rows: int
     damaged: tuple[tuple[str, str], ...]
+    missing: int = 0
+    finished: bool = True
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with what is there."""
+        return not self.damaged
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.damaged
+        """Whether the run is finished and nothing is wrong."""
+        return self.sound and self.finished
 
 
 def verify(
     run_dir: str | Path, level: shards.Level = "full", watch: Callable[[str], None] | None = None
 ) -> Report:
-    """Checks a run.
+    """Checks a run, or what is there of one that is not finished.
 
     ``fast`` compares the manifest, the records and the sizes. ``full`` reads every byte: the
     hash of each shard and of the token file, the checksum of each dataset, the coverage of the
@@ -61,20 +72,29 @@ def verify(
         raise errors.MissingError(f"{run_dir} is no directory", "check the path")
     if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
         raise errors.MissingError(f"{run_dir} holds no run", "check the path")
+    # Asked first, and only once: the run may be going on.
+    finished = any(os.path.lexists(os.path.join(run_dir, name)) for name in layout.DERIVED)
     found = _Findings(run_dir, watch)
     spec = _identity(found)
-    entries = _shards(found, spec, level)
+    there = _there(found, spec, finished)
+    entries = _shards(found, spec, there, level)
     for shard, what in records.misplaced(entries):
         found.add(_part(shard), what)
     whole = not found.items
     _foreign(found, spec.n_shards)
-    _manifest(found, spec, entries)
-    _tokens(found, spec, entries if whole else [], level)
+    if finished:
+        _manifest(found, spec, entries)
+    tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
+    # Before the first shard they may be on the way.
+    if finished or there or os.path.lexists(tokens):
+        _tokens(found, spec, entries if whole else [], level)
     if level == "full":
-        if whole:
+        if whole and finished:
             _derived(found)
         _notes(found)
-    return Report(spec.n_shards, sum(entry.rows for entry in entries), tuple(found.items))
+    rows = sum(entry.rows for entry in entries)
+    missing = 0 if finished else spec.n_shards - len(there)
+    return Report(spec.n_shards, rows, tuple(found.items), missing, finished)
 
 
 class _Findings:
@@ -128,15 +148,28 @@ def _identity(found: _Findings) -> layout.Spec:
     return layout.Spec({}, elected, numbers[-1] + 1 if numbers else 0)
 
 
-def _shards(found: _Findings, spec: layout.Spec, level: shards.Level) -> list[records.Record]:
-    """Checks each shard; returns the records of those that are sound."""
+def _there(found: _Findings, spec: layout.Spec, finished: bool) -> list[int]:
+    """Shards to look at; of a finished run, those that are missing become findings.
+
+    Of a run that is not finished these are the shards that are committed: a record alone is a
+    shard on its way.
+    """
     there: list[int] = []
     with contextlib.suppress(errors.JaxlensError):
         there = layout.shards_there(found.run_dir, spec.n_shards)
+    if not finished:
+        return [n for n in there if os.path.lexists(os.path.join(found.run_dir, _part(n)))]
     if spec.n_shards and not there:
         found.add(layout.SHARDS, f"holds none of {spec.n_shards} shards")
-        return []
-    _name_missing(found, spec.n_shards, there)
+    else:
+        _name_missing(found, spec.n_shards, there)
+    return there
+
+
+def _shards(
+    found: _Findings, spec: layout.Spec, there: list[int], level: shards.Level
+) -> list[records.Record]:
+    """Checks shards; returns the records of those that are sound."""
 
     def check(shard: int) -> tuple[records.Record | None, _Findings]:
         mine = _Findings(found.run_dir, found.watch)
@@ -249,7 +282,8 @@ def _tokens(
             size = access.size(layout.token_path(found.run_dir))
             if size != tokens.n_tokens * np.dtype(tokens.dtype).itemsize:
                 found.add(record, f"promises {tokens.n_tokens} tokens of {tokens.dtype}")
-        if entries and entries[-1].token_stop != tokens.n_tokens:
+        last = entries and entries[-1].shard == spec.n_shards - 1
+        if last and entries[-1].token_stop != tokens.n_tokens:
             what = f"ends at token {entries[-1].token_stop} of {tokens.n_tokens}"
             found.add(_part(entries[-1].shard), what)
         if entries and entries[0].tokens_sha256 != tokens.sha256:

@@ -35,12 +35,19 @@ def show(
         stream: Where to.
         width: Columns; those of the terminal by default, 100 where there is none.
     """
-    out = console.Console(
+    out = _Console(
         file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True
     )
     columns = width or (out.width if out.is_terminal else 100)
     for line in lines(shown, metric, decoder, columns):
         out.print(line, end="\n", crop=False, no_wrap=True)
+
+
+class _Console(console.Console):
+    """One whose user decides what a reader that is gone means; rich ends the program with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def lines(

@@ -28,8 +28,12 @@ MISSING, MOST = 65_535, 65_534
 """Codes of thousandths of a nat: none, and this many or more."""
 
 
-def page(prompts: Sequence[prompt.Prompt]) -> str:
+def page(prompts: Sequence[prompt.Prompt], metric: str | None = None) -> str:
     """The page of one or more prompts of one model.
+
+    Args:
+        prompts: What to show.
+        metric: Name of the metric with which it opens; the first that was read by default.
 
     Raises:
         ConfigError: They differ in model, decoders or followed tokens, or jinja2 is not installed.
@@ -53,7 +57,7 @@ def page(prompts: Sequence[prompt.Prompt]) -> str:
         policy=policy([script], [style]),
         style=style,
         script=script,
-        data=embedded(_document(prompts)),
+        data=embedded(_document(prompts, metric)),
     )
 
 
@@ -101,13 +105,15 @@ def embedded(document: Any) -> str:
     return found.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _document(prompts: Sequence[prompt.Prompt]) -> dict[str, Any]:
+def _document(prompts: Sequence[prompt.Prompt], metric: str | None) -> dict[str, Any]:
     first = prompts[0]
+    metrics = _metrics(first)
     names = {int(number): shown.name(number) for shown in prompts for number in shown.spelled}
     return {
         "layers": list(first.layers),
         "decoders": list(first.decoders),
-        "metrics": _metrics(first),
+        "metrics": metrics,
+        "metric": metric or metrics[0]["name"],
         "vocabulary": first.vocab_size,
         "follow": list(first.follow),
         "names": names,

@@ -101,7 +101,8 @@ def test_child_that_computes_too_long_is_stopped_by_the_system(out, monkeypatch)
 
 def test_findings_without_sense_are_findings_and_not_errors(out, monkeypatch):
     damaged = [["RUN.json", "odd"], ["one"], 3, [1, 2], {"a": 1}]
-    report = {"report": {"shards": 1, "rows": 2, "damaged": damaged}}
+    found = {"shards": 1, "rows": 2, "damaged": damaged, "missing": 0, "finished": True}
+    report = {"report": found}
     child(monkeypatch, say(f"print(json.dumps({report!r}))"))
     found = guarded.verify_untrusted(out)
     assert found.damaged[0] == ("RUN.json", "odd") and len(found.damaged) == 5
@@ -186,7 +187,8 @@ def test_child_lowers_every_limit_before_it_reads(out, monkeypatch, capsys):
     assert lowered[resource.RLIMIT_AS] > 1 << 30
     first, *files, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == {"at": ""} and {"at": "shards/part-00001.h5"} in files
-    assert last["report"] == {"shards": 2, "rows": 2 * ROWS, "damaged": []}
+    more = {"damaged": [], "missing": 0, "finished": True}
+    assert last["report"] == {"shards": 2, "rows": 2 * ROWS, **more}
 
 
 def test_child_says_why_there_is_no_report(out, monkeypatch, capsys):

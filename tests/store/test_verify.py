@@ -12,6 +12,7 @@ from jaxlens import errors
 from jaxlens.store import (
     commit,
     derive,
+    guarded,
     hdf,
     image,
     layout,
@@ -94,12 +95,65 @@ def test_deleted_files_are_named(out, level):
         (out / name).write_bytes(raw)
 
 
-def test_missing_derived_files_are_named(out):
-    for name in ("summary.h5", "index.h5", "MANIFEST"):
+@pytest.mark.parametrize("left", ["summary.h5", "index.h5", "MANIFEST"])
+def test_missing_derived_files_are_named_where_one_is_left(out, left):
+    missing = {"summary.h5", "index.h5", "MANIFEST"} - {left}
+    for name in missing:
         (out / name).unlink()
-    assert named(out) == {"summary.h5", "index.h5", "MANIFEST"}
+    assert named(out) == missing
     derive.finalize(out)
     assert verify.verify(out).ok
+
+
+def unfinished(out, *absent):
+    """Makes a run one that has not come to these shards."""
+    for name in layout.DERIVED:
+        (out / name).unlink()
+    for shard in absent:
+        commit.discard(out, shard)
+
+
+@pytest.mark.parametrize("level", ["fast", "full"])
+@pytest.mark.parametrize("absent", [(), (1,), (1, 2), (0, 1, 2)])
+def test_a_run_that_is_going_on_is_not_finished_and_not_damaged(out, level, absent):
+    unfinished(out, *absent)
+    report = verify.verify(out, level)
+    assert report.damaged == () and report.sound and not report.finished and not report.ok
+    assert (report.shards, report.missing) == (SHARDS, len(absent))
+    assert report.rows == (SHARDS - len(absent)) * ROWS
+    assert guarded.verify_untrusted(out, level) == report
+
+
+def test_a_run_that_has_only_begun_is_not_damaged(out):
+    unfinished(out, *range(SHARDS))
+    (out / "tokens" / "TOKENS.json").unlink()  # which comes last of the token file
+    assert verify.verify(out) == verify.Report(SHARDS, 0, (), SHARDS, False)
+
+
+def test_a_record_whose_shard_is_on_its_way_is_not_damage(out):
+    unfinished(out, 2)
+    layout.shard_path(out, 1).unlink()
+    assert verify.verify(out) == verify.Report(SHARDS, ROWS, (), 2, False)
+
+
+@pytest.mark.parametrize("level", ["fast", "full"])
+def test_damage_of_what_is_there_of_an_unfinished_run_is_named(out, level):
+    unfinished(out, 2)
+    path = layout.shard_path(out, 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    layout.sidecar_path(out, 0).unlink()
+    (out / "tokens" / "index.h5").unlink()
+    report = verify.verify(out, level)
+    assert {name for name, _ in report.damaged} == {part(1), part(0, "json"), "tokens/index.h5"}
+    assert not report.finished and report.missing == 1
+
+
+def test_a_finished_run_that_lost_shards_is_damaged(out):
+    commit.discard(out, 1)
+    for name in ("MANIFEST", "index.h5"):
+        (out / name).unlink()
+    report = verify.verify(out)
+    assert (part(1), "is missing") in report.damaged and report.finished and not report.missing
 
 
 @pytest.mark.parametrize("sidecars", [False, True])
@@ -183,6 +237,8 @@ def test_derived_files_laid_out_by_another_version_of_hdf5_are_sound(out):
 
 def test_run_without_any_shard_has_one_finding_for_all(tmp_path):
     layout.create_run(tmp_path, example.spec(10**7))
+    assert verify.verify(tmp_path).missing == 10**7
+    (tmp_path / "MANIFEST").touch()
     report = verify.verify(tmp_path)
     assert ("shards", "holds none of 10000000 shards") in report.damaged
 
@@ -286,6 +342,8 @@ def test_index_that_should_not_be_there_is_named(out, monkeypatch):
 def test_missing_shards_beyond_a_hundred_are_counted(tmp_path):
     with pytest.raises(errors.MissingError):
         example.write_run(tmp_path, 1, ROWS, more={"plan": {"n_shards": 150}})
+    assert verify.verify(tmp_path).missing == 149
+    (tmp_path / "MANIFEST").touch()
     damaged = verify.verify(tmp_path).damaged
     assert (part(100), "is missing") in damaged and (part(101), "is missing") not in damaged
     assert ("shards", "49 more shards are missing") in damaged

@@ -193,3 +193,22 @@ def test_a_prompt_of_1024_tokens_takes_a_bounded_number_of_elements(show):
 def test_many_prompts_do_not_make_more_cells_than_one_page_can_hold(show):
     browser = show(*(seen.small(13, 200, seed=seed) for seed in range(8)))
     assert browser.run("return document.querySelectorAll('tbody td').length") <= 4096 + 200
+
+
+@pytest.mark.parametrize("metric", [None, "kl_final", "rank_follow.2"])
+def test_a_page_opens_with_the_metric_that_was_asked_for(chromium, tmp_path, metric):
+    shown = prompt_of(follow=(8, 0))
+    path = tmp_path / "prompt.html"
+    path.write_text(page.page([shown], metric), encoding="utf-8")
+    chromium.open(path)
+    wanted = shown.view(metric or "p_top")
+    assert chromium.run("return document.getElementById('metric').value") == wanted.name
+    assert chromium.driver.find_element("id", "says").text == wanted.title
+    (cells,) = seen.shown_cells(chromium)
+    values = wanted.values(shown.readings["final_norm"])
+    for (layer, at), (_, number, _) in cells.items():
+        assert seen.near(number, values[shown.layers.index(layer), at], wanted.kind)
+    chromium.press("m")
+    after = list(shown.views())
+    following = after[(after.index(wanted.name) + 1) % len(after)]
+    assert chromium.run("return document.getElementById('metric').value") == following

@@ -5,7 +5,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const MISSING = 65535; // no number
 const MOST = 65.534; // nats: this many or more
 const LAST = data.layers.length - 1;
-const state = { metric: data.metrics[0], decoder: data.decoders[0], from: 0, to: 0, at: null };
+const first = data.metrics.find((metric) => metric.name === data.metric);
+const state = { metric: first, decoder: data.decoders[0], from: 0, to: 0, at: null };
 
 function unpack(field) {
   const text = atob(field.base64);

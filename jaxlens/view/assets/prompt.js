@@ -273,8 +273,9 @@ function legend() {
   find("which").textContent = `decoder ${state.decoder}, tokens ${offset + state.from} to ${offset + state.to - 1}`;
 }
 
-function choose(select, options, act) {
+function choose(select, options, chosen, act) {
   for (const [key, title] of options) make("option", select, title).value = key;
+  select.value = chosen;
   select.addEventListener("change", () => act(select.value));
 }
 
@@ -318,11 +319,11 @@ function begin(prompt) {
 }
 
 function listen() {
-  choose(find("metric"), data.metrics.map((m) => [m.name, m.title]), (key) => {
+  choose(find("metric"), data.metrics.map((m) => [m.name, m.title]), state.metric.name, (key) => {
     state.metric = data.metrics.find((m) => m.name === key);
     drawAll();
   });
-  choose(find("decoder"), data.decoders.map((d) => [d, d]), (key) => {
+  choose(find("decoder"), data.decoders.map((d) => [d, d]), state.decoder, (key) => {
     state.decoder = key;
     drawAll();
   });

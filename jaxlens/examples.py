@@ -1,0 +1,59 @@
+"""Command lines that ``--help`` and the documentation show; a test executes all of them."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "jaxlens run --out runs/demo",
+        "jaxlens run --model gpt2 --corpus texts.jsonl --limit 10M --dry-run",
+        "jaxlens run --model gpt2 --corpus texts.jsonl --limit 10M --out runs/gpt2",
+        "jaxlens run --corpus texts.jsonl --null shuffled --seed 1 --out runs/null",
+    ),
+    "show": (
+        "jaxlens show 'Other times, when people say plasma'",
+        "jaxlens show 'Other times, when people say plasma' --follow ' people' ' the'",
+        "echo 'Other times, when' | jaxlens show - --metric kl_final",
+        "jaxlens show 'Other times, when' --metric entropy --html prompt.html",
+    ),
+    "study": (
+        "jaxlens run --tallies study --out runs/a",
+        "jaxlens run --tallies study --null shuffled --out runs/null",
+        "jaxlens study runs/a --null runs/null",
+    ),
+    "report": (
+        "jaxlens run --out runs/demo",
+        "jaxlens report runs/demo --out demo.html",
+    ),
+    "export": (
+        "jaxlens run --out runs/demo",
+        "jaxlens export runs/demo --to parquet --out demo.parquet",
+        "jaxlens export runs/demo --to csv --quantities rank_next --layers -2 -1",
+    ),
+    "bench": (
+        "jaxlens bench gpt2 --json bench.jsonl",
+        "jaxlens bench --model gpt2 --rows core",
+    ),
+    "verify": (
+        "jaxlens run --out runs/demo",
+        "jaxlens verify runs/demo",
+        "jaxlens verify runs/demo --untrusted",
+    ),
+    "repair": (
+        "jaxlens run --model gpt2 --corpus texts.jsonl --out runs/gpt2",
+        "jaxlens repair runs/gpt2 --model gpt2 --corpus texts.jsonl",
+    ),
+    "finalize": (
+        "jaxlens run --out runs/demo",
+        "jaxlens finalize runs/demo",
+    ),
+    "convert": ("jaxlens convert gpt2 gpt2-orbax --to orbax --dtype bfloat16",),
+    "tokenize": ("jaxlens tokenize --model gpt2 --corpus texts.jsonl --out runs/gpt2",),
+    "env": ("jaxlens env",),
+    "completion": ("jaxlens completion bash > jaxlens.bash && source jaxlens.bash",),
+}
+"""By command; those of one command are executed in their order, in one folder."""
+
+
+def epilogue(command: str) -> str:
+    """What the help of a command ends with."""
+    return "\n".join(["Examples:", *(f"  {line}" for line in EXAMPLES[command])])
