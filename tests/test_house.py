@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "environment": {"numerics", "errors", "store"},
     "grace": {"errors"},
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
-    "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally"},
+    "study": FOUNDATION - {"types", "numerics", "config"} | {"store", "tally", "export"},
     "view": {"errors", "types"},
     "export": {"schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
