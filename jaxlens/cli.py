@@ -143,6 +143,7 @@ def bench(
         raise errors.ConfigError("a shape and a model were given", "give one of them")
     shape = shape or ("gpt2" if model is None else None)
     from jaxlens import bench as benchmark
+    from jaxlens import bench_output
     from jaxlens.view import pictures, roofline
 
     if picture is not None:
@@ -152,11 +153,11 @@ def bench(
         report = benchmark.measure(shape, one, rounds)
         reports.append(report)
         if json is not None:
-            terminal.add_json_line(report, json)
+            bench_output.add_json_line(report, json)
         if sweep:
-            terminal.show_benchmark_line(report, heading=number == 0)
+            bench_output.show_line(report, heading=number == 0)
         else:
-            terminal.show_benchmark(report)
+            bench_output.show(report)
     if picture is not None:
         roofline.draw(*benchmark.roofline(reports), picture)
 

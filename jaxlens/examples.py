@@ -15,6 +15,16 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "echo 'Other times, when' | jaxlens show - --metric kl_final",
         "jaxlens show 'Other times, when' --metric entropy --html prompt.html",
     ),
+    "prompts": (
+        r"printf 'prompt,answer\nThe train was,late\nThe tea was,hot\n' > facts.csv",
+        "jaxlens prompts facts.csv",
+        "jaxlens prompts facts.csv --out facts.parquet --figure facts.png",
+    ),
+    "compare": (
+        "jaxlens run --out runs/a",
+        "jaxlens run --set lens.decoder=plain --out runs/b",
+        "jaxlens compare runs/a runs/b",
+    ),
     "study": (
         "jaxlens run --tallies study --out runs/a",
         "jaxlens run --tallies study --null shuffled --out runs/null",

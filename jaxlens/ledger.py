@@ -338,17 +338,6 @@ TALLIES: dict[str, tuple[Tally, ...]] = {"basic": BASIC, "study": (*BASIC, *STUD
 
 BY_NAME = {tally.name: tally for tally in TALLIES["study"]}
 
-SIGNED = (
-    "sum",
-    "type_covariate",
-    "covariate_product",
-    "covariate_outcome",
-    "copied_covariate",
-    "group_sum",
-    "frequency_sum",
-)
-"""Sums that can be negative; no other tally can."""
-
 AXIS_LABELS: dict[str, tuple[str, ...]] = {
     "quantity": schema.SUMMED,
     "reference": schema.REFERENCES,

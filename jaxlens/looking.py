@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, comparisons, errors, terminal
+from jaxlens import arguments, comparisons, errors, prompt_output, terminal
 
 logger = logging.getLogger("jaxlens")
 
@@ -82,7 +82,7 @@ def show(
     decoders = dict.fromkeys((decoder, *(shows.DECODERS if html or json else ())))
     prompts = shows.prompts(model, texts, tuple(decoders), follow or (), top_k)
     prompts = [shown.part(first, end) for shown in prompts]
-    terminal.show_prompts(prompts, decoder, metric, html, figures, json)
+    prompt_output.show(prompts, decoder, metric, html, figures, json)
 
 
 def prompts(
@@ -146,8 +146,8 @@ def prompts(
     with terminal.Bar() as bar:
         table = promptsheet.read(model, file, columns, progress=bar, **how)
     summary = table.summary(cluster)
-    basis = terminal.basis(cluster)
-    terminal.show_prompt_table(table, summary, str(file), basis)
+    basis = prompt_output.basis(cluster)
+    prompt_output.show_table(table, summary, str(file), basis)
     about = f"{file.name}: {len(table.last_rows):,} prompts; model {model}, decoder {decoder}"
     if figure is not None:
         promptfigure.draw(summary, about, basis, figure)

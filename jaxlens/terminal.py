@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import math
@@ -13,16 +12,15 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors, files, stdio, wording
+from jaxlens import errors, stdio, wording
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens import bench, estimate, ingest, prompttable, repair, sweep
+    from jaxlens import estimate, ingest, repair, sweep
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.study import answers, table
-    from jaxlens.view import prompt
 
 logger = logging.getLogger("jaxlens")
 
@@ -79,60 +77,6 @@ def say(text: str, always: bool = False) -> None:
 def printable(text: str) -> str:
     """One line without control or bidirectional characters, which could forge a terminal."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
-
-
-def show_benchmark(report: bench.Report) -> None:
-    """A table of stages, then what they are to be compared with."""
-    settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
-    print(f"{report.shape} on {wording.count(report.devices, 'device')}: {settings}")
-    print(f"{'stage':<10} {'tok/s':>12} {'spread':>8} {'of multiply rate':>17}")
-    for stage in ("sweep", "forward", "lens", "fetch", "publish"):
-        share = f"{report.of_multiply(stage):.0%}" if stage in report.flops else ""
-        print(f"{stage:<10} {report.rate(stage):>12,.0f} {_spread(report, stage):>8} {share:>17}")
-    print(f"matrix multiply  {report.multiply_flops / 1e12:.3f} TFLOP/s")
-    print(f"copy             {report.copy_bytes / 1e9:.1f} GB/s")
-    print(f"compilation      {report.compile_seconds:.1f} s")
-    memory = ", ".join(
-        f"{size / 2**30:.2f} GiB {where}" for where, size in report.peak_bytes.items()
-    )
-    print(f"peak memory      {memory}")
-    print(f"accuracy         {_accuracy(report)}")
-
-
-def show_benchmark_line(report: bench.Report, heading: bool) -> None:
-    """One line of a grid."""
-    if heading:
-        print(
-            f"{'sequences':>9} {'precision':>9} {'tile':>5} {'tok/s':>10} {'spread':>7}  accuracy"
-        )
-    one = report.settings
-    print(
-        f"{one['step_sequences']:>9} {one['precision']:>9} {one['tile']:>5} "
-        f"{report.rate('sweep'):>10,.0f} {_spread(report, 'sweep'):>7}  {_accuracy(report)}",
-        flush=True,
-    )
-
-
-def add_json_line(report: bench.Report, path: Path) -> None:
-    """Adds a line to a file.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    files.append(path, (json.dumps(dataclasses.asdict(report)) + "\n").encode())
-
-
-def _spread(report: bench.Report, stage: str) -> str:
-    seconds = sorted(report.seconds[stage])
-    return f"±{(seconds[-1] - seconds[0]) / 2 / seconds[len(seconds) // 2]:.0%}"
-
-
-def _accuracy(report: bench.Report) -> str:
-    found = report.accuracy
-    return (
-        f"{found['nats']:.2g} nat, {found['ranks']:.2%} of ranks and {found['top']:.2%} of best "
-        "tokens equal to the reference"
-    )
 
 
 class Bar:
@@ -221,76 +165,9 @@ def show_result(result: sweep.Result) -> None:
         say(f"       or: xarray.open_dataset({result.out + '/shards/part-00000.h5'!r})")
 
 
-def show_prompts(
-    prompts: Sequence[prompt.Prompt],
-    decoder: str,
-    metric: str | None,
-    html: Path | None,
-    pictures: Sequence[Path],
-    as_json: bool,
-) -> None:
-    """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.view import grid, page, raster
-
-    first = prompts[0]
-    named = first.view(metric or "p_top")
-    if html is not None:
-        files.write(html, page.page(prompts, named.name).encode())
-    for path in pictures:
-        raster.draw(first, path, decoder, None if metric is None else (metric,))
-    for path in [*([html] if html else []), *pictures]:
-        say(f"wrote {path}")
-    if as_json:
-        print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
-    elif html is None and not pictures:
-        for number, shown in enumerate(prompts):
-            if number:
-                print()
-            grid.show(shown, named, decoder, sys.stdout)
-
-
 def print_json(document: object) -> None:
     """Data on stdout."""
     print(json.dumps(document, allow_nan=False))
-
-
-def basis(cluster: str | None) -> str:
-    """What the intervals of a table of prompts take as independent."""
-    if cluster is None:
-        return "intervals: 95 %, Wilson; prompts are taken as independent"
-    return f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
-
-
-def show_prompt_table(
-    table: prompttable.PromptTable, summary: Mapping[str, Any], name: str, basis: str
-) -> None:
-    """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
-    for what, count in table.problem_counts().items():
-        first = next(one.prompt for one in table.problems if one.what == what)
-        rows = "1 row" if count == 1 else f"{count:,} rows"
-        logger.warning("%s: %s; the first is row %d, from 0", rows, what, first)
-    if table.trailing_space:
-        ends = (
-            f"prompts that end with a space, where no word can begin: {len(table.trailing_space)}"
-        )
-        logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
-    read = len(table.last_rows)
-    say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
-    if not table.answers.names:
-        say("no answers: name their columns with --answer-column")
-        return
-    counts = {what: count for what, count in table.answers.counts().items() if count}
-    say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
-    for answer in table.answers.names:
-        cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
-        for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
-            low, high = (float(summary[end][at]) for end in ("low", "high"))
-            interval = "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
-            share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
-            words = (_cell(share, "{:.1%}"), interval, _cell(rank, "{:,.1f}"), _cell(p, "{:.3g}"))
-            cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
-        stdio.say(_aligned(cells))
-    say(basis)
 
 
 def show_study(found: answers.Study, files: Sequence[Path]) -> None:
@@ -299,7 +176,7 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
     cells += [_primary(line) for line in primaries]
     if primaries:
-        stdio.say(_aligned(cells))
+        stdio.say(aligned(cells))
     if found.strata:
         heading = (
             "within a stratum",
@@ -310,7 +187,7 @@ def show_study(found: answers.Study, files: Sequence[Path]) -> None:
             "stratum",
         )
         strata = [(*_primary(line), printable(line.stratum)) for line in found.strata]
-        stdio.say("\n" + _aligned([heading, *strata]) + "\n")
+        stdio.say("\n" + aligned([heading, *strata]) + "\n")
     for question, verdict in found.verdicts.items():
         stdio.say(textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    "))
     lines = wording.count(len(found.results), "line")
@@ -322,9 +199,9 @@ def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
     known = not math.isnan(line.low)
     return (
         f"{line.question} {line.estimator}",
-        _cell(line.estimate, "{:.3g}"),
+        cell(line.estimate, "{:.3g}"),
         f"[{line.low:.3g}, {line.high:.3g}]" if known else "-",
-        _cell(line.p_adjusted, "{:.2g}"),
+        cell(line.p_adjusted, "{:.2g}"),
         line.judgement,
     )
 
@@ -434,15 +311,17 @@ def layer_table(summary: Mapping[str, Mapping[str, float]]) -> str:
     columns = [(title, key, form) for title, key, form in LAYER_COLUMNS if key in keys]
     lines = [["layer", *(title for title, _, _ in columns)]]
     for name, statistics in summary.items():
-        lines.append([name, *(_cell(statistics[key], form) for _, key, form in columns)])
-    return _aligned(lines)
+        lines.append([name, *(cell(statistics[key], form) for _, key, form in columns)])
+    return aligned(lines)
 
 
-def _cell(value: float, form: str) -> str:
+def cell(value: float, form: str) -> str:
+    """A number in the given format; a dash for NaN."""
     return "-" if math.isnan(value) else form.format(value)
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """A table of words, its columns aligned, the first to the left."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = []
     for line in lines:
@@ -453,4 +332,3 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 # Comparisons align their tables alike.
-aligned = _aligned

@@ -24,6 +24,7 @@ WIRING = {
         "promptinputs",
         "prompts",
         "promptsheet",
+        "prompt_output",
         "prompttable",
         "job",
         "settle",
@@ -78,13 +79,15 @@ MAY_IMPORT = {
     "wording": set(),
     "examples": set(),
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
-    "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally"},
+    "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
     "view": {"errors", "files", "types", "depths", "prompttable"},
     "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"files", "stdio", "store", "export", "study", "view"},
-    "comparisons": {"stdio", "terminal", "store", "study", "view"},
+    "bench_output": {"bench", "files", "wording"},
+    "prompt_output": {"files", "prompttable", "stdio", "terminal", "view", "wording"},
+    "comparisons": {"stdio", "terminal", "files", "store", "study", "view"},
     "arguments": {"config", "errors", "memory", "stdio", "terminal"},
     "looking": {
         "arguments",
@@ -103,7 +106,16 @@ MAY_IMPORT = {
     "cli": FOUNDATION
     | WIRING
     | STAGES
-    | {"arguments", "examples", "looking", "stdio", "terminal", "environment", "view"},
+    | {
+        "arguments",
+        "examples",
+        "looking",
+        "stdio",
+        "terminal",
+        "environment",
+        "view",
+        "bench_output",
+    },
     "__init__": FOUNDATION | WIRING | STAGES,
     **{stage: FOUNDATION for stage in STAGES},
     # A run shows itself in notebooks; the picture is loaded when it is asked for.

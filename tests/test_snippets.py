@@ -94,7 +94,7 @@ STEP = {
     "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
 }
 # Commands whose examples do not depend on the model.
-SMALL = ("study", "report", "export", "verify", "finalize")
+SMALL = ("compare", "study", "report", "export", "verify", "finalize")
 VARIABLES_OF = {
     "docs/compare.md": STEP,
     "docs/cli.md": STEP | {"JAXLENS_STORE_ROWS": "none", "JAXLENS_STORE_TALLIES": "study"},

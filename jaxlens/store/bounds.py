@@ -1,8 +1,8 @@
 """Values that a run can hold: whatever is read is compared with the schema before it is used.
 
 A hash says that a file is the one that its record names, not that its values make sense: who
-rewrites the record can store anything. The limits are those of ``schema`` and ``ledger``, with the
-sizes of the run in the place of names.
+rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the
+run in the place of names.
 """
 
 from __future__ import annotations
@@ -20,6 +20,17 @@ UNSTATED = 2**62
 """A size that the spec does not state."""
 
 _HINT = "its values are not what jaxlens writes: restore it from a copy, or compute the run again"
+
+SIGNED = (
+    "sum",
+    "type_covariate",
+    "covariate_product",
+    "covariate_outcome",
+    "copied_covariate",
+    "group_sum",
+    "frequency_sum",
+)
+"""Sums that can be negative; no other tally can."""
 
 _SAMPLED: dict[str, str | int] = {"group": binning.GROUPS, "key": sampling.NO_KEY}
 """Fields of sampled rows that are no column of the schema."""
@@ -112,7 +123,7 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
         _check_sampled(path, name, block, of)
         return
     most = of.counted if tally.unit == "1" else min(of.counted * _MOST_PRODUCT, 2**63 - 1)
-    least = -most if tally.name in ledger.SIGNED else 0
+    least = -most if tally.name in SIGNED else 0
     wrong = (block < least) | (block > most)
     if wrong.any():
         raise _impossible(path, name, block[wrong][0], f"numbers from {least:,} to {most:,}")

@@ -1,0 +1,92 @@
+"""What a person sees of prompts: grids, and the summary of a table of prompts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxlens import files, stdio, terminal, wording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jaxlens import prompttable
+    from jaxlens.view import prompt
+
+logger = logging.getLogger("jaxlens")
+
+
+def show(
+    prompts: Sequence[prompt.Prompt],
+    decoder: str,
+    metric: str | None,
+    html: Path | None,
+    pictures: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
+    from jaxlens.view import grid, page, raster
+
+    first = prompts[0]
+    named = first.view(metric or "p_top")
+    if html is not None:
+        files.write(html, page.page(prompts, named.name).encode())
+    for path in pictures:
+        raster.draw(first, path, decoder, None if metric is None else (metric,))
+    for path in [*([html] if html else []), *pictures]:
+        terminal.say(f"wrote {path}")
+    if as_json:
+        print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
+    elif html is None and not pictures:
+        for number, shown in enumerate(prompts):
+            if number:
+                print()
+            grid.show(shown, named, decoder, sys.stdout)
+
+
+def basis(cluster: str | None) -> str:
+    """What the intervals of a table of prompts take as independent."""
+    if cluster is None:
+        return "intervals: 95 %, Wilson; prompts are taken as independent"
+    return f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+
+
+def show_table(
+    table: prompttable.PromptTable, summary: Mapping[str, Any], name: str, basis: str
+) -> None:
+    """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
+    for what, count in table.problem_counts().items():
+        first = next(one.prompt for one in table.problems if one.what == what)
+        rows = wording.count(count, "row")
+        logger.warning("%s: %s; the first is row %d, from 0", rows, what, first)
+    if table.trailing_space:
+        ends = (
+            f"prompts that end with a space, where no word can begin: {len(table.trailing_space)}"
+        )
+        logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
+    read = len(table.last_rows)
+    terminal.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
+    if not table.answers.names:
+        terminal.say("no answers: name their columns with --answer-column")
+        return
+    counts = {what: count for what, count in table.answers.counts().items() if count}
+    terminal.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    for answer in table.answers.names:
+        cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
+        for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
+            low, high = (float(summary[end][at]) for end in ("low", "high"))
+            interval = "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
+            share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
+            words = (
+                terminal.cell(share, "{:.1%}"),
+                interval,
+                terminal.cell(rank, "{:,.1f}"),
+                terminal.cell(p, "{:.3g}"),
+            )
+            cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
+        stdio.say(terminal.aligned(cells))
+    terminal.say(basis)
