@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, schema, wording
 from jaxlens.store import access, derive, frames, hdf, layout, rows, shards, tokenindex, totals
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Run:
 
     def __repr__(self) -> str:
         kept = ", ".join(self.names)
-        return f"<Run {self.path}: {self.n_rows} rows of {self.n_tokens} tokens; {kept}>"
+        rows, tokens = wording.count(self.n_rows, "row"), wording.count(self.n_tokens, "token")
+        return f"<Run {self.path}: {rows} of {tokens}; {kept}>"
 
     def __enter__(self) -> Self:
         return self
