@@ -15,7 +15,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from jaxlens import errors, ledger, schema
+from jaxlens import errors, ledger, schema, wording
 from jaxlens.store import access, bounds, hdf, layout, records, rows, totals
 
 Level = Literal["fast", "full"]
@@ -138,12 +138,13 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
             damaged.append(error.message)
     damaged += [f"{layout.shard_name(i)} {what}" for i, what in records.misplaced(entries)]
     if damaged:
-        raise errors.DataError(f"{len(damaged)} shards are damaged: {damaged[0]}", _HINT)
+        count = "1 shard is" if len(damaged) == 1 else f"{len(damaged)} shards are"
+        raise errors.DataError(f"{count} damaged: {damaged[0]}", _HINT)
     if lacking := spec.n_shards - len(entries):
         numbers = (entry.shard for entry in entries)
         first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
         raise errors.MissingError(
-            f"{run_dir} lacks {lacking} of {spec.n_shards} shards, "
+            f"{run_dir} lacks {lacking} of {wording.count(spec.n_shards, 'shard')}, "
             f"the first is {_named(run_dir, first)}",
             "run the same command again to compute them",
         )
