@@ -1,8 +1,8 @@
 """Values that a run can hold: whatever is read is compared with the schema before it is used.
 
 A hash says that a file is the one that its record names, not that its values make sense: who
-rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the run in
-the place of names.
+rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the
+run in the place of names.
 """
 
 from __future__ import annotations
