@@ -61,7 +61,7 @@ def _fan(source: series.Source) -> plots.Plot:
 
 
 def _rarities(source: series.Source, estimator: str, kind: series.Kind) -> tuple[plots.Curve, ...]:
-    """A curve for each bin of rarity that holds enough tokens, stronger for the rarer."""
+    """A curve for each bin of rarity that holds enough tokens; the rarer stand out more."""
     strata = [s for s in source.strata(estimator) if _held(source, estimator, s)]
     return tuple(
         source.curve(estimator, kind, s, scale=math.exp, name=s, style=_shade(s, strata))

@@ -390,15 +390,13 @@ def test_a_panel_without_a_number_says_why(source):
     lacking = [
         plots.bare("this model", plots.Style(0), plots.missing(len(source.layers))) for _ in "ab"
     ]
-    empty = plots.Lines("t", "layer", source.layers, "nat", lacking[:1], why="<no> norm: --x")
+    empty = plots.Lines("t", "layer", source.layers, "nat", lacking[:1], why="needs <norm>")
     full = source.panel("kl", "nat", "mean_kl_final")
     plot = plots.Plot("n", "title", "caption", (full, empty), "basis")
-    assert not plot.empty and plot.lacking == (("t", "<no> norm: --x"),)
-    assert "<!-- nothing to draw: <no> -->" in html.unescape(drawing.svg(plot)).replace(
-        "<no> norm: --x", "<no>"
-    )
+    assert not plot.empty and plot.lacking == (("t", "needs <norm>"),)
+    assert "<!-- nothing to draw: needs <norm> -->" in html.unescape(drawing.svg(plot))
     (figure,) = content._drawn([dataclasses.replace(plot, panels=(empty,))], "Q0")
-    assert not figure.svg and figure.why == "<no> norm: --x"
+    assert not figure.svg and figure.why == "needs <norm>"
 
 
 @pytest.mark.usefixtures("undrawn")

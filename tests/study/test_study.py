@@ -354,7 +354,7 @@ def test_the_least_text_is_studied_and_reported_with_its_reasons(
     assert run_cli("report", out) == 0
     if kind == "one token":
         page = (out / "report.html").read_text()
-        assert "Nothing to draw: no data." in page and "--tallies study" not in page
+        assert "Nothing to draw: no data." in page and "needs norm" not in page
 
 
 @pytest.mark.parametrize("corpus", ["twins:repeats", "twins:plasma"])
