@@ -22,7 +22,7 @@ OLD_PIP = "23.2.1"
 """What Python 3.11.7 and 3.12.1 bring: it takes an extra for another requirement without a pin."""
 
 # Extras need not be imported by us where one of ours needs them to do what we promise.
-ENGINES = {"h5netcdf": "xarray opens the files with it", "transformers": ""}
+ENGINES = {"h5netcdf": "xarray opens the files with it"}
 # The import names that differ from those of the distribution.
 IMPORTED_AS = {
     "pyyaml": "yaml",
@@ -143,7 +143,7 @@ def test_dependencies_and_extras_are_imported_somewhere():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and _called(node) in ("require_package", "arrow"):
+            elif isinstance(node, ast.Call) and _called(node) in ("require_package", "arrow", "import_module"):
                 imported |= {a.value.partition(".")[0] for a in node.args[:1] if _is_text(a)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
