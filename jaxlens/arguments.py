@@ -18,7 +18,10 @@ from jaxlens import errors, memory, stdio, terminal
 STDIN = "\0"
 """Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
 
-GREEDY = ("--corpus", "--follow", "--layers", "--null", "--quantities", "--variant")
+GREEDY = (
+    *("--answer-column", "--corpus", "--difference", "--follow", "--layers", "--metadata"),
+    *("--null", "--quantities", "--variant"),
+)
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
 
 RESUMED = ("run", "repair", "tokenize")

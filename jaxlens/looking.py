@@ -199,6 +199,7 @@ def study(
         output: What is printed.
     """
     arguments.begin(output)
+    errors.require_package("scipy", "study", "studies")
     from jaxlens.study import answers
 
     found = answers.study(run_dir, null, by)
@@ -229,6 +230,7 @@ def compare(
         output: What is printed.
     """
     arguments.begin(output)
+    errors.require_package("scipy", "study", "comparisons of runs")
     from jaxlens.study import compare as compares
     from jaxlens.view import pictures
 
@@ -274,6 +276,7 @@ def report(
         output: What is printed.
     """
     arguments.begin(output)
+    errors.require_package("scipy", "study", "reports")
     from jaxlens.report import page
 
     for path in page.write(run_dir, null, variant, out=out, figures=figures):

@@ -17,12 +17,15 @@ import zipfile
 import pytest
 from packaging import requirements
 
+from jaxlens import cli
+
 ROOT = pathlib.Path(__file__).parents[1]
 OLD_PIP = "23.2.1"
 """What Python 3.11.7 and 3.12.1 bring: it takes an extra for another requirement without a pin."""
 
 # Extras need not be imported by us where one of ours needs them to do what we promise.
 ENGINES = {"h5netcdf": "xarray opens the files with it"}
+IMPORTERS = ("require_package", "arrow", "import_module")
 # The import names that differ from those of the distribution.
 IMPORTED_AS = {
     "pyyaml": "yaml",
@@ -143,7 +146,11 @@ def test_dependencies_and_extras_are_imported_somewhere():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and _called(node) in ("require_package", "arrow", "import_module"):
+            elif isinstance(node, ast.Call) and _called(node) in (
+                "require_package",
+                "arrow",
+                "import_module",
+            ):
                 imported |= {a.value.partition(".")[0] for a in node.args[:1] if _is_text(a)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -171,3 +178,24 @@ def test_every_page_names_the_same_way_to_install():
             seen += 1
             assert re.match(rf"pip install '\./?(jaxlens)?\[({names}|{{extra}})\]'", line), path
     assert seen >= 6
+
+
+WITHOUT = {
+    "scipy": (["study", "x"], ["report", "x"], ["compare", "x", "y"]),
+    "jinja2": (["show", "x", "--html", "x.html"],),
+    "matplotlib": (["show", "x", "--png", "x.png"], ["prompts", "x.csv", "--figure", "x.png"]),
+    "pyarrow": (["prompts", "x.csv", "--out", "x.parquet"],),
+}
+
+
+@pytest.mark.parametrize(
+    ("package", "words"), [(name, words) for name, several in WITHOUT.items() for words in several]
+)
+def test_commands_without_an_optional_package_name_the_extra(package, words, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 66, said
+    assert f"the package {package}, which is not installed" in said
+    assert "pip install '.[" in said

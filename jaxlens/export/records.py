@@ -36,12 +36,7 @@ def require(path: Path) -> None:
     if os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")
     if path.suffix != ".json":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise errors.MissingError(
-                "Parquet and CSV need pyarrow", "pip install 'jaxlens-logitlens[data]'"
-            ) from error
+        errors.require_package("pyarrow", "data", "files of Parquet and CSV")
 
 
 def write(path: Path, columns: Columns, about: Mapping[str, Any]) -> int:

@@ -3,8 +3,3 @@
 NumPy and SciPy only, no jax and no files: every function maps arrays to arrays or to a small
 frozen dataclass. What has no estimate is NaN and says why, never zero.
 """
-
-from jaxlens import errors
-
-# Every estimator needs it: said once, as the other missing packages are.
-errors.require_package("scipy", "study", "studies")

@@ -65,12 +65,7 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
     Raises:
         MissingError: scipy is not installed.
     """
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise errors.MissingError(
-            "intervals by cluster need scipy", "pip install 'jaxlens-logitlens[study]'"
-        ) from error
+    stats = errors.require_package("scipy.stats", "study", "intervals by cluster")
     n = len(true)
     if not n:
         return math.nan, math.nan, math.nan

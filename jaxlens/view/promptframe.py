@@ -125,14 +125,9 @@ def frame(found: Columns) -> Any:
     """Columns as a ``pandas.DataFrame``.
 
     Raises:
-        ConfigError: pandas is not installed.
+        MissingError: pandas is not installed.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise errors.ConfigError(
-            "to_pandas needs pandas", "pip install 'jaxlens-logitlens[view]'"
-        ) from error
+    pandas = errors.require_package("pandas", "view", "data frames")
 
     def column(values: np.ndarray, absent: np.ndarray | None) -> Any:
         if absent is not None:
