@@ -35,6 +35,7 @@ WIRING = {
         "executables",
         "tune",
         "temper",
+        "scratch",
         "cache",
         "lanes",
         "grace",

@@ -116,5 +116,5 @@ def test_totals_that_exceed_64_bits_are_refused(sign):
     total = totals.add(None, "a", part)
     if sign < 0:
         total = totals.add(total, "b", part)  # the least number is one
-    with pytest.raises(errors.DataError, match="b: tally count .* exceed 64 bits"):
+    with pytest.raises(errors.DataError, match=r"b: tally count .* exceed 64 bits"):
         totals.add(total, "b", part)
