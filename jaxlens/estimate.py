@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 
 from jaxlens import config as configs
 from jaxlens import job as jobs
 from jaxlens import lanes, ledger, numerics, settle
+from jaxlens import scratch as scratches
 from jaxlens import step as steps
 from jaxlens.corpus import tokenfile
 from jaxlens.store import layout
@@ -62,8 +61,8 @@ def estimate(config: configs.RunConfig) -> Estimate:
     Raises:
         JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
     """
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as folder:
-        job = jobs.prepare(config, Path(folder), apart=True)
+    with scratches.folder() as folder:
+        job = jobs.prepare(config, folder, apart=True)
         layout.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
             jobs.gate(job, tokens)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from jaxlens import (
     types,
 )
 from jaxlens import config as configs
+from jaxlens import scratch as scratches
 from jaxlens import step as steps
 from jaxlens.corpus import plan as plans
 from jaxlens.corpus import tokenfile, vocabulary
@@ -218,9 +218,9 @@ def ingest_only(config: configs.RunConfig) -> ingest.Ingested:
         JaxlensError: See ``errors``.
     """
     checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
-        found = _ingest(config, api.from_checkpoint(checkpoint), Path(scratch), apart=False)
-        if found.directory == Path(scratch):
+    with scratches.folder() as scratch:
+        found = _ingest(config, api.from_checkpoint(checkpoint), scratch, apart=False)
+        if found.directory == scratch:
             raise errors.ConfigError(
                 f"{config.out} is of another run: its corpus differs", "use another --out"
             )

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import shlex
-import tempfile
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jaxlens import config as configs
 from jaxlens import designs, environment, errors, ingest, numerics, sweep
 from jaxlens import grace as graces
 from jaxlens import job as jobs
+from jaxlens import scratch as scratches
 from jaxlens.store import access, commit, derive, layout, publish, records, shards, verify
 
 logger = logging.getLogger("jaxlens")
@@ -158,11 +158,11 @@ def _recompute(
     progress: sweep.Progress | None,
     grace: graces.Grace,
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
+    with scratches.folder() as scratch:
         tokens_there = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
         wanted = _configured(spec.document, config, run_dir)
         try:
-            job = jobs.prepare(wanted, Path(scratch), ingested=tokens_there)
+            job = jobs.prepare(wanted, scratch, ingested=tokens_there)
             layout.require_same_run(run_dir, job.spec_bytes)
         except layout.AnotherRun as error:
             raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error

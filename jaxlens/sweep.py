@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from jaxlens import canary, compute, environment, errors, ingest, lanes, numerics
 from jaxlens import config as configs
 from jaxlens import grace as graces
 from jaxlens import job as jobs
+from jaxlens import scratch as scratches
 from jaxlens.corpus import tokenfile
 from jaxlens.store import buffer, commit, derive, layout, publish, records, shards, writer
 
@@ -82,8 +81,8 @@ def run(
             f"the configuration is a {type(config).__name__}",
             "give jaxlens.config.load([files], os.environ, {'corpus.paths': [...]})",
         )
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as scratch:
-        job = jobs.prepare(config, Path(scratch))
+    with scratches.folder() as scratch:
+        job = jobs.prepare(config, scratch)
         layout.create_run(job.out, job.spec_bytes)
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:

@@ -41,6 +41,7 @@ WIRING = {
         "executables",
         "tune",
         "temper",
+        "scratch",
         "cache",
         "lanes",
         "grace",
