@@ -216,9 +216,9 @@ def validate(config: RunConfig) -> None:
     for key, value in positive.items():
         if value is not None and value < 1:
             raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
-    if not 0 <= config.seed < _WORD:
-        # Of others only 64 bits would count, so that two specs would mean one run.
-        raise errors.ConfigError(f"seed is {config.seed}", "give a number from 0 to 2**64 - 1")
+    if not -_WORD // 2 <= config.seed < _WORD // 2:
+        # Only 64 bits count: with more, two specs would mean one run.
+        raise errors.ConfigError(f"seed is {config.seed}", "give a number from -2**63 to 2**63 - 1")
     for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
         if value < 0:
             raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
@@ -268,7 +268,8 @@ def require_types(config: RunConfig) -> None:
             raise errors.ConfigError(f"{key} is {values.show(value)}", "")
     if type(config.seed) is not int:
         raise errors.ConfigError(f"seed is {values.show(config.seed)}", "expected a whole number")
-    validate(dataclasses.replace(config, seed=config.seed % _WORD))
+    within = (config.seed + _WORD // 2) % _WORD - _WORD // 2
+    validate(dataclasses.replace(config, seed=within))
 
 
 def shard_of(text: str | None) -> tuple[int, int]:

@@ -248,9 +248,11 @@ def _named(settings: Mapping[str, Any]) -> list[str]:
     for section, default in (("model", configs.ModelConfig()), ("corpus", configs.CorpusConfig())):
         found = settings.get(section)
         for key, usual in dataclasses.asdict(default).items():
+            usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
             value = found.get(key, usual) if isinstance(found, dict) else usual
+            value = list(value) if isinstance(value, tuple) else value
             if f"{section}.{key}" in _FLAGS:
-                if value not in (None, [], ()):
+                if value not in (None, []):
                     words += [_FLAGS[f"{section}.{key}"], *_words(value)]
             elif value != usual and key not in _OF_SPEC:
                 text = value if isinstance(value, str) else json.dumps(value)
@@ -265,4 +267,4 @@ _MOST_REMEMBERED = 8_000
 
 
 def _words(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

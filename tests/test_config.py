@@ -186,7 +186,8 @@ def test_numbers_of_any_size_are_values_or_refused(tmp_path, key):
 
 
 def test_seeds_that_would_mean_the_same_run_are_refused():
-    assert config.load([], {}, {"seed": 2**64 - 1}).seed == 2**64 - 1
-    for seed in (-1, 2**64, 2**64 + 7):
+    for seed in (2**63 - 1, -(2**63)):
+        assert config.load([], {}, {"seed": seed}).seed == seed
+    for seed in (2**63, -(2**63) - 1, 2**64, 2**64 + 7):
         with pytest.raises(errors.ConfigError, match="seed"):
             config.load([], {}, {"seed": seed})

@@ -61,20 +61,27 @@ def panics() -> Generator[None]:
 
 
 def encode(
-    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], seconds: float = SECONDS
+    tokenizer: tokenizers.Tokenizer,
+    texts: Sequence[str],
+    seconds: float = SECONDS,
+    *,
+    add_special_tokens: bool = False,
 ) -> list[tokenizers.Encoding]:
-    """Encodes texts on all cores; special tokens in them are read as such, none are added.
+    """Encodes texts on all cores; special tokens in them are read as such.
 
     Args:
         tokenizer: From ``vocabulary.load_tokenizer``.
         texts: What to encode.
         seconds: Longest time for one of them.
+        add_special_tokens: Whether to add what the tokenizer puts around a text.
 
     Raises:
         TooSlow: One of them takes longer, alone on a core.
         ValueError: The tokenizer fails.
     """
-    work = _Work(lambda: tokenizer.encode_batch_fast(list(texts), add_special_tokens=False))
+    work = _Work(
+        lambda: tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+    )
     if not work.done.wait(seconds):
         # Many texts may take that long together; one that does so alone is to be named.
         place = 0 if len(texts) == 1 else _slow(tokenizer, texts, seconds, work.done)

@@ -152,7 +152,7 @@ def _try_out(tokenizer: tokenizers.Tokenizer) -> None:
         ValueError: It panics, or takes longer than a sample can.
     """
     try:
-        encoding.encode(tokenizer, [_SAMPLE], _SAMPLE_SECONDS)
+        encoding.encode(tokenizer, [_SAMPLE], _SAMPLE_SECONDS, add_special_tokens=True)
     except encoding.TooSlow:
         raise ValueError(
             f"it takes over {_SAMPLE_SECONDS} s for {len(_SAMPLE)} characters"

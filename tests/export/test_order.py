@@ -440,18 +440,6 @@ def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_layers_are_escaped_like_any_text(out, tmp_path, monkeypatch):
-    monkeypatch.setattr(example, "LAYER_NAMES", ("=1+1", "h\x1b", "h.1", "h.2"))
-    example._shard_image.cache_clear()
-    example.write_run(tmp_path / "run", 1, 8, more={"odd": 1})
-    example._shard_image.cache_clear()
-    how = ("--to", "csv", "--quantities", "entropy")
-    shutil.rmtree(tmp_path / "run" / "tokens")
-    assert run_cli("export", tmp_path / "run", *how) == 0
-    headings = (tmp_path / "run.csv").read_text().splitlines()[0]
-    assert headings.startswith(r'"row","entropy.\x3d1+1","entropy.h\x1b",')
-
-
 def test_pandas_keeps_the_text_na_with_the_options_of_the_documentation(out, tmp_path):
     path = tmp_path / "rows.csv"
     assert run_cli("export", out, "--to", "csv", "--out", path) == 0

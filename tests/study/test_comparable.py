@@ -18,7 +18,7 @@ REFUSALS = {
     "decoder": ("trained", "plain", "another decoder"),
     "text": ("trained", "shorter", "n_tokens differs"),
     "length": ("trained", "length", "another context length"),
-    "model": ("trained", "larger", "another n_layer"),
+    "model": ("trained", "headed", "another n_head"),
 }
 
 
@@ -36,9 +36,9 @@ def others(tiny, texts, swept, studied, decoded, tmp_path_factory):
     # They are refused before their tallies are looked for.
     sweep.run(configure(tiny, texts, folder / "shorter", **FRESH, **{"corpus.limit": 500}))
     renamed(studied / "random-1", folder / "length", "plan", length=16)
-    larger = json.loads((studied / "random-1" / "RUN.json").read_bytes())["model"]["architecture"]
-    larger |= {"n_layer": 3}
-    renamed(studied / "random-1", folder / "larger", "model", architecture=larger)
+    headed = json.loads((studied / "random-1" / "RUN.json").read_bytes())["model"]["architecture"]
+    headed |= {"n_head": 2 * headed["n_head"]}
+    renamed(studied / "random-1", folder / "headed", "model", architecture=headed)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_swept_runs_of_another_shape_are_refused_as_renamed_ones_are(
     how = FRESH | how | {"store.rows": "none"}
     sweep.run(configure(model, texts, tmp_path / "null", **how))
     told = refused(capsys, 2, "study", studied / "trained", "--null", tmp_path / "null")
-    assert REFUSALS[case][2] in told
+    assert {"length": REFUSALS["length"][2], "model": "another n_layer"}[case] in told
 
 
 def made_model(folder, sizes, seed):
