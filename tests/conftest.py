@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import signal
 import tempfile
 
 import hypothesis
@@ -16,6 +17,9 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A shell starts what runs in its background with SIGINT ignored, which processes of tests inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Many tests, and the processes they start, compile the same step: once is enough.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxlens-test-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)

@@ -92,7 +92,11 @@ def test_the_search_of_a_site_on_a_disk_finds_pages_and_loads_nothing(chromium, 
         time.sleep(0.1)
     pages = {pathlib.PurePosixPath(url.partition("?")[0]).name for url in found}
     assert "definitions.html" in pages
-    assert chromium.run("return document.documentElement.scrollWidth") <= width
+    for _ in range(50):  # the box slides in
+        if (wide := chromium.run("return document.documentElement.scrollWidth")) <= width:
+            break
+        time.sleep(0.1)
+    assert wide <= width
     chromium.read_logs()
     assert all(url.startswith(("file:", "data:", "about:")) for url in chromium.asked)
     assert chromium.complaints == []
