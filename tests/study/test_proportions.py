@@ -41,9 +41,9 @@ def drawn(random, share, clusters, within):
     return random.random(len(cluster)) < each[cluster], cluster
 
 
-@pytest.mark.parametrize("share", [0.5, 0.1])
-@pytest.mark.parametrize("clusters", [12, 60])
-@pytest.mark.parametrize("within", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.03])
+@pytest.mark.parametrize("clusters", [12, 40])
+@pytest.mark.parametrize("within", [0.0, 0.1, 0.4, 0.7])
 def test_intervals_by_cluster_cover_where_those_of_independent_prompts_do_not(
     share, clusters, within
 ):
@@ -54,8 +54,8 @@ def test_intervals_by_cluster_cover_where_those_of_independent_prompts_do_not(
         both = (proportions.clustered(true, cluster), proportions.wilson(true.sum(), len(true)))
         covered += [low <= share <= high for _, low, high in both]
     together, alone = covered / 400
-    assert together >= 0.87  # 0.95 less the error of few clusters and of 400 draws
-    if within == 0.4:
+    assert together >= 0.915  # 0.94 less two standard errors of 400 draws
+    if within >= 0.4 and share > 0.05:
         assert alone < 0.8
 
 
