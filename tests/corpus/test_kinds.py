@@ -111,6 +111,13 @@ def test_one_object_of_many_lines_is_one_record(tmp_path):
     assert texts(path) == ["whole"]
 
 
+def test_an_empty_file_holds_no_records(tmp_path):
+    path = tmp_path / "a.json"
+    for data in (b"", b"\n \n", b"\xef\xbb\xbf", b"[]"):
+        path.write_bytes(data)
+        assert read(path)[0] == []
+
+
 def test_records_of_an_array_are_skipped_one_by_one(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"text": "a"}, 3, {"text": 1}, {"text": "b", "text": "c"}, {"n": 1}]')
