@@ -421,6 +421,14 @@ def test_offsets_that_lead_out_of_an_arrow_file_are_damage(tmp_path):
             read(path)
 
 
+def test_names_of_columns_that_are_no_utf8_are_damage(tmp_path):
+    path = tmp_path / "a.arrow"
+    raw = arrow({"text": ["a"], "other": [1]})
+    path.write_bytes(raw.replace(b"other", b"oth\x89r"))
+    with pytest.raises(errors.DataError, match="damaged"):
+        read(path)
+
+
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_batches_that_are_compressed_are_refused(tmp_path, codec):
     options = pyarrow.ipc.IpcWriteOptions(compression=codec)
