@@ -48,7 +48,7 @@ def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         call(lambda: _check_messages(path, mapped))
         mapped.seek(begin)
         schema = call(lambda: ipc.open_stream(mapped).schema)
-        places = columns.require(path, schema, fields)
+        places = call(lambda: columns.require(path, schema, fields))
         mapped.seek(begin)
         tops = {
             place if place in schema.names else place.partition(".")[0] for place in places if place

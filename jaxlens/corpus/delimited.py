@@ -92,7 +92,7 @@ class _Rows:
             first = self._next_line()
         if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
             raise errors.DataError(
-                f"{self._path} is UTF-16", "convert it to UTF-8: iconv -f UTF-16"
+                f"{self._path} is UTF-16", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8"
             )
         if delimiter == "," and self._split([first], delimiter).count(wanted) == 0:
             delimiter = _SEMICOLON if wanted in self._split([first], _SEMICOLON) else ","

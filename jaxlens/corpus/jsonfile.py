@@ -67,6 +67,8 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
             f"or {lines.MOST_VALUES} values",
             remedy,
         )
+    if not data.removeprefix(lines.BOM).strip():
+        return []
     try:
         found = decoder.decode(data.removeprefix(lines.BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -75,6 +77,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
         raise errors.DataError(f"{path} is nested too deeply", remedy) from error
     except ValueError as error:
         raise errors.DataError(
-            f"{path} is neither JSON nor lines of it: {error}", remedy
+            f"{path} is neither one JSON value nor lines of JSON: {error}",
+            "write one record a line, as .jsonl; with jq: jq -c . FILE.json > FILE.jsonl",
         ) from error
     return found if isinstance(found, list) else [found]

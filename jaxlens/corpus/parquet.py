@@ -36,7 +36,7 @@ def rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         options = {"page_checksum_verification": True, **_STREAMED}
         file = columns.call(path, lambda: parquet.ParquetFile(stream, **options))
         schema = columns.call(path, lambda: file.schema_arrow)
-        places = columns.require(path, schema, fields)
+        places = columns.call(path, lambda: columns.require(path, schema, fields))
         n_rows = columns.call(path, lambda: _batch_rows(file, places, chunks))
         for batch in _batches(path, file, places, n_rows):
             yield from columns.values(path, batch, places)

@@ -111,6 +111,13 @@ def test_one_object_of_many_lines_is_one_record(tmp_path):
     assert texts(path) == ["whole"]
 
 
+def test_an_empty_file_holds_no_records(tmp_path):
+    path = tmp_path / "a.json"
+    for data in (b"", b"\n \n", b"\xef\xbb\xbf", b"[]"):
+        path.write_bytes(data)
+        assert read(path)[0] == []
+
+
 def test_records_of_an_array_are_skipped_one_by_one(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"text": "a"}, 3, {"text": 1}, {"text": "b", "text": "c"}, {"n": 1}]')
@@ -412,6 +419,14 @@ def test_offsets_that_lead_out_of_an_arrow_file_are_damage(tmp_path):
         path.write_bytes(raw.replace(offsets, other))
         with pytest.raises(errors.DataError, match="damaged"):
             read(path)
+
+
+def test_names_of_columns_that_are_no_utf8_are_damage(tmp_path):
+    path = tmp_path / "a.arrow"
+    raw = arrow({"text": ["a"], "other": [1]})
+    path.write_bytes(raw.replace(b"other", b"oth\x89r"))
+    with pytest.raises(errors.DataError, match="damaged"):
+        read(path)
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])

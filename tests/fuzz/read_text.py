@@ -51,6 +51,12 @@ def packed(raw):
     read_documents("a.jsonl" + suffix, raw[1:])
 
 
+def kinds(raw):
+    """The first byte says which of the other kinds it is."""
+    names = ("a.json", "a.csv", "a.tsv", "a.tar", "a.arrow")
+    read_documents(names[raw[0] % len(names)] if raw else names[0], raw[1:])
+
+
 def parquet(raw):
     read_documents("a.parquet", raw)
 

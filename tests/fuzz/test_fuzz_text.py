@@ -8,9 +8,11 @@ import gzip
 import io
 import itertools
 import json
+import tarfile
 
 import fuzzing
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 import zstandard
@@ -75,6 +77,28 @@ def parquet():
     return seeds, [b"PAR1", b"text", b"ARROW:schema", b"\xff" * 10, b"\x80" * 9 + b"\x01"]
 
 
+def kinds():
+    rows = pyarrow.table({"text": [r["text"] for r in RECORDS], "id": [1, 2, 3, 4]})
+    arrow = io.BytesIO()
+    with pyarrow.ipc.new_stream(arrow, rows.schema) as writer:
+        writer.write_table(rows, max_chunksize=3)
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for number, record in enumerate(RECORDS):
+            data = record["text"].encode()
+            info = tarfile.TarInfo(f"{'n' * 60 * number}{number}.txt")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    table = b'text,id\nfine,1\n"a, ""b""\nc",2\n'
+    seeds = [
+        *(b"\0" + json.dumps(RECORDS).encode(), b"\0" + json.dumps(RECORDS[1], indent=1).encode()),
+        *(b"\0" + LINES, b"\1" + table, b"\2" + table.replace(b",", b"\t")),
+        *(b"\3" + tar.getvalue(), b"\4" + arrow.getvalue()),
+    ]
+    words = [b'"', b'""', b",", b";", b"\t", b"\r\n", b"\0" * 512, b"ustar\x0000", b"././@LongLink"]
+    return seeds, [*words, *JSON_WORDS, b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"77777777777"]
+
+
 def settings():
     seeds = [
         b"model: {path: gpt2, dtype: float32}\ncorpus:\n  paths: [a.txt, 'b*.jsonl']\n"
@@ -129,7 +153,7 @@ def token_file():
     return read_text.token_seeds(), [*claims, *lengths, b"\xff" * 8, b"TREE", b"OHDR", b"FRHP"]
 
 
-READERS = (json_lines, plain, packed, parquet, settings, token_file)
+READERS = (json_lines, plain, packed, parquet, kinds, settings, token_file)
 
 
 @pytest.mark.parametrize("count", fuzzing.COUNTS)

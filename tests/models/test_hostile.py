@@ -275,7 +275,7 @@ def test_tokens_beyond_the_model_are_refused_where_they_come(tmp_path, capfd):
     arguments = ["--model", tmp_path / "m", "--corpus", tmp_path / "text.txt"]
     code, lines = command("run", *arguments, "--out", tmp_path / "out", capfd=capfd)
     assert code == 65
-    assert "token 11 ('c') is not among the 11 of the model" in lines[0]
+    assert "text.txt: token 11 ('c') is not among the 11 of the model" in lines[0]
 
 
 def command(*arguments, capfd):
