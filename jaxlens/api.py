@@ -76,6 +76,7 @@ def load_model(
     *,
     config: Any = None,
     revision: str | None = None,
+    tokenizer: Any = None,
 ) -> Model:
     """Loads a GPT-2 and checks that the lens at its last layer is the model.
 
@@ -87,6 +88,8 @@ def load_model(
         config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
             instead of the file.
         revision: Branch, tag or commit of a hub id.
+        tokenizer: Directory of a tokenizer, a ``tokenizers.Tokenizer``, or a fast tokenizer of
+            transformers; by default the one beside the weights.
 
     Raises:
         MissingError: The model is not there.
@@ -106,6 +109,8 @@ def load_model(
     else:
         checkpoint = load_checkpoint(source, revision, config)
     model = from_checkpoint(checkpoint, dtype)
+    if tokenizer is not None:
+        model = dataclasses.replace(model, tokenizer=vocabulary.as_tokenizer(tokenizer))
     check_identity(model)
     return model
 

@@ -334,6 +334,9 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         pass
+    except SystemExit as ended:  # rich ends the process at a broken pipe by itself
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
     except (Exception, KeyboardInterrupt) as error:
         code = arguments.report(error, given)
     finally:

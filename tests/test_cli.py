@@ -254,3 +254,19 @@ def test_help_has_examples_and_no_empty_defaults(capsys):
 
 def test_stand_ins_are_one_column_each():
     assert all(len(one) == 1 and one.isascii() for one in stdio._INSTEAD.values())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["show", "The United", "--against-decoder", "plain"]],
+    ids=["help", "show"],
+)
+def test_a_reader_who_has_seen_enough_is_no_failure(words):
+    command = [sys.executable, "-m", "jaxlens", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    process.stdout.read(1)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0, said
+    assert "Traceback" not in said and "error:" not in said

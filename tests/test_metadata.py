@@ -149,6 +149,16 @@ def kept(tiny, tmp_path_factory):
     return folder / "run"
 
 
+def test_data_frames_of_rows_have_the_fields(kept):
+    with jaxlens.open_run(kept) as run:
+        frame = run.to_pandas(["entropy", "document.label"], start=3, stop=40, layers=["h.0", -1])
+        document = run.corpus.documents.of(frame["row"].to_numpy())
+        labels = run.documents()["document.label"][document]
+        assert frame["document.label"].tolist() == labels.tolist() and len(frame) == 74
+        assert "document.label" in run.to_pandas(stop=2).columns
+        assert "document.label" in run.to_pandas(start=5, stop=5).columns
+
+
 def test_batches_and_documents_have_the_fields(kept):
     with jaxlens.open_run(kept) as run:
         assert run.document_fields == tuple(f"document.{name}" for name in KEEP)

@@ -8,6 +8,7 @@ network is never asked.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -89,6 +90,33 @@ def form(folder: Path) -> Form | None:
                 *(folder, name),
             )
     return None
+
+
+def read_whole(folder: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of ``tokenizer.json``, with the one setting that transformers puts above it.
+
+    ``add_prefix_space`` of ``tokenizer_config.json`` replaces that of the byte-level step.
+
+    Raises:
+        DataError: See ``contents``.
+        Exception: What the library raises for malformed files.
+    """
+    tokenizer = tokenizers.Tokenizer.from_buffer(contents(folder / WHOLE))
+    settings: Any = None
+    if os.path.lexists(folder / _SETTINGS):
+        with contextlib.suppress(ValueError):  # transformers alone needs the rest of it
+            settings = json.loads(contents(folder / _SETTINGS))
+    wanted = settings.get("add_prefix_space") if isinstance(settings, dict) else None
+    if not isinstance(wanted, bool):
+        return tokenizer
+    document = json.loads(tokenizer.to_str())
+    before = document["pre_tokenizer"] or {}
+    steps = [one for one in before.get("pretokenizers", [before]) if one.get("type") == "ByteLevel"]
+    if all(one["add_prefix_space"] == wanted for one in steps):
+        return tokenizer
+    for one in steps:
+        one["add_prefix_space"] = wanted
+    return tokenizers.Tokenizer.from_str(json.dumps(document))
 
 
 def read(folder: Path, one: Form) -> tokenizers.Tokenizer:

@@ -50,13 +50,37 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     folder = Path(directory)
     if os.path.lexists(folder / tokenizerfiles.WHOLE):
         whole = folder / tokenizerfiles.WHOLE
-        read = tokenizerfiles.contents
-        return _parsed(str(whole), lambda: tokenizers.Tokenizer.from_buffer(read(whole)))
+        return _parsed(str(whole), lambda: tokenizerfiles.read_whole(folder))
     form = tokenizerfiles.form(folder)
     if form is None:
         return None
     where = folder / next(iter(form.files))
     return _parsed(str(where), lambda: tokenizerfiles.read(folder, form))
+
+
+def as_tokenizer(given: Any) -> tokenizers.Tokenizer:
+    """A tokenizer that was given by its directory, as it is, or inside of one of transformers.
+
+    Raises:
+        MissingError: The directory has none.
+        ConfigError: It is something else.
+        DataError: A file is malformed.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        found = load_tokenizer(Path(given))
+        if found is None:
+            raise errors.MissingError(
+                f"{os.fspath(given)} holds no tokenizer", "name the directory of tokenizer.json"
+            )
+        return found
+    inner = getattr(given, "backend_tokenizer", given)
+    if not isinstance(inner, tokenizers.Tokenizer):
+        raise errors.ConfigError(
+            f"the tokenizer is a {type(given).__name__}",
+            "give a directory, a tokenizers.Tokenizer, or a fast tokenizer of transformers",
+        )
+    # What truncates or pads is switched off in a copy: the caller's stays as it is.
+    return _parsed("the tokenizer", lambda: tokenizers.Tokenizer.from_str(inner.to_str()))
 
 
 def tokenizer_digest(tokenizer: tokenizers.Tokenizer) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, metadata, schema
 
 if TYPE_CHECKING:
     import pandas
@@ -74,8 +75,10 @@ def records(
         MissingError: pandas is not installed.
     """
     pandas = errors.require_package("pandas", "view", "data frames")
-    wanted = [names] if isinstance(names, str) else names
-    columns = {name: run[name] for name in (run.names if wanted is None else wanted)}
+    given = [names] if isinstance(names, str) else names
+    wanted = [*run.names, *run.document_fields] if given is None else list(given)
+    kept = [name for name in wanted if name.startswith(metadata.PREFIX)]
+    columns = {name: run[name] for name in wanted if name not in kept}
     chosen = _layers(run, layers)
     layered = [name for name, column in columns.items() if "layer" in column.quantity.axes]
     depth = len(chosen) if layered else 1
@@ -86,6 +89,12 @@ def records(
     for name in (n for n in columns if n not in layered):
         values = columns[name][first:end]
         found |= _pandas(columns[name].quantity, np.repeat(values, depth, axis=0))
+    if kept:
+        parts = list(run.batches(kept, start=first, stop=end)) if end > first else []
+        for name in kept:
+            values = [part[name] for part in parts]
+            whole = np.concatenate(values) if values else np.zeros(0, object)
+            found[name] = np.repeat(whole, depth)
     if layered:
         count = max(0, end - first)
         labels = np.array([run.layer_names[number] for number in chosen], object)
@@ -126,7 +135,7 @@ def _pandas(quantity: schema.Quantity, values: np.ndarray) -> dict[str, Any]:
     """The columns of a quantity; several where it has further axes."""
     import pandas
 
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
     found = {}
     for place in range(flat.shape[1]):
         one = flat[:, place]

@@ -138,7 +138,8 @@ def finding(line: Result) -> str:
         if math.isnan(line.estimate):
             return f"Not estimable: the {name} ({reason(line) or 'no reason is known'})."
         return f"Not judged: the {name} is {spelled(line)}."
-    numbers = f"the {name} is {spelled(line)} {line.unit}; {line.smallest:.3g} or more matters"
+    unit = {"1": "", "depth": " of the depth"}.get(line.unit, f" {line.unit}")
+    numbers = f"the {name} is {spelled(line)}{unit}; {line.smallest:.3g} or more matters"
     said = direction(line)
     said = said[0].upper() + said[1:]
     if line.judgement == multiplicity.LARGER:

@@ -91,8 +91,8 @@ def draw(plot: plots.Plot, path: Path, heading: bool = False) -> None:
     with matplotlib.rc_context(_LOOK):
         made = figure(plot)
         if heading:
-            made.suptitle(plot.title, x=0.01, ha="left", fontsize=10, parse_math=False)
-            made.supxlabel(plot.basis, x=0.01, ha="left", fontsize=7.5, parse_math=False)
+            above = f"{plot.title}\n{plot.basis}"
+            made.suptitle(above, x=0.01, ha="left", fontsize=9, parse_math=False)
         pictures.save(made, path)
 
 

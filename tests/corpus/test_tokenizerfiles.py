@@ -7,7 +7,7 @@ import warm
 from tokenizers import implementations
 
 from jaxlens import errors, filetypes
-from jaxlens.corpus import tokenizerfiles, tokens
+from jaxlens.corpus import tokenizerfiles, tokens, vocabulary
 
 TEXT = "The quick <|endoftext|> fox, it's naïve 日本 1,024\n\n  x"
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns at import
@@ -170,3 +170,39 @@ def test_transformers_is_imported_on_use_only_and_asks_no_network(tokenizer, tmp
 def test_every_form_is_copied_by_convert():
     named = {name for form in tokenizerfiles.FORMS for name in form.files}
     assert named | {tokenizerfiles.WHOLE} <= set(filetypes.TOKENIZER_FILES)
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_a_space_before_the_text_is_that_of_the_settings_as_in_transformers(
+    tokenizer, tmp_path, space
+):
+    """Beside ``tokenizer.json`` too, whose own setting is the other one."""
+    document = json.loads(tokenizer.to_str())
+    document["pre_tokenizer"]["add_prefix_space"] = not space
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": space}))
+    loaded = tokens.load_tokenizer(tmp_path)
+    assert loaded.encode("The fox").ids == tokenizer.encode(" " * space + "The fox").ids
+
+
+@pytest.mark.parametrize("settings", ["{", "[]", '{"add_prefix_space": null}', "{}"])
+def test_settings_that_say_nothing_leave_the_tokenizer_as_it_is(tokenizer, tmp_path, settings):
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
+    (tmp_path / "tokenizer_config.json").write_text(settings)
+    assert tokens.load_tokenizer(tmp_path).to_str() == tokenizer.to_str()
+
+
+def test_a_tokenizer_is_taken_as_it_is_given(tokenizer, tmp_path):
+    class Fast:  # as of transformers
+        backend_tokenizer = tokenizer
+
+    tokenizer.enable_truncation(2)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
+    for given in (tokenizer, Fast(), tmp_path, str(tmp_path)):
+        assert len(vocabulary.as_tokenizer(given).encode(TEXT).ids) > 2
+    assert tokenizer.truncation is not None  # the caller's own
+    tokenizer.no_truncation()
+    with pytest.raises(errors.ConfigError, match="the tokenizer is a int"):
+        vocabulary.as_tokenizer(3)
+    with pytest.raises(errors.MissingError, match="holds no tokenizer"):
+        vocabulary.as_tokenizer(tmp_path / "none")
