@@ -360,3 +360,16 @@ def test_lengths_are_few_and_no_prompt_is_lost():
         seen += batch.prompts.tolist()
     assert sorted(seen) == list(range(300))
     assert len(shapes) == len({shape[1] for shape in shapes})
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"a": [["late", "early"]], "a.1": ["night"]}, "two answers are called 'a.1'"),
+        ({"id": ["late"]}, "token_id"),
+        ([["x"] * 201], "201 answers"),
+    ],
+)
+def test_answers_whose_columns_would_hide_others_are_refused(answers, said):
+    with pytest.raises(errors.ConfigError, match=said):
+        answer_tokens.columns(answers, 1)

@@ -197,3 +197,13 @@ def test_lists_of_candidates_and_of_ids_come_from_json(tiny, tmp_path, capsys):
     found = json.loads(out.read_text())
     assert [one["text"] for one in found["answers"]] == [" a", " 12", " b", None]
     assert found["difference"] == ["answer.1", "answer.2"]
+
+
+def test_no_column_of_the_file_is_lost_and_headings_are_no_formulas(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text('prompt,position_given,position,"=1+1"\nThe tea was,a,b,c\n')
+    out = tmp_path / "out.csv"
+    assert run_cli("prompts", path, "--layers", "-1", "--top-k", "1", "--out", out) == 0
+    (row,) = csv.DictReader(out.read_text().splitlines())
+    assert row["position_given"] == "a" and row["position_given_given"] == "b"
+    assert row[r"\x3d1+1"] == "c" and "=1+1" not in row

@@ -17,6 +17,9 @@ Space = Literal["auto", "never", "always"]
 # After these the next word begins without a space; after " only where it opens a quotation.
 _OPEN = "([{<\u201c\u2018\u00ab\u00bf\u00a1/-_$#@\\="
 
+MAX_ANSWERS = 200
+"""Answers to a prompt, candidates included: each is a set of columns."""
+
 NAME = "answer"
 """Name of answers that are given without one."""
 
@@ -77,13 +80,29 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
     if isinstance(answers, Mapping):
         found: dict[str, list[Any]] = {}
         for name, value in answers.items():
-            found |= _column(str(name), value, count)
-        return found
+            mine = _column(str(name), value, count)
+            if twice := [one for one in mine if one in found]:
+                raise errors.ConfigError(f"two answers are called {twice[0]!r}", "rename one")
+            found |= mine
+        return _checked(found)
     if not _is_one(answers):
         answers = list(answers)
         if any(isinstance(one, Mapping) for one in answers):
             return _records(answers, count)
-    return _column(NAME, answers, count)
+    return _checked(_column(NAME, answers, count))
+
+
+def _checked(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    if len(found) > MAX_ANSWERS:
+        raise errors.ConfigError(
+            f"{len(found):,} answers to a prompt", f"give at most {MAX_ANSWERS}; top_k ranks others"
+        )
+    if "id" in found:
+        raise errors.ConfigError(
+            "an answer is called 'id', whose token would hide the prompt's own token_id",
+            "rename it",
+        )
+    return found
 
 
 def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:

@@ -95,7 +95,13 @@ def _finite(value: Any) -> Any:
 def _table(columns: Columns, spreadsheet: bool) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table({name: _arrow(*pair, spreadsheet) for name, pair in columns.items()})
+    from jaxlens.export import text
+
+    def heading(name: str) -> str:
+        raw = name.encode("utf-8", "replace")
+        return text.escape(raw, spreadsheet=True) if spreadsheet else raw.decode()
+
+    return pa.table({heading(name): _arrow(*pair, spreadsheet) for name, pair in columns.items()})
 
 
 def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> Any:

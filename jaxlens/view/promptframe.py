@@ -39,8 +39,10 @@ def columns(table: prompttable.PromptTable, texts: bool = True) -> Columns:
         found["text"] = (np.array(table.texts, object)[prompt], None)
     own = _numbers(table, spelled, depth, rows)
     for name, values in table.metadata.items():
-        # A column of the file never hides one of ours.
-        key = f"{name}_given" if name in own or name in found else name
+        # A column of the file never hides one of ours, nor another one of its own.
+        key = name
+        while key in own or key in found or (key != name and key in table.metadata):
+            key += "_given"
         found[key] = (_objects(values)[prompt], None)
     return found | own
 
