@@ -88,7 +88,12 @@ def encode(
         if place is not None:
             raise TooSlow(place)
         work.done.wait()
-    return work.result()
+    try:
+        return work.result()
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # the library raises plain ones, as for an unknown word
+        raise ValueError(str(error).partition("\n")[0]) from error
 
 
 class _Work(threading.Thread):

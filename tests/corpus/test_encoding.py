@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 
 import pytest
-from sweeps import PACKAGED, flags, start
+import tokenizers
+from sweeps import PACKAGED, flags, refused, start
 
 from jaxlens import api, errors, grace, show
 from jaxlens.corpus import documents, encoding, skiplog, tokens, vocabulary
@@ -115,7 +117,7 @@ def test_a_process_that_dies_names_no_document(tokenizer, monkeypatch):
 
 
 def test_a_failure_of_the_library_is_still_a_failure(packaged):
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError):
         encoding.encode(packaged, [3])
 
 
@@ -155,3 +157,11 @@ def test_the_command_line_ends_at_a_signal(tiny, folder, tmp_path, number, code)
         assert process.wait() == code
         assert time.monotonic() - began < 20
     assert "run the same command to resume" in (tmp_path / "said").read_text()
+
+
+def test_what_a_tokenizer_raises_is_an_error_of_the_data(tiny, tmp_path, capsys):
+    """WordPiece without a token for unknown words raises a plain ``Exception``."""
+    model = shutil.copytree(tiny, tmp_path / "model")
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    (model / "tokenizer.json").write_text(made.to_str())
+    assert "the tokenizer fails" in refused(capsys, 65, "show", "xyz", "--model", model)
