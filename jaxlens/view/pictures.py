@@ -57,4 +57,4 @@ def save(figure: Any, path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
         form = path.suffix.removeprefix(".")
         figure.savefig(sink, format=form, dpi=200, metadata=_UNDATED.get(path.suffix))
-    files.write(path, sink.getbuffer())
+    files.write(path, sink.getvalue())
