@@ -24,6 +24,13 @@ _SAYINGS = (
 )
 """What libraries say of it, each in its own way; all exceptions of h5py, for one, are alike."""
 
+LEAST = 256 << 20
+"""Address space below which no command is begun: Python and the libraries nearly fill it alone, and
+a thread that gets no memory while it starts leaves its process waiting for ever."""
+
+_NEARLY_ALL = 64 << 20
+"""Where so little was left, an error of a library is no evidence of damage."""
+
 _DEEPEST = 20
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP}
 _FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
@@ -45,7 +52,7 @@ def is_shortage(error: BaseException | None) -> bool:
             return True
         if not isinstance(error, errors.JaxlensError):
             said = str(error)
-            if any(saying in said for saying in _SAYINGS):
+            if any(saying in said for saying in _SAYINGS) or _was_nearly_exhausted():
                 return True
         error = error.__cause__ or error.__context__
     return False
@@ -82,18 +89,38 @@ def address_space_left() -> int | None:
     return None if limit is None else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def peak_address_space() -> int:
+    """The most bytes that this process ever mapped; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmPeak"))
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
+def _was_nearly_exhausted() -> bool:
+    """Whether an allocation may have failed, for this process came near to its limit."""
+    limit = address_space()
+    return limit is not None and peak_address_space() + _NEARLY_ALL > limit
+
+
 def supervise() -> None:
     """Goes on in a child where address space is limited; the parent ends with the child's status.
 
     Signals reach the child. Must be called before there are threads.
 
     Raises:
-        ConfigError: In the parent: a library ended the child, for lack of memory.
+        ConfigError: The limit is below `LEAST`; or, in the parent, a library ended the child.
         SystemExit: In the parent: the child has ended.
     """
     limit = address_space()
     if limit is None or sys.platform != "linux":
         return
+    if limit < LEAST:
+        raise errors.ConfigError(
+            f"out of memory: {limit >> 20} MiB of address space are not enough for any command",
+            HINT,
+        )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     parent = os.getpid()
     child = os.fork()

@@ -208,3 +208,18 @@ def refused(capsys, code, *arguments):
     assert [line.split(":")[0] for line in lines] == ["error", "hint"], printed.err
     assert "Traceback" not in printed.err
     return " ".join(lines)
+
+
+def script_with_small_files(size):
+    """Code that runs the command line where files may not grow beyond a size, as on a full disk.
+
+    Python too would leave truncated bytecode behind, for every later process to find.
+    """
+    return (
+        "import resource, signal, sys\n"
+        "sys.dont_write_bytecode = True\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import jaxlens.cli\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "jaxlens.cli.main(sys.argv[1:])\n"
+    )

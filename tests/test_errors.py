@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors import numpy
-from sweeps import TINY, configure, digest, flags, refused, run_cli
+from sweeps import TINY, configure, digest, flags, refused, run_cli, script_with_small_files
 
 import jaxlens
 from jaxlens import api, errors, sweep
@@ -145,13 +145,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tiny, texts, tmp_path, caps
 def test_a_full_disk_is_an_error_line_and_the_run_resumes(tiny, texts, tmp_path, swept):
     """Files larger than the limit fail as on a full disk, in a process of its own."""
     out = tmp_path / "out"
-    code = (
-        "import resource, signal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import jaxlens.cli, sys\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-        "jaxlens.cli.main(sys.argv[1:])\n"
-    )
+    code = script_with_small_files(20_000)
     command = [str(a) for a in flags(tiny, texts, out)]
     done = subprocess.run(
         [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False

@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import stat
+import sys
 import threading
 
 import pytest
@@ -20,13 +21,16 @@ OLD, NEW = b"old", b"new" * 3000
 
 @contextlib.contextmanager
 def small_files(size):
-    """A disk that takes so many bytes of a file, and no more."""
+    """A disk that takes so many bytes of a file, and no more; nor of Python's bytecode."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    keeps = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = keeps
 
 
 def received(path, act):

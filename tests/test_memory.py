@@ -49,10 +49,29 @@ def test_a_run_without_memory_ends_with_2_and_a_hint(mebibytes, tiny, texts, tmp
 
 
 def test_a_whole_run_is_never_called_damaged_for_lack_of_memory(swept):
-    for mebibytes in (150, 220):
+    for mebibytes in (260, 320):
         code, said = ended(limited(mebibytes, "verify", swept))
         assert code in (0, 2), said
         assert "damaged" not in said
+
+
+def test_too_little_for_any_command_is_said_at_once(swept):
+    code, said = ended(limited(150, "verify", swept))
+    assert code == 2
+    assert said.startswith("error: out of memory: 150 MiB of address space")
+    assert "hint: " in said
+
+
+def test_what_a_library_says_near_the_limit_is_no_evidence_of_damage(monkeypatch):
+    """HDF5 reports a failed allocation as whatever it was about to do."""
+    said = RuntimeError("Unspecified error in H5Pget_chunk (return value <0)")
+    assert not memory.is_shortage(said)
+    peak = memory.peak_address_space()
+    monkeypatch.setattr(memory, "address_space", lambda: peak + (8 << 20))
+    assert memory.is_shortage(said)
+    assert not memory.is_shortage(errors.DataError("a checksum differs", "repair"))
+    monkeypatch.setattr(memory, "address_space", lambda: peak + (1 << 30))
+    assert not memory.is_shortage(said)
 
 
 def test_what_is_refused_with_enough_memory_is_refused_with_its_own_code(tmp_path):

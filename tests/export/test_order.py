@@ -17,7 +17,7 @@ import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store import example
-from sweeps import refused, run_cli
+from sweeps import refused, run_cli, script_with_small_files
 
 import jaxlens
 from jaxlens import binning, ledger, sampling, schema
@@ -353,21 +353,12 @@ def test_a_target_that_cannot_be_written_exits_with_74(out, tmp_path, capsys):
     refused(capsys, 74, "export", out, *how)
 
 
-LIMITED = (
-    "import resource, signal, sys\n"
-    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    "import jaxlens.cli\n"
-    "resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))\n"
-    "jaxlens.cli.main(sys.argv[1:])\n"
-)
-
-
 @pytest.mark.parametrize(
     "how", [("parquet",), ("csv",), ("hdf5",), ("parquet", "--tallies"), ("csv", "--tallies")]
 )
 def test_a_full_disk_is_an_error_line_and_leaves_nothing(out, tmp_path, how):
     run = shutil.copytree(out, tmp_path / "run")
-    command = [sys.executable, "-c", LIMITED, "export", run, "--to", *how]
+    command = [sys.executable, "-c", script_with_small_files(2500), "export", run, "--to", *how]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 74, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]

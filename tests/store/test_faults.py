@@ -129,7 +129,8 @@ def test_random_kills_of_the_writer_leave_identical_runs(tmp_path, kills, whole,
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX limits")
 def test_limit_on_file_size_ends_in_a_storage_error_not_a_signal(tmp_path):
     script = (
-        "import resource, sys; from store import faults; from jaxlens import errors;"
+        "import resource, sys; sys.dont_write_bytecode = True\n"
+        "from store import faults; from jaxlens import errors\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
         "try: faults.write(sys.argv[1])\n"
         "except errors.StorageError as error: print(error.exit_code, error.message)"
