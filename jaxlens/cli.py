@@ -330,7 +330,8 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         if words is None:
             memory.supervise()
-        app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
+        with graces.resending():
+            app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from collections.abc import Iterator
 from jaxlens import errors
 
 _ASKING = ("SIGTERM", "SIGUSR1", "SIGHUP")
+_AGAIN = 0.05
+"""Seconds until a lost interrupt is sent again; the callback that lost it is over by then."""
 
 
 class Grace:
@@ -97,3 +101,37 @@ def on_signals(grace: Grace) -> Iterator[Grace]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def resending() -> Iterator[None]:
+    """While the block runs, an interrupt that Python loses is sent again.
+
+    A signal may arrive in a callback of the garbage collector, as JAX has one, or in a finalizer.
+    No exception leaves these: what the handler raises there is printed, and the program goes on.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            number = signal.SIGINT
+        elif issubclass(lost.exc_type, errors.InterruptedRun):
+            number = signal.SIGALRM
+        else:
+            before(lost)
+            return
+        timer = threading.Timer(_AGAIN, _send, [number])
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _send(number: signal.Signals) -> None:
+    """Sends a signal to this process, if it still handles it."""
+    if callable(signal.getsignal(number)):
+        os.kill(os.getpid(), number)
