@@ -195,7 +195,7 @@ def problems_of(
     found = [prompttable.Problem(number, why) for number, why in sorted(encoded.reasons.items())]
     for place, (name, values) in enumerate(named.items()):
         for prompt, value in enumerate(values):
-            if value is not None and taken.token[prompt, place] < 0:
+            if answer_tokens.is_given(value) and taken.token[prompt, place] < 0:
                 what = ANSWER_OUTSIDE if taken.n_tokens[prompt, place] else NO_ANSWER
                 found.append(prompttable.Problem(prompt, f"{what}: {name}"))
     return found
@@ -271,9 +271,9 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
         return (names[0], names[1]) if len(names) == 2 else None
     pair = tuple(wanted) if not isinstance(wanted, str) else (wanted,)
     if len(pair) != 2 or any(name not in names for name in pair):
-        known = ", ".join(names) or "none was given"
         raise errors.ConfigError(
-            f"difference of {', '.join(map(str, pair))}", f"name two answers: {known}"
+            f"difference of {', '.join(map(str, pair))}",
+            f"name two answers: {', '.join(names)}" if names else "there are no answers: give some",
         )
     return pair[0], pair[1]
 

@@ -69,13 +69,14 @@ def read_prompts(
         top_k: Best tokens to keep at each layer.
         positions: ``last``; ``all``; numbers for all prompts, negative from the end; or a list of
             such numbers for each prompt.
-        layers: Residual streams, as for ``read_lens``.
+        layers: Residual streams, as for ``read_lens``; one that is named twice is read once.
         difference: Names of two answers, for ``logit_difference``: the logit of the first minus
             that of the second, in nats. Where there are just two answers they are the default.
         leading_space: Whether answers get a leading space: ``auto`` gives one where the answer
             begins with a letter or a digit and the prompt does not end with white space, an opening
-            bracket or quotation mark, or one of ``/ - _ $ # @ = \``; ``never`` takes answers as
-            they are, ``always`` gives one to all that have none.
+            bracket or quotation mark, or one of ``/ - _ $ # @ = \``, and neither is written in a
+            script without spaces, such as Chinese; ``never`` takes answers as they are, ``always``
+            gives one to all that have none.
         bos: Whether the beginning-of-text token is put before every prompt, as position 0, which
             TransformerLens does by default.
         metadata: Further columns of one value a prompt, to be carried along.
@@ -105,6 +106,8 @@ def read_prompts(
         raise promptinputs.refusal(problems)
     n_layers = model.config.n_layer + 1
     chosen = checks.layers(layers, n_layers)
+    if chosen is not None:
+        chosen = tuple(dict.fromkeys(chosen))
     request = options.Options(_QUANTITIES, chosen, top_k, precision)
     request = request.for_model(n_layers, model.config.vocab_size)
     read = _read(model, decoder, request, encoded, rows, taken.token, progress)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors
+from jaxlens import errors, wording
 from jaxlens.corpus import answers as answer_tokens
 
 
@@ -143,6 +143,41 @@ class PromptTable:
             counts[problem.what] = counts.get(problem.what, 0) + 1
         return counts
 
+    @property
+    def read_answers(self) -> answer_tokens.Answers:
+        """Answers of the prompts that have rows, in their order."""
+        return self.answers[np.unique(self.prompt)]
+
+    def basis(self, cluster: str | None = None) -> str:
+        """What the intervals of `summary` take as independent, in words, or why there are none.
+
+        Raises:
+            ConfigError: No such column.
+        """
+        from jaxlens.study import proportions
+
+        if cluster is None:
+            return "intervals: 95 %, Wilson; prompts are taken as independent"
+        rows = self.last_rows
+        groups = self._groups(cluster)[self.prompt[rows]]
+        has = self.answers.token[self.prompt[rows]] >= 0
+        counts = {
+            name: len(np.unique(groups[has[:, place]]))
+            for place, name in enumerate(self.answers.names)
+        }
+        few = {n: count for n, count in counts.items() if count < proportions.FEWEST_CLUSTERS}
+        said = f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+        if not few:
+            return said
+        needed = f"{proportions.FEWEST_CLUSTERS} are needed"
+        if len(few) == len(counts) and len(set(few.values())) == 1:
+            found = wording.count(next(iter(few.values())), "cluster")
+            return f"no intervals: there are only {found} by {cluster}, and {needed}"
+        which = ", ".join(f"{name} has {count}" for name, count in few.items())
+        if len(few) == len(counts):
+            return f"no intervals: there are too few clusters by {cluster} ({which}); {needed}"
+        return f"{said}; none where there are too few of them ({which}); {needed}"
+
     def summary(self, cluster: str | None = None) -> dict[str, np.ndarray]:
         """Columns over prompts, one entry for each answer and layer.
 
@@ -181,8 +216,9 @@ class PromptTable:
         Columns are ``prompt``, ``text``, the metadata, ``position``, ``token_id``, ``token``,
         ``layer``, ``layer_name``, the best tokens ``top_token`` and their probabilities ``top_p``
         (of several ``top_token.1``, ...), ``entropy``, ``kl_final``, and for each answer
-        ``token_NAME``, ``rank_NAME``, ``p_NAME``, ``logp_NAME`` and ``first_top_NAME``, then
-        ``logit_difference``. What is missing is ``<NA>`` or NaN.
+        ``text_NAME`` (what was encoded, with its leading space), ``token_NAME``, ``rank_NAME``,
+        ``p_NAME``, ``logp_NAME`` and ``first_top_NAME``, then ``logit_difference``. What is missing
+        is ``<NA>`` or NaN.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -218,7 +254,8 @@ class PromptTable:
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
         if cluster not in self.metadata:
             raise errors.ConfigError(
-                f"no column {cluster!r}", f"one of {', '.join(self.metadata) or 'none was kept'}"
+                f"no column {cluster!r}",
+                f"the metadata have {', '.join(self.metadata) or 'no columns: give some'}",
             )
         number: dict[str, int] = {}
         values = [str(value) for value in self.metadata[cluster]]

@@ -81,7 +81,7 @@ MAY_IMPORT = {
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
     "view": {"errors", "files", "types", "depths", "prompttable"},
-    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
+    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "files", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"files", "stdio", "store", "export", "study", "view"},
@@ -93,6 +93,7 @@ MAY_IMPORT = {
         "arguments",
         "comparisons",
         "errors",
+        "files",
         "stdio",
         "terminal",
         "show",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,15 +11,31 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import errors
+from jaxlens import errors, values
 
 Space = Literal["auto", "never", "always"]
 
 # After these the next word begins without a space; after " only where it opens a quotation.
 _OPEN = "([{<\u201c\u2018\u00ab\u00bf\u00a1/-_$#@\\="
 
+# Scripts that put no space between words, as the names of their characters begin.
+_UNSPACED = (
+    *("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA ", "BOPOMOFO "),
+    *("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "YI ", "TAI ", "NEW TAI ", "JAVANESE "),
+    *("BALINESE ", "NUSHU ", "TANGUT "),
+)
+
 MAX_ANSWERS = 200
 """Answers to a prompt, candidates included: each is a set of columns."""
+
+
+class _Padding:
+    def __repr__(self) -> str:
+        return "PADDING"
+
+
+PADDING = _Padding()
+"""What fills the list of a prompt that has fewer candidates than another one."""
 
 NAME = "answer"
 """Name of answers that are given without one."""
@@ -37,6 +54,8 @@ class Answers:
         space_added: Whether a leading space was put before what was given.
         collides: Whether another answer of the same prompt begins with the same token, so that
             the two cannot be told apart by it.
+        padding: Whether there is none because another prompt has more candidates; without a token
+            and no padding, the answer is missing.
     """
 
     names: tuple[str, ...]
@@ -45,11 +64,12 @@ class Answers:
     n_tokens: Int[np.ndarray, "prompt answer"]
     space_added: Bool[np.ndarray, "prompt answer"]
     collides: Bool[np.ndarray, "prompt answer"]
+    padding: Bool[np.ndarray, "prompt answer"]
 
     def __getitem__(self, prompts: Any) -> Answers:
         """Those of some prompts."""
         fields = (self.text, self.token, self.n_tokens, self.space_added, self.collides)
-        return Answers(self.names, *(field[prompts] for field in fields))
+        return Answers(self.names, *(field[prompts] for field in (*fields, self.padding)))
 
     def counts(self) -> dict[str, int]:
         """How many answers are one token, are longer, got a space, collide, or are not there."""
@@ -58,7 +78,7 @@ class Answers:
             "are longer and stand for their first token": int((self.n_tokens > 1).sum()),
             "got a leading space": int(self.space_added.sum()),
             "begin as another answer of the prompt does": int(self.collides.sum()),
-            "are missing": int((self.token < 0).sum()),
+            "are missing": int(((self.token < 0) & ~self.padding).sum()),
         }
 
 
@@ -70,7 +90,8 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
         count: Prompts.
 
     Returns:
-        Texts, token ids and None by name; candidates in lists become columns ``name.1``, ....
+        Texts, token ids and None by name; candidates in lists become columns ``name.1``, ..., and
+        shorter lists end in `PADDING`.
 
     Raises:
         ConfigError: There are not as many answers as prompts, or some have another type.
@@ -126,11 +147,12 @@ def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
         )
     if not any(isinstance(one, (list, tuple, np.ndarray)) for one in given):
         return {name: [_value(name, one) for one in given]}
-    lists = [[] if is_missing(one) else [one] if _is_one(one) else list(one) for one in given]
+    # A prompt without any candidate lacks one.
+    lists = [[one] if _is_one(one) else list(one) or [None] for one in given]
     width = max(map(len, lists))
     return {
         f"{name}.{place + 1}": [
-            _value(name, one[place]) if place < len(one) else None for one in lists
+            _value(name, one[place]) if place < len(one) else PADDING for one in lists
         ]
         for place in range(width)
     }
@@ -155,7 +177,8 @@ def _value(name: str, value: Any) -> str | int | None:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     raise errors.ConfigError(
-        f"answer {name!r} is {value!r}, a {type(value).__name__}", "give a text or a token id"
+        f"answer {name!r} is {values.show(value)}, a {type(value).__name__}",
+        "give a text or a token id",
     )
 
 
@@ -167,7 +190,9 @@ def begins_with_space(text: str, before: str, space: Space) -> bool:
         before: How the prompt ends.
         space: ``never``; ``always``, but before white space; ``auto``: where the answer begins
             with a letter or a digit and the prompt does not end with white space, an opening
-            bracket or quotation mark, or one of ``/ - _ $ # @ = \``.
+            bracket or quotation mark, or one of ``/ - _ $ # @ = \``; not where the answer begins,
+            or the prompt ends, in a script without spaces between words, as Chinese and Thai, or
+            the prompt ends with a full-width sign.
     """
     if space == "never" or not text or text[0].isspace():
         return False
@@ -175,13 +200,30 @@ def begins_with_space(text: str, before: str, space: Space) -> bool:
         return True
     if not text[0].isalnum() or not before or before[-1].isspace():
         return False
+    if _is_unspaced(text[0]) or _is_unspaced(before[-1]) or _is_wide_sign(before[-1]):
+        return False
     if before[-1] in '"`':
         return before.count(before[-1]) % 2 == 0
     return before[-1] not in _OPEN
 
 
+def _is_unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(_UNSPACED)
+
+
+def _is_wide_sign(character: str) -> bool:
+    """Whether it is punctuation that has its space in itself, as the ideographic full stop."""
+    wide = unicodedata.east_asian_width(character) in "WF"
+    return wide and unicodedata.category(character)[0] == "P"
+
+
+def is_given(value: str | int | _Padding | None) -> bool:
+    """Whether a value of `columns` is an answer."""
+    return value is not None and value is not PADDING
+
+
 def resolve(
-    named: Mapping[str, Sequence[str | int | None]],
+    named: Mapping[str, Sequence[Any]],
     prompts: Sequence[str],
     encode: Callable[[Sequence[str]], list[list[int]]],
     spelled: Mapping[int, str],
@@ -204,10 +246,11 @@ def resolve(
     shape = (len(prompts), len(named))
     text = np.full(shape, None, object)
     token, n_tokens = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
-    added = np.zeros(shape, bool)
-    for place, (name, values) in enumerate(named.items()):
+    added, padding = np.zeros(shape, bool), np.zeros(shape, bool)
+    for place, (name, column) in enumerate(named.items()):
         wanted: dict[str, list[int]] = {}
-        for prompt, value in enumerate(values):
+        for prompt, value in enumerate(column):
+            padding[prompt, place] = value is PADDING
             if isinstance(value, int):
                 if not 0 <= value < vocab_size:
                     raise errors.ConfigError(
@@ -216,7 +259,7 @@ def resolve(
                     )
                 text[prompt, place], token[prompt, place] = spelled.get(value, ""), value
                 n_tokens[prompt, place] = 1
-            elif value is not None:
+            elif isinstance(value, str):
                 added[prompt, place] = begins_with_space(value, prompts[prompt], space)
                 text[prompt, place] = " " * bool(added[prompt, place]) + value
                 wanted.setdefault(text[prompt, place], []).append(prompt)
@@ -224,7 +267,7 @@ def resolve(
             n_tokens[where, place] = len(ids)
             known = ids and ids[0] < vocab_size
             token[where, place] = ids[0] if known else -1
-    return Answers(tuple(named), text, token, n_tokens, added, _collisions(token))
+    return Answers(tuple(named), text, token, n_tokens, added, _collisions(token), padding)
 
 
 def _collisions(token: Int[np.ndarray, "prompt answer"]) -> Bool[np.ndarray, "prompt answer"]:
