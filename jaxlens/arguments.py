@@ -110,9 +110,10 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
         options = [i for i, word in enumerate(words) if word.startswith("--")]
         if options and words[options[-1]] in GREEDY:
             values = words[options[-1] + 1 :]
-            missing = values[-1] if len(values) > 1 else "RUN_DIR"
+            what, name = ("file", "FILE") if words[0] == "prompts" else ("run directory", "RUN_DIR")
+            missing = values[-1] if len(values) > 1 else name
             rest = words[1:-1] if len(values) > 1 else words[1:]
-            return swallowed("no run directory", words[options[-1]], [words[0], missing, *rest])
+            return swallowed(f"no {what}", words[options[-1]], [words[0], missing, *rest])
     known = isinstance(error, UnknownCommandError) or not words
     return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, comparisons, errors, files, prompt_output, terminal
+from jaxlens import arguments, comparisons, errors, files, prompt_output, terminal, wording
 
 logger = logging.getLogger("jaxlens")
 
@@ -147,7 +147,8 @@ def prompts(
     with terminal.Bar() as bar:
         table = promptsheet.read(model, file, columns, progress=bar, **how)
     summary, basis = table.summary(cluster), table.basis(cluster)
-    about = f"{file.name}: {len(table.last_rows):,} prompts; model {model}, decoder {decoder}"
+    read = wording.count(len(table.last_rows), "prompt")
+    about = f"{file.name}: {read}; model {model}, decoder {decoder}"
     with prompt_output.beside(out, figure):
         prompt_output.show_table(table, summary, str(file), basis)
         if figure is not None:
@@ -157,7 +158,7 @@ def prompts(
             said = {"model": model, **promptframe.document(table, summary, basis)}
             found = promptframe.columns(table, raw=records.is_spreadsheet(out))
             count = records.write(out, found, said)
-            terminal.say(f"wrote {count:,} records to {out}")
+            terminal.say(f"wrote {wording.count(count, 'record')} to {out}")
 
 
 def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:

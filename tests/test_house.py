@@ -103,6 +103,7 @@ MAY_IMPORT = {
         "report",
         "export",
         "study",
+        "wording",
     },
     "__main__": {"cli"},
     "cli": FOUNDATION

@@ -40,7 +40,8 @@ def read(
             for name in names:
                 columns[name] = []
                 for batch in file.iter_batches(_batch_rows(file, name, chunks), columns=[name]):
-                    count.add(size=batch.nbytes, values=_members(arrow, batch.column(0)))
+                    size, values = _extent(arrow, batch.column(0))
+                    count.add(size=max(size, batch.nbytes), values=values)
                     columns[name] += batch.column(0).to_pylist()
         except (arrow.ArrowException, *_REFUSALS) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -64,13 +65,33 @@ def _batch_rows(file: Any, name: str, chunks: Sequence[pages.Chunk]) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
 
 
-def _members(arrow: Any, array: Any) -> int:
-    """Values of an array, those inside of lists and structures among them."""
+def _extent(arrow: Any, array: Any) -> tuple[int, int]:
+    """Bytes and values of an array as Python holds them.
+
+    Members of lists and structures are counted, and a value of a dictionary as often as it is used.
+    """
     kinds, kind = arrow.types, array.type
+    parts: list[Any] = []
+    size = array.nbytes
     if kinds.is_map(kind):
-        return len(array) + 2 * len(array.keys)
-    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
-        return len(array) + _members(arrow, array.flatten())
-    if kinds.is_struct(kind):
-        return len(array) + sum(_members(arrow, part) for part in array.flatten())
-    return len(array)
+        parts = [array.keys, array.items]
+    elif kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        parts = [array.flatten()]
+    elif kinds.is_struct(kind):
+        parts = array.flatten()
+    elif kinds.is_dictionary(kind):
+        size = _repeated(array)
+    inside = [_extent(arrow, part) for part in parts]
+    return (
+        max(size, sum(bytes_ for bytes_, _ in inside)),
+        len(array) + sum(values for _, values in inside),
+    )
+
+
+def _repeated(array: Any) -> int:
+    """Bytes of a dictionary's values as often as they are used, which are not decoded here."""
+    compute = archives.arrow("pyarrow.compute")
+    words = array.dictionary
+    if not hasattr(words, "total_values_length"):  # not of text or bytes
+        return len(array) * max(8, words.nbytes // max(1, len(words)))
+    return compute.sum(compute.binary_length(words).take(array.indices)).as_py() or 0

@@ -17,6 +17,7 @@ _WIDTH, _HEIGHT = 8.6, 3.1
 
 _LEGEND_ROW = 0.22
 _POINT_ROW = 0.23
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LETTERS = 100
 """Letters of labels that have room side by side in a whole figure."""
 
@@ -155,6 +156,8 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:
         _logarithmic(axes, panel)
+    if panel.percent:
+        axes.set_yticks(_QUARTERS, [f"{100 * share:g} %" for share in _QUARTERS])
     if panel.span is not None:
         axes.set_ylim(*panel.span)
     elif panel.scale == plots.RANK:
