@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ GREEDY = (
     *("--null", "--quantities", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
+
+_NUMBER = re.compile(r"-?\d{1,18}")
 
 RESUMED = ("run", "repair", "tokenize")
 """Commands that go on where they were interrupted."""
@@ -180,4 +183,4 @@ def layers(words: Sequence[str] | None) -> list[int | str] | None:
     """Layers as they are typed: numbers, or names."""
     if words is None:
         return None
-    return [int(word) if word.lstrip("-").isdecimal() else word for word in words]
+    return [int(word) if _NUMBER.fullmatch(word) else word for word in words]

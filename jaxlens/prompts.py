@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import api, checks, numerics, promptinputs, prompttable, types
+from jaxlens import api, checks, errors, numerics, promptinputs, promptrequest, prompttable, types
 from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import ragged
+from jaxlens.corpus import ragged, spacing
 from jaxlens.lens import options, tables, tiled
 from jaxlens.models import gpt2
 
@@ -41,7 +41,7 @@ def read_prompts(
     positions: Any = "last",
     layers: api.Layers = None,
     difference: tuple[str, str] | None = None,
-    leading_space: answer_tokens.Space = "auto",
+    leading_space: spacing.Space = "auto",
     bos: bool = False,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     strict: bool = True,
@@ -95,13 +95,17 @@ def read_prompts(
             a prompt or answer cannot be read: it is missing, empty, or too long for the model.
     """
     checks.model(model)
+    if progress is not None and not (hasattr(progress, "begin") and hasattr(progress, "advance")):
+        raise errors.ConfigError(
+            f"progress is {checks.described(progress)}", "give an object with begin and advance"
+        )
     numerics.require_precision(precision)
     given = promptinputs.listed(prompts)
     named = answer_tokens.columns(answers, len(given))
     encoded = promptinputs.encode(model, given, bos)
     taken = promptinputs.take_answers(model, named, encoded, leading_space)
     problems = promptinputs.problems_of(encoded, taken, named)
-    rows = promptinputs.rows(positions, encoded, problems)
+    rows = promptrequest.rows(positions, encoded, problems)
     if strict and problems:
         raise promptinputs.refusal(problems)
     n_layers = model.config.n_layer + 1
@@ -117,9 +121,9 @@ def read_prompts(
         layers=numbers,
         layer_names=tuple(model.config.layer_names[number] for number in numbers),
         answers=taken,
-        difference=promptinputs.difference_of(difference, taken.names),
+        difference=promptrequest.difference_of(difference, taken.names),
         texts=encoded.texts,
-        metadata=promptinputs.metadata_of(metadata, len(given)),
+        metadata=promptrequest.metadata_of(metadata, len(given)),
         problems=tuple(problems),
         trailing_space=encoded.trailing_space,
         decoder=decoder,

@@ -127,11 +127,25 @@ class PromptTable:
     @property
     def last_rows(self) -> Int[np.ndarray, " prompt"]:
         """The row of the last position that was read of each prompt that has rows."""
-        return np.flatnonzero(np.append(self.prompt[1:] != self.prompt[:-1], True)[: len(self)])
+        order = np.lexsort((self.position, self.prompt))
+        prompt = self.prompt[order]
+        return order[np.append(prompt[1:] != prompt[:-1], True)[: len(self)]]
 
     def __getitem__(self, rows: Any) -> PromptTable:
-        """Some of the rows, chosen as those of a NumPy array are; problems stay."""
-        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        """Some of the rows, chosen as those of a NumPy array are; problems stay.
+
+        Raises:
+            IndexError: There is no row of this number.
+            ConfigError: They are not numbers, a slice or a mask.
+        """
+        try:
+            chosen = np.atleast_1d(np.arange(len(self))[rows])
+        except IndexError as error:
+            if isinstance(rows, (int, np.integer)):
+                raise  # which ends a loop over the table
+            raise errors.ConfigError(f"rows: {error}", _ROWS) from error
+        if chosen.ndim > 1:
+            raise errors.ConfigError(f"rows of shape {chosen.shape}", _ROWS)
         names = ("prompt", "position", "token", "top_id", "top_logp")
         names = (*names, "entropy", "kl_final", "rank", "logp")
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
@@ -252,7 +266,7 @@ class PromptTable:
         return promptframe.fragment(self)
 
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
-        if cluster not in self.metadata:
+        if not isinstance(cluster, str) or cluster not in self.metadata:
             raise errors.ConfigError(
                 f"no column {cluster!r}",
                 f"the metadata have {', '.join(self.metadata) or 'no columns: give some'}",
@@ -261,6 +275,8 @@ class PromptTable:
         values = [str(value) for value in self.metadata[cluster]]
         return np.array([number.setdefault(value, len(number)) for value in values], np.int64)
 
+
+_ROWS = "a PromptTable of n rows takes numbers below n, a slice, or a mask of n"
 
 SUMMARY = (
     *("answer", "layer", "layer_name", "n", "share", "low", "high"),

@@ -22,6 +22,7 @@ WIRING = {
         "api",
         "checks",
         "promptinputs",
+        "promptrequest",
         "prompts",
         "promptsheet",
         "prompttable",

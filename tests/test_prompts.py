@@ -9,7 +9,7 @@ from sweeps import PACKAGED
 import jaxlens
 from jaxlens import errors, types
 from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import ragged
+from jaxlens.corpus import ragged, spacing
 from jaxlens.models import gpt2, weights
 
 # Float32 through eight blocks and a vocabulary of 4,096, logits of order 10.
@@ -209,9 +209,9 @@ def test_how_each_answer_was_taken_is_reported(model):
     ],
 )
 def test_a_leading_space_stands_where_a_word_begins(text, before, auto, always):
-    assert answer_tokens.begins_with_space(text, before, "auto") == auto
-    assert answer_tokens.begins_with_space(text, before, "always") == always
-    assert not answer_tokens.begins_with_space(text, before, "never")
+    assert spacing.begins_with_space(text, before, "auto") == auto
+    assert spacing.begins_with_space(text, before, "always") == always
+    assert not spacing.begins_with_space(text, before, "never")
 
 
 def test_answers_are_given_in_many_ways():
@@ -286,7 +286,7 @@ def test_a_beginning_of_text_is_put_before_every_prompt(model):
         ("one text", {}, "one text"),
         ([], {}, "no prompts"),
         ([1, 2], {}, "one list of ids"),
-        (5, {}, "prompts are a int"),
+        (5, {}, "prompts are an int"),
         ([[1]], {"answers": ["a", "b"]}, "2 answers"),
         ([[1]], {"answers": [4096]}, "token 4096"),
         ([[1]], {"difference": ("a", "b")}, "difference of a, b"),

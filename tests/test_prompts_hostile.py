@@ -16,8 +16,7 @@ from sweeps import refused, run_cli
 
 import jaxlens
 from jaxlens import errors, files
-from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import promptcells, promptfile, promptlimits
+from jaxlens.corpus import promptcells, promptfile, promptlimits, spacing
 from jaxlens.export import records, text
 from jaxlens.view import promptfigure
 
@@ -298,8 +297,8 @@ def test_padding_is_not_missing_and_prompts_that_are_not_read_do_not_count(tiny,
     ],
 )
 def test_scripts_without_spaces_get_none(answer, before, auto):
-    assert answer_tokens.begins_with_space(answer, before, "auto") == auto
-    assert answer_tokens.begins_with_space(answer, before, "always")
+    assert spacing.begins_with_space(answer, before, "auto") == auto
+    assert spacing.begins_with_space(answer, before, "always")
 
 
 def test_the_table_says_which_answers_got_a_space(tiny, tmp_path):

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import collections
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxlens import errors, values
-
-Space = Literal["auto", "never", "always"]
-
-# After these the next word begins without a space; after " only where it opens a quotation.
-_OPEN = "([{<\u201c\u2018\u00ab\u00bf\u00a1/-_$#@\\="
-
-# Scripts that put no space between words, as the names of their characters begin.
-_UNSPACED = (
-    *("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA ", "BOPOMOFO "),
-    *("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "YI ", "TAI ", "NEW TAI ", "JAVANESE "),
-    *("BALINESE ", "NUSHU ", "TANGUT "),
-)
+from jaxlens.corpus import spacing
 
 MAX_ANSWERS = 200
 """Answers to a prompt, candidates included: each is a set of columns."""
@@ -107,7 +95,7 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
             found |= mine
         return _checked(found)
     if not _is_one(answers):
-        answers = list(answers)
+        answers = _listed(answers)
         if any(isinstance(one, Mapping) for one in answers):
             return _records(answers, count)
     return _checked(_column(NAME, answers, count))
@@ -139,7 +127,7 @@ def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
 def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
     if _is_one(value):
         return {name: [_value(name, value)] * count}
-    given = list(value)
+    given = _listed(value)
     if len(given) != count:
         raise errors.ConfigError(
             f"{len(given)} answers {name!r} for {count} prompts",
@@ -156,6 +144,33 @@ def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
         ]
         for place in range(width)
     }
+
+
+def require_order(what: str, value: Any) -> None:
+    """Refuses what has no order of its own, and tables, whose elements are names.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    if hasattr(value, "columns"):
+        raise errors.ConfigError(f"{what} are a table", "give a column of it: table['name']")
+    if isinstance(value, (Mapping, Set)):
+        raise errors.ConfigError(f"{what} are a {type(value).__name__}", "give a list")
+
+
+def _listed(value: Any) -> list[Any]:
+    """Values one by one.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    require_order("answers", value)
+    try:
+        return list(value)
+    except TypeError as error:
+        raise errors.ConfigError(
+            f"answers are {values.show(value)}", "give one text or token id, or a list of them"
+        ) from error
 
 
 def _is_one(value: Any) -> bool:
@@ -182,41 +197,6 @@ def _value(name: str, value: Any) -> str | int | None:
     )
 
 
-def begins_with_space(text: str, before: str, space: Space) -> bool:
-    r"""Whether a space is to be put before an answer.
-
-    Args:
-        text: The answer as it was given.
-        before: How the prompt ends.
-        space: ``never``; ``always``, but before white space; ``auto``: where the answer begins
-            with a letter or a digit and the prompt does not end with white space, an opening
-            bracket or quotation mark, or one of ``/ - _ $ # @ = \``; not where the answer begins,
-            or the prompt ends, in a script without spaces between words, as Chinese and Thai, or
-            the prompt ends with a full-width sign.
-    """
-    if space == "never" or not text or text[0].isspace():
-        return False
-    if space == "always":
-        return True
-    if not text[0].isalnum() or not before or before[-1].isspace():
-        return False
-    if _is_unspaced(text[0]) or _is_unspaced(before[-1]) or _is_wide_sign(before[-1]):
-        return False
-    if before[-1] in '"`':
-        return before.count(before[-1]) % 2 == 0
-    return before[-1] not in _OPEN
-
-
-def _is_unspaced(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(_UNSPACED)
-
-
-def _is_wide_sign(character: str) -> bool:
-    """Whether it is punctuation that has its space in itself, as the ideographic full stop."""
-    wide = unicodedata.east_asian_width(character) in "WF"
-    return wide and unicodedata.category(character)[0] == "P"
-
-
 def is_given(value: str | int | _Padding | None) -> bool:
     """Whether a value of `columns` is an answer."""
     return value is not None and value is not PADDING
@@ -228,7 +208,7 @@ def resolve(
     encode: Callable[[Sequence[str]], list[list[int]]],
     spelled: Mapping[int, str],
     vocab_size: int,
-    space: Space = "auto",
+    space: spacing.Space = "auto",
 ) -> Answers:
     """Takes the first token of each answer.
 
@@ -238,7 +218,7 @@ def resolve(
         encode: Gives the token ids of some texts.
         spelled: Texts of the token ids that are given.
         vocab_size: Tokens of the model.
-        space: See `begins_with_space`.
+        space: See ``spacing.begins_with_space``.
 
     Raises:
         ConfigError: A token id that the model does not have.
@@ -254,13 +234,13 @@ def resolve(
             if isinstance(value, int):
                 if not 0 <= value < vocab_size:
                     raise errors.ConfigError(
-                        f"answer {name!r} of prompt {prompt} is token {value}",
+                        f"answer {name!r} of prompt {prompt} is token {values.show(value)}",
                         f"the model has the tokens 0 to {vocab_size - 1}",
                     )
                 text[prompt, place], token[prompt, place] = spelled.get(value, ""), value
                 n_tokens[prompt, place] = 1
             elif isinstance(value, str):
-                added[prompt, place] = begins_with_space(value, prompts[prompt], space)
+                added[prompt, place] = spacing.begins_with_space(value, prompts[prompt], space)
                 text[prompt, place] = " " * bool(added[prompt, place]) + value
                 wanted.setdefault(text[prompt, place], []).append(prompt)
         for ids, where in zip(encode(list(wanted)), wanted.values(), strict=True):

@@ -137,11 +137,25 @@ def frame(found: Columns) -> Any:
     def column(values: np.ndarray, absent: np.ndarray | None) -> Any:
         if absent is not None:
             return pandas.arrays.IntegerArray(values.astype(np.int32), np.array(absent))
-        if values.dtype == object and all(one is None or isinstance(one, str) for one in values):
+        if values.dtype == object and all(one is None or _is_text(one) for one in values):
             return pandas.array(values.tolist(), dtype=pandas.StringDtype())
-        return pandas.Series(values).infer_objects().array if values.dtype == object else values
+        if values.dtype != object:
+            return values
+        found = pandas.Series(values, dtype=object)
+        # pandas would take it for strings, which hold what UTF-8 can.
+        return found if any(isinstance(one, str) for one in values) else found.infer_objects().array
 
     return pandas.DataFrame({name: column(*pair) for name, pair in found.items()})
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that UTF-8 can hold, as pandas wants it of its strings."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def described(table: prompttable.PromptTable) -> str:
