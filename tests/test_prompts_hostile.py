@@ -93,7 +93,7 @@ def test_binary_columns_are_read_as_text_where_they_are_and_written(tiny, tmp_pa
 
 def test_what_is_nested_too_deeply_is_counted(tiny, tmp_path, capsys):
     deep, good = "[" * 900 + '"a"' + "]" * 900, {"prompt": "The", "answer": "a", "m": [[1]]}
-    rows = [f'{{"prompt": "The", "{key}": {deep}}}\n' for key in ("answer", "m", "prompt")]
+    rows = [f'{{"text": "The", "{key}": {deep}}}\n' for key in ("answer", "m", "prompt")]
     endless = '{"prompt": "The", "m": ' + "[" * 200_000 + "\n"
     path = lines(tmp_path / "p.jsonl", *rows, endless, good)
     for suffix in OUTPUTS:
@@ -232,6 +232,11 @@ def test_a_comma_in_the_heading_decides_and_a_quoted_one_does_not(tmp_path):
         ("prompt\na\n".encode("utf-16"), "is UTF-16", "iconv -f UTF-16 -t UTF-8 '"),
         (b"prompt\na\n\xe9\n", "line 3, is not UTF-8", "iconv -f ENCODING -t UTF-8 '"),
         (b'prompt\na\n"b', "row 1, from 0: unexpected end", "check the quotes"),
+        (b"PK\x03\x04\x14", "is a ZIP archive, such as an Excel workbook", "as CSV UTF-8"),
+        (b"PAR1\x15", "is a Parquet file", "end in .parquet"),
+        (gzip.compress(b"prompt\na\n"), "is a gzip file", "end in .gz"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", "git lfs pull"),
+        (b"<!DOCTYPE html>\n<p>a,b\n", "a web page", "download the file itself"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_with_a_remedy(tmp_path, data, why, remedy):
@@ -258,6 +263,25 @@ def test_json_is_read_however_it_is_laid_out(tmp_path):
     path.write_bytes("\ufeff{}".encode("utf-16-le"))
     with pytest.raises(errors.DataError, match="is UTF-16"):
         promptfile.read(path)
+
+
+def test_a_key_that_an_object_names_twice_is_not_chosen_from(tmp_path):
+    path = lines(tmp_path / "p.jsonl", '{"prompt": "a", "prompt": "b"}\n', {"prompt": "c"})
+    table = promptfile.read(path)
+    assert table.bad == {0: "row holds an object that names a key twice"}
+    assert table.columns["prompt"] == [None, "c"]
+    (tmp_path / "p.json").write_text('[{"prompt": {"a": 1, "a": 2}}]')
+    with pytest.raises(errors.DataError, match="names a key twice"):
+        promptfile.read(tmp_path / "p.json")
+
+
+def test_prompts_come_from_a_pipe(tmp_path):
+    path = tmp_path / "p.csv"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("prompt;answer\nThe;city\n"))
+    writer.start()
+    assert promptfile.read(path).columns == {"prompt": ["The"], "answer": ["city"]}
+    writer.join(60)
 
 
 def test_names_in_hints_can_be_pasted_into_a_shell(tiny, tmp_path, capsys):
@@ -441,6 +465,10 @@ def test_the_figure_says_how_many_prompts_and_reaches_100_per_cent(tiny):
     ticks = dict(zip(share.get_yticks().tolist(), share.get_yticklabels(), strict=True))
     assert ticks[1.0].get_text() == "100 %" and share.get_ylim()[1] > 1
     assert rank.get_ylim()[1] < 1 < rank.get_ylim()[0]
+    odd = promptfigure.plot(table_of(12, tiny, **{"a\x1b\n": 7, "b" * 99: 8}).summary(), "a\tb", "")
+    labels = [curve.name for curve in odd.panels[0].curves]
+    assert all(label.isprintable() and len(label) < 60 for label in labels)
+    assert odd.title == "a⇥b"
     alone = promptfigure.plot(table_of(12, tiny).summary("kind"), "about", "")
     assert alone.panels[0].title.endswith(": a (n = 24)")
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 import collections
 import io
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, filetypes
 from jaxlens.corpus import archives, lines, promptcells, promptlimits, promptparquet
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Suffixes of the formats; all but Parquet may also be compressed: .gz, .bz2, .zst."""
 
 NOT_JSON, NOT_UTF8, NOT_OBJECT = "row is not JSON", "row is not UTF-8", "row is not an object"
+TWICE = "row holds an object that names a key twice"
 
 _SHOWN_CHARACTERS = 300
 _MARKS = (b",", b"[", b"{")
+_BINARY = (
+    (b"PK\x03\x04", "a ZIP archive, such as an Excel workbook", "save the sheet as CSV UTF-8"),
+    (b"PAR1", "a Parquet file", "let its name end in .parquet"),
+    (b"\x1f\x8b", "a gzip file", "let its name end in .gz too"),
+    (b"BZh91AY&SY", "a bzip2 file", "let its name end in .bz2 too"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "let its name end in .zst too"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ def read(path: str | Path) -> Table:
             f"{name} is not a file of prompts: its name ends in none of their suffixes",
             f"name it {', '.join(SUFFIXES)}",
         )
+    if suffix != ".parquet" and os.path.isfile(name):  # a pipe can be read once
+        _require_text(name, stem != name)
     if suffix == ".parquet":
         table = Table(*promptparquet.read(name, _require_names), {})
     elif suffix in (".csv", ".tsv"):
@@ -89,6 +100,25 @@ def read(path: str | Path) -> Table:
             raise errors.DataError(f"{name}, row {row}, from 0: {why}; none can be read", hint)
         raise errors.DataError(f"{name} has no rows", "give a file with at least one prompt")
     return table
+
+
+def _require_text(path: str, compressed: bool) -> None:
+    """Refuses what lies under the name of a text and is none.
+
+    Raises:
+        DataError: Saying what it is, with the remedy.
+    """
+    with archives.opened(path) as stream:
+        head = stream.read(filetypes.HEAD_BYTES)
+    for mark, what, remedy in _BINARY:
+        if head.startswith(mark):
+            inside = "holds" if compressed else "is"
+            raise errors.DataError(f"{path} {inside} {what}, not text", remedy)
+    try:
+        filetypes.refuse_stand_in(head, path)
+    except errors.DataError as error:  # whose hint is about models
+        hint = "download the file itself; from Git LFS with git lfs pull"
+        raise errors.DataError(error.message, hint) from error
 
 
 def _require_names(path: str, names: Sequence[str]) -> None:
@@ -141,7 +171,7 @@ def _array(path: str, data: bytes, count: promptlimits.Count) -> list[Any] | Non
         count.add(rows=len(found))
         return found
     hint = "check the file, or write one object a line"
-    raise errors.DataError(f"{path} is not JSON: {found}", hint)
+    raise errors.DataError(f"{path} cannot be read as JSON: {found}", hint)
 
 
 def _records(
@@ -189,8 +219,21 @@ def _value(data: bytes) -> Any:
         return _Refused(NOT_UTF8, f"byte {error.start} is not UTF-8")
     except RecursionError:
         return _Refused(promptlimits.TOO_DEEP, "it is nested too deeply")
+    except _TwiceError as error:
+        return _Refused(TWICE, error)
     except ValueError as error:
         return _Refused(NOT_JSON, error)
+
+
+class _TwiceError(ValueError):
+    """Which of two values of a key was meant, nobody knows."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError("an object names a key twice")
+    return found
 
 
 def _whole(digits: str) -> int | str:
@@ -202,4 +245,4 @@ def _whole(digits: str) -> int | str:
 
 
 # Raw control characters inside strings are common in scraped text, and nothing is lost.
-_DECODER = json.JSONDecoder(parse_int=_whole, strict=False)
+_DECODER = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_object, strict=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens.view import drawing, palette, plots
+from jaxlens.view import drawing, palette, plots, visible
 
 MOST = len(palette.LINES)
 """Answers that can be told apart."""
@@ -29,8 +29,10 @@ def plot(summary: Mapping[str, np.ndarray], about: str, basis: str) -> plots.Plo
     names = list(dict.fromkeys(summary["answer"].tolist()))
     shown = min(len(names), MOST)
     panels = _panels(summary, names[:MOST])
-    title = about if shown == len(names) else f"{about}; first {MOST} of {len(names)} answers"
-    return plots.Plot("prompts", title, "", panels, basis)
+    title = visible.line(about)
+    if shown < len(names):
+        title += f"; first {MOST} of {len(names)} answers"
+    return plots.Plot("prompts", title, "", panels, visible.line(basis))
 
 
 def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[plots.Lines, ...]:
@@ -73,7 +75,8 @@ def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[pl
 
 def _short(name: str, place: int) -> str:
     """A name that has room in the legend, and stays unique there."""
-    return name if len(name) <= _LETTERS else f"{name[:_LETTERS]}… ({place + 1})"
+    said = visible.line(name)
+    return said if said == name and len(said) <= _LETTERS else f"{said[:_LETTERS]}… ({place + 1})"
 
 
 def draw(summary: Mapping[str, np.ndarray], about: str, basis: str, path: Path) -> None:
