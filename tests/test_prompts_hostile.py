@@ -470,7 +470,11 @@ def test_the_figure_says_how_many_prompts_and_reaches_100_per_cent(tiny):
     assert all(label.isprintable() and len(label) < 60 for label in labels)
     assert odd.title == "a⇥b"
     alone = promptfigure.plot(table_of(12, tiny).summary("kind"), "about", "")
-    assert alone.panels[0].title.endswith(": a (n = 24)")
+    assert alone.panels[0].title.endswith(" (n = 24)") and alone.title == "about; answer: a"
+    (axes, _) = drawing.figure(alone).axes
+    (bar,) = (drawn for drawn in axes.collections if drawn.get_gid() == "band:a (n = 24)")
+    low, high = bar.get_segments()[0][:, 1]
+    assert low == pytest.approx(alone.panels[0].curves[0].low[0]) and low < high
 
 
 def test_lines_of_cells_are_detached_from_a_stream_that_others_own(tmp_path):

@@ -150,8 +150,11 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
-            how = {"color": look["color"], "alpha": 0.16, "lw": 0, "gid": f"band:{curve.name}"}
-            axes.fill_between(across, curve.low, curve.high, **how)
+            how = {"color": look["color"], "gid": f"band:{curve.name}"}
+            if len(across) > 1:
+                axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
+            else:  # a band has no width there
+                axes.vlines(across, curve.low, curve.high, alpha=0.4, linewidth=3, **how)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:

@@ -30,6 +30,9 @@ def plot(summary: Mapping[str, np.ndarray], about: str, basis: str) -> plots.Plo
     shown = min(len(names), MOST)
     panels = _panels(summary, names[:MOST])
     title = visible.line(about)
+    # A legend is drawn of several curves alone.
+    if len(names) == 1:
+        title += f"; answer: {_short(names[0], 0)}"
     if shown < len(names):
         title += f"; first {MOST} of {len(names)} answers"
     return plots.Plot("prompts", title, "", panels, visible.line(basis))
@@ -48,8 +51,7 @@ def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[pl
     why = "" if names else "no answers were read, name their columns with --answer-column"
     has_bands = bool(np.isfinite(summary["low"]).any())
     layers = tuple(dict.fromkeys(summary["layer_name"].tolist()))
-    # A legend is drawn of several curves alone.
-    which = f": {shares[0].name}" if len(shares) == 1 else ""
+    which = f" (n = {summary['n'][0]:,})" if len(shares) == 1 else ""
     share = plots.Lines(
         f"share of prompts with the answer on top{which}",
         "layer",
