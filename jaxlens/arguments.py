@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ GREEDY = (
     *("--null", "--quantities", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
+
+_NUMBER = re.compile(r"-?\d{1,18}")
 
 RESUMED = ("run", "repair", "tokenize")
 """Commands that go on where they were interrupted."""
@@ -110,9 +113,10 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
         options = [i for i, word in enumerate(words) if word.startswith("--")]
         if options and words[options[-1]] in GREEDY:
             values = words[options[-1] + 1 :]
-            missing = values[-1] if len(values) > 1 else "RUN_DIR"
+            what, name = ("file", "FILE") if words[0] == "prompts" else ("run directory", "RUN_DIR")
+            missing = values[-1] if len(values) > 1 else name
             rest = words[1:-1] if len(values) > 1 else words[1:]
-            return swallowed("no run directory", words[options[-1]], [words[0], missing, *rest])
+            return swallowed(f"no {what}", words[options[-1]], [words[0], missing, *rest])
     known = isinstance(error, UnknownCommandError) or not words
     return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
 
@@ -179,4 +183,4 @@ def layers(words: Sequence[str] | None) -> list[int | str] | None:
     """Layers as they are typed: numbers, or names."""
     if words is None:
         return None
-    return [int(word) if word.lstrip("-").isdecimal() else word for word in words]
+    return [int(word) if _NUMBER.fullmatch(word) else word for word in words]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors, types
+from jaxlens import errors, types, values
 
 _SAMPLED = 1024
 """Positions that are looked at to tell whether a residual is normalised already."""
@@ -235,12 +235,13 @@ def layer(value: Any, n_layers: int) -> int:
         near = difflib.get_close_matches(value, names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise errors.ConfigError(
-            f"no layer {value!r}", f"{hint}layers are input, h.0 to {last}, or 0 to {n_layers - 1}"
+            f"no layer {values.show(value)}",
+            f"{hint}layers are input, h.0 to {last}, or 0 to {n_layers - 1}",
         )
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or not -n_layers <= value < n_layers:
         raise errors.ConfigError(
-            f"layer {value} of a model with {n_layers} residual streams",
+            f"layer {values.show(value)} of a model with {n_layers} residual streams",
             f"layers go from 0 (input) to {n_layers - 1} ({last}, the last block's output), "
             f"or from -{n_layers} to -1",
         )

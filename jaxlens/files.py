@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -79,6 +80,37 @@ def append(path: str | Path, data: bytes) -> None:
                 raise
         finally:
             os.close(descriptor)
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path leads to a device, a pipe or an open file, which are written to as they are.
+
+    Raises:
+        ConfigError: A directory, a socket or a block device is there.
+        StorageError: The system refuses to look.
+    """
+    with publish.reported(path):
+        return _regular(os.fspath(path), own=False) is None
+
+
+def require_folder(path: str | Path) -> None:
+    """Refuses a file that could not be created, before the work for it is done.
+
+    Raises:
+        StorageError: Its folder is not there, or nothing may be written into it.
+    """
+    if is_stream(path):
+        return
+    folder = os.path.dirname(os.fspath(path)) or "."
+    if not os.path.isdir(folder):
+        made = shlex.quote(folder)
+        raise errors.StorageError(
+            f"cannot write {path}: its folder is not there", f"make it: mkdir -p {made}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.StorageError(
+            f"cannot write {path}: its folder is read-only", "name a file in another folder"
+        )
 
 
 def _regular(path: str, own: bool) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import arguments, comparisons, errors, prompt_output, terminal
+from jaxlens import arguments, comparisons, errors, files, prompt_output, terminal, wording
 
 logger = logging.getLogger("jaxlens")
 
@@ -126,7 +126,7 @@ def prompts(
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         strict: Refuse the file if a row cannot be read; by default such rows are counted.
         out: File to create with a record for each prompt, position and layer: .parquet, .csv,
-            .csv.gz or .json.
+            .csv.gz or .json; a device or a pipe without these gets CSV.
         figure: File for a figure of the summary: .png, .svg or .pdf.
         output: What is printed.
     """
@@ -139,23 +139,26 @@ def prompts(
         records.require(out)
     if figure is not None:
         pictures.require(figure)
-    columns = promptsheet.Columns(prompt_column, answer_column, metadata)
+        files.require_folder(figure)
+    columns = promptsheet.Columns(prompt_column, answer_column, metadata, cluster)
     how: dict[str, Any] = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
     how |= {"layers": arguments.layers(layers), "difference": difference}
     how |= {"strict": strict, "leading_space": leading_space}
     with terminal.Bar() as bar:
         table = promptsheet.read(model, file, columns, progress=bar, **how)
-    summary = table.summary(cluster)
-    basis = prompt_output.basis(cluster)
-    prompt_output.show_table(table, summary, str(file), basis)
-    about = f"{file.name}: {len(table.last_rows):,} prompts; model {model}, decoder {decoder}"
-    if figure is not None:
-        promptfigure.draw(summary, about, basis, figure)
-        terminal.say(f"wrote {figure}")
-    if out is not None:
-        said = {"model": model, **promptframe.document(table, summary, basis)}
-        count = records.write(out, promptframe.columns(table), said)
-        terminal.say(f"wrote {count:,} records to {out}")
+    summary, basis = table.summary(cluster), table.basis(cluster)
+    read = wording.count(len(table.last_rows), "prompt")
+    about = f"{file.name}: {read}; model {model}, decoder {decoder}"
+    with prompt_output.beside(out, figure):
+        prompt_output.show_table(table, summary, str(file), basis)
+        if figure is not None:
+            promptfigure.draw(summary, about, basis, figure)
+            terminal.say(f"wrote {figure}")
+        if out is not None:
+            said = {"model": model, **promptframe.document(table, summary, basis)}
+            found = promptframe.columns(table, raw=records.is_spreadsheet(out))
+            count = records.write(out, found, said)
+            terminal.say(f"wrote {wording.count(count, 'record')} to {out}")
 
 
 def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import os
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import files, stdio, terminal, wording
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from jaxlens.view import prompt
 
 logger = logging.getLogger("jaxlens")
+
+_SHOWN_COLUMNS = 20
 
 
 def show(
@@ -48,11 +53,19 @@ def show(
             grid.show(shown, named, decoder, sys.stdout)
 
 
-def basis(cluster: str | None) -> str:
-    """What the intervals of a table of prompts take as independent."""
-    if cluster is None:
-        return "intervals: 95 %, Wilson; prompts are taken as independent"
-    return f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+@contextlib.contextmanager
+def beside(*paths: Path | None) -> Iterator[None]:
+    """Prints to stderr where one of the files that are written is stdout itself."""
+    mine = any(path is not None and _is_stdout(path) for path in paths)
+    with contextlib.redirect_stdout(sys.stderr) if mine else contextlib.nullcontext():
+        yield
+
+
+def _is_stdout(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:
+        return False
 
 
 def show_table(
@@ -71,9 +84,12 @@ def show_table(
     read = len(table.last_rows)
     terminal.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
     if not table.answers.names:
-        terminal.say("no answers: name their columns with --answer-column")
+        others = ", ".join(map(shlex.quote, list(table.metadata)[:_SHOWN_COLUMNS]))
+        others += ", ..." * (len(table.metadata) > _SHOWN_COLUMNS)
+        named = f"name their columns with --answer-column; other columns: {others or 'none'}"
+        terminal.say(f"no answers: {named}")
         return
-    counts = {what: count for what, count in table.answers.counts().items() if count}
+    counts = {what: count for what, count in table.read_answers.counts().items() if count}
     terminal.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     for answer in table.answers.names:
         cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jaxlens import api, errors, prompttable
+from jaxlens import api, checks, errors, prompttable
 from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import encoding, vocabulary
+from jaxlens.corpus import encoding, spacing, vocabulary
 
 _BATCH_TEXTS = 4096
 """Texts that the tokenizer takes at once."""
@@ -40,11 +40,12 @@ def listed(prompts: Any) -> list[Any]:
     """
     if isinstance(prompts, (str, bytes)):
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
+    answer_tokens.require_order("prompts", prompts)
     try:
         found = list(prompts)
     except TypeError as error:
         raise errors.ConfigError(
-            f"prompts are a {type(prompts).__name__}", "give a list of texts or of lists of ids"
+            f"prompts are {checks.described(prompts)}", "give a list of texts or of lists of ids"
         ) from error
     if found and all(isinstance(one, (int, np.integer)) for one in found):
         raise errors.ConfigError("prompts are one list of ids", "give a list of lists: [ids]")
@@ -168,7 +169,7 @@ def take_answers(
     model: api.Model,
     named: Mapping[str, Sequence[str | int | None]],
     encoded: Encoded,
-    space: answer_tokens.Space,
+    space: spacing.Space,
 ) -> answer_tokens.Answers:
     """The token of each answer; see ``corpus.answers``.
 
@@ -195,7 +196,7 @@ def problems_of(
     found = [prompttable.Problem(number, why) for number, why in sorted(encoded.reasons.items())]
     for place, (name, values) in enumerate(named.items()):
         for prompt, value in enumerate(values):
-            if value is not None and taken.token[prompt, place] < 0:
+            if answer_tokens.is_given(value) and taken.token[prompt, place] < 0:
                 what = ANSWER_OUTSIDE if taken.n_tokens[prompt, place] else NO_ANSWER
                 found.append(prompttable.Problem(prompt, f"{what}: {name}"))
     return found
@@ -213,82 +214,3 @@ def refusal(problems: Sequence[prompttable.Problem]) -> UnreadableError:
         f"prompt {first.prompt}: {first.what}{more}",
         "mend it, or give strict=False, which leaves it out and lists it in table.problems",
     )
-
-
-def rows(positions: Any, encoded: Encoded, problems: list[prompttable.Problem]) -> list[np.ndarray]:
-    """Positions to read of each prompt; adds what has none to the problems."""
-    count = len(encoded.ids)
-    if isinstance(positions, (int, np.integer)) and not isinstance(positions, bool):
-        positions = [positions]
-    wanted: Iterator[Any]
-    if isinstance(positions, str):
-        if positions not in ("last", "all"):
-            raise errors.ConfigError(f"positions are {positions!r}", "last, all, or numbers")
-        everything = positions == "all"
-        wanted = (np.arange(len(ids)) if everything else [-1] for ids in encoded.ids)
-    else:
-        wanted = _wanted(positions, count)
-    found = []
-    for number, (ids, chosen) in enumerate(zip(encoded.ids, wanted, strict=True)):
-        line = np.asarray(chosen, np.int64).reshape(-1)
-        if number in encoded.reasons:
-            line = line[:0]
-        elif not len(line) or (line < -len(ids)).any() or (line >= len(ids)).any():
-            problems.append(prompttable.Problem(number, NO_POSITION))
-            line = line[(line >= -len(ids)) & (line < len(ids))]
-        found.append(np.unique(line % max(1, len(ids))))
-    return found
-
-
-def _wanted(positions: Any, count: int) -> Iterator[Any]:
-    refusal = errors.ConfigError(
-        f"positions are {positions!r}"[:80],
-        "last, all, numbers for all prompts, or a list of numbers for each prompt",
-    )
-    try:
-        several = list(positions)
-        nested = [np.atleast_1d(np.asarray(one)) for one in several]
-    except (TypeError, ValueError) as error:
-        raise refusal from error
-    if not several or any(one.size and one.dtype.kind not in "iu" for one in nested):
-        raise refusal
-    if all(np.ndim(one) == 0 for one in several):
-        return iter([several] * count)
-    if len(several) != count:
-        raise errors.ConfigError(
-            f"positions of {len(several)} prompts for {count}", "give a list for each prompt"
-        )
-    return iter(nested)
-
-
-def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None:
-    """The two answers of the logit difference.
-
-    Raises:
-        ConfigError: One of them is unknown.
-    """
-    if wanted is None:
-        return (names[0], names[1]) if len(names) == 2 else None
-    pair = tuple(wanted) if not isinstance(wanted, str) else (wanted,)
-    if len(pair) != 2 or any(name not in names for name in pair):
-        known = ", ".join(names) or "none was given"
-        raise errors.ConfigError(
-            f"difference of {', '.join(map(str, pair))}", f"name two answers: {known}"
-        )
-    return pair[0], pair[1]
-
-
-def metadata_of(given: Mapping[str, Sequence[Any]] | None, count: int) -> dict[str, list[Any]]:
-    """Columns of one value a prompt.
-
-    Raises:
-        ConfigError: One has another length.
-    """
-    found = {str(name): list(values) for name, values in (given or {}).items()}
-    for name, values in found.items():
-        if len(values) != count:
-            raise errors.ConfigError(
-                f"metadata {name!r} has {len(values)} values for {count} prompts",
-                "give one for each prompt",
-            )
-    return found

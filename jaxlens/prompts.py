@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import api, checks, numerics, promptinputs, prompttable, types
+from jaxlens import api, checks, errors, numerics, promptinputs, promptrequest, prompttable, types
 from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import ragged
+from jaxlens.corpus import ragged, spacing
 from jaxlens.lens import options, tables, tiled
 from jaxlens.models import gpt2
 
@@ -41,7 +41,7 @@ def read_prompts(
     positions: Any = "last",
     layers: api.Layers = None,
     difference: tuple[str, str] | None = None,
-    leading_space: answer_tokens.Space = "auto",
+    leading_space: spacing.Space = "auto",
     bos: bool = False,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     strict: bool = True,
@@ -69,13 +69,14 @@ def read_prompts(
         top_k: Best tokens to keep at each layer.
         positions: ``last``; ``all``; numbers for all prompts, negative from the end; or a list of
             such numbers for each prompt.
-        layers: Residual streams, as for ``read_lens``.
+        layers: Residual streams, as for ``read_lens``; one that is named twice is read once.
         difference: Names of two answers, for ``logit_difference``: the logit of the first minus
             that of the second, in nats. Where there are just two answers they are the default.
         leading_space: Whether answers get a leading space: ``auto`` gives one where the answer
             begins with a letter or a digit and the prompt does not end with white space, an opening
-            bracket or quotation mark, or one of ``/ - _ $ # @ = \``; ``never`` takes answers as
-            they are, ``always`` gives one to all that have none.
+            bracket or quotation mark, or one of ``/ - _ $ # @ = \``, and neither is written in a
+            script without spaces, such as Chinese; ``never`` takes answers as they are, ``always``
+            gives one to all that have none.
         bos: Whether the beginning-of-text token is put before every prompt, as position 0, which
             TransformerLens does by default.
         metadata: Further columns of one value a prompt, to be carried along.
@@ -94,17 +95,23 @@ def read_prompts(
             a prompt or answer cannot be read: it is missing, empty, or too long for the model.
     """
     checks.model(model)
+    if progress is not None and not (hasattr(progress, "begin") and hasattr(progress, "advance")):
+        raise errors.ConfigError(
+            f"progress is {checks.described(progress)}", "give an object with begin and advance"
+        )
     numerics.require_precision(precision)
     given = promptinputs.listed(prompts)
     named = answer_tokens.columns(answers, len(given))
     encoded = promptinputs.encode(model, given, bos)
     taken = promptinputs.take_answers(model, named, encoded, leading_space)
     problems = promptinputs.problems_of(encoded, taken, named)
-    rows = promptinputs.rows(positions, encoded, problems)
+    rows = promptrequest.rows(positions, encoded, problems)
     if strict and problems:
         raise promptinputs.refusal(problems)
     n_layers = model.config.n_layer + 1
     chosen = checks.layers(layers, n_layers)
+    if chosen is not None:
+        chosen = tuple(dict.fromkeys(chosen))
     request = options.Options(_QUANTITIES, chosen, top_k, precision)
     request = request.for_model(n_layers, model.config.vocab_size)
     read = _read(model, decoder, request, encoded, rows, taken.token, progress)
@@ -114,9 +121,9 @@ def read_prompts(
         layers=numbers,
         layer_names=tuple(model.config.layer_names[number] for number in numbers),
         answers=taken,
-        difference=promptinputs.difference_of(difference, taken.names),
+        difference=promptrequest.difference_of(difference, taken.names),
         texts=encoded.texts,
-        metadata=promptinputs.metadata_of(metadata, len(given)),
+        metadata=promptrequest.metadata_of(metadata, len(given)),
         problems=tuple(problems),
         trailing_space=encoded.trailing_space,
         decoder=decoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from jaxlens.corpus import promptfile
 PROMPT_COLUMNS, ANSWER_COLUMNS = ("prompt", "text"), ("answer",)
 """Columns that are looked for unless others are named."""
 
-NO_ANSWER = "answer is missing"
+NO_ANSWER, NOT_TEXT = "answer is missing", "answer is not text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Columns:
         prompt: Of the prompts; by default ``prompt``, or else ``text``.
         answers: Of answers; by default ``answer``, if there is one.
         metadata: To be kept; by default all others.
+        cluster: To be kept too, where it is not None.
     """
 
     prompt: str | None = None
     answers: Sequence[str] | None = None
     metadata: Sequence[str] | None = None
+    cluster: str | None = None
 
 
 def read(
@@ -54,16 +57,17 @@ def read(
     named: dict[str, list[Any]] = {}
     problems: dict[int, list[str]] = {row: [why] for row, why in sheet.bad.items()}
     for name in chosen.answers or ():
-        named[name] = [_answer(value) for value in sheet.column(name)]
-        for row, value in enumerate(named[name]):
-            if row not in sheet.bad and (value is None or value == []):
-                problems.setdefault(row, []).append(f"{NO_ANSWER}: {name}")
+        found = [_answer(value) for value in sheet.column(name)]
+        named[name] = [answer for answer, _ in found]
+        for row, (_, why) in enumerate(found):
+            if row not in sheet.bad and why:
+                problems.setdefault(row, []).append(f"{why}: {name}")
     if strict and problems:
         raise _refused(path, min(problems), problems[min(problems)][0], len(problems))
     programs = executables.keep(cache.folder(config.load(environment=os.environ).cache))
     loaded = api.load_model(model)
     kept = {name: sheet.column(name) for name in chosen.metadata or ()}
-    given = sheet.column(chosen.prompt or "")
+    given = [_decoded(value) for value in sheet.column(chosen.prompt or "")]
     try:
         table = prompts.read_prompts(loaded, given, named, metadata=kept, strict=strict, **how)
     except promptinputs.UnreadableError as error:
@@ -107,7 +111,7 @@ def _resolved(sheet: promptfile.Table, columns: Columns) -> Columns:
     if prompt is None:
         raise errors.ConfigError(
             f"no column {' or '.join(PROMPT_COLUMNS)}",
-            f"name one: --prompt-column {' or '.join(sheet.names[:8]) or 'NAME'}",
+            f"name one with --prompt-column; the file has: {promptfile.listed(sheet.names)}",
         )
     answers = columns.answers
     if answers is None:
@@ -115,19 +119,35 @@ def _resolved(sheet: promptfile.Table, columns: Columns) -> Columns:
     metadata = columns.metadata
     if metadata is None:
         metadata = [name for name in sheet.names if name != prompt and name not in answers]
+    if columns.cluster is not None and columns.cluster not in metadata:
+        metadata = [*metadata, columns.cluster]
     for name in (prompt, *answers, *metadata):
         sheet.column(name)
     return Columns(prompt, answers, metadata)
 
 
-def _answer(value: Any) -> Any:
-    """An answer as text: numbers of a file are text too; an empty cell is no answer."""
-    if isinstance(value, Mapping):
-        raise errors.ConfigError(
-            "an answer column holds objects", "give each answer a column of its own"
-        )
+def _decoded(value: Any) -> Any:
+    """Text where it came as bytes, as from a Parquet column that does not say that it is text."""
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode("utf-8")
+    return value
+
+
+def _answer(value: Any) -> tuple[Any, str]:
+    """An answer as text, and why it is none; numbers of a file are text too.
+
+    An empty cell is no answer. Of a list, members that are missing have no reason.
+    """
     if isinstance(value, (list, tuple)):
-        return [_answer(one) for one in value]
+        several = [(None, NOT_TEXT) if isinstance(o, (list, tuple)) else _answer(o) for o in value]
+        found = [answer for answer, _ in several]
+        if all(answer is None for answer in found):
+            return found, next((why for _, why in several), NO_ANSWER)
+        return found, next((why for _, why in several if why == NOT_TEXT), "")
+    value = _decoded(value)
+    if isinstance(value, (bytes, Mapping)):
+        return None, NOT_TEXT
     if value is None or value == "" or value != value:
-        return None
-    return value if isinstance(value, str) else str(value)
+        return None, NO_ANSWER
+    return value if isinstance(value, str) else str(value), ""

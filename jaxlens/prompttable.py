@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors
+from jaxlens import errors, wording
 from jaxlens.corpus import answers as answer_tokens
 
 
@@ -127,11 +127,25 @@ class PromptTable:
     @property
     def last_rows(self) -> Int[np.ndarray, " prompt"]:
         """The row of the last position that was read of each prompt that has rows."""
-        return np.flatnonzero(np.append(self.prompt[1:] != self.prompt[:-1], True)[: len(self)])
+        order = np.lexsort((self.position, self.prompt))
+        prompt = self.prompt[order]
+        return order[np.append(prompt[1:] != prompt[:-1], True)[: len(self)]]
 
     def __getitem__(self, rows: Any) -> PromptTable:
-        """Some of the rows, chosen as those of a NumPy array are; problems stay."""
-        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        """Some of the rows, chosen as those of a NumPy array are; problems stay.
+
+        Raises:
+            IndexError: There is no row of this number.
+            ConfigError: They are not numbers, a slice or a mask.
+        """
+        try:
+            chosen = np.atleast_1d(np.arange(len(self))[rows])
+        except IndexError as error:
+            if isinstance(rows, (int, np.integer)):
+                raise  # which ends a loop over the table
+            raise errors.ConfigError(f"rows: {error}", _ROWS) from error
+        if chosen.ndim > 1:
+            raise errors.ConfigError(f"rows of shape {chosen.shape}", _ROWS)
         names = ("prompt", "position", "token", "top_id", "top_logp")
         names = (*names, "entropy", "kl_final", "rank", "logp")
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
@@ -142,6 +156,41 @@ class PromptTable:
         for problem in self.problems:
             counts[problem.what] = counts.get(problem.what, 0) + 1
         return counts
+
+    @property
+    def read_answers(self) -> answer_tokens.Answers:
+        """Answers of the prompts that have rows, in their order."""
+        return self.answers[np.unique(self.prompt)]
+
+    def basis(self, cluster: str | None = None) -> str:
+        """What the intervals of `summary` take as independent, in words, or why there are none.
+
+        Raises:
+            ConfigError: No such column.
+        """
+        from jaxlens.study import proportions
+
+        if cluster is None:
+            return "intervals: 95 %, Wilson; prompts are taken as independent"
+        rows = self.last_rows
+        groups = self._groups(cluster)[self.prompt[rows]]
+        has = self.answers.token[self.prompt[rows]] >= 0
+        counts = {
+            name: len(np.unique(groups[has[:, place]]))
+            for place, name in enumerate(self.answers.names)
+        }
+        few = {n: count for n, count in counts.items() if count < proportions.FEWEST_CLUSTERS}
+        said = f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+        if not few:
+            return said
+        needed = f"{proportions.FEWEST_CLUSTERS} are needed"
+        if len(few) == len(counts) and len(set(few.values())) == 1:
+            found = wording.count(next(iter(few.values())), "cluster")
+            return f"no intervals: there are only {found} by {cluster}, and {needed}"
+        which = ", ".join(f"{name} has {count}" for name, count in few.items())
+        if len(few) == len(counts):
+            return f"no intervals: there are too few clusters by {cluster} ({which}); {needed}"
+        return f"{said}; none where there are too few of them ({which}); {needed}"
 
     def summary(self, cluster: str | None = None) -> dict[str, np.ndarray]:
         """Columns over prompts, one entry for each answer and layer.
@@ -181,8 +230,9 @@ class PromptTable:
         Columns are ``prompt``, ``text``, the metadata, ``position``, ``token_id``, ``token``,
         ``layer``, ``layer_name``, the best tokens ``top_token`` and their probabilities ``top_p``
         (of several ``top_token.1``, ...), ``entropy``, ``kl_final``, and for each answer
-        ``token_NAME``, ``rank_NAME``, ``p_NAME``, ``logp_NAME`` and ``first_top_NAME``, then
-        ``logit_difference``. What is missing is ``<NA>`` or NaN.
+        ``text_NAME`` (what was encoded, with its leading space), ``token_NAME``, ``rank_NAME``,
+        ``p_NAME``, ``logp_NAME`` and ``first_top_NAME``, then ``logit_difference``. What is missing
+        is ``<NA>`` or NaN.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -216,14 +266,17 @@ class PromptTable:
         return promptframe.fragment(self)
 
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
-        if cluster not in self.metadata:
+        if not isinstance(cluster, str) or cluster not in self.metadata:
             raise errors.ConfigError(
-                f"no column {cluster!r}", f"one of {', '.join(self.metadata) or 'none was kept'}"
+                f"no column {cluster!r}",
+                f"the metadata have {', '.join(self.metadata) or 'no columns: give some'}",
             )
         number: dict[str, int] = {}
         values = [str(value) for value in self.metadata[cluster]]
         return np.array([number.setdefault(value, len(number)) for value in values], np.int64)
 
+
+_ROWS = "a PromptTable of n rows takes numbers below n, a slice, or a mask of n"
 
 SUMMARY = (
     *("answer", "layer", "layer_name", "n", "share", "low", "high"),

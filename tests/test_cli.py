@@ -71,6 +71,8 @@ def test_a_dash_is_nothing_else(words, why, capsys):
         (("report", "--null", "A", "--variant", "B", "C", "R"), "report R --null A --variant B C"),
         (("export", "--to", "csv", "--layers", "1", "-1", "my run"), "export 'my run' --to csv"),
         (("show", "--follow", " the", "The cat"), "jaxlens show 'The cat' --follow ' the'"),
+        (("prompts", "--layers", "1", "a.csv"), "jaxlens prompts a.csv --layers 1"),
+        (("prompts", "--answer-column", "a"), "no file: --answer-column takes all words"),
     ],
 )
 def test_an_argument_that_an_option_took_is_given_back_in_the_hint(words, instead, capsys):

@@ -22,6 +22,7 @@ WIRING = {
         "api",
         "checks",
         "promptinputs",
+        "promptrequest",
         "prompts",
         "promptsheet",
         "prompttable",
@@ -81,7 +82,7 @@ MAY_IMPORT = {
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
     "view": {"errors", "files", "types", "depths", "prompttable"},
-    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "store"},
+    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "files", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},
     "terminal": FOUNDATION | WIRING | {"files", "stdio", "store", "export", "study", "view"},
@@ -93,6 +94,7 @@ MAY_IMPORT = {
         "arguments",
         "comparisons",
         "errors",
+        "files",
         "stdio",
         "terminal",
         "show",
@@ -102,6 +104,7 @@ MAY_IMPORT = {
         "report",
         "export",
         "study",
+        "wording",
     },
     "__main__": {"cli"},
     "cli": FOUNDATION

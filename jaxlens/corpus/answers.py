@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import errors
-
-Space = Literal["auto", "never", "always"]
-
-# After these the next word begins without a space; after " only where it opens a quotation.
-_OPEN = "([{<\u201c\u2018\u00ab\u00bf\u00a1/-_$#@\\="
+from jaxlens import errors, values
+from jaxlens.corpus import spacing
 
 MAX_ANSWERS = 200
 """Answers to a prompt, candidates included: each is a set of columns."""
+
+
+class _Padding:
+    def __repr__(self) -> str:
+        return "PADDING"
+
+
+PADDING = _Padding()
+"""What fills the list of a prompt that has fewer candidates than another one."""
 
 NAME = "answer"
 """Name of answers that are given without one."""
@@ -37,6 +42,8 @@ class Answers:
         space_added: Whether a leading space was put before what was given.
         collides: Whether another answer of the same prompt begins with the same token, so that
             the two cannot be told apart by it.
+        padding: Whether there is none because another prompt has more candidates; without a token
+            and no padding, the answer is missing.
     """
 
     names: tuple[str, ...]
@@ -45,11 +52,12 @@ class Answers:
     n_tokens: Int[np.ndarray, "prompt answer"]
     space_added: Bool[np.ndarray, "prompt answer"]
     collides: Bool[np.ndarray, "prompt answer"]
+    padding: Bool[np.ndarray, "prompt answer"]
 
     def __getitem__(self, prompts: Any) -> Answers:
         """Those of some prompts."""
         fields = (self.text, self.token, self.n_tokens, self.space_added, self.collides)
-        return Answers(self.names, *(field[prompts] for field in fields))
+        return Answers(self.names, *(field[prompts] for field in (*fields, self.padding)))
 
     def counts(self) -> dict[str, int]:
         """How many answers are one token, are longer, got a space, collide, or are not there."""
@@ -58,7 +66,7 @@ class Answers:
             "are longer and stand for their first token": int((self.n_tokens > 1).sum()),
             "got a leading space": int(self.space_added.sum()),
             "begin as another answer of the prompt does": int(self.collides.sum()),
-            "are missing": int((self.token < 0).sum()),
+            "are missing": int(((self.token < 0) & ~self.padding).sum()),
         }
 
 
@@ -70,7 +78,8 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
         count: Prompts.
 
     Returns:
-        Texts, token ids and None by name; candidates in lists become columns ``name.1``, ....
+        Texts, token ids and None by name; candidates in lists become columns ``name.1``, ..., and
+        shorter lists end in `PADDING`.
 
     Raises:
         ConfigError: There are not as many answers as prompts, or some have another type.
@@ -86,7 +95,7 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
             found |= mine
         return _checked(found)
     if not _is_one(answers):
-        answers = list(answers)
+        answers = _listed(answers)
         if any(isinstance(one, Mapping) for one in answers):
             return _records(answers, count)
     return _checked(_column(NAME, answers, count))
@@ -118,7 +127,7 @@ def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
 def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
     if _is_one(value):
         return {name: [_value(name, value)] * count}
-    given = list(value)
+    given = _listed(value)
     if len(given) != count:
         raise errors.ConfigError(
             f"{len(given)} answers {name!r} for {count} prompts",
@@ -126,14 +135,42 @@ def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
         )
     if not any(isinstance(one, (list, tuple, np.ndarray)) for one in given):
         return {name: [_value(name, one) for one in given]}
-    lists = [[] if is_missing(one) else [one] if _is_one(one) else list(one) for one in given]
+    # A prompt without any candidate lacks one.
+    lists = [[one] if _is_one(one) else list(one) or [None] for one in given]
     width = max(map(len, lists))
     return {
         f"{name}.{place + 1}": [
-            _value(name, one[place]) if place < len(one) else None for one in lists
+            _value(name, one[place]) if place < len(one) else PADDING for one in lists
         ]
         for place in range(width)
     }
+
+
+def require_order(what: str, value: Any) -> None:
+    """Refuses what has no order of its own, and tables, whose elements are names.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    if hasattr(value, "columns"):
+        raise errors.ConfigError(f"{what} are a table", "give a column of it: table['name']")
+    if isinstance(value, (Mapping, Set)):
+        raise errors.ConfigError(f"{what} are a {type(value).__name__}", "give a list")
+
+
+def _listed(value: Any) -> list[Any]:
+    """Values one by one.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    require_order("answers", value)
+    try:
+        return list(value)
+    except TypeError as error:
+        raise errors.ConfigError(
+            f"answers are {values.show(value)}", "give one text or token id, or a list of them"
+        ) from error
 
 
 def _is_one(value: Any) -> bool:
@@ -155,38 +192,23 @@ def _value(name: str, value: Any) -> str | int | None:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     raise errors.ConfigError(
-        f"answer {name!r} is {value!r}, a {type(value).__name__}", "give a text or a token id"
+        f"answer {name!r} is {values.show(value)}, a {type(value).__name__}",
+        "give a text or a token id",
     )
 
 
-def begins_with_space(text: str, before: str, space: Space) -> bool:
-    r"""Whether a space is to be put before an answer.
-
-    Args:
-        text: The answer as it was given.
-        before: How the prompt ends.
-        space: ``never``; ``always``, but before white space; ``auto``: where the answer begins
-            with a letter or a digit and the prompt does not end with white space, an opening
-            bracket or quotation mark, or one of ``/ - _ $ # @ = \``.
-    """
-    if space == "never" or not text or text[0].isspace():
-        return False
-    if space == "always":
-        return True
-    if not text[0].isalnum() or not before or before[-1].isspace():
-        return False
-    if before[-1] in '"`':
-        return before.count(before[-1]) % 2 == 0
-    return before[-1] not in _OPEN
+def is_given(value: str | int | _Padding | None) -> bool:
+    """Whether a value of `columns` is an answer."""
+    return value is not None and value is not PADDING
 
 
 def resolve(
-    named: Mapping[str, Sequence[str | int | None]],
+    named: Mapping[str, Sequence[Any]],
     prompts: Sequence[str],
     encode: Callable[[Sequence[str]], list[list[int]]],
     spelled: Mapping[int, str],
     vocab_size: int,
-    space: Space = "auto",
+    space: spacing.Space = "auto",
 ) -> Answers:
     """Takes the first token of each answer.
 
@@ -196,7 +218,7 @@ def resolve(
         encode: Gives the token ids of some texts.
         spelled: Texts of the token ids that are given.
         vocab_size: Tokens of the model.
-        space: See `begins_with_space`.
+        space: See ``spacing.begins_with_space``.
 
     Raises:
         ConfigError: A token id that the model does not have.
@@ -204,27 +226,28 @@ def resolve(
     shape = (len(prompts), len(named))
     text = np.full(shape, None, object)
     token, n_tokens = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
-    added = np.zeros(shape, bool)
-    for place, (name, values) in enumerate(named.items()):
+    added, padding = np.zeros(shape, bool), np.zeros(shape, bool)
+    for place, (name, column) in enumerate(named.items()):
         wanted: dict[str, list[int]] = {}
-        for prompt, value in enumerate(values):
+        for prompt, value in enumerate(column):
+            padding[prompt, place] = value is PADDING
             if isinstance(value, int):
                 if not 0 <= value < vocab_size:
                     raise errors.ConfigError(
-                        f"answer {name!r} of prompt {prompt} is token {value}",
+                        f"answer {name!r} of prompt {prompt} is token {values.show(value)}",
                         f"the model has the tokens 0 to {vocab_size - 1}",
                     )
                 text[prompt, place], token[prompt, place] = spelled.get(value, ""), value
                 n_tokens[prompt, place] = 1
-            elif value is not None:
-                added[prompt, place] = begins_with_space(value, prompts[prompt], space)
+            elif isinstance(value, str):
+                added[prompt, place] = spacing.begins_with_space(value, prompts[prompt], space)
                 text[prompt, place] = " " * bool(added[prompt, place]) + value
                 wanted.setdefault(text[prompt, place], []).append(prompt)
         for ids, where in zip(encode(list(wanted)), wanted.values(), strict=True):
             n_tokens[where, place] = len(ids)
             known = ids and ids[0] < vocab_size
             token[where, place] = ids[0] if known else -1
-    return Answers(tuple(named), text, token, n_tokens, added, _collisions(token))
+    return Answers(tuple(named), text, token, n_tokens, added, _collisions(token), padding)
 
 
 def _collisions(token: Int[np.ndarray, "prompt answer"]) -> Bool[np.ndarray, "prompt answer"]:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import csv
+import collections
 import io
 import json
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from jaxlens import errors
-from jaxlens.corpus import archives, lines, pages
+from jaxlens import errors, filetypes
+from jaxlens.corpus import archives, lines, promptcells, promptlimits, promptparquet
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Suffixes of the formats; all but Parquet may also be compressed: .gz, .bz2, .zst."""
 
-MOST_BYTES = 2**30
-"""Largest text that is read: prompts and what is read of them are held in memory."""
+NOT_JSON, NOT_UTF8, NOT_OBJECT = "row is not JSON", "row is not UTF-8", "row is not an object"
+TWICE = "row holds an object that names a key twice"
 
-_CELL_BYTES = 2**24
 _SHOWN_CHARACTERS = 300
-# Beside Arrow's own exception, of which not all that it raises are.
-_REFUSALS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
+_MARKS = (b",", b"[", b"{")
+_BINARY = (
+    (b"PK\x03\x04", "a ZIP archive, such as an Excel workbook", "save the sheet as CSV UTF-8"),
+    (b"PAR1", "a Parquet file", "let its name end in .parquet"),
+    (b"\x1f\x8b", "a gzip file", "let its name end in .gz too"),
+    (b"BZh91AY&SY", "a bzip2 file", "let its name end in .bz2 too"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "let its name end in .zst too"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Table:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the file, bad ones among them."""
+        """Rows of the file, bad ones among them; 0 where there is no column."""
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str) -> Sequence[Any]:
@@ -51,9 +58,14 @@ class Table:
             ConfigError: There is none of that name.
         """
         if name not in self.columns:
-            known = ", ".join(self.names)[:_SHOWN_CHARACTERS]
-            raise errors.ConfigError(f"no column {name!r}", f"the file has: {known}")
+            raise errors.ConfigError(f"no column {name!r}", f"the file has: {listed(self.names)}")
         return self.columns[name]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns as a shell takes them, as many as have room in a message."""
+    found = ", ".join(map(shlex.quote, names[:_SHOWN_CHARACTERS]))
+    return found if len(found) <= _SHOWN_CHARACTERS else found[:_SHOWN_CHARACTERS] + " ..."
 
 
 def read(path: str | Path) -> Table:
@@ -62,69 +74,56 @@ def read(path: str | Path) -> Table:
     Raises:
         ConfigError: Its suffix names no format.
         MissingError: It is not there, or a package that its format needs is not installed.
-        DataError: It is damaged, too large, or has no rows.
+        DataError: It is damaged, holds more than ``promptlimits`` allows, or has no rows.
         StorageError: The system refuses to read.
     """
     name = str(path)
     stem = next((name[: -len(s)] for s in archives.SUFFIXES[1:] if name.lower().endswith(s)), name)
     suffix = Path(stem).suffix.lower()
     if suffix not in SUFFIXES or (suffix == ".parquet" and stem != name):
-        raise errors.ConfigError(f"{name} is no file of prompts", f"name it {', '.join(SUFFIXES)}")
+        raise errors.ConfigError(
+            f"{name} is not a file of prompts: its name ends in none of their suffixes",
+            f"name it {', '.join(SUFFIXES)}",
+        )
+    if suffix != ".parquet" and os.path.isfile(name):  # a pipe can be read once
+        _require_text(name, stem != name)
     if suffix == ".parquet":
-        table = _parquet(name)
+        table = Table(*promptparquet.read(name, _require_names), {})
     elif suffix in (".csv", ".tsv"):
-        table = _separated(name, "," if suffix == ".csv" else "\t")
+        delimiter = "" if suffix == ".csv" else "\t"
+        table = Table(*promptcells.read(name, delimiter, _require_names))
     else:
         table = _json(name, suffix == ".json")
     if not table.n_rows:
+        hint = 'each row is an object with a prompt, such as {"prompt": "The tea was"}'
+        for row, why in table.bad.items():
+            raise errors.DataError(f"{name}, row {row}, from 0: {why}; none can be read", hint)
         raise errors.DataError(f"{name} has no rows", "give a file with at least one prompt")
     return table
 
 
-def _text(path: str) -> bytes:
+def _require_text(path: str, compressed: bool) -> None:
+    """Refuses what lies under the name of a text and is none.
+
+    Raises:
+        DataError: Saying what it is, with the remedy.
+    """
     with archives.opened(path) as stream:
-        found = stream.read(MOST_BYTES + 1)
-    if len(found) > MOST_BYTES:
-        raise errors.DataError(
-            f"{path} holds more than {MOST_BYTES:,} bytes", "split it into several files"
-        )
-    return found.removeprefix(lines.BOM)
-
-
-def _separated(path: str, delimiter: str) -> Table:
+        head = stream.read(filetypes.HEAD_BYTES)
+    for mark, what, remedy in _BINARY:
+        if head.startswith(mark):
+            inside = "holds" if compressed else "is"
+            raise errors.DataError(f"{path} {inside} {what}, not text", remedy)
     try:
-        text = _text(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise errors.DataError(
-            f"{path} is not UTF-8 at byte {error.start}", "convert it, for instance with iconv"
-        ) from error
-    before = csv.field_size_limit(_CELL_BYTES)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = next(reader, None) or []
-        # A blank line is no row, unless there is one column, which it leaves empty.
-        rows = [row or [""] for row in reader if row or len(names) == 1]
-    except csv.Error as error:
-        raise errors.DataError(
-            f"{path}, line {reader.line_num}: {error}", "check the quotes around its cells"
-        ) from error
-    finally:
-        csv.field_size_limit(before)
-    _require_names(path, names)
-    bad = {
-        number: f"row has {len(row)} cells, the heading {len(names)}"
-        for number, row in enumerate(rows)
-        if len(row) != len(names)
-    }
-    columns = {
-        name: [None if number in bad else row[at] for number, row in enumerate(rows)]
-        for at, name in enumerate(names)
-    }
-    return Table(tuple(names), columns, bad)
+        filetypes.refuse_stand_in(head, path)
+    except errors.DataError as error:  # whose hint is about models
+        hint = "download the file itself; from Git LFS with git lfs pull"
+        raise errors.DataError(error.message, hint) from error
 
 
 def _require_names(path: str, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    """Refuses headings that name no column, or two alike."""
+    twice = sorted(name for name, count in collections.Counter(names).items() if count > 1)
     if twice:
         raise errors.DataError(f"{path} has two columns {twice[0]!r}", "name the columns apart")
     if not names:
@@ -132,58 +131,118 @@ def _require_names(path: str, names: Sequence[str]) -> None:
 
 
 def _json(path: str, whole: bool) -> Table:
-    data = _text(path)
-    records: list[Any] = []
+    count = promptlimits.Count(path)
     bad: dict[int, str] = {}
-    if whole and data.lstrip()[:1] == b"[":
-        try:
-            records = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise errors.DataError(f"{path} is not JSON: {error}", "check the file") from error
-    else:
-        for line in filter(None, map(bytes.strip, data.split(b"\n"))):
-            try:
-                records.append(json.loads(line))
-            except (ValueError, RecursionError):
-                bad[len(records)] = "row is not JSON"
-                records.append(None)
+    with archives.opened(path) as stream:
+        if whole:
+            data = stream.read(count.room + 1)
+            promptlimits.Count(path).add(size=len(data))
+            data = data.removeprefix(lines.BOM)
+            records = _array(path, data, count)
+            if records is None:
+                records = list(_records(io.BytesIO(data), path, count, bad))
+                if len(bad) == len(records) and isinstance(one := _value(data), dict):
+                    records, bad = [one], {}
+        else:
+            records = list(_records(stream, path, count, bad))
     names: dict[str, None] = {}
     for number, record in enumerate(records):
-        if isinstance(record, dict):
+        if isinstance(record, dict) and not promptlimits.is_deep(record):
             names |= dict.fromkeys(record)
-        else:
-            bad.setdefault(number, "row is not an object")
-    known = [record if isinstance(record, dict) else {} for record in records]
-    return Table(tuple(names), {n: [one.get(n) for one in known] for n in names}, bad)
+            continue
+        why = promptlimits.TOO_DEEP if isinstance(record, dict) else NOT_OBJECT
+        bad.setdefault(number, why)
+        records[number] = {}
+    promptlimits.Count(path).add(values=len(names) * len(records))
+    return Table(tuple(names), {n: [one.get(n) for one in records] for n in names}, bad)
 
 
-def _parquet(path: str) -> Table:
-    parquet = archives.arrow("pyarrow.parquet")
-    arrow = archives.arrow("pyarrow")
-    with archives.opened(path) as stream:
-        try:
-            with open(path, "rb") as headers:
-                pages.check(headers)
-            file = parquet.ParquetFile(stream, page_checksum_verification=True)
-            names = file.schema_arrow.names
-            _require_names(path, names)
-            columns: dict[str, list[Any]] = {name: [] for name in names}
-            for batch in _bounded(path, file):
-                for name in names:
-                    columns[name] += batch.column(name).to_pylist()
-        except (arrow.ArrowException, *_REFUSALS) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise archives.damaged(path, str(error)) from error
-    return Table(tuple(names), columns, {})
+def _array(path: str, data: bytes, count: promptlimits.Count) -> list[Any] | None:
+    """Members of one array; None where the file is something else.
+
+    Raises:
+        DataError: It begins as an array and is damaged, or holds too much.
+    """
+    if data.lstrip()[:1] != b"[":
+        return None
+    count.add(values=sum(map(data.count, _MARKS)))
+    found = _value(data)
+    if isinstance(found, list):
+        count.add(rows=len(found))
+        return found
+    hint = "check the file, or write one object a line"
+    raise errors.DataError(f"{path} cannot be read as JSON: {found}", hint)
 
 
-def _bounded(path: str, file: Any) -> Iterator[Any]:
-    size = 0
-    for batch in file.iter_batches(1024):
-        size += batch.nbytes
-        if size > MOST_BYTES:
-            raise errors.DataError(
-                f"{path} holds more than {MOST_BYTES:,} bytes", "split it into several files"
-            )
-        yield batch
+def _records(
+    stream: BinaryIO, path: str, count: promptlimits.Count, bad: dict[int, str]
+) -> Iterator[Any]:
+    """A value for each line that is not blank; of a bad one None, and why it is bad."""
+    number, mark = 0, lines.BOM
+    while line := stream.readline(count.room + 1):
+        values = sum(map(line.count, _MARKS))
+        count.add(size=len(line), rows=bool(line.strip()), values=values)
+        line, mark = line.removeprefix(mark).strip(), b""
+        if not number and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise promptcells.utf_16(path)
+        if not line:
+            continue
+        found = _value(line)
+        if isinstance(found, _Refused):
+            bad[number] = found.why
+            found = None
+        yield found
+        number += 1
+
+
+class _Refused:
+    """What is no JSON.
+
+    Attributes:
+        why: A reason, to be counted.
+        details: Of this one.
+    """
+
+    def __init__(self, why: str, details: object) -> None:
+        self.why = why
+        self.details = str(details)
+
+    def __str__(self) -> str:
+        return self.details
+
+
+def _value(data: bytes) -> Any:
+    """A value of JSON, or a `_Refused`."""
+    try:
+        return _DECODER.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return _Refused(NOT_UTF8, f"byte {error.start} is not UTF-8")
+    except RecursionError:
+        return _Refused(promptlimits.TOO_DEEP, "it is nested too deeply")
+    except _TwiceError as error:
+        return _Refused(TWICE, error)
+    except ValueError as error:
+        return _Refused(NOT_JSON, error)
+
+
+class _TwiceError(ValueError):
+    """Which of two values of a key was meant, nobody knows."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError("an object names a key twice")
+    return found
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number; one with more digits than Python converts stays text."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+# Raw control characters inside strings are common in scraped text, and nothing is lost.
+_DECODER = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_object, strict=False)

@@ -83,8 +83,18 @@ def write(
     return records, stream.size
 
 
+def encode(path: str | Path, to: Format, form: pa.Schema, tables: Iterable[pa.Table]) -> bytes:
+    """The bytes of a file, see `write`, for what is no file."""
+    sink = io.BytesIO()
+    open_writer = _parquet if to == "parquet" else _csv
+    with open_writer(sink, form, str(path)) as writer:
+        for table in tables:
+            writer.write_table(table, table.num_rows)
+    return sink.getvalue()
+
+
 @contextlib.contextmanager
-def _parquet(sink: _Sink, form: pa.Schema, _: str) -> Generator[Any]:
+def _parquet(sink: Any, form: pa.Schema, _: str) -> Generator[Any]:
     # Dictionaries help texts and small integers; for floats they are tried in vain.
     small = [field.name for field in form if not pa.types.is_floating(field.type)]
     with pyarrow.parquet.ParquetWriter(
@@ -94,7 +104,7 @@ def _parquet(sink: _Sink, form: pa.Schema, _: str) -> Generator[Any]:
 
 
 @contextlib.contextmanager
-def _csv(sink: _Sink, form: pa.Schema, path: str) -> Generator[Any]:
+def _csv(sink: Any, form: pa.Schema, path: str) -> Generator[Any]:
     with contextlib.ExitStack() as stack:
         target: Any = sink
         if path.endswith(".gz"):  # without name and time: the same rows give the same bytes

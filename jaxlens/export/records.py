@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, files
 from jaxlens.export import text
 from jaxlens.store import publish
 
@@ -28,23 +29,37 @@ def require(path: Path) -> None:
     """Refuses a file that could not be written, before the work for it is done.
 
     Raises:
-        ConfigError: Another suffix, or the file exists.
+        ConfigError: Another suffix, the file exists, or it is a directory or a socket.
         MissingError: pyarrow, which Parquet and CSV need, is not installed.
+        StorageError: The folder is not there, or nothing may be written into it.
     """
-    if not path.name.endswith(FORMATS):
-        raise errors.ConfigError(f"{path} is no table", f"let it end in {', '.join(FORMATS)}")
-    if os.path.lexists(path):
+    streams = files.is_stream(path)
+    if not streams and not path.name.endswith(FORMATS):
+        raise errors.ConfigError(
+            f"{path} is not a table that can be written", f"let it end in {', '.join(FORMATS)}"
+        )
+    if not streams and os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")
+    files.require_folder(path)
     if path.suffix != ".json":
         errors.require_package("pyarrow", "data", "files of Parquet and CSV")
 
 
+def is_spreadsheet(path: Path) -> bool:
+    """Whether a path is written as CSV, as a device or pipe is whose suffix names no format."""
+    return not path.name.endswith((".parquet", ".json"))
+
+
 def write(path: Path, columns: Columns, about: Mapping[str, Any]) -> int:
-    """Writes a record for each entry of the columns.
+    r"""Writes a record for each entry of the columns.
+
+    Values of several types, and whole numbers beyond 64 bits, are text in Parquet and CSV; lists
+    and objects are JSON where they do not fit a type of Arrow, and always in CSV. In CSV texts are
+    escaped as in exports, so that no cell begins a formula, and bytes likewise. A surrogate alone,
+    which UTF-8 cannot hold, is ``\ud800`` in Parquet and in JSON, and three ``\xNN`` in CSV.
 
     Args:
-        path: File to create; its suffix says the format. In CSV, texts are escaped as in exports,
-            so that no cell begins a formula.
+        path: File to create, or a device or pipe to write to; its suffix says the format.
         columns: What to write.
         about: What JSON says beside the records.
 
@@ -56,15 +71,22 @@ def write(path: Path, columns: Columns, about: Mapping[str, Any]) -> int:
         StorageError: The system refused.
     """
     require(path)
+    streams = files.is_stream(path)
     if path.suffix == ".json":
         records = _records(columns)
-        data = json.dumps({**about, "records": records}, allow_nan=False, default=str)
-        publish.publish(path, data.encode(), replace=False)
+        document = json.dumps({**about, "records": records}, allow_nan=False, default=_said)
+        if streams:
+            files.write(path, document.encode())
+        else:
+            publish.publish(path, document.encode(), replace=False)
         return len(records)
     from jaxlens.export import formats
 
-    to: formats.Format = "parquet" if path.suffix == ".parquet" else "csv"
+    to: formats.Format = "csv" if is_spreadsheet(path) else "parquet"
     table = _table(columns, spreadsheet=to == "csv")
+    if streams:
+        files.write(path, formats.encode(path, to, table.schema, [table]))
+        return table.num_rows
     return formats.write(path, to, table.schema, [table])[0]
 
 
@@ -89,22 +111,46 @@ def _plain(values: np.ndarray, absent: np.ndarray | None) -> list[Any]:
 
 
 def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A value without the numbers that JSON lacks, also inside lists and objects."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if isinstance(value, dict):
+        return {_key(key): _finite(one) for key, one in value.items()}
+    return value
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else str(_said(key))
+
+
+def _said(value: Any) -> str:
+    """What JSON has no type for."""
+    return _text(value) if isinstance(value, bytes) else str(value)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _table(columns: Columns, spreadsheet: bool) -> pa.Table:
     import pyarrow as pa
 
-    from jaxlens.export import text
-
-    def heading(name: str) -> str:
-        raw = name.encode("utf-8", "replace")
-        return text.escape(raw, spreadsheet=True) if spreadsheet else raw.decode()
-
+    heading = _escape if spreadsheet else _utf_8
     return pa.table({heading(name): _arrow(*pair, spreadsheet) for name, pair in columns.items()})
 
 
-def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> Any:
+def _escape(word: str | bytes) -> str:
+    raw = word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass")
+    return text.escape(raw, spreadsheet=True)
+
+
+def _utf_8(word: str | bytes) -> str:
+    return _text(word if isinstance(word, bytes) else word.encode("utf-8", "backslashreplace"))
+
+
+def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> pa.Array:
     import pyarrow as pa
 
     if values.dtype.kind == "f":
@@ -112,24 +158,48 @@ def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> 
     if values.dtype != object:
         return pa.array(values, mask=absent)
     found = values.tolist()
-    nested = any(isinstance(one, (list, tuple, dict)) for one in found)
-    if not (spreadsheet and nested):
-        try:
-            made = pa.array(found)
-        except (pa.ArrowException, TypeError, ValueError):  # values of several types
-            nested = True
-        else:
-            return _escaped(found) if spreadsheet and pa.types.is_string(made.type) else made
-    words = [None if one is None else _word(one) for one in found]
-    return _escaped(words) if spreadsheet else pa.array(words, pa.string())
+    made = _typed(found)
+    if made is not None and not (spreadsheet and _is_text(made.type)):
+        return made
+    spelled = _escape if spreadsheet else _utf_8
+    words = [None if one is None else spelled(_word(one)) for one in found]
+    return pa.array(words, pa.string())
 
 
-def _escaped(words: list[Any]) -> Any:
+def _typed(values: list[Any]) -> pa.Array | None:
+    """Values of one type of Arrow's; None where there is no such type."""
     import pyarrow as pa
 
-    raw = (None if one is None else one.encode("utf-8", "replace") for one in words)
-    return pa.array([None if one is None else text.escape(one, True) for one in raw], pa.string())
+    kinds: list[pa.DataType | None] = [None]
+    if all(one is None or type(one) is int for one in values):
+        kinds.append(pa.uint64())
+    for kind in kinds:
+        # What Arrow raises, of its own and else, is one of these.
+        with contextlib.suppress(pa.ArrowException, TypeError, ValueError, ArithmeticError):
+            return pa.array(values, kind)
+    return None
 
 
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are spelled here before they become cells."""
+    import pyarrow as pa
+
+    types = pa.types
+    plain = (types.is_integer, types.is_floating, types.is_boolean, types.is_null, types.is_decimal)
+    dated = (types.is_date, types.is_time, types.is_timestamp)
+    return not any(is_kind(kind) for is_kind in (*plain, *dated))
+
+
+def _word(value: Any) -> str | bytes:
+    if isinstance(value, (str, bytes)):
+        return value
+    return json.dumps(_finite(value), default=_said) if _is_nested(value) else _scalar(value)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict))
+
+
+def _scalar(value: Any) -> str:
+    """A number or a truth value as JSON spells it; anything else in Python's words."""
+    return json.dumps(value, default=_said) if isinstance(value, (bool, int, float)) else str(value)

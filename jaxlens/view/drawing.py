@@ -17,6 +17,7 @@ _WIDTH, _HEIGHT = 8.6, 3.1
 
 _LEGEND_ROW = 0.22
 _POINT_ROW = 0.23
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LETTERS = 100
 """Letters of labels that have room side by side in a whole figure."""
 
@@ -149,12 +150,17 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
-            how = {"color": look["color"], "alpha": 0.16, "lw": 0, "gid": f"band:{curve.name}"}
-            axes.fill_between(across, curve.low, curve.high, **how)
+            how = {"color": look["color"], "gid": f"band:{curve.name}"}
+            if len(across) > 1:
+                axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
+            else:  # a band has no width there
+                axes.vlines(across, curve.low, curve.high, alpha=0.4, linewidth=3, **how)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:
         _logarithmic(axes, panel)
+    if panel.percent:
+        axes.set_yticks(_QUARTERS, [f"{100 * share:g} %" for share in _QUARTERS])
     if panel.span is not None:
         axes.set_ylim(*panel.span)
     elif panel.scale == plots.RANK:

@@ -21,7 +21,9 @@ def require(path: Path) -> None:
         ConfigError: An unknown suffix, or matplotlib is not installed.
     """
     if path.suffix not in FORMATS:
-        raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
+        raise errors.ConfigError(
+            f"a picture {path.name}: its suffix names no format", f"name it {' or '.join(FORMATS)}"
+        )
     require_library()
 
 

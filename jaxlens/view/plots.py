@@ -69,6 +69,7 @@ class Lines:
         span: Ends of the vertical axis, where the numbers themselves shall not decide them.
         every: Which places are labelled; 0 for as many as have room.
         why: Why there is no number, where there is none.
+        percent: Whether the vertical axis is of shares, and labelled from 0 % to 100 %.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Lines:
     span: tuple[float, float] | None = None
     every: int = 0
     why: str = ""
+    percent: bool = False
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each place."""

@@ -24,15 +24,17 @@ Columns = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """Values by name, and where they are missing; floats are NaN there."""
 
 
-def columns(table: prompttable.PromptTable, texts: bool = True) -> Columns:
-    """One entry for each prompt, position and layer; see ``PromptTable.to_pandas``.
+def columns(table: prompttable.PromptTable, texts: bool = True, raw: bool = False) -> Columns:
+    r"""One entry for each prompt, position and layer; see ``PromptTable.to_pandas``.
 
     Args:
         table: The table.
         texts: Whether prompts are repeated as text.
+        raw: Whether tokens are their bytes, for whoever spells these; if not, they are text, with
+            bytes that are no UTF-8 as ``\xe2``.
     """
     depth, rows = len(table.layers), len(table)
-    spelled = _spelled(table)
+    spelled = _bytes(table) if raw else _spelled(table)
     prompt = np.repeat(table.prompt, depth)
     found: Columns = {"prompt": (prompt, None)}
     if texts:
@@ -48,7 +50,7 @@ def columns(table: prompttable.PromptTable, texts: bool = True) -> Columns:
 
 
 def _numbers(
-    table: prompttable.PromptTable, spelled: Mapping[int, str], depth: int, rows: int
+    table: prompttable.PromptTable, spelled: Mapping[int, str | bytes], depth: int, rows: int
 ) -> Columns:
     found: Columns = {
         "position": (np.repeat(table.position, depth), None),
@@ -70,6 +72,7 @@ def _numbers(
         logp = table.logp[..., place].ravel()
         first = np.repeat(first_top[:, place], depth)
         token = np.repeat(table.answers.token[table.prompt, place], depth)
+        found[f"text_{name}"] = (np.repeat(table.answers.text[table.prompt, place], depth), None)
         found[f"token_{name}"] = (_texts(token, spelled), None)
         found[f"rank_{name}"] = (rank, rank == 0)
         found[f"p_{name}"] = (np.exp(logp), None)
@@ -134,22 +137,36 @@ def frame(found: Columns) -> Any:
     def column(values: np.ndarray, absent: np.ndarray | None) -> Any:
         if absent is not None:
             return pandas.arrays.IntegerArray(values.astype(np.int32), np.array(absent))
-        if values.dtype == object and all(one is None or isinstance(one, str) for one in values):
+        if values.dtype == object and all(one is None or _is_text(one) for one in values):
             return pandas.array(values.tolist(), dtype=pandas.StringDtype())
-        return pandas.Series(values).infer_objects().array if values.dtype == object else values
+        if values.dtype != object:
+            return values
+        found = pandas.Series(values, dtype=object)
+        # pandas would take it for strings, which hold what UTF-8 can.
+        return found if any(isinstance(one, str) for one in values) else found.infer_objects().array
 
     return pandas.DataFrame({name: column(*pair) for name, pair in found.items()})
 
 
+def _is_text(value: Any) -> bool:
+    """Whether it is text that UTF-8 can hold, as pandas wants it of its strings."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def described(table: prompttable.PromptTable) -> str:
     """Sizes in a few words."""
-    words = [
-        readouts.counted(table.n_prompts, "prompt"),
-        readouts.counted(len(table), "position"),
+    rows, layers = (
+        readouts.counted(len(table), "row"),
         readouts.counted(len(table.layers), "layer"),
-    ]
+    )
     names = ", ".join(table.answers.names[:4]) + ", ..." * (len(table.answers.names) > 4)
-    said = " × ".join(words) + f", decoder {table.decoder}"
+    said = f"{readouts.counted(table.n_prompts, 'prompt')}, {rows} × {layers}"
+    said += f", decoder {table.decoder}"
     said += f"; answers: {names}" if names else "; no answers"
     if table.problems:
         said += f"; {readouts.counted(len(table.problems), 'problem')}"
@@ -226,7 +243,7 @@ def _spelled(table: prompttable.PromptTable) -> dict[int, str]:
     return {number: one.decode("utf-8", "backslashreplace") for number, one in raw.items()}
 
 
-def _texts(ids: np.ndarray, spelled: Mapping[int, str]) -> np.ndarray:
+def _texts(ids: np.ndarray, spelled: Mapping[int, str | bytes]) -> np.ndarray:
     different, place = np.unique(ids, return_inverse=True)
     words = [spelled.get(number) or None for number in different.tolist()]
     return _objects(words)[place] if words else np.empty(0, object)
