@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import api, errors, prompttable
+from jaxlens import given as arguments
 from jaxlens.corpus import answers as answer_tokens
 from jaxlens.corpus import encoding, vocabulary
 
@@ -38,7 +39,9 @@ def listed(prompts: Any) -> list[Any]:
     Raises:
         ConfigError: They are one prompt, or none.
     """
-    if isinstance(prompts, (str, bytes)):
+    if isinstance(prompts, bytes):
+        raise errors.ConfigError("prompts are bytes", "decode them: [prompt.decode('utf-8')]")
+    if isinstance(prompts, str):
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
     try:
         found = list(prompts)
@@ -176,8 +179,7 @@ def take_answers(
         ConfigError: ``space`` is unknown, a token id is not the model's, or there are texts and no
             tokenizer.
     """
-    if space not in ("auto", "never", "always"):
-        raise errors.ConfigError(f"leading_space is {space!r}", "one of auto, never, always")
+    arguments.one_of(space, "leading_space", ("auto", "never", "always"))
     numbers = [one for values in named.values() for one in values if isinstance(one, int)]
     raw = spell(model, [one for one in numbers if 0 <= one < model.config.vocab_size])
     spelled = {number: one.decode("utf-8", "replace") for number, one in raw.items()}
@@ -269,9 +271,11 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     """
     if wanted is None:
         return (names[0], names[1]) if len(names) == 2 else None
-    pair = tuple(wanted) if not isinstance(wanted, str) else (wanted,)
-    if len(pair) != 2 or any(name not in names for name in pair):
-        known = ", ".join(names) or "none was given"
+    known = ", ".join(names) or "none was given"
+    pair = (wanted,)
+    if not isinstance(wanted, str):
+        pair = arguments.pair(wanted, "difference", f"names of answers: {known}")
+    if len(pair) != 2 or not all(isinstance(one, str) and one in names for one in pair):
         raise errors.ConfigError(
             f"difference of {', '.join(map(str, pair))}", f"name two answers: {known}"
         )
@@ -282,9 +286,19 @@ def metadata_of(given: Mapping[str, Sequence[Any]] | None, count: int) -> dict[s
     """Columns of one value a prompt.
 
     Raises:
-        ConfigError: One has another length.
+        ConfigError: It is something else, or one has another length.
     """
-    found = {str(name): list(values) for name, values in (given or {}).items()}
+    what = "give a mapping of names to one value for each prompt"
+    if given is None:
+        return {}
+    if not callable(getattr(given, "items", None)):
+        raise errors.ConfigError(f"metadata is {arguments.described(given)}", what)
+    found = {}
+    for name, values in given.items():
+        listed = arguments.listed(values)
+        if listed is None:
+            raise errors.ConfigError(f"metadata {name!r} is {arguments.described(values)}", what)
+        found[str(name)] = listed
     for name, values in found.items():
         if len(values) != count:
             raise errors.ConfigError(

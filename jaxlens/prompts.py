@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import api, checks, numerics, promptinputs, prompttable, types
+from jaxlens import given as arguments
 from jaxlens.corpus import answers as answer_tokens
 from jaxlens.corpus import ragged
 from jaxlens.lens import options, tables, tiled
@@ -94,7 +95,12 @@ def read_prompts(
             a prompt or answer cannot be read: it is missing, empty, or too long for the model.
     """
     checks.model(model)
+    checks.decoder(decoder)
+    checks.progress(progress)
     numerics.require_precision(precision)
+    bos, strict = (
+        arguments.flag(value, name) for value, name in ((bos, "bos"), (strict, "strict"))
+    )
     given = promptinputs.listed(prompts)
     named = answer_tokens.columns(answers, len(given))
     encoded = promptinputs.encode(model, given, bos)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors
+from jaxlens import errors, given, values
 from jaxlens.corpus import answers as answer_tokens
 
 
@@ -130,8 +130,13 @@ class PromptTable:
         return np.flatnonzero(np.append(self.prompt[1:] != self.prompt[:-1], True)[: len(self)])
 
     def __getitem__(self, rows: Any) -> PromptTable:
-        """Some of the rows, chosen as those of a NumPy array are; problems stay."""
-        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        """Some of the rows, chosen as those of a NumPy array are; problems stay.
+
+        Raises:
+            ConfigError: There are no such rows; it is an ``IndexError`` too.
+        """
+        numbers = np.arange(len(self))
+        chosen = given.indexed(lambda: np.atleast_1d(numbers[rows]), len(self), "rows")
         names = ("prompt", "position", "token", "top_id", "top_logp")
         names = (*names, "entropy", "kl_final", "rank", "logp")
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
@@ -173,7 +178,7 @@ class PromptTable:
                 line = (name, number, self.layer_names[layer], len(rank), *interval, median, mean)
                 for column, value in zip(SUMMARY, line, strict=True):
                     found[column].append(value)
-        return {name: np.array(values) for name, values in found.items()}
+        return {name: np.array(column) for name, column in found.items()}
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with one record for each prompt, position and layer.
@@ -216,13 +221,14 @@ class PromptTable:
         return promptframe.fragment(self)
 
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
-        if cluster not in self.metadata:
+        if not isinstance(cluster, str) or cluster not in self.metadata:
             raise errors.ConfigError(
-                f"no column {cluster!r}", f"one of {', '.join(self.metadata) or 'none was kept'}"
+                f"no column {values.show(cluster)}",
+                f"one of {', '.join(self.metadata) or 'none was kept'}",
             )
         number: dict[str, int] = {}
-        values = [str(value) for value in self.metadata[cluster]]
-        return np.array([number.setdefault(value, len(number)) for value in values], np.int64)
+        groups = [str(value) for value in self.metadata[cluster]]
+        return np.array([number.setdefault(group, len(number)) for group in groups], np.int64)
 
 
 SUMMARY = (
