@@ -123,7 +123,7 @@ def tokens(values: Any, architecture: types.Architecture) -> Int[np.ndarray, "ba
 
 
 def configuration(value: Any) -> None:
-    """Refuses a model's configuration that is a path, or anything else but its contents; None passes.
+    """Refuses a model's configuration that is a path, or not its contents; None passes.
 
     Raises:
         ConfigError: Saying what it is.

@@ -276,6 +276,7 @@ def tokenize(
     limit: str | None = None,
     null: configs.Null | None = None,
     seed: int | None = None,
+    strict: bool | None = None,
     settings: arguments.Settings = (),
     output: arguments.Shown = arguments.Output(),
 ) -> None:
@@ -289,12 +290,13 @@ def tokenize(
         limit: Tokens to read, for instance 10M.
         null: Null model, as for run; shuffled makes other tokens.
         seed: Seed of a null and of random twins.
+        strict: Stop at the first malformed line of the corpus.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
     arguments.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    flags |= {"out": str(out), "null": null, "seed": seed}
+    flags |= {"out": str(out), "null": null, "seed": seed, "corpus.strict": strict}
     merged = arguments.load(config, flags, settings)
     from jaxlens import job
 
