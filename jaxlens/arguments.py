@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,8 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
     what = " ".join(told.split())
     if _NO_STDIN in what:
         return errors.ConfigError(
-            _NO_STDIN, "save it to a file first, COMMAND > corpus.txt, and name that file"
+            re.sub(r'^Invalid value ".*?" for (\S+)\. ', r"\1: ", what),
+            "save it to a file first, COMMAND > corpus.txt, and name that file",
         )
     if isinstance(error, ConsumeMultipleError) and error.keyword is not None:
         return errors.ConfigError(

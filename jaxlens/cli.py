@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -328,6 +329,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
     stdio.prepare()
+    if "--debug" not in given:
+        # Where the tokenizer library panics, which becomes an error of ours, it would add pages.
+        os.environ["RUST_BACKTRACE"] = "0"
     code = 0
     try:
         if words is None:

@@ -147,7 +147,8 @@ def _ids(model: api.Model, texts: Sequence[str]) -> list[list[int]]:
             ) from None
         except ValueError as error:
             raise errors.DataError(
-                f"the tokenizer fails: {error}", "check tokenizer.json"
+                f"the tokenizer fails: {error}",
+                "take the tokenizer that the model was published with",
             ) from error
         found += [one.ids for one in encoded]
     return found

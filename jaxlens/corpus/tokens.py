@@ -177,7 +177,8 @@ class _Growing:
             ) from None
         except ValueError as error:
             raise errors.DataError(
-                f"the tokenizer fails {self._position(batch)}: {error}", "check tokenizer.json"
+                f"the tokenizer fails {self._position(batch)}: {error}",
+                "take the tokenizer that the model was published with",
             ) from error
         parts, folds = [self._bos[:0]], [self._bos[:0]]
         for (opening, _), read in zip(batch, encoded, strict=True):
