@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxlens import wording
 from jaxlens.corpus import items, skiplog, suspects
 
 logger = logging.getLogger("jaxlens")
@@ -83,10 +82,9 @@ class Account:
         if not self._reasons:
             return f"{name} holds no records", "leave it out, or fetch it again"
         counted = ", ".join(f"{n:,} {why}" for why, n in self._reasons.most_common())
-        skipped = wording.count(self._reasons.total(), "document or line", "documents or lines")
         return (
-            f"{name}: nothing in it is usable",
-            f"skipped {skipped}, {self._first} first: {counted}",
+            f"{name}: none of its records is usable ({counted})",
+            f"the first is {self._first}: correct the file, or leave it out",
         )
 
 
