@@ -144,7 +144,7 @@ def speller(value: Any) -> None:
     Raises:
         ConfigError: Saying what it is.
     """
-    if value is not None and not callable(getattr(value, "to_str", None)):
+    if value is not None and not callable(getattr(type(value), "to_str", None)):
         raise errors.ConfigError(
             f"tokenizer is {given.described(value)}",
             "give a tokenizers.Tokenizer, model.tokenizer for instance; of a fast tokenizer of "
