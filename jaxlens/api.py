@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import checks, errors, numerics, types
+from jaxlens import checks, errors, given, numerics, types
 from jaxlens.corpus import references, vocabulary
 from jaxlens.corpus import tokens as corpus_tokens
 from jaxlens.lens import decoders, identity, options, reference, tables, temperature, tiled
-from jaxlens.models import gpt2, weights
+from jaxlens.models import gpt2, statedict, weights
 from jaxlens.view import notebook
 
 PACKAGED = "packaged"
@@ -97,13 +97,13 @@ def load_model(
         NumericalError: The identity gate failed.
     """
     if callable(getattr(source, "state_dict", None)):  # a PyTorch model
-        config = getattr(source, "config", None) if config is None else config
-        source = source.state_dict()  # type: ignore[union-attr]
+        source, config = statedict.of_module(source, config)
     if not isinstance(source, (str, os.PathLike, Mapping)):
         raise errors.ConfigError(
-            f"source is {checks.described(source)}",
+            f"source is {given.described(source)}",
             "give a directory, a hub id such as 'gpt2', 'packaged', or a state dict",
         )
+    checks.configuration(config)
     if isinstance(source, Mapping):
         checkpoint = weights.from_state_dict(source, config)
     else:
@@ -126,8 +126,7 @@ def load_checkpoint(
 
 def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> Model:
     """Puts a checkpoint on the default device, with the tokenizer beside it."""
-    if dtype not in ("float32", "bfloat16"):
-        raise errors.ConfigError(f"dtype is {dtype}", "float32 or bfloat16")
+    given.one_of(dtype, "dtype", ("float32", "bfloat16"))
     directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
     tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
@@ -234,6 +233,7 @@ def read_lens(
         ConfigError: Tokens, mask, names or layers do not fit.
     """
     checks.model(model)
+    checks.decoder(decoder)
     tokens = checks.grid(tokens)
     mask = checks.mask(mask, tokens.shape)
     streams = residuals(
@@ -298,12 +298,13 @@ def read_residuals(
     """
     numerics.require_precision(precision)
     checks.unembed(unembed)
-    checks.whole(seed, "seed")
+    seed = given.whole(seed, "seed")
     tokens = checks.grid(tokens)
     mask = checks.mask(mask, tokens.shape)
     streams = _streams(residuals, tokens.shape, unembed)
-    if implementation not in LENSES:
-        raise errors.ConfigError(f"no lens {implementation}", f"one of {', '.join(LENSES)}")
+    given.one_of(implementation, "implementation", LENSES)
+    check = given.flag(check, "check")
+    checks.speller(tokenizer)
     names = options.resolve_quantities(quantities)
     # Best tokens come with their log-probabilities, which cost nothing here; a sweep stores them
     # only where they are asked for.
@@ -353,6 +354,7 @@ def log_probs(
         ConfigError: No such layer, or tokens that do not fit.
     """
     checks.model(model)
+    checks.decoder(decoder)
     number = checks.layer(layer, model.config.n_layer + 1)
     unembed = gpt2.unembed(model.params, model.config, decoder)
     return _distribution(residuals(model, tokens), unembed, np.int32(number))
@@ -385,7 +387,7 @@ def _streams(residuals: Any, shape: tuple[int, ...], unembed: types.Unembed) -> 
         streams = jnp.asarray(residuals, jnp.float32)
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
-            f"residuals are a {type(residuals).__name__} that is no array",
+            f"residuals are a {type(residuals).__name__} that is not an array",
             "give floats [layer, batch, position, embed]; np.stack joins a list of layers",
         ) from error
     expected = (*shape, np.shape(unembed.scale)[0])

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import CycloptsError, MissingArgumentError, Parameter, UnknownCommandError
+from cyclopts import (
+    ConsumeMultipleError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownCommandError,
+)
 
 from jaxlens import config as configs
 from jaxlens import errors, memory, stdio, terminal
+
+_NO_STDIN = "- (standard input) is only read by jaxlens show"
 
 STDIN = "\0"
 """Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
@@ -35,7 +43,7 @@ def _no_stdin(kind: Any, value: Any) -> None:
     """Refuses standard input for whatever does not ask for it."""
     several = value if isinstance(value, tuple) else (value,)
     if any(str(one) == STDIN for one in several):
-        raise ValueError("- (standard input) is only read by jaxlens show")
+        raise ValueError(_NO_STDIN)
 
 
 def _shown_default(value: Any) -> str | None:
@@ -63,8 +71,8 @@ class Output:
 
 Shown = Annotated[Output, Parameter(name="*")]
 Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
-Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
-Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
+Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1)]
+Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1)]
 Texts = Annotated[str, Parameter(validator=lambda kind, value: None)]
 """One of them may be standard input."""
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
@@ -109,6 +117,15 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
     # The stand-in of a dash is spelled in two ways.
     told = str(error).replace(STDIN, "-").replace(repr(STDIN)[1:-1], "-") or type(error).__name__
     what = " ".join(told.split())
+    if _NO_STDIN in what:
+        return errors.ConfigError(
+            re.sub(r'^Invalid value ".*?" for (\S+)\. ', r"\1: ", what),
+            "save it to a file first, COMMAND > corpus.txt, and name that file",
+        )
+    if isinstance(error, ConsumeMultipleError) and error.keyword is not None:
+        return errors.ConfigError(
+            f"{error.keyword} without a value", "write what it takes after it, or leave it out"
+        )
     if isinstance(error, MissingArgumentError) and error.keyword is None:
         options = [i for i, word in enumerate(words) if word.startswith("--")]
         if options and words[options[-1]] in GREEDY:

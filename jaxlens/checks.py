@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors, types, values
+from jaxlens import errors, given, types, values
+from jaxlens.lens import decoders
 
 _SAMPLED = 1024
 """Positions that are looked at to tell whether a residual is normalised already."""
@@ -32,7 +34,7 @@ def model(value: Any) -> None:
     """
     if not hasattr(value, "params") or not hasattr(value, "config"):
         raise errors.ConfigError(
-            f"model is {described(value)}", "give what jaxlens.load_model('gpt2') returns"
+            f"model is {given.described(value)}", "give what jaxlens.load_model('gpt2') returns"
         )
 
 
@@ -44,19 +46,19 @@ def unembed(value: Any) -> None:
     """
     if not isinstance(value, types.Unembed):
         raise errors.ConfigError(
-            f"unembed is {described(value)}",
+            f"unembed is {given.described(value)}",
             "give jaxlens.models.gpt2.unembed(model.params, model.config), or a types.Unembed",
         )
+    decoder(value.kind)
 
 
-def whole(value: Any, name: str) -> None:
-    """Refuses anything but a whole number.
+def decoder(value: Any) -> None:
+    """Refuses anything but the name of a decoder.
 
     Raises:
-        ConfigError: Saying what it is.
+        ConfigError: Naming those that there are.
     """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise errors.ConfigError(f"{name} is {value!r}", "give a whole number")
+    given.one_of(value, "decoder", decoders.KINDS)
 
 
 def grid(tokens: Any) -> Int[np.ndarray, "batch position"]:
@@ -95,11 +97,11 @@ def _token_array(tokens: Any) -> np.ndarray:
         found = np.asarray(tokens)
     except (ValueError, TypeError, OverflowError) as error:
         raise errors.ConfigError(
-            f"tokens are {described(tokens)}, no array", "give integers [batch, position]"
+            f"tokens are {given.described(tokens)}, not an array", "give integers [batch, position]"
         ) from error
     if found.dtype.kind in "OUS":
         raise errors.ConfigError(
-            f"tokens are {described(tokens)}", "give integers [batch, position]"
+            f"tokens are {given.described(tokens)}", "give integers [batch, position]"
         )
     return found
 
@@ -118,6 +120,50 @@ def tokens(values: Any, architecture: types.Architecture) -> Int[np.ndarray, "ba
         )
     in_vocabulary(found, architecture.vocab_size)
     return found.astype(np.int32)
+
+
+def configuration(value: Any) -> None:
+    """Refuses a model's configuration that is a path, or not its contents; None passes.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    if value is None or isinstance(value, Mapping) or callable(getattr(value, "to_dict", None)):
+        return
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return
+    raise errors.ConfigError(
+        f"config is {values.show(value)}, not the configuration itself",
+        "give the decoded file, json.load(open('DIR/config.json')), or transformers' GPT2Config",
+    )
+
+
+def speller(value: Any) -> None:
+    """Refuses anything but a tokenizer; None passes.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    if value is not None and not callable(getattr(type(value), "to_str", None)):
+        raise errors.ConfigError(
+            f"tokenizer is {given.described(value)}",
+            "give a tokenizers.Tokenizer, model.tokenizer for instance; of a fast tokenizer of "
+            "transformers, its backend_tokenizer",
+        )
+
+
+def progress(value: Any) -> None:
+    """Refuses anything but what can be told of progress; None passes.
+
+    Raises:
+        ConfigError: Saying what it is.
+    """
+    lacking = [n for n in ("begin", "advance") if not callable(getattr(value, n, None))]
+    if value is not None and lacking:
+        raise errors.ConfigError(
+            f"progress is {given.described(value)}",
+            "give an object with the methods begin(total, done) and advance(count)",
+        )
 
 
 def in_vocabulary(ids: np.ndarray, vocab_size: int) -> None:
@@ -146,7 +192,7 @@ def mask(value: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "batch position
         found = np.asarray(value)
     if found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
         raise errors.ConfigError(
-            f"mask is {described(value)}",
+            f"mask is {given.described(value)}",
             "give True where a token is real and False in the padding",
         )
     if found.shape != shape:
@@ -172,7 +218,7 @@ def follow(value: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
         ids = np.atleast_1d(np.asarray(value))
     if not np.issubdtype(ids.dtype, np.integer) or not ids.size:
         raise errors.ConfigError(
-            f"follow is {described(value)}",
+            f"follow is {given.described(value)}",
             f"give token ids [m], [batch, m] or [batch, position, m]; {READ_PROMPTS}",
         )
     if ids.min() < -1 or ids.max() >= vocab_size:
@@ -210,12 +256,14 @@ def layers(value: Any, n_layers: int) -> tuple[int, ...] | None:
     """
     if value is None:
         return None
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
     several = [value] if isinstance(value, (str, int, np.integer)) else value
     if isinstance(several, slice):
         several = range(n_layers)[several]
     if not isinstance(several, (Sequence, np.ndarray, range)):
         raise errors.ConfigError(
-            f"layers are {described(value)}",
+            f"layers are {given.described(value)}",
             "give a list of numbers or names, such as [0, 'h.3', -1]",
         )
     return tuple(layer(one, n_layers) for one in several)
@@ -238,8 +286,7 @@ def layer(value: Any, n_layers: int) -> int:
             f"no layer {values.show(value)}",
             f"{hint}layers are input, h.0 to {last}, or 0 to {n_layers - 1}",
         )
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not -n_layers <= value < n_layers:
+    if not given.is_whole(value) or not -n_layers <= value < n_layers:
         raise errors.ConfigError(
             f"layer {values.show(value)} of a model with {n_layers} residual streams",
             f"layers go from 0 (input) to {n_layers - 1} ({last}, the last block's output), "
@@ -294,12 +341,3 @@ def not_normalised(
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, (str, bytes))
-
-
-def described(value: Any) -> str:
-    """The type of a value in a few words, for messages."""
-    kind = type(value).__name__
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"{getattr(value, 'dtype', kind)} of shape {tuple(shape)}"
-    return f"a {kind}" if kind[0] not in "aeiouAEIOU" else f"an {kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -276,6 +277,7 @@ def tokenize(
     limit: str | None = None,
     null: configs.Null | None = None,
     seed: int | None = None,
+    strict: bool | None = None,
     settings: arguments.Settings = (),
     output: arguments.Shown = arguments.Output(),
 ) -> None:
@@ -289,12 +291,13 @@ def tokenize(
         limit: Tokens to read, for instance 10M.
         null: Null model, as for run; shuffled makes other tokens.
         seed: Seed of a null and of random twins.
+        strict: Stop at the first malformed line of the corpus.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
     arguments.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    flags |= {"out": str(out), "null": null, "seed": seed}
+    flags |= {"out": str(out), "null": null, "seed": seed, "corpus.strict": strict}
     merged = arguments.load(config, flags, settings)
     from jaxlens import job
 
@@ -326,6 +329,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
     stdio.prepare()
+    if "--debug" not in given:
+        # Where the tokenizer library panics, which becomes an error of ours, it would add pages.
+        os.environ["RUST_BACKTRACE"] = "0"
     code = 0
     try:
         if words is None:

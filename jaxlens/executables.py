@@ -9,6 +9,7 @@ one, is removed before JAX looks. What is removed is compiled again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -78,7 +79,8 @@ def seal(path: Path | None) -> None:
         return
     try:
         _remove_oldest(path)
-        seals = {file.name: _sha256(file) for file in _programs(path)}
+        hashes = {file.name: _sha256(file) for file in _programs(path)}
+        seals = {name: found for name, found in hashes.items() if found is not None}
         publish.publish(path / _SEALS, json.dumps(seals, sort_keys=True).encode())
     except (OSError, errors.JaxlensError) as error:
         logger.info("compiled programs are not sealed: %s", error)
@@ -105,9 +107,10 @@ def _remove_unsealed(path: Path) -> None:
         found = [entry for entry in entries if _PROGRAM.fullmatch(entry.name)]
     for entry in found:
         file = Path(entry.path)
-        is_file = stat.S_ISREG(os.lstat(file).st_mode)
-        if not is_file or seals.get(entry.name) != _sha256(file):
-            file.unlink(missing_ok=True)  # of a link the link, never what it leads to
+        with contextlib.suppress(FileNotFoundError):  # another process may tidy up too
+            is_file = stat.S_ISREG(os.lstat(file).st_mode)
+            if not is_file or seals.get(entry.name, "") != _sha256(file):
+                file.unlink()  # of a link the link, never what it leads to
 
 
 def _read_seals(path: Path) -> dict[str, Any]:
@@ -119,15 +122,23 @@ def _read_seals(path: Path) -> dict[str, Any]:
 
 
 def _remove_oldest(path: Path) -> None:
-    files = sorted(_programs(path), key=lambda file: file.stat().st_mtime)
-    excess = sum(file.stat().st_size for file in files) - MOST_BYTES
-    for file in files:
+    found = []
+    for file in _programs(path):
+        with contextlib.suppress(FileNotFoundError):
+            about = file.stat()
+            found.append((about.st_mtime, about.st_size, file))
+    excess = sum(size for _, size, _ in found) - MOST_BYTES
+    for _, size, file in sorted(found):
         if excess <= 0:
             return
-        excess -= file.stat().st_size
+        excess -= size
         file.unlink(missing_ok=True)
 
 
-def _sha256(file: Path) -> str:
-    with access.opened(file) as descriptor:
-        return access.sha256(file, descriptor)
+def _sha256(file: Path) -> str | None:
+    """Hash of a program; None where another process, which found no seal for it, removed it."""
+    try:
+        with access.opened(file) as descriptor:
+            return access.sha256(file, descriptor)
+    except errors.MissingError:
+        return None

@@ -28,7 +28,7 @@ TOKENIZER_FILES = (
 )
 """Names of the files that a tokenizer is read from; see ``corpus.tokenizerfiles``."""
 
-_LFS = ("a Git LFS pointer, not the file itself", "run git lfs pull in the model's directory")
+_LFS = ("a Git LFS pointer, not the file itself", "run git lfs pull in its directory")
 _PAGE = (
     "a web page, not the file itself",
     "download it with hf download, or from the page's download link",
@@ -72,11 +72,22 @@ def refuse_stand_in(head: bytes, where: str) -> None:
     Raises:
         DataError: Saying what it is, with the remedy.
     """
-    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    for table, data in ((_BINARY, head), (_TEXT, text)):
-        for prefix, (what, remedy) in table.items():
-            if data.startswith(prefix):
-                raise errors.DataError(f"{where}: {what}", remedy)
+    found = _first(_BINARY, head) or pointer(head)
+    if found is not None:
+        raise errors.DataError(f"{where}: {found[0]}", found[1])
+
+
+def pointer(head: bytes) -> tuple[str, str] | None:
+    """What a text stands for that is not the file itself, and the remedy; None for any other.
+
+    Args:
+        head: Its first ``HEAD_BYTES`` bytes, or all of it.
+    """
+    return _first(_TEXT, head.removeprefix(codecs.BOM_UTF8).lstrip().lower())
+
+
+def _first(table: dict[bytes, tuple[str, str]], data: bytes) -> tuple[str, str] | None:
+    return next((found for prefix, found in table.items() if data.startswith(prefix)), None)
 
 
 def without_bom(data: bytes) -> bytes:

@@ -73,8 +73,6 @@ def show(
         return
     if relative_depth:
         raise errors.ConfigError("--relative-depth without a comparison", "add --against MODEL")
-    if len(texts) > 1 and figures:
-        raise errors.ConfigError("a figure of several prompts", "draw one prompt a figure")
     first, end = arguments.part(tokens)
     from jaxlens import show as shows
 
@@ -185,7 +183,7 @@ def study(
     run_dir: Path,
     /,
     *,
-    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
     by: str | None = None,
     out: Path | None = None,
     output: arguments.Shown = arguments.Output(),
@@ -261,8 +259,8 @@ def report(
     run_dir: Path,
     /,
     *,
-    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
-    variant: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
+    variant: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
     out: Path | None = None,
     figures: Path | None = None,
     output: arguments.Shown = arguments.Output(),

@@ -41,7 +41,7 @@ def show(
     if html is not None:
         files.write(html, page.page(prompts, named.name).encode())
     for path in pictures:
-        raster.draw(first, path, decoder, None if metric is None else (metric,))
+        raster.draw(prompts, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
         terminal.say(f"wrote {path}")
     if as_json:

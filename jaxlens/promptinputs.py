@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import api, checks, errors, prompttable
+from jaxlens import api, errors, prompttable
+from jaxlens import given as arguments
 from jaxlens.corpus import answers as answer_tokens
 from jaxlens.corpus import encoding, spacing, vocabulary
 
@@ -38,14 +39,16 @@ def listed(prompts: Any) -> list[Any]:
     Raises:
         ConfigError: They are one prompt, or none.
     """
-    if isinstance(prompts, (str, bytes)):
+    if isinstance(prompts, bytes):
+        raise errors.ConfigError("prompts are bytes", "decode them: [prompt.decode('utf-8')]")
+    if isinstance(prompts, str):
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
     answer_tokens.require_order("prompts", prompts)
     try:
         found = list(prompts)
     except TypeError as error:
         raise errors.ConfigError(
-            f"prompts are {checks.described(prompts)}", "give a list of texts or of lists of ids"
+            f"prompts are {arguments.described(prompts)}", "give a list of texts or of lists of ids"
         ) from error
     if found and all(isinstance(one, (int, np.integer)) for one in found):
         raise errors.ConfigError("prompts are one list of ids", "give a list of lists: [ids]")
@@ -145,7 +148,8 @@ def _ids(model: api.Model, texts: Sequence[str]) -> list[list[int]]:
             ) from None
         except ValueError as error:
             raise errors.DataError(
-                f"the tokenizer fails: {error}", "check tokenizer.json"
+                f"the tokenizer fails: {error}",
+                "take the tokenizer that the model was published with",
             ) from error
         found += [one.ids for one in encoded]
     return found
@@ -177,8 +181,7 @@ def take_answers(
         ConfigError: ``space`` is unknown, a token id is not the model's, or there are texts and no
             tokenizer.
     """
-    if space not in ("auto", "never", "always"):
-        raise errors.ConfigError(f"leading_space is {space!r}", "one of auto, never, always")
+    arguments.one_of(space, "leading_space", ("auto", "never", "always"))
     numbers = [one for values in named.values() for one in values if isinstance(one, int)]
     raw = spell(model, [one for one in numbers if 0 <= one < model.config.vocab_size])
     spelled = {number: one.decode("utf-8", "replace") for number, one in raw.items()}

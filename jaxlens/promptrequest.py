@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import checks, errors, promptinputs, prompttable, values
+from jaxlens import errors, promptinputs, prompttable, values
+from jaxlens import given as arguments
 
 
 def rows(
@@ -72,8 +73,9 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     """
     if wanted is None:
         return (names[0], names[1]) if len(names) == 2 else None
-    pair = tuple(wanted) if isinstance(wanted, (list, tuple)) else (wanted,)
-    if len(pair) != 2 or any(name not in names for name in pair) or pair[0] == pair[1]:
+    pair = (wanted,) if isinstance(wanted, str) else tuple(arguments.listed(wanted) or (wanted,))
+    known = all(isinstance(one, str) and one in names for one in pair)
+    if len(pair) != 2 or not known or pair[0] == pair[1]:
         said = ", ".join(one if isinstance(one, str) else values.show(one) for one in pair)
         raise errors.ConfigError(
             f"difference of {said or 'nothing'}",
@@ -91,19 +93,20 @@ def metadata_of(given: Mapping[str, Sequence[Any]] | None, count: int) -> dict[s
         ConfigError: They are not columns by name, or one has another length.
     """
     found: dict[str, list[Any]] = {}
-    if given is not None and not hasattr(given, "items"):
+    if given is not None and not callable(getattr(given, "items", None)):
         raise errors.ConfigError(
-            f"metadata are {checks.described(given)}", "give a mapping of names to lists"
+            f"metadata are {arguments.described(given)}", "give a mapping of names to lists"
         )
     for key, column in () if given is None else given.items():
         name = str(key)
         if name in found:
             raise errors.ConfigError(f"two columns of metadata are called {name!r}", "rename one")
-        if isinstance(column, (str, bytes)) or not hasattr(column, "__iter__"):
+        listed = arguments.listed(column)
+        if listed is None:
             raise errors.ConfigError(
-                f"metadata {name!r} are {checks.described(column)}", "give a list"
+                f"metadata {name!r} are {arguments.described(column)}", "give a list"
             )
-        found[name] = list(column)
+        found[name] = listed
         if len(found[name]) != count:
             raise errors.ConfigError(
                 f"metadata {name!r} has {len(found[name])} values for {count} prompts",

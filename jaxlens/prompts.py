@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import api, checks, errors, numerics, promptinputs, promptrequest, prompttable, types
+from jaxlens import api, checks, numerics, promptinputs, promptrequest, prompttable, types
+from jaxlens import given as arguments
 from jaxlens.corpus import answers as answer_tokens
 from jaxlens.corpus import ragged, spacing
 from jaxlens.lens import options, tables, tiled
@@ -95,11 +96,12 @@ def read_prompts(
             a prompt or answer cannot be read: it is missing, empty, or too long for the model.
     """
     checks.model(model)
-    if progress is not None and not (hasattr(progress, "begin") and hasattr(progress, "advance")):
-        raise errors.ConfigError(
-            f"progress is {checks.described(progress)}", "give an object with begin and advance"
-        )
+    checks.decoder(decoder)
+    checks.progress(progress)
     numerics.require_precision(precision)
+    bos, strict = (
+        arguments.flag(value, name) for value, name in ((bos, "bos"), (strict, "strict"))
+    )
     given = promptinputs.listed(prompts)
     named = answer_tokens.columns(answers, len(given))
     encoded = promptinputs.encode(model, given, bos)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors, wording
+from jaxlens import errors, given, values, wording
 from jaxlens.corpus import answers as answer_tokens
 
 
@@ -135,15 +135,11 @@ class PromptTable:
         """Some of the rows, chosen as those of a NumPy array are; problems stay.
 
         Raises:
-            IndexError: There is no row of this number.
-            ConfigError: They are not numbers, a slice or a mask.
+            ConfigError: They are not numbers, a slice or a mask, or there are no such rows; then
+                it is an ``IndexError`` too.
         """
-        try:
-            chosen = np.atleast_1d(np.arange(len(self))[rows])
-        except IndexError as error:
-            if isinstance(rows, (int, np.integer)):
-                raise  # which ends a loop over the table
-            raise errors.ConfigError(f"rows: {error}", _ROWS) from error
+        numbers = np.arange(len(self))
+        chosen = given.indexed(lambda: np.atleast_1d(numbers[rows]), len(self), "rows")
         if chosen.ndim > 1:
             raise errors.ConfigError(f"rows of shape {chosen.shape}", _ROWS)
         names = ("prompt", "position", "token", "top_id", "top_logp")
@@ -222,7 +218,7 @@ class PromptTable:
                 line = (name, number, self.layer_names[layer], len(rank), *interval, median, mean)
                 for column, value in zip(SUMMARY, line, strict=True):
                     found[column].append(value)
-        return {name: np.array(values) for name, values in found.items()}
+        return {name: np.array(column) for name, column in found.items()}
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with one record for each prompt, position and layer.
@@ -268,12 +264,12 @@ class PromptTable:
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
         if not isinstance(cluster, str) or cluster not in self.metadata:
             raise errors.ConfigError(
-                f"no column {cluster!r}",
+                f"no column {values.show(cluster)}",
                 f"the metadata have {', '.join(self.metadata) or 'no columns: give some'}",
             )
         number: dict[str, int] = {}
-        values = [str(value) for value in self.metadata[cluster]]
-        return np.array([number.setdefault(value, len(number)) for value in values], np.int64)
+        groups = [str(value) for value in self.metadata[cluster]]
+        return np.array([number.setdefault(group, len(number)) for group in groups], np.int64)
 
 
 _ROWS = "a PromptTable of n rows takes numbers below n, a slice, or a mask of n"

@@ -180,7 +180,9 @@ def encode(model: api.Model, text: str) -> np.ndarray:
             "its regular expression may never end: take another tokenizer",
         ) from None
     except ValueError as error:
-        raise errors.DataError(f"the tokenizer fails: {error}", "check tokenizer.json") from error
+        raise errors.DataError(
+            f"the tokenizer fails: {error}", "take the tokenizer that the model was published with"
+        ) from error
     if not len(ids):
         raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
     if len(ids) > model.config.n_positions:

@@ -313,7 +313,7 @@ MISTAKES = {
     "layers of nothing": (lambda m: jaxlens.read_lens(m, [[1]], layers=0.5), "layers are"),
     "a path for a model": (lambda m: jaxlens.read_lens("gpt2", [[1]]), "model is a str"),
     "weights for a model": (lambda m: jaxlens.residuals(m.params, [[1]]), "model is a dict"),
-    "nothing for a model": (lambda m: jaxlens.log_probs(None, [[1]], 0), "model is a NoneType"),
+    "nothing for a model": (lambda m: jaxlens.log_probs(None, [[1]], 0), "model is None"),
     "a path for prompts": (lambda m: jaxlens.read_prompts("gpt2", ["a"]), "model is a str"),
     "a model for an unembedding": (
         lambda m: jaxlens.read_residuals(STREAMS, m, [[1, 2, 3]]), "unembed is a Model"
@@ -332,9 +332,11 @@ MISTAKES = {
     "top_k of a float": (lambda m: jaxlens.read_lens(m, [[1]], top_k=2.5), "top_k is 2.5"),
     "quantities of numbers": (lambda m: jaxlens.read_lens(m, [[1]], quantities=[5]), "quantit"),
     "a number of quantities": (lambda m: jaxlens.read_lens(m, [[1]], quantities=5), "quantit"),
-    "no decoder": (lambda m: jaxlens.read_lens(m, [[1]], decoder=None), "decoder None"),
+    "no decoder": (lambda m: jaxlens.read_lens(m, [[1]], decoder=None), "decoder is None"),
     "decoders": (lambda m: jaxlens.read_lens(m, [[1]], decoder=["plain"]), "decoder"),
-    "no lens": (lambda m: jaxlens.read_lens(m, [[1]], implementation=None), "no lens None"),
+    "no lens": (
+        lambda m: jaxlens.read_lens(m, [[1]], implementation=None), "implementation is None"
+    ),
     "precisions": (lambda m: jaxlens.residuals(m, [[1]], precision=["x"]), "precision"),
     "a seed of text": (
         lambda m: jaxlens.read_residuals(
@@ -343,9 +345,9 @@ MISTAKES = {
         "seed is 'x'",
     ),
     "a number for a model's place": (lambda m: jaxlens.load_model(5), "source is an int"),
-    "nothing for a model's place": (lambda m: jaxlens.load_model(None), "source is a NoneType"),
+    "nothing for a model's place": (lambda m: jaxlens.load_model(None), "source is None"),
     "dtypes": (lambda m: jaxlens.load_model("packaged", ["float32"]), "dtype is"),
-    "a number for a run": (lambda m: jaxlens.open_run(5), "path is int 5"),
+    "a number for a run": (lambda m: jaxlens.open_run(5), "path is 5"),
     "a dict for a sweep": (lambda m: jaxlens.run_sweep({"out": "x"}), "configuration is a dict"),
     "a path for a sweep": (lambda m: jaxlens.run_sweep("x.yaml"), "configuration is a str"),
 }  # fmt: skip

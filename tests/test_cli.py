@@ -54,6 +54,7 @@ def test_a_dash_reads_standard_input(words, capsys, monkeypatch):
     [
         (("verify", "-"), "standard input"),
         (("run", "--out", "-"), "--out"),
+        (("run", "--corpus", "-"), "--corpus: - (standard input) is only read by jaxlens show"),
         (("show", "a", "--html", "-"), "--html"),
         (("verify", "run", "-"), "'-'"),
     ],
@@ -78,6 +79,46 @@ def test_a_dash_is_nothing_else(words, why, capsys):
 def test_an_argument_that_an_option_took_is_given_back_in_the_hint(words, instead, capsys):
     said = refused(capsys, 2, *words)
     assert "takes all words after it" in said and instead in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("study", "x", "--null"),
+        ("report", "x", "--variant"),
+        ("run", "--corpus"),
+        ("show", "a", "--follow"),
+        ("prompts", "x.csv", "--layers"),
+        ("export", "x", "--to", "csv", "--quantities", "--layers", "1"),
+    ],
+)
+def test_an_option_without_its_value_is_not_passed_over(words, capsys):
+    option = "--quantities" if "--quantities" in words else words[-1]
+    assert f"{option} without a value" in refused(capsys, 2, *words)
+
+
+def test_a_panic_of_the_tokenizer_library_writes_no_backtrace(monkeypatch, capsys):
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
+    assert run_cli("env", "--debug") == 0
+    assert os.environ["RUST_BACKTRACE"] == "1"
+    assert run_cli("env") == 0
+    assert os.environ["RUST_BACKTRACE"] == "0"
+
+
+def test_tokenize_can_stop_at_the_first_malformed_line(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text"\n')
+    words = ("tokenize", "--corpus", tmp_path / "a.jsonl", "--out", tmp_path / "out")
+    assert "a.jsonl:2: bad JSON" in refused(capsys, 65, *words, "--strict")
+    assert run_cli(*map(str, words)) == 0
+
+
+def test_several_prompts_become_one_figure_beside_their_page(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    page, figure = tmp_path / "a.html", tmp_path / "a.svg"
+    assert run_cli("show", "a b", "c d", "--html", str(page), "--svg", str(figure)) == 0
+    assert page.exists()
+    text = figure.read_text()
+    assert text.count("<!-- probability of the best token -->") == 2
 
 
 def test_the_options_that_take_all_words_are_known():

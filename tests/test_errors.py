@@ -82,7 +82,8 @@ def test_an_unreadable_corpus_is_refused(tiny, tmp_path, capsys):
 def test_a_corpus_without_documents_is_refused(tiny, tmp_path, capsys):
     empty = tmp_path / "empty.jsonl"
     empty.write_text('\n{"text": ""}\n')
-    assert "no tokens" in refused(capsys, 65, *flags(tiny, empty, tmp_path / "out"))
+    said = refused(capsys, 65, *flags(tiny, empty, tmp_path / "out"))
+    assert "empty.jsonl: none of its records is usable (2 empty)" in said
 
 
 def test_strict_stops_at_the_first_malformed_line(tiny, texts, tmp_path, capsys):

@@ -141,6 +141,30 @@ def test_only_programs_with_a_true_seal_are_left(cached, untold):
         assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
+def test_programs_that_another_process_removes_are_no_failure(cached, untold, monkeypatch, caplog):
+    """A run that starts removes what has no seal yet, also what another run has just written."""
+    caplog.set_level("INFO")
+    path = executables.keep(cached)
+    kept, gone = program("kept"), program("gone")
+    for step in ("_sha256", "_remove_oldest"):
+        for name in (kept, gone):
+            (path / name).write_bytes(name.encode())
+        before = getattr(executables, step)
+
+        def rival(file, before=before):
+            (path / gone).unlink(missing_ok=True)
+            return before(file)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(executables, step, rival)
+            executables.seal(path)
+            assert list(json.loads((path / "SEALS.json").read_bytes())) == [kept]
+            (path / gone).write_bytes(b"")
+            assert executables.keep(cached) == path
+        assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", kept]
+    assert not [one for one in caplog.records if one.name == "jaxlens"]
+
+
 def test_two_sealed_programs_that_were_swapped_are_both_removed(cached, untold):
     """JAX itself would run each in the place of the other."""
     path = executables.keep(cached)

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
-    *("depths", "metadata", "wording"),
+    *("depths", "metadata", "wording", "given"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -69,6 +69,7 @@ MAY_IMPORT = {
     "filetypes": {"errors"},
     "memory": {"errors"},
     "values": set(),
+    "given": {"errors", "values"},
     "yamlfile": {"errors"},
     "numerics": {"types", "errors", "memory"},
     "config": FOUNDATION,
@@ -81,7 +82,7 @@ MAY_IMPORT = {
     "examples": set(),
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
-    "view": {"errors", "files", "types", "depths", "prompttable"},
+    "view": {"errors", "files", "given", "types", "depths", "prompttable", "values"},
     "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "files", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},

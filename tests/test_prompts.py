@@ -293,7 +293,7 @@ def test_a_beginning_of_text_is_put_before_every_prompt(model):
         ([[1]], {"leading_space": "maybe"}, "leading_space"),
         ([[1]], {"layers": "h.8"}, "no layer 'h.8'"),
         ([[1]], {"metadata": {"a": [1, 2]}}, "metadata 'a'"),
-        ([[1]], {"decoder": "tuned"}, "decoder tuned"),
+        ([[1]], {"decoder": "tuned"}, "decoder is 'tuned'"),
         ([[1]], {"top_k": 0}, "top_k"),
     ],
 )

@@ -84,6 +84,9 @@ def test_reading_spells_nothing(model, ids):
         def __getattr__(self, name):
             raise AssertionError(f"asked for {name}")
 
+        def to_str(self):
+            raise AssertionError("asked for the tokenizer")
+
     readout = jaxlens.read_residuals(
         jaxlens.residuals(model, [ids]),
         gpt2.unembed(model.params, model.config),

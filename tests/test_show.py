@@ -149,7 +149,6 @@ def test_what_cannot_be_compared_is_refused(words, why, capsys):
         (("a ? b", "--metric", "loss"), "no metric loss"),
         (("a ? b", "--metric", "rank_follow"), "0 tokens are followed"),
         (("a ? b", "--png", "x.gif"), "picture x.gif"),
-        (("a", "b", "--png", "x.png"), "several prompts"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_by_name(words, why, capsys):

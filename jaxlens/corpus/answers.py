@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxlens import errors, values
+from jaxlens import given as arguments
 from jaxlens.corpus import spacing
 
 MAX_ANSWERS = 200
@@ -55,9 +56,18 @@ class Answers:
     padding: Bool[np.ndarray, "prompt answer"]
 
     def __getitem__(self, prompts: Any) -> Answers:
-        """Those of some prompts."""
+        """Those of some prompts.
+
+        Raises:
+            ConfigError: There are no such prompts; it is an ``IndexError`` too.
+        """
         fields = (self.text, self.token, self.n_tokens, self.space_added, self.collides)
-        return Answers(self.names, *(field[prompts] for field in (*fields, self.padding)))
+        fields = (*fields, self.padding)
+
+        def take() -> Answers:
+            return Answers(self.names, *(field[prompts] for field in fields))
+
+        return arguments.indexed(take, len(self.text), "prompts")
 
     def counts(self) -> dict[str, int]:
         """How many answers are one token, are longer, got a space, collide, or are not there."""
@@ -95,7 +105,7 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
             found |= mine
         return _checked(found)
     if not _is_one(answers):
-        answers = _listed(answers)
+        answers = _listed(answers, "answers")
         if any(isinstance(one, Mapping) for one in answers):
             return _records(answers, count)
     return _checked(_column(NAME, answers, count))
@@ -127,7 +137,7 @@ def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
 def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
     if _is_one(value):
         return {name: [_value(name, value)] * count}
-    given = _listed(value)
+    given = _listed(value, f"answer {name!r}")
     if len(given) != count:
         raise errors.ConfigError(
             f"{len(given)} answers {name!r} for {count} prompts",
@@ -135,6 +145,7 @@ def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
         )
     if not any(isinstance(one, (list, tuple, np.ndarray)) for one in given):
         return {name: [_value(name, one) for one in given]}
+    given = [one.item() if isinstance(one, np.ndarray) and not one.ndim else one for one in given]
     # A prompt without any candidate lacks one.
     lists = [[one] if _is_one(one) else list(one) or [None] for one in given]
     width = max(map(len, lists))
@@ -158,19 +169,22 @@ def require_order(what: str, value: Any) -> None:
         raise errors.ConfigError(f"{what} are a {type(value).__name__}", "give a list")
 
 
-def _listed(value: Any) -> list[Any]:
-    """Values one by one.
+def _listed(value: Any, name: str) -> list[Any]:
+    """What is not a single answer, as a list.
 
     Raises:
-        ConfigError: They are something else.
+        ConfigError: It has no order, or is something else.
     """
-    require_order("answers", value)
-    try:
-        return list(value)
-    except TypeError as error:
+    require_order(name, value)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = [value.item()]
+    found = arguments.listed(value)
+    if found is None:
         raise errors.ConfigError(
-            f"answers are {values.show(value)}", "give one text or token id, or a list of them"
-        ) from error
+            f"{name} is {arguments.described(value)}",
+            "give a text or a token id for each prompt, or a mapping of names to them",
+        )
+    return found
 
 
 def _is_one(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens import errors, memory
-from jaxlens.corpus import archives, items, skiplog
+from jaxlens.corpus import archives, items, skiplog, unusable
 
 # A hint stays readable beside a table of a thousand columns.
 _SHOWN_CHARACTERS = 500
@@ -25,8 +25,11 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
     places = [name if _type(schema, name) is not None else None for name in fields.names]
     text, names = fields.names[0], schema.names
     if places[0] is None:
-        shown = ", ".join(_leaves(schema))[:_SHOWN_CHARACTERS]
-        raise errors.DataError(f"{path} has no column {text!r}", f"its columns: {shown}")
+        leaves = list(_leaves(schema))
+        shown = ", ".join(leaves)[:_SHOWN_CHARACTERS]
+        texts = [name for name in leaves if is_text(_type(schema, name))]
+        remedy = f"name one: {unusable.option(texts)}" if texts else "none of them is text"
+        raise errors.DataError(f"{path} has no column {text!r}", f"its columns: {shown}; {remedy}")
     for place in filter(None, places):
         top = place if place in names else place.partition(".")[0]
         if names.count(top) > 1:
@@ -46,6 +49,12 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
 def is_nested(kind: Any) -> bool:
     """Whether a type is a list, a map or a structure."""
     return archives.arrow("pyarrow").types.is_nested(kind)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type is that of text."""
+    types = archives.arrow("pyarrow").types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def values(

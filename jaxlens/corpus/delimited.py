@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from jaxlens import errors
-from jaxlens.corpus import archives, items, lines, skiplog
+from jaxlens.corpus import archives, items, lines, skiplog, suspects, unusable
 
 _SEMICOLON = ";"
 """What spreadsheets of many countries write between fields."""
@@ -38,10 +38,18 @@ def _columns(path: str, header: list[str], fields: items.Fields) -> list[int | N
     """Where the fields stand in a row."""
     text = fields.names[0]
     if text not in header:
-        shown = ", ".join(header)[:500] or "none"
+        message = f"{path} has no column {text!r} in its first line"
+        if not header:
+            raise errors.DataError(message, "it is empty: leave it out, or fetch it again")
+        if header[0].startswith("sep="):
+            raise errors.DataError(
+                message, f"remove that line: {header[0][:80]} is for Excel alone"
+            )
+        shown = ", ".join(header)[:500]
         raise errors.DataError(
-            f"{path} has no column {text!r} in its first line",
-            f"its columns: {shown}; name one with --set corpus.text_field=...",
+            message,
+            f"its columns: {shown}; name one: {unusable.option(header)}; without a header, write "
+            "one as the first line",
         )
     for name in fields.names:
         if header.count(name) > 1:
@@ -91,9 +99,7 @@ class _Rows:
         while first and not first.strip():
             first = self._next_line()
         if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            raise errors.DataError(
-                f"{self._path} is UTF-16", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8"
-            )
+            raise errors.DataError(f"{self._path} is UTF-16", suspects.not_utf8(self._path))
         if delimiter == "," and self._split([first], delimiter).count(wanted) == 0:
             delimiter = _SEMICOLON if wanted in self._split([first], _SEMICOLON) else ","
         self._delimiter, self._waiting = delimiter, [first]

@@ -103,19 +103,20 @@ def read(
     for line in survey.report():
         logger.info("corpus: %s", line)
     for source in survey.sources:
-        told = unusable.Account(source.name, text_field, log)
+        told = unusable.Account(source, text_field, log)
         request = items.Request(items.Fields((text_field, id_field, *keep)), separator)
         for place, found in _items(source, request):
             document = _document(found, place)
             if isinstance(document, Document):
                 del found
                 log.documents += 1
+                unusable.warn(log)
                 yield document
             elif strict:
                 raise errors.DataError(f"{place}: {document}", "repair it, or read without strict")
             else:
                 log.add(place, document)
-                told.skip(document, found)
+                told.skip(place, document, found)
         told.finish(request.fields)
 
 

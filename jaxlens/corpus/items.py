@@ -51,11 +51,12 @@ class Fields:
 
     Attributes:
         names: The text first, the id second, then any others.
-        there: Names of the fields of records that have no text, up to ``MOST_NAMES``.
+        there: Names of the fields of records that have no text, up to ``MOST_NAMES``, and whether
+            a value of theirs is text.
     """
 
     names: tuple[str, ...]
-    there: dict[str, None] = field(default_factory=dict)
+    there: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._paths = [name.split(".") for name in self.names]
@@ -79,9 +80,12 @@ class Fields:
     def note(self, record: Mapping[str, Any]) -> None:
         """Remembers the names of a record's fields."""
         for name, value in record.items():
-            inner = [f"{name}.{key}" for key in value] if isinstance(value, Mapping) else [name]
-            for found in inner[: MOST_NAMES - len(self.there)]:
-                self.there[found[:_NAME_CHARACTERS]] = None
+            inner = {name: value}
+            if isinstance(value, Mapping):
+                inner = {f"{name}.{key}": one for key, one in value.items()}
+            for found in list(inner)[: MOST_NAMES - len(self.there)]:
+                short = found[:_NAME_CHARACTERS]
+                self.there[short] = self.there.get(short, False) or isinstance(inner[found], str)
 
     def _follow(self, record: Mapping[str, Any]) -> Found:
         values = []

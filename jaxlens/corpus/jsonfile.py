@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.corpus import archives, items, lines, skiplog
+from jaxlens.corpus import archives, items, lines, skiplog, suspects
 
 _LOOKED_AT = 100
 """Lines in which a record shows that a file is lines of JSON, though its first is damaged."""
@@ -72,7 +72,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
     try:
         found = decoder.decode(data.removeprefix(lines.BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise errors.DataError(f"{path} is not UTF-8: {error}", "convert it to UTF-8") from error
+        raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.not_utf8(path)) from error
     except RecursionError as error:
         raise errors.DataError(f"{path} is nested too deeply", remedy) from error
     except ValueError as error:

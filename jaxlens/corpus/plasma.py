@@ -81,6 +81,7 @@ def _encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[
         found = encoding.encode(tokenizer, texts)
     except (ValueError, encoding.TooSlow) as error:
         raise errors.DataError(
-            f"the tokenizer fails on {designs.PLASMA}: {error}", "check tokenizer.json"
+            f"the tokenizer fails on {designs.PLASMA}: {error}",
+            "take the tokenizer that the model was published with",
         ) from error
     return [one.ids for one in found]

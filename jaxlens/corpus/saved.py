@@ -13,6 +13,9 @@ from jaxlens.corpus import archives
 STATE = "state.json"
 SPLITS = "dataset_dict.json"
 _INFO = "dataset_info.json"
+FILES = frozenset({STATE, SPLITS, _INFO})
+"""What describes a data set beside its rows."""
+
 _MOST_BYTES = 2**22
 
 

@@ -105,11 +105,17 @@ class SkipLog:
         documents: Documents that were usable.
         counts: Skips by reason.
         why: Message and hint that say why nothing was usable, where a reader knows it.
+        unusable: Files of which nothing was usable.
+        held: What is to be said of them once it is known that others hold text.
+        warned: How many of them were named.
     """
 
     documents: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    why: tuple[str, str] | None = None
+    why: tuple[str, str] | None = field(default=None, compare=False)
+    unusable: int = field(default=0, compare=False)
+    held: list[str] = field(default_factory=list, compare=False)
+    warned: int = field(default=0, compare=False)
     _runs: list[_Span] = field(default_factory=list)
     # Of each reason, since documents without tokens are only found out later than bad lines.
     _latest: dict[str, _Span] = field(default_factory=dict)

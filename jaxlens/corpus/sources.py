@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxlens import errors
+from jaxlens import errors, given, wording
 from jaxlens.corpus import archives, formats, items, saved
 
 PACKAGED = "packaged"
@@ -30,6 +30,11 @@ Source = items.Source
 
 _KINDS_SHOWN = 8
 _KIND_CHARACTERS = 20
+_ONE = {
+    "hidden files": "hidden file",
+    "files without a suffix": "file without a suffix",
+    "links that lead nowhere": "link that leads nowhere",
+}
 
 
 @dataclass
@@ -83,12 +88,12 @@ def survey(paths: Iterable[str | Path]) -> Survey:
     return result
 
 
-def _matches(given: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
+def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     """Pairs of name and path."""
-    if given == PACKAGED:
+    if name == PACKAGED:
         yield "pydoc", None
         return
-    path = os.path.expanduser(given) if _is_possible(given) else ""
+    path = os.path.expanduser(name) if given.is_possible(name) else ""
     if os.path.isdir(path):
         found = _chosen(_walk(path, path), survey)
     elif os.path.lexists(path):
@@ -98,17 +103,9 @@ def _matches(given: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     if not found:
         holds = f", but {_count(survey.passed)}" if survey.passed else ""
         raise errors.MissingError(
-            f"no text at {given}{holds}", f"name a file, folder or pattern of {SHOWN}"
+            f"no text at {name}{holds}", f"name a file, folder or pattern of {SHOWN}"
         )
     yield from found
-
-
-def _is_possible(name: str) -> bool:
-    """Whether the system can have a file of this name; some of its calls raise where not."""
-    try:
-        return b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
 
 
 def _named(path: str) -> tuple[str, str]:
@@ -143,7 +140,7 @@ def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
             chosen.append((name, path))
             survey.links += linked
         else:
-            found.passed[formats.suffix(path)] += 1
+            _pass_over(found, path)
     if any(path.lower().endswith(".arrow") for _, path in chosen):
         for folder in found.split:
             saved.refuse_several(folder)
@@ -192,31 +189,46 @@ def _walk(folder: str, root: str) -> _Candidates:
         linked = os.path.commonpath([base, real]) != base
         for name in files:
             if name.startswith("."):
-                found.passed["hidden"] += 1
+                found.passed["hidden files"] += 1
             elif listed is not None and name not in listed and formats.rank(name):
-                found.passed[formats.suffix(name)] += 1
+                _pass_over(found, name)
             else:
-                _add(found, os.path.join(parent, name), root, linked)
+                path = os.path.join(parent, name)
+                # What a data set lists must be there; the rest of a folder may be any files.
+                _add(found, path, root, linked, needed=listed is not None and name in listed)
     found.files.sort()
     return found
 
 
-def _add(found: _Candidates, path: str, root: str, linked: bool) -> None:
+def _pass_over(found: _Candidates, path: str) -> None:
+    """Counts a file that is not read; what describes a data set is part of it."""
+    if os.path.basename(path) not in saved.FILES:
+        found.passed[formats.suffix(path)] += 1
+
+
+def _add(found: _Candidates, path: str, root: str, linked: bool, *, needed: bool = False) -> None:
     """Adds a file that is of a supported kind, or counts it."""
-    if formats.suffix(path):
+    if not needed and os.path.islink(path) and not os.path.exists(path):
+        found.passed["links that lead nowhere"] += 1
+    elif formats.suffix(path):
         name = _portable(os.path.relpath(path, root).replace(os.sep, "/"))
         found.files.append((name, path, linked or os.path.islink(path)))
     else:
         end = _portable(os.path.splitext(path)[1].lower())
-        found.passed[end if end.isprintable() and end else "without a suffix"] += 1
+        found.passed[end if end.isprintable() and end else "files without a suffix"] += 1
 
 
 def _count(passed: collections.Counter[str]) -> str:
-    """``3 .md, 2 hidden``, the most frequent first."""
+    """``3 .md, 2 hidden files``, the most frequent first."""
     shown = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))[:_KINDS_SHOWN]
     more = passed.total() - sum(count for _, count in shown)
-    words = [f"{count} {what[:_KIND_CHARACTERS]}" for what, count in shown]
-    return ", ".join([*words, *([f"{more} others"] if more else [])])
+    words = [
+        wording.count(count, _ONE[what], what)
+        if what in _ONE
+        else f"{count:,} {what[:_KIND_CHARACTERS]}"
+        for what, count in shown
+    ]
+    return ", ".join([*words, *([wording.count(more, "other")] if more else [])])
 
 
 def _portable(name: str) -> str:

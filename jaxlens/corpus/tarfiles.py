@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from jaxlens import errors
+from jaxlens import errors, wording
 from jaxlens.corpus import archives, items, plaintext
 
 logger = logging.getLogger("jaxlens")
@@ -20,6 +20,12 @@ _BLOCK_BYTES = 2**20
 # What describes a member is read at once, and can claim any size.
 _HEADER_BYTES = 2**20
 _HINT_CHARACTERS = 500
+_ONE = {
+    "folders": "folder",
+    "links and special files": "link or special file",
+    "hidden files": "hidden file",
+    "files without a suffix": "file without a suffix",
+}
 
 
 def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
@@ -45,7 +51,10 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
             inside = cast(BinaryIO, _Member(forward, member.size, source.path))
             place = source.place(number, name)
             yield from plaintext.read_stream(inside, f"{source.path}/{name}", place, request)
-    shown = ", ".join(f"{count} {what}" for what, count in passed.most_common())
+    shown = ", ".join(
+        wording.count(count, _ONE[what], what) if what in _ONE else f"{count:,} {what}"
+        for what, count in passed.most_common()
+    )
     if not texts:
         raise errors.DataError(
             f"{source.path} holds no {_SUFFIX}, but {shown[:_HINT_CHARACTERS] or 'nothing'}",
@@ -81,7 +90,7 @@ def _why_not(member: tarfile.TarInfo, name: str) -> str:
         return "hidden files"
     if name.lower().endswith(_SUFFIX):
         return ""
-    return os.path.splitext(name)[1].lower() or "without a suffix"
+    return os.path.splitext(name)[1].lower() or "files without a suffix"
 
 
 @contextlib.contextmanager

@@ -102,11 +102,7 @@ def read_whole(folder: Path) -> tokenizers.Tokenizer:
         Exception: What the library raises for malformed files.
     """
     tokenizer = tokenizers.Tokenizer.from_buffer(contents(folder / WHOLE))
-    settings: Any = None
-    if os.path.lexists(folder / _SETTINGS):
-        with contextlib.suppress(ValueError):  # transformers alone needs the rest of it
-            settings = json.loads(contents(folder / _SETTINGS))
-    wanted = settings.get("add_prefix_space") if isinstance(settings, dict) else None
+    wanted = _stated(folder).get("add_prefix_space")
     if not isinstance(wanted, bool):
         return tokenizer
     document = json.loads(tokenizer.to_str())
@@ -117,6 +113,24 @@ def read_whole(folder: Path) -> tokenizers.Tokenizer:
     for one in steps:
         one["add_prefix_space"] = wanted
     return tokenizers.Tokenizer.from_str(json.dumps(document))
+
+
+def adds_bos(folder: Path) -> bool:
+    """Whether transformers would put the beginning-of-text token before each text."""
+    return _stated(folder).get("add_bos_token") is True
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    """What ``tokenizer_config.json`` says; nothing where it is damaged or not there.
+
+    Raises:
+        DataError: See ``contents``.
+    """
+    settings: Any = None
+    if os.path.lexists(folder / _SETTINGS):
+        with contextlib.suppress(ValueError):  # transformers alone needs the rest of it
+            settings = json.loads(contents(folder / _SETTINGS))
+    return settings if isinstance(settings, dict) else {}
 
 
 def read(folder: Path, one: Form) -> tokenizers.Tokenizer:

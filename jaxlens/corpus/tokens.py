@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Int, Shaped
 
-from jaxlens import errors, metadata, schema
+from jaxlens import errors, metadata, schema, wording
 from jaxlens.corpus import documents, encoding, shuffle, skiplog, tokenfile, vocabulary
 
 Index = tokenfile.Index
@@ -177,7 +177,8 @@ class _Growing:
             ) from None
         except ValueError as error:
             raise errors.DataError(
-                f"the tokenizer fails {self._position(batch)}: {error}", "check tokenizer.json"
+                f"the tokenizer fails {self._position(batch)}: {error}",
+                "take the tokenizer that the model was published with",
             ) from error
         parts, folds = [self._bos[:0]], [self._bos[:0]]
         for (opening, _), read in zip(batch, encoded, strict=True):
@@ -241,11 +242,15 @@ class _Growing:
         """The index."""
         self._pass_over()
         if not self._tokens and self._skips.why is not None:
-            raise errors.DataError(*self._skips.why)
+            message, hint = self._skips.why
+            if (others := self._skips.unusable - 1) > 0:
+                message += f"; {wording.count(others, 'other file')} likewise without usable text"
+            raise errors.DataError(message, hint)
         if not self._tokens:
             raise errors.DataError(
                 "no tokens in corpus",
-                f"read {self._skips.documents} documents, skipped {self._skips.skipped}: "
+                f"read {wording.count(self._skips.documents, 'document')}, "
+                f"skipped {self._skips.skipped:,}: "
                 + (", ".join(f"{n} {why}" for why, n in self._skips.counts.items()) or "none"),
             )
         self.starts.append(self._tokens)

@@ -1,59 +1,119 @@
-"""What is wrong with records that hold no text, said once for a file: which fields are there."""
+"""What is wrong with files of which nothing could be used, said once for a file."""
 
 from __future__ import annotations
 
+import collections
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxlens.corpus import items, skiplog
+from jaxlens.corpus import items, skiplog, suspects
 
 logger = logging.getLogger("jaxlens")
 
 _SHOWN = 10
 _FEW = 500
+_MOST_WARNED = 20
+"""Files that are named in warnings."""
+
 _TURNS = ("role", "content", "from", "value")
 """Fields of a message in a conversation, of which there are two conventions."""
+
+_LIKELY = ("text", "content", "body", "document", "sentence", "article", "prompt")
+"""Fields that often hold the text."""
+
+_JOIN = "a conversation must be one string first"
 
 
 class Account:
     """The records of a file of which none holds text.
 
     Args:
-        name: Of the file.
+        source: The file.
         text_field: Where the text was looked for.
-        log: Of the skips; its ``why`` is set while nothing was usable.
+        log: Of the skips; is told what is wrong with a file of which nothing is usable.
     """
 
-    def __init__(self, name: str, text_field: str, log: skiplog.SkipLog) -> None:
-        self._name = name
+    def __init__(self, source: items.Source, text_field: str, log: skiplog.SkipLog) -> None:
+        self._source = source
         self._field = text_field
         self._log = log
         self._before = log.documents
-        self._lacking = 0
+        self._reasons: collections.Counter[str] = collections.Counter()
+        self._first: skiplog.Place | None = None
         self._odd = ""
 
-    def skip(self, reason: str, found: items.Found) -> None:
+    def skip(self, place: skiplog.Place, reason: str, found: items.Found) -> None:
         """Is told of a skip, and of the values that were read."""
-        self._lacking += reason == skiplog.NO_TEXT
+        self._reasons[reason] += 1
+        self._first = self._first or place
         if reason == skiplog.NOT_A_STRING and not self._odd:
             self._odd = describe(found[0])
 
     def finish(self, fields: items.Fields) -> None:
-        """Says at the end of a file why none of it was usable, where the fields are the reason."""
-        if self._log.documents > self._before or not (self._odd or fields.there):
+        """Says at the end of a file why none of it was usable."""
+        if self._log.documents > self._before:
             return
-        if fields.there and self._lacking:
-            names = list(fields.there)
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            message = f"no record has the field {self._field!r}"
-            hint = f"there are: {shown[:_FEW]}; name one with --set corpus.text_field=..."
-        else:
-            message = f"the field {self._field!r} is {self._odd}, not text"
-            hint = "name a field that holds text; a conversation must be one string first"
-        logger.warning("%s: %s; %s", self._name, message, hint)
-        if not self._log.documents:
-            self._log.why = (f"{self._name}: {message}", hint)
+        message, hint = self._why(fields)
+        self._log.unusable += 1
+        if self._log.why is None and not self._log.documents:
+            self._log.why = (message, hint)
+        # That a file is empty is counted as any other skip, and no cause for concern.
+        if self._reasons.total() != self._reasons[skiplog.EMPTY]:
+            self._log.held.append(f"{message}; {hint}")
+        if self._log.documents:
+            warn(self._log)
+
+    def _why(self, fields: items.Fields) -> tuple[str, str]:
+        name = self._source.name
+        if fields.there and self._reasons[skiplog.NO_TEXT]:
+            shown = f"there are: {shortened(fields.there)}"
+            texts = [one for one, is_text in fields.there.items() if is_text]
+            remedy = f"name one: {option(texts)}" if texts else f"none of them is text; {_JOIN}"
+            return f"{name}: no record has the field {self._field!r}", f"{shown}; {remedy}"
+        if self._odd:
+            message = f"{name}: the field {self._field!r} is {self._odd}, not text"
+            return message, f"name a field that holds text; {_JOIN}"
+        path = self._source.path
+        suspect = None if path is None else suspects.of_file(path)
+        if suspect is not None:
+            return f"{name} {suspect.what}", suspect.remedy
+        if not self._reasons:
+            return f"{name} holds no records", "leave it out, or fetch it again"
+        counted = ", ".join(f"{n:,} {why}" for why, n in self._reasons.most_common())
+        return (
+            f"{name}: none of its records is usable ({counted})",
+            f"the first is {self._first}: correct the file, or leave it out",
+        )
+
+
+def warn(log: skiplog.SkipLog) -> None:
+    """Warns of the files of which nothing was usable, once it is known that others are."""
+    for text in log.held:
+        if log.warned < _MOST_WARNED:
+            logger.warning("%s", text)
+        elif log.warned == _MOST_WARNED:
+            logger.warning("more files hold nothing that is usable; only their skips are counted")
+        log.warned += 1
+    log.held.clear()
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Some names of fields for a message."""
+    known = list(names)
+    shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+    return shown[:_FEW]
+
+
+def option(names: Iterable[str]) -> str:
+    """The setting that takes the text from the likeliest of some fields."""
+    known = list(names)
+    ranks = {name: rank for rank, name in enumerate(_LIKELY)}
+    best = min(
+        known, key=lambda name: ranks.get(name.strip().lower().rpartition(".")[2], len(ranks))
+    )
+    return f"--set {shlex.quote(f'corpus.text_field={best}')}"
 
 
 def describe(value: Any) -> str:

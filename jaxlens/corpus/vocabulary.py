@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -23,6 +24,8 @@ LARGEST_ID = 2**20
 """Bound of the token ids: the library counts the holes below the largest one by one."""
 
 # Doublings in a row, or long replacements, would make any text fill the memory.
+logger = logging.getLogger("jaxlens")
+
 _MOST_GROWTH = 10_000
 
 _SAMPLE_SECONDS = 20
@@ -49,13 +52,22 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     """
     folder = Path(directory)
     if os.path.lexists(folder / tokenizerfiles.WHOLE):
-        whole = folder / tokenizerfiles.WHOLE
-        return _parsed(str(whole), lambda: tokenizerfiles.read_whole(folder))
-    form = tokenizerfiles.form(folder)
-    if form is None:
-        return None
-    where = folder / next(iter(form.files))
-    return _parsed(str(where), lambda: tokenizerfiles.read(folder, form))
+        where = folder / tokenizerfiles.WHOLE
+        found = _parsed(str(where), lambda: tokenizerfiles.read_whole(folder))
+    else:
+        form = tokenizerfiles.form(folder)
+        if form is None:
+            return None
+        where = folder / next(iter(form.files))
+        found = _parsed(str(where), lambda: tokenizerfiles.read(folder, form))
+    if found.num_special_tokens_to_add(False) or tokenizerfiles.adds_bos(folder):
+        logger.info(
+            "%s puts special tokens around each text, and jaxlens leaves them out; "
+            "--set corpus.bos=start puts the beginning-of-text token before each document "
+            "(jaxlens prompts: --bos)",
+            where,
+        )
+    return found
 
 
 def as_tokenizer(given: Any) -> tokenizers.Tokenizer:

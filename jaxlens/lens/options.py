@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, given, schema, values
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,13 @@ def resolve_quantities(quantities: str | Iterable[str] | None) -> tuple[str, ...
         if quantities in ("core", "full"):
             return tuple(n for n in schema.PROFILES[quantities] if n in schema.LAYERED)
         quantities = (quantities,)
-    if not isinstance(quantities, Iterable):
-        raise errors.ConfigError(f"quantities are {quantities!r}", "core, full, or a list of names")
+    wanted = given.listed(quantities)
+    if wanted is None:
+        raise errors.ConfigError(
+            f"quantities are {values.show(quantities)}", "core, full, or a list of names"
+        )
     names = dict.fromkeys(n for n in schema.CORE if n in schema.LAYERED)
-    for name in quantities:
+    for name in wanted:
         check(name)
         names[name] = None
     return tuple(names)

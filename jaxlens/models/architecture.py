@@ -42,8 +42,22 @@ _LARGEST = {
 _DEFAULT_BOS = 50256
 
 # Options that change what the network computes and that no code here computes.
-_REFUSED = ("add_cross_attention", "is_encoder_decoder", "quantization_config", "pruned_heads")
+_ALONE = "take a model that is a decoder alone: the lens has no encoder whose states to attend to"
+_REFUSED = {
+    "add_cross_attention": _ALONE,
+    "is_encoder_decoder": _ALONE,
+    "quantization_config": "take the weights that were quantized, or save them as float32: "
+    "transformers' model.dequantize().save_pretrained(NEW)",
+    "pruned_heads": "take the model before its heads were pruned",
+}
 
+_MEND = "correct that entry, or take the config.json that belongs to the weights"
+
+# What minGPT calls its sizes; all of them are one network.
+_MINGPT = (
+    *("gpt-mini", "gpt-micro", "gpt-nano", "gopher-44m", "openai-gpt"),
+    *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", None),
+)
 
 # Keys of nanoGPT's and minGPT's configurations that have another name in transformers'.
 _RENAMED = {"block_size": "n_positions"}
@@ -68,15 +82,19 @@ def parse(config: Any) -> types.Architecture:
     """
     config = _mapping(config)
     models.require(_model_type(config))
-    for key in _REFUSED:
+    for key, remedy in _REFUSED.items():
         if config.get(key):
-            raise errors.DataError(f"config.json: {key} is not supported")
+            raise errors.DataError(f"config.json: {key} is not supported", remedy)
     n_embd, n_head = _size(config, "n_embd"), _size(config, "n_head")
     if n_embd % n_head:
-        raise errors.DataError(f"config.json: n_embd {n_embd} is no multiple of n_head {n_head}")
+        raise errors.DataError(
+            f"config.json: n_embd {n_embd} is not a multiple of n_head {n_head}", _MEND
+        )
     vocab_size = _size(config, "vocab_size")
     if vocab_size < _SMALLEST_VOCABULARY:
-        raise errors.DataError(f"config.json: vocab_size must be at least {_SMALLEST_VOCABULARY}")
+        raise errors.DataError(
+            f"config.json: vocab_size must be at least {_SMALLEST_VOCABULARY}", _MEND
+        )
     has_positions = config.get("n_positions") is not None
     has_inner = config.get("n_inner") is not None
     return types.Architecture(
@@ -132,7 +150,8 @@ def _mapping(config: Any) -> Mapping[str, Any]:
         return config
     renamed = {_RENAMED.get(key, key): value for key, value in config.items()}
     if "model_type" in config:  # minGPT, which computes GPT-2's own activation
-        return renamed
+        ours = config["model_type"] in _MINGPT
+        return renamed | {"model_type": "gpt2"} if ours else renamed
     if "activation_function" not in config and not all(key in config for key in _NANOGPT_KEYS):
         raise errors.DataError(
             "config.json: block_size, but no activation_function",
@@ -147,7 +166,7 @@ def _model_type(config: Mapping[str, Any]) -> str:
     stated = config.get("model_type")
     if stated is not None:
         if not isinstance(stated, str):
-            raise errors.DataError("config.json: model_type must be a string")
+            raise errors.DataError("config.json: model_type must be a string", _MEND)
         return stated
     classes = config.get("architectures")
     listed = classes if isinstance(classes, (list, tuple)) else []
@@ -165,12 +184,12 @@ def _model_type(config: Mapping[str, Any]) -> str:
 def _size(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
     if value is None:
-        raise errors.DataError(f"config.json: {key} is missing")
+        raise errors.DataError(f"config.json: {key} is missing", _MEND)
     # bool is a subclass of int, and true is no size.
     if not isinstance(value, int) or isinstance(value, bool):
-        raise errors.DataError(f"config.json: {key} must be an integer")
+        raise errors.DataError(f"config.json: {key} must be an integer", _MEND)
     if not 1 <= value <= _LARGEST[key]:
-        raise errors.DataError(f"config.json: {key} must be between 1 and {_LARGEST[key]}")
+        raise errors.DataError(f"config.json: {key} must be between 1 and {_LARGEST[key]}", _MEND)
     return value
 
 
@@ -179,14 +198,14 @@ def _flag(config: Mapping[str, Any], key: str, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise errors.DataError(f"config.json: {key} must be true or false")
+        raise errors.DataError(f"config.json: {key} must be true or false", _MEND)
     return value
 
 
 def _activation(config: Mapping[str, Any]) -> str:
     value = config.get("activation_function", "gelu_new")
     if not isinstance(value, str):
-        raise errors.DataError("config.json: activation_function must be a string")
+        raise errors.DataError("config.json: activation_function must be a string", _MEND)
     if value not in ACTIVATIONS:
         raise errors.DataError(
             f"config.json: activation_function {value[:80]!r} is not supported",
@@ -198,10 +217,10 @@ def _activation(config: Mapping[str, Any]) -> str:
 def _epsilon(config: Mapping[str, Any]) -> float:
     value = config.get("layer_norm_epsilon", 1e-5)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise errors.DataError("config.json: layer_norm_epsilon must be a number")
+        raise errors.DataError("config.json: layer_norm_epsilon must be a number", _MEND)
     # Below the smallest normal float32 the layer norm of a constant vector would be NaN.
     if not 1e-30 <= value <= 1.0:
-        raise errors.DataError("config.json: layer_norm_epsilon must be between 1e-30 and 1")
+        raise errors.DataError("config.json: layer_norm_epsilon must be between 1e-30 and 1", _MEND)
     return float(value)
 
 
@@ -210,5 +229,5 @@ def _bos(config: Mapping[str, Any], vocab_size: int) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise errors.DataError("config.json: bos_token_id must be an integer or null")
+        raise errors.DataError("config.json: bos_token_id must be an integer or null", _MEND)
     return value if 0 <= value < vocab_size else None

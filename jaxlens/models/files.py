@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
 import stat
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -22,6 +23,11 @@ from jaxlens import errors, filetypes, memory
 LARGEST_JSON = 3 * 2**19
 """Bytes of the largest JSON file that is read."""
 
+
+READABLE = "check the permissions and the disk, or copy the model elsewhere"
+
+_CACHED = "models--"
+"""How the folders of the hub's cache begin."""
 
 MOST_ENTRIES = 10_000
 """How many entries of a directory are looked at."""
@@ -57,23 +63,42 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise errors.MissingError(
-            f"{where}: no such file", "check the directory, or where its link leads"
-        ) from None
+        raise missing(path, where) from None
     except OSError as error:
         memory.reraise(error)
-        raise errors.StorageError(f"{where}: {error.strerror}") from error
+        raise errors.StorageError(f"{where}: {error.strerror}", READABLE) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise errors.DataError(f"{where}: no regular file", "fetch the model again")
+            raise errors.DataError(f"{where}: not a regular file", "fetch the model again")
         with open(descriptor, "rb", closefd=False) as file:
             filetypes.refuse_stand_in(file.peek(filetypes.HEAD_BYTES), where)
             yield file
     except OSError as error:
         memory.reraise(error)
-        raise errors.StorageError(f"{where}: {error.strerror or line(error)}") from error
+        raise errors.StorageError(f"{where}: {error.strerror or line(error)}", READABLE) from error
     finally:
         os.close(descriptor)
+
+
+def missing(path: Path, where: str) -> errors.MissingError:
+    """The error for a file that is not there, or a link to one, such as the hub's cache is made of.
+
+    Args:
+        path: The file.
+        where: What to call it.
+    """
+    if not path.is_symlink():
+        hint = f"copy {path.name} there from where the other files of the model come from"
+        return errors.MissingError(f"{where}: no such file", hint)
+    repository = next((part for part in path.absolute().parts if part.startswith(_CACHED)), "")
+    name = "/".join(repository.split("--")[1:])
+    cache = str(path.absolute()).partition(f"/{repository}/")[0]
+    return errors.MissingError(
+        f"{where}: a link to {shown(os.readlink(path))}, which is not there",
+        f"fetch the model again: {shlex.join(['hf', 'download', name, '--cache-dir', cache])}"
+        if name
+        else "fetch the model again, or copy the file that the link is to lead to",
+    )
 
 
 def names(directory: Path) -> list[str]:
@@ -105,7 +130,10 @@ def read_json(path: Path, label: str) -> Any:
     try:
         return json.loads(data, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise errors.DataError(f"{where}: not valid JSON ({line(error)})") from error
+        raise errors.DataError(
+            f"{where}: not valid JSON ({line(error)})",
+            "correct it at that place, or fetch the file again",
+        ) from error
 
 
 def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def resolve(path: Path, label: str) -> Place:
         found = _weights(directory)
         if found is not None:
             _refuse_adapter(directory, label)
-            return Place(directory, label, found, directory)
+            return Place(directory, label, found, _holder(directory, label))
         steps = [name for name in files.names(directory) if _is_checkpoint(directory, name)]
         if len(steps) > 1:
             steps.sort(key=lambda name: int(name.removeprefix("checkpoint-")))
@@ -122,14 +122,12 @@ def resolve(path: Path, label: str) -> Place:
             logger.info("%s: reading %s, the only checkpoint with weights", label, steps[0])
             inner = directory / steps[0]
             _refuse_adapter(inner, f"{label}/{steps[0]}")
-            # Trainers keep the tokenizer beside the checkpoints, or in each.
-            holder = directory if _has_tokenizer(directory) and not _has_tokenizer(inner) else inner
             found = _weights(inner)
             assert found is not None
-            return Place(inner, f"{label}/{steps[0]}", found, holder)
+            return Place(inner, f"{label}/{steps[0]}", found, _holder(inner, label))
         raise _absent(directory, label)
     except OSError as error:
-        raise errors.StorageError(f"{label}: {error.strerror}") from error
+        raise errors.StorageError(f"{label}: {error.strerror}", files.READABLE) from error
 
 
 def _weights(directory: Path) -> formats.Found | None:
@@ -199,6 +197,17 @@ def _is_checkpoint(directory: Path, name: str) -> bool:
 
 def _has_tokenizer(directory: Path) -> bool:
     return any(files.is_there(directory / name) for name in filetypes.TOKENIZER_FILES)
+
+
+def _holder(directory: Path, label: str) -> Path:
+    """Folder of a model's tokenizer, which trainers keep beside the checkpoints, or in each."""
+    whole = directory.absolute()
+    if not _CHECKPOINT.fullmatch(whole.name) or _has_tokenizer(directory):
+        return directory
+    if not _has_tokenizer(whole.parent):
+        return directory
+    logger.info("%s: the tokenizer is that of the folder above the checkpoint", label)
+    return whole.parent
 
 
 def _refuse_adapter(directory: Path, label: str) -> None:

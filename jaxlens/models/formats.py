@@ -38,6 +38,8 @@ LARGEST_HEADER = 2 * 2**20
 # Beyond what the tensors of a msgpack file can take: names, lengths, and room for a message that
 # names the tensor where weights and config.json are of different small models.
 _SLACK = 8 * 2**20
+_AGAIN = "fetch the model again"
+_ROOM = "check the free space and the permissions"
 _LONGEST_NAME = 255  # of a file, on every system
 _NUMPY_NAMES = {
     "BOOL": "bool",
@@ -96,12 +98,13 @@ def tensors(
                 stated = index.get(tensor.name, "no shard")
                 raise errors.DataError(
                     f"{tensor.file}: tensor {files.shown(tensor.name)} belongs to {stated} "
-                    f"according to {found.file}"
+                    f"according to {found.file}",
+                    _AGAIN,
                 )
             waiting.pop(tensor.name, None)
             yield tensor
     for name, shard in waiting.items():
-        raise errors.DataError(f"{label}/{shard}: tensor {files.shown(name)} is missing")
+        raise errors.DataError(f"{label}/{shard}: tensor {files.shown(name)} is missing", _AGAIN)
 
 
 def write(path: Path, fmt: str, named: Iterator[tuple[str, np.ndarray]]) -> None:
@@ -125,9 +128,9 @@ def write(path: Path, fmt: str, named: Iterator[tuple[str, np.ndarray]]) -> None
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise errors.StorageError(f"{path.name}: {error.strerror}") from error
+        raise errors.StorageError(f"{path.name}: {error.strerror}", _ROOM) from error
     except safetensors.SafetensorError as error:
-        raise errors.StorageError(f"{path.name}: could not be written") from error
+        raise errors.StorageError(f"{path.name}: could not be written", _ROOM) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -150,12 +153,14 @@ def _refusals(where: str) -> Generator[None]:
         raise
     except OSError as error:
         memory.reraise(error)
-        raise errors.StorageError(f"{where}: {error.strerror or files.line(error)}") from error
+        raise errors.StorageError(
+            f"{where}: {error.strerror or files.line(error)}", files.READABLE
+        ) from error
     except Exception as error:
         memory.reraise(error)
         raise errors.DataError(
             f"{where}: damaged or not what its name says ({files.line(error)})",
-            "fetch the model again",
+            _AGAIN,
         ) from error
 
 
@@ -164,7 +169,7 @@ def _read_safetensors(path: Path, where: str) -> Iterator[stack.Tensor]:
         size = int.from_bytes(raw.read(8), "little")
     if size > LARGEST_HEADER:
         raise errors.DataError(
-            f"{where}: a header of {size} bytes, at most {LARGEST_HEADER}", "fetch the model again"
+            f"{where}: a header of {size} bytes, at most {LARGEST_HEADER}", _AGAIN
         )
     # The library compares all offsets with the file's size.
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -224,13 +229,16 @@ def _read_index(path: Path, label: str, single: str) -> dict[str, str]:
     index = files.read_json(path, label)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise errors.DataError(f"{where}: no weight_map")
+        raise errors.DataError(f"{where}: no weight_map", _AGAIN)
     suffix = Path(single).suffix
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or not shard.isprintable() or len(shard) > _LONGEST_NAME:
-            raise errors.DataError(f"{where}: the shard of {files.shown(tensor)} is no file name")
+            raise errors.DataError(
+                f"{where}: the shard of {files.shown(tensor)} is no file name", _AGAIN
+            )
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(suffix):
             raise errors.DataError(
-                f"{where}: shard {shard[:200]!r} is no {suffix} file in the model's directory"
+                f"{where}: shard {shard[:200]!r} is no {suffix} file in the model's directory",
+                _AGAIN,
             )
     return weight_map

@@ -153,7 +153,10 @@ def flat(tree: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             leaves[str(key)] = value
         elif depth == _DEEPEST:
-            raise errors.DataError(f"weights are nested too deeply at {str(key)[:80]!r}")
+            raise errors.DataError(
+                f"weights are nested too deeply at {str(key)[:80]!r}",
+                "give the parameters of the model, and not what holds them",
+            )
         else:
             leaves.update({f"{key}/{below}": v for below, v in flat(value, depth + 1).items()})
     return leaves

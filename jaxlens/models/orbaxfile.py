@@ -21,6 +21,7 @@ FOLDER = "orbax"
 
 _CHUNK_BYTES = 64 * 2**20
 _LARGEST_POINTER = 1024
+_AGAIN = "fetch the model again"
 
 
 def save(directory: Path, params: types.Params, label: str) -> None:
@@ -39,7 +40,9 @@ def save(directory: Path, params: types.Params, label: str) -> None:
             folder = (directory / FOLDER).absolute()
             checkpointer.save(folder, params, save_args=jax.tree.map(lambda _: pieces, params))
     except OSError as error:
-        raise errors.StorageError(f"{label}: {error.strerror}") from error
+        raise errors.StorageError(
+            f"{label}: {error.strerror}", "check the free space and the permissions"
+        ) from error
 
 
 def load(
@@ -55,7 +58,10 @@ def load(
 
     folder, where = (directory / FOLDER).absolute(), f"{label}/{FOLDER}"
     if not files.is_there(folder):
-        raise errors.MissingError(f"{where}: no such directory")
+        raise errors.MissingError(
+            f"{where}: no such directory",
+            "give the directory that holds orbax/, as jaxlens convert --to orbax writes it",
+        )
     _require_files(folder, where)
     _refuse_foreign(folder, where)
     handler = orbax.checkpoint.PyTreeCheckpointHandler()
@@ -75,22 +81,23 @@ def _require_files(folder: Path, where: str) -> None:
     """Refuses pipes, which Orbax would wait for, and oversized metadata, which it would parse."""
 
     def fail(error: OSError) -> None:
-        raise errors.StorageError(f"{where}: {error.strerror}") from error
+        raise errors.StorageError(f"{where}: {error.strerror}", files.READABLE) from error
 
     if not folder.is_dir():
-        raise errors.DataError(f"{where}: no directory", "fetch the model again")
+        raise errors.DataError(f"{where}: no directory", _AGAIN)
     for parent, _, names in os.walk(folder, onerror=fail):
         for name in names:
             found = (Path(parent) / name).stat()
             if not stat.S_ISREG(found.st_mode):
-                raise errors.DataError(f"{where}/{files.shown(name)}: no regular file")
+                raise errors.DataError(f"{where}/{files.shown(name)}: not a regular file", _AGAIN)
             if found.st_size <= _LARGEST_POINTER:
                 with files.opened(Path(parent) / name, f"{where}/{files.shown(name)}"):
                     pass  # a Git LFS pointer is refused
             if name.endswith("METADATA") and found.st_size > files.LARGEST_JSON:
                 raise errors.DataError(
                     f"{where}/{files.shown(name)}: {found.st_size} bytes, "
-                    f"at most {files.LARGEST_JSON}"
+                    f"at most {files.LARGEST_JSON}",
+                    _AGAIN,
                 )
 
 
@@ -162,7 +169,7 @@ def _restore(
         # messages are pages long.
         kind = type(error).__name__
         raise errors.DataError(
-            f"{where}: tensor {leaf.path} is missing, damaged or does not fit ({kind})"
+            f"{where}: tensor {leaf.path} is missing, damaged or does not fit ({kind})", _AGAIN
         ) from error
 
 
@@ -187,7 +194,7 @@ def _require_declared(folder: Path, path: str, shape: tuple[int, ...], where: st
     layouts = array.chunk_layout
     for chunk in (layouts.read_chunk.shape, layouts.write_chunk.shape):
         if any((part or 0) > whole for part, whole in zip(chunk or (), shape, strict=False)):
-            raise errors.DataError(f"{where}: tensor {path} has a chunk of shape {chunk}")
+            raise errors.DataError(f"{where}: tensor {path} has a chunk of shape {chunk}", _AGAIN)
 
 
 def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -197,7 +204,7 @@ def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tupl
         return {path: (leaf.shape, jnp.dtype(leaf.dtype).name) for path, leaf in tree.items()}
     except Exception as error:
         memory.reraise(error)
-        raise errors.DataError(f"{where}: damaged ({type(error).__name__})") from error
+        raise errors.DataError(f"{where}: damaged ({type(error).__name__})", _AGAIN) from error
 
 
 def _sharding(shardings: Any, path: str) -> jax.sharding.Sharding | None:

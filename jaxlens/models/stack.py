@@ -18,6 +18,8 @@ logger = logging.getLogger("jaxlens")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Stored types that are accepted; all become float32."""
 
+_FINITE = "training diverged or the file is damaged: fetch it again, or take an earlier checkpoint"
+_OTHER = "weights and config.json must be of one model"
 _ALIGNMENT = 64
 # Layers that have one of them are there.
 _PROOF = tuple(path for path, leaf in layout.LEAVES.items() if leaf.is_kernel)
@@ -79,7 +81,8 @@ def stack(
         if (leaf.path, layer) in seen:
             raise errors.DataError(
                 f"{tensor.file}: tensor {files.shown(tensor.name)} is there twice, "
-                f"also as {files.shown(seen[leaf.path, layer])}"
+                f"also as {files.shown(seen[leaf.path, layer])}",
+                "leave one of the two out",
             )
         seen[leaf.path, layer] = tensor.name
         value = _checked(tensor, leaf, architecture, flavour, kernels)
@@ -145,7 +148,9 @@ def check(params: types.Params, architecture: types.Architecture, label: str) ->
         # Values on devices are checked there: they may be sharded over more than one.
         finite = np.isfinite if isinstance(value, np.ndarray) else jnp.isfinite
         if not bool(finite(value).all()):
-            raise errors.DataError(f"{label}: tensor {path} holds values that are not finite")
+            raise errors.DataError(
+                f"{label}: tensor {path} holds values that are not finite", _FINITE
+            )
     return _settle_head(params, architecture, label)
 
 
@@ -159,13 +164,13 @@ def check_shapes(
     """
     for path, (shape, dtype) in leaves.items():
         if path not in layout.LEAVES:
-            raise errors.DataError(f"{label}: unexpected tensor {files.shown(path)}")
+            raise errors.DataError(f"{label}: unexpected tensor {files.shown(path)}", _OTHER)
         _check_dtype(dtype, f"{label}: tensor {path}")
         expected = layout.LEAVES[path].stacked_shape(architecture)
         check_shape(tuple(shape), expected, f"{label}: tensor {path}")
     for leaf in layout.required(architecture):
         if leaf.path not in leaves:
-            raise errors.DataError(f"{label}: tensor {leaf.path} is missing")
+            raise errors.DataError(f"{label}: tensor {leaf.path} is missing", _OTHER)
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
@@ -221,7 +226,7 @@ def _checked(
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
-        raise errors.DataError(f"{where} holds values that are not finite in float32")
+        raise errors.DataError(f"{where} holds values that are not finite in float32", _FINITE)
     return value.T if is_turned else value
 
 

@@ -39,6 +39,19 @@ def config_of(state: Mapping[Any, Any]) -> Mapping[str, Any] | None:
     return config if isinstance(config, Mapping) else None
 
 
+def of_module(model: Any, config: Any = None) -> tuple[Mapping[Any, Any], Any]:
+    """The state dict of a PyTorch model and its configuration.
+
+    Args:
+        model: Also one inside ``torch.nn.DataParallel`` or whatever else keeps it as ``module``.
+        config: Taken instead of its own.
+    """
+    state = model.state_dict()
+    while config is None and model is not None:
+        config, model = getattr(model, "config", None), getattr(model, "module", None)
+    return state, config
+
+
 def tensors(state: Mapping[Any, Any]) -> tuple[Iterator[stack.Tensor], layout.Flavour]:
     """The tensors of a state dict, each converted as it is taken, and whose names they have.
 

@@ -63,7 +63,7 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
     place = folders.resolve(hub.locate(source, revision), str(source) or ".")
     label, found = place.label, place.found
     if config is None:
-        config = files.read_json(place.directory / "config.json", label)
+        config = _config(place.directory, label)
     architecture = architectures.parse(config)
     _require_memory(architecture, label)
     if found.format == "orbax":
@@ -76,6 +76,17 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
             f"{label}/{found.file}",
         )
     return Checkpoint(architecture, params, place.tokenizer)
+
+
+def _config(directory: Path, label: str) -> Any:
+    path = directory / "config.json"
+    if not files.is_there(path):
+        raise errors.MissingError(
+            f"{label}: weights, but no config.json, which says of how many heads and layers",
+            "copy it there from where the weights come from (model.config.save_pretrained(DIR) of "
+            "transformers writes it); in Python, jaxlens.load_model(DIR, config=...) takes another",
+        )
+    return files.read_json(path, label)
 
 
 def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
@@ -95,7 +106,10 @@ def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
     if config is None:
         config = statedict.config_of(state)
     if config is None:
-        raise errors.ConfigError("a state dict needs its config", "pass config=...")
+        raise errors.ConfigError(
+            "a state dict needs its config",
+            "give config=model.config, or config=json.load(open('config.json'))",
+        )
     architecture = architectures.parse(config)
     tensors, flavour = statedict.tensors(state)
     return Checkpoint(architecture, stack.stack(tensors, architecture, flavour, "state"), None)
@@ -160,7 +174,9 @@ def save(
         config = json.dumps(architectures.dump(architecture), indent=2)
         (target / "config.json").write_text(config + "\n", encoding="utf-8")
     except OSError as error:
-        raise errors.StorageError(f"{directory}: {error.strerror}") from error
+        raise errors.StorageError(
+            f"{directory}: {error.strerror}", "check the free space and the permissions"
+        ) from error
     # Last and atomically: a directory with weights is a complete one.
     if fmt == formats.ORBAX:
         orbaxfile.save(target, params, str(directory))

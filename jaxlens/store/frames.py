@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, metadata, schema
+from jaxlens import errors, given, metadata, schema, values
 
 if TYPE_CHECKING:
     import pandas
@@ -33,8 +33,8 @@ def dataset(
         ConfigError: The run does not record a quantity.
     """
     xarray = errors.require_package("xarray", "study", "datasets of xarray")
-    wanted = [names] if isinstance(names, str) else names
-    columns = {name: run[name] for name in (run.names if wanted is None else wanted)}
+    masked = given.flag(masked, "masked")
+    columns = {name: run[name] for name in wanted(names, run.names)}
     coordinates: dict[str, Any] = {
         "layer": np.arange(len(run.layer_names)),
         "layer_name": ("layer", np.array(run.layer_names, dtype=object)),
@@ -75,15 +75,14 @@ def records(
         MissingError: pandas is not installed.
     """
     pandas = errors.require_package("pandas", "view", "data frames")
-    given = [names] if isinstance(names, str) else names
-    wanted = [*run.names, *run.document_fields] if given is None else list(given)
-    kept = [name for name in wanted if name.startswith(metadata.PREFIX)]
-    columns = {name: run[name] for name in wanted if name not in kept}
+    chosen_names = wanted(names, (*run.names, *run.document_fields))
+    kept = [name for name in chosen_names if name.startswith(metadata.PREFIX)]
+    columns = {name: run[name] for name in chosen_names if name not in kept}
     chosen = _layers(run, layers)
     layered = [name for name, column in columns.items() if "layer" in column.quantity.axes]
     depth = len(chosen) if layered else 1
-    first, last, _ = slice(start, stop).indices(run.n_rows)
-    most = last if limit is None else first + max(1, limit // depth)
+    first, last = extent(start, stop, run.n_rows)
+    most = last if limit is None else first + max(1, given.whole(limit, "limit") // depth)
     end = min(last, most)
     found: dict[str, Any] = {"row": np.repeat(np.arange(first, max(first, end)), depth)}
     for name in (n for n in columns if n not in layered):
@@ -114,20 +113,44 @@ def records(
     return frame
 
 
+def wanted(names: Any, default: Iterable[str]) -> tuple[str, ...]:
+    """The quantities that a caller asks for; ``default`` where none are named.
+
+    Raises:
+        ConfigError: They are no names.
+    """
+    found = given.names(names, "names", "names=['rank_input']")
+    return tuple(default if found is None else found)
+
+
+def extent(start: Any, stop: Any, count: int) -> tuple[int, int]:
+    """First row and end of the rows ``start:stop``, as of a slice.
+
+    Raises:
+        ConfigError: One is not a whole number.
+    """
+    end = None if stop is None else given.whole(stop, "stop")
+    first, last, _ = slice(given.whole(start, "start"), end).indices(count)
+    return first, last
+
+
 def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
     labels = run.layer_names
     if layers is None:
         return list(range(len(labels)))
-    several = [layers] if isinstance(layers, (int, str)) else list(layers)
+    listed = given.listed(layers)
+    several: list[Any] = [layers] if listed is None else listed
+    if not several:
+        raise errors.ConfigError("no layers to read", "name at least one, or leave it out")
     found = []
     for one in several:
-        if one in labels:
-            found.append(labels.index(str(one)))
-        elif not isinstance(one, str) and -len(labels) <= int(one) < len(labels):
+        if isinstance(one, str) and one in labels:
+            found.append(labels.index(one))
+        elif given.is_whole(one) and -len(labels) <= one < len(labels):
             found.append(int(one) % len(labels))
         else:
             known = f"{', '.join(labels)}, or 0 to {len(labels) - 1}"
-            raise errors.ConfigError(f"no layer {one!r}", f"layers are {known}")
+            raise errors.ConfigError(f"no layer {values.show(one)}", f"layers are {known}")
     return found
 
 

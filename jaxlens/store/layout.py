@@ -343,6 +343,9 @@ def _differs(path: Path, there: dict[str, Any], here: dict[str, Any]) -> Another
     old, new = dict(_flatten(there)), dict(_flatten(here))
     keys = [k for k in sorted(old | new) if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
     keys.sort(key=lambda k: not _DECIDES.fullmatch(k))
+    # The index of the tokens has the fields that are kept.
+    if "corpus.sha256" not in keys and any(k.startswith("corpus.keep") for k in keys):
+        keys = [k for k in keys if k != "corpus.index_sha256"]
     tokens = ""
     if keys and not _DECIDES.fullmatch(keys[0]) and (tokens := _other_tokens(old, new)):
         keys = [k for k in keys if not _FOLLOWS.fullmatch(k)]

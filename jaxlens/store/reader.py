@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from jaxlens import errors, metadata, schema
+from jaxlens import errors, given, metadata, schema
 from jaxlens.store import (
     access,
     bounds,
@@ -51,11 +50,7 @@ def open_run(path: str | Path) -> Run:
         MissingError: There is no run, or shards are missing.
         DataError: Something is damaged.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise errors.ConfigError(
-            f"path is {type(path).__name__} {path!r}"[:80], "give the directory of a run"
-        )
-    return Run(path)
+    return Run(given.path(path, "path", "the directory of a run"))
 
 
 class Run:
@@ -124,7 +119,7 @@ class Run:
         return self._form.layer_names
 
     def __contains__(self, name: object) -> bool:
-        return name in self._form.columns
+        return isinstance(name, str) and name in self._form.columns
 
     def __getitem__(self, name: str) -> rows.Column:
         """The rows of one quantity.
@@ -234,13 +229,11 @@ class Run:
             ConfigError: The run does not record a quantity, or a batch would be empty.
             DataError: A shard is damaged.
         """
-        given = [names] if isinstance(names, str) else names
-        wanted = self.names if given is None else tuple(given)
+        wanted = frames.wanted(names, self.names)
+        rows = given.whole(rows, "rows", 1)
+        first, last = frames.extent(start, stop, self.n_rows)
         kept = {name: self._kept(name) for name in wanted if name.startswith(metadata.PREFIX)}
         columns = {name: self[name] for name in wanted if name not in kept}
-        if rows < 1:
-            raise errors.ConfigError(f"batches of {rows} rows", "give at least 1")
-        first, last, _ = slice(start, stop).indices(self.n_rows)
         found = self._batches(columns, rows, first, last)
         return self._with_fields(found, kept) if kept else found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxlens import config, errors
+from jaxlens.store import specs
 
 MOST_SHARDS = 10**8
 """More would not fit the names of the files."""
@@ -173,13 +174,16 @@ def parse_spec(raw: bytes, name: str) -> tuple[dict[str, Any], int]:
         The spec and its number of shards.
 
     Raises:
-        DataError: Not a JSON object with ``plan.n_shards``.
+        DataError: Not a JSON object with ``plan.n_shards``, or with fields of another kind than
+            they have.
     """
     spec = parse_json(raw, name)
     plan = spec.get("plan")
     n_shards: Any = plan.get("n_shards") if isinstance(plan, dict) else None
     if not _is_count(n_shards) or n_shards > MOST_SHARDS:
         raise errors.DataError(f"{name} has no number of shards, plan.n_shards", _ALTERED)
+    if why := specs.odd(spec):
+        raise errors.DataError(f"{name} is damaged: {why}", _ALTERED)
     return spec, n_shards
 
 

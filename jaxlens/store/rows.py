@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, schema
+from jaxlens import errors, given, schema, values
 
 Read = Callable[[int, int, int], np.ndarray]
 """Reads rows ``start:stop`` of a shard."""
@@ -68,12 +68,12 @@ def pieces(starts: np.ndarray, start: int, stop: int, step: int) -> Iterator[tup
 
 def unknown(name: str, names: Sequence[str], run_dir: object) -> errors.ConfigError:
     """Why a run has no rows of a quantity, and what has."""
-    quantity = schema.QUANTITIES.get(name)
+    quantity = schema.QUANTITIES.get(name) if isinstance(name, str) else None
     if quantity is None:
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
         known = ", ".join(names) or "none, only tallies"
         hint = f"did you mean {near[0]}?" if near else f"recorded are: {known}"
-        return errors.ConfigError(f"there is no quantity {name!r}", hint)
+        return errors.ConfigError(f"there is no quantity {values.show(name)}", hint)
     profiles = [p for p, kept in schema.PROFILES.items() if name in kept]
     which = " or ".join(f"--rows {p}" for p in profiles)
     hint = f"a run with {which} records it" if which else "no --rows profile records it"
@@ -140,6 +140,15 @@ class Column:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, key: Any) -> np.ndarray:
+        """Values, as of a NumPy array.
+
+        Raises:
+            ConfigError: There are no such rows or layers; it is an ``IndexError`` too.
+            DataError: A shard is damaged.
+        """
+        return given.indexed(lambda: self._chosen(key), len(self), "rows")
+
+    def _chosen(self, key: Any) -> np.ndarray:
         first, rest = _split(key, self.ndim)
         rest = tuple(self._number(part) for part in rest)
         if isinstance(first, slice):

@@ -59,14 +59,14 @@ def add(
     """
     if total is not None and set(part) != set(total):
         odd = ", ".join(sorted(set(part) ^ set(total)))
-        raise errors.DataError(f"{name} has other tallies than the first shard: {odd}")
+        raise errors.DataError(f"{name} has other tallies than the first shard: {odd}", _REPAIR)
     merged: Tallies = {}
     for key, value in part.items():
         _check(name, key, value)
         merged[key] = np.empty(value.shape, np.int64) if total is None else total[key]
         if value.shape != merged[key].shape:
             raise errors.DataError(
-                f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}"
+                f"{name}: tally {key} is {value.shape}, elsewhere {merged[key].shape}", _REPAIR
             )
 
         def check(block: np.ndarray, key: str = key) -> None:
@@ -104,6 +104,7 @@ def _bottom_k(merged: np.ndarray, part: Any, first: bool, check: Check) -> None:
     merged[...] = sampling.lowest(both, len(merged))
 
 
+_REPAIR = "jaxlens repair RUN_DIR recomputes the shard"
 _MERGES = {"sum": _sum, "bottom_k": _bottom_k}
 
 
@@ -149,7 +150,7 @@ def _check(name: str, key: str, value: Any) -> None:
     if key not in ledger.BY_NAME:
         raise errors.DataError(f"{name}: tally {key} is unknown here", "use a newer version")
     if value.dtype != np.int64 or len(value.shape) != len(ledger.BY_NAME[key].axes):
-        raise errors.DataError(f"{name}: tally {key} is {value.dtype} {value.shape}")
+        raise errors.DataError(f"{name}: tally {key} is {value.dtype} {value.shape}", _REPAIR)
 
 
 def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict[str, Statistic]:

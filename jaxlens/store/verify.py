@@ -251,7 +251,7 @@ def _compare(path: Path, data: bytes | None) -> None:
     """Compares contents: another version of HDF5 may have laid the same out in other bytes."""
     if data is None:
         if os.path.lexists(path):
-            raise errors.DataError("it is out of date")
+            raise errors.DataError("it is out of date", "jaxlens finalize rebuilds it")
         return
     if derive.holds(path, data):
         return
@@ -307,7 +307,9 @@ def _notes(found: _Findings) -> None:
 def _check_hash(path: Path, expected: str, level: shards.Level) -> None:
     with access.opened(path) as descriptor:
         if level == "full" and access.sha256(path, descriptor) != expected:
-            raise errors.DataError("its sha256 is not that recorded")
+            raise errors.DataError(
+                "its sha256 is not that recorded", "jaxlens repair recomputes it"
+            )
 
 
 def _foreign(found: _Findings, n_shards: int) -> None:

@@ -91,8 +91,8 @@ def by_text(first: prompt.Prompt, second: prompt.Prompt) -> Columns:
     found = np.array(columns).reshape(-1, 2)
     equal = np.asarray((found >= 0).all(axis=1))
     words = (
-        f"the tokenizers differ: {int(equal.sum())} of {len(first)} and {len(second)} tokens stand "
-        "for the same part of the text and are aligned"
+        f"the tokenizers differ: {int(equal.sum()):,} of {len(first):,} and {len(second):,} tokens "
+        "stand for the same part of the text and are aligned"
     )
     if first.vocab_size != second.vocab_size:
         words += f"; ranks are among {first.vocab_size:,} and {second.vocab_size:,} tokens"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import errors
+from jaxlens import errors, given
 from jaxlens.view import alignment, metrics, prompt, visible
 
 LEAST = {metrics.SHARE: 0.05, metrics.RANK: math.log(4), metrics.NATS: 0.1}
@@ -162,6 +162,7 @@ class Comparison:
                 "nothing was read of both that can be compared",
                 f"read one of {', '.join(prompt.QUANTITIES)} with both",
             )
+        name = None if name is None else given.text(name, "metric", f"one of {', '.join(found)}")
         if name is not None and name not in found:
             for side in self.sides:
                 side.view(name)  # says what is missing
@@ -221,6 +222,8 @@ class Comparison:
         Raises:
             ConfigError: There are none there, or none of them is aligned.
         """
+        start = given.whole(start, "start")
+        stop = None if stop is None else given.whole(stop, "stop")
         first, last, _ = slice(start, stop).indices(len(self))
         if first >= last:
             raise errors.ConfigError(

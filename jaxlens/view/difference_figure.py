@@ -34,11 +34,10 @@ def draw(shown: difference.Comparison, path: Path, metric: str | None = None) ->
 
 def plot(shown: difference.Comparison, metric: str | None, path: str | Path | None) -> Any:
     """The figure, and its file; see ``difference.Comparison.plot``."""
-    if path is not None:
-        pictures.require(Path(path))
+    target = None if path is None else pictures.require(path)
     made = figure(shown, metric)
-    if path is not None:
-        pictures.save(made, Path(path))
+    if target is not None:
+        pictures.save(made, target)
     return made
 
 

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors, files
+from jaxlens import errors, files, given
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -14,17 +14,18 @@ FORMATS = (".png", ".svg", ".pdf")
 _UNDATED: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-def require(path: Path) -> None:
+def require(path: str | Path) -> Path:
     """Refuses a picture that could not be drawn, before the work for it is done.
 
     Raises:
-        ConfigError: An unknown suffix, or matplotlib is not installed.
+        ConfigError: An unknown suffix, or not a path.
+        MissingError: matplotlib is not installed.
     """
-    if path.suffix not in FORMATS:
-        raise errors.ConfigError(
-            f"a picture {path.name}: its suffix names no format", f"name it {' or '.join(FORMATS)}"
-        )
+    target = given.path(path, "path", f"a file that ends in {' or '.join(FORMATS)}")
+    if target.suffix not in FORMATS:
+        raise errors.ConfigError(f"a picture {target.name}", f"name it {' or '.join(FORMATS)}")
     require_library()
+    return target
 
 
 def require_library() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Num
 
-from jaxlens import errors
+from jaxlens import errors, given
 from jaxlens.view import metrics, visible
 
 Readings = Mapping[str, Num[np.ndarray, "layer position ..."]]
@@ -101,6 +101,7 @@ class Prompt:
             ConfigError: There is none of that name, or its quantity was not read.
         """
         found = self.views()
+        name = given.text(name, "metric", f"one of {', '.join(found)}")
         if name not in found:
             if name.partition(".")[0] in ("rank_follow", "p_follow"):
                 last = f", the last of them number {len(self.follow)}" if self.follow else ""
@@ -121,6 +122,8 @@ class Prompt:
         Raises:
             ConfigError: There are none there.
         """
+        start = given.whole(start, "start")
+        stop = None if stop is None else given.whole(stop, "stop")
         first, last, _ = slice(start, stop).indices(len(self))
         if first >= last:
             raise errors.ConfigError(

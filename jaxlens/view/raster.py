@@ -37,13 +37,13 @@ INPUT, NEXT = "token that was read", "true next token"
 
 
 def draw(
-    shown: prompt.Prompt,
+    shown: prompt.Prompt | Sequence[prompt.Prompt],
     path: Path,
     decoder: str,
     views: Sequence[str] | None = None,
     caption: str = "",
 ) -> None:
-    """Draws views of a prompt, one below the other, into a file whose suffix says the format.
+    """Draws views of prompts, one below the other, into a file whose suffix says the format.
 
     Raises:
         ConfigError: An unknown suffix, too many tokens, or matplotlib is not installed.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, given, values
 from jaxlens.view import difference, pictures, prompt, raster
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def plot(
     **look: Any,
 ) -> Any:
     """The figure of one or more prompts, and its file; see ``types.Readout.plot``."""
-    if path is not None:
-        pictures.require(Path(path))
+    target = None if path is None else pictures.require(path)
     axes = look.pop("ax")
+    _check_look(axes, look)
     lines = _lines(readout, line)
     several = [prompt_of([readout], one).part(start, stop) for one in lines]
     decoder = readout.labels.decoder
@@ -80,9 +80,32 @@ def plot(
         made = raster.figure(several, decoder, None if metric is None else (metric,), **look)
     else:
         made = _on_axes(axes, several, decoder, metric, look)
-    if path is not None:
-        pictures.save(made, Path(path))
+    if target is not None:
+        pictures.save(made, target)
     return made
+
+
+def _check_look(axes: Any, look: Mapping[str, Any]) -> None:
+    """Refuses what matplotlib could not draw with.
+
+    Raises:
+        ConfigError: Naming the argument.
+    """
+    if axes is not None and not callable(getattr(axes, "imshow", None)):
+        raise errors.ConfigError(
+            f"ax is {given.described(axes)}", "give axes of matplotlib, as plt.subplots()[1] is"
+        )
+    if look["figsize"] is not None:
+        inches = given.pair(look["figsize"], "figsize", "width and height in inches, (12, 6)")
+        if not all(isinstance(one, (int, float, np.number)) and one > 0 for one in inches):
+            raise errors.ConfigError(
+                f"figsize is {values.show(look['figsize'])}",
+                "give width and height in inches, such as (12, 6)",
+            )
+    if look["title"] is not None:
+        given.text(look["title"], "title", "title='logit lens'")
+    if look["wrap"] is not None:
+        given.whole(look["wrap"], "wrap", 1)
 
 
 def compare(
@@ -92,8 +115,17 @@ def compare(
     relative_depth: bool,
 ) -> difference.Comparison:
     """One prompt of each of two readouts, compared; see ``types.Readout.compare``."""
+    if not callable(getattr(pair[1], "present", None)):
+        raise errors.ConfigError(
+            f"other is {given.described(pair[1])}", "give what jaxlens.read_lens returned"
+        )
+    if names is not None:
+        example = "names=('clean', 'patched')"
+        one, two = given.pair(names, "names", example)
+        names = (given.text(one, "names", example), given.text(two, "names", example))
+    depth = given.flag(relative_depth, "relative_depth")
     shown = [prompt_of([one], line) for one, line in zip(pair, lines, strict=True)]
-    return difference.compare(shown[0], shown[1], names=names, relative_depth=relative_depth)
+    return difference.compare(shown[0], shown[1], names=names, relative_depth=depth)
 
 
 def _on_axes(
@@ -121,7 +153,8 @@ def _on_axes(
 def _lines(readout: types.Readout, line: int | Sequence[int] | None) -> list[int]:
     if line is None:
         return np.flatnonzero(np.any(known(readout).mask, axis=1)).tolist()
-    found = [line] if isinstance(line, (int, np.integer)) else list(line)
+    several = given.listed(line)
+    found: list[Any] = [line] if several is None else several
     if not found:
         raise errors.ConfigError("no lines to draw", "name at least one, or None for all")
     return found
@@ -141,10 +174,10 @@ def known(readout: types.Readout) -> types.References:
             "out.replace(labels=readout.labels)",
         )
     expected = (len(labels.layers), *labels.references.mask.shape)
-    for name, values in readout.present().items():
-        if np.shape(values)[:3] != expected:
+    for name, array in readout.present().items():
+        if np.shape(array)[:3] != expected:
             raise errors.ConfigError(
-                f"{name} has shape {np.shape(values)}, its labels are of {expected}",
+                f"{name} has shape {np.shape(array)}, its labels are of {expected}",
                 "read only what you need, or look at the whole; plot takes line=, start= and stop=",
             )
     return labels.references
@@ -157,6 +190,7 @@ def length(references: types.References, line: int) -> int:
         ConfigError: No such line, or none in it.
     """
     lines = len(references.mask)
+    line = given.whole(line, "line")
     if not -lines <= line < lines:
         raise errors.ConfigError(
             f"line {line} of a batch of {lines}", f"lines go from 0 to {lines - 1}"
@@ -169,7 +203,7 @@ def length(references: types.References, line: int) -> int:
 
 def described(readout: types.Readout) -> str:
     """Sizes and quantities in a few words, whatever the arrays are."""
-    found = {name: np.shape(values) for name, values in readout.present().items()}
+    found = {name: np.shape(array) for name, array in readout.present().items()}
     if not found:
         return "no quantities"
     first, *others = {shape[:3] for shape in found.values()}

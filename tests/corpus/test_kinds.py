@@ -1,10 +1,14 @@
 """Every kind of file that people bring: what is read, skipped and refused."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import shutil
+import subprocess
 import tarfile
+from pathlib import Path
 
 import pyarrow
 import pyarrow.ipc
@@ -13,7 +17,7 @@ import pytest
 import zstandard
 
 from jaxlens import errors
-from jaxlens.corpus import documents, formats, lines, skiplog, sources
+from jaxlens.corpus import documents, formats, lines, skiplog, sources, tokens
 
 ROWS = [
     {"id": "a-1", "text": "One, two;\tthree.", "n": 1},
@@ -242,7 +246,7 @@ def test_texts_in_an_archive_are_documents(tmp_path, packing, caplog):
         (f"a.tar{packing}/bad.txt", skiplog.INVALID_UTF8),
         (f"a.tar{packing}/empty.txt", skiplog.EMPTY),
     ]
-    for said in ("1 .md", "1 without a suffix", "1 hidden files", "1 links and special files"):
+    for said in ("1 .md", "1 file without a suffix", "1 hidden file,", "1 link or special file"):
         assert said in caplog.text
 
 
@@ -383,7 +387,9 @@ def test_nested_fields_of_json_and_tables(tmp_path):
         assert skips.counts == {skiplog.NO_TEXT: 2}
         with pytest.raises(errors.DataError) as caught:
             read(tmp_path / f"a.{kind}")
-        assert caught.value.hint == "its columns: doc.text, doc.in"
+        assert caught.value.hint == (
+            "its columns: doc.text, doc.in; name one: --set corpus.text_field=doc.text"
+        )
 
 
 @pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "string_view"])
@@ -468,7 +474,12 @@ def test_a_saved_data_set_is_read_file_by_file(saved):
     found, _ = read(folder)
     assert found[3].id == "data-00001-of-00002.arrow:1"
     survey = sources.survey([folder])
-    assert survey.passed == {".arrow": 1, ".json": 2}
+    assert survey.passed == {".arrow": 1}  # what describes the data set is part of it
+    link = folder / "data-00001-of-00002.arrow"
+    link.rename(folder.parent / "moved")
+    link.symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(errors.MissingError, match="data-00001"):
+        read(folder)
 
 
 def test_a_saved_data_set_that_lacks_a_file_is_refused(saved):
@@ -519,7 +530,10 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
         (tmp_path / name).write_text('text\n{"text": "a"}')
     survey = sources.survey([tmp_path])
     assert [source.name for source in survey.sources] == ["a.txt"]
-    assert survey.passed == {".md": 2, ".json": 2, ".csv": 1, "without a suffix": 1, "hidden": 1}
+    assert survey.passed == {
+        **{".md": 2, ".json": 2, ".csv": 1},
+        **{"files without a suffix": 1, "hidden files": 1},
+    }
     caplog.set_level("INFO")
     read(tmp_path)
     assert "passed over in folders: 2 .json, 2 .md" in caplog.text
@@ -530,7 +544,9 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
     assert [s.name for s in sources.find([f"{tmp_path}/*"])] == ["c.json", "sub/d.json"]
     for name in ("c.json", "sub/d.json"):
         (tmp_path / name).unlink()
-    with pytest.raises(errors.MissingError, match=r"but 2 \.md, 1 hidden, 1 without a suffix"):
+    with pytest.raises(
+        errors.MissingError, match=r"but 2 \.md, 1 file without a suffix, 1 hidden file;?"
+    ):
         sources.find([tmp_path])
 
 
@@ -548,8 +564,14 @@ def test_links_that_are_followed_are_counted(tmp_path, caplog):
 
 
 LACKING = {
-    "other names": ({"body": "a", "title": "b"}, {}, "there are: body, title;"),
-    "nested": ({"doc": {"text": "a"}}, {}, "there are: doc.text;"),
+    "other names": (
+        {"body": "a", "title": "b"},
+        {},
+        "there are: body, title; name one: --set corpus.text_field=body",
+    ),
+    "nested": ({"doc": {"text": "a"}}, {}, "name one: --set corpus.text_field=doc.text"),
+    "only a conversation": ({"turns": [{"role": "user"}]}, {}, "turns; none of them is text"),
+    "a name with spaces": ({"n": 1, " Text": "a"}, {}, "--set 'corpus.text_field= Text'"),
     "a conversation": (
         {"messages": [{"role": "user", "content": "Hi"}]},
         {"text_field": "messages"},
@@ -566,12 +588,129 @@ def test_a_corpus_of_which_nothing_is_text_says_which_fields_are_there(write_lin
     path = write_lines(*[record] * 3)
     skips = documents.SkipLog()
     assert list(documents.read([path], skips=skips, **options)) == []
-    assert said in " ".join(skips.why) and said in caplog.text
+    assert said in "; ".join(skips.why) and not caplog.text  # the error says it
     assert skips.skipped == 3
     write_lines(*[record] * 3, {options.get("text_field", "text"): "a text"})
     skips = documents.SkipLog()
     assert len(list(documents.read([path], skips=skips, **options))) == 1
     assert skips.why is None
+    assert not caplog.text
+    write_lines(*[record] * 3)
+    write_lines({options.get("text_field", "text"): "a text"}, name="z.jsonl")
+    assert len(list(documents.read([path.parent], **options))) == 1
+    assert caplog.text.count(said) == 1
+
+
+def iconv(encoding, name="a.txt"):
+    end = name.rpartition(".")[2]
+    return f"iconv -f {encoding} -t UTF-8 < {name} > {name.partition('.')[0]}.new.{end}"
+
+
+ROW = b'{"text": "It rains."}'
+PARQUET = b"PAR1" + bytes(range(128, 200)) * 2
+SUSPECTS = {
+    "UTF-16": ("a.txt", "It rains.".encode("utf-16"), "is UTF-16", iconv("UTF-16")),
+    "UTF-16 without a mark": ("a.txt", "\xefIt rains.".encode("utf-16-le"), "", iconv("UTF-16LE")),
+    "Latin-1": (
+        "a.txt",
+        b"It\nrains na\xefvely.",
+        "line 2 has the byte 0xef",
+        iconv("WINDOWS-1252"),
+    ),
+    "C1": ("a.txt", b"na\xefve \x81", "", iconv("ISO-8859-1")),
+    "UTF-16 lines": (
+        "a.jsonl",
+        ROW.decode().encode("utf-16"),
+        "is UTF-16",
+        iconv("UTF-16", "a.jsonl"),
+    ),
+    "UTF-16 JSON": (
+        "a.json",
+        ROW.decode().encode("utf-16"),
+        "not UTF-8",
+        iconv("UTF-16", "a.json"),
+    ),
+    "UTF-16 table": ("a.csv", "text\na".encode("utf-16"), "is UTF-16", iconv("UTF-16", "a.csv")),
+    "Latin-1 table": ("a.csv", b"text\nna\xefve", "line 2", iconv("WINDOWS-1252", "a.csv")),
+    "gzip": ("a.jsonl", gzip.compress(ROW), "compressed with gzip", "mv a.jsonl a.jsonl.gz"),
+    "bzip2": ("a.txt", bz2.compress(ROW * 9), "compressed with bzip2", "mv a.txt a.txt.bz2"),
+    "Parquet": ("a.jsonl", PARQUET, "is a Parquet file", "mv a.jsonl a.parquet"),
+    "ZIP": ("a.txt", b"PK\x03\x04\x80\x80", "ZIP archive", "unpack it"),
+    "LFS": ("a.jsonl", b"version https://git-lfs.github.com/spec/v1", "LFS", "git lfs pull"),
+    "a page": ("a.jsonl", b"<!DOCTYPE html><p>", "a web page", "hf download"),
+    "pretty": ("a.jsonl", b'{\n "text": "a"\n}\n', "not one record a line", "jq -c '.' < a.jsonl"),
+    "pretty and long": (
+        "a.jsonl",
+        b'{\n "text": "%s"}' % (b"a" * 2**17),
+        "",
+        "jq -c '.' < a.jsonl",
+    ),
+    "one beside another": ("a.jsonl", ROW * 2, "not one record a line", "jq -c '.' < a.jsonl"),
+    "array": ("a.jsonl", b"[%s]" % ROW, "not one record", "jq -c '.[]' < a.jsonl > a.new.jsonl"),
+    "texts": ("a.jsonl", b'"a"\n"b"\n', "texts alone", "jq -c '{text: .}' < a.jsonl > a.new.jsonl"),
+    "list of texts": (
+        *("a.json", b'["a", "b"]', "texts alone"),
+        "jq -c '.[] | {text: .}' < a.json > a.new.jsonl",
+    ),
+    "packed": (
+        *("a.jsonl.gz", gzip.compress(b'["a"]'), "texts alone"),
+        "gzip -dc a.jsonl.gz | jq -c '.[] | {text: .}' > a.new.jsonl",
+    ),
+    "carriage returns": (
+        *("a.jsonl", ROW + b"\r" + ROW, "carriage return"),
+        r"tr '\r' '\n' < a.jsonl > a.new.jsonl",
+    ),
+    "empty": ("a.txt", b"", "a.txt is empty", "leave it out"),
+    "white space": ("a.jsonl", b" \n\n", "nothing but white space", "leave it out"),
+    "only a header": ("a.csv", b"text\n", "holds no records", "leave it out"),
+    "a mark of Excel": ("a.csv", b"sep=;\ntext;n\na;1\n", "no column", "remove that line"),
+}
+
+
+@pytest.mark.parametrize("case", SUSPECTS)
+def test_file_of_which_nothing_is_usable_says_what_it_is_and_the_command(
+    tmp_path, monkeypatch, case
+):
+    name, data, what, remedy = SUSPECTS[case]
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    skips = documents.SkipLog()
+    try:
+        assert list(documents.read([name], skips=skips)) == []
+        message, hint = skips.why
+    except errors.DataError as error:
+        message, hint = error.message, error.hint
+    assert name in message and what in message
+    assert remedy in hint
+    command = hint.partition(": ")[2]
+    programs = [part.split(" ")[0] for part in command.split(" | ") if "text: ." not in part]
+    programs += ["jq"] * ("jq -c" in command)
+    if command and what != "is a Parquet file" and all(map(shutil.which, programs)):
+        subprocess.run(command, shell=True, check=True)
+        (made,) = {one.name for one in tmp_path.iterdir()} - ({name} - {command.split(" ")[-1]})
+        assert read(made)[0]
+
+
+def test_files_without_usable_text_are_counted_in_the_error(tmp_path, tokenizer):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_bytes(b"")
+    skips = documents.SkipLog()
+    with pytest.raises(errors.DataError) as caught:
+        tokens.build(
+            documents.read([tmp_path], skips=skips),
+            *(tokenizer, io.BytesIO().write),
+            vocab_size=100,
+            skips=skips,
+        )
+    assert caught.value.message == "0.txt is empty; 2 other files likewise without usable text"
+
+
+def test_warnings_about_unusable_files_end_somewhere(tmp_path, caplog):
+    (tmp_path / "z.txt").write_text("a text")
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_bytes(b"\xff")
+    read(tmp_path)
+    assert 20 < len(caplog.records) < 25
 
 
 def test_every_suffix_has_one_reader():

@@ -65,7 +65,7 @@ def test_numbers_are_not_text(write_table):
 def test_missing_column_is_an_error_that_lists_the_columns(write_table):
     with pytest.raises(errors.DataError, match="no column 'text'") as caught:
         read(write_table({"body": ["a"], "key": ["b"]}))
-    assert caught.value.hint == "its columns: body, key"
+    assert caught.value.hint == "its columns: body, key; name one: --set corpus.text_field=body"
 
 
 MAKES = {

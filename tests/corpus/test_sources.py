@@ -136,10 +136,16 @@ def test_link_to_its_own_folder_ends(tree):
     assert len(names(tree)) == 5
 
 
-def test_broken_link_is_missing_not_ignored(tree):
+def test_broken_link_in_a_folder_is_passed_over_and_counted(tree):
+    whole = [source.name for source in sources.find([tree])]
     (tree / "gone.txt").symlink_to(tree / "nowhere.txt")
+    for given in (tree, f"{tree}/*.txt"):
+        survey = sources.survey([given])
+        assert {"gone.txt"}.isdisjoint(source.name for source in survey.sources)
+        assert "1 link that leads nowhere" in " ".join(survey.report())
+    assert [source.name for source in sources.find([tree])] == whole
     with pytest.raises(errors.MissingError, match=r"gone\.txt"):
-        sources.find([tree])
+        sources.find([tree / "gone.txt"])
 
 
 def test_name_that_is_not_utf8_becomes_text(tmp_path):

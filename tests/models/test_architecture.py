@@ -101,7 +101,7 @@ def test_no_computed_activation_is_refused():
         (without(n_layer=2.0), "n_layer"),
         (without(n_layer="2"), "n_layer"),
         (without(n_layer=True), "n_layer"),
-        (without(n_head=5), "n_embd 24 is no multiple of n_head 5"),
+        (without(n_head=5), "n_embd 24 is not a multiple of n_head 5"),
         (without(n_head=10**400), "n_head"),
         (without(n_embd=10**12), "n_embd"),
         (without(vocab_size=1), "vocab_size"),

@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 import safetensors.numpy
+import tokenizers
 from models import victim
 
 from jaxlens import errors, filetypes
@@ -86,6 +87,52 @@ def test_tokenizer_beside_the_checkpoints_is_theirs_if_they_have_none(tmp_path):
     assert weights.load(tmp_path).directory == tmp_path
     (tmp_path / "checkpoint-500/tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
     assert weights.load(tmp_path).directory == tmp_path / "checkpoint-500"
+
+
+def test_checkpoint_that_is_named_takes_the_tokenizer_of_the_folder_above(tmp_path, monkeypatch):
+    for step in (10, 20):
+        model(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
+    named = checkpoints.refused(tmp_path, errors.ConfigError).partition("name one of them: ")[2]
+    assert weights.load(named).directory == tmp_path
+    monkeypatch.chdir(tmp_path / "checkpoint-10")
+    assert weights.load(".").directory == tmp_path
+    (tmp_path / "checkpoint-20").rename(tmp_path / "other")
+    assert weights.load(tmp_path / "other").directory == tmp_path / "other"
+
+
+def test_link_of_the_hubs_cache_that_leads_nowhere_says_how_to_fetch_it(tmp_path):
+    repository, _ = cache(tmp_path, COMMIT, main=COMMIT)
+    link = repository / "snapshots" / COMMIT / "model.safetensors"
+    link.resolve().unlink()
+    message = checkpoints.refused(repository, errors.MissingError)
+    assert "model.safetensors: a link to" in message
+    assert message.endswith(f"hf download org/name --cache-dir {tmp_path}")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/model.safetensors").symlink_to("../gone")
+    checkpoints.write_config(tmp_path / "alone")
+    message = checkpoints.refused(tmp_path / "alone", errors.MissingError)
+    assert "a link to ../gone, which is not there" in message
+
+
+def test_tokenizer_that_adds_special_tokens_is_said_to(tmp_path, caplog):
+    caplog.set_level("INFO", "jaxlens")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
+    vocabulary.load_tokenizer(tmp_path)
+    assert "special tokens" not in caplog.text
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    vocabulary.load_tokenizer(tmp_path)
+    assert "--set corpus.bos=start" in caplog.text
+    caplog.clear()
+    (tmp_path / "tokenizer_config.json").unlink()
+    tokenizer = vocabulary.load_tokenizer(tmp_path)
+    first = tokenizer.id_to_token(0)
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, 0)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    vocabulary.load_tokenizer(tmp_path)
+    assert "--set corpus.bos=start" in caplog.text
 
 
 def test_several_checkpoints_are_named_in_the_order_of_training(tmp_path):

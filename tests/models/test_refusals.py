@@ -134,4 +134,4 @@ def test_config_that_is_no_text_is_refused(tmp_path):
 def test_missing_config_is_named(tmp_path):
     weights.save(tmp_path, *checkpoints.make(), "safetensors")
     (tmp_path / "config.json").unlink()
-    assert "config.json: no such file" in checkpoints.refused(tmp_path, errors.MissingError)
+    assert "no config.json" in checkpoints.refused(tmp_path, errors.MissingError)

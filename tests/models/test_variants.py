@@ -266,6 +266,16 @@ def test_nanogpts_configuration_means_gpt2_with_the_exact_gelu():
     assert (mingpt.n_positions, mingpt.activation_function) == (7, "gelu_new")
 
 
+@pytest.mark.parametrize("size", ["gpt-mini", "gpt-nano", "gpt2-xl", "gopher-44m", None])
+def test_mingpts_names_of_sizes_mean_gpt2(size):
+    sizes = {key: value for key, value in NANOGPT.items() if key not in ("bias", "dropout")}
+    assert architectures.parse({**sizes, "model_type": size}) == architectures.parse(
+        {**sizes, "model_type": "gpt2"}
+    )
+    with pytest.raises(errors.DataError, match="mamba"):
+        architectures.parse({**sizes, "model_type": "mamba"})
+
+
 def test_configuration_that_leaves_the_activation_open_is_refused():
     """build-nanogpt's, whose blocks compute the approximation."""
     sizes = {key: value for key, value in NANOGPT.items() if key not in ("bias", "dropout")}

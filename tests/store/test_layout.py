@@ -224,6 +224,18 @@ def test_same_run_is_that_of_an_empty_directory_or_of_equal_bytes(tmp_path):
         layout.require_same_run(tmp_path, example.spec(seed=1))
 
 
+def test_fields_that_are_kept_are_named_and_not_the_hash_that_follows_from_them(tmp_path):
+    spec = json.loads(example.spec())
+    corpus = spec.get("corpus", {})
+    there = corpus | {"index_sha256": "a" * 64}
+    here = corpus | {"index_sha256": "b" * 64, "keep": ["label"]}
+    layout.create_run(tmp_path, config.canonical(spec | {"corpus": there}))
+    with pytest.raises(errors.ConfigError) as caught:
+        layout.create_run(tmp_path, config.canonical(spec | {"corpus": here}))
+    assert "corpus.keep is absent there, ['label'] here" in caught.value.message
+    assert "sha256" not in caught.value.message
+
+
 def test_what_users_keep_beside_a_run_that_has_begun_is_theirs(tmp_path):
     layout.refuse_foreign(tmp_path / "none")
     layout.create_run(tmp_path, example.spec())

@@ -452,7 +452,7 @@ def test_batches_open_each_shard_once_though_fewer_are_held(out, monkeypatch):
 def test_batches_that_cannot_be_are_refused_when_they_are_asked_for(run):
     with pytest.raises(errors.ConfigError, match="js_final"):
         run.batches(["js_final"])
-    with pytest.raises(errors.ConfigError, match="0 rows"):
+    with pytest.raises(errors.ConfigError, match="rows is 0"):
         run.batches(rows=0)
 
 

@@ -98,7 +98,7 @@ def test_a_prompt_is_drawn_into_axes_of_the_callers():
 def test_size_and_title_are_those_that_were_asked_for():
     figure = readout_of((5,), n_layers=2).plot("entropy", figsize=(7, 3), title="$x$ & <b>")
     assert tuple(figure.get_size_inches()) == (7, 3) and figure.get_suptitle() == "$x$ & <b>"
-    with pytest.raises(errors.ConfigError, match="rows of 0 tokens"):
+    with pytest.raises(errors.ConfigError, match="wrap is 0"):
         readout_of().plot("entropy", wrap=0)
     with pytest.raises(errors.ConfigError, match="no lines"):
         readout_of().plot("entropy", line=[])
