@@ -44,8 +44,13 @@ def svg(plot: plots.Plot) -> str:
         return pictures.svg(figure(plot))
 
 
-def save(plot: plots.Plot, path: Path) -> None:
+def save(plot: plots.Plot, path: Path, own: bool = False) -> None:
     """Writes the figure with its caption into a file, whose suffix says the format.
+
+    Args:
+        plot: The figure.
+        path: File.
+        own: See ``files.write``.
 
     Raises:
         ConfigError: An unknown suffix, or matplotlib is not installed.
@@ -59,7 +64,7 @@ def save(plot: plots.Plot, path: Path) -> None:
         made.suptitle(
             f"{plot.caption}\n{plot.basis}", fontsize=_LOOK["font.size"], parse_math=False
         )
-        pictures.save(made, path)
+        pictures.save(made, path, own)
 
 
 def address(svg: str) -> str:

@@ -44,8 +44,13 @@ def svg(figure: Any) -> str:
     return sink.getvalue().decode()
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path, own: bool = False) -> None:
     """Writes a matplotlib figure into a file, whose suffix says the format.
+
+    Args:
+        figure: ``matplotlib.figure.Figure``.
+        path: File.
+        own: See ``files.write``.
 
     Raises:
         ConfigError: What is there is no file; see ``files.write``.
@@ -57,4 +62,4 @@ def save(figure: Any, path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
         form = path.suffix.removeprefix(".")
         figure.savefig(sink, format=form, dpi=200, metadata=_UNDATED.get(path.suffix))
-    files.write(path, sink.getvalue())
+    files.write(path, sink.getvalue(), own)
