@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import CycloptsError, MissingArgumentError, Parameter, UnknownCommandError
 
 from jaxlens import config as configs
-from jaxlens import errors, memory, stdio, terminal
+from jaxlens import errors, memory, terminal
 
 STDIN = "\0"
 """Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
@@ -23,9 +23,6 @@ GREEDY = (
     *("--null", "--quantities", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
-
-RESUMED = ("run", "repair", "tokenize")
-"""Commands that go on where they were interrupted."""
 
 
 def _no_stdin(kind: Any, value: Any) -> None:
@@ -83,12 +80,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        stdio.end_line()
-        again = "to resume" if words and words[0] in RESUMED else "again"
-        terminal.show_error(
-            errors.JaxlensError("interrupted by Ctrl-C", f"run the same command {again}")
-        )
-        return 130
+        return terminal.show_interruption(error, words)
     if isinstance(error, CycloptsError):
         error = _usage(error, words)
     elif memory.is_shortage(error):

@@ -10,7 +10,7 @@ from typing import Literal
 from cyclopts import App
 
 import jaxlens
-from jaxlens import arguments, errors, examples, looking, memory, stdio, terminal
+from jaxlens import arguments, errors, examples, interrupts, looking, memory, stdio, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -325,10 +325,18 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
-    stdio.prepare()
+    with interrupts.watched() as watch:
+        code = _main(given, watch, supervised=words is None)
+    if code:
+        sys.exit(code)
+
+
+def _main(given: Sequence[str], watch: interrupts.Watch, supervised: bool) -> int:
+    """Status of a command."""
     code = 0
     try:
-        if words is None:
+        stdio.prepare()
+        if supervised:
             memory.supervise()
         app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -338,8 +346,10 @@ def main(words: Sequence[str] | None = None) -> None:
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
     except (Exception, KeyboardInterrupt) as error:
-        code = arguments.report(error, given)
+        watch.end()
+        # What a signal has led to, an error of a library for instance, is not reported by itself.
+        code = arguments.report(watch.error or error, given)
     finally:
+        watch.end()
         stdio.settle()
-    if code:
-        sys.exit(code)
+    return code

@@ -8,9 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from jaxlens import errors
-
-_ASKING = ("SIGTERM", "SIGUSR1", "SIGHUP")
+from jaxlens import errors, interrupts
 
 
 class Grace:
@@ -81,13 +79,18 @@ def on_signals(grace: Grace) -> Iterator[Grace]:
         return
 
     def ask(number: int, frame: object) -> None:
+        if interrupts.is_unwinding(errors.InterruptedRun, KeyboardInterrupt):
+            return
+        # Also in a callback, where what is raised below is lost.
+        signal.setitimer(signal.ITIMER_REAL, interrupts.AGAIN_SECONDS, interrupts.AGAIN_SECONDS)
         grace.ask(signal.Signals(number).name)
-        signal.setitimer(signal.ITIMER_REAL, max(grace.left(), 1e-3))
+        signal.setitimer(signal.ITIMER_REAL, max(grace.left(), 1e-3), interrupts.AGAIN_SECONDS)
 
     def over(number: int, frame: object) -> None:
-        raise grace.interruption()
+        if not interrupts.is_unwinding(errors.InterruptedRun, KeyboardInterrupt):
+            raise grace.interruption()
 
-    numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in interrupts.ASKING if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in numbers}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, over)

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
-    *("depths", "metadata", "wording"),
+    *("depths", "metadata", "wording", "interrupts", "scratch"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -41,7 +41,6 @@ WIRING = {
         "executables",
         "tune",
         "temper",
-        "scratch",
         "cache",
         "lanes",
         "grace",
@@ -73,7 +72,9 @@ MAY_IMPORT = {
     "config": FOUNDATION,
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "memory", "store"},
-    "grace": {"errors"},
+    "interrupts": {"errors"},
+    "scratch": {"interrupts"},
+    "grace": {"errors", "interrupts"},
     "files": {"errors", "store"},
     "stdio": set(),
     "wording": set(),
@@ -93,6 +94,7 @@ MAY_IMPORT = {
         "arguments",
         "comparisons",
         "errors",
+        "files",
         "stdio",
         "terminal",
         "show",
@@ -103,7 +105,8 @@ MAY_IMPORT = {
         "export",
         "study",
     },
-    "__main__": {"cli"},
+    "__main__": {"entry"},
+    "entry": {"cli", "interrupts", "terminal"},
     "cli": FOUNDATION
     | WIRING
     | STAGES
