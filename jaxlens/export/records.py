@@ -32,7 +32,9 @@ def require(path: Path) -> None:
         MissingError: pyarrow, which Parquet and CSV need, is not installed.
     """
     if not path.name.endswith(FORMATS):
-        raise errors.ConfigError(f"{path} is no table", f"let it end in {', '.join(FORMATS)}")
+        raise errors.ConfigError(
+            f"{path} does not name a table", f"let it end in {', '.join(FORMATS)}"
+        )
     if os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")
     if path.suffix != ".json":

@@ -84,6 +84,7 @@ def page(found: content.Content, how: str) -> str:
         how=how,
         spelled=plots.spelled,
         direction=_direction,
+        judgement=readings.judgement,
     )
 
 
