@@ -10,7 +10,7 @@ from typing import Literal
 from cyclopts import App
 
 import jaxlens
-from jaxlens import arguments, errors, examples, interrupts, looking, memory, stdio, terminal
+from jaxlens import arguments, errors, examples, files, interrupts, looking, memory, stdio, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -148,6 +148,8 @@ def bench(
 
     if picture is not None:
         pictures.require(picture)
+    if json is not None:
+        files.require(json)
     reports = []
     for number, one in enumerate(benchmark.grid(shape, merged) if sweep else [merged]):
         report = benchmark.measure(shape, one, rounds)

@@ -84,6 +84,19 @@ def write_all(folder: str | Path, named: Mapping[str, publish.Bytes]) -> list[Pa
     return paths
 
 
+def require(path: str | Path) -> None:
+    """Refuses a path that `write` and `append` would refuse, before the work for it is done.
+
+    Raises:
+        ConfigError: A directory, a socket or a block device is there.
+        StorageError: Its folder is not there.
+    """
+    with publish.reported(path):
+        target = _regular(os.fspath(path), own=False)
+        if target is not None:
+            os.stat(os.path.dirname(target) or ".")
+
+
 def require_own(paths: Iterable[Path]) -> None:
     """Refuses paths that `write` with ``own`` would refuse, before the work for them is done.
 

@@ -113,6 +113,7 @@ MAY_IMPORT = {
     | {
         "arguments",
         "examples",
+        "files",
         "looking",
         "stdio",
         "terminal",

@@ -172,7 +172,7 @@ def _target(run_dir: str | Path, order: Order) -> Path:
         )
     if not order.tallies and not target.name.endswith(suffixes):
         raise errors.ConfigError(
-            f"{target} does not name a file of {order.to}",
+            f"{target} does not name a file for {order.to}",
             f"let it end in {' or '.join(suffixes)}",
         )
     if os.path.lexists(target):

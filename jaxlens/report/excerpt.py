@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlens.report import prose
 from jaxlens.store import reader
-from jaxlens.view import metrics, palette, pictures, prompt, raster, visible
+from jaxlens.view import metrics, palette, prompt, raster, visible
 
 TOKENS = 16
 """Tokens that are shown."""
@@ -78,12 +78,9 @@ def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarr
 
 
 def svg(shown: prompt.Prompt, ends: tuple[float, float] = palette.LIGHT) -> str:
-    """The views that the rows allow, one below the other; ``ends`` as for `raster.figure`."""
-    import matplotlib
-
+    """The views that the rows allow, one below the other; ``ends`` as for `raster.svg`."""
     (decoder,) = shown.decoders
-    with matplotlib.rc_context(palette.look(ends)):
-        return pictures.svg(raster.figure(shown, decoder, caption=" ", ends=ends))
+    return raster.svg(shown, decoder, ends)
 
 
 def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]], ...]:

@@ -18,11 +18,14 @@ def require(path: Path) -> None:
     """Refuses a picture that could not be drawn, before the work for it is done.
 
     Raises:
-        ConfigError: An unknown suffix, or matplotlib is not installed.
+        ConfigError: An unknown suffix, something that is not a file has that name, or matplotlib
+            is not installed.
+        StorageError: Its folder is not there.
     """
     if path.suffix not in FORMATS:
         raise errors.ConfigError(f"a picture {path.name}", f"name it {' or '.join(FORMATS)}")
     require_library()
+    files.require(path)
 
 
 def require_library() -> None:

@@ -53,6 +53,14 @@ def draw(
     pictures.save(figure(shown, decoder, views, caption), path)
 
 
+def svg(shown: prompt.Prompt, decoder: str, ends: tuple[float, float]) -> str:
+    """The default views of a prompt as text of SVG, without a caption; see `figure`."""
+    import matplotlib
+
+    with matplotlib.rc_context(palette.look(ends)):
+        return pictures.svg(figure(shown, decoder, caption=" ", ends=ends))
+
+
 def figure(
     shown: prompt.Prompt | Sequence[prompt.Prompt],
     decoder: str,

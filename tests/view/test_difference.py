@@ -278,7 +278,7 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
         prompt, best = shown.sides[side], shown.readings[side]["top_id"]
         values = shown.values("kl_final", side)
         expected = [
-            [prompt.name(best[layer, at, 0]) if at >= 0 else "", f"{values[layer, column]:.1f}"]
+            [prompt.name(best[layer, at, 0]) if at >= 0 else "", float(values[layer, column])]
             for layer in range(values.shape[0])
             for column, at in enumerate(shown.columns[:, side].tolist())
         ]
