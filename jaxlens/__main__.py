@@ -1,6 +1,6 @@
 """``python -m jaxlens`` is the command ``jaxlens``."""
 
-from jaxlens.cli import main
+from jaxlens.entry import main
 
 if __name__ == "__main__":
     main()

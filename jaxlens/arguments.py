@@ -20,7 +20,7 @@ from cyclopts import (
 )
 
 from jaxlens import config as configs
-from jaxlens import errors, memory, stdio, terminal
+from jaxlens import errors, memory, terminal
 
 _NO_STDIN = "- (standard input) is only read by jaxlens show"
 
@@ -34,9 +34,6 @@ GREEDY = (
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
 
 _NUMBER = re.compile(r"-?\d{1,18}")
-
-RESUMED = ("run", "repair", "tokenize")
-"""Commands that go on where they were interrupted."""
 
 
 def _no_stdin(kind: Any, value: Any) -> None:
@@ -94,12 +91,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        stdio.end_line()
-        again = "to resume" if words and words[0] in RESUMED else "again"
-        terminal.show_error(
-            errors.JaxlensError("interrupted by Ctrl-C", f"run the same command {again}")
-        )
-        return 130
+        return terminal.show_interruption(error, words)
     if isinstance(error, CycloptsError):
         error = _usage(error, words)
     elif memory.is_shortage(error):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from jaxlens import (
 )
 from jaxlens import config as configs
 from jaxlens import job as jobs
+from jaxlens import scratch as scratches
 from jaxlens.models import weights
 from jaxlens.view import roofline as view
 
@@ -108,10 +108,10 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
         raise errors.ConfigError(f"rounds is {rounds}", "give at least 1")
     config = _filled(shape, config)
     chosen = devices.choose(config.devices)
-    with tempfile.TemporaryDirectory(prefix="jaxlens-bench-") as folder:
+    with scratches.folder() as folder:
         # A round is a shard, of a step for each device to work on and one to come.
         steps = 2 * len(chosen)
-        job = _job(shape, config, steps, rounds + 1, Path(folder))
+        job = _job(shape, config, steps, rounds + 1, folder)
         with job.ingested.open() as tokens:
             jax.clear_caches()  # of what was compiled to see whether it fits
             began = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import Literal
 from cyclopts import App
 
 import jaxlens
-from jaxlens import arguments, errors, examples, looking, memory, stdio, terminal
+from jaxlens import arguments, errors, examples, files, interrupts, looking, memory, stdio, terminal
 from jaxlens import config as configs
 from jaxlens import grace as graces
 
@@ -149,6 +149,8 @@ def bench(
 
     if picture is not None:
         pictures.require(picture)
+    if json is not None:
+        files.require(json)
     reports = []
     for number, one in enumerate(benchmark.grid(shape, merged) if sweep else [merged]):
         report = benchmark.measure(shape, one, rounds)
@@ -328,16 +330,23 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     given = list(sys.argv[1:] if words is None else words)
-    stdio.prepare()
-    if "--debug" not in given:
-        # Where the tokenizer library panics, which becomes an error of ours, it would add pages.
-        os.environ["RUST_BACKTRACE"] = "0"
+    with interrupts.watched() as watch:
+        code = _main(given, watch, supervised=words is None)
+    if code:
+        sys.exit(code)
+
+
+def _main(given: Sequence[str], watch: interrupts.Watch, supervised: bool) -> int:
+    """Status of a command."""
     code = 0
     try:
-        if words is None:
+        stdio.prepare()
+        if "--debug" not in given:
+            # Where the tokenizer library panics, which becomes an error of ours, it adds pages.
+            os.environ["RUST_BACKTRACE"] = "0"
+        if supervised:
             memory.supervise()
-        with graces.resending():
-            app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
+        app(arguments.positional_dash(given), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         pass
@@ -345,8 +354,10 @@ def main(words: Sequence[str] | None = None) -> None:
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
     except (Exception, KeyboardInterrupt) as error:
-        code = arguments.report(error, given)
+        watch.end()
+        # What a signal has led to, an error of a library for instance, is not reported by itself.
+        code = arguments.report(watch.error or error, given)
     finally:
+        watch.end()
         stdio.settle()
-    if code:
-        sys.exit(code)
+    return code

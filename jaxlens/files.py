@@ -11,6 +11,7 @@ import contextlib
 import os
 import shlex
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jaxlens import errors
@@ -39,9 +40,9 @@ def write(path: str | Path, data: publish.Bytes, own: bool = False) -> None:
     Args:
         path: Target, in a directory that exists.
         data: All of its bytes.
-        own: Whether the name is ours, as that of a report in its run's folder, and was not given by
-            the user. Then links are not followed, since whoever made the folder made them, and
-            anything but a regular file is refused.
+        own: Whether the name is ours, as that of a report in its run's folder or of a table in a
+            folder that the user named, and was not given by the user. Then links are not followed,
+            since whoever made the folder made them, and anything but a regular file is refused.
 
     Raises:
         ConfigError: A directory, a socket or a block device is there; with ``own``, anything but a
@@ -57,6 +58,55 @@ def write(path: str | Path, data: publish.Bytes, own: bool = False) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "wb", buffering=0) as stream:
             _write_all(stream.fileno(), data)
+
+
+def write_all(folder: str | Path, named: Mapping[str, publish.Bytes]) -> list[Path]:
+    """Writes files whose names are ours into a folder, which is created if needed.
+
+    The folder may be reached through a link; links in it are not followed, as in `write` with
+    ``own``. Every name is looked at before the first file is written.
+
+    Args:
+        folder: Folder that the user named, or one of ours.
+        named: All bytes of each file, by name.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: Anything but a regular file has one of the names.
+        StorageError: The system refused.
+    """
+    publish.make_directory(folder)
+    paths = [Path(folder) / name for name in named]
+    require_own(paths)
+    for path, data in zip(paths, named.values(), strict=True):
+        write(path, data, own=True)
+    return paths
+
+
+def require(path: str | Path) -> None:
+    """Refuses a path that `write` and `append` would refuse, before the work for it is done.
+
+    Raises:
+        ConfigError: A directory, a socket or a block device is there.
+        StorageError: Its folder is not there.
+    """
+    with publish.reported(path):
+        target = _regular(os.fspath(path), own=False)
+        if target is not None:
+            os.stat(os.path.dirname(target) or ".")
+
+
+def require_own(paths: Iterable[Path]) -> None:
+    """Refuses paths that `write` with ``own`` would refuse, before the work for them is done.
+
+    Raises:
+        ConfigError: Anything but a regular file is at one of them.
+    """
+    for path in paths:
+        with publish.reported(path):
+            _regular(os.fspath(path), own=True)
 
 
 def append(path: str | Path, data: bytes) -> None:

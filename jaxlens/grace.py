@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
-from jaxlens import errors
-
-_ASKING = ("SIGTERM", "SIGUSR1", "SIGHUP")
-_AGAIN = 0.05
-"""Seconds until a lost interrupt is sent again; the callback that lost it is over by then."""
+from jaxlens import errors, interrupts
 
 
 class Grace:
@@ -85,13 +79,18 @@ def on_signals(grace: Grace) -> Iterator[Grace]:
         return
 
     def ask(number: int, frame: object) -> None:
+        if interrupts.is_unwinding(errors.InterruptedRun, KeyboardInterrupt):
+            return
+        # Also in a callback, where what is raised below is lost.
+        signal.setitimer(signal.ITIMER_REAL, interrupts.AGAIN_SECONDS, interrupts.AGAIN_SECONDS)
         grace.ask(signal.Signals(number).name)
-        signal.setitimer(signal.ITIMER_REAL, max(grace.left(), 1e-3))
+        signal.setitimer(signal.ITIMER_REAL, max(grace.left(), 1e-3), interrupts.AGAIN_SECONDS)
 
     def over(number: int, frame: object) -> None:
-        raise grace.interruption()
+        if not interrupts.is_unwinding(errors.InterruptedRun, KeyboardInterrupt):
+            raise grace.interruption()
 
-    numbers = [getattr(signal, name) for name in _ASKING if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in interrupts.ASKING if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in numbers}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, over)
@@ -101,37 +100,3 @@ def on_signals(grace: Grace) -> Iterator[Grace]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def resending() -> Iterator[None]:
-    """While the block runs, an interrupt that Python loses is sent again.
-
-    A signal may arrive in a callback of the garbage collector, as JAX has one, or in a finalizer.
-    No exception leaves these: what the handler raises there is printed, and the program goes on.
-    """
-    before = sys.unraisablehook
-
-    def hook(lost: sys.UnraisableHookArgs) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            number = signal.SIGINT
-        elif issubclass(lost.exc_type, errors.InterruptedRun):
-            number = signal.SIGALRM
-        else:
-            before(lost)
-            return
-        timer = threading.Timer(_AGAIN, _send, [number])
-        timer.daemon = True
-        timer.start()
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def _send(number: signal.Signals) -> None:
-    """Sends a signal to this process, if it still handles it."""
-    if callable(signal.getsignal(number)):
-        os.kill(os.getpid(), number)

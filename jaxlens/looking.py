@@ -235,24 +235,24 @@ def compare(
     from jaxlens.study import compare as compares
     from jaxlens.view import pictures
 
-    wanted = [figure] if figure is not None else []
-    for path in wanted:
-        pictures.require(path)
+    if figure is not None:
+        pictures.require(figure)
     if out is not None:
         pictures.require_library()
-        wanted.append(out / "comparison.svg")
+        files.require_own([out / compares.PICTURE])
     found = compares.compare(run_dir, other)
-    files = [] if out is None else compares.write(found, out)
-    if wanted:
-        from jaxlens.report import comparing
-        from jaxlens.view import drawing
+    written = [] if out is None else compares.write(found, out)
+    for path in (figure, None if out is None else out / compares.PICTURE):
+        if path is not None:
+            from jaxlens.report import comparing
+            from jaxlens.view import drawing
 
-        for path in wanted:
-            drawing.save(comparing.figure(found), path)
+            drawing.save(comparing.figure(found), path, own=path is not figure)
+            written.append(path)
     if json:
         terminal.print_json(compares.document(found))
     else:
-        comparisons.show_runs(found, [*files, *wanted])
+        comparisons.show_runs(found, written)
 
 
 def report(

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+from jaxlens import interrupts
+
 PREFIX = "jaxlens-"
 LOCK = "in-use.lock"
 
@@ -28,16 +30,21 @@ def folder() -> Generator[Path]:
             yield Path(made)
         return
     _remove_stale(Path(tempfile.gettempdir()))
-    with contextlib.ExitStack() as ends:
+    ends = contextlib.ExitStack()
+    try:
         descriptor: int | None = None
         ends.callback(lambda: None if descriptor is None else os.close(descriptor))
-        made = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        with interrupts.shielded():
+            made = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
         # Locked before it has its name, so that nobody finds it unlocked.
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
         descriptor = os.open(made / f"{LOCK}.new", flags, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.rename(made / f"{LOCK}.new", made / LOCK)
         yield made
+    finally:
+        with interrupts.shielded():
+            ends.close()
 
 
 def _remove_stale(parent: Path) -> None:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors, stdio, wording
+from jaxlens import errors, interrupts, stdio, wording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from jaxlens.study import answers, table
 
 logger = logging.getLogger("jaxlens")
+
+_RESUMED = ("run", "repair", "tokenize")
+"""Commands that go on where they were interrupted."""
 
 LAYER_COLUMNS = (
     ("median rank of input", "median_rank_input", "{:,.1f}"),
@@ -67,6 +70,24 @@ def show_error(error: errors.JaxlensError) -> None:
     stdio.complain(f"error: {printable(error.message)}")
     hint = error.hint or "run jaxlens --help, or again with --debug for a traceback"
     stdio.complain(f"hint: {printable(hint)}")
+
+
+def show_interruption(error: KeyboardInterrupt, words: Sequence[str]) -> int:
+    """Says by what a command was interrupted and what to do; returns the exit status.
+
+    Args:
+        error: What a signal raised.
+        words: Of the command.
+    """
+    again = "to resume" if words and words[0] in _RESUMED else "again"
+    hint = f"run the same command {again}"
+    if isinstance(error, interrupts.Signalled) and error.name != "SIGINT":
+        ended = errors.InterruptedRun(f"interrupted by {error.name}", hint)
+        show_error(ended)
+        return ended.exit_code
+    stdio.end_line()
+    show_error(errors.JaxlensError("interrupted by Ctrl-C", hint))
+    return 130
 
 
 def say(text: str, always: bool = False) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sweeps import refused, run_cli
 
 from jaxlens import errors, files
-from jaxlens.view import pictures
+from jaxlens.view import drawing, pictures
 
 OLD, NEW = b"old", b"new" * 3000
 
@@ -197,3 +197,98 @@ def test_an_export_replaces_nothing(swept, tmp_path, capsys, to):
     for target in (path, link):
         assert "exists" in refused(capsys, 2, "export", swept, "--to", to, "--out", target)
     assert stat.S_ISFIFO(os.lstat(path).st_mode) and link.is_symlink()
+
+
+def _order_of(command, studied, out):
+    """A command that writes several files of our names into a folder of the user."""
+    trained, other = studied / "trained", studied / "random-1"
+    if command == "report":  # the page is not what is asked about
+        return ("report", trained, "--out", out.parent / "page.html", "--figures", out)
+    runs = (trained, other) if command == "compare" else (trained,)
+    return (command, *runs, "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("study", "results.csv"),
+        ("compare", "comparison.json"),
+        ("compare", "comparison.svg"),
+        ("report", "Q0-depth.svg"),
+    ],
+)
+def test_what_is_planted_under_our_names_in_a_folder_is_refused(
+    studied, tmp_path, capsys, monkeypatch, command, name
+):
+    monkeypatch.setattr(drawing, "svg", lambda plot, *ends: "<svg><defs></svg>")
+    precious, out = tmp_path / "precious", tmp_path / "out"
+    precious.write_bytes(OLD)
+    precious.chmod(0o600)
+    out.mkdir()
+    order = _order_of(command, studied, out)
+    (out / name).symlink_to(precious)
+    assert "is a link" in refused(capsys, 2, *order)
+    assert precious.read_bytes() == OLD and stat.S_IMODE(precious.stat().st_mode) == 0o600
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    assert "is a pipe" in refused(capsys, 2, *order)
+    (out / name).unlink()
+    (out / name).write_bytes(OLD)
+    (tmp_path / "link").symlink_to(out)  # of a folder that the user names, a link is followed
+    before = os.umask(0o027)
+    try:
+        assert run_cli(*_order_of(command, studied, tmp_path / "link")) == 0
+    finally:
+        os.umask(before)
+    assert (out / name).read_bytes() != OLD
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o640}
+
+
+def test_a_name_that_is_taken_is_found_before_any_file_is_written(tmp_path):
+    (tmp_path / "b").symlink_to("nowhere")
+    with pytest.raises(errors.ConfigError, match="is a link"):
+        files.write_all(tmp_path, {"a": NEW, "b": NEW})
+    assert os.listdir(tmp_path) == ["b"]
+    (tmp_path / "b").unlink()
+    made = tmp_path / "new" / "folder"
+    assert files.write_all(made, {"a": NEW, "b": OLD}) == [made / "a", made / "b"]
+    assert [(made / name).read_bytes() for name in "ab"] == [NEW, OLD]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.h5", "tallies"])
+def test_where_an_export_may_go(swept, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    to = {"x.csv": "csv", "x.parquet": "parquet", "x.h5": "hdf5", "tallies": "csv"}[name]
+    order = ["export", swept, "--to", to, *["--tallies"] * (name == "tallies"), "--out"]
+    os.mkdir("folder")
+    os.mkdir(f"folder/{name}")
+    os.mkfifo(name)
+    os.symlink("nothing", f"folder/link-{name}")
+    for there in (name, f"folder/{name}", f"folder/link-{name}"):
+        assert "exists" in refused(capsys, 2, *order, there)
+    os.symlink(swept, "run")
+    for inside in (swept / name, f"run/{name}", f"folder/../run/shards/{name}"):
+        assert "is inside the run" in refused(capsys, 2, *order, inside)
+    if name != "tallies":
+        told = refused(capsys, 74, *order, f"missing/{name}")
+        assert f"missing/{name}: No such file" in told and "cannot write" in told
+        assert "create the folder" in told and "Errno" not in told
+        for other in ("/dev/null", "x.txt", "."):
+            assert "does not name a file for" in refused(capsys, 2, *order, other)
+    assert sorted(os.listdir("folder")) == [f"link-{name}", name] and not os.path.exists("missing")
+    os.symlink("folder", "way")
+    assert run_cli(*order, f"way/new-{name}") == 0  # a link to a folder is a folder
+    assert os.path.exists(f"folder/new-{name}")
+
+
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+def test_a_benchmark_looks_at_its_paths_before_it_measures(tmp_path, capsys, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxlens.bench.measure", lambda *given: pytest.fail("it measures"))
+    os.mkdir("folder.svg")
+    os.symlink("loop.svg", "loop.svg")
+    assert "is a directory" in refused(capsys, 2, "bench", option, "folder.svg")
+    assert "leads nowhere" in refused(capsys, 2, "bench", option, "loop.svg")
+    told = refused(capsys, 74, "bench", option, "missing/x.svg")
+    assert "create the folder missing" in told
+    assert sorted(os.listdir()) == ["folder.svg", "loop.svg"]

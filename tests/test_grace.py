@@ -114,36 +114,3 @@ def test_the_command_line_exits_with_75_and_resumes(tiny, texts, tmp_path, swept
     assert process.wait() == 75
     assert start(*command).wait() == 0
     assert digest(out) == digest(swept)
-
-
-class Finalized:
-    """Sends a signal from where no exception can leave."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __del__(self):
-        signal.raise_signal(self.number)
-
-
-@pytest.mark.parametrize(
-    ("number", "error"),
-    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, errors.InterruptedRun)],
-)
-def test_an_interrupt_in_a_finalizer_is_not_lost(number, error):
-    with pytest.raises(error), grace.on_signals(grace.Grace()), grace.resending():
-        Finalized(number)
-        time.sleep(60)
-
-
-def test_other_errors_in_a_finalizer_are_reported_as_before(monkeypatch):
-    reported = []
-    monkeypatch.setattr("sys.unraisablehook", reported.append)
-
-    class Broken:
-        def __del__(self):
-            raise ValueError("broken")
-
-    with grace.resending():
-        Broken()
-    assert [str(lost.exc_value) for lost in reported] == ["broken"]

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {
     *("types", "schema", "ledger", "binning", "sampling", "hashing"),
     *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
-    *("depths", "metadata", "wording", "given"),
+    *("depths", "metadata", "wording", "given", "interrupts", "scratch"),
 }
 STAGES = {"corpus", "models", "lens", "tally", "store"}
 # Who wires the stages may import any of them.
@@ -42,7 +42,6 @@ WIRING = {
         "executables",
         "tune",
         "temper",
-        "scratch",
         "cache",
         "lanes",
         "grace",
@@ -75,7 +74,9 @@ MAY_IMPORT = {
     "config": FOUNDATION,
     "devices": {"errors", "environment"},
     "environment": {"numerics", "errors", "memory", "store"},
-    "grace": {"errors"},
+    "interrupts": {"errors"},
+    "scratch": {"interrupts"},
+    "grace": {"errors", "interrupts"},
     "files": {"errors", "store"},
     "stdio": set(),
     "wording": set(),
@@ -107,13 +108,15 @@ MAY_IMPORT = {
         "study",
         "wording",
     },
-    "__main__": {"cli"},
+    "__main__": {"entry"},
+    "entry": {"cli", "interrupts", "terminal"},
     "cli": FOUNDATION
     | WIRING
     | STAGES
     | {
         "arguments",
         "examples",
+        "files",
         "looking",
         "stdio",
         "terminal",

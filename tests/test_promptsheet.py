@@ -166,7 +166,7 @@ def test_the_summary_is_printed_and_what_was_left_out_is_counted(tiny, done, cap
         (("--prompt-column", "question"), 2, "no column 'question'"),
         (("--answer-column", "target"), 2, "no column 'target'"),
         (("--cluster", "none"), 2, "no column 'none'"),
-        (("--out", "x.txt"), 2, "x.txt is not a table"),
+        (("--out", "x.txt"), 2, "x.txt does not name a table"),
         (("--figure", "x.gif"), 2, "picture x.gif"),
         (("--layers", "h.9"), 2, "no layer 'h.9'"),
     ],

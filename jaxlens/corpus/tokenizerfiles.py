@@ -14,14 +14,13 @@ import json
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tokenizers
 
-from jaxlens import errors, filetypes
+from jaxlens import errors, filetypes, scratch
 from jaxlens.corpus import archives
 
 logger = logging.getLogger("jaxlens")
@@ -147,16 +146,16 @@ def read(folder: Path, one: Form) -> tokenizers.Tokenizer:
     settings = _settings(folder)
     name = _class(settings, one, folder)
     transformers = importlib.import_module("transformers")
-    with tempfile.TemporaryDirectory(prefix="jaxlens-") as alone:
+    with scratch.folder() as alone:
         for stored, wanted in (*one.files.items(), *((name, name) for name in _BESIDE)):
             if os.path.lexists(folder / stored):
                 data = contents(folder / stored)
                 if wanted == "merges.txt":  # a line each, and the library refuses an empty one
                     data = data.rstrip() + b"\n"
-                (Path(alone) / wanted).write_bytes(data)
+                (alone / wanted).write_bytes(data)
         used = {key: settings[key] for key in one.settings if key in settings}
         if os.path.lexists(folder / _SETTINGS):
-            (Path(alone) / _SETTINGS).write_text(json.dumps(used), encoding="utf-8")
+            (alone / _SETTINGS).write_text(json.dumps(used), encoding="utf-8")
         kind = getattr(transformers, name)
         return kind.from_pretrained(alone, local_files_only=True).backend_tokenizer
 

@@ -168,11 +168,12 @@ def _target(run_dir: str | Path, order: Order) -> Path:
     target = run.with_name(run.name + ending) if order.out is None else order.out
     if target.resolve().is_relative_to(run):
         raise errors.ConfigError(
-            f"{target} lies in the run", "write to a path outside of the run directory"
+            f"{target} is inside the run", "write to a path outside of the run directory"
         )
     if not order.tallies and not target.name.endswith(suffixes):
         raise errors.ConfigError(
-            f"{target} is no name for {order.to}", f"let it end in {' or '.join(suffixes)}"
+            f"{target} does not name a file for {order.to}",
+            f"let it end in {' or '.join(suffixes)}",
         )
     if os.path.lexists(target):
         raise errors.ConfigError(f"{target} exists", "remove it, or name another --out")

@@ -36,7 +36,7 @@ def require(path: Path) -> None:
     streams = files.is_stream(path)
     if not streams and not path.name.endswith(FORMATS):
         raise errors.ConfigError(
-            f"{path} is not a table that can be written", f"let it end in {', '.join(FORMATS)}"
+            f"{path} does not name a table", f"let it end in {', '.join(FORMATS)}"
         )
     if not streams and os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")

@@ -22,7 +22,7 @@ from jaxlens.report import (
 )
 from jaxlens.store import reader
 from jaxlens.study import answers, inputs, table, verdicts
-from jaxlens.view import drawing, pictures, plots, visible
+from jaxlens.view import drawing, palette, pictures, plots, visible
 
 QUESTIONS = {
     "Q0": ("How does uncertainty change with depth?", resolving.figures),
@@ -46,6 +46,7 @@ class Figure:
         caption: One sentence: what to see.
         basis: What intervals and bands are, or why there are none.
         svg: The picture; empty where there is no number to draw.
+        dark: The same for a dark ground, where colours are values; a filter turns all others.
         lacking: Titles of panels without a number, each with the reason.
         tables: Its numbers: title, heading and lines of each panel.
     """
@@ -57,6 +58,7 @@ class Figure:
     svg: str
     tables: tuple[tuple[str, list[str], list[list[str]]], ...]
     lacking: tuple[tuple[str, str], ...] = ()
+    dark: str = ""
 
     @property
     def why(self) -> str:
@@ -68,6 +70,11 @@ class Figure:
     def address(self) -> str:
         """The picture as the address of an image that lies in the page."""
         return drawing.address(self.svg) if self.svg else ""
+
+    @property
+    def dark_address(self) -> str:
+        """The same of the picture for a dark ground."""
+        return drawing.address(self.dark) if self.dark else ""
 
 
 @dataclass(frozen=True)
@@ -216,12 +223,14 @@ def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
         Figure(
             name=f"excerpt-{shown.decoders[0]}",
             title=f"A passage of the text, decoder {shown.decoders[0]}",
-            caption=f"\u201c{excerpt.text(shown)}\u201d: best token and rank of the model's own "
-            "answer at each layer, divergence from the output, rank of the input, divergence from "
-            "it.",
-            basis="Single tokens, no interval; the more a colour stands out from the page, the "
-            "nearer; ★ the model's answer is the next.",
+            caption=f"\u201c{excerpt.text(shown)}\u201d: at each layer the best token and the "
+            "rank of the model's final prediction, the divergence from the output, the rank of the "
+            "input token, and the divergence from the input.",
+            basis="Values of single tokens, without intervals. Colours that contrast more with the "
+            "page mean smaller ranks and divergences; ★: the model's final prediction is the true "
+            "next token.",
             svg=excerpt.svg(shown),
+            dark=excerpt.svg(shown, palette.DARK),
             tables=excerpt.tables(shown),
         ),
     )
@@ -256,6 +265,7 @@ def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
             caption=plot.caption,
             basis=plot.basis,
             svg="" if plot.empty else drawing.svg(plot),
+            dark=drawing.svg(plot, palette.DARK) if plot.has_heat and not plot.empty else "",
             tables=tuple((panel.title, *panel.table()) for panel in plot.panels),
             lacking=plot.lacking,
         )
@@ -265,12 +275,15 @@ def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
 
 def _missing(study: answers.Study, found: facts.Facts) -> list[tuple[str, str]]:
     of_text = study.run.corpus not in designs.BINNED
-    fresh = "No run of fresh weights was given: what a figure shows may belong to the architecture"
-    kinds = {inputs.RANDOM_INIT: fresh + (", and Q1 has no primary." if of_text else ".")}
+    fresh = (
+        "No run with fresh weights was given. What a figure shows may be due to the architecture "
+        "alone"
+    )
+    kinds = {inputs.RANDOM_INIT: fresh + (", and Q1 has no primary estimate." if of_text else ".")}
     if of_text:
         kinds[inputs.SHUFFLED] = (
-            "No run over shuffled text was given: what a figure shows may belong to the tokens "
-            "alone, not to their context."
+            "No run over shuffled text was given. What a figure shows may be due to the tokens "
+            "alone rather than to their context."
         )
     given = {null.kind for null in study.nulls}
     return [

@@ -22,10 +22,10 @@ def _matched(source: series.Source) -> plots.Plot:
     why = source.why(f"retrieval_depth_{copying.CUT}")
     shares = [
         plots.Lines(
-            f"within the first {copying.CUT} for good" if kind is source.kinds[0] else kind.name,
+            f"within the top {copying.CUT} for good" if kind is source.kinds[0] else kind.name,
             "layer",
             source.layers,
-            "share of the matched",
+            "share of matched positions",
             _pair(source, kind, f"retrieved_within_{copying.CUT}"),
             why=why,
         )
@@ -47,10 +47,11 @@ def _matched(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "copies",
         "Copies beside matched controls",
-        "Positions whose next token repeats what followed its last occurrence, beside positions "
-        "as frequent, as probable and as sure in the end that copy nothing.",
+        "Positions whose next token repeats what followed the last occurrence of the input token, "
+        "beside positions that copy nothing and match them in frequency, probability and final "
+        "certainty.",
         tuple(panels),
-        series.basis(source) + note,
+        series.basis(source, panels) + note,
     )
 
 
@@ -69,7 +70,7 @@ def _depths(source: series.Source) -> plots.Plot:
     labels = tuple(f"stays within rank {cut}" for cut in (1, 5, copying.CUT))
     later = plots.Points(
         "copies minus controls",
-        "difference of depth, of the whole",
+        "difference of relative depth",
         labels,
         tuple(source.points(rows, kind) for kind in source.kinds),
         level=0.0,
@@ -78,7 +79,7 @@ def _depths(source: series.Source) -> plots.Plot:
     )
     effects = [("cliff_delta", "all"), ("scramble_recover", "all")]
     sizes = plots.Points(
-        "size, and scrambling",
+        "effect size, and prominence",
         "Cliff's δ; nat of prominence",
         ("Cliff's δ of depth", "prominence of ln rank"),
         tuple(source.points(effects, kind) for kind in source.kinds),
@@ -88,10 +89,10 @@ def _depths(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "retrieval",
         "Depth of retrieval: copies minus matched controls",
-        "Depth from which the next token stays within a rank, copies minus matched controls; right "
-        "of 0 copies come later; grey: less than half a layer.",
+        "Depth from which the next token stays within a given rank, copies minus matched controls; "
+        "right of 0, copies are retrieved later; grey: less than half a layer.",
         (later, sizes),
-        series.basis(source, "Bars"),
+        series.basis(source, (later, sizes), "Bars"),
     )
 
 
@@ -111,21 +112,24 @@ def _copied(source: series.Source) -> plots.Plot:
         why=source.why("copied_within_type"),
     )
     candidate = source.panel(
-        "a candidate of the context in reach",
-        f"share within the first {copying.CUT}",
+        "copy candidate of the context",
+        f"share within the top {copying.CUT}",
         f"copy_within_{copying.CUT}",
     )
     share = source.line("copied_share", source.study.run.label)
-    base = f" {share.estimate:.3f} of all positions are copied later." if share else ""
+    base = (
+        f" The share of all positions that are copied later is {share.estimate:.3f}."
+        if share
+        else ""
+    )
     return plots.Plot(
         "copied",
-        "Whether what is kept is copied",
-        "Change of the probability that a position is copied later with ln rank of its token "
-        "(below 0: what is kept is copied more), and share of positions whose copy candidate is in "
-        "reach for good.",
+        "Are tokens that are kept copied more often?",
+        "Change in the probability that a position is copied later per nat of ln rank of its token "
+        "(below 0: tokens that are kept are copied more often), and share of positions whose copy "
+        f"candidate stays within the top {copying.CUT}.",
         (panel, candidate),
-        series.basis(source)
+        series.basis(source, (panel, candidate))
         + base
-        + " The shares at the right count all positions. A slope beyond "
-        "the axis is in the table.",
+        + " The panel on the right counts all positions. Slopes beyond the axis are in the table.",
     )

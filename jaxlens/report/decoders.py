@@ -21,7 +21,7 @@ _PANELS = (
     ("mean_kl_final", "KL(last ‖ layer)", "nat", plots.LINEAR),
     ("mean_kl_final_matched", "the same, matched", "nat", plots.LINEAR),
     ("median_rank_input", "median rank of the input", "rank", plots.RANK),
-    ("settled_within_1_share", "final top-1 on top for good", "share", plots.LINEAR),
+    ("settled_within_1_share", "final top-1 reached for good", "share", plots.LINEAR),
 )
 
 
@@ -64,11 +64,11 @@ def figures(study: answers.Study, variants: Sequence[answers.Study]) -> list[plo
     return [
         plots.Plot(
             "decoders",
-            "The same streams, decoded in other ways",
-            "What changes here belongs to the lens, what stays to the model: the last layer is the "
-            "model either way.",
+            "The same residual streams with other decoders",
+            "What changes here is due to the lens, and what stays is due to the model; the last "
+            "layer is the model's output in every case.",
             panels,
-            series.basis(sources[0]) + " Medians of tokens have none.",
+            series.basis(sources[0], panels) + " Medians over tokens have none.",
         )
     ]
 

@@ -33,10 +33,10 @@ def _matched(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "matched",
         "Divergence from the output, as decoded and at matched temperatures",
-        "What the first block does to KL(last layer ‖ layer), and what of it is left when every "
-        "layer may choose its sharpness.",
+        "What the first block does to KL(last layer ‖ layer), and how much of it remains when each "
+        "layer has a temperature of its own.",
         plots.alike(*panels),
-        series.basis(source),
+        series.basis(source, panels),
     )
 
 
@@ -48,7 +48,7 @@ def _jumps(source: series.Source) -> plots.Plot:
     labels = tuple(_MEASURES[name] for name in names)
     share = plots.Points(
         "the first block's share",
-        "share of all steps",
+        "share of the total change",
         labels,
         curves,
         level=even,
@@ -70,10 +70,10 @@ def _jumps(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "jumps",
         "The jump at the first block",
-        "Share that the first block has in all steps of each mean curve; dotted: equal steps "
-        f"({even:.3f}); grey: differences too small to matter.",
+        "The first block's share of the total change of each mean curve; dotted line: equal steps "
+        f"({even:.3f}){'; grey: differences too small to matter' if contrast else ''}.",
         tuple(panels),
-        series.basis(source, "Bars"),
+        series.basis(source, panels, "Bars"),
     )
 
 
@@ -120,18 +120,18 @@ def _densities(source: series.Source) -> plots.Plot:
         )
     return plots.Plot(
         "densities",
-        "The jump of single positions",
-        "Share of positions by φ, the part of the first block in all steps of the position's own "
-        "curve, in 64 bins.",
+        "The jump at single positions",
+        "Share of positions by φ, the first block's share of the total change of the position's "
+        "own curve, in 64 bins.",
         plots.alike(*panels),
-        "Counts of all positions; they have no interval of their own. The mean curves above do.",
+        "Shares of all positions, without intervals; the mean curves above have them.",
     )
 
 
 def _nearer(source: series.Source) -> plots.Plot:
     titles = {
-        "share_nearer_output": "nearer the output than the input",
-        "falling_kl_final": "this block came nearer the output",
+        "share_nearer_output": "nearer to the output than to the input",
+        "falling_kl_final": "moved nearer to the output by this block",
     }
     panels = tuple(
         source.panel(title, "share of positions", estimator, level=0.5)
@@ -140,10 +140,10 @@ def _nearer(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "nearer",
         "Input-like or output-like",
-        "Share of positions whose layer is nearer the last layer than the input layer in KL, and "
-        "share that each block brought nearer the output.",
+        "Share of positions at which a layer is nearer to the last layer than to the input layer "
+        "in KL, and share that each block moves nearer to the output.",
         plots.alike(*panels),
-        series.basis(source),
+        series.basis(source, panels),
     )
 
 
@@ -171,10 +171,10 @@ def _fate(source: series.Source) -> plots.Plot:
     )
     return plots.Plot(
         "fate",
-        "What happens to the input: erased, or outshouted",
-        "Rank of the input beside what the norm alone, and the norm with what is left of the "
-        "embedding, would give; retention is the projection on the embedding, 1 where all of it "
-        "is kept.",
+        "What happens to the input: erased or drowned out",
+        "Rank of the input beside the rank that the growth of the norm alone would give, and the "
+        "norm together with what is retained of the embedding; retention is the projection on the "
+        "embedding, 1 where all of it is kept.",
         panels,
-        series.basis(source) + " Medians of tokens and laws of thumb have none.",
+        series.basis(source, panels) + " Medians over tokens and rules of thumb have none.",
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlens.report import prose
 from jaxlens.store import reader
-from jaxlens.view import metrics, pictures, prompt, raster, visible
+from jaxlens.view import metrics, palette, prompt, raster, visible
 
 TOKENS = 16
 """Tokens that are shown."""
@@ -77,10 +77,10 @@ def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarr
     return found[:TOKENS], after[:TOKENS]
 
 
-def svg(shown: prompt.Prompt) -> str:
-    """The views that the rows allow, one below the other."""
+def svg(shown: prompt.Prompt, ends: tuple[float, float] = palette.LIGHT) -> str:
+    """The views that the rows allow, one below the other; ``ends`` as for `raster.svg`."""
     (decoder,) = shown.decoders
-    return pictures.svg(raster.figure(shown, decoder, caption=" "))
+    return raster.svg(shown, decoder, ends)
 
 
 def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]], ...]:

@@ -70,7 +70,7 @@ class Facts:
     def of(self) -> str:
         """What figures are of, in a line."""
         return (
-            f"model {self.model}, text {self.corpus}, {self.n_tokens:,} tokens, "
+            f"model: {self.model}; text: {self.corpus}; {self.n_tokens:,} tokens; "
             f"decoder {self.decoder}"
         )
 

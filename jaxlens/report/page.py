@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxlens import __version__, files
 from jaxlens.report import content, facts
-from jaxlens.store import access, publish
+from jaxlens.store import access
 from jaxlens.study import readings, table
 from jaxlens.view import drawing, plots, visible
 from jaxlens.view import page as pages
@@ -55,11 +55,9 @@ def write(
     files.write(target, data, own=out is None)
     written = [target]
     if figures is not None:
-        publish.make_directory(figures)
-        for figure in found.figures:
-            if figure.svg:
-                written.append(figures / f"{figure.name}.svg")
-                files.write(written[-1], drawing.on_white(figure.svg).encode())
+        drawn = {f"{shown.name}.svg": shown.svg for shown in found.figures if shown.svg}
+        named = {name: drawing.on_white(svg).encode() for name, svg in drawn.items()}
+        written += files.write_all(figures, named)
     return written
 
 
@@ -86,6 +84,7 @@ def page(found: content.Content, how: str) -> str:
         how=how,
         spelled=plots.spelled,
         direction=_direction,
+        judgement=readings.judgement,
     )
 
 

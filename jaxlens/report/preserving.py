@@ -52,11 +52,11 @@ def _fan(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "fan",
         "Rank of the input by rarity",
-        "Geometric mean rank of the token that was read (left), beside that of equally rare tokens "
-        "that were read elsewhere: the gap is what is kept of this very token; the rarer, the more "
-        "a curve stands out from the page.",
+        "Geometric mean rank of the input token (left) beside that of equally rare tokens of other "
+        "documents: the gap is what is kept of this particular token; curves of rarer tokens "
+        "contrast more with the page.",
         tuple(panels),
-        series.basis(source),
+        series.basis(source, panels),
     )
 
 
@@ -103,11 +103,11 @@ def _excess(source: series.Source) -> plots.Plot:
     ]
     return plots.Plot(
         "excess",
-        "Excess preservation: the token that was read beside equally rare ones",
-        "Mean ln rank of tokens of other documents minus that of the own ones, by rarity: above 0 "
-        "the input is kept beyond what its frequency gives.",
+        "Excess preservation: the input token beside equally rare ones",
+        "Mean ln rank of equally rare tokens of other documents minus that of the input token, by "
+        "rarity: above 0, more of the input is kept than its frequency explains.",
         plots.alike(*panels),
-        series.basis(source, "Bars"),
+        series.basis(source, panels, "Bars"),
     )
 
 
@@ -127,7 +127,7 @@ def _slopes(source: series.Source) -> plots.Plot:
         "ln rank on surprisal among occurrences of one token (below 0: surprising ones are kept "
         "more); grey: too small to matter.",
         panels,
-        series.basis(source),
+        series.basis(source, panels),
     )
 
 
@@ -153,7 +153,7 @@ def _landscape(source: series.Source) -> plots.Plot:
             _HALF * np.arange(columns[0], columns[-1] + 2),
             _HALF * np.arange(rows[0], rows[-1] + 2),
             found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1],
-            "mean preservation inside",
+            "mean preservation",
             (min(low, 0.0), top),
         )
         for name, found in maps.items()
@@ -162,11 +162,11 @@ def _landscape(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "landscape",
         "Preservation by rarity and surprisal",
-        "Mean over the interior layers of P = 1 - ln rank / ln V: along a row how surprise, along "
-        "a column how rarity goes with being kept.",
+        "Mean over the interior layers of P = 1 - ln rank / ln V: rows show how "
+        "preservation changes with surprisal, columns how it changes with rarity.",
         tuple(panels),
-        "Cells of fewer than 50 positions are left out; single cells have no interval, the slopes "
-        "above do.",
+        "Cells of fewer than 50 positions are left out. Single cells have no intervals; the slopes "
+        "above have them.",
     )
 
 
@@ -189,8 +189,12 @@ def _types(source: series.Source) -> plots.Plot:
         "Share of the variance of ln rank that lies between token types, and rank correlations of "
         "ln rank with surprisal and with rarity, each given the other.",
         panels,
-        "Bands: 95\u00a0% intervals; of ω² over types, of correlations widened by the clustering "
-        "of documents.",
+        series.basis(
+            source,
+            panels,
+            how="; those of ω² are over types, those of correlations are widened for the "
+            "clustering of documents",
+        ),
     )
 
 
@@ -210,19 +214,19 @@ def _survival(source: series.Source) -> plots.Plot:
                 curves.append(source.curve(estimator, kind, "rare third", name=name, style=style))
         panels.append(
             plots.Lines(
-                f"within the first {cut:,}",
+                f"within the top {cut:,}",
                 "layer",
                 source.layers,
-                "share still there",
+                "share that stayed",
                 tuple(curves),
                 why=source.why(f"exit_from_{cut}_median"),
             )
         )
     return plots.Plot(
         "survival",
-        "How long the input stays in sight",
-        "Kaplan-Meier share of tokens that have been within the first ranks at every layer so far, "
+        "How long the input stays near the top",
+        "Kaplan-Meier share of tokens that have stayed within the top ranks at every layer so far, "
         "by rarity.",
         plots.alike(*panels),
-        "Bands: 95\u00a0% intervals, widened by the clustering of documents.",
+        series.basis(source, panels, how=series.WIDENED),
     )

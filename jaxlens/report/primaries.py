@@ -33,10 +33,11 @@ def figures(study: answers.Study) -> list[plots.Plot]:
         plots.Plot(
             "primaries",
             "The primaries",
-            "Each estimate over the smallest effect that was said beforehand to matter: inside the "
-            "grey it is too small, beyond it large enough, across its edge undecided.",
+            "Each estimate divided by the smallest effect of interest, which was set in advance: "
+            "an interval inside the grey region is too small to matter, one beyond it is large "
+            "enough, and one that crosses its edge is undecided.",
             (panel,),
-            "Bars: 95\u00a0% intervals.",
+            plots.basis([panel], "Bars: 95\u00a0% intervals.", readings.reason(known[0])),
         )
     ]
 

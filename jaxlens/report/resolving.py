@@ -26,11 +26,11 @@ def _depth(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "depth",
         "Divergence and entropy by depth",
-        "How far each layer's prediction is from the model's own and from that of the bare input, "
-        "and how sure it is.",
+        "How far each layer's prediction is from the model's output and from the prediction of the "
+        "input layer, and how uncertain it is.",
         tuple(panels),
-        "Marks: means, whose 95\u00a0% intervals, clustered by document, stand in the table. Band: "
-        "the middle half of the positions of this model.",
+        "Marks: means; their 95\u00a0% intervals, clustered by document, are in the table. Band: "
+        "the middle half of this model's positions.",
     )
 
 
@@ -48,7 +48,10 @@ def _settled(source: series.Source) -> plots.Plot:
     trained = source.kinds[0]
     ours = tuple(
         source.curve(
-            f"settled_within_{cut}_share", trained, name=f"within the first {cut}", style=style
+            f"settled_within_{cut}_share",
+            trained,
+            name="at rank 1" if cut == 1 else f"within the top {cut}",
+            style=style,
         )
         for cut, style in zip(ledger.RETRIEVAL_CUTS, _CUTS, strict=True)
     )
@@ -58,12 +61,13 @@ def _settled(source: series.Source) -> plots.Plot:
     if len(source.kinds) > 1:
         first = source.curves("settled_within_1_share")
         panels.append(
-            plots.Lines("on top for good, beside nulls", "layer", source.layers, up, first)
+            plots.Lines("at rank 1 for good, beside null runs", "layer", source.layers, up, first)
         )
     return plots.Plot(
         "settled",
-        "When the model's own answer comes to stay",
-        "Share of positions whose final best token is among the first from this layer to the last.",
+        "When the model's final prediction settles",
+        "Share of positions whose final top-1 token stays within the top ranks from this layer to "
+        "the last.",
         plots.alike(*panels),
-        "Bands: 95\u00a0% intervals, widened by the clustering of documents.",
+        series.basis(source, panels, how=series.WIDENED),
     )

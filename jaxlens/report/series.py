@@ -100,6 +100,16 @@ class Source:
                         return visible.line(found)
         return ""
 
+    def why_no_interval(self) -> str:
+        """Why the trained run has numbers without an interval; empty where no reason is known."""
+        label = self.study.run.label
+        for (_, run, _), lines in self._lines.items():
+            for line in lines:
+                bare = math.isfinite(line.estimate) and math.isnan(line.low)
+                if run == label and bare and (found := readings.reason(line)):
+                    return visible.line(found)
+        return ""
+
     def line(self, estimator: str, run: str, stratum: str = "all") -> table.Result | None:
         """The line of an estimator that has one; None where there is none."""
         found = self._lines.get((estimator, run, stratum), [])
@@ -198,9 +208,22 @@ def merged(of_runs: Float[np.ndarray, "run 3 x"]) -> Float[np.ndarray, "3 x"]:
     return np.stack([of_runs[:, 0].mean(0), of_runs[:, 1].min(0), of_runs[:, 2].max(0)])
 
 
-def basis(source: Source, what: str = "Bands") -> str:
-    """What intervals are, as a sentence below a figure."""
-    words = f"{what}: 95\u00a0% intervals, clustered by document"
+CLUSTERED = ", clustered by document"
+WIDENED = ", widened for the clustering of documents"
+
+
+def basis(
+    source: Source, panels: Sequence[plots.Panel], what: str = "Bands", how: str = CLUSTERED
+) -> str:
+    """What the intervals of a figure are, as a sentence below it; or why none is drawn.
+
+    Args:
+        source: Where its numbers come from.
+        panels: Of the figure.
+        what: How intervals are drawn: ``Bands`` or ``Bars``.
+        how: What they are clustered by.
+    """
+    words = f"{what}: 95\u00a0% intervals{how}"
     if any(len(kind.labels) > 1 for kind in source.kinds[1:]):
-        words += "; of several seeds the mean, and the range of their intervals"
-    return words + "."
+        words += "; of several seeds, the mean and the range of their intervals"
+    return plots.basis(panels, words + ".", source.why_no_interval())

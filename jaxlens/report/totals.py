@@ -43,9 +43,10 @@ def figures(run: reader.Run) -> list[plots.Plot]:
         plots.Plot(
             "layers",
             "Ranks, divergences and entropy by depth",
-            "Where the input goes and the answer comes from, over all rows of the run.",
+            "How the ranks of the input and of the final prediction, the divergences and the "
+            "entropy change with depth, over all rows of the run.",
             tuple(panel for panel in panels if panel.curves),
-            "Totals of all positions; intervals need the tallies of the study or full rows.",
+            "Totals of all positions; intervals need --tallies study or full rows.",
         )
     ]
 

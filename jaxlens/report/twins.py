@@ -33,11 +33,11 @@ def _ranks(source: series.Source, kind: series.Kind) -> plots.Plot:
         )
     return plots.Plot(
         f"planted-{kind.kind}",
-        f"Planted copies on their way: {kind.name}",
-        "Geometric mean rank of the token to come where it repeats an earlier one, and of the same "
-        "tokens where they come for the first time.",
+        f"Ranks of planted copies by depth: {kind.name}",
+        "Geometric mean rank of the next token where it repeats an earlier one, and of the same "
+        "tokens at their first occurrence.",
         plots.alike(*panels),
-        "Bands: 95\u00a0% intervals, clustered by sequence.",
+        series.basis(source, panels, how=", clustered by sequence"),
     )
 
 
@@ -63,8 +63,9 @@ def _cells(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "cells",
         "Planted copies by frequency",
-        "Of each bin of frequency, rarest first: how many copies come within the first "
-        f"{twins.CUT}, from which depth on, and ln rank of the control minus that of the copy.",
+        "For each bin of frequency, rarest first: the share of copies that reach the top "
+        f"{twins.CUT}, the depth from which they stay there, and ln rank of the control minus that "
+        "of the copy.",
         tuple(panels),
-        "Bars: 95\u00a0% intervals, clustered by sequence.",
+        series.basis(source, panels, "Bars", ", clustered by sequence"),
     )

@@ -225,6 +225,9 @@ def reported(path: str | Path) -> Generator[None]:
         do = "free some space" if error.errno in _NO_SPACE else "check the disk and permissions"
         if os.path.isdir(path) and error.errno in (errno.EISDIR, errno.EPERM):  # EPERM of macOS
             reason, do = "a directory is in its place", "remove that directory"
+        folder = os.path.dirname(path) or "."
+        if error.errno == errno.ENOENT and not os.path.lexists(folder):
+            do = f"create the folder {folder}"
         raise errors.StorageError(
             f"cannot write {path}: {reason}", f"{do}, then run the same command again"
         ) from error
@@ -236,7 +239,8 @@ def check_space(path: Path, needed: int, disk: system.Disk = system.DISK) -> Non
     Raises:
         StorageError: They are not.
     """
-    free = disk.free_bytes(os.fspath(path.parent))
+    with reported(path):
+        free = disk.free_bytes(os.fspath(path.parent))
     if free is not None and free < needed:
         raise errors.StorageError(
             f"cannot write {path}: {needed} bytes must be free, {free} are",

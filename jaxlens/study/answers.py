@@ -113,10 +113,10 @@ def write(found: Study, folder: Path | None = None) -> list[Path]:
         found: The study.
         folder: Where; ``study`` in the run's folder by default.
     """
-    own = folder is None
-    # Asked of a file in it, because the folder itself could be a link that leads out of the run.
-    target = access.contained(found.run.path, FOLDER, "results").parent if own else folder
-    return table.write(found.results, Path(target), _about(found), own)
+    if folder is None:
+        # Asked of a file in it: the folder itself could be a link that leads out of the run.
+        folder = access.contained(found.run.path, FOLDER, "results").parent
+    return table.write(found.results, Path(folder), _about(found))
 
 
 def _of_one(of: inputs.Inputs) -> list[table.Result]:

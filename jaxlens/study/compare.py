@@ -37,6 +37,9 @@ CORRELATED = ("rank_input", "rank_next", "rank_final", "entropy", "kl_final")
 NO_ROWS = "totals only"
 NO_DOCUMENTS = "no index of the tokens, so documents are unknown"
 
+PICTURE = "comparison.svg"
+"""The figure, in the folder of the table."""
+
 MEAN, AGREEMENT, CORRELATION = "mean difference", "agreement", "rank correlation"
 
 

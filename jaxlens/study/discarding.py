@@ -15,7 +15,9 @@ from jaxlens.study.table import Result, result
 
 QUESTION = "Q1"
 
-NO_NULL = "no random-init null was given: --null DIR of jaxlens run --null random-init"
+NO_NULL = (
+    "no random-init null was given: make one with jaxlens run --null random-init, pass it by --null"
+)
 
 _ALWAYS = {
     "kl_final": "KL(last layer || this layer)",

@@ -161,7 +161,7 @@ def require_comparable(run: Made, null: Made) -> None:
     """
     if null.kind == TRAINED:
         raise errors.ConfigError(
-            f"{null.path} is no null run", "make one with jaxlens run --null random-init"
+            f"{null.path} is not a null run", "make one with jaxlens run --null random-init"
         )
     for what, (section, key) in _ALIKE.items():
         ours, theirs = (side.spec[section].get(key) for side in (run, null))

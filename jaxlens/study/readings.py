@@ -31,9 +31,9 @@ class Reading:
 
 READINGS = {
     "jump_share_kl_final_matched": Reading(
-        "share of the first block in all steps, trained minus fresh weights",
-        "the first block makes a larger part of the way than in fresh weights",
-        "the first block makes a smaller part of the way than in fresh weights",
+        "first block's share of the total change, trained minus fresh weights",
+        "the first block accounts for a larger share than in fresh weights",
+        "the first block accounts for a smaller share than in fresh weights",
     ),
     "excess_slope": Reading(
         "slope of excess preservation on rarity",
@@ -56,9 +56,9 @@ READINGS = {
         "the rank of a copy rises and falls again less than that of its control",
     ),
     "copied_within_type": Reading(
-        "slope of the chance to be copied on ln rank, within a type",
-        "what is kept is copied less often",
-        "what is kept is copied more often",
+        "slope of the probability of being copied on ln rank, within a type",
+        "tokens that are kept are copied less often",
+        "tokens that are kept are copied more often",
     ),
     "partial_spearman_surprisal": Reading(
         "rank correlation of ln rank and surprisal, given rarity",
@@ -78,7 +78,12 @@ READINGS = {
 }
 """Estimators whose sign has a meaning."""
 
-NO_DIRECTION = "no direction: the interval holds 0"
+_JUDGEMENTS = {
+    multiplicity.LARGER: "large enough to matter",
+    multiplicity.SMALLER: "too small to matter",
+}
+
+NO_DIRECTION = "no direction: the interval contains 0"
 NO_INTERVAL = "no direction: there is no interval"
 
 
@@ -131,6 +136,13 @@ def judged(line: Result) -> str:
     return "it cannot be judged"
 
 
+def judgement(line: Result) -> str:
+    """The judgement of a line in plain words; an estimate without an interval is not judged."""
+    if line.judgement == multiplicity.NOT_ESTIMABLE and math.isfinite(line.estimate):
+        return "not judged"
+    return _JUDGEMENTS.get(line.judgement, line.judgement)
+
+
 def finding(line: Result) -> str:
     """A sentence in plain words on an estimate that was judged, with its numbers."""
     name = label(line)
@@ -139,14 +151,15 @@ def finding(line: Result) -> str:
             return f"Not estimable: the {name} ({reason(line) or 'no reason is known'})."
         return f"Not judged: the {name} is {spelled(line)}."
     unit = {"1": "", "depth": " of the depth"}.get(line.unit, f" {line.unit}")
-    numbers = f"the {name} is {spelled(line)}{unit}; {line.smallest:.3g} or more matters"
+    least = f"the smallest effect that matters: {line.smallest:.3g}"
+    numbers = f"the {name} is {spelled(line)}{unit} ({least})"
     said = direction(line)
     said = said[0].upper() + said[1:]
     if line.judgement == multiplicity.LARGER:
         return f"{said}: {numbers}."
     if line.judgement == multiplicity.SMALLER:
         if has_direction(line):
-            return f"{said}, but by less than matters: {numbers}."
+            return f"{said}, but by too little to matter: {numbers}."
         return f"No effect that matters: {numbers}."
     if has_direction(line):
         return f"{said}; whether by enough to matter is undecided: {numbers}."

@@ -16,7 +16,6 @@ import numpy as np
 
 from jaxlens import errors, files
 from jaxlens.export import text as escaping
-from jaxlens.store import publish
 from jaxlens.study import multiplicity, resample
 from jaxlens.study.inputs import Made
 
@@ -170,7 +169,6 @@ def write(
     results: Iterable[Any],
     folder: Path,
     about: dict[str, Any],
-    own: bool = False,
     kind: type = Result,
     stem: str = "results",
 ) -> list[Path]:
@@ -180,25 +178,22 @@ def write(
         results: Lines.
         folder: Where; created if absent.
         about: What the JSON says beside the lines, such as the verdicts.
-        own: See ``files.write``.
         kind: The dataclass of the lines, whose fields are the columns.
         stem: Name of the files, and of the lines in the JSON.
 
     Raises:
         MissingError: pyarrow is not installed.
+        ConfigError: A link, or anything else but a regular file, has one of the names.
         StorageError: The disk refuses.
     """
     lines = [dataclasses.asdict(line) for line in results]
-    publish.make_directory(folder)
     document = {**about, stem: [plain(line) for line in lines]}
     named = {
         f"{stem}.parquet": _parquet(lines, kind),
         f"{stem}.csv": _csv(lines, kind),
         f"{stem}.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }
-    for name, data in named.items():
-        files.write(folder / name, data, own)
-    return [folder / name for name in named]
+    return files.write_all(folder, named)
 
 
 def plain(line: dict[str, Any]) -> dict[str, Any]:

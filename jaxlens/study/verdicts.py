@@ -96,11 +96,11 @@ def _resolving(results: Lines, run: Inputs) -> str:
         )
     ]
     if half and end and half.low > end.high:
-        words.append("At mid depth predictions are less certain than in the end.")
+        words.append("At mid depth predictions are less certain than at the last layer.")
     elif half and end and half.high < end.low:
         words.append(
-            "At mid depth predictions are more certain than in the end, in entropy alone: a layer "
-            "can be sure of something else."
+            "At mid depth predictions have less entropy than at the last layer, though a layer can "
+            "be certain of another token."
         )
     kl = find(results, "mean_kl_final", layer=middle)
     what = "The mean divergence from the output at mid depth"
@@ -112,17 +112,17 @@ def _resolving(results: Lines, run: Inputs) -> str:
 def _settled(results: Lines, middle: int) -> list[str]:
     share = find(results, "settled_within_1_share", layer=middle)
     depth = find(results, "settled_within_1_median")
-    what = "of the positions have the final top-1 on top for good"
+    what = "reached their final top-1 token for good"
     return [
         _said(
             share,
-            f"By mid depth {{}} {what}.",
-            "The share of positions that have the final top-1 on top for good by mid depth",
+            f"By mid depth, a share of {{}} of the positions have {what}.",
+            f"The share of positions that have {what} by mid depth",
         ),
         _said(
             depth,
-            f"Half {what} from depth {{}} on (0 is the input, 1 the last layer).",
-            f"The depth from which half {what}",
+            f"Half of the positions have {what} by depth {{}} (0 is the input, 1 the last layer).",
+            f"The depth by which half of the positions have {what}",
         ),
     ]
 
@@ -135,10 +135,10 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     words = [
         _said(
             raw,
-            "The first block makes {} of all steps of the mean KL(output||layer) and "
-            f"{spelled(matched)} at matched temperatures, where even steps would each make "
-            f"{even:.3f}; of KL(input||layer) it makes {spelled(entry)}.",
-            "The share of the first block in the steps of the mean divergences",
+            "The first block accounts for {} of the total change of the mean KL(output||layer), "
+            f"and for {spelled(matched)} at matched temperatures, where equal steps would account "
+            f"for {even:.3f} each; of KL(input||layer) it accounts for {spelled(entry)}.",
+            "The first block's share of the change of the mean divergences",
         )
     ]
     for null in nulls:
@@ -148,11 +148,11 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     primary = next(r for r in results if r.primary and r.question == "Q1")
     words.append(_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
     share = find(results, "share_nearer_output", layer=1)
-    what = "nearer the output than the input"
+    what = "nearer to the output than to the input"
     words.append(
         _said(
             share,
-            f"After the first block {{}} of the positions are {what}.",
+            f"After the first block, a share of {{}} of the positions are {what}.",
             f"The share of positions that are {what} after the first block",
         )
     )
@@ -164,16 +164,16 @@ def _dilution(results: Lines, run: Inputs) -> list[str]:
     pure, kept = (
         find(results, name, layer=run.middle) for name in ("dilution_rank", "retained_rank")
     )
-    what = "What the norm explains of the rank of the input"
+    what = "The rank of the input that the norm alone would give"
     if observed is None or pure is None or kept is None:
         return [_said(find(results, "dilution_rank"), "{}", what)]
     retention = find(results, "mean_retention", layer=run.middle)
     return [
         _said(
             observed,
-            f"At mid depth the median rank of the input is {observed.estimate:.3g}; the norm alone "
-            f"explains {pure.estimate:.3g}, and with the mean retention of {spelled(retention)} "
-            f"norm and retention explain {kept.estimate:.3g}.",
+            f"At mid depth the median rank of the input is {_rank(observed)}; the norm alone would "
+            f"give a rank of {_rank(pure)}, and the norm with the mean retention of "
+            f"{spelled(retention)} a rank of {_rank(kept)}.",
             what,
         )
     ]
@@ -185,13 +185,12 @@ def _preserving(results: Lines, run: Inputs) -> str:
     words = [
         _primary(
             slope,
-            "at mid depth the excess preservation changes by {} nat of rank with each nat of "
-            "rarity",
+            "at mid depth, excess preservation changes by {} nat of rank per nat of rarity",
         ),
         _by_rarity(results),
         _primary(
             context,
-            "within tokens of one type ln rank changes by {} nat with each nat of surprisal",
+            "among tokens of one type, ln rank changes by {} nat per nat of surprisal",
         ),
     ]
     rho = find(results, "partial_spearman_surprisal", layer=run.middle)
@@ -200,7 +199,7 @@ def _preserving(results: Lines, run: Inputs) -> str:
     words.append(
         _said(
             rho,
-            "Over all tokens the partial rank correlation of ln rank is {} with surprisal given "
+            "Over all tokens, the partial rank correlation of ln rank is {} with surprisal given "
             f"rarity and {spelled(mirror)} with rarity given surprisal.",
             "The partial rank correlation of ln rank with surprisal",
         )
@@ -208,7 +207,7 @@ def _preserving(results: Lines, run: Inputs) -> str:
     words.append(
         _said(
             omega,
-            "Of the variance of ln rank {} lies between types.",
+            "A share of {} of the variance of ln rank lies between token types.",
             "The share of the variance of ln rank between types",
         )
     )
@@ -224,13 +223,17 @@ def _by_rarity(results: Lines) -> str:
     most, least = (pick(known, key=lambda r: r.estimate) for pick in (max, min))
     above, below = sum(r.low > 0 for r in known), sum(r.high < 0 for r in known)
     words = (
-        f"The whole interval is above 0 in {above} of {len(known)} bins of rarity, below in "
-        f"{below}; the estimate is greatest at {most.stratum} with {spelled(most)} nat and least "
-        f"at {least.stratum} with {spelled(least)}."
+        f"The whole interval is above 0 in {above} of {len(known)} bins of rarity and below "
+        f"0 in {below}; the estimate is greatest at {most.stratum}, {spelled(most)} nat, and least "
+        f"at {least.stratum}, {spelled(least)} nat."
     )
     ends = known[0], known[-1]
     inside = most not in ends and all(end.high < most.low for end in ends)
-    return f"{words} So it rises and falls with rarity, which no slope tells." if inside else words
+    return (
+        f"{words} So it rises and then falls with rarity, which a slope cannot show."
+        if inside
+        else words
+    )
 
 
 def _copying(results: Lines, run: Inputs) -> str:
@@ -243,8 +246,8 @@ def _copying(results: Lines, run: Inputs) -> str:
     words = [
         _primary(
             primary,
-            "copies come to stay within the first 10 at a depth that differs from that of matched "
-            "controls by {}",
+            "copies settle within the top 10 at a depth that differs from that of matched controls "
+            "by {}",
         ),
         _said(
             delta,
@@ -270,17 +273,21 @@ def _copied(results: Lines, run: Inputs) -> str:
     share = find(results, "copied_share")
     slope = find(results, "copied_within_type", layer=run.middle)
     words = (
-        "Within tokens of one type the chance to be copied changes by {} with each nat of ln rank "
-        "at mid depth"
+        "Among tokens of one type, the probability of being copied changes by {} per nat of ln "
+        "rank at mid depth"
     )
     return " ".join(
         [
-            "No position counts."
+            "No position could be counted."
             if share is None or math.isnan(share.estimate)
-            else f"Of all positions {share.estimate:.3g} are copied later.",
+            else f"The share of all positions that are copied later is {share.estimate:.3g}.",
             _directed(slope, words),
         ]
     )
+
+
+def _rank(line: Result) -> str:
+    return f"{line.estimate:,.0f}" if line.estimate >= 100 else f"{line.estimate:.3g}"
 
 
 def _value(line: Result | None) -> str:

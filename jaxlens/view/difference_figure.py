@@ -1,4 +1,4 @@
-"""A comparison for print: the difference on top, both sides below it."""
+"""A comparison for print: the difference on top, below it both sides with their best tokens."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ _FONT: dict[str, Any] = {
 _MOST_TOKENS = 64
 _CELL = 0.56, 0.19
 """Inches of a cell."""
+
+_TWO_LINES = 0.3
+"""Height of a cell that names a best token and a number."""
 
 
 def draw(shown: difference.Comparison, path: Path, metric: str | None = None) -> None:
@@ -57,13 +60,15 @@ def figure(shown: difference.Comparison, metric: str | None = None) -> Any:
         )
     found = shown.difference(metric)
     width = 1.9 + _CELL[0] * max(len(shown), 8)
-    height = 0.6 + 3 * (0.95 + _CELL[1] * len(shown.pairs))
-    made = canvas.Figure(figsize=(width, height), layout="constrained")
-    axes = made.subplots(3, 1)
+    rows = [_CELL[1], *(_TWO_LINES if _is_named(shown, side) else _CELL[1] for side in (0, 1))]
+    heights = [0.95 + row * len(shown.pairs) for row in rows]
+    made = canvas.Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
+    axes = made.subplots(3, 1, height_ratios=heights)
     _panel(made, axes[0], shown, _difference_cells(found), found.title())
     for side in (0, 1):
         cells = _side_cells(shown, found.metric, side)
-        title = f"{'AB'[side]}: {found.metric.title}"
+        best = "best token, and " if _is_named(shown, side) else ""
+        title = f"{'AB'[side]}: {best}{found.metric.title}"
         _panel(made, axes[side + 1], shown, cells, title, side)
     made.supxlabel(_caption(shown, int(width * 17)), fontsize=_SIZE + 0.5, parse_math=False)
     return made
@@ -88,7 +93,29 @@ def _side_cells(shown: difference.Comparison, metric: metrics.Metric, side: int)
     values = shown.values(metric.name, side)
     mine = shown.sides[side].view(metric.name)
     words = [[raster.short(float(value), metric.kind) for value in line] for line in values]
+    if _is_named(shown, side):
+        words = [
+            [f"{name}\n{word}" if name else word for name, word in zip(*pair, strict=True)]
+            for pair in zip(_best(shown, side), words, strict=True)
+        ]
     return mine.strength(values), words, palette.ramp(count=256), (0, 1), mine.ticks()
+
+
+def _is_named(shown: difference.Comparison, side: int) -> bool:
+    """Whether the best tokens of a side were read."""
+    return "top_id" in shown.readings[side]
+
+
+def _best(shown: difference.Comparison, side: int) -> list[list[str]]:
+    """The best token of each cell as it is shown; empty where the side has no token."""
+    ids, places = shown.readings[side]["top_id"], shown.columns[:, side].tolist()
+    return [
+        [
+            raster.cut(shown.sides[side].name(ids[pair[side], at, 0])) if at >= 0 else ""
+            for at in places
+        ]
+        for pair in shown.pairs
+    ]
 
 
 def _panel(
@@ -114,7 +141,7 @@ def _panel(
     for layer, at in np.ndindex(strengths.shape):
         place = (float(strengths[layer, at]) - low) / (high - low)
         ink = "#000000" if np.isnan(place) else palette.ink(ramp[round(place * (len(ramp) - 1))])
-        word = raster.cut(words[layer][at])
+        word = "\n".join(raster.cut(line) for line in words[layer][at].split("\n"))
         axes.text(at, layer, word, color=ink, ha="center", va="center", clip_on=True, **_FONT)
     axes.set_xticks(np.arange(len(shown)), _tokens(shown, side), **_FONT)
     axes.set_yticks(np.arange(len(shown.pairs)), _layers(shown, side), **_FONT)

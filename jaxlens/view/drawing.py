@@ -37,16 +37,26 @@ _LOOK: dict[str, Any] = {
 }
 
 
-def svg(plot: plots.Plot) -> str:
-    """The figure as SVG; the same numbers give the same bytes."""
+def svg(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> str:
+    """The figure as SVG; the same numbers give the same bytes.
+
+    Args:
+        plot: The figure.
+        ends: Of the ramp of heat maps: ``palette.LIGHT``, or ``palette.DARK`` for a dark ground.
+    """
     import matplotlib
 
-    with matplotlib.rc_context(_LOOK):
-        return pictures.svg(figure(plot))
+    with matplotlib.rc_context(_LOOK | palette.look(ends)):
+        return pictures.svg(figure(plot, ends))
 
 
-def save(plot: plots.Plot, path: Path) -> None:
+def save(plot: plots.Plot, path: Path, own: bool = False) -> None:
     """Writes the figure with its caption into a file, whose suffix says the format.
+
+    Args:
+        plot: The figure.
+        path: File.
+        own: See ``files.write``.
 
     Raises:
         ConfigError: An unknown suffix, or matplotlib is not installed.
@@ -60,7 +70,7 @@ def save(plot: plots.Plot, path: Path) -> None:
         made.suptitle(
             f"{plot.caption}\n{plot.basis}", fontsize=_LOOK["font.size"], parse_math=False
         )
-        pictures.save(made, path)
+        pictures.save(made, path, own)
 
 
 def address(svg: str) -> str:
@@ -97,8 +107,8 @@ def draw(plot: plots.Plot, path: Path, heading: bool = False) -> None:
         pictures.save(made, path)
 
 
-def figure(plot: plots.Plot) -> Any:
-    """The figure, a ``matplotlib.figure.Figure``."""
+def figure(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> Any:
+    """The figure, a ``matplotlib.figure.Figure``; see `svg`."""
     from matplotlib import figure as figures
 
     names = dict.fromkeys(
@@ -119,10 +129,12 @@ def figure(plot: plots.Plot) -> Any:
     ):
         axes.set_title(panel.title, parse_math=False)
         if isinstance(panel, plots.Heat):
-            _heat(made, axes, panel)
+            _heat(made, axes, panel, ends)
         else:
-            drawn |= _lines(axes, panel) if isinstance(panel, plots.Lines) else _points(axes, panel)
-            _places(axes, panel, before, len(plot.panels))
+            beside = len(plot.panels)
+            is_lines = isinstance(panel, plots.Lines)
+            drawn |= _lines(axes, panel) if is_lines else _points(axes, panel, beside)
+            _places(axes, panel, before, beside)
         if plots.is_empty(panel):
             _nothing(axes, panel.why, len(plot.panels))
         before = panel
@@ -179,7 +191,9 @@ def _logarithmic(axes: Any, panel: plots.Lines) -> None:
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _points(axes: Any, panel: plots.Points) -> dict[str, Any]:
+def _points(axes: Any, panel: plots.Points, beside: int) -> dict[str, Any]:
+    from matplotlib import ticker
+
     _reference(axes, panel, axes.axvspan, axes.axvline)
     drawn, up = {}, np.arange(len(panel.rows), dtype=np.float64)
     for place, curve in enumerate(panel.curves):
@@ -195,18 +209,22 @@ def _points(axes: Any, panel: plots.Points) -> dict[str, Any]:
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
     if panel.span is not None:
         axes.set_xlim(*panel.span)
+    # As many labels as have room beside those of the rows.
+    axes.xaxis.set_major_locator(
+        ticker.MaxNLocator({1: 9, 2: 5}.get(beside, 3), steps=(1, 2, 2.5, 5, 10))
+    )
     axes.set_xlabel(panel.across)
     return drawn
 
 
-def _heat(made: Any, axes: Any, panel: plots.Heat) -> None:
+def _heat(made: Any, axes: Any, panel: plots.Heat, ends: tuple[float, float]) -> None:
     from matplotlib import colors
 
     image = axes.pcolormesh(
         panel.columns,
         panel.rows,
         np.ma.masked_invalid(panel.values),
-        cmap=colors.ListedColormap(palette.ramp(count=256)),
+        cmap=colors.ListedColormap(palette.ramp(ends, 256)),
         vmin=panel.ends[0],
         vmax=panel.ends[1],
         rasterized=False,

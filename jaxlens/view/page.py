@@ -46,13 +46,14 @@ def page(prompts: Sequence[prompt.Prompt], metric: str | None = None) -> str:
             first.follow,
         ):
             raise errors.ConfigError("prompts of different models or settings", "show them apart")
+    named = "the packaged model" if first.model == "packaged" else first.model
     style = asset("prompt.css") + "\n" + shades()
     script = "\n".join(asset(name) for name in SCRIPTS)
     return render(
         asset("prompt.html"),
         title=f"{visible.line(first.text)[:60]} · {first.model} · logit lens",
-        heading=f"Logit lens of {first.model}",
-        model=first.model,
+        heading=f"Logit lens of {named}",
+        model=named,
         version=__version__,
         policy=policy([script], [style]),
         style=style,

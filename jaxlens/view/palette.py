@@ -25,8 +25,32 @@ apart."""
 
 _DIVERGING_CHROMA = 0.14
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, for lines.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, for lines; black is the eighth
+# of theirs, and the wine of Tol's stands for their yellow, which is too pale on white.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B")
+LINES += ("#000000", "#882255")
+
+_ON_DARK = {"ink": "#e8e8ec", "faint": "#a4a7b0", "missing": "#34363f"}
+_ON_LIGHT = {"ink": "#000000", "faint": "#555555", "missing": "#eeeeee"}
+
+
+def on(ends: tuple[float, float], what: str) -> str:
+    """A colour beside a ramp: ``ink`` of letters, ``faint`` ones, or a ``missing`` value.
+
+    Args:
+        ends: Of the ramp, `LIGHT` or `DARK`.
+        what: Which.
+    """
+    return (_ON_DARK if ends == DARK else _ON_LIGHT)[what]
+
+
+def look(ends: tuple[float, float]) -> dict[str, str]:
+    """Settings of matplotlib for a figure around a ramp; those for a light ground are the usual."""
+    if ends != DARK:
+        return {}
+    faint = on(ends, "faint")
+    named = {"text.color": on(ends, "ink"), "axes.labelcolor": on(ends, "ink")}
+    return named | {"xtick.color": faint, "ytick.color": faint, "axes.edgecolor": faint}
 
 
 def ramp(ends: tuple[float, float] = LIGHT, count: int = 33) -> list[str]:

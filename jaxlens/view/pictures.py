@@ -18,13 +18,15 @@ def require(path: str | Path) -> Path:
     """Refuses a picture that could not be drawn, before the work for it is done.
 
     Raises:
-        ConfigError: An unknown suffix, or not a path.
+        ConfigError: An unknown suffix, not a path, or something that is not a file has that name.
         MissingError: matplotlib is not installed.
+        StorageError: Its folder is not there.
     """
     target = given.path(path, "path", f"a file that ends in {' or '.join(FORMATS)}")
     if target.suffix not in FORMATS:
         raise errors.ConfigError(f"a picture {target.name}", f"name it {' or '.join(FORMATS)}")
     require_library()
+    files.require(target)
     return target
 
 
@@ -47,8 +49,13 @@ def svg(figure: Any) -> str:
     return sink.getvalue().decode()
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path, own: bool = False) -> None:
     """Writes a matplotlib figure into a file, whose suffix says the format.
+
+    Args:
+        figure: ``matplotlib.figure.Figure``.
+        path: File.
+        own: See ``files.write``.
 
     Raises:
         ConfigError: What is there is no file; see ``files.write``.
@@ -60,4 +67,4 @@ def save(figure: Any, path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "jaxlens"}):
         form = path.suffix.removeprefix(".")
         figure.savefig(sink, format=form, dpi=200, metadata=_UNDATED.get(path.suffix))
-    files.write(path, sink.getvalue())
+    files.write(path, sink.getvalue(), own)

@@ -182,6 +182,11 @@ class Plot:
         return all(map(is_empty, self.panels))
 
     @property
+    def has_heat(self) -> bool:
+        """Whether any of its colours is a value."""
+        return any(isinstance(panel, Heat) for panel in self.panels)
+
+    @property
     def lacking(self) -> tuple[tuple[str, str], ...]:
         """Title of each panel that has no number, and why."""
         return tuple((panel.title, panel.why) for panel in self.panels if is_empty(panel))
@@ -230,6 +235,21 @@ def alike(*panels: PanelT) -> tuple[PanelT, ...]:
     else:
         span = (high * 1.25, low / 1.25) if scale == RANK else (low / 1.25, high * 1.25)
     return tuple(dataclasses.replace(panel, span=span) for panel in panels)
+
+
+def basis(panels: Sequence[Panel], words: str, why: str = "") -> str:
+    """What the intervals of a figure are; where it has none, that there is none.
+
+    Args:
+        panels: Of the figure.
+        words: A sentence on its intervals.
+        why: Why there may be none; empty where it is not known.
+    """
+    for panel in panels:
+        for curve in () if isinstance(panel, Heat) else panel.curves:
+            if (np.isfinite(curve.low) & np.isfinite(curve.high)).any():
+                return words
+    return f"No intervals could be estimated{f': {why}' if why else ''}."
 
 
 def _drawn(panel: Lines | Points) -> list[np.ndarray]:

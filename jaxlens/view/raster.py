@@ -53,6 +53,14 @@ def draw(
     pictures.save(figure(shown, decoder, views, caption), path)
 
 
+def svg(shown: prompt.Prompt, decoder: str, ends: tuple[float, float]) -> str:
+    """The default views of a prompt as text of SVG, without a caption; see `figure`."""
+    import matplotlib
+
+    with matplotlib.rc_context(palette.look(ends)):
+        return pictures.svg(figure(shown, decoder, caption=" ", ends=ends))
+
+
 def figure(
     shown: prompt.Prompt | Sequence[prompt.Prompt],
     decoder: str,
@@ -63,6 +71,7 @@ def figure(
     names: Sequence[str] = (),
     figsize: tuple[float, float] | None = None,
     wrap: int = WRAP,
+    ends: tuple[float, float] = palette.LIGHT,
 ) -> Any:
     """The figure, a ``matplotlib.figure.Figure``.
 
@@ -76,6 +85,7 @@ def figure(
         names: What several prompts are called.
         figsize: Width and height in inches; by default what the cells need.
         wrap: Most tokens side by side; longer prompts go on below.
+        ends: Of the ramp: ``palette.LIGHT``, or ``palette.DARK`` for a dark ground.
 
     Raises:
         ConfigError: Too many tokens, a view that is unknown or was not read, or matplotlib is not
@@ -92,7 +102,7 @@ def figure(
     made = canvas.Figure(figsize=figsize or size, layout="constrained")
     grid = made.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (part, metric, named, heading) in zip(grid, panels, strict=True):
-        panel(axes, part, decoder, metric, named=named, title=heading, width=width)
+        panel(axes, part, decoder, metric, named=named, title=heading, width=width, ends=ends)
     words = caption or _caption(several[0], decoder)
     made.supxlabel(words, fontsize=_SIZE + 0.5, parse_math=False)
     if title:
@@ -192,6 +202,7 @@ def panel(
     named: bool = True,
     title: str = "",
     width: int = 0,
+    ends: tuple[float, float] = palette.LIGHT,
 ) -> None:
     """Draws a prompt into axes of matplotlib.
 
@@ -203,15 +214,16 @@ def panel(
         named: Whether cells name the best token instead of the number.
         title: Above.
         width: Columns that there is room for; as many as there are tokens by default.
+        ends: See `figure`.
     """
     from matplotlib import colors
 
     values = metric.values(shown.readings[decoder])
     strengths = metric.strength(values)
-    ramp = palette.ramp(count=256)
+    ramp = palette.ramp(ends, 256)
     image = axes.imshow(
         np.ma.masked_invalid(strengths),
-        cmap=colors.ListedColormap(ramp).with_extremes(bad="#eeeeee"),
+        cmap=colors.ListedColormap(ramp).with_extremes(bad=palette.on(ends, "missing")),
         vmin=0,
         vmax=1,
         aspect="auto",
@@ -225,10 +237,11 @@ def panel(
         else:
             word = shown.name(best[layer, at, 0], 40)
         strength = strengths[layer, at]
-        ink = "#000000" if np.isnan(strength) else palette.ink(ramp[round(255 * float(strength))])
+        ground = None if np.isnan(strength) else ramp[round(255 * float(strength))]
+        ink = palette.on(ends, "ink") if ground is None else palette.ink(ground)
         axes.text(at, layer, _cut(word), color=ink, ha="center", va="center", **_TEXT)
     axes.set_xlim(-0.5, max(width, len(shown)) - 0.5)
-    _ticks(axes, shown)
+    _ticks(axes, shown, palette.on(ends, "faint"))
     axes.set_title(title, loc="left", fontsize=_SIZE + 2, parse_math=False)
     ticks = metric.ticks()
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
@@ -239,7 +252,7 @@ def panel(
 _TEXT = {"fontsize": _SIZE, "fontfamily": _FONT, "parse_math": False, "clip_on": True}
 
 
-def _ticks(axes: Any, shown: prompt.Prompt) -> None:
+def _ticks(axes: Any, shown: prompt.Prompt, faint: str) -> None:
     labels = {"fontsize": _SIZE, "fontfamily": _FONT, "parse_math": False}
     places = np.arange(len(shown))
     axes.set_xticks(places, [_cut(shown.name(i, 40)) for i in shown.ids], **labels)
@@ -248,7 +261,7 @@ def _ticks(axes: Any, shown: prompt.Prompt) -> None:
     following = [_cut(shown.name(i, 40)) if i >= 0 else "" for i in shown.following]
     stars = ["★" if right else "" for right in shown.right]
     above.set_xticks(places, [s + n for s, n in zip(stars, following, strict=True)], **labels)
-    edge = {"fontsize": _SIZE, "color": "#555555", "loc": "left"}
+    edge = {"fontsize": _SIZE, "color": faint, "loc": "left"}
     axes.set_xlabel(INPUT, **edge)
     above.set_xlabel(NEXT, **edge)
     for side in (axes, above):

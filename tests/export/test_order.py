@@ -319,7 +319,7 @@ def test_a_damaged_token_index_is_named(out, tmp_path, capsys):
         (2, "summary.h5", ("--to", "hdf5", "--tallies")),
         (2, "--tallies", ("--to", "csv", "--tallies", "--start", "0")),
         (2, "json", ("--to", "json")),
-        (2, "no name for parquet", ("--to", "parquet", "--out", "rows.csv")),
+        (2, "rows.csv does not name a file for parquet", ("--to", "parquet", "--out", "rows.csv")),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(
@@ -333,7 +333,7 @@ def test_an_order_that_makes_no_sense_is_refused(
 def test_nothing_is_written_into_the_run_or_over_a_file(out, tmp_path, capsys, monkeypatch):
     before = sorted(out.rglob("*"))
     said = refused(capsys, 2, "export", out, "--to", "csv", "--out", out / "rows.csv")
-    assert "lies in the run" in said
+    assert "is inside the run" in said
     (tmp_path / "link").symlink_to(out)
     refused(capsys, 2, "export", out, "--to", "csv", "--out", tmp_path / "link" / "rows.csv")
     monkeypatch.chdir(out)

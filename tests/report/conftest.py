@@ -50,7 +50,7 @@ def text(reported):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Every figure is the same empty picture: for what is said on a page, and not drawn."""
-    monkeypatch.setattr(drawing, "svg", lambda plot: "<svg/>")
+    monkeypatch.setattr(drawing, "svg", lambda plot, *ends: "<svg/>")
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,6 @@ def made(run_dir, nulls=(), variants=()):
 
 
 def pictures(text):
-    """The SVG of every figure, in order."""
-    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
+    """The SVG of every figure, in order; those for dark pages are left out."""
+    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"(?! class="dark")', text)
     return [base64.b64decode(one).decode() for one in found]

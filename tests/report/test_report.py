@@ -16,9 +16,19 @@ from report.pages import Page, made, pictures
 from sweeps import STUDY, configure, refused, run_cli
 
 from jaxlens import errors, sweep
-from jaxlens.report import content, decoders, excerpt, facts, page, primaries, prose
+from jaxlens.report import (
+    comparing,
+    content,
+    decoders,
+    excerpt,
+    facts,
+    page,
+    primaries,
+    prose,
+    series,
+)
 from jaxlens.store import reader
-from jaxlens.study import answers, readings
+from jaxlens.study import answers, compare, readings
 from jaxlens.view import drawing, palette, plots
 
 NULLS = ("random-1", "random-2", "shuffled")
@@ -54,7 +64,7 @@ def table(studied, tmp_path_factory):
     [
         ("Q0-depth", 0, "this model", "mean_kl_final", "trained"),
         ("Q0-depth", 2, "shuffled text", "mean_entropy", "shuffled (seed 1)"),
-        ("Q0-settled", 0, "within the first 5", "settled_within_5_share", "trained"),
+        ("Q0-settled", 0, "within the top 5", "settled_within_5_share", "trained"),
         ("Q1-matched", 1, "this model", "mean_kl_final_matched", "trained"),
         ("Q1-nearer", 0, "shuffled text", "share_nearer_output", "shuffled (seed 1)"),
         ("Q2-slopes", 1, "this model", "within_type_surprisal", "trained"),
@@ -205,7 +215,7 @@ def test_curves_of_a_panel_can_be_told_apart_without_colour(everything):
 @pytest.mark.usefixtures("undrawn")
 def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_path):
     found = made(studied / "trained")
-    notices = re.findall(r'<section class="notice"><p>(.*?)</p><pre>(.*?)</pre>', found, re.S)
+    notices = re.findall(r'<section class="notice"><p>(.*?)</p>.*?<pre>(.*?)</pre>', found, re.S)
     kinds = ("random-init", "shuffled")
     assert [f"--null {kind}" in how for (_, how), kind in zip(notices, kinds, strict=True)]
     assert "fresh weights" in notices[0][0] and "shuffled text" in notices[1][0]
@@ -217,7 +227,7 @@ def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_p
 
 
 def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, capsys):
-    (command,) = re.findall(r"own notes have it:</p>\s*<pre>(.*?)</pre>", text, re.S)
+    (command,) = re.findall(r"to its own notes:</p>\s*<pre>(.*?)</pre>", text, re.S)
     words = shlex.split(html.unescape(command))
     words[words.index("--out") + 1] = str(tmp_path / "again")
     assert run_cli(*words[1:]) == 0
@@ -384,6 +394,66 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
     for y, label in ticks:
         heights.setdefault(label, set()).add(y)
     assert len(ticks) == 2 * len(heights) and all(len(found) == 1 for found in heights.values())
+
+
+def test_labels_of_ticks_never_overlap(everything):
+    import matplotlib
+    from matplotlib.backends import backend_agg
+
+    checked = 0
+    for plot in everything:
+        with matplotlib.rc_context(drawing._LOOK):
+            made = drawing.figure(plot)
+        canvas = backend_agg.FigureCanvasAgg(made)
+        canvas.draw()
+        for axes in made.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                low, high = sorted(axis.get_view_interval())
+                boxes = [
+                    tick.label1.get_window_extent(canvas.get_renderer())
+                    for tick in axis.get_major_ticks()
+                    if tick.label1.get_visible()
+                    and tick.label1.get_text()
+                    and low <= tick.get_loc() <= high
+                ]
+                for one, two in itertools.pairwise(boxes):
+                    assert not one.overlaps(two), (plot.name, axes.get_title("left"))
+                    checked += 1
+    assert checked > 200
+
+
+def test_a_caption_speaks_of_intervals_only_where_some_are_drawn(study, source):
+    style = plots.Style(0)
+    bare = plots.Points("t", "x", ("a",), (plots.bare("this model", style, [1.0]),))
+    one, nothing = np.ones(1), plots.missing(1)
+    whole = plots.Points("t", "x", ("a",), (plots.Curve("c", style, one, one - 1, one + 1),))
+    half = plots.Points("t", "x", ("a",), (plots.Curve("c", style, one, nothing, one + 1),))
+    said = series.basis(source, [bare, half], "Bars")
+    assert said.startswith("No intervals could be estimated") and "Bars" not in said
+    assert series.basis(source, [bare, whole], "Bars").startswith("Bars: 95")
+    lines = [
+        dataclasses.replace(line, low=math.nan, high=math.nan, note="too few clusters; and more")
+        for line in study.results
+    ]
+    (plot,) = primaries.figures(dataclasses.replace(study, results=tuple(lines)))
+    assert plot.basis == "No intervals could be estimated: too few clusters."
+    silent = series.Source(dataclasses.replace(study, results=tuple(lines)))
+    assert silent.why_no_interval() == "too few clusters"
+
+
+def test_every_curve_of_the_figure_of_two_runs_has_a_colour_of_its_own(studied):
+    found = compare.compare(studied / "trained", studied / "random-1")
+    names = {"rank_input", "rank_next", "rank_final", "kl_final", "kl_input", "entropy"}
+    lines = [compare.Line(**(vars(found.lines[0]) | {"quantity": name})) for name in names]
+    for name, statistic in (("top_id", "agreement"), ("rank_next", "rank correlation")):
+        change = {"quantity": name, "statistic": statistic}
+        lines.append(compare.Line(**(vars(found.lines[0]) | change)))
+    change = {"quantity": "entropy", "statistic": "rank correlation"}
+    lines.append(compare.Line(**(vars(found.lines[0]) | change)))
+    plot = comparing.figure(dataclasses.replace(found, lines=tuple(lines)))
+    styles = [curve.style for panel in plot.panels for curve in panel.curves]
+    colours = {palette.LINES[style.colour % len(palette.LINES)] for style in styles}
+    assert len(styles) == len(colours) == 9
 
 
 def test_a_panel_without_a_number_says_why(source):

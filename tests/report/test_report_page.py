@@ -1,5 +1,6 @@
 """The page of the report: words of strangers are only text, and a browser finds nothing to load."""
 
+import ast
 import base64
 import hashlib
 import html
@@ -29,8 +30,8 @@ from jaxlens.report import (
     twins,
 )
 from jaxlens.store import records
-from jaxlens.view import drawing, palette, plots
 from jaxlens.view import page as pages
+from jaxlens.view import palette, plots
 
 
 def test_the_page_runs_nothing_and_loads_nothing(text):
@@ -98,7 +99,7 @@ def test_tokens_of_strangers_in_an_excerpt_are_only_text(monkeypatch, bare):
     monkeypatch.setattr(excerpt, "read", lambda run: shown)
     found = content.gather(bare)
     tags = Page(page.page(found, "")).tags
-    assert {"script", "b"} & set(tags) == set() and tags.count("img") == 2
+    assert {"script", "b"} & set(tags) == set() and tags.count("img") == 3
     monkeypatch.setattr(excerpt, "tables", lambda shown: ())
     plain = Page(page.page(content.gather(bare), "")).tags
     extra = {"div", "table", "caption", "thead", "tbody", "tr", "th", "td"}
@@ -111,7 +112,7 @@ def test_notes_that_make_no_sense_are_left_out(bare, tmp_path, notes):
     shutil.copytree(bare, copy)
     (note,) = (copy / "environment").glob("*.json")
     note.write_text(notes)
-    assert "No note of the run tells the command" in made(copy)
+    assert "do not hold the command" in made(copy)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -123,7 +124,13 @@ def test_in_a_browser_it_loads_nothing_complains_of_nothing_and_fits(
     path.write_text(text)
     address = chromium.open(path, width=width, scheme=scheme)
     loaded = chromium.each("img", "e.complete && e.naturalWidth > 100")
-    assert len(loaded) == len(pictures(text)) and all(loaded)
+    twice = len(chromium.each("img.dark", "1"))
+    assert len(loaded) == len(pictures(text)) + twice and all(loaded)
+    seen = chromium.each("img", "getComputedStyle(e).display !== 'none'")
+    assert sum(seen) == len(pictures(text)), "one picture a figure"
+    assert twice and set(chromium.each("img.dark", "getComputedStyle(e).display")) == {
+        "none" if scheme == "light" else "block"
+    }
     chromium.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
     chromium.settle()
     assert chromium.run("return document.documentElement.scrollWidth") <= width
@@ -132,7 +139,7 @@ def test_in_a_browser_it_loads_nothing_complains_of_nothing_and_fits(
     }
     ground = chromium.style("html", "backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 21, 26)")
-    assert (chromium.style("img", "filter") == "none") == (scheme == "light")
+    assert (chromium.style("img:not(.light)", "filter") == "none") == (scheme == "light")
     chromium.read_logs()
     assert [url for url in chromium.asked if not url.startswith("data:")] == [address]
     assert chromium.complaints == []
@@ -155,36 +162,42 @@ def test_what_captions_say_of_colours_is_true_in_both_themes(chromium, tmp_path,
         for name, place, height in (("frequent", 0.0, 0.0), ("rare", 1.0, 1.0))
     )
     fan = plots.Lines("t", "layer", layers, "rank", curves)
-    figures = [
-        content.Figure(name, name, "c", "b", drawing.svg(plots.Plot(name, "t", "c", (p,), "b")), ())
-        for name, p in (("heat", heat), ("fan", fan))
-    ]
+    figures = content._drawn(
+        [plots.Plot(name, "t", "c", (p,), "b") for name, p in (("heat", heat), ("fan", fan))], "Q2"
+    )
+    assert [bool(figure.dark) for figure in figures] == [True, False]
     style = pages.asset("report.css", "jaxlens.report")
-    images = "".join(f'<p><img src="{figure.address}"></p>' for figure in figures)
+    kinds = [(figures[0].address, "light"), (figures[0].dark_address, "dark")]
+    kinds += [(figures[1].address, "both")]
+    images = "".join(f'<p><img class="{kind}" src="{address}"></p>' for address, kind in kinds)
     path = tmp_path / "page.html"
     path.write_text(f"<!doctype html><style>{style}</style>{images}")
     chromium.open(path, scheme=scheme)
     shot = base64.b64decode(chromium.command("Page.captureScreenshot")["data"])
     pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3)
     ground = "#" + "".join(f"{int(c):02x}" for c in pixels[5])
-    for weak, strong in (
-        (palette.ramp(count=256)[0], palette.ramp(count=256)[255]),
-        (palette.ramp(count=256)[40], palette.ramp(count=256)[255]),
-    ):
-        found = [nearest(pixels, shown(colour, scheme)) for colour in (weak, strong)]
+    ramp = palette.ramp(palette.DARK if scheme == "dark" else palette.LIGHT, 256)
+    turned = [shown(palette.ramp(count=256)[place], scheme) for place in (40, 255)]
+    # The colours of a heat map are those of `jaxlens show --html` in the same theme.
+    for pair in ([rgb(ramp[0]), rgb(ramp[255])], turned):
+        found = [nearest(pixels, colour) for colour in pair]
         assert contrast(found[1], ground) > 2 * contrast(found[0], ground), (scheme, found)
     # So the sentences may speak of what stands out, and of nothing that turns with the theme.
-    template = re.sub(r"<[^>]*>", "", pages.asset("report.html", "jaxlens.report"))
+    template = pages.asset("report.html", "jaxlens.report")
+    template = re.sub(r"<[^>]*>|{[{%].*?[%}]}", "", template, flags=re.S)
     for words in (SAID, template):
         assert not re.search(r"\b(dark|darker|darkest|pale|paler|strong|deep|bright)\b", words)
 
 
+def rgb(colour):
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
 def shown(colour, scheme):
     """A colour after the filter of the dark page: inverted by .92, hue turned by 180 degrees."""
-    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     if scheme == "light":
-        return rgb * 255
-    turned = rgb * (1 - 2 * 0.92) + 0.92
+        return rgb(colour)
+    turned = rgb(colour) / 255 * (1 - 2 * 0.92) + 0.92
     turn = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
     return np.clip(turn @ turned, 0, 1) * 255
 
@@ -196,18 +209,33 @@ def nearest(pixels, colour):
     return "#" + "".join(f"{int(c):02x}" for c in pixels[int(apart.argmin())])
 
 
+def strings(module):
+    """What a module says in strings, without its documentation."""
+    tree = ast.parse(inspect.getsource(module))
+    told = [node for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    silent = {id(node.value) for node in told}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return [c.value for c in constants if isinstance(c.value, str) and id(c) not in silent]
+
+
 SAID = " ".join(
-    inspect.getsource(module)
+    words
     for module in (content, copying, decoders, discarding, preserving, resolving, twins)
+    for words in strings(module)
 )
 
 
+@pytest.mark.parametrize(
+    "inner", ["document.getElementById('primaries')", "document.querySelector('#Q3-retrieval img')"]
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_table_that_is_wider_than_a_phone_shows_that_it_scrolls(chromium, text, tmp_path, scheme):
+def test_what_is_wider_than_a_phone_shows_that_it_scrolls(chromium, text, tmp_path, scheme, inner):
     path = tmp_path / "report.html"
     path.write_text(text)
     chromium.open(path, width=390, scheme=scheme)
-    box = "document.getElementById('primaries').parentElement"
+    box = f"{inner}.parentElement"
+    told = chromium.run(f"return getComputedStyle({box}, '::after').content")
+    assert ("sideways" in told) == ("img" in inner), told
     wide, inside = chromium.run(f"return [{box}.scrollWidth, {box}.clientWidth]")
     assert wide > inside + 20
     assert chromium.run(f"return getComputedStyle({box}).overflowX") == "auto"
@@ -240,6 +268,8 @@ def test_print_is_black_on_white_and_without_what_only_a_screen_needs(chromium, 
     chromium.command("Emulation.setEmulatedMedia", media="print")
     chromium.settle()
     assert chromium.style("html", "backgroundColor") == "rgb(255, 255, 255)"
+    assert chromium.style("img.light", "display") == "block"
+    assert chromium.style("img.dark", "display") == "none"
     assert chromium.style("img", "filter") == "none" and chromium.style("nav", "display") == "none"
     printed = chromium.command("Page.printToPDF", printBackground=True)["data"]
     assert base64.b64decode(printed).startswith(b"%PDF")

@@ -14,7 +14,7 @@ SIGNS = (1, -1, 0)
 
 # What the rows of sign 1 were made to do, and those of sign -1, in words that only tests have.
 PLANTED = {
-    "jump_share_kl_final_matched": ("larger part", "smaller part"),
+    "jump_share_kl_final_matched": ("larger share", "smaller share"),
     "excess_slope": ("rarer tokens are kept more", "rarer tokens are kept less"),
     "within_type_surprisal": ("kept less", "kept more"),
     "retrieval_depth_10": ("later", "earlier"),
@@ -108,7 +108,7 @@ def test_a_finding_in_plain_words_agrees_with_its_judgement(studies):
 def test_a_finding_between_and_without_numbers_claims_no_more_than_there_is(studies):
     found = line(studies[1], "retrieval_depth_10")
     small = dataclasses.replace(found, low=0.01, high=0.05, judgement=multiplicity.SMALLER)
-    assert "later than their controls, but by less than matters" in readings.finding(small)
+    assert "later than their controls, but by too little to matter" in readings.finding(small)
     open_ = dataclasses.replace(found, low=0.01, judgement=multiplicity.UNDECIDED)
     assert "later than their controls; whether by enough" in readings.finding(open_)
     both = dataclasses.replace(found, low=-0.2, judgement=multiplicity.UNDECIDED)
@@ -121,12 +121,16 @@ def test_a_finding_between_and_without_numbers_claims_no_more_than_there_is(stud
     bare = dataclasses.replace(none, estimate=0.3)
     assert "later" not in readings.finding(bare)
     assert readings.direction(bare) == readings.NO_INTERVAL
+    # A number stands beside it: it was estimated, and not judged.
+    assert readings.judgement(bare) == "not judged"
+    assert readings.judgement(none) == "not estimable"
+    assert readings.judgement(found) == "large enough to matter"
 
 
 def test_entropy_at_mid_depth_is_called_what_it_is(studies):
-    assert "less certain than in the end" in studies[1].verdicts["Q0"]
-    assert "more certain than in the end" in studies[-1].verdicts["Q0"]
-    assert "certain" not in studies[0].verdicts["Q0"]
+    assert "less certain than at the last layer" in studies[1].verdicts["Q0"]
+    assert "less entropy than at the last layer" in studies[-1].verdicts["Q0"]
+    assert not {"certain", "less entropy"} & set(studies[0].verdicts["Q0"].split())
 
 
 def panel(plots, name, place):
@@ -146,20 +150,20 @@ def test_captions_that_name_a_side_are_right_about_it(studies, sign):
     assert "below 0: surprising ones are kept more" in caption
     assert math.copysign(1, slopes.curves[0].values[middle]) == sign
     excess, caption = panel(figures, "excess", 0)
-    assert "above 0 the input is kept" in caption
+    assert "above 0, more of the input is kept" in caption
     assert math.copysign(1, np.nanmean(excess.curves[0].values)) == sign
     later, caption = panel(figures, "retrieval", 0)
-    assert "right of 0 copies come later" in caption
+    assert "right of 0, copies are retrieved later" in caption
     assert math.copysign(1, later.curves[0].values[-1]) == sign
     copied, caption = panel(figures, "copied", 0)
-    assert "below 0: what is kept is copied more" in caption
+    assert "below 0: tokens that are kept are copied more often" in caption
     assert math.copysign(1, copied.curves[0].values[middle]) == sign
     nearer, caption = panel(figures, "nearer", 0)
-    assert "nearer the last layer" in caption
+    assert "nearer to the last layer" in caption
     kl_final, kl_input = (source.along(f"mean_kl_{n}", "trained")[0] for n in ("final", "input"))
     np.testing.assert_array_equal(nearer.curves[0].values > 0.5, kl_final < kl_input)
     coming, caption = panel(figures, "nearer", 1)
-    assert "brought nearer the output" in caption
+    assert "moves nearer to the output" in caption
     steps = np.diff(kl_final)
     np.testing.assert_array_equal(coming.curves[0].values[1:] > 0.5, steps < 0)
 

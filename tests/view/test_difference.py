@@ -12,7 +12,7 @@ from view import hostile, seen
 from view.labelled import readout_of
 
 from jaxlens import depths, errors
-from jaxlens.view import difference, difference_figure, difference_page, metrics, palette
+from jaxlens.view import difference, difference_figure, difference_page, metrics, palette, raster
 
 WORDS = ["The", " capital", " of", " France", " is", " Paris", " here", " and", " the"]
 
@@ -274,6 +274,20 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
     assert [t.get_text() for t in above.texts] == [found.spelled(v) for v in found.values.ravel()]
     assert above.get_title("left") == "KL(last layer ‖ this layer): A minus B"
     assert not any(t.get_text() == "nan" for axes in sides for t in axes.texts)
+    for side, axes in enumerate(sides):
+        prompt, best = shown.sides[side], shown.readings[side]["top_id"]
+        values = shown.values("kl_final", side)
+        expected = [
+            [prompt.name(best[layer, at, 0]) if at >= 0 else "", float(values[layer, column])]
+            for layer in range(values.shape[0])
+            for column, at in enumerate(shown.columns[:, side].tolist())
+        ]
+        lines = [t.get_text().split("\n") for t in axes.texts]
+        assert len(lines) == len(expected)
+        for line, (name, number) in zip(lines, expected, strict=True):
+            assert line[0] == (raster.cut(name) or "–")
+            assert not name or float(line[1]) == pytest.approx(number, abs=0.51)
+        assert axes.get_title("left").startswith("AB"[side] + ": best token, and KL")
     labels = [t.get_text() for t in above.get_xticklabels()]
     assert labels[2] == "·of" and labels[3] == "·France\n·here" and labels[4] == "·and"
     image = above.images[0]

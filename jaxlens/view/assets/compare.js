@@ -196,7 +196,7 @@ function choose(place) {
 
 function theme(dark) {
   root.dataset.theme = dark ? "dark" : "light";
-  find("theme").setAttribute("aria-pressed", String(dark));
+  find("theme").textContent = dark ? "Light" : "Dark"; // what a click does
 }
 
 function draw() {

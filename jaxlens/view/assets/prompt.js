@@ -268,7 +268,7 @@ function legend() {
   for (const [strong, label] of state.metric.ticks) {
     make("span", bar, label, "r" + Math.round(strong * (data.colours - 1)));
   }
-  bar.setAttribute("aria-label", `colours, from the one that stands out most to the one that stands out least: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
+  bar.setAttribute("aria-label", `colours, from most to least contrast with the page: ${state.metric.ticks.map((t) => t[1]).join(", ")}`);
   find("says").textContent = state.metric.title;
   find("which").textContent = `decoder ${state.decoder}, tokens ${offset + state.from} to ${offset + state.to - 1}`;
 }
@@ -286,7 +286,7 @@ function next(select) {
 
 function theme(dark) {
   root.dataset.theme = dark ? "dark" : "light";
-  find("theme").setAttribute("aria-pressed", String(dark));
+  find("theme").textContent = dark ? "Light" : "Dark"; // what a click does
   data.prompts.forEach((prompt) => prompt.cells && map(prompt));
 }
 
