@@ -53,13 +53,12 @@ _PICKLE = (
     "load it where you trust it, and save it as safetensors",
 )
 _BINARY |= dict.fromkeys((b"\x80\x02\x8a\nl", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE)
-_TEXT = {
+_POINTERS = {
     b"version https://git-lfs.github.com/spec/": _LFS,
     b"version https://hawser.github.com/spec/": _LFS,
     b"/annex/objects/": ("a git-annex pointer, not the file itself", "run git annex get"),
-    b"<!doctype html": _PAGE,
-    b"<html": _PAGE,
 }
+_TEXT = _POINTERS | {b"<!doctype html": _PAGE, b"<html": _PAGE}
 
 
 def refuse_stand_in(head: bytes, where: str) -> None:
@@ -84,6 +83,21 @@ def pointer(head: bytes) -> tuple[str, str] | None:
         head: Its first ``HEAD_BYTES`` bytes, or all of it.
     """
     return _first(_TEXT, head.removeprefix(codecs.BOM_UTF8).lstrip().lower())
+
+
+def refuse_pointer(head: bytes, where: str) -> None:
+    """Refuses a pointer to a file in place of the file, where any other text may stand.
+
+    Args:
+        head: Its first ``HEAD_BYTES`` bytes, or all of it.
+        where: What to call it.
+
+    Raises:
+        DataError: It is one.
+    """
+    found = _first(_POINTERS, head)
+    if found is not None:
+        raise errors.DataError(f"{where} is {found[0]}", found[1])
 
 
 def _first(table: dict[bytes, tuple[str, str]], data: bytes) -> tuple[str, str] | None:

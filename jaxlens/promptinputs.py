@@ -18,6 +18,7 @@ _BATCH_TEXTS = 4096
 """Texts that the tokenizer takes at once."""
 
 MISSING, EMPTY, NO_TEXT = "prompt is missing", "prompt is empty", "prompt is not text or ids"
+BYTES = "prompt is bytes, not text: decode it"
 TOO_LONG, OUTSIDE = "prompt is too long for the model", "prompt has ids that the model has not"
 NO_POSITION, NO_ANSWER = "prompt has no such position", "answer encodes to nothing"
 ANSWER_OUTSIDE = "answer has ids that the model has not"
@@ -108,6 +109,8 @@ def _line(one: Any, vocab_size: int) -> tuple[np.ndarray, str]:
     nothing = np.zeros(0, np.int32)
     if answer_tokens.is_missing(one):
         return nothing, MISSING
+    if isinstance(one, bytes):
+        return nothing, BYTES
     try:
         found = np.asarray(one)
     except ValueError:

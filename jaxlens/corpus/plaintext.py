@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from jaxlens import errors
+from jaxlens import errors, filetypes
 from jaxlens.corpus import archives, items, lines, skiplog
 
 _PIECE_BYTES = 2**20
@@ -30,7 +30,8 @@ def read_stream(
         request: What is asked for.
 
     Raises:
-        DataError: It is one document of more than ``lines.LINE_BYTES``.
+        DataError: It is one document of more than ``lines.LINE_BYTES``, or stands for a file that
+            is not there, as Git LFS leaves it.
     """
     if request.separator is None:
         yield _whole(stream, path, place, request)
@@ -55,6 +56,7 @@ def _whole(stream: BinaryIO, path: str, place: skiplog.Place, request: items.Req
             f"{path} is one document of more than {lines.LINE_BYTES} bytes",
             "write one document a line, as .jsonl, or say what separates them: corpus.separator",
         )
+    filetypes.refuse_pointer(data[: filetypes.HEAD_BYTES], path)
     data = data.removeprefix(lines.BOM)
     try:
         text = data.decode("utf-8")

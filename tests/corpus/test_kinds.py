@@ -267,6 +267,17 @@ def test_an_archive_that_was_cut_or_changed_anywhere_is_refused(tmp_path):
         read(path)
 
 
+def test_a_pointer_in_the_place_of_a_text_is_not_a_document(tmp_path):
+    path = tmp_path / "a.txt"
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    path.write_text(pointer)
+    with pytest.raises(errors.DataError, match="a.txt is a Git LFS pointer") as caught:
+        read(path)
+    assert "git lfs pull" in caught.value.hint
+    path.write_text(f"How it looks: {pointer}")
+    assert texts(path) == [f"How it looks: {pointer}"]
+
+
 def test_an_archive_without_text_says_what_it_holds(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(tar({"a.md": b"x", "b.pdf": b"x", "c.pdf": b"x"}))
