@@ -271,7 +271,7 @@ def test_a_pointer_in_the_place_of_a_text_is_not_a_document(tmp_path):
     path = tmp_path / "a.txt"
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     path.write_text(pointer)
-    with pytest.raises(errors.DataError, match="a.txt is a Git LFS pointer") as caught:
+    with pytest.raises(errors.DataError, match=r"a\.txt is a Git LFS pointer") as caught:
         read(path)
     assert "git lfs pull" in caught.value.hint
     path.write_text(f"How it looks: {pointer}")
