@@ -94,8 +94,8 @@ def require(path: str | Path) -> None:
     """
     with publish.reported(path):
         target = _regular(os.fspath(path), own=False)
-        if target is not None:
-            os.stat(os.path.dirname(target) or ".")
+    if target is not None:
+        require_folder(target)
 
 
 def require_own(paths: Iterable[Path]) -> None:

@@ -18,7 +18,7 @@ _BATCH_TEXTS = 4096
 """Texts that the tokenizer takes at once."""
 
 MISSING, EMPTY, NO_TEXT = "prompt is missing", "prompt is empty", "prompt is not text or ids"
-BYTES = "prompt is bytes, not text: decode it"
+BYTES = "prompt is bytes: decode it to text"
 TOO_LONG, OUTSIDE = "prompt is too long for the model", "prompt has ids that the model has not"
 NO_POSITION, NO_ANSWER = "prompt has no such position", "answer encodes to nothing"
 ANSWER_OUTSIDE = "answer has ids that the model has not"
@@ -44,7 +44,7 @@ def listed(prompts: Any) -> list[Any]:
         raise errors.ConfigError("prompts are bytes", "decode them: [prompt.decode('utf-8')]")
     if isinstance(prompts, str):
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
-    answer_tokens.require_order("prompts", prompts)
+    answer_tokens.require_order("prompts are", prompts)
     try:
         found = list(prompts)
     except TypeError as error:

@@ -73,7 +73,8 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     """
     if wanted is None:
         return (names[0], names[1]) if len(names) == 2 else None
-    pair = (wanted,) if isinstance(wanted, str) else tuple(arguments.listed(wanted) or (wanted,))
+    several = None if isinstance(wanted, str) else arguments.listed(wanted)
+    pair = (wanted,) if several is None else tuple(several)
     known = all(isinstance(one, str) and one in names for one in pair)
     if len(pair) != 2 or not known or pair[0] == pair[1]:
         said = ", ".join(one if isinstance(one, str) else values.show(one) for one in pair)

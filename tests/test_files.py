@@ -290,5 +290,5 @@ def test_a_benchmark_looks_at_its_paths_before_it_measures(tmp_path, capsys, mon
     assert "is a directory" in refused(capsys, 2, "bench", option, "folder.svg")
     assert "leads nowhere" in refused(capsys, 2, "bench", option, "loop.svg")
     told = refused(capsys, 74, "bench", option, "missing/x.svg")
-    assert "create the folder missing" in told
+    assert "mkdir -p missing" in told
     assert sorted(os.listdir()) == ["folder.svg", "loop.svg"]

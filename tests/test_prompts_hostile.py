@@ -83,7 +83,7 @@ def test_binary_columns_are_read_as_text_where_they_are_and_written(tiny, tmp_pa
     pyarrow.parquet.write_table(pa.table(columns), path)
     assert run(tiny, path, out) == 0
     said = capsys.readouterr().err
-    assert "1 row: prompt is not text or ids; the first is row 2" in said
+    assert "1 row: prompt is bytes: decode it to text; the first is row 2" in said
     assert "1 row: answer is not text: answer; the first is row 1" in said
     first, second = rows_of(out)
     assert first["text_answer"] == " city" and not second["text_answer"]

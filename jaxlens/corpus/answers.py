@@ -105,7 +105,7 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
             found |= mine
         return _checked(found)
     if not _is_one(answers):
-        answers = _listed(answers, "answers")
+        answers = _listed(answers, "answers are")
         if any(isinstance(one, Mapping) for one in answers):
             return _records(answers, count)
     return _checked(_column(NAME, answers, count))
@@ -137,7 +137,7 @@ def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
 def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
     if _is_one(value):
         return {name: [_value(name, value)] * count}
-    given = _listed(value, f"answer {name!r}")
+    given = _listed(value, f"answer {name!r} is")
     if len(given) != count:
         raise errors.ConfigError(
             f"{len(given)} answers {name!r} for {count} prompts",
@@ -160,28 +160,32 @@ def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
 def require_order(what: str, value: Any) -> None:
     """Refuses what has no order of its own, and tables, whose elements are names.
 
+    Args:
+        what: The beginning of the message: what it is, and ``is`` or ``are``.
+        value: Of the caller.
+
     Raises:
         ConfigError: Saying what it is.
     """
     if hasattr(value, "columns"):
-        raise errors.ConfigError(f"{what} are a table", "give a column of it: table['name']")
+        raise errors.ConfigError(f"{what} a table", "give a column of it: table['name']")
     if isinstance(value, (Mapping, Set)):
-        raise errors.ConfigError(f"{what} are a {type(value).__name__}", "give a list")
+        raise errors.ConfigError(f"{what} a {type(value).__name__}", "give a list")
 
 
-def _listed(value: Any, name: str) -> list[Any]:
+def _listed(value: Any, what: str) -> list[Any]:
     """What is not a single answer, as a list.
 
     Raises:
         ConfigError: It has no order, or is something else.
     """
-    require_order(name, value)
+    require_order(what, value)
     if isinstance(value, np.ndarray) and not value.ndim:
         value = [value.item()]
     found = arguments.listed(value)
     if found is None:
         raise errors.ConfigError(
-            f"{name} is {arguments.described(value)}",
+            f"{what} {arguments.described(value)}",
             "give a text or a token id for each prompt, or a mapping of names to them",
         )
     return found

@@ -91,7 +91,7 @@ def test_forged_values_are_answered_or_refused_and_never_our_error(
     sound, count, tmp_path, capsys, monkeypatch
 ):
     # What is drawn has a test of its own; here the numbers matter, and a picture takes a second.
-    monkeypatch.setattr(drawing, "svg", lambda plot: "<svg/>")
+    monkeypatch.setattr(drawing, "svg", lambda *_: "<svg/>")
     codes = []
     for number in range(count):
         chance = random.Random(number)

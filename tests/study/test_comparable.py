@@ -12,7 +12,7 @@ from jaxlens.models import architecture, weights
 from jaxlens.store import commit, image, layout, records
 
 REFUSALS = {
-    "no-null": ("trained", "trained-2", "no null run"),
+    "no-null": ("trained", "trained-2", "is not a null run"),
     "same": ("trained", "trained", "same run"),
     "not-first": ("random-1", "random-2", "itself a random-init run"),
     "decoder": ("trained", "plain", "another decoder"),
