@@ -147,10 +147,10 @@ def _restore(
 
     shape = leaf.stacked_shape(architecture)
     sharding = _sharding(shardings, leaf.path)
-    arguments = checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=jnp.float32)
+    arguments = checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=jnp.dtype("float32"))
     if sharding is not None:
         arguments = checkpoint.ArrayRestoreArgs(
-            sharding=sharding, global_shape=shape, dtype=jnp.float32
+            sharding=sharding, global_shape=shape, dtype=jnp.dtype("float32")
         )
     abstract = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
     wanted = checkpoint.args.PyTreeRestore(
