@@ -94,7 +94,7 @@ ODD = {
 
 WRONG_KINDS = {"model.sha256": 5, "corpus.skipped": 5, "corpus": None, "lens": [], "seed": None}
 # A report takes seconds; what it alone reads of a spec is among these.
-SHORT = ("model.sha256", "corpus.kind", "lens.decoder", "null.kind")
+SHORT = ("model.sha256", "lens.decoder")
 
 
 @pytest.mark.parametrize(
