@@ -19,7 +19,7 @@ HINT = "give it more memory (ulimit -v), or lower plan.step_sequences, lens.bloc
 
 _SAYINGS = (
     *("RESOURCE_EXHAUSTED", "failed to map segment", "annot allocate memory", "bad_alloc"),
-    *("can't start new thread", "nable to allocate", "memory allocation failed", "ut of memory"),
+    *("can't start new thread", "nable to allocate", "ut of memory"),
     *("realloc of size", "malloc of size", "can't allocate", "thread constructor failed"),
 )
 """What libraries say of it, each in its own way; all exceptions of h5py, for one, are alike."""
@@ -30,6 +30,10 @@ a thread that gets no memory while it starts leaves its process waiting for ever
 
 _NEARLY_ALL = 64 << 20
 """Where so little was left, an error of a library is no evidence of damage."""
+
+_HDF5_SAYS, _HDF5_TAKES = "memory allocation failed", 256 << 20
+"""What HDF5 says of memory, and the most that it takes at once of a sound file. Where more was left
+it failed because a damaged file claims a size that no memory has."""
 
 _DEEPEST = 20
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP}
@@ -52,7 +56,8 @@ def is_shortage(error: BaseException | None) -> bool:
             return True
         if not isinstance(error, errors.JaxlensError):
             said = str(error)
-            if any(saying in said for saying in _SAYINGS) or _was_nearly_exhausted():
+            margin = _HDF5_TAKES if _HDF5_SAYS in said else _NEARLY_ALL
+            if any(saying in said for saying in _SAYINGS) or _came_within(margin):
                 return True
         error = error.__cause__ or error.__context__
     return False
@@ -98,10 +103,10 @@ def peak_address_space() -> int:
         return 0
 
 
-def _was_nearly_exhausted() -> bool:
-    """Whether an allocation may have failed, for this process came near to its limit."""
+def _came_within(margin: int) -> bool:
+    """Whether so large an allocation may have failed, for this process came near to its limit."""
     limit = address_space()
-    return limit is not None and peak_address_space() + _NEARLY_ALL > limit
+    return limit is not None and peak_address_space() + margin > limit
 
 
 def supervise() -> None:

@@ -74,6 +74,17 @@ def test_what_a_library_says_near_the_limit_is_no_evidence_of_damage(monkeypatch
     assert not memory.is_shortage(said)
 
 
+def test_an_allocation_that_no_memory_could_hold_is_damage(monkeypatch):
+    """A damaged file may claim any size, and HDF5 then says the same as where memory is short."""
+    said = RuntimeError("Unable to get group info (memory allocation failed for chunk)")
+    assert not memory.is_shortage(said)
+    peak = memory.peak_address_space()
+    monkeypatch.setattr(memory, "address_space", lambda: peak + (1 << 30))
+    assert not memory.is_shortage(said)
+    monkeypatch.setattr(memory, "address_space", lambda: peak + (128 << 20))
+    assert memory.is_shortage(said)
+
+
 def test_what_is_refused_with_enough_memory_is_refused_with_its_own_code(tmp_path):
     assert ended(limited(20_000, "verify", tmp_path))[0] == 66
     assert ended(limited(20_000, "--version"))[0] == 0
@@ -109,7 +120,6 @@ CAUSES = {
     "the loader": ImportError("x.so: failed to map segment from shared object"),
     "XLA": RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
     "threads": RuntimeError("can't start new thread"),
-    "HDF5": OSError("Can't synchronously read data (memory allocation failed for raw data chunk)"),
 }
 
 
