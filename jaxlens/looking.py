@@ -137,7 +137,6 @@ def prompts(
         records.require(out)
     if figure is not None:
         pictures.require(figure)
-        files.require_folder(figure)
     columns = promptsheet.Columns(prompt_column, answer_column, metadata, cluster)
     how: dict[str, Any] = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
     how |= {"layers": arguments.layers(layers), "difference": difference}

@@ -124,7 +124,7 @@ def supervise() -> None:
     if limit < LEAST:
         raise errors.ConfigError(
             f"out of memory: {limit >> 20} MiB of address space are not enough for any command",
-            HINT,
+            f"allow at least {LEAST >> 20} MiB (ulimit -v {LEAST >> 10})",
         )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     parent = os.getpid()

@@ -59,7 +59,7 @@ def test_too_little_for_any_command_is_said_at_once(swept):
     code, said = ended(limited(150, "verify", swept))
     assert code == 2
     assert said.startswith("error: out of memory: 150 MiB of address space")
-    assert "hint: " in said
+    assert "hint: allow at least 256 MiB (ulimit -v 262144)" in said
 
 
 def test_what_a_library_says_near_the_limit_is_no_evidence_of_damage(monkeypatch):
