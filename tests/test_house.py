@@ -83,7 +83,7 @@ MAY_IMPORT = {
     "examples": set(),
     # Of the tallies the study takes the rules, which know neither JAX nor devices.
     "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
-    "view": {"errors", "files", "given", "types", "depths", "prompttable", "values"},
+    "view": {"errors", "files", "given", "types", "depths", "prompttable", "values", "wording"},
     "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "files", "store"},
     "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
     | {"files", "store", "study", "view"},

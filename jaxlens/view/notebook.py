@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxlens import errors
+from jaxlens import errors, wording
 from jaxlens.view import difference as differences
 from jaxlens.view import metrics, palette, prompt, readouts
 
@@ -58,7 +58,7 @@ def fragment(readout: types.Readout) -> str | None:
     for line, one in shown.items():
         parts += _prompt(one, f"line {line}" if len(references.mask) > 1 else "", metric)
     if len(lines) > len(shown):
-        more = readouts.counted(len(lines) - len(shown), "more line")
+        more = wording.count(len(lines) - len(shown), "more line")
         more += f": plot(line={lines[len(shown)]}), to_pandas()"
         parts.append(f"<div>{_said(more)}</div>")
     return f'<div style="{OUTER}">{"".join(parts)}</div>'

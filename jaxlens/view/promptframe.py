@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors
-from jaxlens.view import metrics, notebook, readouts, visible
+from jaxlens import errors, wording
+from jaxlens.view import metrics, notebook, visible
 
 if TYPE_CHECKING:
     from jaxlens import prompttable
@@ -161,15 +161,15 @@ def _is_text(value: Any) -> bool:
 def described(table: prompttable.PromptTable) -> str:
     """Sizes in a few words."""
     rows, layers = (
-        readouts.counted(len(table), "row"),
-        readouts.counted(len(table.layers), "layer"),
+        wording.count(len(table), "row"),
+        wording.count(len(table.layers), "layer"),
     )
     names = ", ".join(table.answers.names[:4]) + ", ..." * (len(table.answers.names) > 4)
-    said = f"{readouts.counted(table.n_prompts, 'prompt')}, {rows} × {layers}"
+    said = f"{wording.count(table.n_prompts, 'prompt')}, {rows} × {layers}"
     said += f", decoder {table.decoder}"
     said += f"; answers: {names}" if names else "; no answers"
     if table.problems:
-        said += f"; {readouts.counted(len(table.problems), 'problem')}"
+        said += f"; {wording.count(len(table.problems), 'problem')}"
     return said
 
 
@@ -189,7 +189,7 @@ def fragment(table: prompttable.PromptTable) -> str:
         parts.append(f'<table style="{notebook.TABLE}"><tr>{head}</tr>{body}</table>')
     more = len(table.last_rows) - len(rows)
     if more > 0:
-        parts.append(f"<div>{readouts.counted(more, 'more prompt')}: to_pandas(), summary()</div>")
+        parts.append(f"<div>{wording.count(more, 'more prompt')}: to_pandas(), summary()</div>")
     return f'<div style="{notebook.OUTER}">{"".join(parts)}</div>'
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, given, values
+from jaxlens import errors, given, values, wording
 from jaxlens.view import difference, pictures, prompt, raster
 
 if TYPE_CHECKING:
@@ -210,18 +210,17 @@ def described(readout: types.Readout) -> str:
     if others or len(first) < 3:
         return ", ".join(f"{name} {list(shape)}" for name, shape in found.items())
     layers, lines, positions = first
-    sizes = (counted(layers, "layer"), counted(lines, "line"), counted(positions, "position"))
+    sizes = (
+        wording.count(layers, "layer"),
+        wording.count(lines, "line"),
+        wording.count(positions, "position"),
+    )
     words = " × ".join(sizes)
     labels = readout.labels
     if labels.references is not None:
-        tokens = counted(int(np.sum(labels.references.mask)), "token")
+        tokens = wording.count(int(np.sum(labels.references.mask)), "token")
         words += f", {tokens}, decoder {labels.decoder}"
     return f"{words}; {', '.join(found)}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _reading(readout: types.Readout, line: int, count: int) -> dict[str, np.ndarray]:
