@@ -79,9 +79,10 @@ def ours(
     """The forward of a sweep: the lines go to all devices, on CPUs one a core."""
     import jax
 
-    from jaxlens import api, numerics
-    from jaxlens import devices as places
+    from jaxlens import api
+    from jaxlens.lens import numerics
     from jaxlens.models import gpt2
+    from jaxlens.sweep import devices as places
 
     places.offer_cores()
     model = api.from_checkpoint(api.load_checkpoint(folder), dtype)

@@ -14,13 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import environment, numerics, schema, synthetic, types
-from jaxlens.lens import reference, tables, tiled
+from jaxlens import schema, types
+from jaxlens.bench import random_model
+from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
+from jaxlens.sweep import environment
 
 SHAPES = {  # residual streams, embed, vocabulary
     "mini": (9, 128, 4096),
-    **{name: (blocks + 1, embed, 50257) for name, (blocks, _, embed) in synthetic.SHAPES.items()},
+    **{
+        name: (blocks + 1, embed, 50257) for name, (blocks, _, embed) in random_model.SHAPES.items()
+    },
 }
 PROFILES = {
     name: tuple(n for n in schema.PROFILES[name] if n in schema.LAYERED)
@@ -43,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     case = make_case(*SHAPES[given.shape], given.tokens)
     options = Options(PROFILES[given.quantities], None, 1, given.precision, given.tile, given.block)
-    table = tables.prepare(case[1], options)
+    table = unembedding.prepare(case[1], options)
     candidates = {"tiled": lambda: tiled_read(*case, options, table)}
     if not given.alone:
         candidates["reference"] = lambda: reference_read(*case, options)
@@ -94,7 +98,7 @@ reference_read = jax.jit(reference.read, static_argnums=3)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def multiplies(streams: jax.Array, table: tables.Table, precision: str) -> jax.Array:
+def multiplies(streams: jax.Array, table: unembedding.Table, precision: str) -> jax.Array:
     """Every product that the lens needs, in its own tiles, and next to no reduction."""
     rows = streams.reshape(-1, streams.shape[-1]).astype(table.weight.dtype)
 
@@ -107,7 +111,7 @@ def multiplies(streams: jax.Array, table: tables.Table, precision: str) -> jax.A
         return jax.lax.scan(body, jnp.zeros(len(rows)), table.weight)[0]
 
 
-def worst_difference(case: tuple, options: Options, table: tables.Table) -> float:
+def worst_difference(case: tuple, options: Options, table: unembedding.Table) -> float:
     """Greatest difference from the float32 reference over all float quantities."""
     exact = Options(options.quantities, None, 1, "float32")
     got = tiled_read(*case, options, table).present()

@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 from view import browser, seen
 
-from jaxlens.view import page
+from jaxlens.view.prompt import html
 
 TIMED = """
 const [act, rounds, done] = arguments;
@@ -92,7 +92,7 @@ def main() -> None:
                 seen.small(given.layers, given.tokens, seed=n, follow=())
                 for n in range(given.prompts)
             ]
-            path.write_text(page.page(prompts), "utf-8")
+            path.write_text(html.page(prompts), "utf-8")
         measured = measure(running, path, given.rounds)
     shape = {name: getattr(given, name) for name in ("tokens", "layers", "prompts", "rounds")}
     harness.record("bench_page", {**shape, "page_given": given.page is not None, **measured})

@@ -21,8 +21,11 @@ import h5py
 import harness
 import numpy as np
 
-from jaxlens import config, ledger, schema
-from jaxlens.store import buffer, commit, derive, image, layout, publish, records, verify
+from jaxlens import config, schema
+from jaxlens.files import publish
+from jaxlens.store import commit, finalize, layout, records, verify
+from jaxlens.store.hdf5 import buffer, images
+from jaxlens.tally import definitions
 
 N_LAYER, VOCAB_SIZE = 12, 50_257
 LAYER_NAMES = ("input", *(f"h.{i}" for i in range(N_LAYER)))
@@ -88,7 +91,7 @@ def candidates(
     place = records.Place(
         spec_hash=spec.hash, shard=0, token_start=0, token_stop=n_tokens, tokens_sha256="0" * 64
     )
-    made = image.shard_image(place, rows, totals, LAYER_NAMES)
+    made = images.shard_image(place, rows, totals, LAYER_NAMES)
 
     def commit_image() -> Callable[[], object]:
         commit.publish_shard(run, place, made, n_tokens)
@@ -97,7 +100,7 @@ def candidates(
     memory = buffer.Buffer()
 
     def commit_rows() -> Callable[[], object]:
-        again = image.shard_image(place, rows, totals, LAYER_NAMES, memory=memory)
+        again = images.shard_image(place, rows, totals, LAYER_NAMES, memory=memory)
         commit.publish_shard(run, place, again, n_tokens)
         return lambda: commit.discard(run, 0)
 
@@ -139,7 +142,7 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
     spec = layout.create_run(out, spec_bytes(n_shards))
     tokens = np.zeros(n_shards * n_tokens, "<u2").tobytes()
     publish.publish(out / layout.TOKENS / layout.TOKEN_FILE, tokens)
-    index = image.arrays_image({"document_start": np.array([0, n_shards * n_tokens])}, {})
+    index = images.arrays_image({"document_start": np.array([0, n_shards * n_tokens])}, {})
     publish.publish(out / layout.TOKENS / layout.TOKEN_INDEX, index)
     entry = records.Tokens(
         sha256=hashlib.sha256(tokens).hexdigest(),
@@ -158,9 +161,9 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
             tokens_sha256=entry.sha256,
         )
         commit.publish_shard(
-            out, place, image.shard_image(place, rows, totals, LAYER_NAMES), n_tokens
+            out, place, images.shard_image(place, rows, totals, LAYER_NAMES), n_tokens
         )
-    derive.finalize(out)
+    finalize.finalize(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     seconds = {}
     for level in ("fast", "full"):
@@ -177,24 +180,24 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
 
 def overhead(folder: pathlib.Path) -> dict[str, float]:
     """Processor time of building and of committing shards, in a sweep of the packaged model."""
-    from jaxlens import compute, grace, job, lanes
+    from jaxlens.sweep import executor, job, preemption, workers
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
     prepared = job.prepare(given, folder / "sweep-scratch")
     layout.create_run(prepared.out, prepared.spec_bytes)
     seconds = {"building": 0.0, "committing": 0.0}
     with prepared.ingested.open() as tokens:
-        devices = lanes.make(prepared, tokens)
+        devices = workers.make(prepared, tokens)
         numbers = range(prepared.plan.n_shards)
         memory = buffer.Buffer()
         began, wall = time.process_time(), time.perf_counter()
-        for shard in compute.shards(prepared, tokens, numbers, devices, grace.Grace()):
+        for shard in executor.shards(prepared, tokens, numbers, devices, preemption.Grace()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
-            data, rows = compute.build(prepared, shard, memory)
+            data, rows = executor.build(prepared, shard, memory)
             seconds["building"] += time.thread_time() - at
             at = time.thread_time()
-            commit.publish_shard(prepared.out, compute.place(prepared, shard.number), data, rows)
+            commit.publish_shard(prepared.out, executor.place(prepared, shard.number), data, rows)
             seconds["committing"] += time.thread_time() - at
         seconds["all"] = time.process_time() - began
         seconds["wall"] = time.perf_counter() - wall
@@ -233,8 +236,8 @@ def random_totals() -> dict[str, np.ndarray]:
     """Totals as sparse as those of a shard are."""
     random = np.random.default_rng(1)
     found = {}
-    for tally in ledger.BASIC:
-        values = random.integers(0, 1000, ledger.shape(tally, N_LAYER + 1, VOCAB_SIZE))
+    for tally in definitions.BASIC:
+        values = random.integers(0, 1000, definitions.shape(tally, N_LAYER + 1, VOCAB_SIZE))
         found[tally.name] = np.where(random.random(values.shape) < 0.1, values, 0)
     return found
 

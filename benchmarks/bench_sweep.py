@@ -23,7 +23,7 @@ import time
 
 import harness
 
-CODE = "from jaxlens.cli import main; main()"
+CODE = "from jaxlens.cli.main import main; main()"
 
 
 def main() -> None:

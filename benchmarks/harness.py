@@ -37,7 +37,7 @@ def median_ratio(slow: list[float], fast: list[float]) -> float:
 
 def record(name: str, measured: Mapping[str, Any]) -> None:
     """Appends one line to ``results/<name>.jsonl``."""
-    from jaxlens import environment
+    from jaxlens.sweep import environment
 
     RESULTS.mkdir(exist_ok=True)
     command = ["python", *(pathlib.Path(argument).name for argument in sys.argv)]

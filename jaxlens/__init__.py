@@ -13,15 +13,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Model": "jaxlens.api",
-    "PromptTable": "jaxlens.prompttable",
+    "PromptTable": "jaxlens.api.prompts.table",
     "load_model": "jaxlens.api",
     "log_probs": "jaxlens.api",
     "open_run": "jaxlens.store.reader",
     "read_lens": "jaxlens.api",
-    "read_prompts": "jaxlens.prompts",
+    "read_prompts": "jaxlens.api.prompts.read_prompts",
     "read_residuals": "jaxlens.api",
     "residuals": "jaxlens.api",
-    "run_sweep": "jaxlens.sweep",
+    "run_sweep": "jaxlens.sweep.run",
 }
 _ALIAS = {"run_sweep": "run"}
 
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
         read_residuals,
         residuals,
     )
-    from jaxlens.prompts import read_prompts
-    from jaxlens.prompttable import PromptTable
+    from jaxlens.api.prompts.read_prompts import read_prompts
+    from jaxlens.api.prompts.table import PromptTable
     from jaxlens.store.reader import open_run
-    from jaxlens.sweep import run as run_sweep
+    from jaxlens.sweep.run import run as run_sweep
 
 
 def __getattr__(name: str) -> Any:

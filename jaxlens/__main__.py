@@ -1,6 +1,6 @@
 """``python -m jaxlens`` is the command ``jaxlens``."""
 
-from jaxlens.entry import main
+from jaxlens.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -1,195 +1,164 @@
-"""What the commands share: their common options, their configuration, and how they fail."""
+"""Arguments of the public functions: what they may be, and what callers are told where not."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from cyclopts import (
-    ConsumeMultipleError,
-    CycloptsError,
-    MissingArgumentError,
-    Parameter,
-    UnknownCommandError,
-)
+import numpy as np
 
-from jaxlens import config as configs
-from jaxlens import errors, memory, terminal
-
-_NO_STDIN = "- (standard input) is only read by jaxlens show"
-
-STDIN = "\0"
-"""Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
-
-GREEDY = (
-    *("--answer-column", "--corpus", "--difference", "--follow", "--layers", "--metadata"),
-    *("--null", "--quantities", "--variant"),
-)
-"""Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
-
-_NUMBER = re.compile(r"-?\d{1,18}")
+from jaxlens import errors, values
 
 
-def _no_stdin(kind: Any, value: Any) -> None:
-    """Refuses standard input for whatever does not ask for it."""
-    several = value if isinstance(value, tuple) else (value,)
-    if any(str(one) == STDIN for one in several):
-        raise ValueError(_NO_STDIN)
+def described(value: Any) -> str:
+    """The type of a value in a few words, for messages."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{getattr(value, 'dtype', kind)} of shape {shape}"
+    return f"a {kind}" if kind[0] not in "aeiouAEIOU" else f"an {kind}"
 
 
-def _shown_default(value: Any) -> str | None:
-    """A default as help shows it; what is false or absent unless it is given needs no word."""
-    return None if value is None or value is False or value == () else str(value)
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number: Python's or NumPy's, and neither True nor False."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-DEFAULTS = Parameter(negative=(), validator=_no_stdin, show_default=_shown_default)
-"""Of every parameter."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is printed."""
-
-    quiet: bool = False
-    """Nothing but errors, and what the command is asked to print."""
-    verbose: Annotated[bool, Parameter(alias="-v")] = False
-    """Details too."""
-    log_format: Literal["text", "json"] = "text"
-    """Form of the log lines on stderr."""
-    debug: bool = False
-    """Traceback where an error ends the program."""
-
-
-Shown = Annotated[Output, Parameter(name="*")]
-Files = Annotated[tuple[Path, ...], Parameter(name=["--config", "-c"], consume_multiple=False)]
-Paths = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1)]
-Words = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1)]
-Texts = Annotated[str, Parameter(validator=lambda kind, value: None)]
-"""One of them may be standard input."""
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)]
-
-
-def positional_dash(words: Sequence[str]) -> list[str]:
-    """The words, with a ``-`` among them made one that is not taken for an option."""
-    end = words.index("--") if "--" in words else len(words)
-    return [STDIN if word == "-" else word for word in words[:end]] + list(words[end:])
-
-
-def report(error: BaseException, words: Sequence[str]) -> int:
-    """Prints an error and returns the exit code.
-
-    Args:
-        error: What ended the command.
-        words: Of the command.
-    """
-    if "--debug" in words:
-        traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        return terminal.show_interruption(error, words)
-    if isinstance(error, CycloptsError):
-        error = _usage(error, words)
-    elif memory.is_shortage(error):
-        error = errors.ConfigError("out of memory", memory.HINT)
-    elif isinstance(error, OSError):
-        error = errors.StorageError(str(error), "check the disk and the permissions")
-    elif not isinstance(error, errors.JaxlensError):
-        what = f"internal: {type(error).__name__}: {error}".split("\n")[0]
-        error = errors.JaxlensError(what, "run it again with --debug and report the traceback")
-    terminal.show_error(error)
-    return error.exit_code
-
-
-def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
-    # The stand-in of a dash is spelled in two ways.
-    told = str(error).replace(STDIN, "-").replace(repr(STDIN)[1:-1], "-") or type(error).__name__
-    what = " ".join(told.split())
-    if _NO_STDIN in what:
-        return errors.ConfigError(
-            re.sub(r'^Invalid value ".*?" for (\S+)\. ', r"\1: ", what),
-            "save it to a file first, COMMAND > corpus.txt, and name that file",
-        )
-    if isinstance(error, ConsumeMultipleError) and error.keyword is not None:
-        return errors.ConfigError(
-            f"{error.keyword} without a value", "write what it takes after it, or leave it out"
-        )
-    if isinstance(error, MissingArgumentError) and error.keyword is None:
-        options = [i for i, word in enumerate(words) if word.startswith("--")]
-        if options and words[options[-1]] in GREEDY:
-            values = words[options[-1] + 1 :]
-            what, name = ("file", "FILE") if words[0] == "prompts" else ("run directory", "RUN_DIR")
-            missing = values[-1] if len(values) > 1 else name
-            rest = words[1:-1] if len(values) > 1 else words[1:]
-            return swallowed(f"no {what}", words[options[-1]], [words[0], missing, *rest])
-    known = isinstance(error, UnknownCommandError) or not words
-    return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
-
-
-def swallowed(what: str, option: str, instead: Sequence[str]) -> errors.ConfigError:
-    """An argument is missing after an option that takes every word behind it.
-
-    Args:
-        what: What is missing.
-        option: Name of the option.
-        instead: The same words, the argument first.
-    """
-    command = shlex.join(["jaxlens", *instead])
-    return errors.ConfigError(
-        f"{what}: {option} takes all words after it", f"write it first: {command}"
-    )
-
-
-def begin(output: Output) -> None:
-    """Starts the log as it was asked for."""
-    terminal.start_logging(output.quiet, output.verbose, output.log_format)
-
-
-def load(
-    files: Sequence[Path], flags: Mapping[str, Any], settings: Sequence[str]
-) -> configs.RunConfig:
-    """The configuration of a command: files, environment, its own flags, ``--set``.
-
-    Args:
-        files: YAML files.
-        flags: Dotted keys to what flags of the command say; None where they were not given.
-        settings: ``key=value`` assignments.
-    """
-    given = {key: value for key, value in flags.items() if value is not None}
-    return configs.load(files, os.environ, given | _assignments(settings))
-
-
-def _assignments(settings: Sequence[str]) -> dict[str, Any]:
-    pairs = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise errors.ConfigError(f"--set {setting}", "write --set key=value")
-        pairs[key] = configs.parse(key, text)
-    return pairs
-
-
-def part(text: str | None) -> tuple[int, int | None]:
-    """Start and end of ``FIRST:END``, either of which may be left out.
+def whole(value: Any, name: str, least: int | None = None) -> int:
+    """A whole number.
 
     Raises:
-        ConfigError: It is no such thing.
+        ConfigError: It is something else, or below ``least``.
     """
-    first, colon, end = (text or ":").partition(":")
-    try:
-        if not colon:
-            raise ValueError
-        return int(first or 0), int(end) if end else None
-    except ValueError:
-        raise errors.ConfigError(f"tokens {text}", "write FIRST:END, for instance 0:32") from None
+    if not is_whole(value) or (least is not None and value < least):
+        more = "" if least is None else f" of at least {least}"
+        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give a whole number{more}")
+    return int(value)
 
 
-def layers(words: Sequence[str] | None) -> list[int | str] | None:
-    """Layers as they are typed: numbers, or names."""
-    if words is None:
+def flag(value: Any, name: str) -> bool:
+    """True or False; 0 and 1 count as them.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1)):
+        return bool(value)
+    raise errors.ConfigError(f"{name} is {values.show(value)}", "give True or False")
+
+
+def text(value: Any, name: str, example: str) -> str:
+    """A text.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if isinstance(value, str):
+        return value
+    raise errors.ConfigError(f"{name} is {values.show(value)}", f"give a text: {example}")
+
+
+def one_of(value: Any, name: str, known: Iterable[str]) -> str:
+    """One of some names.
+
+    Raises:
+        ConfigError: It is none of them.
+    """
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise errors.ConfigError(f"{name} is {values.show(value)}", f"one of {', '.join(names)}")
+    return value
+
+
+def names(value: Any, name: str, example: str) -> list[str] | None:
+    """Texts in a list, of which one may stand alone; None stays.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if value is None:
         return None
-    return [int(word) if _NUMBER.fullmatch(word) else word for word in words]
+    found = [value] if isinstance(value, str) else listed(value)
+    if found is None or not all(isinstance(one, str) for one in found):
+        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give texts: {example}")
+    return found
+
+
+def listed(value: Any) -> list[Any] | None:
+    """What a list, a tuple, an array or the like holds; None for a single value."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return None
+    try:
+        return list(value)
+    except TypeError:  # an array without axes
+        return None
+
+
+def pair(value: Any, name: str, example: str) -> tuple[Any, Any]:
+    """Two values, in an order.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    found = listed(value) if isinstance(value, (Sequence, np.ndarray)) else None
+    if found is None or len(found) != 2:
+        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give two: {example}")
+    return found[0], found[1]
+
+
+def path(value: Any, name: str, what: str) -> Path:
+    """The path of a file or directory, of a name that the system can have.
+
+    Args:
+        value: Of the caller.
+        name: Of the argument.
+        what: What to give, for the hint.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give {what}")
+    if not is_possible(os.fspath(value)):
+        raise errors.ConfigError(
+            f"{name} is {ascii(os.fspath(value))[:80]}, which no file can be called",
+            f"give {what}, without NUL characters and lone surrogates",
+        )
+    return Path(value)
+
+
+def is_possible(name: str) -> bool:
+    """Whether the system can have a file of this name; some of its calls raise where not."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+
+
+class UnknownPlaceError(errors.ConfigError, IndexError):
+    """There is no such row; an ``IndexError`` too, by which ``for`` knows the end of a sequence."""
+
+
+def indexed(take: Callable[[], Any], count: int, noun: str) -> Any:
+    """What indexing gives.
+
+    Args:
+        take: Does it, as NumPy does.
+        count: Rows that there are.
+        noun: What they are, in the plural.
+
+    Raises:
+        UnknownPlaceError: NumPy refuses.
+    """
+    try:
+        return take()
+    except (IndexError, TypeError, ValueError) as error:
+        last = f"they count from 0 to {count - 1:,}" if count else "there are none"
+        raise UnknownPlaceError(
+            f"no such {noun}: {str(error).splitlines()[0]}",
+            f"choose {noun} by a number, a slice, or an array of numbers or booleans; {last}",
+        ) from None

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import designs, errors, values, yamlfile
+from jaxlens import designs, errors, values
+from jaxlens.files import yaml
 
 _WORD = 2**64
 """No number of the configuration has more bits."""
@@ -169,7 +170,7 @@ def load(
     merged: dict[str, tuple[Any, str]] = {}
     sections = {key.rpartition(".")[0] for key in keys()}
     for path in files:
-        found = yamlfile.read_flat(Path(path), sections)
+        found = yaml.read_flat(Path(path), sections)
         merged.update((k, (v, str(path))) for k, v in found.items())
     merged.update(_read_environment(environment or {}))
     merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
@@ -189,7 +190,7 @@ def parse(key: str, text: str) -> Any:
     if kind is str or (kind == str | None and text != "null"):
         return text  # YAML would read 0123 as an octal number
     try:
-        return yamlfile.parse(text)
+        return yaml.parse(text)
     except ValueError as error:
         raise errors.ConfigError(
             f"{key}: {values.show(text)} is not a value", "write key=value"
@@ -234,9 +235,9 @@ def validate(config: RunConfig) -> None:
         )
     _require_alone(config.corpus)
     if config.corpus.keep:
-        from jaxlens import metadata  # it needs NumPy, which starts slowly
+        from jaxlens.store import document_fields  # it needs NumPy, which starts slowly
 
-        metadata.require(config.corpus.keep, config.corpus.paths)
+        document_fields.require(config.corpus.keep, config.corpus.paths)
     shard_of(config.shard)
 
 

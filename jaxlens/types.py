@@ -239,7 +239,7 @@ class Readout:
                 labels, there is too much for a figure, or matplotlib is not installed.
             StorageError: The file cannot be written.
         """
-        from jaxlens.view import readouts
+        from jaxlens.view.prompt import readouts
 
         look = {"ax": ax, "figsize": figsize, "title": title, "wrap": wrap}
         return readouts.plot(self, metric, line, path, start, stop, **look)
@@ -268,14 +268,14 @@ class Readout:
             relative_depth: Align the layers of models of different depth by their relative depth.
 
         Returns:
-            A `jaxlens.view.difference.Comparison`: ``difference(metric)`` has the numbers,
+            A `jaxlens.view.comparison.difference.Comparison`: ``difference(metric)`` has the numbers,
             ``plot()`` a figure, ``html()`` a page; notebooks show it.
 
         Raises:
             ConfigError: Models of different depth without ``relative_depth``, no token in common,
                 tokenizers that cannot be compared, no such line, or a readout without labels.
         """
-        from jaxlens.view import readouts
+        from jaxlens.view.prompt import readouts
 
         lines = (line, line if other_line is None else other_line)
         return readouts.compare((self, other), lines, names, relative_depth)
@@ -293,17 +293,17 @@ class Readout:
         Raises:
             ConfigError: The readout has no labels, or pandas is not installed.
         """
-        from jaxlens.view import frame
+        from jaxlens.view.prompt import dataframe
 
-        return frame.of(self)
+        return dataframe.of(self)
 
     def __repr__(self) -> str:
-        from jaxlens.view import readouts
+        from jaxlens.view.prompt import readouts
 
         return f"<Readout: {readouts.described(self)}>"
 
     def _repr_html_(self) -> str | None:
         """What notebooks show: the first prompts in colour; None, for the text, without labels."""
-        from jaxlens.view import notebook
+        from jaxlens.view.prompt import notebook
 
         return notebook.fragment(self)

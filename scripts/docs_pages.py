@@ -14,7 +14,9 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlens import binning, cli, config, examples, ledger, schema
+from jaxlens import config, schema
+from jaxlens.cli import examples, main
+from jaxlens.tally import bins, definitions
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -38,7 +40,7 @@ def commands() -> str:
     told = sys.argv
     try:
         sys.argv = ["jaxlens"]  # from which the usage lines are made; here it is MkDocs
-        text = cli.app.generate_docs(heading_level=1)
+        text = main.app.generate_docs(heading_level=1)
     finally:
         sys.argv = told
     parts = re.split(r"^## jaxlens ", text, flags=re.MULTILINE)[1:]
@@ -125,8 +127,8 @@ def _missing(quantity: schema.Quantity) -> str:
 def tallies() -> str:
     """Every tally of the ledger."""
     lines = ["| tally | kept by | axes | unit | merged by | meaning |", "|---|---|---|---|---|---|"]
-    for name, tally in ledger.BY_NAME.items():
-        kept = "basic, study" if tally in ledger.BASIC else "study"
+    for name, tally in definitions.BY_NAME.items():
+        kept = "basic, study" if tally in definitions.BASIC else "study"
         axes, merged = ", ".join(tally.axes), tally.merge.replace("_", " ")
         lines.append(f"| `{name}` | {kept} | {axes} | {tally.unit} | {merged} | {tally.meaning} |")
     return "\n".join(lines)
@@ -138,7 +140,7 @@ def _several(versions: tuple[int, ...]) -> str:
 
 def version() -> str:
     """The version of the file format."""
-    edges = len(binning.LN_RANK_EDGES) - 1
+    edges = len(bins.LN_RANK_EDGES) - 1
     return (
         f"This page is about format version {schema.FORMAT_VERSION}, which `RUN.json` names as "
         f"`format_version`; {_several(schema.FORMATS)} are read and resumed. Histograms of ln rank "

@@ -11,7 +11,8 @@ import argparse
 import json
 import pathlib
 
-from jaxlens.models import formats, weights
+from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import formats
 
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "jaxlens" / "data" / "mini-gpt2"
 LARGEST = 6 * 10**6

@@ -10,7 +10,7 @@ from flax import serialization
 
 from jaxlens import errors
 from jaxlens.models import architecture as architectures
-from jaxlens.models import layout, weights
+from jaxlens.models.checkpoints import checkpoint, layout
 
 CONFIG = {
     "model_type": "gpt2",
@@ -89,7 +89,7 @@ def write_msgpack(directory, tree, config=CONFIG, name="flax_model.msgpack"):
     return directory
 
 
-def refused(source, kind=errors.DataError, load=weights.load):
+def refused(source, kind=errors.DataError, load=checkpoint.load):
     """Loads what must not load; returns the message after checking its manners."""
     with pytest.raises(errors.JaxlensError) as caught:
         load(source)

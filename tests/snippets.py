@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from jaxlens import cli
+from jaxlens.cli import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
@@ -184,7 +184,7 @@ class Shell:
 
 def _exit_code(words):
     try:
-        cli.main(words)
+        main.main(words)
     except SystemExit as stop:
         return stop.code or 0
     return 0

@@ -13,9 +13,11 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import cli, config, sweep
+from jaxlens import config
+from jaxlens.cli import main
 from jaxlens.models import architecture as architectures
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
+from jaxlens.sweep import run
 
 PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
 TINY = {
@@ -50,7 +52,7 @@ def tiny(tmp_path_factory):
     def make(folder):
         params = random_params(TINY, 0)
         parsed = architectures.parse(TINY)
-        weights.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
+        checkpoint.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
 
     return once(tmp_path_factory, "tiny", make)
 
@@ -120,7 +122,7 @@ def swept(tiny, texts, tmp_path_factory):
     """A finished run; who changes it copies it first."""
 
     def make(folder):
-        assert sweep.run(configure(tiny, texts, folder)).finished
+        assert run.run(configure(tiny, texts, folder)).finished
 
     return once(tmp_path_factory, "swept", make)
 
@@ -147,7 +149,7 @@ def studied(tiny, texts, tmp_path_factory):
 
     def make(folder):
         for name, how in ways.items():
-            sweep.run(configure(tiny, texts, folder / name, **STUDY, **how))
+            run.run(configure(tiny, texts, folder / name, **STUDY, **how))
 
     return once(tmp_path_factory, "studied", make)
 
@@ -158,9 +160,9 @@ def decoded(tiny, texts, tmp_path_factory):
     plain = STUDY | {"lens.decoder": "plain"}
 
     def make(folder):
-        sweep.run(configure(tiny, texts, folder / "trained", **plain))
+        run.run(configure(tiny, texts, folder / "trained", **plain))
         fresh = {"null": "random-init", "seed": 1}
-        sweep.run(configure(tiny, texts, folder / "random-1", **plain, **fresh))
+        run.run(configure(tiny, texts, folder / "random-1", **plain, **fresh))
 
     return once(tmp_path_factory, "decoded", make)
 
@@ -176,7 +178,7 @@ def digest(folder, derived=True):
 def run_cli(*arguments):
     """The real command line in this process: exit code."""
     try:
-        cli.main([str(a) for a in arguments])
+        main.main([str(a) for a in arguments])
     except SystemExit as stop:
         return stop.code or 0
     return 0
@@ -221,5 +223,5 @@ def script_with_small_files(size):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "import jaxlens.cli\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-        "jaxlens.cli.main(sys.argv[1:])\n"
+        "jaxlens.cli.main.main(sys.argv[1:])\n"
     )

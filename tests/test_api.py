@@ -12,8 +12,10 @@ import pytest
 from sweeps import PACKAGED
 
 import jaxlens
-from jaxlens import api, checks, errors, types
-from jaxlens.models import gpt2, weights
+from jaxlens import api, errors, types
+from jaxlens.api import checks
+from jaxlens.models import gpt2
+from jaxlens.models.checkpoints import checkpoint as weights
 
 PROMPT = "Other times, when people say plasma, they mean a part of blood"
 # Float32 through eight blocks and a vocabulary of 4,096, logits of order 10.

@@ -10,8 +10,10 @@ import pytest
 from sweeps import configure
 
 import jaxlens
-from jaxlens import config, environment, errors, repair, sweep
+from jaxlens import config, errors
 from jaxlens.store import layout, shards, verify
+from jaxlens.sweep import environment, repair
+from jaxlens.sweep import run as sweep
 
 BEGUN = pathlib.Path(__file__).parent / "fixtures" / "format-3"
 EXPECTED = json.loads((BEGUN / "EXPECTED.json").read_bytes())

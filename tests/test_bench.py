@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from jaxlens import bench, cli, config, errors, synthetic
+from jaxlens import config, errors
+from jaxlens.bench import measure, random_model
+from jaxlens.cli import main
 
 TINY = {"plan.length": "32", "plan.step_sequences": "2", "devices": "1", "lens.block": "16"}
 
 
 def run(*arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", *arguments])
+        main.main(["bench", *arguments])
     return ended.value.code
 
 
@@ -46,13 +48,13 @@ def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
     lens = 2 * 9 * 128 * 4096
     blocks = 8 * (2 * 128 * (4 * 128 + 2 * 512) + 2 * 32 * 128)
     assert report["flops"] == {"forward": blocks, "lens": lens, "sweep": blocks + lens}
-    found = bench.Report(**report)
+    found = measure.Report(**report)
     assert found.rate("lens") == 64 / np.median(report["seconds"]["lens"])
     assert found.rate("sweep") == 128 / np.median(report["seconds"]["sweep"])
     share = found.rate("lens") * lens / report["multiply_flops"]
     assert found.of_multiply("lens") == pytest.approx(share)
     assert report["copy_bytes"] > 1e8
-    title, (roof,), points = bench.roofline([found])
+    title, (roof,), points = measure.roofline([found])
     assert "packaged" in title and roof.flops == report["multiply_flops"]
     (point,) = [p for p in points if p.stage == "lens"]
     assert point.flops == pytest.approx(share * roof.flops)
@@ -60,23 +62,23 @@ def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
 
 
 def test_operations_of_the_published_shape_are_those_of_the_cost_model():
-    flops = bench.count_flops(synthetic.architecture("gpt2"), 1024)
+    flops = measure.count_flops(random_model.architecture("gpt2"), 1024)
     assert flops["lens"] == pytest.approx(1004e6, rel=0.01)
     # The cost model multiplies whole lines in attention, where half is masked.
     assert flops["forward"] + 12 * 2 * 1024 * 768 == pytest.approx(208e6, rel=0.01)
 
 
 def test_a_grid_prints_a_line_a_configuration(report, monkeypatch, capsys):
-    configurations = list(bench.grid("gpt2", config.load([], {}, {})))
+    configurations = list(measure.grid("gpt2", config.load([], {}, {})))
     assert len(configurations) == len(set(configurations)) == 12
     assert {c.lens.precision for c in configurations} == {"float32", "bfloat16"}
     made = []
 
     def measured(shape, given, rounds):
         made.append((shape, given.plan, given.lens, rounds))
-        return bench.Report(**report)
+        return measure.Report(**report)
 
-    monkeypatch.setattr(bench, "measure", measured)
+    monkeypatch.setattr(measure, "measure", measured)
     assert run("gpt2", "--sweep", "--rounds", "1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 13 and "tok/s" in lines[0] and "of best tokens" in lines[1]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from sweeps import configure, digest, flags, refused
 
-from jaxlens import canary, environment, errors, schema, sweep
-from jaxlens.store import commit, hdf, image, layout, records, shards
+from jaxlens import errors, schema
+from jaxlens.store import commit, layout, records, shards
+from jaxlens.store.hdf5 import images, reading
+from jaxlens.sweep import environment, reproduce, run
 
 
 @pytest.fixture
@@ -50,13 +52,13 @@ def alter(out, shard, changes):
     with shards.open_shard(out, entry) as found:
         rows = {n: found.datasets[n][()] for n in schema.QUANTITIES if n in found.datasets}
         totals = {n: item[()] for n, item in shards.tallies(found, spec.document).items()}
-        names = hdf.labels(found.datasets["layer_name"])
+        names = reading.labels(found.datasets["layer_name"])
         skipped = shards.skipped(found)
     for name, change in changes.items():
         arrays = totals if name in totals else rows
         arrays[name] = change(arrays[name])
     commit.discard(out, shard)
-    made = image.shard_image(entry.place(), rows, totals, names, skipped=skipped)
+    made = images.shard_image(entry.place(), rows, totals, names, skipped=skipped)
     commit.publish_shard(out, entry.place(), made, entry.rows)
 
 
@@ -65,7 +67,7 @@ def off_by(amount):
 
 
 def test_the_environment_that_began_a_run_resumes_it_without_a_canary(out, tiny, texts, swept):
-    assert sweep.run(configure(tiny, texts, out)).computed == 2
+    assert run.run(configure(tiny, texts, out)).computed == 2
     assert verdicts(out) == []
     assert digest(out) == digest(swept)
 
@@ -74,25 +76,25 @@ def test_another_environment_that_computes_equal_bits_goes_on_and_is_asked_once(
     out, tiny, texts, swept
 ):
     come_from_elsewhere(out)
-    assert sweep.run(configure(tiny, texts, out)).computed == 2
+    assert run.run(configure(tiny, texts, out)).computed == 2
     assert verdicts(out) == [{"shard": 0, "equal": True}]
     assert digest(out) == digest(swept)
     commit.discard(out, 2)
     alter(out, 0, {"kl_final": off_by(1.0)})  # would not pass again
-    assert sweep.run(configure(tiny, texts, out)).computed == 1
+    assert run.run(configure(tiny, texts, out)).computed == 1
 
 
 def test_a_run_that_has_lost_its_notes_is_asked(out, tiny, texts):
     shutil.rmtree(out / "environment")
-    sweep.run(configure(tiny, texts, out))
+    run.run(configure(tiny, texts, out))
     assert verdicts(out) == [{"shard": 0, "equal": True}]
 
 
 def test_differences_within_the_tolerance_are_recorded(out, tiny, texts):
     come_from_elsewhere(out)
-    amount = canary.TOLERANCE["float32"] / 4
+    amount = reproduce.TOLERANCE["float32"] / 4
     alter(out, 0, {"kl_final": off_by(amount), "entropy": off_by(-amount / 2)})
-    assert sweep.run(configure(tiny, texts, out)).computed == 2
+    assert run.run(configure(tiny, texts, out)).computed == 2
     (verdict,) = verdicts(out)
     assert verdict["equal"] is False and verdict["share"] == 0
     assert amount / 10 < verdict["largest"] < 2 * amount
@@ -117,7 +119,7 @@ def test_differences_beyond_the_tolerance_are_refused_by_name(out, tiny, texts, 
     alter(out, 0, {name: lambda values: change(values).astype(values.dtype)})
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(errors.NumericalError, match=f"{name} of shard 0") as caught:
-        sweep.run(configure(tiny, texts, out))
+        run.run(configure(tiny, texts, out))
     assert caught.value.exit_code == 69
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
@@ -125,29 +127,29 @@ def test_differences_beyond_the_tolerance_are_refused_by_name(out, tiny, texts, 
 def test_a_damaged_witness_is_passed_over_for_a_sound_one(out, tiny, texts, swept):
     come_from_elsewhere(out)
     os.truncate(layout.shard_path(out, 0), 1000)
-    assert sweep.run(configure(tiny, texts, out)).computed == 3
+    assert run.run(configure(tiny, texts, out)).computed == 3
     assert [verdict["shard"] for verdict in verdicts(out)] == [1]
     assert digest(out) == digest(swept)
 
 
 def test_without_rows_the_totals_are_compared(tiny, texts, tmp_path):
     how = configure(tiny, texts, tmp_path, **{"store.rows": "none"})
-    sweep.run(how)
+    run.run(how)
     come_from_elsewhere(tmp_path)
     commit.discard(tmp_path, 3)
-    sweep.run(how)
+    run.run(how)
     assert verdicts(tmp_path) == [{"shard": 0, "equal": True}]
     for path in (tmp_path / "environment").iterdir():
         path.unlink()
     alter(tmp_path, 0, {"sum": lambda sums: sums + 2**16 * 10**4})
     commit.discard(tmp_path, 3)
     with pytest.raises(errors.NumericalError, match="sum of shard 0"):
-        sweep.run(how)
+        run.run(how)
 
 
 def test_other_instructions_of_the_processor_are_another_environment(out, tiny, texts, swept):
     """A real one: the compiler may use no more than SSE4.2, so sums are formed otherwise."""
-    code = "from jaxlens.cli import main; main()"
+    code = "from jaxlens.cli.main import main; main()"
     command = [str(word) for word in flags(tiny, texts, out)]
     variables = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=SSE4_2"
@@ -162,7 +164,7 @@ def test_other_instructions_of_the_processor_are_another_environment(out, tiny, 
     assert done.returncode == 0, done.stderr
     assert "another environment: recomputing shard 0" in done.stderr
     (verdict,) = verdicts(out)
-    assert verdict["equal"] or verdict["largest"] < canary.TOLERANCE["float32"]
+    assert verdict["equal"] or verdict["largest"] < reproduce.TOLERANCE["float32"]
 
 
 def test_the_refusal_is_one_error_line_and_one_hint(out, tiny, texts, capsys):

@@ -13,7 +13,10 @@ import pytest
 from sweeps import flags, refused, run_cli
 
 import jaxlens
-from jaxlens import arguments, cli, numerics, stdio, sweep, terminal, wording
+from jaxlens import wording
+from jaxlens.cli import main, options, output, streams
+from jaxlens.lens import numerics
+from jaxlens.sweep import run
 
 COMMAND = [sys.executable, "-m", "jaxlens"]
 
@@ -123,12 +126,12 @@ def test_several_prompts_become_one_figure_beside_their_page(tmp_path, capsys):
 
 def test_the_options_that_take_all_words_are_known():
     greedy = set()
-    for name in cli.app.resolved_commands():
+    for name in main.app.resolved_commands():
         if not name.startswith("-"):
-            for argument in cli.app[name].assemble_argument_collection():
+            for argument in main.app[name].assemble_argument_collection():
                 if argument.parameter.consume_multiple:
                     greedy.add(argument.names[0])
-    assert greedy == set(arguments.GREEDY)
+    assert greedy == set(options.GREEDY)
 
 
 def test_words_without_quotes_are_pointed_out(capsys):
@@ -221,8 +224,8 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(command, hint, tmp_path, capsys, mo
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "run", interrupted)
-    monkeypatch.setattr("jaxlens.environment.describe", interrupted)
+    monkeypatch.setattr(run, "run", interrupted)
+    monkeypatch.setattr("jaxlens.sweep.environment.describe", interrupted)
     more = ("--out", tmp_path / "out") if command == "run" else ()
     said = refused(capsys, 130, command, *more)
     assert said.startswith("error: interrupted by Ctrl-C") and said.endswith(hint)
@@ -235,9 +238,9 @@ def test_a_bar_is_drawn_on_terminals_and_not_among_json(as_json, monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    terminal.start_logging(False, False, "json" if as_json else "text")
+    output.start_logging(False, False, "json" if as_json else "text")
     stream = sys.stderr
-    with terminal.Bar() as bar:
+    with output.Bar() as bar:
         bar.begin(100, 0)
         logging.getLogger("jaxlens").info("a line")
         bar.advance(50)
@@ -286,7 +289,7 @@ def test_a_run_of_one_token_speaks_of_one_token(tiny, tmp_path, capsys):
 
 
 def test_help_has_examples_and_no_empty_defaults(capsys):
-    for name in cli.app.resolved_commands():
+    for name in main.app.resolved_commands():
         if not name.startswith("-"):
             assert run_cli(name, "--help") == 0
             printed = capsys.readouterr().out
@@ -296,7 +299,7 @@ def test_help_has_examples_and_no_empty_defaults(capsys):
 
 
 def test_stand_ins_are_one_column_each():
-    assert all(len(one) == 1 and one.isascii() for one in stdio._INSTEAD.values())
+    assert all(len(one) == 1 and one.isascii() for one in streams._INSTEAD.values())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from sweeps import run_cli
 
-from jaxlens import cli
+from jaxlens.cli import main
 
 
 def completed(script, *words):
@@ -25,7 +25,7 @@ def completed(script, *words):
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("completion") / "jaxlens.bash"
-    path.write_text(cli.app.generate_completion(shell="bash"))
+    path.write_text(main.app.generate_completion(shell="bash"))
     return path
 
 
@@ -46,6 +46,6 @@ def test_bash_offers_the_commands_and_options_that_there_are(script, words, expe
 def test_every_shell_has_a_script_that_names_every_command(shell, capsys):
     assert run_cli("completion", shell) == 0
     printed = capsys.readouterr().out
-    names = [name for name in cli.app if not name.startswith("-")]
+    names = [name for name in main.app if not name.startswith("-")]
     assert {"run", "show", "report", "study", "completion"} <= set(names)
     assert all(name in printed for name in names)

@@ -10,8 +10,10 @@ import sweeps
 from sweeps import TINY, digest, refused, run_cli
 
 import jaxlens
-from jaxlens import api, designs, ingest
-from jaxlens.models import gpt2, weights
+from jaxlens import api, designs
+from jaxlens.corpus import ingest
+from jaxlens.models import gpt2
+from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import layout, verify
 
 NULLS = ("random-init", "shuffled")
@@ -52,11 +54,11 @@ def plain(tiny, texts, tmp_path_factory):
 
 
 def test_fresh_weights_are_those_of_gpt2_before_training(nulls, plain, tiny):
-    found = weights.load(tiny)
+    found = checkpoint.load(tiny)
     fresh = gpt2.init(found.architecture, 3)
     spec, trained = (layout.read_spec(out).document for out in (nulls / "random-init", plain))
-    assert spec["model"]["sha256"] == weights.digest(fresh)
-    assert trained["model"]["sha256"] == weights.digest(found.params)
+    assert spec["model"]["sha256"] == checkpoint.digest(fresh)
+    assert trained["model"]["sha256"] == checkpoint.digest(found.params)
     assert spec["model"]["architecture"] == trained["model"]["architecture"]
     assert spec["corpus"] == trained["corpus"]
     assert (spec["null"], spec["seed"]) == ({"kind": "random-init", "seed": 3}, 3)
@@ -87,8 +89,8 @@ def test_initial_weights_have_the_spread_of_gpt2(part):
 
 
 def test_rows_of_fresh_weights_are_what_the_lens_reads_with_them(nulls, tiny):
-    found = weights.load(tiny)
-    fresh = weights.Checkpoint(found.architecture, gpt2.init(found.architecture, 3), None)
+    found = checkpoint.load(tiny)
+    fresh = checkpoint.Checkpoint(found.architecture, gpt2.init(found.architecture, 3), None)
     with jaxlens.open_run(nulls / "random-init") as run:
         tokens, document = run["token"][:], run["document"][:]
         line = tokens[document == document[0]][None, : TINY["n_positions"]].astype(np.int32)

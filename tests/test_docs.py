@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 import jaxlens
-from jaxlens import cli, config, ledger, schema
+from jaxlens import config, schema
+from jaxlens.cli import main
+from jaxlens.tally import definitions
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -123,7 +125,7 @@ def test_every_page_of_docs_is_in_the_menu():
 
 def test_the_command_line_page_has_every_command_and_option():
     text = docs_pages.commands()
-    for name in cli.app.resolved_commands():
+    for name in main.app.resolved_commands():
         assert name.startswith("-") or f"\n### {name}\n" in f"\n{text}", name
     assert "`--shard STR`" in text and "`--to CHOICE`" in text
     assert "Args:" not in text and "--log-format" not in text
@@ -141,7 +143,7 @@ def test_the_settings_page_has_every_key_and_its_meaning():
 def test_the_format_page_has_every_column_and_tally():
     columns, tallies = docs_pages.columns(), docs_pages.tallies()
     assert columns.count("\n") == 1 + len(schema.QUANTITIES)
-    assert tallies.count("\n") == 1 + len(ledger.BY_NAME)
+    assert tallies.count("\n") == 1 + len(definitions.BY_NAME)
     assert all(f"| `{name}` |" in columns for name in schema.QUANTITIES)
     assert str(schema.FORMAT_VERSION) in docs_pages.version()
 

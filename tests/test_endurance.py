@@ -14,7 +14,7 @@ from random_model import random_params
 from sweeps import PACKAGED, TINY, digest, start
 
 from jaxlens.models import architecture as architectures
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import verify
 
 JOBS = 20
@@ -71,7 +71,9 @@ def smallest(tmp_path):
     config = TINY | {"n_layer": 1, "n_positions": 256}
     folder = tmp_path / "smallest"
     parsed = architectures.parse(config)
-    weights.save(folder, parsed, random_params(config, 0), "safetensors", tokenizer_from=PACKAGED)
+    checkpoint.save(
+        folder, parsed, random_params(config, 0), "safetensors", tokenizer_from=PACKAGED
+    )
     return folder
 
 

@@ -13,10 +13,11 @@ from safetensors import numpy
 from sweeps import TINY, configure, digest, flags, refused, run_cli, script_with_small_files
 
 import jaxlens
-from jaxlens import api, errors, sweep
+from jaxlens import api, errors
 from jaxlens.lens import reference
 from jaxlens.models import architecture as architectures
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
+from jaxlens.sweep import run as sweep
 
 
 @pytest.fixture
@@ -216,8 +217,8 @@ def test_converted_checkpoints_are_the_same_model(tiny, tmp_path, capsys):
     for to in ("orbax", "msgpack", "safetensors"):
         assert run_cli("convert", source, tmp_path / to, "--to", to) == 0
         source = tmp_path / to
-    one, two = weights.load(tiny), weights.load(tmp_path / "safetensors")
-    assert weights.digest(one.params) == weights.digest(two.params)
+    one, two = checkpoint.load(tiny), checkpoint.load(tmp_path / "safetensors")
+    assert checkpoint.digest(one.params) == checkpoint.digest(two.params)
     assert one.architecture == two.architecture == architectures.parse(TINY)
     assert api.from_checkpoint(two).tokenizer is not None
     refused(capsys, 2, "convert", tiny, tmp_path / "orbax", "--to", "orbax")
@@ -234,7 +235,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_a_configuration_error():
-    code = "from jaxlens.cli import main; main(['env'])"
+    code = "from jaxlens.cli.main import main; main(['env'])"
     environment = os.environ | {"JAX_PLATFORMS": "cuda"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment

@@ -12,9 +12,10 @@ import jax
 import pytest
 from sweeps import configure, digest, flags
 
-from jaxlens import cache, executables, show, sweep
+from jaxlens.cli import show
+from jaxlens.sweep import cache, compilation_cache, run
 
-CODE = "from jaxlens.cli import main; main()"
+CODE = "from jaxlens.cli.main import main; main()"
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def untold():
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     jax.config.update("jax_compilation_cache_dir", told)
-    executables.compilation_cache.reset_cache()
+    compilation_cache.compilation_cache.reset_cache()
 
 
 def run_alone(tiny, texts, out, kept):
@@ -50,7 +51,7 @@ def run_alone(tiny, texts, out, kept):
 
 
 def programs(folder):
-    (found,) = pathlib.Path(folder).glob(f"*/{executables.FOLDER}")
+    (found,) = pathlib.Path(folder).glob(f"*/{compilation_cache.FOLDER}")
     return {p.name: p.read_bytes() for p in found.iterdir() if p.name != "SEALS.json"}
 
 
@@ -125,77 +126,77 @@ def program(name):
 
 
 def test_only_programs_with_a_true_seal_are_left(cached, untold):
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     good, flipped, late = map(program, ("good", "flipped", "late"))
     for name in (good, flipped, late):
         (path / name).write_bytes(name.encode())
         if name != late:
-            executables.seal(path)
+            compilation_cache.seal(path)
     (path / flipped).write_bytes(b"flipper")
-    assert executables.keep(cached) == path
+    assert compilation_cache.keep(cached) == path
     assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", good]
     for broken in (b"", b"[]", b"\xff", b"{" * 9, json.dumps({good: 3}).encode()):
         (path / good).write_bytes(good.encode())
         (path / "SEALS.json").write_bytes(broken)
-        assert executables.keep(cached) == path
+        assert compilation_cache.keep(cached) == path
         assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
 def test_programs_that_another_process_removes_are_no_failure(cached, untold, monkeypatch, caplog):
     """A run that starts removes what has no seal yet, also what another run has just written."""
     caplog.set_level("INFO")
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     kept, gone = program("kept"), program("gone")
     for step in ("_sha256", "_remove_oldest"):
         for name in (kept, gone):
             (path / name).write_bytes(name.encode())
-        before = getattr(executables, step)
+        before = getattr(compilation_cache, step)
 
         def rival(file, before=before):
             (path / gone).unlink(missing_ok=True)
             return before(file)
 
         with monkeypatch.context() as patched:
-            patched.setattr(executables, step, rival)
-            executables.seal(path)
+            patched.setattr(compilation_cache, step, rival)
+            compilation_cache.seal(path)
             assert list(json.loads((path / "SEALS.json").read_bytes())) == [kept]
             (path / gone).write_bytes(b"")
-            assert executables.keep(cached) == path
+            assert compilation_cache.keep(cached) == path
         assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", kept]
     assert not [one for one in caplog.records if one.name == "jaxlens"]
 
 
 def test_two_sealed_programs_that_were_swapped_are_both_removed(cached, untold):
     """JAX itself would run each in the place of the other."""
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     one, two = path / program("one"), path / program("two")
     one.write_bytes(b"1")
     two.write_bytes(b"2")
-    executables.seal(path)
+    compilation_cache.seal(path)
     one.write_bytes(b"2")
     two.write_bytes(b"1")
-    assert executables.keep(cached) == path
+    assert compilation_cache.keep(cached) == path
     assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
 def test_jax_names_its_files_as_is_believed_here(cached, untold):
     """Else nothing would be sealed, or be removed."""
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.jit(lambda x: x * 3 + len(str(path)))(jax.numpy.arange(7.0)).block_until_ready()
     made = [p.name for p in path.iterdir() if p.name.endswith("-cache")]
-    assert made and all(executables._PROGRAM.fullmatch(name) for name in made)
+    assert made and all(compilation_cache._PROGRAM.fullmatch(name) for name in made)
 
 
 def test_what_others_left_there_is_never_removed_nor_read(cached, untold, tmp_path):
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     (tmp_path / "precious").write_bytes(b"mine")
     for name in ("thesis.tex", "x-cache", "SEALS.json.bak"):
         (path / name).write_bytes(b"mine")
     (path / "folder").mkdir()
     (path / program("linked")).symlink_to(tmp_path / "precious")
-    executables.seal(path)
-    assert executables.keep(cached) == path
+    compilation_cache.seal(path)
+    assert compilation_cache.keep(cached) == path
     left = {"thesis.tex", "x-cache", "SEALS.json.bak", "folder", "SEALS.json"}
     assert {p.name for p in path.iterdir()} == left
     assert (tmp_path / "precious").read_bytes() == b"mine"
@@ -203,19 +204,19 @@ def test_what_others_left_there_is_never_removed_nor_read(cached, untold, tmp_pa
 
 
 def test_the_oldest_go_first_where_there_are_too_many(cached, untold, monkeypatch):
-    path = executables.keep(cached)
+    path = compilation_cache.keep(cached)
     for age, name in enumerate(map(program, ("new", "old", "oldest"))):
         (path / name).write_bytes(b"x" * 100)
         os.utime(path / name, (10**9 - age, 10**9 - age))
-    monkeypatch.setattr(executables, "MOST_BYTES", 250)
-    executables.seal(path)
+    monkeypatch.setattr(compilation_cache, "MOST_BYTES", 250)
+    compilation_cache.seal(path)
     assert {p.name for p in path.iterdir()} == {"SEALS.json", program("new"), program("old")}
 
 
 def test_a_folder_that_jax_was_told_is_left_alone(cached):
     assert jax.config.jax_compilation_cache_dir
-    assert executables.keep(cached) is None
-    assert not (cached / executables.FOLDER).exists()
+    assert compilation_cache.keep(cached) is None
+    assert not (cached / compilation_cache.FOLDER).exists()
 
 
 def test_nothing_is_kept_where_others_could_write_or_nobody_can(tmp_path, caplog):
@@ -228,7 +229,7 @@ def test_nothing_is_kept_where_others_could_write_or_nobody_can(tmp_path, caplog
     blocked.write_text("")
     assert cache.folder(str(blocked)) is None
     assert cache.folder("none") is None
-    executables.seal(None)
+    compilation_cache.seal(None)
 
 
 def test_no_folder_is_followed_that_is_a_link_or_lies_where_others_can_write(tmp_path, caplog):
@@ -254,11 +255,11 @@ def test_no_folder_is_followed_that_is_a_link_or_lies_where_others_can_write(tmp
         assert why in caplog.text
     assert not (tmp_path / "open" / "new").exists()
     cached = cache.folder(str(tmp_path / "third"))
-    (cached / executables.FOLDER).symlink_to(precious)
+    (cached / compilation_cache.FOLDER).symlink_to(precious)
     told = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        assert executables.keep(cached) is None
+        assert compilation_cache.keep(cached) is None
     finally:
         jax.config.update("jax_compilation_cache_dir", told)
     assert [p.name for p in precious.iterdir()] == [program("mine")]
@@ -292,7 +293,7 @@ def test_what_belongs_to_others_is_not_used(tmp_path, caplog):
 def test_a_run_goes_on_where_the_cache_cannot_be_used(tiny, texts, tmp_path, swept):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    sweep.run(configure(tiny, texts, tmp_path / "out", cache=str(blocked)))
+    run.run(configure(tiny, texts, tmp_path / "out", cache=str(blocked)))
     assert digest(tmp_path / "out") == digest(swept)
 
 

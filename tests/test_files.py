@@ -13,8 +13,10 @@ import threading
 import pytest
 from sweeps import refused, run_cli
 
-from jaxlens import errors, files
-from jaxlens.view import drawing, pictures
+from jaxlens import errors
+from jaxlens.files import outputs
+from jaxlens.view.figures import files as pictures
+from jaxlens.view.figures import svg
 
 OLD, NEW = b"old", b"new" * 3000
 
@@ -50,8 +52,8 @@ def test_a_file_is_replaced_whole_and_its_mode_follows_the_umask(tmp_path):
     path.chmod(0o600)
     before = os.umask(0o027)
     try:
-        files.write(path, NEW)
-        files.append(tmp_path / "lines", b"one\n")
+        outputs.write(path, NEW)
+        outputs.append(tmp_path / "lines", b"one\n")
     finally:
         os.umask(before)
     assert path.read_bytes() == NEW
@@ -65,8 +67,8 @@ def test_the_old_file_survives_a_full_disk(tmp_path):
     drawn = figure.Figure()
     drawn.add_subplot()
     for name, write in {
-        "page.html": lambda path: files.write(path, NEW),
-        "lines": lambda path: files.append(path, NEW),
+        "page.html": lambda path: outputs.write(path, NEW),
+        "lines": lambda path: outputs.append(path, NEW),
         **{f"a{s}": lambda path: pictures.save(drawn, path) for s in pictures.FORMATS},
     }.items():
         path = tmp_path / name
@@ -79,7 +81,7 @@ def test_the_old_file_survives_a_full_disk(tmp_path):
     assert len(os.listdir(tmp_path)) == 5
 
 
-@pytest.mark.parametrize("write", [files.write, files.append])
+@pytest.mark.parametrize("write", [outputs.write, outputs.append])
 def test_a_pipe_is_written_to(tmp_path, write):
     os.mkfifo(tmp_path / "pipe")
     os.symlink("pipe", tmp_path / "link")
@@ -88,7 +90,7 @@ def test_a_pipe_is_written_to(tmp_path, write):
     assert os.readlink(tmp_path / "link") == "pipe"
 
 
-@pytest.mark.parametrize("write", [files.write, files.append])
+@pytest.mark.parametrize("write", [outputs.write, outputs.append])
 def test_a_device_is_written_to(tmp_path, write):
     """A node like /dev/null, since a test that fails must not take away the real one."""
     path = tmp_path / "null"
@@ -104,7 +106,7 @@ def test_a_device_is_written_to(tmp_path, write):
 def test_the_real_null_device_is_left_to_users_who_could_not_replace_it():
     if os.access("/dev", os.W_OK):
         pytest.skip("this user could replace it")
-    files.write("/dev/null", NEW)
+    outputs.write("/dev/null", NEW)
 
 
 def test_links_to_files_are_followed_and_stay(tmp_path):
@@ -114,8 +116,8 @@ def test_links_to_files_are_followed_and_stay(tmp_path):
     os.symlink("there/real", tmp_path / "one")
     os.symlink("one", tmp_path / "two")
     os.symlink(tmp_path / "there" / "new", tmp_path / "dangling")
-    files.write(tmp_path / "two", NEW)
-    files.write(tmp_path / "dangling", NEW)
+    outputs.write(tmp_path / "two", NEW)
+    outputs.write(tmp_path / "dangling", NEW)
     assert real.read_bytes() == NEW == (tmp_path / "there" / "new").read_bytes()
     assert sorted(os.listdir(tmp_path / "there")) == ["new", "real"]
     assert all((tmp_path / name).is_symlink() for name in ("one", "two", "dangling"))
@@ -126,13 +128,13 @@ def test_an_open_file_of_the_process_is_appended_to(tmp_path):
     with (tmp_path / "printed").open("wb", buffering=0) as stream:
         stream.write(b"before ")
         os.symlink(f"/proc/self/fd/{stream.fileno()}", tmp_path / "stdout")
-        files.write(tmp_path / "stdout", b"page ")
+        outputs.write(tmp_path / "stdout", b"page ")
         stream.seek(0, os.SEEK_END)
         stream.write(b"after")
     assert (tmp_path / "printed").read_bytes() == b"before page after"
 
 
-@pytest.mark.parametrize("write", [files.write, files.append])
+@pytest.mark.parametrize("write", [outputs.write, outputs.append])
 def test_folders_sockets_and_loops_are_refused(tmp_path, write):
     (tmp_path / "folder").mkdir()
     os.symlink("loop", tmp_path / "loop")
@@ -160,9 +162,9 @@ def test_names_of_our_own_are_never_followed(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, what in (("link", "a link"), ("pipe", "a pipe")):
         with pytest.raises(errors.ConfigError, match=what):
-            files.write(tmp_path / name, NEW, own=True)
+            outputs.write(tmp_path / name, NEW, own=True)
     assert (tmp_path / "precious").read_bytes() == OLD
-    files.write(tmp_path / "precious", NEW, own=True)
+    outputs.write(tmp_path / "precious", NEW, own=True)
     assert (tmp_path / "precious").read_bytes() == NEW
 
 
@@ -220,7 +222,7 @@ def _order_of(command, studied, out):
 def test_what_is_planted_under_our_names_in_a_folder_is_refused(
     studied, tmp_path, capsys, monkeypatch, command, name
 ):
-    monkeypatch.setattr(drawing, "svg", lambda plot, *ends: "<svg><defs></svg>")
+    monkeypatch.setattr(svg, "svg", lambda plot, *ends: "<svg><defs></svg>")
     precious, out = tmp_path / "precious", tmp_path / "out"
     precious.write_bytes(OLD)
     precious.chmod(0o600)
@@ -247,11 +249,11 @@ def test_what_is_planted_under_our_names_in_a_folder_is_refused(
 def test_a_name_that_is_taken_is_found_before_any_file_is_written(tmp_path):
     (tmp_path / "b").symlink_to("nowhere")
     with pytest.raises(errors.ConfigError, match="is a link"):
-        files.write_all(tmp_path, {"a": NEW, "b": NEW})
+        outputs.write_all(tmp_path, {"a": NEW, "b": NEW})
     assert os.listdir(tmp_path) == ["b"]
     (tmp_path / "b").unlink()
     made = tmp_path / "new" / "folder"
-    assert files.write_all(made, {"a": NEW, "b": OLD}) == [made / "a", made / "b"]
+    assert outputs.write_all(made, {"a": NEW, "b": OLD}) == [made / "a", made / "b"]
     assert [(made / name).read_bytes() for name in "ab"] == [NEW, OLD]
 
 
@@ -284,7 +286,7 @@ def test_where_an_export_may_go(swept, tmp_path, capsys, monkeypatch, name):
 @pytest.mark.parametrize("option", ["--json", "--picture"])
 def test_a_benchmark_looks_at_its_paths_before_it_measures(tmp_path, capsys, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxlens.bench.measure", lambda *given: pytest.fail("it measures"))
+    monkeypatch.setattr("jaxlens.bench.measure.measure", lambda *given: pytest.fail("it measures"))
     os.mkdir("folder.svg")
     os.symlink("loop.svg", "loop.svg")
     assert "is a directory" in refused(capsys, 2, "bench", option, "folder.svg")

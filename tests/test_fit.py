@@ -6,10 +6,11 @@ import jax
 import pytest
 from sweeps import TILES, configure, digest, refused
 
-from jaxlens import devices, errors, lanes, settle, sweep
-from jaxlens import job as jobs
-from jaxlens import step as steps
+from jaxlens import errors
 from jaxlens.store import commit, layout
+from jaxlens.sweep import devices, resolve, run, workers
+from jaxlens.sweep import job as jobs
+from jaxlens.sweep import step as steps
 
 DEFAULT = {"plan.step_sequences": None}
 
@@ -28,12 +29,12 @@ def needed(tiny, texts, tmp_path, sequences, **more):
     """What the compiler says of a step."""
     how = configure(tiny, texts, None, **{"plan.step_sequences": sequences} | more)
     made = jobs.prepare(how, tmp_path, apart=True)
-    return steps.scratch_bytes(lanes.make(made)[0].step)
+    return steps.scratch_bytes(workers.make(made)[0].step)
 
 
 @pytest.mark.parametrize(("length", "sequences"), [(1024, 2), (256, 8), (32, 64), (4096, 1)])
 def test_a_step_has_as_many_sequences_as_fill_a_core(length, sequences):
-    assert settle.default_sequences(length) == sequences
+    assert resolve.default_sequences(length) == sequences
 
 
 def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_path):
@@ -49,10 +50,10 @@ def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
 
 
 def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog, monkeypatch):
-    monkeypatch.setattr(settle, "_POSITIONS", 16 * 32)
+    monkeypatch.setattr(resolve, "_POSITIONS", 16 * 32)
     room(needed(tiny, texts, tmp_path, 4))
     with caplog.at_level("INFO", "jaxlens"):
-        result = sweep.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
+        result = run.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
     assert result.finished
     assert layout.read_spec(tmp_path / "out").document["plan"]["step_sequences"] == 4
     halved = [record.getMessage() for record in caplog.records if "halved" in record.msg]
@@ -64,9 +65,9 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
 ):
     room(1000)
     with pytest.raises(errors.ConfigError, match=r"a step needs .* on each device"):
-        sweep.run(configure(tiny, texts, tmp_path / "out", **{"plan.step_sequences": 4}))
+        run.run(configure(tiny, texts, tmp_path / "out", **{"plan.step_sequences": 4}))
     assert not list(tmp_path.glob("out/shards/*.h5"))
-    monkeypatch.setattr(settle, "_POSITIONS", 32)  # the default is a single sequence
+    monkeypatch.setattr(resolve, "_POSITIONS", 32)  # the default is a single sequence
     command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other", *TILES)
     assert "plan.step_sequences" in refused(capsys, 2, *command)
 
@@ -74,12 +75,12 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
 def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
     begun = shutil.copytree(swept, tmp_path / "run")
     commit.discard(begun, 2)
-    assert sweep.run(configure(tiny, texts, begun, **DEFAULT)).computed == 1
+    assert run.run(configure(tiny, texts, begun, **DEFAULT)).computed == 1
     assert digest(begun) == digest(swept)
     commit.discard(begun, 2)
     room(1000)
     with pytest.raises(errors.ConfigError, match="a step needs"):
-        sweep.run(configure(tiny, texts, begun, **DEFAULT))
+        run.run(configure(tiny, texts, begun, **DEFAULT))
 
 
 def test_looking_compiles_nothing_twice(tiny, texts, tmp_path):

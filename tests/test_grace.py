@@ -8,7 +8,8 @@ import time
 import pytest
 from sweeps import configure, digest, flags, start
 
-from jaxlens import errors, grace, sweep
+from jaxlens import errors
+from jaxlens.sweep import preemption, run
 
 
 class AskedAfter:
@@ -31,42 +32,45 @@ def parts(out):
 
 
 def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, tmp_path, swept):
-    asked = grace.Grace(600)
+    asked = preemption.Grace(600)
     # A shard has four steps; one is always dispatched ahead, so here shard 1 is in work.
     with pytest.raises(errors.InterruptedRun, match="SIGTERM") as caught:
-        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
+        run.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
     assert caught.value.exit_code == 75
     assert parts(tmp_path) == ["part-00000.h5", "part-00001.h5"]
-    assert sweep.run(configure(tiny, texts, tmp_path)).finished
+    assert run.run(configure(tiny, texts, tmp_path)).finished
     assert digest(tmp_path) == digest(swept)
 
 
 def test_without_time_the_shard_in_work_is_dropped(tiny, texts, tmp_path, swept):
-    asked = grace.Grace(1.0)  # less than publishing a shard may take
+    asked = preemption.Grace(1.0)  # less than publishing a shard may take
     with pytest.raises(errors.InterruptedRun):
-        sweep.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
+        run.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
     assert parts(tmp_path) == ["part-00000.h5"]
-    assert sweep.run(configure(tiny, texts, tmp_path)).finished
+    assert run.run(configure(tiny, texts, tmp_path)).finished
     assert digest(tmp_path) == digest(swept)
 
 
 def test_without_any_grace_a_signal_interrupts_at_once():
-    asked = grace.Grace(0)
-    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+    asked = preemption.Grace(0)
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
 
 def test_a_signal_while_nothing_is_in_work_interrupts_at_once():
-    with pytest.raises(errors.InterruptedRun, match="SIGUSR1"), grace.on_signals(grace.Grace(60)):
+    with (
+        pytest.raises(errors.InterruptedRun, match="SIGUSR1"),
+        preemption.on_signals(preemption.Grace(60)),
+    ):
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(5)
 
 
 def test_work_that_outlasts_its_grace_is_interrupted():
-    asked = grace.Grace(0.2)
+    asked = preemption.Grace(0.2)
     began = time.monotonic()
-    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
         os.kill(os.getpid(), signal.SIGTERM)
         assert asked.asked and not asked.allows(0.3)
         time.sleep(30)
@@ -74,8 +78,8 @@ def test_work_that_outlasts_its_grace_is_interrupted():
 
 
 def test_a_second_signal_does_not_wait():
-    asked = grace.Grace(600)
-    with pytest.raises(errors.InterruptedRun), grace.on_signals(asked), asked.finishing():
+    asked = preemption.Grace(600)
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -83,8 +87,8 @@ def test_a_second_signal_does_not_wait():
 
 def test_handlers_and_timer_are_put_back():
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
-    asked = grace.Grace(600)
-    with grace.on_signals(asked), asked.finishing():
+    asked = preemption.Grace(600)
+    with preemption.on_signals(asked), asked.finishing():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert before == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
@@ -94,7 +98,7 @@ def test_outside_the_main_thread_no_handler_is_touched():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def work():
-        with grace.on_signals(grace.Grace(1)) as asked:
+        with preemption.on_signals(preemption.Grace(1)) as asked:
             seen.append((signal.getsignal(signal.SIGTERM), asked.asked))
 
     thread = threading.Thread(target=work)

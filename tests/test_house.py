@@ -256,7 +256,7 @@ def test_importing_the_package_loads_no_jax_and_lists_its_names():
 
 def test_help_loads_no_jax():
     code = (
-        "import sys, jaxlens.cli as c\n"
+        "import sys, jaxlens.cli.main as c\n"
         "try: c.main(['--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit('jax' in sys.modules)"

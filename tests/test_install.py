@@ -17,7 +17,7 @@ import zipfile
 import pytest
 from packaging import requirements
 
-from jaxlens import cli
+from jaxlens.cli import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 OLD_PIP = "23.2.1"
@@ -194,7 +194,7 @@ WITHOUT = {
 def test_commands_without_an_optional_package_name_the_extra(package, words, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as ended:
-        cli.main(words)
+        main.main(words)
     said = capsys.readouterr().err
     assert ended.value.code == 66, said
     assert f"the package {package}, which is not installed" in said

@@ -12,10 +12,11 @@ import time
 import pytest
 from sweeps import refused
 
-from jaxlens import errors, grace, interrupts, scratch
-from jaxlens.report import content
-from jaxlens.store import system
-from jaxlens.study import answers
+from jaxlens import errors, interrupts
+from jaxlens.files import scratch, system
+from jaxlens.study import study
+from jaxlens.study.report import content
+from jaxlens.sweep import preemption
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -62,11 +63,11 @@ def test_a_signal_that_a_callback_swallows_is_raised_again(number, capsys):
 
 
 def test_a_signal_that_a_callback_swallows_during_a_sweep_is_raised_again(capsys):
-    asked = grace.Grace(600)
+    asked = preemption.Grace(600)
     with (
         pytest.raises(errors.InterruptedRun, match="SIGTERM"),
         interrupts.watched(),
-        grace.on_signals(asked),
+        preemption.on_signals(asked),
     ):
         with swallowing(signal.SIGTERM):
             gc.collect()
@@ -182,10 +183,10 @@ def test_a_command_that_is_stopped_while_it_writes_leaves_nothing(
         fsync(disk, descriptor)
 
     if name in ("study", "report"):  # what they write is not what is asked about
-        monkeypatch.setattr(answers, "study", lambda *given: None)
-        monkeypatch.setattr(answers, "write", write_fake)
+        monkeypatch.setattr(study, "study", lambda *given: None)
+        monkeypatch.setattr(study, "write", write_fake)
         monkeypatch.setattr(content, "gather", lambda *given: None)
-        monkeypatch.setattr("jaxlens.report.page.page", lambda *given: "page")
+        monkeypatch.setattr("jaxlens.study.report.page.page", lambda *given: "page")
     monkeypatch.setattr(system.Disk, "fsync", stopped)
     code = 130 if number == signal.SIGINT else 75
     monkeypatch.chdir(out)
@@ -200,9 +201,9 @@ def test_a_command_that_is_stopped_while_it_writes_leaves_nothing(
 
 
 def write_fake(found, folder):
-    from jaxlens import files
+    from jaxlens.files import outputs
 
-    return files.write_all(folder, {"results.csv": b"results"})
+    return outputs.write_all(folder, {"results.csv": b"results"})
 
 
 def test_an_error_that_a_signal_has_caused_is_not_what_is_reported(capsys, monkeypatch, swept):
@@ -213,7 +214,7 @@ def test_an_error_that_a_signal_has_caused_is_not_what_is_reported(capsys, monke
         except BaseException as error:
             raise errors.DataError("cannot be read", "repair it") from error
 
-    monkeypatch.setattr(answers, "study", misled)
+    monkeypatch.setattr(study, "study", misled)
     assert "interrupted by SIGTERM" in refused(capsys, 75, "study", swept)
 
 
@@ -225,7 +226,7 @@ class Finder:
             os.kill(os.getpid(), signal.{name})
 sys.meta_path.insert(0, Finder())
 sys.argv = ["jaxlens", "run", "--out", "{out}"]
-from jaxlens.entry import main
+from jaxlens.cli.entry import main
 main()
 """
 
@@ -244,4 +245,4 @@ def test_a_signal_during_the_imports_of_a_command_ends_it_alike(tmp_path, name, 
 
 def test_the_installed_command_watches_signals_from_the_beginning():
     project = pathlib.Path(__file__).parent.parent / "pyproject.toml"
-    assert 'jaxlens = "jaxlens.entry:main"' in project.read_text()
+    assert 'jaxlens = "jaxlens.cli.entry:main"' in project.read_text()

@@ -10,9 +10,10 @@ import time
 import pytest
 from sweeps import flags
 
-from jaxlens import errors, memory
+from jaxlens import errors
+from jaxlens.files import memory
 
-MAIN = "from jaxlens.cli import main; main()"
+MAIN = "from jaxlens.cli.main import main; main()"
 
 
 def limited(mebibytes, *arguments):

@@ -16,10 +16,14 @@ import pytest
 from sweeps import configure, digest, refused, run_cli
 
 import jaxlens
-from jaxlens import config, errors, ingest, ledger, metadata, repair, schema, sweep
-from jaxlens.corpus import documents
-from jaxlens.store import layout, reader, verify
-from jaxlens.study import answers, fold, strata
+from jaxlens import config, errors, schema
+from jaxlens.corpus import ingest
+from jaxlens.corpus.readers import documents
+from jaxlens.store import document_fields, layout, reader, verify
+from jaxlens.study import fold, strata, study
+from jaxlens.sweep import repair
+from jaxlens.sweep import run as sweep
+from jaxlens.tally import definitions
 
 # Of the run that `swept` makes, by the code before documents had fields: the hash of its spec, but
 # for that of the index, which depends on the version of HDF5, and the fingerprint of its corpus.
@@ -32,7 +36,7 @@ KEEP = ("label", "year", "score", "ok", "gone")
 
 
 def build(rows, names=KEEP):
-    builder = metadata.Builder(names)
+    builder = document_fields.Builder(names)
     for row in rows:
         builder.add(row)
     return builder
@@ -50,7 +54,7 @@ values = st.one_of(
 @hypothesis.given(st.lists(st.tuples(values, values), max_size=20))
 def test_what_is_stored_comes_back_with_its_kind(rows):
     made = build(rows, ("a", "b")).finish()
-    found = metadata.Metadata.from_arrays(made.to_arrays(), len(rows))
+    found = document_fields.Metadata.from_arrays(made.to_arrays(), len(rows))
     for place, name in enumerate(("a", "b")):
         column = found.column(name).tolist()
         assert [(type(v), v) for v in column] == [(type(r[place]), r[place]) for r in rows]
@@ -65,11 +69,13 @@ def test_long_strings_are_cut_and_counted_and_stay_different():
     long = "x" * 300
     builder = build([(long,), (long + "y",), ("é" * 100,), ("a\0b",), ([1],), (math.nan,)], ("a",))
     one, two, whole, nul, *rest = builder.finish().column("a")
-    assert one != two and one.startswith("xxx") and len(one.encode()) == metadata.STRING_BYTES
+    assert (
+        one != two and one.startswith("xxx") and len(one.encode()) == document_fields.STRING_BYTES
+    )
     assert (whole, nul, rest) == ("é" * 100, "a\ufffdb", [None, None])
     assert builder.counts == {"a": {"cut": 2, "other": 2, "missing": 0}}
     (huge,) = build([(10**400,)], ("a",)).finish().column("a")
-    assert isinstance(huge, str) and len(huge) == metadata.STRING_BYTES
+    assert isinstance(huge, str) and len(huge) == document_fields.STRING_BYTES
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_long_strings_are_cut_and_counted_and_stay_different():
 def test_forged_arrays_are_refused(change):
     arrays = build([("a", 1, 1.5, True), ("b", None, 2.5, False)]).finish().to_arrays()
     with pytest.raises((ValueError, KeyError)):
-        metadata.Metadata.from_arrays(arrays | change, 2)
+        document_fields.Metadata.from_arrays(arrays | change, 2)
 
 
 def _lines():
@@ -281,7 +287,7 @@ def test_what_cannot_be_kept_is_refused(keep, paths, why):
 
 
 def test_primaries_by_stratum_are_those_of_its_documents(kept):
-    found = answers.study(kept, by="label")
+    found = study.study(kept, by="label")
     whole = [line for line in found.results if line.primary]
     assert {line.stratum for line in found.strata} == {
         *("label = news", "label = fiction", "label = rare", "label = null")
@@ -301,12 +307,12 @@ def test_primaries_by_stratum_are_those_of_its_documents(kept):
     assert {line.clusters for line in news if math.isfinite(line.low)} <= set(range(10, 31))
     assert any(math.isfinite(line.low) for line in news), "some are estimated"
     # The strata are parts of the whole: their totals add up to its.
-    summed = [name for name in total if ledger.BY_NAME[name].merge == "sum"]
+    summed = [name for name in total if definitions.BY_NAME[name].merge == "sum"]
     assert len(summed) > 20  # the others are samples
     for name in summed:
         np.testing.assert_array_equal(sum(part[name] for part in parts), total[name], name)
     # The verdicts and primaries are those of the study without strata.
-    alone = answers.study(kept)
+    alone = study.study(kept)
     assert alone.verdicts == found.verdicts
     for one, two in zip(whole, (r for r in alone.results if r.primary), strict=True):
         assert (one.estimator, one.note, one.n) == (two.estimator, two.note, two.n)
@@ -317,7 +323,7 @@ def test_a_stratum_of_all_documents_is_the_whole(kept, tiny, tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(json.dumps(line | {"all": 1}) for line in _lines()))
     sweep.run(configure(tiny, path, tmp_path / "run", **{"corpus.keep": ["all"]}))
-    found = answers.study(tmp_path / "run", by="all")
+    found = study.study(tmp_path / "run", by="all")
     whole = [line for line in found.results if line.primary]
     for one, two in zip(sorted(whole, key=str), sorted(found.strata, key=str), strict=True):
         assert one.estimator == two.estimator and two.stratum == "all = 1"
@@ -340,4 +346,4 @@ def test_strata_that_cannot_be_made_are_refused(kept, swept, capsys):
 
 
 def test_id_bytes_and_string_bytes_agree():
-    assert metadata.STRING_BYTES == schema.ID_BYTES
+    assert document_fields.STRING_BYTES == schema.ID_BYTES

@@ -8,9 +8,10 @@ from sweeps import PACKAGED
 
 import jaxlens
 from jaxlens import errors, types
-from jaxlens.corpus import answers as answer_tokens
-from jaxlens.corpus import ragged, spacing
-from jaxlens.models import gpt2, weights
+from jaxlens.api.prompts import answers as answer_tokens
+from jaxlens.api.prompts import batches, spacing
+from jaxlens.models import gpt2
+from jaxlens.models.checkpoints import checkpoint
 
 # Float32 through eight blocks and a vocabulary of 4,096, logits of order 10.
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
@@ -105,7 +106,7 @@ def test_all_positions_are_those_of_the_lens(model, prompts, answers):
 
 
 def test_ranks_and_probabilities_are_those_of_float64(model, prompts, answers, table):
-    params = weights.load(PACKAGED).params
+    params = checkpoint.load(PACKAGED).params
     unembed = gpt2.unembed(params, model.config)
     for number in range(0, 200, 20):
         ids = prompts[number][None]
@@ -144,8 +145,8 @@ def test_the_logit_difference_is_that_of_logits(model, texts):
     assert texts.difference == ("right", "wrong")
     ids = [model.tokenizer.encode(TEXTS[0]).ids]
     right, wrong = texts.answers.token[0]
-    streams = oracle.residuals(weights.load(PACKAGED).params, model.config, ids)
-    z = oracle.logits(streams, gpt2.unembed(weights.load(PACKAGED).params, model.config))
+    streams = oracle.residuals(checkpoint.load(PACKAGED).params, model.config, ids)
+    z = oracle.logits(streams, gpt2.unembed(checkpoint.load(PACKAGED).params, model.config))
     gap = z[:, 0, -1, right] - z[:, 0, -1, wrong]
     np.testing.assert_allclose(texts.logit_difference[0], gap, rtol=1e-4, atol=1e-3)
     assert np.isnan(texts.logit_difference[2]).all()
@@ -342,17 +343,17 @@ def test_clusters_are_a_column_of_the_metadata(model, prompts):
 
 
 def test_lengths_are_few_and_no_prompt_is_lost():
-    lengths = [ragged.padded_length(n, 1024) for n in range(1, 1025)]
+    lengths = [batches.padded_length(n, 1024) for n in range(1, 1025)]
     assert sorted(set(lengths)) == [
         *(8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
     ]
     assert all(n <= length for n, length in enumerate(lengths, 1))
-    assert ragged.padded_length(33, 40) == 40
+    assert batches.padded_length(33, 40) == 40
     random = np.random.default_rng(2)
     ids = [random.integers(1, 99, n) for n in random.integers(1, 70, 300)]
     seen = []
     shapes = set()
-    for batch in ragged.batches(ids, 256, 64 + 6):
+    for batch in batches.batches(ids, 256, 64 + 6):
         shapes.add(batch.tokens.shape)
         for line, prompt in enumerate(batch.prompts.tolist()):
             np.testing.assert_array_equal(batch.tokens[line][batch.mask[line]], ids[prompt])

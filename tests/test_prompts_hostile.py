@@ -15,10 +15,11 @@ import pytest
 from sweeps import refused, run_cli
 
 import jaxlens
-from jaxlens import errors, files
-from jaxlens.corpus import promptcells, promptfile, promptlimits, spacing
+from jaxlens import errors
+from jaxlens.api.prompts import cells, limits, prompt_file, spacing
 from jaxlens.export import records, text
-from jaxlens.view import promptfigure
+from jaxlens.files import outputs
+from jaxlens.view.prompt_table import figure
 
 
 def run(tiny, path, out=None, *words):
@@ -99,8 +100,8 @@ def test_what_is_nested_too_deeply_is_counted(tiny, tmp_path, capsys):
     for suffix in OUTPUTS:
         assert run(tiny, path, tmp_path / f"o.{suffix}") == 0
         assert "4 rows: row is nested more than 64 levels deep" in capsys.readouterr().err
-    assert not promptlimits.is_deep(json.loads("[" * 64 + "]" * 64))
-    assert promptlimits.is_deep(json.loads("[" * 65 + "1" + "]" * 65))
+    assert not limits.is_deep(json.loads("[" * 64 + "]" * 64))
+    assert limits.is_deep(json.loads("[" * 65 + "1" + "]" * 65))
 
 
 def test_an_answer_that_is_an_object_is_counted_and_the_others_are_read(tiny, tmp_path, capsys):
@@ -123,7 +124,7 @@ def test_an_answer_that_is_an_object_is_counted_and_the_others_are_read(tiny, tm
 
 def test_numbers_with_more_digits_than_python_converts_stay_text(tmp_path):
     path = lines(tmp_path / "p.jsonl", f'{{"prompt": "a", "m": {"9" * 5000}}}\n')
-    assert promptfile.read(path).column("m") == ["9" * 5000]
+    assert prompt_file.read(path).column("m") == ["9" * 5000]
 
 
 @pytest.mark.parametrize(
@@ -145,21 +146,21 @@ def test_numbers_with_more_digits_than_python_converts_stay_text(tmp_path):
 def test_a_file_of_too_much_is_refused_before_it_is_held(tmp_path, monkeypatch, name, data, limit):
     for one, most in (("MOST_BYTES", 10_000), ("MOST_ROWS", 1000), ("MOST_VALUES", 4000)):
         small = most // 4 if one == limit == "MOST_BYTES" else most
-        monkeypatch.setattr(promptlimits, one, small)
+        monkeypatch.setattr(limits, one, small)
     (tmp_path / name).write_bytes(gzip.compress(data * (10 if limit == "MOST_BYTES" else 1)))
     what = {"MOST_BYTES": "bytes of data", "MOST_ROWS": "rows", "MOST_VALUES": "values"}[limit]
     with pytest.raises(errors.DataError, match=f"holds more than [0-9,]+ {what}") as refusal:
-        promptfile.read(tmp_path / name)
+        prompt_file.read(tmp_path / name)
     assert "split it" in refusal.value.hint
 
 
 def test_many_columns_of_few_rows_each_are_too_much_together(tmp_path, monkeypatch):
     path = lines(tmp_path / "p.jsonl", *({f"c{number}": 1} for number in range(100)))
-    monkeypatch.setattr(promptlimits, "MOST_VALUES", 9_999)
+    monkeypatch.setattr(limits, "MOST_VALUES", 9_999)
     with pytest.raises(errors.DataError, match="9,999 values"):
-        promptfile.read(path)
-    monkeypatch.setattr(promptlimits, "MOST_VALUES", 10_000)
-    assert promptfile.read(path).n_rows == 100
+        prompt_file.read(path)
+    monkeypatch.setattr(limits, "MOST_VALUES", 10_000)
+    assert prompt_file.read(path).n_rows == 100
 
 
 def test_a_parquet_file_of_too_much_is_refused(tmp_path, monkeypatch):
@@ -168,20 +169,20 @@ def test_a_parquet_file_of_too_much_is_refused(tmp_path, monkeypatch):
         pyarrow.parquet.write_table(pa.table(columns), path)
         return path
 
-    monkeypatch.setattr(promptlimits, "MOST_ROWS", 1000)
+    monkeypatch.setattr(limits, "MOST_ROWS", 1000)
     with pytest.raises(errors.DataError, match="more than 1,000 rows"):
-        promptfile.read(write(prompt=["The"] * 1001))
-    monkeypatch.setattr(promptlimits, "MOST_BYTES", 10_000_000)
+        prompt_file.read(write(prompt=["The"] * 1001))
+    monkeypatch.setattr(limits, "MOST_BYTES", 10_000_000)
     used = pa.DictionaryArray.from_arrays(pa.array([0] * 900, pa.int32()), ["a" * 20_000])
     inside = pa.ListArray.from_arrays(pa.array([0, 900], pa.int32()), used)
     for values in (used, used.dictionary_decode(), inside):
         with pytest.raises(errors.DataError, match="more than 10,000,000 bytes"):
-            promptfile.read(write(prompt=values))
-    monkeypatch.setattr(promptlimits, "MOST_VALUES", 20_000)
+            prompt_file.read(write(prompt=values))
+    monkeypatch.setattr(limits, "MOST_VALUES", 20_000)
     nothing = pa.array([[None] * 1000] * 30, pa.list_(pa.null()))
     with pytest.raises(errors.DataError, match="more than 20,000 values"):
-        promptfile.read(write(m=nothing))
-    table = promptfile.read(write(m=nothing[:9], kind=used[:9].dictionary.take(used.indices[:9])))
+        prompt_file.read(write(m=nothing))
+    table = prompt_file.read(write(m=nothing[:9], kind=used[:9].dictionary.take(used.indices[:9])))
     assert table.n_rows == 9 and len(table.column("m")[8]) == 1000
 
 
@@ -207,20 +208,20 @@ READ = {"prompt": ["The people, of"], "answer": ["city"]}
 def test_cells_are_told_apart_as_spreadsheets_write_them(tmp_path, data):
     path = tmp_path / "p.csv"
     path.write_text(data, newline="")
-    table = promptfile.read(path)
+    table = prompt_file.read(path)
     assert table.names == HEAD and table.columns == READ and not table.bad
 
 
 def test_a_comma_in_the_heading_decides_and_a_quoted_one_does_not(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("prompt,a;b\nx;y,z\n")
-    assert promptfile.read(path).columns == {"prompt": ["x;y"], "a;b": ["z"]}
+    assert prompt_file.read(path).columns == {"prompt": ["x;y"], "a;b": ["z"]}
     path.write_text('"prompt, en";a\nx,y;z\n')
-    assert promptfile.read(path).columns == {"prompt, en": ["x,y"], "a": ["z"]}
+    assert prompt_file.read(path).columns == {"prompt, en": ["x,y"], "a": ["z"]}
     path.write_text('"a;b"\nx;y\n')
-    assert promptfile.read(path).columns == {"a;b": ["x;y"]}
+    assert prompt_file.read(path).columns == {"a;b": ["x;y"]}
     (tmp_path / "p.tsv").write_text("a;b\tc\nx;y\tz\n")
-    assert promptfile.read(tmp_path / "p.tsv").columns == {"a;b": ["x;y"], "c": ["z"]}
+    assert prompt_file.read(tmp_path / "p.tsv").columns == {"a;b": ["x;y"], "c": ["z"]}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_what_is_wrong_with_a_table_is_said_with_a_remedy(tmp_path, data, why, r
     path = tmp_path / "my prompts.csv"
     path.write_bytes(data)
     with pytest.raises(errors.DataError) as refusal:
-        promptfile.read(path)
+        prompt_file.read(path)
     assert why in refusal.value.message and remedy in refusal.value.hint
 
 
@@ -252,27 +253,27 @@ def test_json_is_read_however_it_is_laid_out(tmp_path):
     row = {"prompt": "The", "answer": "a"}
     for data in (json.dumps(row), json.dumps(row, indent=1), json.dumps([row], indent=1)):
         path.write_text(data)
-        assert promptfile.read(path).columns == {"prompt": ["The"], "answer": ["a"]}
+        assert prompt_file.read(path).columns == {"prompt": ["The"], "answer": ["a"]}
     for data in ('["a", "b"]', '"a"', "null"):
         path.write_text(data)
         with pytest.raises(errors.DataError, match="row 0, from 0: row is not an object"):
-            promptfile.read(path)
+            prompt_file.read(path)
     path = tmp_path / "p.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n{"prompt": "\xff"}\n')
-    assert promptfile.read(path).bad == {1: "row is not UTF-8"}
+    assert prompt_file.read(path).bad == {1: "row is not UTF-8"}
     path.write_bytes("\ufeff{}".encode("utf-16-le"))
     with pytest.raises(errors.DataError, match="is UTF-16"):
-        promptfile.read(path)
+        prompt_file.read(path)
 
 
 def test_a_key_that_an_object_names_twice_is_not_chosen_from(tmp_path):
     path = lines(tmp_path / "p.jsonl", '{"prompt": "a", "prompt": "b"}\n', {"prompt": "c"})
-    table = promptfile.read(path)
+    table = prompt_file.read(path)
     assert table.bad == {0: "row holds an object that names a key twice"}
     assert table.columns["prompt"] == [None, "c"]
     (tmp_path / "p.json").write_text('[{"prompt": {"a": 1, "a": 2}}]')
     with pytest.raises(errors.DataError, match="names a key twice"):
-        promptfile.read(tmp_path / "p.json")
+        prompt_file.read(tmp_path / "p.json")
 
 
 def test_prompts_come_from_a_pipe(tmp_path):
@@ -280,7 +281,7 @@ def test_prompts_come_from_a_pipe(tmp_path):
     os.mkfifo(path)
     writer = threading.Thread(target=lambda: path.write_text("prompt;answer\nThe;city\n"))
     writer.start()
-    assert promptfile.read(path).columns == {"prompt": ["The"], "answer": ["city"]}
+    assert prompt_file.read(path).columns == {"prompt": ["The"], "answer": ["city"]}
     writer.join(60)
 
 
@@ -429,7 +430,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, option, 
 def test_a_folder_that_is_read_only_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(errors.StorageError, match="read-only"):
-        files.require_folder(tmp_path / "o.csv")
+        outputs.require_folder(tmp_path / "o.csv")
 
 
 def test_columns_of_arrow_s_types_stay_what_they_are(tmp_path):
@@ -457,21 +458,21 @@ def test_columns_of_arrow_s_types_stay_what_they_are(tmp_path):
 
 def test_the_figure_says_how_many_prompts_and_reaches_100_per_cent(tiny):
     table = table_of(12, tiny, right=7, wrong=[8] * 5 + [None] * 19)
-    plot = promptfigure.plot(table.summary(), "about", table.basis())
+    plot = figure.plot(table.summary(), "about", table.basis())
     assert [curve.name for curve in plot.panels[0].curves] == ["right (n = 24)", "wrong (n = 5)"]
-    from jaxlens.view import drawing
+    from jaxlens.view.figures import svg
 
-    share, rank = drawing.figure(plot).axes
+    share, rank = svg.figure(plot).axes
     ticks = dict(zip(share.get_yticks().tolist(), share.get_yticklabels(), strict=True))
     assert ticks[1.0].get_text() == "100 %" and share.get_ylim()[1] > 1
     assert rank.get_ylim()[1] < 1 < rank.get_ylim()[0]
-    odd = promptfigure.plot(table_of(12, tiny, **{"a\x1b\n": 7, "b" * 99: 8}).summary(), "a\tb", "")
+    odd = figure.plot(table_of(12, tiny, **{"a\x1b\n": 7, "b" * 99: 8}).summary(), "a\tb", "")
     labels = [curve.name for curve in odd.panels[0].curves]
     assert all(label.isprintable() and len(label) < 60 for label in labels)
     assert odd.title == "a⇥b"
-    alone = promptfigure.plot(table_of(12, tiny).summary("kind"), "about", "")
+    alone = figure.plot(table_of(12, tiny).summary("kind"), "about", "")
     assert alone.panels[0].title.endswith(" (n = 24)") and alone.title == "about; answer: a"
-    (axes, _) = drawing.figure(alone).axes
+    (axes, _) = svg.figure(alone).axes
     (bar,) = (drawn for drawn in axes.collections if drawn.get_gid() == "band:a (n = 24)")
     low, high = bar.get_segments()[0][:, 1]
     assert low == pytest.approx(alone.panels[0].curves[0].low[0]) and low < high
@@ -481,5 +482,5 @@ def test_lines_of_cells_are_detached_from_a_stream_that_others_own(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("prompt\na\n")
     with contextlib.closing(open(path, "rb")) as stream:
-        assert list(promptcells._lines(stream, "p", promptlimits.Count("p"))) == ["prompt\n", "a\n"]
+        assert list(cells._lines(stream, "p", limits.Count("p"))) == ["prompt\n", "a\n"]
         assert not stream.closed

@@ -13,7 +13,7 @@ from sweeps import refused, run_cli
 
 import jaxlens
 from jaxlens import errors
-from jaxlens.corpus import promptfile
+from jaxlens.api.prompts import prompt_file
 
 ROWS = [
     {"prompt": "The people of the", "answer": "city", "wrong": "banana", "kind": "a"},
@@ -42,7 +42,7 @@ def write(path, rows=ROWS):
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz", "jsonl", "json", "parquet"])
 def test_every_format_holds_the_same_rows(tmp_path, suffix):
-    table = promptfile.read(write(tmp_path / f"p.{suffix}"))
+    table = prompt_file.read(write(tmp_path / f"p.{suffix}"))
     assert table.names == tuple(ROWS[0]) and not table.bad and table.n_rows == 3
     for name in table.names:
         assert list(table.column(name)) == [row[name] for row in ROWS]
@@ -51,17 +51,17 @@ def test_every_format_holds_the_same_rows(tmp_path, suffix):
 def test_a_mark_at_the_start_is_no_part_of_the_first_name(tmp_path):
     path = tmp_path / "p.csv"
     path.write_bytes(b"\xef\xbb\xbfprompt,answer\r\na,b\r\n")
-    assert promptfile.read(path).names == ("prompt", "answer")
+    assert prompt_file.read(path).names == ("prompt", "answer")
 
 
 def test_rows_that_cannot_be_read_are_named(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text('prompt,answer\na,b\nc\nd,e,f\n\ng,"h\nh"\n')
-    table = promptfile.read(path)
+    table = prompt_file.read(path)
     assert table.columns["prompt"] == ["a", None, None, "g"] and set(table.bad) == {1, 2}
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": \n\n[1]\n{"answer": "b"}\n')
-    table = promptfile.read(path)
+    table = prompt_file.read(path)
     assert table.columns["prompt"] == ["a", None, None, None]
     assert table.bad == {1: "row is not JSON", 2: "row is not an object"}
 
@@ -88,7 +88,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, name, data, kind):
     if data is not None:
         (tmp_path / name).write_bytes(data)
     with pytest.raises(kind):
-        promptfile.read(tmp_path / name)
+        prompt_file.read(tmp_path / name)
 
 
 BAD = [

@@ -12,8 +12,9 @@ import pytest
 from sweeps import configure, flags, refused, run_cli, start
 
 import jaxlens
-from jaxlens import config, environment, errors, repair, sweep, temper
+from jaxlens import config, errors
 from jaxlens.store import layout, verify
+from jaxlens.sweep import environment, repair, run, temperatures
 
 
 def tree(folder):
@@ -62,11 +63,11 @@ def test_shards_damaged_in_every_way_are_recomputed_and_no_others(out, tiny):
 
 
 def test_swapped_and_foreign_shards_are_recomputed(out, tiny, texts, tmp_path):
-    from jaxlens import sweep
+    from jaxlens.sweep import run
 
     before = tree(out)
     other = tmp_path / "other"
-    sweep.run(configure(tiny, texts, other, seed=1))
+    run.run(configure(tiny, texts, other, seed=1))
     for kind in ("h5", "json"):
         shutil.copy(other / f"shards/part-00000.{kind}", out / f"shards/part-00000.{kind}")
         one, two = (out / f"shards/part-0000{n}.{kind}" for n in (1, 2))
@@ -116,7 +117,7 @@ def test_a_damaged_spec_is_restored_from_its_copy(out, tmp_path, how):
 
 
 def test_a_damaged_spec_without_a_copy_is_refused_with_a_way_out(out, tiny, texts):
-    from jaxlens import sweep
+    from jaxlens.sweep import run
 
     before = tree(out)
     shutil.rmtree(out / "environment")
@@ -125,7 +126,7 @@ def test_a_damaged_spec_without_a_copy_is_refused_with_a_way_out(out, tiny, text
         mend(out, tiny)
     assert "remove RUN.json" in caught.value.hint
     (out / "RUN.json").unlink()
-    assert sweep.run(configure(tiny, texts, out)).computed == 0
+    assert run.run(configure(tiny, texts, out)).computed == 0
     assert tree(out) == before
 
 
@@ -152,7 +153,7 @@ def test_another_corpus_is_refused_and_nothing_is_written(out, tiny, tmp_path):
 def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny, monkeypatch):
     flip(layout.shard_path(out, 0))
     before = tree(out)
-    monkeypatch.setattr(temper, "fit", None)  # which would read the corpus with that model
+    monkeypatch.setattr(temperatures, "fit", None)  # which would read the corpus with that model
     with pytest.raises(errors.ConfigError, match=r"model\.") as caught:
         repair.repair(out, config.load([], {}, {"devices": 1}))
     assert f"--model {tiny}" in caught.value.hint
@@ -170,7 +171,7 @@ def test_the_command_that_is_remembered_is_whole_and_works(tiny, texts, tmp_path
     renamed.write_text(texts.read_text().replace('"text":', '"body":'))
     out = tmp_path / "run"
     how = {"corpus.limit": 700, "corpus.text_field": "body"}
-    sweep.run(configure(tiny, renamed, out, **how))
+    run.run(configure(tiny, renamed, out, **how))
     before = tree(out)
     flip(out / "tokens" / "tokens.bin")
     said = refused(capsys, 2, "repair", out, "--model", tiny, "--corpus", texts)

@@ -9,7 +9,7 @@ import json
 import pytest
 from sweeps import configure
 
-from jaxlens import job
+from jaxlens.sweep import job
 
 FINGERPRINTS = {
     "file": "1c9760bcd3f577ab440321cd81e92c8d4d7a046dcd6f45212b8ce489399a32d4",

@@ -7,11 +7,11 @@ import tempfile
 
 import pytest
 
-from jaxlens import scratch
+from jaxlens.files import scratch
 
 HOLD = """
 import sys
-from jaxlens import scratch
+from jaxlens.files import scratch
 with scratch.folder() as folder:
     print(folder, flush=True)
     sys.stdin.read()

@@ -7,8 +7,9 @@ import pytest
 from sweeps import refused, run_cli
 
 import jaxlens
-from jaxlens import api, show
-from jaxlens.view import prompt
+from jaxlens import api
+from jaxlens.cli import show
+from jaxlens.view.prompt import prompt
 
 PLASMA = "Other times, when people say plasma"
 # What is read alike is compiled once.

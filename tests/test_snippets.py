@@ -18,8 +18,9 @@ import snippets
 from snippets import PAGES, ROOT
 from sweeps import PACKAGED, STUDY, TEMPERATURES
 
-from jaxlens import api, cli, config, examples
-from jaxlens.models import weights
+from jaxlens import api, config
+from jaxlens.cli import examples, main
+from jaxlens.models.checkpoints import checkpoint
 
 # Small steps, measured once.
 BENCH = "--rounds 1 --set plan.length=32 --set plan.step_sequences=2 --set lens.block=16"
@@ -142,7 +143,7 @@ def material(tiny, tmp_path_factory):
     (folder / "more" / "b.txt").write_text(topics["del"])
     shutil.copytree(ROOT / "configs", folder / "configs")
     found = api.load_checkpoint("packaged")
-    weights.save(
+    checkpoint.save(
         folder / "my-gpt2", found.architecture, found.params, "safetensors", "float32", PACKAGED
     )
     snapshot = folder / "hub" / "models--gpt2" / "snapshots" / ("0" * 40)
@@ -245,7 +246,7 @@ def test_every_snippet_of_a_page_does_what_the_page_says(page, place, given):
 
 @pytest.mark.parametrize("command", examples.EXAMPLES)
 def test_every_example_of_help_is_executed_as_it_is_written(command, place):
-    epilogue = cli.app[command].help_epilogue
+    epilogue = main.app[command].help_epilogue
     lines = [line.strip() for line in epilogue.splitlines()[1:]]
     assert lines == list(examples.EXAMPLES[command]) and f"jaxlens {command}" in epilogue
     text = "\n".join(lines)
@@ -258,7 +259,7 @@ def test_every_example_of_help_is_executed_as_it_is_written(command, place):
 
 
 def test_every_command_has_examples():
-    names = {name for name in cli.app.resolved_commands() if not name.startswith("-")}
+    names = {name for name in main.app.resolved_commands() if not name.startswith("-")}
     assert names == set(examples.EXAMPLES)
 
 

@@ -17,25 +17,16 @@ import pytest
 from sweeps import TINY, configure, digest, flags, run_cli, start
 
 import jaxlens
-from jaxlens import (
-    api,
-    binning,
-    compute,
-    config,
-    devices,
-    environment,
-    errors,
-    job,
-    schema,
-    settle,
-    sweep,
-    types,
-)
-from jaxlens import step as steps
+from jaxlens import api, config, errors, schema, types
 from jaxlens.corpus import references as corpus_references
-from jaxlens.lens import tables, tiled
-from jaxlens.models import gpt2, weights
+from jaxlens.lens import tiled, unembedding
+from jaxlens.models import gpt2
+from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, layout, verify
+from jaxlens.sweep import devices, environment, executor, job, resolve
+from jaxlens.sweep import run as sweep
+from jaxlens.sweep import step as steps
+from jaxlens.tally import bins as binning
 
 # Float32 logits of order 10, in other shapes of the same sums.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -73,7 +64,7 @@ def logits(model, run, row):
     return oracle.logits(streams, gpt2.unembed(found.params, found.architecture))[:, 0, 0]
 
 
-_load = functools.lru_cache(weights.load)
+_load = functools.lru_cache(checkpoint.load)
 
 
 def test_every_token_of_the_corpus_is_recorded_once_in_order(swept, tiny, texts):
@@ -164,8 +155,8 @@ def test_weights_lie_in_memory_once_however_many_cores_use_them():
 def test_a_run_keeps_the_tiles_it_began_with(swept, tiny, texts, tmp_path, monkeypatch):
     begun = shutil.copytree(swept, tmp_path / "run")
     commit.discard(begun, 3)
-    monkeypatch.setattr(tables, "choose_tile", lambda vocab_size: 100)
-    monkeypatch.setattr(tables, "choose_block", lambda vocab_size, tokens: 33)
+    monkeypatch.setattr(unembedding, "choose_tile", lambda vocab_size: 100)
+    monkeypatch.setattr(unembedding, "choose_block", lambda vocab_size, tokens: 33)
     left = {"lens.tile": None, "lens.block": None}
     assert sweep.run(configure(tiny, texts, begun, **left)).computed == 1
     assert digest(begun) == digest(swept)
@@ -415,7 +406,7 @@ def test_a_step_is_fetched_after_the_next_is_dispatched():
             told.append(f"dispatch {number}")
             yield number
 
-    fetched = compute.behind(dispatched(), 1)
+    fetched = executor.behind(dispatched(), 1)
     while (number := next(fetched, None)) is not None:
         told.append(f"fetch {number}")
     assert told == [
@@ -449,7 +440,7 @@ def test_every_shipped_configuration_fits_its_model(size, more):
         size
     ]
     architecture = types.Architecture(layers, 12, embed, 1024, 50257, 4 * embed)
-    settled = settle.settle(config.load(files), architecture)
+    settled = resolve.settle(config.load(files), architecture)
     assert settled.lens.block <= settled.plan.length * settled.plan.step_sequences
 
 

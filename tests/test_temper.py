@@ -10,9 +10,11 @@ import pytest
 from sweeps import configure
 
 import jaxlens
-from jaxlens import api, errors, sweep, temper
-from jaxlens.corpus import tokenfile
+from jaxlens import api, errors
+from jaxlens.corpus import token_file
 from jaxlens.models import gpt2
+from jaxlens.sweep import run as sweep
+from jaxlens.sweep import temperatures
 
 FITTED = {"lens.temperatures": None}
 QUIET = {"store.rows": "none", **FITTED}
@@ -27,40 +29,43 @@ def index_of(sizes, hashes):
     names = np.array([b"x"] * len(sizes))
     counts = np.zeros((2, 5), np.int64)
     counts[0, 0] = starts[-1]
-    return tokenfile.Index(starts, np.array(hashes, np.uint64), names, counts)
+    return token_file.Index(starts, np.array(hashes, np.uint64), names, counts)
 
 
 def test_the_sample_is_a_hundredth_of_the_text_by_hash_whatever_the_order():
     random = np.random.default_rng(0)
     sizes, hashes = random.integers(50, 400, 5_000), random.permutation(5_000)
     index = index_of(sizes, hashes)
-    chosen = temper.sample(index, 256)
+    chosen = temperatures.sample(index, 256)
     taken = np.minimum(sizes[chosen], 256).sum()
-    assert temper.SHARE * index.n_tokens <= taken < temper.SHARE * index.n_tokens + 256
+    assert temperatures.SHARE * index.n_tokens <= taken < temperatures.SHARE * index.n_tokens + 256
     order = random.permutation(5_000)
-    again = temper.sample(index_of(sizes[order], hashes[order]), 256)
+    again = temperatures.sample(index_of(sizes[order], hashes[order]), 256)
     assert set(hashes[order][again]) == set(hashes[chosen])
 
 
 def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
     few = index_of(np.full(5, 100), range(5))
-    assert len(temper.sample(few, 256)) == 5
+    assert len(temperatures.sample(few, 256)) == 5
     many = index_of(np.full(40_000, 1_000), range(40_000))
-    assert len(temper.sample(many, 1_000)) == -(-temper.MOST // 1_000)
-    assert len(temper.sample(index_of(np.full(100, 64), range(100)), 64)) == temper.LEAST // 64
+    assert len(temperatures.sample(many, 1_000)) == -(-temperatures.MOST // 1_000)
+    assert (
+        len(temperatures.sample(index_of(np.full(100, 64), range(100)), 64))
+        == temperatures.LEAST // 64
+    )
 
 
 def test_short_documents_are_not_padded_to_a_whole_context(tiny, tmp_path, monkeypatch):
     index = index_of([3, 20, 7, 300], range(4))
-    assert temper._width(index, np.array([0, 1, 2]), 256) == 32
-    assert temper._width(index, np.array([0]), 256) == 4
-    assert temper._width(index, np.array([1, 3]), 256) == 256
-    assert temper._width(index, np.array([1, 3]), 24) == 24
+    assert temperatures._width(index, np.array([0, 1, 2]), 256) == 32
+    assert temperatures._width(index, np.array([0]), 256) == 4
+    assert temperatures._width(index, np.array([1, 3]), 256) == 256
+    assert temperatures._width(index, np.array([1, 3]), 24) == 24
     lines = [json.dumps({"text": f"a short text, number {i}"}) for i in range(40)]
     (tmp_path / "texts.jsonl").write_text("\n".join(lines))
     for name in ("narrow", "wide"):
         if name == "wide":
-            monkeypatch.setattr(temper, "_width", lambda index, documents, length: length)
+            monkeypatch.setattr(temperatures, "_width", lambda index, documents, length: length)
         sweep.run(configure(tiny, tmp_path / "texts.jsonl", tmp_path / name, **QUIET))
     found = [spec(tmp_path / name)["lens"]["temperatures"] for name in ("narrow", "wide")]
     # Sums in another order; temperatures are kept to four digits.
@@ -97,7 +102,7 @@ def test_a_run_that_has_begun_keeps_its_temperatures(tiny, texts, tmp_path, monk
     def refit(*_):
         raise AssertionError("they stand in the spec")
 
-    monkeypatch.setattr(temper, "fit", refit)
+    monkeypatch.setattr(temperatures, "fit", refit)
     assert sweep.run(dataclasses.replace(half, shard=None)).finished
 
 

@@ -6,8 +6,9 @@ import json
 import pytest
 from sweeps import configure, digest
 
-from jaxlens import api, cache, devices, sweep, tune
+from jaxlens import api
 from jaxlens.store import layout
+from jaxlens.sweep import cache, devices, run, tune
 
 ASKED = {"lens.tune": True, "lens.tile": None, "lens.block": None}
 
@@ -108,14 +109,14 @@ def test_a_tuned_run_records_what_it_chose_and_goes_on_with_it(
 ):
     """The real trial, on real residual widths."""
     how = configure(tiny, texts, tmp_path / "out", cache=str(tmp_path / "cache"), **ASKED)
-    sweep.run(how)
+    run.run(how)
     lens = layout.read_spec(tmp_path / "out").document["lens"]
     assert lens["tile"] == 512 and lens["block"] in (32, 64, 128)
     assert "tune" not in lens
     before = digest(tmp_path / "out")
     monkeypatch.setattr(tune, "tune", None)  # is not called again
-    assert sweep.run(how).computed == 0
+    assert run.run(how).computed == 0
     untuned = {"lens.tile": lens["tile"], "lens.block": lens["block"]}
     given = configure(tiny, texts, tmp_path / "other", **untuned)
-    sweep.run(dataclasses.replace(given, cache="none"))
+    run.run(dataclasses.replace(given, cache="none"))
     assert digest(tmp_path / "other") == before

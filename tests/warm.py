@@ -17,7 +17,12 @@ import tempfile
 import traceback
 
 PATHS = os.pathsep.join(str(pathlib.Path(__file__).resolve().parents[up]) for up in (0, 1))
-MODULES = ("h5py", "jaxlens.ingest", "jaxlens.models.weights", "jaxlens.store.verify")
+MODULES = (
+    "h5py",
+    "jaxlens.corpus.ingest",
+    "jaxlens.models.checkpoints.checkpoint",
+    "jaxlens.store.verify",
+)
 """Imported once; they start no thread, which a fork would not have."""
 
 

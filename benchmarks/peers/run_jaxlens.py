@@ -19,18 +19,21 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     os.environ["JAX_PLATFORMS"] = given.device
     import jax
 
-    from jaxlens import api, devices, environment, numerics, types
-    from jaxlens import step as steps
-    from jaxlens.lens import tables, tiled
+    from jaxlens import api, types
+    from jaxlens.lens import numerics, tiled, unembedding
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
+    from jaxlens.sweep import devices, environment
+    from jaxlens.sweep import step as steps
 
     devices.offer_cores()
     model = api.from_checkpoint(api.load_checkpoint(given.model), given.precision)
     options = Options(case.QUANTITIES, None, 1, given.precision)
 
     @jax.jit
-    def step(params: types.Params, table: tables.Table, known: types.References) -> types.Readout:
+    def step(
+        params: types.Params, table: unembedding.Table, known: types.References
+    ) -> types.Readout:
         unembed = gpt2.unembed(params, model.config)
         streams = gpt2.residuals(params, model.config, known.input)
         return tiled.read(streams, unembed, known, options, table)
@@ -41,7 +44,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     lines = np.array_split(np.arange(given.tokens // length), len(jax.local_devices()))
     places = [p for p, mine in zip(jax.local_devices(), lines, strict=True) if len(mine)]
     unembed = gpt2.unembed(model.params, model.config)
-    shape = jax.eval_shape(lambda: tables.prepare(unembed, options))
+    shape = jax.eval_shape(lambda: unembedding.prepare(unembed, options))
     compiled = []
     with numerics.matmul_precision(given.precision):
         for place, mine in zip(places, lines, strict=False):
@@ -49,7 +52,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
             here = devices.shapes((model.params, shape, known), place)
             compiled.append(step.lower(*here).compile())
     environment.release_memory()
-    table = tables.prepare(unembed, options)
+    table = unembedding.prepare(unembed, options)
     weights = [devices.place((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
     api.check_identity(model, request=request, table=table)

@@ -18,7 +18,7 @@ from jaxlens.corpus import packing, references
 
 if TYPE_CHECKING:
     from jaxlens import types
-    from jaxlens.corpus import tokens
+    from jaxlens.corpus import tokenize
 
 Tables = tuple[Bool[np.ndarray, " vocab"], Bool[np.ndarray, " vocab"]]
 
@@ -184,7 +184,7 @@ def _windows(
 
 
 def batch(
-    plan: Plan, step: int, token_file: tokens.TokenFile, tables: Tables | None, seed: int
+    plan: Plan, step: int, token_file: tokenize.TokenFile, tables: Tables | None, seed: int
 ) -> tuple[types.Step, dict[str, np.ndarray]]:
     """Everything about one step that does not need the model.
 
@@ -253,7 +253,7 @@ class _Layout:
 def _flat(
     index: Int[np.ndarray, " n"],
     window: Int[np.ndarray, " n"],
-    token_file: tokens.TokenFile,
+    token_file: tokenize.TokenFile,
     tables: Tables | None,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import errors, hashing, schema
+from jaxlens import errors, schema
+from jaxlens.tally import hashing
 
 if TYPE_CHECKING:
     from jaxlens import types

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from jaxlens import errors
-from jaxlens.store import publish, system
+from jaxlens.files import publish, system
 
 Format = Literal["parquet", "csv"]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxlens import errors
 from jaxlens.export import selection
-from jaxlens.store import publish, reader, single, system
+from jaxlens.files import publish, system
+from jaxlens.store import reader, single
 
 if TYPE_CHECKING:
     from jaxlens.export import tables

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, files
+from jaxlens import errors
 from jaxlens.export import text
-from jaxlens.store import publish
+from jaxlens.files import outputs, publish
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,14 +33,14 @@ def require(path: Path) -> None:
         MissingError: pyarrow, which Parquet and CSV need, is not installed.
         StorageError: The folder is not there, or nothing may be written into it.
     """
-    streams = files.is_stream(path)
+    streams = outputs.is_stream(path)
     if not streams and not path.name.endswith(FORMATS):
         raise errors.ConfigError(
             f"{path} does not name a table", f"let it end in {', '.join(FORMATS)}"
         )
     if not streams and os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")
-    files.require_folder(path)
+    outputs.require_folder(path)
     if path.suffix != ".json":
         errors.require_package("pyarrow", "data", "files of Parquet and CSV")
 
@@ -71,12 +71,12 @@ def write(path: Path, columns: Columns, about: Mapping[str, Any]) -> int:
         StorageError: The system refused.
     """
     require(path)
-    streams = files.is_stream(path)
+    streams = outputs.is_stream(path)
     if path.suffix == ".json":
         records = _records(columns)
         document = json.dumps({**about, "records": records}, allow_nan=False, default=_said)
         if streams:
-            files.write(path, document.encode())
+            outputs.write(path, document.encode())
         else:
             publish.publish(path, document.encode(), replace=False)
         return len(records)
@@ -85,7 +85,7 @@ def write(path: Path, columns: Columns, about: Mapping[str, Any]) -> int:
     to: formats.Format = "csv" if is_spreadsheet(path) else "parquet"
     table = _table(columns, spreadsheet=to == "csv")
     if streams:
-        files.write(path, formats.encode(path, to, table.schema, [table]))
+        outputs.write(path, formats.encode(path, to, table.schema, [table]))
         return table.num_rows
     return formats.write(path, to, table.schema, [table])[0]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxlens import errors, metadata, schema
+from jaxlens import errors, schema
 from jaxlens.export import text
+from jaxlens.store import document_fields as metadata
 from jaxlens.store import reader
 
 Layout = Literal["wide", "long"]

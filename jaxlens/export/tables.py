@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 import jaxlens
-from jaxlens import metadata, schema
+from jaxlens import schema
 from jaxlens.export import selection, text
-from jaxlens.store import reader
+from jaxlens.store import document_fields, reader
 
 GROUP_BYTES = 32 << 20
 """About as much of a table as is held at once, and as a row group of Parquet has."""
@@ -51,7 +51,7 @@ class Texts:
         for place, (column, values) in enumerate(zip(columns, documents.kept.values, strict=True)):
             known = list(values)
             if column.kind == "string":
-                words = [metadata.spelled(value).encode() for value in values]
+                words = [document_fields.spelled(value).encode() for value in values]
                 known = [text.escape(raw, self.spreadsheet) for raw in words]
             codes = documents.kept.codes[numbers, place]
             found = pa.array(known, getattr(pa, column.kind)())

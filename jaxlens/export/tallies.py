@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from jaxlens import binning, ledger, sampling
 from jaxlens.export import selection, tables
-from jaxlens.store import reader, totals
+from jaxlens.store import reader, summary
+from jaxlens.tally import bins, definitions, sampling
 
 _BLOCK_ITEMS = 1 << 20
 """Cells that are looked at at once."""
@@ -35,9 +35,9 @@ _AXES: dict[str, tuple[selection.Field, ...]] = {
 
 def form(run: reader.Run, name: str, words: tables.Texts | None) -> pa.Schema:
     """Schema of the table of a tally."""
-    if ledger.BY_NAME[name].merge == "bottom_k":
+    if definitions.BY_NAME[name].merge == "bottom_k":
         return _sample_form(run, name)
-    tally, labels = ledger.BY_NAME[name], _labels(run)
+    tally, labels = definitions.BY_NAME[name], _labels(run)
     fields = [f for axis in tally.axes for f in _fields(axis, labels, words)]
     value = selection.Field("value", "int32", tally.unit, tally.meaning)
     about = {"spec_hash": run.spec_hash, "tally": name, "merge": tally.merge}
@@ -51,7 +51,7 @@ def cells(
     run: reader.Run, name: str, words: tables.Texts | None, of: pa.Schema
 ) -> Iterator[pa.Table]:
     """The cells of a tally, a bounded number at a time, in the order of its axes."""
-    tally, found, labels = ledger.BY_NAME[name], run.tally[name], _labels(run)
+    tally, found, labels = definitions.BY_NAME[name], run.tally[name], _labels(run)
     if tally.merge == "bottom_k":
         kept = found[found[:, 0] != sampling.NO_KEY]
         if len(kept):
@@ -77,12 +77,12 @@ def _sample_form(run: reader.Run, name: str) -> pa.Schema:
         selection.Field(field, "int64", sampling.unit(field), f"{field} of a sampled row")
         for field in sampling.fields(len(run.layer_names))
     ]
-    about = {"spec_hash": run.spec_hash, "tally": name, "merge": ledger.BY_NAME[name].merge}
+    about = {"spec_hash": run.spec_hash, "tally": name, "merge": definitions.BY_NAME[name].merge}
     return tables.arrow_schema(fields, about)
 
 
 def _labels(run: reader.Run) -> Mapping[str, tuple[str, ...]]:
-    return totals.axis_labels(run.tally) | dict(run.tally_labels)
+    return summary.axis_labels(run.tally) | dict(run.tally_labels)
 
 
 def _fields(
@@ -113,5 +113,5 @@ def _columns(
     elif axis == "vocab" and words is not None:
         yield words.tokens.take(chosen)
     elif axis == "ln_rank_bin":
-        yield pa.array(binning.LN_RANK_EDGES[places])
-        yield pa.array(binning.LN_RANK_EDGES[places + 1])
+        yield pa.array(bins.LN_RANK_EDGES[places])
+        yield pa.array(bins.LN_RANK_EDGES[places + 1])

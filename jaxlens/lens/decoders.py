@@ -10,7 +10,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxlens import errors, numerics, types
+from jaxlens import errors, types
+from jaxlens.lens import numerics
 from jaxlens.lens.options import Options
 
 KINDS = ("final_norm", "plain", "final_norm_nobias")

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import errors, numerics, types
-from jaxlens.lens import decoders, reference
+from jaxlens import errors, types
+from jaxlens.lens import decoders, numerics, reference
 from jaxlens.lens.options import Options
 
 TOKENS = 64

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import errors, given, schema, values
+from jaxlens import arguments, errors, schema, values
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def resolve_quantities(quantities: str | Iterable[str] | None) -> tuple[str, ...
         if quantities in ("core", "full"):
             return tuple(n for n in schema.PROFILES[quantities] if n in schema.LAYERED)
         quantities = (quantities,)
-    wanted = given.listed(quantities)
+    wanted = arguments.listed(quantities)
     if wanted is None:
         raise errors.ConfigError(
             f"quantities are {values.show(quantities)}", "core, full, or a list of names"

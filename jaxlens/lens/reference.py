@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxlens import numerics, schema, types
-from jaxlens.lens import assemble, decoders
+from jaxlens import schema, types
+from jaxlens.lens import decoders, numerics, readout
 from jaxlens.lens.options import Options
 
 
@@ -38,7 +38,7 @@ def read(
     coldness = decoders.coldness(unembed, options)
     normed = decoders.normalise(residuals, unembed)
     last, first = (logits(normed[i], unembed, options.precision) for i in (-1, 0))
-    tokens = assemble.reference_tokens(references)
+    tokens = readout.reference_tokens(references)
     tokens["final"] = last.argmax(-1).astype(jnp.int32)
     tokens = {name: jnp.maximum(ids, 0) for name, ids in tokens.items()}
     if references.follow is not None:
@@ -55,8 +55,8 @@ def read(
         return values
 
     values = jax.vmap(layer)(jnp.asarray(options.layers))
-    values |= assemble.of_residuals(residuals, unembed, references, options)
-    return assemble.readout(values, references, options)
+    values |= readout.of_residuals(residuals, unembed, references, options)
+    return readout.readout(values, references, options)
 
 
 @functools.partial(jax.jit, static_argnames="precision")

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import errors, numerics, schema, types
-from jaxlens.lens import assemble, decoders, divergences, online, tables
+from jaxlens import errors, schema, types
+from jaxlens.lens import decoders, divergences, numerics, online, readout, unembedding
 from jaxlens.lens.options import Options
 
 Tile = tuple[jax.Array, jax.Array, jax.Array | None]
@@ -34,7 +34,7 @@ def read(
     unembed: types.Unembed,
     references: types.References,
     options: Options,
-    table: tables.Table | None = None,
+    table: unembedding.Table | None = None,
 ) -> types.Readout:
     """Reads the lens at every chosen layer; same contract as ``reference.read``.
 
@@ -59,9 +59,9 @@ def read(
         )
     n_layers, batch, length, embed = residuals.shape
     options = options.for_model(n_layers, unembed.weight.shape[0])
-    table = tables.prepare(unembed, options) if table is None else table
+    table = unembedding.prepare(unembed, options) if table is None else table
     block = min(
-        options.block or tables.choose_block(table.vocab_size, batch * length), batch * length
+        options.block or unembedding.choose_block(table.vocab_size, batch * length), batch * length
     )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length
@@ -78,13 +78,13 @@ def read(
         values = jax.lax.map(one, jnp.arange(n_blocks))
     values = {name: _unblock(value, batch, length) for name, value in values.items()}
     values = _name_references(values, references)
-    values |= assemble.of_residuals(residuals, unembed, references, options)
-    return assemble.readout(values, references, options)
+    values |= readout.of_residuals(residuals, unembed, references, options)
+    return readout.readout(values, references, options)
 
 
 def _reference_ids(references: types.References) -> Int[Array, "token reference"]:
     """Known reference tokens side by side; absent ones become 0 and are masked at the end."""
-    columns = [ids[..., None] for ids in assemble.reference_tokens(references).values()]
+    columns = [ids[..., None] for ids in readout.reference_tokens(references).values()]
     if references.follow is not None:
         columns.append(jnp.asarray(references.follow))
     ids = jnp.maximum(jnp.concatenate(columns, -1), 0)
@@ -98,7 +98,7 @@ def _name_references(
     named = dict(values)
     for kind in ("rank", "logp"):
         value = named.pop(kind)
-        names = list(assemble.reference_tokens(references))
+        names = list(readout.reference_tokens(references))
         named |= {f"{kind}_{name}": value[..., i] for i, name in enumerate(names)}
         named[f"{kind}_follow"] = value[..., len(names) : -1]
         named[f"{kind}_final"] = value[..., -1]
@@ -115,7 +115,7 @@ def _unblock(value: jax.Array, batch: int, length: int) -> jax.Array:
 def _block(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
-    table: tables.Table,
+    table: unembedding.Table,
     coldness: Float[Array, " layer"] | None,
     options: Options,
 ) -> dict[str, jax.Array]:
@@ -164,7 +164,7 @@ def _logits(
 def _reference_logits(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
-    table: tables.Table,
+    table: unembedding.Table,
 ) -> Float[Array, "layer token reference"]:
     """Logits of chosen tokens, from the same rounded operands as the tiles."""
     weight = table.weight.reshape(-1, normed.shape[-1])[ids]
@@ -176,7 +176,7 @@ def _phase_a(
     rows: Float[Array, "2 token embed"],
     at: Float[Array, "2 token reference"],
     ids: Int[Array, "token reference"],
-    table: tables.Table,
+    table: unembedding.Table,
     coldness: Float[Array, "2"] | None,
     options: Options,
 ) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
@@ -216,7 +216,7 @@ def _phase_b(
     ids: Int[Array, "token reference"],
     kept: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
-    table: tables.Table,
+    table: unembedding.Table,
     coldness: Float[Array, " layer"] | None,
     options: Options,
 ) -> tuple[online.Running, Sums, Sums]:
@@ -266,7 +266,7 @@ def _phase_c(
     log_total: Float[Array, "layer token"],
     kept: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
-    table: tables.Table,
+    table: unembedding.Table,
 ) -> dict[str, jax.Array]:
     """Jensen-Shannon divergences of the interior layers from both ends."""
 

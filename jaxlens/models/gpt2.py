@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import numerics, types
+from jaxlens import types
+from jaxlens.lens import numerics
 from jaxlens.models import attention
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import binning, errors, ledger, sampling, schema
+from jaxlens import errors, schema
+from jaxlens.tally import bins, definitions, sampling
 
 UNSTATED = 2**62
 """A size that the spec does not state."""
@@ -32,7 +33,7 @@ SIGNED = (
 )
 """Sums that can be negative; no other tally can."""
 
-_SAMPLED: dict[str, str | int] = {"group": binning.GROUPS, "key": sampling.NO_KEY}
+_SAMPLED: dict[str, str | int] = {"group": bins.GROUPS, "key": sampling.NO_KEY}
 """Fields of sampled rows that are no column of the schema."""
 
 
@@ -118,7 +119,7 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
     Raises:
         DataError: A total is beyond them; names file, tally and value.
     """
-    tally, name = ledger.BY_NAME[name], f"tally {name}"
+    tally, name = definitions.BY_NAME[name], f"tally {name}"
     if tally.merge == "bottom_k":
         _check_sampled(path, name, block, of)
         return
@@ -129,7 +130,7 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
         raise _impossible(path, name, block[wrong][0], f"numbers from {least:,} to {most:,}")
 
 
-_MOST_PRODUCT = int(binning.FIXED_POINT_LIMIT) ** 2 * binning.ONE
+_MOST_PRODUCT = int(bins.FIXED_POINT_LIMIT) ** 2 * bins.ONE
 """Greatest magnitude that a row adds to a sum: a product of two clipped values."""
 
 

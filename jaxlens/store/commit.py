@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import layout, publish, records, shards, system
+from jaxlens.files import publish, system
+from jaxlens.store import layout, records, shards
 
 TRIES = 16
 """Attempts to commit a shard that rivals with other bits keep replacing."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, given, metadata, schema, values
+from jaxlens import arguments, errors, schema, values
+from jaxlens.store import document_fields
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
-    from jaxlens.store import reader, rows
+    from jaxlens.store import columns as rows
+    from jaxlens.store import reader
 
 
 LIMIT = 100_000
@@ -33,7 +35,7 @@ def dataset(
         ConfigError: The run does not record a quantity.
     """
     xarray = errors.require_package("xarray", "study", "datasets of xarray")
-    masked = given.flag(masked, "masked")
+    masked = arguments.flag(masked, "masked")
     columns = {name: run[name] for name in wanted(names, run.names)}
     coordinates: dict[str, Any] = {
         "layer": np.arange(len(run.layer_names)),
@@ -76,13 +78,13 @@ def records(
     """
     pandas = errors.require_package("pandas", "view", "data frames")
     chosen_names = wanted(names, (*run.names, *run.document_fields))
-    kept = [name for name in chosen_names if name.startswith(metadata.PREFIX)]
+    kept = [name for name in chosen_names if name.startswith(document_fields.PREFIX)]
     columns = {name: run[name] for name in chosen_names if name not in kept}
     chosen = _layers(run, layers)
     layered = [name for name, column in columns.items() if "layer" in column.quantity.axes]
     depth = len(chosen) if layered else 1
     first, last = extent(start, stop, run.n_rows)
-    most = last if limit is None else first + max(1, given.whole(limit, "limit") // depth)
+    most = last if limit is None else first + max(1, arguments.whole(limit, "limit") // depth)
     end = min(last, most)
     found: dict[str, Any] = {"row": np.repeat(np.arange(first, max(first, end)), depth)}
     for name in (n for n in columns if n not in layered):
@@ -119,7 +121,7 @@ def wanted(names: Any, default: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: They are no names.
     """
-    found = given.names(names, "names", "names=['rank_input']")
+    found = arguments.names(names, "names", "names=['rank_input']")
     return tuple(default if found is None else found)
 
 
@@ -129,8 +131,8 @@ def extent(start: Any, stop: Any, count: int) -> tuple[int, int]:
     Raises:
         ConfigError: One is not a whole number.
     """
-    end = None if stop is None else given.whole(stop, "stop")
-    first, last, _ = slice(given.whole(start, "start"), end).indices(count)
+    end = None if stop is None else arguments.whole(stop, "stop")
+    first, last, _ = slice(arguments.whole(start, "start"), end).indices(count)
     return first, last
 
 
@@ -138,7 +140,7 @@ def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
     labels = run.layer_names
     if layers is None:
         return list(range(len(labels)))
-    listed = given.listed(layers)
+    listed = arguments.listed(layers)
     several: list[Any] = [layers] if listed is None else listed
     if not several:
         raise errors.ConfigError("no layers to read", "name at least one, or leave it out")
@@ -146,7 +148,7 @@ def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
     for one in several:
         if isinstance(one, str) and one in labels:
             found.append(labels.index(one))
-        elif given.is_whole(one) and -len(labels) <= one < len(labels):
+        elif arguments.is_whole(one) and -len(labels) <= one < len(labels):
             found.append(int(one) % len(labels))
         else:
             known = f"{', '.join(labels)}, or 0 to {len(labels) - 1}"
@@ -184,7 +186,7 @@ def facts(run: reader.Run) -> dict[str, str]:
 
 def fragment(run: reader.Run) -> str:
     """A run as HTML without a script: sizes, names, and a line for each layer."""
-    from jaxlens.view import notebook
+    from jaxlens.view.prompt import notebook
 
     known = facts(run) | {"recorded": ", ".join(run.names) or "tallies only"}
     parts = [notebook.facts(f"Run {run.path}", known)]

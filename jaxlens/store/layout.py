@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import config, errors, schema
-from jaxlens.store import access, publish, records, system
+from jaxlens.files import contained, publish, system
+from jaxlens.store import records
 
 RUN = "RUN.json"
 MANIFEST = "MANIFEST"
@@ -82,17 +83,17 @@ def sidecar_name(shard: int) -> str:
 
 def shard_path(run_dir: str | Path, shard: int) -> Path:
     """The rows and tallies of a shard."""
-    return access.contained(run_dir, SHARDS, shard_name(shard))
+    return contained.contained(run_dir, SHARDS, shard_name(shard))
 
 
 def sidecar_path(run_dir: str | Path, shard: int) -> Path:
     """The record of a shard."""
-    return access.contained(run_dir, SHARDS, sidecar_name(shard))
+    return contained.contained(run_dir, SHARDS, sidecar_name(shard))
 
 
 def token_path(run_dir: str | Path, name: str = TOKEN_FILE) -> Path:
     """The token file, its index or its record."""
-    return access.contained(run_dir, TOKENS, name)
+    return contained.contained(run_dir, TOKENS, name)
 
 
 def environment_path(run_dir: str | Path, worker: str) -> Path:
@@ -103,7 +104,7 @@ def environment_path(run_dir: str | Path, worker: str) -> Path:
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", worker):
         raise errors.ConfigError(f"{worker!r} is no name for a worker", "use letters and digits")
-    return access.contained(run_dir, ENVIRONMENT, f"{worker}.json")
+    return contained.contained(run_dir, ENVIRONMENT, f"{worker}.json")
 
 
 def part_number(name: str) -> int | None:
@@ -122,7 +123,7 @@ def shards_there(run_dir: str | Path, n_shards: int) -> list[int]:
     Raises:
         JaxlensError: The folder leads elsewhere, or cannot be listed.
     """
-    names = access.names(access.contained(run_dir, SHARDS))
+    names = contained.names(contained.contained(run_dir, SHARDS))
     numbers = {number for name in names if (number := part_number(name)) is not None}
     return sorted(number for number in numbers if number < n_shards)
 
@@ -134,9 +135,9 @@ def read_spec(run_dir: str | Path) -> Spec:
         MissingError: The directory holds no run.
         DataError: It is damaged.
     """
-    path = access.contained(run_dir, RUN)
+    path = contained.contained(run_dir, RUN)
     try:
-        raw = access.read(path, LARGE)
+        raw = contained.read(path, LARGE)
     except errors.MissingError as error:
         raise errors.MissingError(
             f"{run_dir} holds no run: {RUN} is missing", "check the path"
@@ -167,7 +168,7 @@ def read_record(run_dir: str | Path, shard: int) -> records.Record:
         DataError: It is damaged.
     """
     path = sidecar_path(run_dir, shard)
-    return records.parse_record(access.read(path, SMALL), str(path))
+    return records.parse_record(contained.read(path, SMALL), str(path))
 
 
 def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records.Record]]:
@@ -181,9 +182,9 @@ def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records
         MissingError: It is not there.
         DataError: It is damaged.
     """
-    path = access.contained(run_dir, MANIFEST)
+    path = contained.contained(run_dir, MANIFEST)
     limit = max(LARGE, (n_shards + 1) * LINE)
-    return records.parse_manifest(access.read(path, limit), str(path))
+    return records.parse_manifest(contained.read(path, limit), str(path))
 
 
 def notes_there(run_dir: str | Path) -> list[str]:
@@ -192,7 +193,7 @@ def notes_there(run_dir: str | Path) -> list[str]:
     Raises:
         JaxlensError: The folder leads elsewhere, or cannot be listed.
     """
-    names = access.names(access.contained(run_dir, ENVIRONMENT, "any").parent)
+    names = contained.names(contained.contained(run_dir, ENVIRONMENT, "any").parent)
     return [name for name in names if name.endswith(".json")]
 
 
@@ -208,9 +209,9 @@ def read_note(run_dir: str | Path, name: str, checked: bool = True) -> dict[str,
         MissingError: It is not there.
         DataError: It is damaged.
     """
-    path = access.contained(run_dir, ENVIRONMENT, name)
+    path = contained.contained(run_dir, ENVIRONMENT, name)
     parse = records.parse_note if checked else records.parse_json
-    return parse(access.read(path, NOTE), str(path))
+    return parse(contained.read(path, NOTE), str(path))
 
 
 def read_tokens(run_dir: str | Path) -> records.Tokens:
@@ -221,7 +222,7 @@ def read_tokens(run_dir: str | Path) -> records.Tokens:
         DataError: It is damaged.
     """
     path = token_path(run_dir, TOKEN_RECORD)
-    return records.parse_tokens(access.read(path, LARGE), str(path))
+    return records.parse_tokens(contained.read(path, LARGE), str(path))
 
 
 def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = system.DISK) -> Spec:
@@ -240,16 +241,16 @@ def create_run(run_dir: str | Path, spec_bytes: bytes, disk: system.Disk = syste
     spec, n_shards = records.parse_spec(spec_bytes, "the spec")
     result = Spec(spec, config.spec_hash(spec_bytes), n_shards)
     publish.make_directory(run_dir, disk)
-    path = access.contained(run_dir, RUN)
+    path = contained.contained(run_dir, RUN)
     if not os.path.lexists(path):
         _check_ours(run_dir, result.hash)
         publish.publish(path, spec_bytes, disk, replace=False)
-    found = access.read(path, LARGE)  # perhaps what another worker wrote at the same moment
+    found = contained.read(path, LARGE)  # perhaps what another worker wrote at the same moment
     _compare(path, found, spec_bytes)
     publish.remove_leftovers(run_dir, disk)
     for folder in (SHARDS, TOKENS, ENVIRONMENT):
-        publish.make_directory(access.contained(run_dir, folder), disk)
-        publish.remove_leftovers(access.contained(run_dir, folder), disk)
+        publish.make_directory(contained.contained(run_dir, folder), disk)
+        publish.remove_leftovers(contained.contained(run_dir, folder), disk)
     return result
 
 
@@ -267,7 +268,7 @@ def require_same_model(run_dir: str | Path, spec: Mapping[str, Any], known: dict
     model = spec.get("model")
     there = {name: model.get(name) for name in known} if isinstance(model, dict) else {}
     if there != known:
-        path = access.contained(run_dir, RUN)
+        path = contained.contained(run_dir, RUN)
         raise _differs(path, {"model": there}, {"model": known})
 
 
@@ -278,9 +279,9 @@ def require_same_run(run_dir: str | Path, spec_bytes: bytes) -> None:
         AnotherRun: Naming the fields that differ.
         DataError: ``RUN.json`` is damaged.
     """
-    path = access.contained(run_dir, RUN)
+    path = contained.contained(run_dir, RUN)
     if os.path.lexists(path):
-        _compare(path, access.read(path, LARGE), spec_bytes)
+        _compare(path, contained.read(path, LARGE), spec_bytes)
 
 
 def _compare(path: Path, found: bytes, spec_bytes: bytes) -> None:
@@ -297,35 +298,35 @@ def refuse_foreign(run_dir: str | Path) -> None:
     Raises:
         ConfigError: Naming what is there.
     """
-    if not os.path.isdir(run_dir) or os.path.lexists(access.contained(run_dir, RUN)):
+    if not os.path.isdir(run_dir) or os.path.lexists(contained.contained(run_dir, RUN)):
         return
-    for name in access.names(Path(run_dir)):
+    for name in contained.names(Path(run_dir)):
         if name not in _OURS and not publish.is_temporary(name):
             raise _foreign(run_dir, name)
     odd = next(_unexplained(run_dir), None)
     # Asked last: a rival that begins the run at this moment writes the spec before all else.
-    if odd is not None and not os.path.lexists(access.contained(run_dir, RUN)):
+    if odd is not None and not os.path.lexists(contained.contained(run_dir, RUN)):
         raise _foreign(run_dir, odd)
 
 
 def _unexplained(run_dir: str | Path) -> Iterator[str]:
     """What a run leaves nowhere before it has a spec; names alone prove little."""
     tokens = {TOKEN_FILE, TOKEN_INDEX, TOKEN_RECORD}
-    for name in access.names(access.contained(run_dir, TOKENS)):
+    for name in contained.names(contained.contained(run_dir, TOKENS)):
         if name not in tokens and not publish.is_temporary(name):
             yield f"{TOKENS}/{name}"
-    parts = access.names(access.contained(run_dir, SHARDS))
+    parts = contained.names(contained.contained(run_dir, SHARDS))
     for name in parts:
         if part_number(name) is None and not publish.is_temporary(name):
             yield f"{SHARDS}/{name}"
     if not parts:
-        yield from sorted({MANIFEST, SUMMARY, INDEX} & set(access.names(Path(run_dir))))
+        yield from sorted({MANIFEST, SUMMARY, INDEX} & set(contained.names(Path(run_dir))))
 
 
 def _check_ours(run_dir: str | Path, spec_hash: str) -> None:
     """Refuses a directory that holds anything but the beginnings of this very run."""
     refuse_foreign(run_dir)
-    for name in access.names(access.contained(run_dir, SHARDS)):
+    for name in contained.names(contained.contained(run_dir, SHARDS)):
         number = part_number(name)
         if number is not None and name.endswith(".json"):
             with contextlib.suppress(errors.DataError):  # damaged ones are recomputed

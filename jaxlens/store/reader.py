@@ -12,19 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from jaxlens import errors, given, metadata, schema
-from jaxlens.store import (
-    access,
-    bounds,
-    derive,
-    frames,
-    hdf,
-    layout,
-    rows,
-    shards,
-    tokenindex,
-    totals,
-)
+from jaxlens import arguments, errors, schema
+from jaxlens.files import contained
+from jaxlens.store import bounds, corpus_index, finalize, frames, layout, shards
+from jaxlens.store import columns as rows
+from jaxlens.store import document_fields as metadata
+from jaxlens.store import summary as totals
+from jaxlens.store.hdf5 import reading
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +44,7 @@ def open_run(path: str | Path) -> Run:
         MissingError: There is no run, or shards are missing.
         DataError: Something is damaged.
     """
-    return Run(given.path(path, "path", "the directory of a run"))
+    return Run(arguments.path(path, "path", "the directory of a run"))
 
 
 class Run:
@@ -76,7 +70,7 @@ class Run:
         self.n_tokens = self._entries[-1].token_stop if self._entries else 0
         self.n_rows = sum(entry.rows for entry in self._entries)
         self._starts = np.cumsum([0, *(entry.rows for entry in self._entries)])
-        self._open: collections.OrderedDict[int, hdf.Contents] = collections.OrderedDict()
+        self._open: collections.OrderedDict[int, reading.Contents] = collections.OrderedDict()
         self._checked: set[int] = set()
         self._lock = threading.RLock()
 
@@ -137,13 +131,13 @@ class Run:
     @functools.cached_property
     def tally(self) -> totals.Tallies:
         """Merged totals by name, int64; folded from the shards where no summary is."""
-        path = access.contained(self.path, layout.SUMMARY)
+        path = contained.contained(self.path, layout.SUMMARY)
         try:
-            with hdf.open_sealed(path) as found:
+            with reading.open_sealed(path) as found:
                 return self._read_summary(path, found)
         except errors.MissingError:
             spec = layout.Spec(self.spec, self.spec_hash, len(self._entries))
-            return derive.fold_shards(self.path, spec, self._entries)
+            return finalize.fold_shards(self.path, spec, self._entries)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.
@@ -151,7 +145,7 @@ class Run:
         The keys are those of `totals.statistics`; a quantity that was never counted is absent.
         """
         merged, labels = self.tally, self._form.labels
-        with hdf.reading(self.path):
+        with reading.reading(self.path):
             found = totals.statistics(merged, labels)
         return {
             layer: {name: float(statistic.values[i]) for name, statistic in found.items()}
@@ -230,7 +224,7 @@ class Run:
             DataError: A shard is damaged.
         """
         wanted = frames.wanted(names, self.names)
-        rows = given.whole(rows, "rows", 1)
+        rows = arguments.whole(rows, "rows", 1)
         first, last = frames.extent(start, stop, self.n_rows)
         kept = {name: self._kept(name) for name in wanted if name.startswith(metadata.PREFIX)}
         columns = {name: self[name] for name in wanted if name not in kept}
@@ -264,14 +258,14 @@ class Run:
         return found | {name: self._kept(name) for name in self.document_fields}
 
     @functools.cached_property
-    def corpus(self) -> tokenindex.TokenIndex:
+    def corpus(self) -> corpus_index.TokenIndex:
         """What the run knows of its corpus: documents, counts and strings of tokens, the tokens.
 
         Raises:
             MissingError: The run has no token file.
             DataError: It is damaged, or of another run.
         """
-        return tokenindex.read(self.path, self.spec, self._entries)
+        return corpus_index.read(self.path, self.spec, self._entries)
 
     @property
     def tally_labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -286,7 +280,7 @@ class Run:
     def _form(self) -> shards.Form:
         if not self._entries:
             return shards.Form((), {}, {})
-        with self._lock, hdf.reading(layout.shard_path(self.path, 0)):
+        with self._lock, reading.reading(layout.shard_path(self.path, 0)):
             form = shards.read_form(self._shard(0))
             if (stated := self._sizes.layers) not in (len(form.layer_names), bounds.UNSTATED + 1):
                 raise ValueError(f"it has {len(form.layer_names)} layers, {layout.RUN} {stated}")
@@ -323,7 +317,7 @@ class Run:
         self, names: Iterable[str], shard: int, start: int, stop: int
     ) -> dict[str, np.ndarray]:
         path = layout.shard_path(self.path, shard)
-        with self._lock, hdf.reading(path):
+        with self._lock, reading.reading(path):
             stored = self._shard(shard).datasets
             found = {name: stored[name][start:stop] for name in names}
             for name, block in found.items():
@@ -333,7 +327,7 @@ class Run:
     def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         return self._read((name,), shard, start, stop)[name]
 
-    def _shard(self, shard: int) -> hdf.Contents:
+    def _shard(self, shard: int) -> reading.Contents:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
@@ -348,8 +342,8 @@ class Run:
         self._open[shard] = contents
         return contents
 
-    def _read_summary(self, path: Path, found: hdf.Contents) -> totals.Tallies:
-        with hdf.reading(path):
+    def _read_summary(self, path: Path, found: reading.Contents) -> totals.Tallies:
+        with reading.reading(path):
             if found.attribute("spec_hash") != self.spec_hash:
                 raise ValueError("it belongs to another run")
             return shards.read_tallies(found, self.spec, self.n_tokens)

@@ -15,8 +15,12 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from jaxlens import errors, ledger, schema, wording
-from jaxlens.store import access, bounds, hdf, layout, records, rows, totals
+from jaxlens import errors, schema, wording
+from jaxlens.files import contained
+from jaxlens.store import bounds, layout, records, summary
+from jaxlens.store import columns as rows
+from jaxlens.store.hdf5 import reading
+from jaxlens.tally import definitions
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
@@ -170,10 +174,10 @@ def check_size(run_dir: str | Path, entry: records.Record) -> None:
         DataError: It has another size.
     """
     path = layout.shard_path(run_dir, entry.shard)
-    _compare_size(path, access.size(path), entry)
+    _compare_size(path, contained.size(path), entry)
 
 
-def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) -> hdf.Contents:
+def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) -> reading.Contents:
     """Opens a shard that is exactly what its record says.
 
     Args:
@@ -188,7 +192,7 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     path = layout.shard_path(run_dir, entry.shard)
     contents = _open_unreplaced(path, entry, hashed)
     try:
-        with hdf.reading(path):
+        with reading.reading(path):
             _compare_place(contents, entry)
     except BaseException:
         contents.close()
@@ -196,7 +200,7 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     return contents
 
 
-def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
+def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
     """The totals in ``/tally``, not yet read.
 
     Args:
@@ -213,7 +217,7 @@ def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.D
     # Who claims more must have said so where the run began, in its spec.
     kept = "study" if spec.get("store", {}).get("tallies") == "study" else "basic"
     for name, item in stored.items():
-        shape = ledger.shape(ledger.BY_NAME[name], n_layers, vocab_size)
+        shape = definitions.shape(definitions.BY_NAME[name], n_layers, vocab_size)
         if item.shape != shape:
             raise ValueError(f"tally {name} is {item.shape}, not {shape}")
     claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
@@ -222,7 +226,9 @@ def tallies(contents: hdf.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.D
     return stored
 
 
-def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any], tokens: int) -> totals.Tallies:
+def read_tallies(
+    contents: reading.Contents, spec: Mapping[str, Any], tokens: int
+) -> summary.Tallies:
     """Reads the totals in ``/tally``; see `tallies`.
 
     Args:
@@ -234,16 +240,16 @@ def read_tallies(contents: hdf.Contents, spec: Mapping[str, Any], tokens: int) -
         DataError: A total has another type than the schema says, or a value that cannot be.
     """
     sizes = bounds.sizes(spec, tokens)
-    return totals.add(None, str(contents.file.filename), tallies(contents, spec), sizes)
+    return summary.add(None, str(contents.file.filename), tallies(contents, spec), sizes)
 
 
-def read_form(contents: hdf.Contents) -> Form:
+def read_form(contents: reading.Contents) -> Form:
     """Reads what all shards have in common.
 
     Raises:
         ValueError: A quantity is not stored as the schema says.
     """
-    names = hdf.labels(contents.datasets["layer_name"])
+    names = reading.labels(contents.datasets["layer_name"])
     if odd := [name for name in names if not _LAYER_NAME.fullmatch(name)]:
         raise ValueError(f"a layer is called {odd[0]!a:.60}")
     columns = {}
@@ -257,7 +263,7 @@ def read_form(contents: hdf.Contents) -> Form:
             raise ValueError(f"{name} is empty: {item.shape}")
         columns[name] = (item.dtype, tail)
     labelled = {
-        name: hdf.labels(item)
+        name: reading.labels(item)
         for name, item in _tally_items(contents).items()
         if item.dtype.kind == "S" and item.is_scale
     }
@@ -274,23 +280,23 @@ def format_there(run_dir: str | Path) -> int | None:
     return None
 
 
-def skipped(contents: hdf.Contents) -> object:
+def skipped(contents: reading.Contents) -> object:
     """What the corpus skipped in the shard's range."""
     return json.loads(str(contents.attribute("skipped")))
 
 
-def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> hdf.Contents:
+def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading.Contents:
     """Opens the very file that was hashed, trying again while rivals replace it."""
     tries = 0
     while True:
         tries += 1
-        with access.opened(path) as descriptor:
+        with contained.opened(path) as descriptor:
             _compare_size(path, os.fstat(descriptor).st_size, entry)
-            if hashed and access.sha256(path, descriptor) != entry.sha256:
+            if hashed and contained.sha256(path, descriptor) != entry.sha256:
                 raise errors.DataError(f"{path} is damaged: its sha256 is not that recorded", _HINT)
             try:
-                return hdf.open_file(path, descriptor)
-            except hdf.Replaced:
+                return reading.open_file(path, descriptor)
+            except reading.Replaced:
                 if tries == TRIES:
                     raise
 
@@ -301,12 +307,12 @@ def _named(run_dir: str | Path, shard: int) -> str:
     return layout.shard_name(shard) if lacking is None else f"half there: without {lacking}"
 
 
-def _row_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
+def _row_items(contents: reading.Contents) -> dict[str, h5py.Dataset]:
     stored = contents.datasets
     return {name: stored[name] for name in schema.QUANTITIES if name in stored}
 
 
-def _tally_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
+def _tally_items(contents: reading.Contents) -> dict[str, h5py.Dataset]:
     prefix = "tally/"
     stored = contents.datasets.items()
     return {n.removeprefix(prefix): item for n, item in stored if n.startswith(prefix)}
@@ -315,11 +321,11 @@ def _tally_items(contents: hdf.Contents) -> dict[str, h5py.Dataset]:
 def _compare_size(path: Path, size: int, entry: records.Record) -> None:
     if size != entry.size:
         raise errors.DataError(f"{path} has {size} bytes, its record says {entry.size}", _HINT)
-    if entry.rows > hdf.MAX_RATIO * size:
+    if entry.rows > reading.MAX_RATIO * size:
         raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
 
 
-def _compare_place(contents: hdf.Contents, entry: records.Record) -> None:
+def _compare_place(contents: reading.Contents, entry: records.Record) -> None:
     if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
     for name, value in vars(entry.place()).items():

@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import build, draft, image, publish, reader, rows, system
+from jaxlens.files import publish, system
+from jaxlens.store import columns, reader
+from jaxlens.store.hdf5 import draft, images, writing
 
 BATCH_BYTES = 32 << 20
 """Rows that are held at once."""
@@ -84,20 +86,20 @@ def _begin(
 ) -> dict[str, h5py.Dataset]:
     """Everything but the rows; the datasets that they and their numbers go to."""
     about = {"spec_hash": run.spec_hash, "n_rows": stop - start, "n_tokens": run.n_tokens}
-    build.describe(root, "Logit lens, rows of a run", about, schema.FORMAT_VERSION)
+    writing.describe(root, "Logit lens, rows of a run", about, schema.FORMAT_VERSION)
     shapes = {name: _shape(run[name], layers) for name in names}
     sizes = [
         dict(zip(run[name].quantity.axes[1:], shape, strict=True)) for name, shape in shapes.items()
     ]
     labels = [run.layer_names[layer] for layer in layers]
-    scales = image.row_scales(root, sizes, labels, layers)
-    numbers = build.empty(root, "row", (stop - start,), np.dtype(np.int64), compress=True)
-    build.make_scale(numbers, "row")
+    scales = images.row_scales(root, sizes, labels, layers)
+    numbers = writing.empty(root, "row", (stop - start,), np.dtype(np.int64), compress=True)
+    writing.make_scale(numbers, "row")
     scales["row"], variables = numbers, {"row": numbers}
     for name, shape in shapes.items():
         full = (stop - start, *shape)
-        variables[name] = build.empty(root, name, full, run[name].stored, compress=False)
-        image.explain_quantity(variables[name], name, scales)
+        variables[name] = writing.empty(root, name, full, run[name].stored, compress=False)
+        images.explain_quantity(variables[name], name, scales)
     return variables
 
 
@@ -119,20 +121,20 @@ def _fill(
             item, quantity = variables[name], run[name].quantity
             if "layer" in quantity.axes and not all_layers:
                 block = block[:, layers]
-            item[low : low + len(block)] = rows.unsigned(quantity, block, item.dtype)
+            item[low : low + len(block)] = columns.unsigned(quantity, block, item.dtype)
             yield
 
 
-def _shape(column: rows.Column, layers: Sequence[int]) -> tuple[int, ...]:
+def _shape(column: columns.Column, layers: Sequence[int]) -> tuple[int, ...]:
     if "layer" not in column.quantity.axes:
         return column.shape[1:]
     return (len(layers), *column.shape[2:])
 
 
-def _chunk_bytes(column: rows.Column, layers: Sequence[int]) -> int:
-    shape = build.chunk((build.CHUNK_ROWS, *_shape(column, layers)), column.stored)
+def _chunk_bytes(column: columns.Column, layers: Sequence[int]) -> int:
+    shape = writing.chunk((writing.CHUNK_ROWS, *_shape(column, layers)), column.stored)
     return math.prod(shape) * column.stored.itemsize
 
 
-def _row_bytes(column: rows.Column, layers: Sequence[int]) -> int:
+def _row_bytes(column: columns.Column, layers: Sequence[int]) -> int:
     return math.prod(_shape(column, layers)) * column.stored.itemsize

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import errors, schema
-from jaxlens.store import access, bounds, compare, derive, hdf, layout, publish, records, shards
+from jaxlens.files import contained, publish
+from jaxlens.store import bounds, finalize, layout, records, shards
+from jaxlens.store.hdf5 import compare, reading
 
 MOST_NAMED = 100
 """Missing shards that are named one by one."""
@@ -209,7 +211,7 @@ def _name_missing(found: _Findings, n_shards: int, there: list[int]) -> None:
 def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Record) -> None:
     """Reads all datasets, so that HDF5 compares their checksums, and checks the row numbers."""
     path = layout.shard_path(run_dir, entry.shard)
-    with shards.open_shard(run_dir, entry) as found, hdf.reading(path):
+    with shards.open_shard(run_dir, entry) as found, reading.reading(path):
         shards.read_form(found)
         if spec.document:
             if found.attribute("format_version") != layout.format_version(spec):
@@ -217,7 +219,7 @@ def _read_everything(run_dir: str | Path, spec: layout.Spec, entry: records.Reco
             shards.tallies(found, spec.document)
         sizes = bounds.sizes(spec.document, entry.token_stop)
         for name, dataset in found.datasets.items():
-            for start, block in hdf.blocks(dataset):
+            for start, block in reading.blocks(dataset):
                 first = entry.token_start + start
                 if name in schema.QUANTITIES:
                     bounds.check_rows(path, name, block, sizes)
@@ -241,10 +243,10 @@ def _manifest(found: _Findings, spec: layout.Spec, entries: list[records.Record]
 
 def _derived(found: _Findings) -> None:
     with found.checking(layout.SHARDS):
-        derived = derive.derive(found.run_dir, hashed=False)
+        derived = finalize.derive(found.run_dir, hashed=False)
         for name in (layout.SUMMARY, layout.INDEX):
             with found.checking(name):
-                _compare(access.contained(found.run_dir, name), derived.files[name])
+                _compare(contained.contained(found.run_dir, name), derived.files[name])
 
 
 def _compare(path: Path, data: bytes | None) -> None:
@@ -253,12 +255,12 @@ def _compare(path: Path, data: bytes | None) -> None:
         if os.path.lexists(path):
             raise errors.DataError("it is out of date", "jaxlens finalize rebuilds it")
         return
-    if derive.holds(path, data):
+    if finalize.holds(path, data):
         return
     with (
-        hdf.open_sealed(path, virtual=True) as there,
-        hdf.open_image(data, virtual=True) as expected,
-        hdf.reading(path),
+        reading.open_sealed(path, virtual=True) as there,
+        reading.open_image(data, virtual=True) as expected,
+        reading.reading(path),
     ):
         if different := compare.same_contents(expected, there):
             raise ValueError(f"{different} is not what follows from the shards")
@@ -279,7 +281,7 @@ def _tokens(
             with found.checking(f"{layout.TOKENS}/{name}"):
                 _check_hash(layout.token_path(found.run_dir, name), expected, level)
         with found.checking(f"{layout.TOKENS}/{layout.TOKEN_FILE}"):
-            size = access.size(layout.token_path(found.run_dir))
+            size = contained.size(layout.token_path(found.run_dir))
             if size != tokens.n_tokens * np.dtype(tokens.dtype).itemsize:
                 found.add(record, f"promises {tokens.n_tokens} tokens of {tokens.dtype}")
         last = entries and entries[-1].shard == spec.n_shards - 1
@@ -305,8 +307,8 @@ def _notes(found: _Findings) -> None:
 
 
 def _check_hash(path: Path, expected: str, level: shards.Level) -> None:
-    with access.opened(path) as descriptor:
-        if level == "full" and access.sha256(path, descriptor) != expected:
+    with contained.opened(path) as descriptor:
+        if level == "full" and contained.sha256(path, descriptor) != expected:
             raise errors.DataError(
                 "its sha256 is not that recorded", "jaxlens repair recomputes it"
             )
@@ -324,7 +326,7 @@ def _foreign(found: _Findings, n_shards: int) -> None:
 def _names(found: _Findings) -> list[str]:
     names: list[str] = []
     with contextlib.suppress(errors.JaxlensError):
-        names = access.names(access.contained(found.run_dir, layout.SHARDS))
+        names = contained.names(contained.contained(found.run_dir, layout.SHARDS))
     return names
 
 

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxlens import binning, ledger, schema
-from jaxlens.study import within
+from jaxlens import schema
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.sampled import Lines
+from jaxlens.study.stats import within_type
+from jaxlens.tally import bins, definitions
 
 OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
 
-NAMES = tuple(name for name in ledger.COVARIATES if name not in OF_THE_TYPE)
+NAMES = tuple(name for name in definitions.COVARIATES if name not in OF_THE_TYPE)
 """What varies within a type: rarity and the embedding's norm do not."""
 
 RANKED = ("ln_rank_input", *NAMES)
 
 
-def of_rank(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
+def of_rank(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Ln rank_input of a layer as the outcome of ``NAMES``."""
-    places = [ledger.COVARIATES.index(name) for name in NAMES]
-    products = of.tallies["covariate_product"].sum(0) / binning.ONE
-    sums = within.Sums(
+    places = [definitions.COVARIATES.index(name) for name in NAMES]
+    products = of.tallies["covariate_product"].sum(0) / bins.ONE
+    sums = within_type.Sums(
         xtx=products[np.ix_(places, places)],
-        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / binning.ONE,
-        yty=float(of.tallies["outcome_square"][:, layer].sum() / binning.ONE),
+        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / bins.ONE,
+        yty=float(of.tallies["outcome_square"][:, layer].sum() / bins.ONE),
         type_counts=of.tallies["type_count"],
-        type_x=of.tallies["type_covariate"][:, places] / binning.ONE,
-        type_y=of.tallies["type_sum"][:, layer] / binning.ONE,
+        type_x=of.tallies["type_covariate"][:, places] / bins.ONE,
+        type_y=of.tallies["type_sum"][:, layer] / bins.ONE,
     )
     rows = _reservoir(of)
-    sample = within.Sample(
+    sample = within_type.Sample(
         types=rows["token"],
         clusters=rows["document"],
         x=_sampled(rows),
@@ -39,15 +40,15 @@ def of_rank(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
     return sums, sample
 
 
-def of_copied(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
+def of_copied(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Whether a position is copied later, as the outcome of ``RANKED``."""
     ranks, sample = of_rank(of, layer)
-    places = [ledger.COVARIATES.index(name) for name in NAMES]
+    places = [definitions.COVARIATES.index(name) for name in NAMES]
     copied = of.tallies["type_copied"].astype(np.float64)
     products = [of.tallies["copied_outcome"][layer], *of.tallies["copied_covariate"][places]]
-    sums = within.Sums(
+    sums = within_type.Sums(
         xtx=np.block([[np.array(ranks.yty), ranks.xty], [ranks.xty[:, None], ranks.xtx]]),
-        xty=np.array(products) / binning.ONE,
+        xty=np.array(products) / bins.ONE,
         yty=float(copied.sum()),
         type_counts=ranks.type_counts,
         type_x=np.column_stack([ranks.type_y, ranks.type_x]),
@@ -55,7 +56,7 @@ def of_copied(of: Inputs, layer: int) -> tuple[within.Sums, within.Sample]:
     )
     x = np.column_stack([sample.y, sample.x])
     y = _reservoir(of)["copied"].astype(np.float64)
-    return sums, within.Sample(sample.types, sample.clusters, x, y)
+    return sums, within_type.Sample(sample.types, sample.clusters, x, y)
 
 
 def _reservoir(of: Inputs) -> Lines:
@@ -65,7 +66,7 @@ def _reservoir(of: Inputs) -> Lines:
 def _sampled(rows: Lines) -> np.ndarray:
     piece = rows["piece"]
     x = {
-        "surprisal": rows["surprisal"] / binning.ONE,
+        "surprisal": rows["surprisal"] / bins.ONE,
         "ln_position": np.log1p(rows["position"]),
         "later_occurrence": rows["prev_count"] > 0,
         "ln_distance": np.log(np.maximum(rows["prev_distance"], 1)),
@@ -73,6 +74,6 @@ def _sampled(rows: Lines) -> np.ndarray:
         "first_piece": piece == schema.PIECE_FIRST,
         "middle_piece": piece == schema.PIECE_MIDDLE,
         "last_piece": piece == schema.PIECE_LAST,
-        "logp_input_last": rows["logp_input_last"] / binning.ONE,
+        "logp_input_last": rows["logp_input_last"] / bins.ONE,
     }
     return np.stack([x[name].astype(np.float64) for name in NAMES], axis=1)

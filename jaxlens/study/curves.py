@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Num
 
-from jaxlens import binning, ledger
-from jaxlens.study import binned, correlation, resample, table
+from jaxlens.study import table
 from jaxlens.study.inputs import Inputs
+from jaxlens.study.stats import binned, bootstrap, correlation
 from jaxlens.study.table import Result
+from jaxlens.tally import bins, definitions
 
 Statistic = Callable[[Float[np.ndarray, "... layer"]], Float[np.ndarray, "..."]]
 Groups = Num[np.ndarray, "group ..."]
@@ -21,8 +22,8 @@ QUARTERS = (0.25, 0.5, 0.75)
 def by_layer(
     sums: Groups,
     counts: Groups,
-    scale: float = binning.ONE,
-) -> list[resample.Estimate]:
+    scale: float = bins.ONE,
+) -> list[bootstrap.Estimate]:
     """Mean of every layer with its interval.
 
     Args:
@@ -30,17 +31,17 @@ def by_layer(
         counts: Number of values.
         scale: 1 for counts.
     """
-    weight = resample.weights(len(counts))
+    weight = bootstrap.weights(len(counts))
     means = _ratio(sums.sum(0), counts.sum(0), scale)
-    totals, sizes = (resample.replicate(part, weight) for part in (sums, counts))
+    totals, sizes = (bootstrap.replicate(part, weight) for part in (sums, counts))
     replicas = _ratio(totals, sizes, scale)
     return [
-        resample.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
+        bootstrap.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
         for layer in range(sums.shape[1])
     ]
 
 
-def means(of: Inputs, name: str) -> list[resample.Estimate]:
+def means(of: Inputs, name: str) -> list[bootstrap.Estimate]:
     """Mean of a measure at every layer; of a rank that of its logarithm."""
     return by_layer(*of.measured(name))
 
@@ -52,8 +53,8 @@ def name_of_mean(name: str) -> str:
 
 def quartiles(of: Inputs, question: str, name: str) -> list[Result]:
     """Quartiles of a divergence or an entropy at every layer; descriptive, without intervals."""
-    histogram = of.tallies["divergence_histogram"][ledger.DIVERGENCES.index(name)].sum(1)
-    edges = np.concatenate([[0.0], binning.LOG_EDGES, [np.inf]])
+    histogram = of.tallies["divergence_histogram"][definitions.DIVERGENCES.index(name)].sum(1)
+    edges = np.concatenate([[0.0], bins.LOG_EDGES, [np.inf]])
     return [
         line
         for share in QUARTERS
@@ -78,13 +79,13 @@ def quantile_lines(
         question,
         f"quantile_{name}",
         f"{share:.0%} of the positions are at or below",
-        [resample.missing("a quantile of tokens", float(value), n) for value in values],
+        [bootstrap.missing("a quantile of tokens", float(value), n) for value in values],
         unit=unit,
         stratum=f"quantile {share}",
     )
 
 
-def statistic(sums: Groups, counts: Groups, function: Statistic) -> resample.Estimate:
+def statistic(sums: Groups, counts: Groups, function: Statistic) -> bootstrap.Estimate:
     """A statistic of a mean curve.
 
     Args:
@@ -92,14 +93,14 @@ def statistic(sums: Groups, counts: Groups, function: Statistic) -> resample.Est
         counts: Number of values.
         function: From curves ``[..., layer]`` to numbers.
     """
-    return resample.bootstrap(
+    return bootstrap.bootstrap(
         lambda total, count: function(binned.mean(total, count)), (sums, counts), counts[:, 0]
     )
 
 
 def difference(
     sums: Groups, counts: Groups, nulls: Sequence[tuple[Groups, Groups]], function: Statistic
-) -> resample.Estimate:
+) -> bootstrap.Estimate:
     """The statistic of a mean curve minus its mean over null models, paired by group.
 
     The null models are taken as given: the interval is about other documents, not other seeds.
@@ -117,15 +118,15 @@ def difference(
         return values[0] - np.mean(values[1:], axis=0)
 
     tallies = (sums, counts, *(array for null in nulls for array in null))
-    return resample.bootstrap(of_totals, tallies, counts[:, 0])
+    return bootstrap.bootstrap(of_totals, tallies, counts[:, 0])
 
 
 def design_effect(of: Inputs) -> float:
     """Clustering of ln rank_input at mid depth by groups of documents; 1 where it is unknown."""
     sums, counts = of.measured("rank_input")
-    squares = of.tallies["outcome_square"][:, of.middle].sum() / binning.ONE
+    squares = of.tallies["outcome_square"][:, of.middle].sum() / bins.ONE
     found = correlation.design_effect(
-        counts[:, of.middle], sums[:, of.middle] / binning.ONE, float(squares)
+        counts[:, of.middle], sums[:, of.middle] / bins.ONE, float(squares)
     )
     return found if np.isfinite(found) else 1.0
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from jaxlens import binning, errors, ledger, sampling, schema
+from jaxlens import errors, schema
 from jaxlens.store import reader
-from jaxlens.tally import rules
+from jaxlens.tally import bins, definitions, rules, sampling
 
 ROWS = 16_384
 """Rows that are held at once."""
@@ -40,7 +40,7 @@ def tallies(run: reader.Run) -> Tallies:
         ConfigError: It has neither; the hint says which options record them.
         DataError: It is damaged.
     """
-    names = {tally.name for tally in ledger.STUDY}
+    names = {tally.name for tally in definitions.STUDY}
     if names <= set(run.tally):
         return {name: run.tally[name] for name in names}
     require_rows(run)
@@ -71,10 +71,12 @@ def of_rows(run: reader.Run, chosen: Bool[np.ndarray, " document"] | None = None
     """
     architecture = run.spec["model"]["architecture"]
     sizes = architecture["n_layer"] + 1, architecture["vocab_size"]
-    totals = {t.name: ledger.nothing(t.name, ledger.shape(t, *sizes)) for t in ledger.STUDY}
+    totals = {
+        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+    }
     lookup = rules.tables(sizes[1], run.corpus.token_counts)
     digest = run.corpus.documents.hash
-    more = [name for name in ledger.MEASURES if name in run and name not in NEEDED]
+    more = [name for name in definitions.MEASURES if name in run and name not in NEEDED]
     for batch in run.batches((*NEEDED, *more), rows=ROWS):
         values = prepare(batch, digest)
         real = np.ones(len(batch["token"]), bool)
@@ -96,7 +98,7 @@ def prepare(batch: Mapping[str, np.ndarray], digest: np.ndarray) -> dict[str, np
         values[name] = values[name].astype(np.int32)
     mine = digest[batch["document"]]
     values["final_token"] = batch["top_id"][:, -1, 0].astype(np.int32)
-    values["group"] = binning.group_of(mine)
+    values["group"] = bins.group_of(mine)
     values["key"] = sampling.key_of(mine, batch["offset"])
     return values
 
@@ -110,7 +112,7 @@ def add(
     """Adds rows to tallies, which are altered."""
     facts = rules.facts(values, real, lookup, np)
     for name, total in totals.items():
-        if ledger.BY_NAME[name].merge == "bottom_k":
+        if definitions.BY_NAME[name].merge == "bottom_k":
             lines, candidate = rules.sampled(name, facts)
             both = np.concatenate([total, lines[candidate]])
             total[...] = sampling.lowest(both, len(total))

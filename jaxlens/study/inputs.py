@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import binning, designs, errors, ledger
+from jaxlens import designs, errors
 from jaxlens.store import reader
 from jaxlens.study import fold
+from jaxlens.tally import bins, definitions
 
 TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
 
@@ -53,7 +54,7 @@ class Made:
     @property
     def middle(self) -> int:
         """The layer at mid depth."""
-        return ledger.mid_depth(self.n_layers)
+        return definitions.mid_depth(self.n_layers)
 
     @property
     def corpus(self) -> str:
@@ -78,15 +79,15 @@ class Inputs(Made):
 
     def measured(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Fixed-point sums and counts of a measure, ``[group, layer]``."""
-        line = ledger.MEASURES.index(name)
+        line = definitions.MEASURES.index(name)
         return self.tallies["group_sum"][line], self.tallies["group_count"][line]
 
     def by_frequency(self, name: str) -> np.ndarray:
         """Mean of a measure by rarity, ``[frequency, layer]``; NaN where nothing was counted."""
-        line = ledger.MEASURES.index(name)
+        line = definitions.MEASURES.index(name)
         sums, counts = (self.tallies[f"frequency_{kind}"][line] for kind in ("sum", "count"))
         none = np.full(sums.shape, np.nan)
-        return np.divide(sums / binning.ONE, counts, out=none, where=counts > 0)
+        return np.divide(sums / bins.ONE, counts, out=none, where=counts > 0)
 
     def has(self, name: str) -> bool:
         """Whether a measure was recorded at all."""
@@ -94,7 +95,7 @@ class Inputs(Made):
 
     def ranks(self, reference: str) -> np.ndarray:
         """Histogram of ln rank, ``[layer, frequency, stratum, rank_bin]``."""
-        line = ledger.BY_NAME["rank_histogram"].source.index(f"rank_{reference}")
+        line = definitions.BY_NAME["rank_histogram"].source.index(f"rank_{reference}")
         return self.tallies["rank_histogram"][line]
 
 

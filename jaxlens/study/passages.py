@@ -7,8 +7,9 @@ import math
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens.study import resample, survival, table
+from jaxlens.study import table
 from jaxlens.study.inputs import Inputs
+from jaxlens.study.stats import bootstrap, survival
 from jaxlens.study.table import Result, result
 
 
@@ -40,9 +41,9 @@ def lines(
     never[-1] = counts[-1]
     found = survival.kaplan_meier(counts[:-1], never, of.depths, design_effect=effect)
     seldom = "" if math.isfinite(found.median) else "less than half by the last layer"
-    seldom = seldom if found.n else resample.EMPTY
+    seldom = seldom if found.n else bootstrap.EMPTY
     ends = found.median_low, found.median_high
-    median = resample.Estimate(found.median, *ends, math.nan, found.n, 0, seldom)
+    median = bootstrap.Estimate(found.median, *ends, math.nan, found.n, 0, seldom)
     meaning = f"depth at which for half of the positions {what}; Kaplan-Meier"
     label = f"{name}_median"
     made = [result(of, question, label, meaning, median, unit="depth", stratum=stratum)]
@@ -55,15 +56,15 @@ def lines(
         [_share(found, layer, happened) for layer in range(of.n_layers)],
         unit="1",
         stratum=stratum,
-        note=resample.WIDENED,
+        note=bootstrap.WIDENED,
     )
 
 
-def _share(found: survival.Survival, layer: int, happened: bool) -> resample.Estimate:
+def _share(found: survival.Survival, layer: int, happened: bool) -> bootstrap.Estimate:
     value, low, high = (float(curve[layer]) for curve in (found.survival, found.low, found.high))
     if happened:
         value, low, high = 1 - value, 1 - high, 1 - low
-    why = resample.EMPTY if math.isnan(value) else ""
+    why = bootstrap.EMPTY if math.isnan(value) else ""
     if not why and math.isnan(low):
         why = "a share of 0 or 1 has no interval"
-    return resample.Estimate(value, low, high, float(found.se[layer]), found.n, 0, why)
+    return bootstrap.Estimate(value, low, high, float(found.se[layer]), found.n, 0, why)

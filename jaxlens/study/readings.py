@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jaxlens.study import multiplicity
+from jaxlens.study.stats import multiplicity
 from jaxlens.study.table import Result
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from jaxlens import sampling
+from jaxlens.tally import sampling
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,24 +15,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from jaxlens import errors, metadata
-from jaxlens.store import reader
-from jaxlens.study import (
-    contextual,
-    copying,
-    discarding,
-    fold,
-    inputs,
-    multiplicity,
-    preserving,
-    resample,
-)
+from jaxlens import errors
+from jaxlens.store import document_fields, reader
+from jaxlens.study import fold, inputs
+from jaxlens.study.questions import context, copying, discarding, rarity
+from jaxlens.study.stats import bootstrap, multiplicity
 from jaxlens.study.table import Result
 
 MOST_STRATA = 24
 """Values of a field that strata are made of; each takes a pass over the rows."""
 
-TOO_FEW = f"fewer than {resample.FEWEST_CLUSTERS} documents"
+TOO_FEW = f"fewer than {bootstrap.FEWEST_CLUSTERS} documents"
 
 
 def primaries(
@@ -55,7 +48,7 @@ def primaries(
     lines: list[Result] = []
     for value, chosen in masks(run_dir, name).items():
         stratum = f"{name} = {value}"
-        if int(chosen.sum()) < resample.FEWEST_CLUSTERS:
+        if int(chosen.sum()) < bootstrap.FEWEST_CLUSTERS:
             found = [_without(line) for line in whole if line.primary]
         else:
             run = inputs.load(run_dir, chosen)
@@ -104,7 +97,7 @@ def masks(run_dir: str | Path, name: str) -> dict[str, Bool[np.ndarray, " docume
         )
     known = (*kept.values[place], None)
     order = np.argsort(-counts, kind="stable")
-    words = {int(code): metadata.spelled(known[code]) for code in codes}
+    words = {int(code): document_fields.spelled(known[code]) for code in codes}
     if len(set(words.values())) < len(words):  # the text 1 beside the number 1
         words = {code: repr(known[code]) for code in words}
     return {words[int(codes[i])]: kept.codes[:, place] == codes[i] for i in order}
@@ -114,8 +107,8 @@ def _answers(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[Result]
     """The questions that have a primary."""
     return [
         *discarding.contrasts(run, nulls),
-        *preserving.answer(run),
-        *contextual.answer(run),
+        *rarity.answer(run),
+        *context.answer(run),
         *copying.answer(run),
     ]
 

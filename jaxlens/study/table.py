@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, files
+from jaxlens import errors
 from jaxlens.export import text as escaping
-from jaxlens.study import multiplicity, resample
+from jaxlens.files import outputs
 from jaxlens.study.inputs import Made
+from jaxlens.study.stats import bootstrap, multiplicity
 
 FORMATS = ("parquet", "csv", "json")
 
@@ -80,7 +81,7 @@ def result(
     question: str,
     estimator: str,
     meaning: str,
-    estimate: resample.Estimate,
+    estimate: bootstrap.Estimate,
     *,
     unit: str,
     layer: int | None = None,
@@ -126,7 +127,7 @@ def result(
         se=estimate.se,
         n=estimate.n,
         clusters=estimate.clusters,
-        p=resample.p_value(estimate) if tested or primary else math.nan,
+        p=bootstrap.p_value(estimate) if tested or primary else math.nan,
         primary=primary,
         smallest=smallest,
         judgement=multiplicity.judge(estimate.value, estimate.low, estimate.high, smallest)
@@ -141,7 +142,7 @@ def by_layer(
     question: str,
     estimator: str,
     meaning: str,
-    estimates: Iterable[resample.Estimate],
+    estimates: Iterable[bootstrap.Estimate],
     **more: Any,
 ) -> list[Result]:
     """A line for each layer, from the input on; ``more`` is what `result` takes beside."""
@@ -193,7 +194,7 @@ def write(
         f"{stem}.csv": _csv(lines, kind),
         f"{stem}.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }
-    return files.write_all(folder, named)
+    return outputs.write_all(folder, named)
 
 
 def plain(line: dict[str, Any]) -> dict[str, Any]:

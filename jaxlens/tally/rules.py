@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlens import binning, ledger, sampling, schema
+from jaxlens import schema
+from jaxlens.tally import bins, definitions, sampling
 
 Addition = tuple[tuple[Any, ...], Any, Any]
 """Index of each axis, broadcast against the others; amounts, None for 1; and where they count."""
@@ -31,11 +32,11 @@ class Tables(NamedTuple):
 
 def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
     """NumPy tables of a vocabulary, for the study with the corpus' counts ``[fold, vocab]``."""
-    ranks = binning.ln_table(vocab_size), binning.ln_rank_bins(vocab_size)
+    ranks = bins.ln_table(vocab_size), bins.ln_rank_bins(vocab_size)
     if counts is None:
         return Tables(*ranks)
-    rarity = binning.rarity_table(counts)
-    return Tables(*ranks, binning.ln_table(binning.MOST_LN), rarity, binning.LOG_EDGES)
+    rarity = bins.rarity_table(counts)
+    return Tables(*ranks, bins.ln_table(bins.MOST_LN), rarity, bins.LOG_EDGES)
 
 
 class Facts(NamedTuple):
@@ -60,16 +61,16 @@ class Facts(NamedTuple):
 
 def fixed(value: Any, xp: Any) -> Any:
     """Floats in units of 2**-16, int32; missing ones become 0."""
-    limit = np.float32(binning.FIXED_POINT_LIMIT)
+    limit = np.float32(bins.FIXED_POINT_LIMIT)
     # A product with a power of two is exact in float32, and 2**30 fits int32.
     clipped = xp.clip(xp.nan_to_num(value, posinf=limit, neginf=-limit), -limit, limit)
-    return xp.rint(clipped * np.float32(binning.ONE)).astype(xp.int32)
+    return xp.rint(clipped * np.float32(bins.ONE)).astype(xp.int32)
 
 
 def product(one: Any, other: Any, xp: Any) -> Any:
     """Product of fixed-point numbers in fixed point, int64, rounded half up."""
     wide = one.astype(xp.int64) * other.astype(xp.int64)
-    return (wide + binning.ONE // 2) >> binning.FIXED_POINT_BITS
+    return (wide + bins.ONE // 2) >> bins.FIXED_POINT_BITS
 
 
 def facts(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Facts:
@@ -98,7 +99,7 @@ def facts(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Fact
         rank_bin={name: lookup.ln_rank_bin[rank] >> 1 for name, rank in ranks.items()},
         present={name: (rank > 0) & valid[:, None] for name, rank in ranks.items()},
         frequency={
-            name: _bin(value >> binning.FIXED_POINT_BITS, binning.FREQUENCY_BINS, xp)
+            name: _bin(value >> bins.FIXED_POINT_BITS, bins.FREQUENCY_BINS, xp)
             for name, value in rarity.items()
         },
         rarity=rarity,
@@ -117,7 +118,7 @@ def _bin(value: Any, count: int, xp: Any) -> Any:
 
 def _fine(value: Any, xp: Any) -> Any:
     """Bin of half a nat."""
-    return _bin(value >> (binning.FIXED_POINT_BITS - 1), binning.FINE_BINS, xp)
+    return _bin(value >> (bins.FIXED_POINT_BITS - 1), bins.FINE_BINS, xp)
 
 
 def _rarity(values: Mapping[str, Any], lookup: Tables, xp: Any) -> dict[str, Any]:
@@ -148,20 +149,20 @@ def _later(values: Mapping[str, Any], xp: Any) -> Any:
 def _covariates(values: Mapping[str, Any], rarity: Any, lookup: Tables, xp: Any) -> Any:
     piece = _piece(values, xp)
     columns = {
-        "constant": xp.ones_like(piece) * binning.ONE,
+        "constant": xp.ones_like(piece) * bins.ONE,
         "rarity": rarity,
         "surprisal": fixed(values["surprisal"], xp),
         "ln_position": lookup.ln[values["position"] + 1],
-        "later_occurrence": _later(values, xp) * binning.ONE,
+        "later_occurrence": _later(values, xp) * bins.ONE,
         "ln_distance": lookup.ln[values["prev_distance"]],
         "ln_count": lookup.ln[values["prev_count"] + 1],
-        "first_piece": (piece == schema.PIECE_FIRST).astype(xp.int32) * binning.ONE,
-        "middle_piece": (piece == schema.PIECE_MIDDLE).astype(xp.int32) * binning.ONE,
-        "last_piece": (piece == schema.PIECE_LAST).astype(xp.int32) * binning.ONE,
+        "first_piece": (piece == schema.PIECE_FIRST).astype(xp.int32) * bins.ONE,
+        "middle_piece": (piece == schema.PIECE_MIDDLE).astype(xp.int32) * bins.ONE,
+        "last_piece": (piece == schema.PIECE_LAST).astype(xp.int32) * bins.ONE,
         "embedding_norm": fixed(values["embedding_norm"], xp),
         "logp_input_last": fixed(values["logp_input"][:, -1], xp),
     }
-    return xp.stack([columns[name] for name in ledger.COVARIATES], axis=-1)
+    return xp.stack([columns[name] for name in definitions.COVARIATES], axis=-1)
 
 
 def _curve(rows: Facts, name: str) -> Any:
@@ -215,7 +216,7 @@ def _type_square(rows: Facts) -> Iterator[Addition]:
 
 
 def _places(rows: Facts) -> Any:
-    return rows.xp.arange(len(ledger.COVARIATES), dtype=rows.xp.int32)
+    return rows.xp.arange(len(definitions.COVARIATES), dtype=rows.xp.int32)
 
 
 def _type_covariate(rows: Facts) -> Iterator[Addition]:
@@ -258,7 +259,7 @@ def _copied(rows: Facts) -> Any:
 
 
 def _measured(rows: Facts, place: Any, summed: bool) -> Iterator[Addition]:
-    for line, name in enumerate(ledger.MEASURES):
+    for line, name in enumerate(definitions.MEASURES):
         if name in rows.values:
             amount = _curve(rows, name) if summed else None
             yield (line, place[:, None], rows.layers), amount, _known(rows, name)
@@ -269,8 +270,8 @@ def _frequency_norm(rows: Facts) -> Iterator[Addition]:
 
 
 def _excess(rows: Facts, kind: str) -> Iterator[Addition]:
-    middle = ledger.mid_depth(rows.layers.shape[1])
-    for line, name in enumerate(ledger.COMPARED):
+    middle = definitions.mid_depth(rows.layers.shape[1])
+    for line, name in enumerate(definitions.COMPARED):
         known, place = rows.present[name], (line, rows.group, rows.frequency[name])
         if kind == "count":
             yield place, None, known[:, 0]
@@ -290,7 +291,7 @@ def _nearer_final(rows: Facts) -> Iterator[Addition]:
 
 
 def _descending(rows: Facts) -> Iterator[Addition]:
-    for line, name in enumerate(ledger.JUMPS):
+    for line, name in enumerate(definitions.JUMPS):
         curve = _curve(rows, name)
         lower = (curve[:, 1:] < curve[:, :-1]) & rows.valid[:, None]
         yield (line, rows.group[:, None], rows.layers[:, 1:]), None, lower
@@ -298,7 +299,7 @@ def _descending(rows: Facts) -> Iterator[Addition]:
 
 
 def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
-    for line, name in enumerate(ledger.DIVERGENCES):
+    for line, name in enumerate(definitions.DIVERGENCES):
         if name in rows.values:
             place = rows.xp.searchsorted(rows.tables.log_edges, rows.values[name], side="right")
             where = line, rows.layers, rows.frequency["input"][:, None]
@@ -307,17 +308,17 @@ def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
 
 def _jump_histogram(rows: Facts) -> Iterator[Addition]:
     xp = rows.xp
-    for line, name in enumerate(ledger.JUMPS):
+    for line, name in enumerate(definitions.JUMPS):
         curve = _curve(rows, name).astype(xp.int64)
         steps = xp.abs(curve[:, 1:] - curve[:, :-1])
         total = steps.sum(1)
-        share = steps[:, 0] * binning.JUMP_BINS // xp.maximum(total, 1)
-        place = _bin(share, binning.JUMP_BINS, xp)
+        share = steps[:, 0] * bins.JUMP_BINS // xp.maximum(total, 1)
+        place = _bin(share, bins.JUMP_BINS, xp)
         yield (line, rows.frequency["input"], place), None, rows.valid & (total > 0)
 
 
 def _first_exit(rows: Facts) -> Iterator[Addition]:
-    for line, cut in enumerate(ledger.EXIT_CUTS):
+    for line, cut in enumerate(definitions.EXIT_CUTS):
         depth = 1 + _first(rows.values["rank_input"][:, 1:] > cut, rows.xp)
         yield (line, rows.frequency["input"], depth), None, rows.valid
 
@@ -334,9 +335,9 @@ def _flip(rows: Facts) -> Iterator[Addition]:
 
 def _retrieval(rows: Facts) -> Iterator[Addition]:
     n_layers = rows.layers.shape[1]
-    for line, name in enumerate(ledger.TARGETS):
+    for line, name in enumerate(definitions.TARGETS):
         rank, known = rows.values[f"rank_{name}"], rows.present[name][:, 0]
-        for cut_line, cut in enumerate(ledger.RETRIEVAL_CUTS):
+        for cut_line, cut in enumerate(definitions.RETRIEVAL_CUTS):
             stays = rows.xp.flip(rank <= cut, 1).astype(rows.xp.int32)
             run = rows.xp.cumprod(stays, axis=1).sum(1).astype(rows.xp.int32)
             yield (line, cut_line, rows.frequency[name], n_layers - run), None, known

@@ -8,7 +8,9 @@ import pytest
 import zstandard
 
 from jaxlens import errors
-from jaxlens.corpus import archives, documents, lines, skiplog
+from jaxlens.corpus.readers import documents, json_lines
+from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.files import compression
 
 
 def zstd(data):
@@ -89,7 +91,7 @@ def test_skippable_frames_are_passed_over(tmp_path):
 
 
 def test_bomb_is_never_held(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", MEBIBYTE)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", MEBIBYTE)
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(PACK[suffix](bytes(64 * MEBIBYTE)) * 2)
     skips = documents.SkipLog()
@@ -105,7 +107,7 @@ def test_bytes_come_through_in_any_portions(tmp_path, suffix):
     data = os.urandom(5 * MEBIBYTE)
     path = tmp_path / f"a.txt{suffix}"
     path.write_bytes(PACK[suffix](data))
-    with archives.opened(str(path)) as stream:
+    with compression.opened(str(path)) as stream:
         read = b"".join(iter(lambda: stream.read(65_537), b""))
     assert read == data
 

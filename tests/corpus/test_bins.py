@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import designs, errors
-from jaxlens.corpus import bins
+from jaxlens.corpus import frequency_bins
 
 N = designs.N_BINS
 
@@ -22,7 +22,7 @@ def level(value, low, high):
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=40).filter(any))
 def test_counts_are_binned_by_their_logarithm(counts):
     spelled = [b"x"] * len(counts)
-    found = bins.by_count(np.array(counts), spelled, ())
+    found = frequency_bins.by_count(np.array(counts), spelled, ())
     low, high = min(c for c in counts if c), max(counts)
     expected = [level(c, low, high) if c else -1 for c in counts]
     assert found.tolist() == expected
@@ -30,7 +30,7 @@ def test_counts_are_binned_by_their_logarithm(counts):
 
 def test_ids_are_binned_by_their_logarithm_with_the_last_as_the_rarest():
     spelled = [b"x"] * 256 + [b"xy"] * 50_000 + [b"<|endoftext|>"]
-    found = bins.by_id(spelled, {50_256})
+    found = frequency_bins.by_id(spelled, {50_256})
     assert (found[:256] == -1).all()
     assert found[50_256] == -1
     merged = found[256:50_256]
@@ -41,19 +41,21 @@ def test_ids_are_binned_by_their_logarithm_with_the_last_as_the_rarest():
 
 
 def test_the_alphabet_special_tokens_and_holes_have_no_bin():
-    found = bins.by_id([b"a", b"", b"ab", b"abc", b"<s>", b"abcd"], {4, 99})
+    found = frequency_bins.by_id([b"a", b"", b"ab", b"abc", b"<s>", b"abcd"], {4, 99})
     assert (found >= 0).tolist() == [False, False, True, True, False, True]
     assert found[2] == N - 1
     assert found[5] == 0
 
 
 def test_counted_tokens_have_a_bin_though_they_are_of_the_alphabet():
-    found = bins.by_count(np.array([1, 5, 0, 10**6, 7]), [b"a", b"", b"b", b"c", b"<s>"], {4})
+    found = frequency_bins.by_count(
+        np.array([1, 5, 0, 10**6, 7]), [b"a", b"", b"b", b"c", b"<s>"], {4}
+    )
     assert found.tolist() == [0, -1, -1, N - 1, -1]
 
 
 def test_a_vocabulary_without_frequencies_is_refused():
     with pytest.raises(errors.ConfigError, match="no token"):
-        bins.by_id([b"a", b"b"], ())
+        frequency_bins.by_id([b"a", b"b"], ())
     with pytest.raises(errors.ConfigError, match="no token"):
-        bins.by_count(np.zeros(2, int), [b"ab", b"b"], ())
+        frequency_bins.by_count(np.zeros(2, int), [b"ab", b"b"], ())

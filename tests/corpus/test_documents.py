@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus import documents, lines, skiplog
+from jaxlens.corpus.readers import documents, json_lines
+from jaxlens.corpus.readers import skips as skiplog
 
 MEBIBYTE = 2**20
 
@@ -143,7 +144,7 @@ def test_unusable_text_file_is_counted(tmp_path, data, entry):
 
 
 def test_too_long_line_is_skipped_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", 100)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 100)
     exact = b'{"text": "' + b"x" * 88 + b'"}'
     assert len(exact) == 100
     path = tmp_path / "a.jsonl"
@@ -166,7 +167,7 @@ CROWDS = {
 
 @pytest.mark.parametrize("crowd", CROWDS)
 def test_a_line_of_too_many_values_is_skipped(write_lines, monkeypatch, crowd):
-    monkeypatch.setattr(lines, "MOST_VALUES", 1000)
+    monkeypatch.setattr(json_lines, "MOST_VALUES", 1000)
     piece, end = CROWDS[crowd]
     path = write_lines(b'{"text": "a", "n": [' + piece * 1001 + end)
     skips = documents.SkipLog()
@@ -175,14 +176,14 @@ def test_a_line_of_too_many_values_is_skipped(write_lines, monkeypatch, crowd):
 
 
 def test_marks_inside_strings_are_no_values(write_lines, monkeypatch):
-    monkeypatch.setattr(lines, "MOST_VALUES", 1000)
+    monkeypatch.setattr(json_lines, "MOST_VALUES", 1000)
     text = '[1, {"a": "b\\"}], ' * 1000
     path = write_lines({"n": [0] * 900, "text": text})
     assert texts(path, strict=True) == [text]
 
 
 def test_too_long_text_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", 100)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 100)
     path = tmp_path / "a.txt"
     path.write_bytes(b"x" * 100)
     assert len(one(path).text) == 100
@@ -192,7 +193,7 @@ def test_too_long_text_file_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_line_beyond_the_bound_is_never_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", MEBIBYTE)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", MEBIBYTE)
     path = tmp_path / "a.jsonl"
     with path.open("wb") as stream:
         for _ in range(64):

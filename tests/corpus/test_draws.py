@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.corpus import draws
+from jaxlens.corpus.synthetic import draws
 
 SEEDS = st.lists(st.integers(-(2**70), 2**70), max_size=4)
 

@@ -12,8 +12,13 @@ import pytest
 import tokenizers
 from sweeps import PACKAGED, flags, refused, start
 
-from jaxlens import api, errors, grace, show
-from jaxlens.corpus import documents, encoding, skiplog, tokens, vocabulary
+from jaxlens import api, errors
+from jaxlens.cli import show
+from jaxlens.corpus import tokenize
+from jaxlens.corpus.readers import documents, skips
+from jaxlens.models import encoding
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.sweep import preemption
 
 # Of cubic time: seconds here, since what is given up goes on beside the next test, and a quarter
 # of an hour for the process that is to be stopped.
@@ -51,7 +56,7 @@ def packaged():
 
 def corpus(*texts):
     for number, text in enumerate(texts, 1):
-        yield documents.Document(f"d{number}", text, skiplog.Place(0, number, "texts.jsonl"))
+        yield documents.Document(f"d{number}", text, skips.Place(0, number, "texts.jsonl"))
 
 
 def test_what_is_encoded_is_what_the_library_encodes(packaged):
@@ -64,17 +69,17 @@ def test_a_document_that_takes_too_long_is_named(tokenizer):
     texts = ["a 1", "b 2", LONG, "c 3"]
     began = time.monotonic()
     with pytest.raises(errors.DataError) as caught:
-        tokens.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
     assert caught.value.message == ("the tokenizer takes over 0.3 s for document 3, texts.jsonl:3")
     assert "corpus.encode_seconds" in caught.value.hint
     assert time.monotonic() - began < 60
 
 
 def test_it_is_named_after_batches_that_went_well(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "_FIRST_BATCH_CHARACTERS", 1)
+    monkeypatch.setattr(tokenize, "_FIRST_BATCH_CHARACTERS", 1)
     texts = ["a 1", "b 2", "c 3", LONG]
     with pytest.raises(errors.DataError, match=r"document 4, texts\.jsonl:4"):
-        tokens.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
 
 
 def test_a_batch_that_is_slow_as_a_whole_is_waited_for(packaged):
@@ -87,8 +92,11 @@ def test_a_batch_that_is_slow_as_a_whole_is_waited_for(packaged):
 def test_signals_are_answered_while_a_text_is_encoded(tokenizer):
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     began = time.monotonic()
-    with pytest.raises(errors.InterruptedRun, match="SIGTERM"), grace.on_signals(grace.Grace(60)):
-        tokens.build(corpus(LONG), tokenizer, len, vocab_size=2)
+    with (
+        pytest.raises(errors.InterruptedRun, match="SIGTERM"),
+        preemption.on_signals(preemption.Grace(60)),
+    ):
+        tokenize.build(corpus(LONG), tokenizer, len, vocab_size=2)
     assert time.monotonic() - began < 20
 
 
@@ -105,8 +113,8 @@ def test_a_signal_ends_the_search_for_the_document_and_its_process(tokenizer, mo
         return encodes(child, text)
 
     monkeypatch.setattr(encoding._Child, "encodes", asked)
-    with pytest.raises(errors.InterruptedRun), grace.on_signals(grace.Grace(60)):
-        tokens.build(corpus(LONG, "b"), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(preemption.Grace(60)):
+        tokenize.build(corpus(LONG, "b"), tokenizer, len, vocab_size=2, encode_seconds=0.3)
     assert children[0].returncode == -signal.SIGKILL
 
 

@@ -10,7 +10,10 @@ import pytest
 
 import jaxlens
 from jaxlens import designs, errors
-from jaxlens.corpus import documents, generated, nouns, plasma, prompts, skiplog, tokens, vocabulary
+from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.synthetic import generate, nouns, prompts, templates
+from jaxlens.models import tokenizer as vocabulary
 
 PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
 
@@ -26,12 +29,12 @@ def spelled(packaged):
 
 
 def read(made):
-    log = skiplog.SkipLog()
+    log = skips.SkipLog()
     return list(made.read(log)), log
 
 
 def test_a_document_that_brings_ids_is_not_tokenised(tokenizer):
-    place = skiplog.Place(0, 1, "f")
+    place = skips.Place(0, 1, "f")
     ids = tuple(tokenizer.token_to_id(letter) for letter in "quick")  # it would merge them
     corpus = [
         documents.Document("a", "The quick", place),
@@ -51,18 +54,18 @@ def test_a_document_that_brings_ids_is_not_tokenised(tokenizer):
 
 
 def test_ids_that_the_model_has_not_are_refused(tokenizer):
-    corpus = [documents.Document("b", "", skiplog.Place(0, 1, "f"), (401,))]
+    corpus = [documents.Document("b", "", skips.Place(0, 1, "f"), (401,))]
     with pytest.raises(errors.DataError, match="401"):
         tokens.build(corpus, tokenizer, lambda data: None, vocab_size=401)
 
 
 def test_every_noun_of_a_sentence_is_one_token_of_the_bin_that_its_id_names(packaged, spelled):
-    made = generated.corpus(designs.PLASMA, packaged, spelled, room=64, seed=0)
+    made = generate.corpus(designs.PLASMA, packaged, spelled, room=64, seed=0)
     found, log = read(made)
     assert found[0].id == designs.POST
-    assert found[0].text == plasma.POST
+    assert found[0].text == templates.POST
     assert log.documents == len(found) == len({document.id for document in found}) > 60
-    assert log.counts == {skiplog.NOT_ONE_TOKEN: len(nouns.NOUNS) + 1 - len(found)}
+    assert log.counts == {skips.NOT_ONE_TOKEN: len(nouns.NOUNS) + 1 - len(found)}
     by_bin = [[] for _ in range(designs.N_BINS)]
     for document in found[1:]:
         design = designs.parse(document.id)
@@ -80,19 +83,19 @@ def test_sentences_that_do_not_fit_and_nouns_without_a_count_are_skipped(package
     (house,) = packaged.encode(" house").ids
     counts = np.zeros(4096, np.int64)
     counts[[house, 300]] = 5, 90
-    made = generated.corpus(designs.PLASMA, packaged, spelled, room=64, seed=0, counts=counts)
+    made = generate.corpus(designs.PLASMA, packaged, spelled, room=64, seed=0, counts=counts)
     found, log = read(made)
     assert [d.id for d in found] == [designs.POST, "plasma/bin-0/house"]
-    assert log.counts[skiplog.NO_FREQUENCY] > 60
+    assert log.counts[skips.NO_FREQUENCY] > 60
     assert log.skipped == len(nouns.NOUNS) - 1
-    made = generated.corpus(designs.PLASMA, packaged, spelled, room=20, seed=0)
+    made = generate.corpus(designs.PLASMA, packaged, spelled, room=20, seed=0)
     found, log = read(made)
     assert [d.id for d in found] == [designs.POST]
-    assert log.counts[skiplog.LONGER_THAN_SEQUENCE] > 60
+    assert log.counts[skips.LONGER_THAN_SEQUENCE] > 60
 
 
 def test_curated_prompts_have_stable_ids_and_begin_with_the_post(packaged, spelled):
-    found, log = read(generated.corpus(designs.CURATED, packaged, spelled, room=8, seed=0))
+    found, log = read(generate.corpus(designs.CURATED, packaged, spelled, room=8, seed=0))
     assert [d.id for d in found][:2] == ["curated/plasma", "curated/gneiss"]
     assert {designs.parse(d.id).name: d.text for d in found} == prompts.PROMPTS
     assert log.documents == len(found)
@@ -110,8 +113,8 @@ def test_a_fingerprint_names_all_that_decides_a_made_corpus(packaged, spelled):
 
     def fingerprint(name, shuffle=None, options=None, **more):
         arguments = {"room": 32, "seed": 0} | more
-        made = generated.corpus(name, packaged, spelled, **arguments)
-        return generated.Controls(made, shuffle).fingerprint((name,), options or {"bos": None})
+        made = generate.corpus(name, packaged, spelled, **arguments)
+        return generate.Controls(made, shuffle).fingerprint((name,), options or {"bos": None})
 
     kinds = [
         fingerprint(designs.REPEATS),
@@ -133,7 +136,7 @@ def test_a_fingerprint_names_all_that_decides_a_made_corpus(packaged, spelled):
 def test_a_shuffle_is_named_by_the_fingerprint_of_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("words")
-    plain = generated.NONE.fingerprint((str(path),), {"bos": None})
+    plain = generate.NONE.fingerprint((str(path),), {"bos": None})
     assert plain == documents.fingerprint((str(path),), {"bos": None})
-    mixed = {generated.Controls(None, n).fingerprint((str(path),), {"bos": None}) for n in (0, 1)}
+    mixed = {generate.Controls(None, n).fingerprint((str(path),), {"bos": None}) for n in (0, 1)}
     assert len({plain, *mixed}) == 3

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from sweeps import flags, run_cli
 
-from jaxlens.corpus import documents, lines
+from jaxlens.corpus.readers import documents, json_lines
 
 FINE = b'{"id": "fine", "text": "It rains in the old town."}\n'
 MARK = b"\xef\xbb\xbf"
@@ -46,7 +46,9 @@ SKIPPED = {
     "blank .txt": ("a.txt", MARK + b"\r\n \n", "a.txt: empty"),
     "a million values": (
         "a.jsonl.gz",
-        gzip.compress(between(b'{"text": "a", "b": [' + b"[]," * lines.MOST_VALUES + b"0]}"), 1),
+        gzip.compress(
+            between(b'{"text": "a", "b": [' + b"[]," * json_lines.MOST_VALUES + b"0]}"), 1
+        ),
         "a.jsonl.gz:2: too many values",
     ),
 }
@@ -154,7 +156,7 @@ def test_a_sweep_over_all_of_it_records_what_is_sound(tiny, tmp_path, capsys):
 
 EMPTIES = """
 import sys
-from jaxlens.corpus import documents, tokens
+from jaxlens.corpus.readers import documents; from jaxlens.corpus import tokenize as tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 mark()
 log = documents.SkipLog()
@@ -183,7 +185,7 @@ def test_many_empty_documents_take_no_more_memory_than_a_tenth_of_them(
 
 LONG = """
 import sys
-from jaxlens.corpus import documents, tokens
+from jaxlens.corpus.readers import documents; from jaxlens.corpus import tokenize as tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def build(path):
     texts = documents.read([path], strict=True)

@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from jaxlens import config, ingest
-from jaxlens.store import hdf, image, layout, records
+from jaxlens import config
+from jaxlens.corpus import ingest
+from jaxlens.store import layout, records
+from jaxlens.store.hdf5 import images, reading
 
 WANTED = "f" * 64
 
@@ -67,10 +69,10 @@ def test_a_sealed_record_that_makes_no_sense_is_not_taken(folder, changes):
 
 
 def test_a_sealed_index_of_another_token_file_is_not_taken(folder):
-    arrays, _ = hdf.read_arrays(folder / layout.TOKEN_INDEX)
+    arrays, _ = reading.read_arrays(folder / layout.TOKEN_INDEX)
     arrays["document_start"][-1] += 1
     arrays["token_counts"][0, 0] += 1
-    data = image.arrays_image(arrays, {"n_tokens": 1})
+    data = images.arrays_image(arrays, {"n_tokens": 1})
     (folder / layout.TOKEN_INDEX).write_bytes(data)
     reseal(folder)
     assert ingest.find(folder, WANTED) is None
@@ -78,7 +80,7 @@ def test_a_sealed_index_of_another_token_file_is_not_taken(folder):
 
 FIND = """
 import pathlib, sys
-from jaxlens import ingest
+from jaxlens.corpus import ingest
 assert ingest.find(pathlib.Path(sys.argv[1]), "0" * 64) is None  # loads what it needs
 mark()
 assert ingest.find(pathlib.Path(sys.argv[1]), sys.argv[2]) is None
@@ -86,10 +88,10 @@ assert ingest.find(pathlib.Path(sys.argv[1]), sys.argv[2]) is None
 
 
 def test_a_sealed_index_that_unpacks_to_more_than_makes_sense_is_not_read(folder, memory_growth):
-    arrays, _ = hdf.read_arrays(folder / layout.TOKEN_INDEX)
+    arrays, _ = reading.read_arrays(folder / layout.TOKEN_INDEX)
     arrays["document_id"] = np.zeros((20, 2**20), "S8")
     axes = {name: tuple(f"{name}{i}" for i in range(a.ndim)) for name, a in arrays.items()}
-    data = image.arrays_image(arrays, {"n_tokens": 1}, axes)
+    data = images.arrays_image(arrays, {"n_tokens": 1}, axes)
     assert len(data) < 3 * 2**20  # 160 MiB unpacked
     (folder / layout.TOKEN_INDEX).write_bytes(data)
     reseal(folder)

@@ -17,7 +17,9 @@ import pytest
 import zstandard
 
 from jaxlens import errors
-from jaxlens.corpus import documents, formats, lines, skiplog, sources, tokens
+from jaxlens.corpus import tokenize
+from jaxlens.corpus.readers import documents, formats, json_lines, paths
+from jaxlens.corpus.readers import skips as skiplog
 
 ROWS = [
     {"id": "a-1", "text": "One, two;\tthree.", "n": 1},
@@ -157,12 +159,12 @@ def test_what_is_no_json_is_refused_or_skipped_whole(tmp_path, data):
 def test_a_large_array_is_refused_with_the_remedy(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"text": "a" * 50}] * 9))
-    monkeypatch.setattr(lines, "LINE_BYTES", 300)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 300)
     with pytest.raises(errors.DataError, match="one JSON value") as caught:
         read(path)
     assert "jq -c" in caught.value.hint
-    monkeypatch.setattr(lines, "LINE_BYTES", 10**6)
-    monkeypatch.setattr(lines, "MOST_VALUES", 10)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 10**6)
+    monkeypatch.setattr(json_lines, "MOST_VALUES", 10)
     with pytest.raises(errors.DataError, match="one JSON value"):
         read(path)
 
@@ -210,12 +212,12 @@ def test_a_table_that_makes_no_sense_is_refused(tmp_path, case):
 
 def test_rows_without_end_are_never_held(tmp_path, monkeypatch):
     path = tmp_path / "a.csv"
-    monkeypatch.setattr(lines, "LINE_BYTES", 1000)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 1000)
     for row in ('"' + "a\n" * 999, ('"' + "a\n" * 300 + '",') * 9, "b" * 2000):
         path.write_text("text,n\na,1\n" + row)
         with pytest.raises(errors.DataError, match=r"a\.csv:3"):
             read(path)
-    monkeypatch.setattr(lines, "MOST_VALUES", 20)
+    monkeypatch.setattr(json_lines, "MOST_VALUES", 20)
     path.write_text("text,n\na,1\n" + "," * 999)
     with pytest.raises(errors.DataError, match=r"a\.csv:3"):
         read(path)
@@ -299,7 +301,7 @@ def test_headers_of_an_archive_cannot_claim_memory(tmp_path, memory_growth):
     script = """
 import sys
 from jaxlens import errors
-from jaxlens.corpus import documents
+from jaxlens.corpus.readers import documents
 mark()
 try:
     list(documents.read([sys.argv[1]]))
@@ -316,7 +318,7 @@ def test_members_of_an_archive_are_not_remembered(tmp_path, memory_growth):
     path.write_bytes(tar({f"{n}.txt": b"a" for n in range(40_000)}, form=tarfile.USTAR_FORMAT))
     script = """
 import sys
-from jaxlens.corpus import documents
+from jaxlens.corpus.readers import documents
 mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == 40_000
 """
@@ -343,9 +345,9 @@ def test_a_separator_parts_a_text_file_into_documents(tmp_path, case):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 2**20])
 def test_separators_are_found_wherever_the_reads_end(tmp_path, monkeypatch, size):
-    from jaxlens.corpus import plaintext
+    from jaxlens.corpus.readers import plain_text
 
-    monkeypatch.setattr(plaintext, "_PIECE_BYTES", size)
+    monkeypatch.setattr(plain_text, "_PIECE_BYTES", size)
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\r\n--\r\nb\r\r\n----c\n--\r\n \r\n--\xff--d-")
     found, skips = read(path, separator="--")
@@ -364,7 +366,7 @@ def texts_by_line(path):
 
 
 def test_a_text_file_with_separators_may_be_of_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", 100)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 100)
     path = tmp_path / "a.txt"
     path.write_text("|".join(["a" * 100, "b" * 101, "c" * 5000, "d"]))
     found, skips = read(path, separator="|")
@@ -484,7 +486,7 @@ def test_a_saved_data_set_is_read_file_by_file(saved):
     assert texts(folder) == [f"set {n} {row}" for n in range(2) for row in range(3)]
     found, _ = read(folder)
     assert found[3].id == "data-00001-of-00002.arrow:1"
-    survey = sources.survey([folder])
+    survey = paths.survey([folder])
     assert survey.passed == {".arrow": 1}  # what describes the data set is part of it
     link = folder / "data-00001-of-00002.arrow"
     link.rename(folder.parent / "moved")
@@ -539,7 +541,7 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
     kinds = ("a.txt", "b.csv", "c.json", "sub/d.json", "e.md", "f.md", "README", ".hidden")
     for name in kinds:
         (tmp_path / name).write_text('text\n{"text": "a"}')
-    survey = sources.survey([tmp_path])
+    survey = paths.survey([tmp_path])
     assert [source.name for source in survey.sources] == ["a.txt"]
     assert survey.passed == {
         **{".md": 2, ".json": 2, ".csv": 1},
@@ -549,16 +551,16 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
     read(tmp_path)
     assert "passed over in folders: 2 .json, 2 .md" in caplog.text
     (tmp_path / "a.txt").unlink()
-    assert [source.name for source in sources.find([tmp_path])] == ["b.csv"]
+    assert [source.name for source in paths.find([tmp_path])] == ["b.csv"]
     (tmp_path / "b.csv").unlink()
-    assert [source.name for source in sources.find([tmp_path])] == ["c.json", "sub/d.json"]
-    assert [s.name for s in sources.find([f"{tmp_path}/*"])] == ["c.json", "sub/d.json"]
+    assert [source.name for source in paths.find([tmp_path])] == ["c.json", "sub/d.json"]
+    assert [s.name for s in paths.find([f"{tmp_path}/*"])] == ["c.json", "sub/d.json"]
     for name in ("c.json", "sub/d.json"):
         (tmp_path / name).unlink()
     with pytest.raises(
         errors.MissingError, match=r"but 2 \.md, 1 file without a suffix, 1 hidden file;?"
     ):
-        sources.find([tmp_path])
+        paths.find([tmp_path])
 
 
 def test_links_that_are_followed_are_counted(tmp_path, caplog):
@@ -707,7 +709,7 @@ def test_files_without_usable_text_are_counted_in_the_error(tmp_path, tokenizer)
         (tmp_path / f"{number}.txt").write_bytes(b"")
     skips = documents.SkipLog()
     with pytest.raises(errors.DataError) as caught:
-        tokens.build(
+        tokenize.build(
             documents.read([tmp_path], skips=skips),
             *(tokenizer, io.BytesIO().write),
             vocab_size=100,

@@ -5,7 +5,8 @@ import pyarrow.parquet
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus import documents, pages, skiplog
+from jaxlens.corpus.readers import documents, parquet_pages
+from jaxlens.corpus.readers import skips as skiplog
 
 
 @pytest.fixture
@@ -145,14 +146,14 @@ LIES = {
 
 
 def test_claims_that_the_file_can_hold_are_fine():
-    pages.check(io.BytesIO(one_page(50, 50)))
+    parquet_pages.check(io.BytesIO(one_page(50, 50)))
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_page_that_claims_what_its_file_cannot_hold_is_refused(tmp_path, lie):
     raw = one_page(**LIES[lie])
     with pytest.raises(ValueError):
-        pages.check(io.BytesIO(raw))
+        parquet_pages.check(io.BytesIO(raw))
     (tmp_path / "t.parquet").write_bytes(raw)
     with pytest.raises(errors.DataError, match=r"t\.parquet is damaged"):
         read(tmp_path / "t.parquet")
@@ -222,7 +223,7 @@ def test_a_row_group_is_never_held_whole(write_table, memory_growth):
     script = """
 import sys
 import pyarrow.parquet
-from jaxlens.corpus import documents
+from jaxlens.corpus.readers import documents
 mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == 1000
 """
@@ -244,7 +245,7 @@ def repeated(path, mebibytes, rows=64, **options):
 READ_ALL = """
 import sys
 import pyarrow.parquet
-from jaxlens.corpus import documents
+from jaxlens.corpus.readers import documents
 mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == int(sys.argv[2])
 """

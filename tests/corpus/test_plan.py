@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlens import errors, schema
-from jaxlens.corpus import documents, plan, references, tokens
+from jaxlens.corpus import plan, references, tokenize
+from jaxlens.corpus.readers import documents
 
 VOCAB_SIZE = 7
 
@@ -166,7 +167,7 @@ def write(folder, sizes, seed=0):
     counts = np.zeros((2, VOCAB_SIZE), np.int64)
     counts[0] = np.bincount(ids, minlength=VOCAB_SIZE)
     hashes = rng.integers(0, 2**64, len(sizes), dtype=np.uint64)
-    index = tokens.Index(starts, hashes, np.full(len(sizes), b"x", "S1"), counts)
+    index = tokenize.Index(starts, hashes, np.full(len(sizes), b"x", "S1"), counts)
     path = folder / "tokens.bin"
     path.write_bytes(ids.tobytes())
     return path, index, ids
@@ -241,7 +242,7 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
     path, index, ids = write(tmp_path_factory.mktemp("plan"), sizes, seed)
     made = plan.build(index.document_start, **shape)
     rows = []
-    with tokens.TokenFile(path, index) as file:
+    with tokenize.TokenFile(path, index) as file:
         for step in range(made.n_steps):
             batch, columns = plan.batch(made, step, file, (STARTS, ENDS), seed)
             assert set(columns) == set(schema.COLUMNS)
@@ -273,7 +274,7 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
 def test_steps_are_right_padded_to_one_shape(tmp_path_factory, sizes, shape):
     path, index, _ = write(tmp_path_factory.mktemp("plan"), sizes)
     made = plan.build(index.document_start, **shape)
-    with tokens.TokenFile(path, index) as file:
+    with tokenize.TokenFile(path, index) as file:
         for step in range(made.n_steps):
             batch, _ = plan.batch(made, step, file, None, 0)
             grid = (made.step_sequences, made.length)
@@ -305,7 +306,7 @@ def test_tokens_of_a_document_do_not_depend_on_its_neighbours(tmp_path):
         ids[starts[which] : starts[which + 1]] = middle
         path.write_bytes(ids.tobytes())
         made = plan.build(index.document_start, length=8, overlap=3, **shape)
-        with tokens.TokenFile(path, index) as file:
+        with tokenize.TokenFile(path, index) as file:
             parts = [plan.batch(made, s, file, (STARTS, ENDS), 0)[1] for s in range(made.n_steps)]
         kept = set(schema.COLUMNS) - {"document", "fold", "foreign_token", "foreign_fold"}
         rows = slice(starts[which], starts[which + 1])
@@ -319,7 +320,7 @@ def test_tokens_of_a_document_do_not_depend_on_its_neighbours(tmp_path):
 def test_columns_have_the_types_that_are_stored(tmp_path):
     path, index, _ = write(tmp_path, [50, 3])
     made = plan.build(index.document_start, length=8, step_sequences=2, shard_tokens=1)
-    with tokens.TokenFile(path, index) as file:
+    with tokenize.TokenFile(path, index) as file:
         _, columns = plan.batch(made, 0, file, None, 0)
     for name, values in columns.items():
         kind = schema.QUANTITIES[name].kind
@@ -334,7 +335,7 @@ def test_columns_saturate_in_long_contexts(tmp_path):
     ids[0] = ids[-1] = 2
     path.write_bytes(ids.tobytes())
     made = plan.build(index.document_start, length=size, step_sequences=1, shard_tokens=1)
-    with tokens.TokenFile(path, index) as file:
+    with tokenize.TokenFile(path, index) as file:
         _, columns = plan.batch(made, 0, file, None, 0)
     assert columns["prev_distance"][-1] == 65_535
     assert columns["prev_count"][-2] == 65_535
@@ -344,18 +345,18 @@ def test_columns_saturate_in_long_contexts(tmp_path):
 
 
 def test_real_text_fills_the_steps(shared_data, tmp_path):
-    tokenizer = tokens.load_tokenizer(shared_data / "mini-gpt2")
+    tokenizer = tokenize.load_tokenizer(shared_data / "mini-gpt2")
     out = io.BytesIO()
     reader = documents.read([shared_data / "corpus" / "train-modern-000.jsonl.bz2"])
-    index = tokens.build(reader, tokenizer, out.write, vocab_size=4096, limit=500_000)
+    index = tokenize.build(reader, tokenizer, out.write, vocab_size=4096, limit=500_000)
     path = tmp_path / "tokens.bin"
     path.write_bytes(out.getvalue())
     made = plan.build(
         index.document_start, length=256, overlap=64, step_sequences=8, shard_tokens=65_536
     )
     assert made.fill > 0.95
-    tables = tokens.word_tables(tokens.strings(tokenizer, 4096))
-    with tokens.TokenFile(path, index) as file:
+    tables = tokenize.word_tables(tokenize.strings(tokenizer, 4096))
+    with tokenize.TokenFile(path, index) as file:
         steps = [plan.batch(made, s, file, tables, 0)[1] for s in range(made.n_steps)]
     token = np.concatenate([columns["token"] for columns in steps])
     np.testing.assert_array_equal(token, np.frombuffer(out.getvalue(), index.dtype))

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import errors, hashing, schema
+from jaxlens import errors, schema
 from jaxlens.corpus import references
+from jaxlens.tally import hashing
 
 
 def brute_context(window):

@@ -5,14 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import designs
-from jaxlens.corpus import repeats, skiplog
+from jaxlens.corpus.readers import skips
+from jaxlens.corpus.synthetic import repeated_tokens
 
 BINS = np.repeat(np.arange(-1, designs.N_BINS), 50).astype(np.int8)
 
 
 def made(bins=BINS, seed=0, room=1024):
-    log = skiplog.SkipLog()
-    return list(repeats.read(bins, seed, room, log)), log
+    log = skips.SkipLog()
+    return list(repeated_tokens.read(bins, seed, room, log)), log
 
 
 def test_there_are_as_many_of_every_bin_and_lag():
@@ -40,7 +41,7 @@ def test_the_second_block_is_the_first_and_of_the_bin_that_the_id_names():
 @given(st.integers(1, 40), st.integers(1, 120), st.integers(-9, 9))
 def test_no_token_comes_again_before_all_have_come(n_tokens, size, seed):
     tokens = np.arange(100, 100 + n_tokens)
-    block = repeats.block(tokens, (seed, 1), size)
+    block = repeated_tokens.block(tokens, (seed, 1), size)
     assert len(block) == size
     for start in range(0, size, n_tokens):
         one_round = block[start : start + n_tokens].tolist()
@@ -66,10 +67,10 @@ def test_lags_that_do_not_fit_and_empty_bins_are_counted_as_skips():
     found, log = made(bins, room=128)
     assert {designs.parse(d.id).lag for d in found} == {16, 64}
     assert log.counts == {
-        skiplog.LONGER_THAN_SEQUENCE: designs.N_BINS * designs.SEQUENCES,
-        skiplog.EMPTY_BIN: 2 * designs.SEQUENCES,
+        skips.LONGER_THAN_SEQUENCE: designs.N_BINS * designs.SEQUENCES,
+        skips.EMPTY_BIN: 2 * designs.SEQUENCES,
     }
-    assert set(log.counts) <= skiplog.REASONS
+    assert set(log.counts) <= skips.REASONS
     assert [where for where, _ in log.entries] == [
         "twins:repeats:601-800",
         "twins:repeats:2201-2400",

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.corpus import documents, shuffle, skiplog, tokens
+from jaxlens.corpus import tokenize
+from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.synthetic import shuffle
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
@@ -61,13 +63,14 @@ TEXTS = ["The quick brown fox jumps over the lazy dog", "fox", "it's 42 degrees"
 @pytest.mark.parametrize("more", [{}, {"bos_id": 0}, {"limit": 100}, {"limit": 1, "bos_id": 0}])
 def test_a_shuffled_token_file_has_the_index_of_the_plain_one(tokenizer, more):
     corpus = [
-        documents.Document(f"d{n}", text, skiplog.Place(0, n, "f"))
-        for n, text in enumerate(TEXTS, 1)
+        documents.Document(f"d{n}", text, skips.Place(0, n, "f")) for n, text in enumerate(TEXTS, 1)
     ]
     files = []
     for seed in (None, 3):
         out = io.BytesIO()
-        made = tokens.build(corpus, tokenizer, out.write, vocab_size=401, shuffle_seed=seed, **more)
+        made = tokenize.build(
+            corpus, tokenizer, out.write, vocab_size=401, shuffle_seed=seed, **more
+        )
         files.append((np.frombuffer(out.getvalue(), made.dtype), made))
     (plain, index), (mixed, other) = files
     for name, array in index.to_arrays().items():

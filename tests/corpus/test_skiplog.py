@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import config, ingest
-from jaxlens.corpus import skiplog
+from jaxlens import config
+from jaxlens.corpus import ingest
+from jaxlens.corpus.readers import skips as skiplog
 
 EMPTY, BAD_JSON, NO_TOKENS = skiplog.EMPTY, skiplog.BAD_JSON, skiplog.NO_TOKENS
 
@@ -145,7 +146,7 @@ def test_names_as_long_as_usual_are_kept_whole():
 
 SCRIPT = """
 import sys
-from jaxlens.corpus import documents, skiplog
+from jaxlens.corpus.readers import documents, skips as skiplog
 def skip(count):
     log = skiplog.SkipLog()
     for n in range(count):

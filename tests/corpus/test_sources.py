@@ -3,7 +3,8 @@ import os
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus import documents, sources
+from jaxlens.corpus.readers import documents
+from jaxlens.corpus.readers import paths as sources
 
 
 @pytest.fixture

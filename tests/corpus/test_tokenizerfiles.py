@@ -6,8 +6,11 @@ import pytest
 import warm
 from tokenizers import implementations
 
-from jaxlens import errors, filetypes
-from jaxlens.corpus import tokenizerfiles, tokens, vocabulary
+from jaxlens import errors
+from jaxlens.corpus import tokenize
+from jaxlens.files import file_types
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models import tokenizer_files
 
 TEXT = "The quick <|endoftext|> fox, it's naïve 日本 1,024\n\n  x"
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns at import
@@ -26,7 +29,7 @@ def test_gpt2s_files_under_either_name_and_mark_give_the_same_ids(
     tokenizer, tmp_path, names, encoding
 ):
     write_parts(tokenizer, tmp_path, names, encoding)
-    loaded = tokens.load_tokenizer(tmp_path)
+    loaded = tokenize.load_tokenizer(tmp_path)
     assert loaded.encode(TEXT).ids == tokenizer.encode(TEXT).ids
 
 
@@ -37,20 +40,20 @@ def test_line_ends_of_windows_and_empty_lines_at_the_end_give_the_same_ids(
     write_parts(tokenizer, tmp_path, end=end)
     with (tmp_path / "merges.txt").open("ab") as file:
         file.write(end.encode() * 2)
-    assert tokens.load_tokenizer(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids
+    assert tokenize.load_tokenizer(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_tokenizer_file_with_a_byte_order_mark_loads(tokenizer, tmp_path, encoding):
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str(), encoding=encoding)
-    loaded = tokens.load_tokenizer(tmp_path)
-    assert tokens.tokenizer_digest(loaded) == tokens.tokenizer_digest(tokenizer)
+    loaded = tokenize.load_tokenizer(tmp_path)
+    assert tokenize.tokenizer_digest(loaded) == tokenize.tokenizer_digest(tokenizer)
 
 
 def test_mark_of_another_encoding_before_noise_is_one_clean_error(tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(errors.DataError, match="is not a tokenizer"):
-        tokens.load_tokenizer(tmp_path)
+        tokenize.load_tokenizer(tmp_path)
 
 
 WORDS = [
@@ -78,7 +81,7 @@ def test_words_of_bert_give_the_ids_of_the_tokenizers_library(tmp_path, lowercas
     expected = implementations.BertWordPieceTokenizer(
         {word: number for number, word in enumerate(WORDS)}, lowercase=lowercase
     )
-    found = tokens.load_tokenizer(tmp_path).encode(TEXT, add_special_tokens=False).ids
+    found = tokenize.load_tokenizer(tmp_path).encode(TEXT, add_special_tokens=False).ids
     assert found == expected.encode(TEXT, add_special_tokens=False).ids
     assert len(set(found)) > 5
 
@@ -87,7 +90,7 @@ def test_words_of_bert_give_the_ids_of_the_tokenizers_library(tmp_path, lowercas
 def test_class_of_gpt2_or_none_gives_gpt2s_ids(tokenizer, tmp_path, name):
     write_parts(tokenizer, tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
-    assert tokens.load_tokenizer(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids
+    assert tokenize.load_tokenizer(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids
 
 
 def test_other_class_splits_text_its_own_way(tokenizer, tmp_path):
@@ -95,7 +98,7 @@ def test_other_class_splits_text_its_own_way(tokenizer, tmp_path):
     write_parts(tokenizer, tmp_path)
     settings = {"tokenizer_class": "Qwen2Tokenizer", "unk_token": None, "eos_token": None}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    loaded = tokens.load_tokenizer(tmp_path)
+    loaded = tokenize.load_tokenizer(tmp_path)
     pieces = [piece for piece, _ in loaded.pre_tokenizer.pre_tokenize_str("in 1024")]
     assert pieces == ["in", "Ġ", "1", "0", "2", "4"]
 
@@ -105,7 +108,7 @@ def test_class_that_is_not_known_is_refused_by_name(tokenizer, tmp_path, name):
     write_parts(tokenizer, tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
     with pytest.raises(errors.DataError, match="tokenizer_class") as caught:
-        tokens.load_tokenizer(tmp_path)
+        tokenize.load_tokenizer(tmp_path)
     assert caught.value.message.isprintable()
     assert "tokenizer.json" in caught.value.hint
 
@@ -115,26 +118,26 @@ def test_malformed_settings_are_named(tokenizer, tmp_path, text):
     write_parts(tokenizer, tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(text)
     with pytest.raises(errors.DataError, match=r"tokenizer_config\.json"):
-        tokens.load_tokenizer(tmp_path)
+        tokenize.load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "vocab.bpe"])
 def test_half_of_a_tokenizer_is_none_and_says_so(tmp_path, monkeypatch, name):
     notes = []
-    note = tokenizerfiles.logger
+    note = tokenizer_files.logger
     monkeypatch.setattr(note, "info", lambda text, *parts: notes.append(text % parts))
     (tmp_path / name).write_text("{}")
-    assert tokens.load_tokenizer(tmp_path) is None
+    assert tokenize.load_tokenizer(tmp_path) is None
     assert f"{name} without " in notes[0]
 
 
 def test_sentencepiece_is_not_read_and_says_so(tmp_path, monkeypatch):
     notes = []
     monkeypatch.setattr(
-        tokenizerfiles.logger, "info", lambda text, *parts: notes.append(text % parts)
+        tokenizer_files.logger, "info", lambda text, *parts: notes.append(text % parts)
     )
     (tmp_path / "spiece.model").write_bytes(b"x")
-    assert tokens.load_tokenizer(tmp_path) is None
+    assert tokenize.load_tokenizer(tmp_path) is None
     assert "spiece.model: SentencePiece is not read" in notes[0]
 
 
@@ -143,8 +146,8 @@ import os, pathlib, socket, sys
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"): os.environ.pop(name, None)
 def refuse(*arguments, **named): raise SystemExit("asked the network")
 socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
-import jaxlens.cli
-from jaxlens.corpus import vocabulary
+import jaxlens.cli.main
+from jaxlens.models import tokenizer as vocabulary
 assert "transformers" not in sys.modules
 whole, parts = map(pathlib.Path, sys.argv[1:])
 vocabulary.load_tokenizer(whole)
@@ -168,8 +171,8 @@ def test_transformers_is_imported_on_use_only_and_asks_no_network(tokenizer, tmp
 
 
 def test_every_form_is_copied_by_convert():
-    named = {name for form in tokenizerfiles.FORMS for name in form.files}
-    assert named | {tokenizerfiles.WHOLE} <= set(filetypes.TOKENIZER_FILES)
+    named = {name for form in tokenizer_files.FORMS for name in form.files}
+    assert named | {tokenizer_files.WHOLE} <= set(file_types.TOKENIZER_FILES)
 
 
 @pytest.mark.parametrize("space", [True, False])
@@ -181,7 +184,7 @@ def test_a_space_before_the_text_is_that_of_the_settings_as_in_transformers(
     document["pre_tokenizer"]["add_prefix_space"] = not space
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": space}))
-    loaded = tokens.load_tokenizer(tmp_path)
+    loaded = tokenize.load_tokenizer(tmp_path)
     assert loaded.encode("The fox").ids == tokenizer.encode(" " * space + "The fox").ids
 
 
@@ -189,7 +192,7 @@ def test_a_space_before_the_text_is_that_of_the_settings_as_in_transformers(
 def test_settings_that_say_nothing_leave_the_tokenizer_as_it_is(tokenizer, tmp_path, settings):
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
     (tmp_path / "tokenizer_config.json").write_text(settings)
-    assert tokens.load_tokenizer(tmp_path).to_str() == tokenizer.to_str()
+    assert tokenize.load_tokenizer(tmp_path).to_str() == tokenizer.to_str()
 
 
 def test_a_tokenizer_is_taken_as_it_is_given(tokenizer, tmp_path):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from jaxlens import errors, schema
-from jaxlens.corpus import documents, skiplog, tokens
+from jaxlens.corpus import tokenize
+from jaxlens.corpus.readers import documents
+from jaxlens.corpus.readers import skips as skiplog
 
 VOCAB_SIZE = 401
 
@@ -25,7 +27,7 @@ def corpus(*texts):
 
 def build(tokenizer, texts, vocab_size=VOCAB_SIZE, **options):
     out = io.BytesIO()
-    index = tokens.build(corpus(*texts), tokenizer, out.write, vocab_size=vocab_size, **options)
+    index = tokenize.build(corpus(*texts), tokenizer, out.write, vocab_size=vocab_size, **options)
     return np.frombuffer(out.getvalue(), index.dtype), index
 
 
@@ -99,7 +101,7 @@ def test_limit_reads_little_ahead(tokenizer):
             place = skiplog.Place(0, n, "f")
             yield documents.Document(str(n), "The quick brown fox " * 50, place)
 
-    tokens.build(endless(), tokenizer, lambda data: None, vocab_size=VOCAB_SIZE, limit=10)
+    tokenize.build(endless(), tokenizer, lambda data: None, vocab_size=VOCAB_SIZE, limit=10)
     assert sum(1000 for _ in taken) <= 70_000
 
 
@@ -148,8 +150,8 @@ def test_special_tokens_are_never_added(tokenizer):
 def test_id_is_kept_or_cut_at_a_character_with_a_hash(tokenizer, name):
     place = skiplog.Place(0, 0, "f")
     both = [documents.Document(name, "text", place), documents.Document(name + "2", "text", place)]
-    index = tokens.build(both, tokenizer, lambda data: None, vocab_size=VOCAB_SIZE)
-    index = tokens.Index.from_arrays(index.to_arrays())
+    index = tokenize.build(both, tokenizer, lambda data: None, vocab_size=VOCAB_SIZE)
+    index = tokenize.Index.from_arrays(index.to_arrays())
     first, second = index.id_of(0), index.id_of(1)
     assert first != second
     assert len(first.encode()) <= schema.ID_BYTES
@@ -167,7 +169,7 @@ SPACED = st.text(st.sampled_from(" \n\r\t\u00a0\u2028\x1caé日1.,'!\U0001f600")
 @example("it's  \n x\u2028 \x1c y", 1)
 @given(text=SPACED, size=st.integers(1, 7))
 def test_cutting_long_documents_changes_no_id(tokenizer, text, size):
-    pieces = list(tokens._cut(text, size))
+    pieces = list(tokenize._cut(text, size))
     assert "".join(pieces) == text
     joined = [i for piece in pieces for i in tokenizer.encode(piece).ids]
     assert joined == tokenizer.encode(text).ids
@@ -175,7 +177,7 @@ def test_cutting_long_documents_changes_no_id(tokenizer, text, size):
 
 def test_long_documents_come_out_as_if_uncut(tokenizer):
     text = "The quick brown fox jumps;\n\n  it's 42 naïve 日本語.\r\n" * 3_000
-    assert len(text) > 5 * tokens._EXACT_PIECE
+    assert len(text) > 5 * tokenize._EXACT_PIECE
     ids, index = build(tokenizer, ["a", text, "b"])
     start, stop = index.document_start[1:3]
     assert ids[start:stop].tolist() == tokenizer.encode(text).ids
@@ -183,16 +185,16 @@ def test_long_documents_come_out_as_if_uncut(tokenizer):
 
 
 def test_text_without_any_space_is_cut_at_a_fixed_place(tokenizer):
-    text = "a" * (tokens._EXACT_PIECE + tokens._OVERRUN + 5)
+    text = "a" * (tokenize._EXACT_PIECE + tokenize._OVERRUN + 5)
     ids, index = build(tokenizer, [text])
-    spelled = tokens.strings(tokenizer, VOCAB_SIZE)
+    spelled = tokenize.strings(tokenizer, VOCAB_SIZE)
     assert b"".join(spelled[i] for i in ids).decode() == text
     assert index.n_documents == 1
 
 
 HUGE = """
 import sys
-from jaxlens.corpus import documents, skiplog, tokens
+from jaxlens.corpus.readers import documents, skips as skiplog; from jaxlens.corpus import tokenize as tokens
 place = skiplog.Place(0, 0, "a")
 text = "The quick brown fox jumps over the lazy dog.\\n" * (int(sys.argv[2]) // 45)
 tokenizer = tokens.load_tokenizer(sys.argv[1])
@@ -214,7 +216,7 @@ def test_one_huge_document_takes_no_more_memory_than_its_text(
 
 MANY = """
 import sys
-from jaxlens.corpus import documents, skiplog, tokens
+from jaxlens.corpus.readers import documents, skips as skiplog; from jaxlens.corpus import tokenize as tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def take(n):
     corpus = (documents.Document(str(i), "fox", skiplog.Place(0, i, "f")) for i in range(n))
@@ -231,26 +233,26 @@ def test_memory_stays_flat_over_many_documents(tokenizer, tmp_path, memory_growt
 
 
 def test_real_text_is_tokenised_exactly(shared_data):
-    tokenizer = tokens.load_tokenizer(shared_data / "mini-gpt2")
+    tokenizer = tokenize.load_tokenizer(shared_data / "mini-gpt2")
     path = shared_data / "corpus" / "val-modern-000.jsonl.bz2"
     skips = documents.SkipLog()
     out = io.BytesIO()
     reader = documents.read([path], strict=True, skips=skips)
-    index = tokens.build(reader, tokenizer, out.write, vocab_size=4096)
+    index = tokenize.build(reader, tokenizer, out.write, vocab_size=4096)
     texts = [d.text for d in documents.read([path])]
     expected = [i for e in tokenizer.encode_batch(texts) for i in e.ids]
     assert np.frombuffer(out.getvalue(), index.dtype).tolist() == expected
     assert index.n_documents == skips.documents == 26
     # The manifest's size of the text: the byte strings of the tokens add up to it.
-    spelled = np.array([len(s) for s in tokens.strings(tokenizer, 4096)])
+    spelled = np.array([len(s) for s in tokenize.strings(tokenizer, 4096)])
     assert spelled[expected].sum() == 292_976
 
 
 def test_tokenising_keeps_above_50_000_tokens_a_second(shared_data):
-    tokenizer = tokens.load_tokenizer(shared_data / "mini-gpt2")
+    tokenizer = tokenize.load_tokenizer(shared_data / "mini-gpt2")
     path = shared_data / "corpus" / "train-modern-000.jsonl.bz2"
     start = time.perf_counter()
-    index = tokens.build(
+    index = tokenize.build(
         documents.read([path]), tokenizer, lambda data: None, vocab_size=4096, limit=300_000
     )
     rate = index.n_tokens / (time.perf_counter() - start)

@@ -20,9 +20,11 @@ from store import example
 from sweeps import refused, run_cli, script_with_small_files
 
 import jaxlens
-from jaxlens import binning, ledger, sampling, schema
+from jaxlens import schema
 from jaxlens.export import selection, tables, text
-from jaxlens.store import layout, reader, totals
+from jaxlens.store import layout, reader, summary
+from jaxlens.tally import bins as binning
+from jaxlens.tally import definitions, sampling
 
 SHARDS, ROWS = 4, 24
 TOTAL = SHARDS * ROWS
@@ -234,9 +236,9 @@ def test_tallies_are_tables_of_all_cells_that_are_not_zero(swept, tmp_path, to):
             path = folder / f"{name}.{to}"
             frame = pandas.read_parquet(path) if to == "parquet" else pandas.read_csv(path)
             rebuilt = np.zeros_like(found)
-            labels = totals.axis_labels(run.tally)
+            labels = summary.axis_labels(run.tally)
             places = []
-            for axis in ledger.BY_NAME[name].axes:
+            for axis in definitions.BY_NAME[name].axes:
                 column = frame["token" if axis == "vocab" else axis]
                 labelled = axis in labels
                 places.append([labels[axis].index(v) for v in column] if labelled else column)
@@ -406,7 +408,7 @@ def test_memory_does_not_grow_with_the_rows(many, tmp_path, to, end):
 
 def test_an_export_calls_no_jax(out, tmp_path):
     script = (
-        "import sys; from jaxlens import cli\n"
+        "import sys; from jaxlens.cli import main as cli\n"
         "cli.main(sys.argv[1:])\n"
         "sys.exit('jax' in sys.modules)"
     )

@@ -7,8 +7,8 @@ import checkpoints
 import jax
 import numpy as np
 
-from jaxlens.corpus import vocabulary
-from jaxlens.models import weights
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.checkpoints import checkpoint
 
 _KEPT = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
 _ROOT = pathlib.Path(_KEPT.name)
@@ -16,13 +16,13 @@ _ARCHITECTURE, _PARAMS = checkpoints.make()
 TEXTS = ("ab ba, a\nb", "\0 \U0001f600 na\u00efve")
 
 for _fmt in checkpoints.FILE:
-    weights.save(_ROOT / _fmt, _ARCHITECTURE, _PARAMS, _fmt)
+    checkpoint.save(_ROOT / _fmt, _ARCHITECTURE, _PARAMS, _fmt)
     checkpoints.write_shards(_ROOT / f"{_fmt}-shards", _fmt)
 
 
 def _load(folder, name, raw):
     (_ROOT / folder / name).write_bytes(raw)
-    found = weights.load(_ROOT / folder)
+    found = checkpoint.load(_ROOT / folder)
     shapes = jax.tree.map(np.shape, found.params)
     assert shapes["wte"] == (found.architecture.vocab_size, found.architecture.n_embd)
     assert shapes["h"]["ln_1"]["bias"] == (found.architecture.n_layer, found.architecture.n_embd)

@@ -10,9 +10,12 @@ import tempfile
 
 import numpy as np
 
-from jaxlens import config, errors, ingest
-from jaxlens.corpus import documents, vocabulary
-from jaxlens.store import hdf, image, records
+from jaxlens import config, errors
+from jaxlens.corpus import ingest
+from jaxlens.corpus.readers import documents
+from jaxlens.models import tokenizer
+from jaxlens.store import records
+from jaxlens.store.hdf5 import images, reading
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
 atexit.register(_SCRATCH.cleanup)
@@ -110,7 +113,7 @@ def _sound():
     corpus.write_text("\n".join([*lines, "{", "{", ""]))
     model = pathlib.Path(config.__file__).parent / "data" / "mini-gpt2"
     settings = config.CorpusConfig(paths=(str(corpus),))
-    ingest.ingest(settings, vocabulary.load_tokenizer(model), 4096, None, folder, WANTED)
+    ingest.ingest(settings, tokenizer.load_tokenizer(model), 4096, None, folder, WANTED)
     return {name: (folder / name).read_bytes() for name in ingest.FILES}
 
 
@@ -138,7 +141,7 @@ def _sealed(files, sound):
 def _arrays():
     """The numbers of the index."""
     (FOLDER / "index.h5").write_bytes(_sound()[ingest.FILES[1]])
-    arrays, _ = hdf.read_arrays(FOLDER / "index.h5")
+    arrays, _ = reading.read_arrays(FOLDER / "index.h5")
     return {name: array for name, array in sorted(arrays.items()) if name != "token_strings"}
 
 
@@ -150,4 +153,4 @@ def _index_of(raw):
         whole = piece[: len(piece) // array.itemsize * array.itemsize]
         flat = np.frombuffer(whole, array.dtype)
         arrays[name] = flat.reshape(array.shape) if len(flat) == array.size else flat
-    return image.arrays_image(arrays, {"n_tokens": 1})
+    return images.arrays_image(arrays, {"n_tokens": 1})

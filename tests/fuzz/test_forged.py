@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from sweeps import configure, refused, run_cli
 
-from jaxlens import config, sampling, sweep
+from jaxlens import config
 from jaxlens.store import layout, records, verify
-from jaxlens.view import drawing
+from jaxlens.sweep import run as sweep
+from jaxlens.tally import sampling
+from jaxlens.view.figures import svg
 
 COUNTS = (24, pytest.param(600, marks=pytest.mark.long))
 FLOATS = (np.nan, np.inf, -np.inf, -5.0, 0.0, 1e30, -1e30)
@@ -91,7 +93,7 @@ def test_forged_values_are_answered_or_refused_and_never_our_error(
     sound, count, tmp_path, capsys, monkeypatch
 ):
     # What is drawn has a test of its own; here the numbers matter, and a picture takes a second.
-    monkeypatch.setattr(drawing, "svg", lambda *_: "<svg/>")
+    monkeypatch.setattr(svg, "svg", lambda *_: "<svg/>")
     codes = []
     for number in range(count):
         chance = random.Random(number)
@@ -160,11 +162,11 @@ def test_an_impossible_field_of_a_sampled_row_is_refused(sound, field, value, tm
 
 def test_sums_of_shards_beyond_64_bits_are_refused():
     from jaxlens import errors
-    from jaxlens.store import totals
+    from jaxlens.store import summary
 
     part = {"token_count": np.full(3, 2**62)}
     with pytest.raises(errors.DataError, match=r"token_count .* exceed 64 bits"):
-        totals.add(totals.add(None, "one", part), "two", part)
+        summary.add(summary.add(None, "one", part), "two", part)
 
 
 @pytest.mark.parametrize("name", ["\u202egnp.exe", "=1+1", "h.0\x1b[31m", "", "a" * 41])

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 
 NAMES = [b"transformer", b"wte", b"h.0.", b"h.1.", b"ln_1", b"lm_head", b"weight", b"kernel"]
 JSON = [
@@ -32,7 +32,7 @@ def weights_file(fmt, folder):
     """The file of a tied model, of an untied one's values, and of another number of layers."""
     made = []
     for seed in (1, 2):
-        weights.save(folder / fmt / str(seed), *checkpoints.make(seed=seed), fmt)
+        checkpoint.save(folder / fmt / str(seed), *checkpoints.make(seed=seed), fmt)
         made.append((folder / fmt / str(seed) / checkpoints.FILE[fmt]).read_bytes())
     return made
 

@@ -13,8 +13,8 @@ import pytest
 from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
 
-from jaxlens import errors, numerics, schema
-from jaxlens.lens import decoders, reference, tiled
+from jaxlens import errors, schema
+from jaxlens.lens import decoders, numerics, reference, tiled
 from jaxlens.lens.options import Options, resolve_quantities
 
 # Rounding of float32 logits of size |z| through sums of a few hundred terms.

@@ -13,8 +13,9 @@ import pytest
 import warm
 from models import victim
 
-from jaxlens.corpus import vocabulary
-from jaxlens.models import files, formats
+from jaxlens.files import untrusted
+from jaxlens.models import tokenizer
+from jaxlens.models.checkpoints import formats
 
 MOST_MIB = 50
 SECONDS = 20
@@ -99,13 +100,15 @@ def big_config(directory):
 
 def full_config(directory):
     victim.model(directory)
-    (directory / "config.json").write_bytes(b"[" + b"[]," * (files.LARGEST_JSON // 3 - 1) + b"0]")
+    (directory / "config.json").write_bytes(
+        b"[" + b"[]," * (untrusted.LARGEST_JSON // 3 - 1) + b"0]"
+    )
 
 
 def full_index(directory):
     checkpoints.write_shards(directory, "msgpack")
     name = directory / "flax_model.msgpack.index.json"
-    name.write_bytes(b"[" + b"{}," * (files.LARGEST_JSON // 3 - 1) + b"0]")
+    name.write_bytes(b"[" + b"{}," * (untrusted.LARGEST_JSON // 3 - 1) + b"0]")
 
 
 def promising_config(directory):
@@ -148,7 +151,7 @@ def deep_tokenizer(directory):
 
 
 def tokenizer_holes(directory):
-    vocab = {"a": 0, "b": vocabulary.LARGEST_ID}
+    vocab = {"a": 0, "b": tokenizer.LARGEST_ID}
     (victim.model(directory) / "tokenizer.json").write_text(
         json.dumps(victim.bpe(vocab=vocab, merges=[]))
     )
@@ -164,8 +167,8 @@ BOMBS = [
 GROWN = """
 import fuzzing, pathlib, sys, time
 from jaxlens import errors
-from jaxlens.corpus import vocabulary
-from jaxlens.models import weights
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.checkpoints import checkpoint as weights
 good, bad = map(pathlib.Path, sys.argv[1:])
 weights.load(good), vocabulary.load_tokenizer(good)
 before, began = fuzzing.peak_kib(), time.perf_counter()

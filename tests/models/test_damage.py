@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint as weights
 
 
 def header(table):

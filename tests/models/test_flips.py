@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 
 FLIPS = 1_000
 HEAD = 2_000
@@ -29,19 +29,19 @@ def flipped(data, count, seed):
 @pytest.mark.parametrize("fmt", checkpoints.FILE)
 def test_no_flipped_bit_is_silent(tmp_path, fmt, config):
     architecture, params = checkpoints.make(config)
-    weights.save(tmp_path, architecture, params, fmt)
-    path, digest = tmp_path / checkpoints.FILE[fmt], weights.digest(params)
+    checkpoint.save(tmp_path, architecture, params, fmt)
+    path, digest = tmp_path / checkpoints.FILE[fmt], checkpoint.digest(params)
     outcomes = collections.Counter()
     for raw in flipped(path.read_bytes(), FLIPS, seed=3):
         path.write_bytes(raw)
         try:
-            found = weights.load(tmp_path)
+            found = checkpoint.load(tmp_path)
         except errors.DataError as error:
             assert checkpoints.FILE[fmt] in error.message
             outcomes["refused"] += 1
             continue
         assert found.architecture == architecture
-        if weights.digest(found.params) == digest:
+        if checkpoint.digest(found.params) == digest:
             checkpoints.assert_same_bits(found.params, params)
             outcomes["harmless"] += 1
         else:
@@ -56,9 +56,9 @@ def test_no_flipped_bit_is_silent(tmp_path, fmt, config):
 def test_every_bit_of_a_number_decides_the_digest(path):
     _, params = checkpoints.make()
     leaves = checkpoints.layout.flat(params)
-    digests = {weights.digest(params)}
+    digests = {checkpoint.digest(params)}
     for bit in range(32):
         value = leaves[path].copy()
         value.reshape(-1).view(np.uint32)[1] ^= np.uint32(1 << bit)
-        digests.add(weights.digest(checkpoints.layout.nested({**leaves, path: value})))
+        digests.add(checkpoint.digest(checkpoints.layout.nested({**leaves, path: value})))
     assert len(digests) == 33

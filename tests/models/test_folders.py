@@ -12,9 +12,10 @@ import safetensors.numpy
 import tokenizers
 from models import victim
 
-from jaxlens import errors, filetypes
-from jaxlens.corpus import vocabulary
-from jaxlens.models import weights
+from jaxlens import errors
+from jaxlens.files import file_types
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.checkpoints import checkpoint
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 POINTER = (
@@ -38,7 +39,7 @@ def test_weights_file_is_read_with_the_config_beside_it(tmp_path, name):
         checkpoints.write_safetensors(tmp_path, checkpoints.torch_state(params), name=name)
     else:
         checkpoints.write_msgpack(tmp_path, checkpoints.flax_tree(params), name=name)
-    loaded = weights.load(tmp_path / name)
+    loaded = checkpoint.load(tmp_path / name)
     checkpoints.assert_same_bits(loaded.params, params)
     assert loaded.directory == tmp_path
 
@@ -46,14 +47,14 @@ def test_weights_file_is_read_with_the_config_beside_it(tmp_path, name):
 def test_config_may_be_given_instead_of_the_file(tmp_path):
     params = model(tmp_path)
     (tmp_path / "config.json").unlink()
-    loaded = weights.load(tmp_path / "model.safetensors", config=checkpoints.CONFIG)
+    loaded = checkpoint.load(tmp_path / "model.safetensors", config=checkpoints.CONFIG)
     checkpoints.assert_same_bits(loaded.params, params)
 
 
 def test_index_file_is_read_and_a_shard_alone_is_refused(tmp_path):
     params, _, shards = checkpoints.write_shards(tmp_path, "safetensors")
     index = tmp_path / "model.safetensors.index.json"
-    checkpoints.assert_same_bits(weights.load(index).params, params)
+    checkpoints.assert_same_bits(checkpoint.load(index).params, params)
     message = checkpoints.refused(tmp_path / shards[0])
     assert "one of several files" in message and str(index) in message
 
@@ -69,7 +70,7 @@ def test_only_checkpoint_of_a_training_run_is_taken(tmp_path):
     params = model(tmp_path / "checkpoint-500")
     (tmp_path / "runs").mkdir()
     (tmp_path / "checkpoint-7").mkdir()  # holds no weights
-    loaded = weights.load(tmp_path)
+    loaded = checkpoint.load(tmp_path)
     checkpoints.assert_same_bits(loaded.params, params)
     assert loaded.directory == tmp_path / "checkpoint-500"
 
@@ -84,9 +85,9 @@ def test_checkpoint_that_holds_a_pickle_is_named_from_the_folder_above(tmp_path)
 def test_tokenizer_beside_the_checkpoints_is_theirs_if_they_have_none(tmp_path):
     model(tmp_path / "checkpoint-500")
     (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
-    assert weights.load(tmp_path).directory == tmp_path
+    assert checkpoint.load(tmp_path).directory == tmp_path
     (tmp_path / "checkpoint-500/tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
-    assert weights.load(tmp_path).directory == tmp_path / "checkpoint-500"
+    assert checkpoint.load(tmp_path).directory == tmp_path / "checkpoint-500"
 
 
 def test_checkpoint_that_is_named_takes_the_tokenizer_of_the_folder_above(tmp_path, monkeypatch):
@@ -94,11 +95,11 @@ def test_checkpoint_that_is_named_takes_the_tokenizer_of_the_folder_above(tmp_pa
         model(tmp_path / f"checkpoint-{step}")
     (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
     named = checkpoints.refused(tmp_path, errors.ConfigError).partition("name one of them: ")[2]
-    assert weights.load(named).directory == tmp_path
+    assert checkpoint.load(named).directory == tmp_path
     monkeypatch.chdir(tmp_path / "checkpoint-10")
-    assert weights.load(".").directory == tmp_path
+    assert checkpoint.load(".").directory == tmp_path
     (tmp_path / "checkpoint-20").rename(tmp_path / "other")
-    assert weights.load(tmp_path / "other").directory == tmp_path / "other"
+    assert checkpoint.load(tmp_path / "other").directory == tmp_path / "other"
 
 
 def test_link_of_the_hubs_cache_that_leads_nowhere_says_how_to_fetch_it(tmp_path):
@@ -146,7 +147,7 @@ def test_several_checkpoints_are_named_in_the_order_of_training(tmp_path):
 def test_weights_of_the_folder_itself_win_over_its_checkpoints(tmp_path):
     params = model(tmp_path)
     model(tmp_path / "checkpoint-500", seed=2)
-    checkpoints.assert_same_bits(weights.load(tmp_path).params, params)
+    checkpoints.assert_same_bits(checkpoint.load(tmp_path).params, params)
 
 
 def cache(folder, *commits, main=None):
@@ -171,15 +172,15 @@ def cache(folder, *commits, main=None):
 def test_repository_of_the_hubs_cache_is_resolved_by_its_main_reference(tmp_path):
     other = "f" * 40
     repository, made = cache(tmp_path, other, COMMIT, main=COMMIT)
-    checkpoints.assert_same_bits(weights.load(repository).params, made[COMMIT])
+    checkpoints.assert_same_bits(checkpoint.load(repository).params, made[COMMIT])
     snapshot = repository / "snapshots" / other
     assert (snapshot / "model.safetensors").is_symlink()
-    checkpoints.assert_same_bits(weights.load(snapshot).params, made[other])
+    checkpoints.assert_same_bits(checkpoint.load(snapshot).params, made[other])
 
 
 def test_only_snapshot_is_taken_without_a_reference(tmp_path):
     repository, made = cache(tmp_path, COMMIT)
-    checkpoints.assert_same_bits(weights.load(repository).params, made[COMMIT])
+    checkpoints.assert_same_bits(checkpoint.load(repository).params, made[COMMIT])
 
 
 @pytest.mark.parametrize("main", ["../../../..", "/etc", "x" * 1000, "", "a" * 39, "\0"])
@@ -248,7 +249,7 @@ def test_adapter_beside_the_weights_is_not_passed_over(tmp_path, name, inside):
     params = model(tmp_path / inside)
     (tmp_path / inside / name).write_text("{}")
     assert "merge it first" in checkpoints.refused(tmp_path)
-    loaded = weights.load(tmp_path / inside / "model.safetensors")  # was asked for
+    loaded = checkpoint.load(tmp_path / inside / "model.safetensors")  # was asked for
     checkpoints.assert_same_bits(loaded.params, params)
 
 
@@ -290,7 +291,7 @@ def test_safetensors_with_a_header_of_any_length_is_no_stand_in(tmp_path):
             text = raw[8 : 8 + length].ljust(wanted)
             whole = wanted.to_bytes(8, "little") + text + raw[8 + length :]
             (tmp_path / "model.safetensors").write_bytes(whole)
-            checkpoints.assert_same_bits(weights.load(tmp_path).params, params)
+            checkpoints.assert_same_bits(checkpoint.load(tmp_path).params, params)
 
 
 def test_directory_without_weights_says_what_it_holds(tmp_path):
@@ -345,7 +346,9 @@ STAND_INS = {
 @pytest.mark.parametrize("what", STAND_INS)
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "flax_model.msgpack"])
 def test_file_that_holds_something_else_is_said_to(tmp_path, name, what):
-    weights.save(tmp_path, *checkpoints.make(), "msgpack" if "msgpack" in name else "safetensors")
+    checkpoint.save(
+        tmp_path, *checkpoints.make(), "msgpack" if "msgpack" in name else "safetensors"
+    )
     (tmp_path / name).write_bytes(STAND_INS[what])
     assert f"/{name}: {what}" in checkpoints.refused(tmp_path)
 
@@ -361,7 +364,7 @@ def test_lfs_pointer_in_a_sharded_checkpoint_is_said(tmp_path, fmt, which):
 
 
 def test_lfs_pointer_anywhere_in_an_orbax_checkpoint_is_said(tmp_path):
-    weights.save(tmp_path / "m", *checkpoints.make(), "orbax")
+    checkpoint.save(tmp_path / "m", *checkpoints.make(), "orbax")
     inner = [path for path in (tmp_path / "m/orbax").rglob("*") if path.is_file()]
     assert len(inner) > 3
     for path in inner:
@@ -372,7 +375,7 @@ def test_lfs_pointer_anywhere_in_an_orbax_checkpoint_is_said(tmp_path):
         path.write_bytes(kept)
 
 
-@pytest.mark.parametrize("name", filetypes.TOKENIZER_FILES)
+@pytest.mark.parametrize("name", file_types.TOKENIZER_FILES)
 def test_lfs_pointer_in_place_of_a_tokenizer_file_is_said(tmp_path, name):
     pairs = {"merges.txt": "vocab.json", "encoder.json": "vocab.bpe", "vocab.bpe": "encoder.json"}
     beside = [pairs.get(name, "merges.txt"), *([] if name in pairs else ["vocab.json"])]
@@ -394,4 +397,4 @@ def test_byte_order_mark_in_json_is_no_fault(tmp_path, encoding):
     for name in ("config.json", "model.safetensors.index.json"):
         text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text, encoding=encoding)
-    checkpoints.assert_same_bits(weights.load(tmp_path).params, params)
+    checkpoints.assert_same_bits(checkpoint.load(tmp_path).params, params)

@@ -12,9 +12,10 @@ import pytest
 import warm
 from models import victim
 
-from jaxlens import cli, errors
-from jaxlens.corpus import vocabulary
-from jaxlens.models import weights
+from jaxlens import errors
+from jaxlens.cli import main
+from jaxlens.models import tokenizer
+from jaxlens.models.checkpoints import checkpoint
 
 SECONDS = 20
 
@@ -37,7 +38,7 @@ def no_waiting():
 
 def load_tokenizer(directory):
     with pytest.raises(errors.JaxlensError) as caught:
-        vocabulary.load_tokenizer(directory)
+        tokenizer.load_tokenizer(directory)
     assert "\n" not in caught.value.message + caught.value.hint
     return caught.value
 
@@ -70,7 +71,7 @@ def test_what_is_no_regular_file_is_refused_by_name_without_waiting(tmp_path, fm
     kinds = []
     for _ in other_kinds(tmp_path / name):
         with no_waiting(), pytest.raises(errors.JaxlensError) as caught:
-            weights.load(tmp_path)
+            checkpoint.load(tmp_path)
         ways = ("not a regular file", "a link to ", "no ")
         assert any(f"/{name}: {way}" in caught.value.message for way in ways)
         kinds.append(type(caught.value))
@@ -103,20 +104,20 @@ def test_pipe_beside_an_old_tokenizer_is_refused_without_waiting(tmp_path, name)
 def test_old_tokenizer_reads_no_file_but_its_own(tmp_path):
     (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    alone = vocabulary.load_tokenizer(tmp_path).to_str()
+    alone = tokenizer.load_tokenizer(tmp_path).to_str()
     (tmp_path / "other.json").write_text(json.dumps(victim.TOKENIZER))
     settings = {"tokenizer_file": str(tmp_path / "other.json"), "auto_map": {"x": "evil.py"}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     for name in ("config.json", "chat_template.jinja", "tokenizer.model"):
         os.mkfifo(tmp_path / name)
     with no_waiting():
-        assert vocabulary.load_tokenizer(tmp_path).to_str() == alone
+        assert tokenizer.load_tokenizer(tmp_path).to_str() == alone
     (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
-    assert '"add_prefix_space":true' in vocabulary.load_tokenizer(tmp_path).to_str()
+    assert '"add_prefix_space":true' in tokenizer.load_tokenizer(tmp_path).to_str()
 
 
 def test_orbax_with_a_pipe_or_in_place_of_a_folder_is_refused(tmp_path):
-    weights.save(tmp_path, *checkpoints.make(), "orbax")
+    checkpoint.save(tmp_path, *checkpoints.make(), "orbax")
     (tmp_path / "orbax/_METADATA").rename(tmp_path / "kept")
     os.mkfifo(tmp_path / "orbax/_METADATA")
     with no_waiting():
@@ -281,7 +282,7 @@ def test_tokens_beyond_the_model_are_refused_where_they_come(tmp_path, capfd):
 
 def command(*arguments, capfd):
     with pytest.raises(SystemExit) as caught:
-        cli.main([str(argument) for argument in (*arguments, "--quiet")])
+        main.main([str(argument) for argument in (*arguments, "--quiet")])
     found = capfd.readouterr()
     assert found.out == ""
     return caught.value.code, found.err.splitlines()

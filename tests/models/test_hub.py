@@ -4,7 +4,7 @@ import checkpoints
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint as weights
 
 
 @pytest.mark.parametrize(

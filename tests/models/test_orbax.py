@@ -7,7 +7,7 @@ import orbax.checkpoint
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint as weights
 
 
 def test_orbax_restores_sharded_over_devices(tmp_path):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint as weights
 
 DIRECTORY = pathlib.Path(str(importlib.resources.files("jaxlens"))) / "data" / "mini-gpt2"
 LARGEST = 6 * 10**6

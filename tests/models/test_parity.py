@@ -10,9 +10,9 @@ import oracle
 import pytest
 import random_model
 
-from jaxlens import numerics
-from jaxlens.lens import decoders
-from jaxlens.models import gpt2, weights
+from jaxlens.lens import decoders, numerics
+from jaxlens.models import gpt2
+from jaxlens.models.checkpoints import checkpoint as weights
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.npz"))

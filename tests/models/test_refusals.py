@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 
 
 def tampered(change):
@@ -120,18 +120,18 @@ def test_config_of_another_model_is_told_by_shapes(tmp_path):
     "text", ["", "{", "null", "3", "NaN", "[" * 10**5, '{"n_layer": 1, "n_layer": 2}']
 )
 def test_malformed_config_is_refused(tmp_path, text):
-    weights.save(tmp_path, *checkpoints.make(), "msgpack")
+    checkpoint.save(tmp_path, *checkpoints.make(), "msgpack")
     (tmp_path / "config.json").write_text(text)
     assert "config.json" in checkpoints.refused(tmp_path)
 
 
 def test_config_that_is_no_text_is_refused(tmp_path):
-    weights.save(tmp_path, *checkpoints.make(), "msgpack")
+    checkpoint.save(tmp_path, *checkpoints.make(), "msgpack")
     (tmp_path / "config.json").write_bytes(b"\xff\xfe\xfd\x00" * 9)
     assert "config.json" in checkpoints.refused(tmp_path)
 
 
 def test_missing_config_is_named(tmp_path):
-    weights.save(tmp_path, *checkpoints.make(), "safetensors")
+    checkpoint.save(tmp_path, *checkpoints.make(), "safetensors")
     (tmp_path / "config.json").unlink()
     assert "no config.json" in checkpoints.refused(tmp_path, errors.MissingError)

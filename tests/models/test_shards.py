@@ -6,13 +6,13 @@ import checkpoints
 import pytest
 
 from jaxlens import errors
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 
 
 @pytest.mark.parametrize("fmt", checkpoints.FILE)
 def test_sharded_checkpoints_load(tmp_path, fmt):
     params, _, _ = checkpoints.write_shards(tmp_path, fmt)
-    checkpoints.assert_same_bits(weights.load(tmp_path).params, params)
+    checkpoints.assert_same_bits(checkpoint.load(tmp_path).params, params)
 
 
 @pytest.mark.parametrize("fmt", checkpoints.FILE)

@@ -9,7 +9,8 @@ import random_model
 
 import jaxlens
 from jaxlens import errors
-from jaxlens.models import layout, weights
+from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import layout
 
 
 class Tensor:

@@ -12,7 +12,8 @@ import pytest
 
 from jaxlens import errors
 from jaxlens.models import architecture as architectures
-from jaxlens.models import layout, names, weights
+from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import layout, names
 
 # Width and inner width are equal: of a block's kernels only c_attn tells how it is stored.
 SQUARE = {**checkpoints.CONFIG, "n_inner": 6}

@@ -4,7 +4,7 @@ import json
 
 import checkpoints
 
-from jaxlens.models import weights
+from jaxlens.models.checkpoints import checkpoint
 
 TOKENIZER = {
     "version": "1.0",
@@ -14,7 +14,7 @@ TOKENIZER = {
 
 
 def model(directory, fmt="safetensors"):
-    weights.save(directory, *checkpoints.make(), fmt)
+    checkpoint.save(directory, *checkpoints.make(), fmt)
     (directory / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     return directory
 

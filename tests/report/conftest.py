@@ -8,10 +8,10 @@ import pytest
 from report.pages import made
 from sweeps import configure, run_cli
 
-from jaxlens import sweep
-from jaxlens.report import copying, discarding, preserving, primaries, resolving, series
-from jaxlens.study import answers
-from jaxlens.view import drawing
+from jaxlens.study import study as answers
+from jaxlens.study.report import copying, discarding, primaries, rarity, series, uncertainty
+from jaxlens.sweep import run
+from jaxlens.view.figures import svg
 
 NULLS = ("random-1", "random-2", "shuffled")
 
@@ -28,7 +28,7 @@ def source(study):
 
 @pytest.fixture(scope="session")
 def everything(source, study):
-    rooms = (resolving, discarding, preserving, copying)
+    rooms = (uncertainty, discarding, rarity, copying)
     return [*primaries.figures(study), *(plot for room in rooms for plot in room.figures(source))]
 
 
@@ -50,14 +50,14 @@ def text(reported):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Every figure is the same empty picture: for what is said on a page, and not drawn."""
-    monkeypatch.setattr(drawing, "svg", lambda plot, *ends: "<svg/>")
+    monkeypatch.setattr(svg, "svg", lambda plot, *ends: "<svg/>")
 
 
 @pytest.fixture(scope="session")
 def bare(tiny, texts, tmp_path_factory):
     """A run that cannot be studied, whose page takes a second."""
     out = tmp_path_factory.mktemp("report") / "bare"
-    sweep.run(configure(tiny, texts, out, **{"store.rows": "none"}))
+    run.run(configure(tiny, texts, out, **{"store.rows": "none"}))
     return out
 
 

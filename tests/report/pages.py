@@ -4,7 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
-from jaxlens.report import content, page
+from jaxlens.study.report import content, page
 
 
 class Page(HTMLParser):

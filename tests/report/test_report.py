@@ -15,8 +15,12 @@ import pytest
 from report.pages import Page, made, pictures
 from sweeps import STUDY, configure, refused, run_cli
 
-from jaxlens import errors, sweep
-from jaxlens.report import (
+from jaxlens import errors
+from jaxlens.store import reader
+from jaxlens.study import readings
+from jaxlens.study import study as answers
+from jaxlens.study.comparison import compare
+from jaxlens.study.report import (
     comparing,
     content,
     decoders,
@@ -27,9 +31,9 @@ from jaxlens.report import (
     prose,
     series,
 )
-from jaxlens.store import reader
-from jaxlens.study import answers, compare, readings
-from jaxlens.view import drawing, palette, plots
+from jaxlens.sweep import run as sweep
+from jaxlens.view.figures import palette, plots
+from jaxlens.view.figures import svg as drawing
 
 NULLS = ("random-1", "random-2", "shuffled")
 PIXEL = 0.02

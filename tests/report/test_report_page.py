@@ -18,20 +18,20 @@ from PIL import Image
 from report.pages import Page, made, pictures
 from view.hostile import prompt_of
 
-from jaxlens.report import (
+from jaxlens.store import records
+from jaxlens.study.report import (
     content,
     copying,
     decoders,
     discarding,
     excerpt,
+    induction,
     page,
-    preserving,
-    resolving,
-    twins,
+    rarity,
+    uncertainty,
 )
-from jaxlens.store import records
-from jaxlens.view import page as pages
-from jaxlens.view import palette, plots
+from jaxlens.view.figures import palette, plots
+from jaxlens.view.prompt import html as pages
 
 
 def test_the_page_runs_nothing_and_loads_nothing(text):
@@ -220,7 +220,7 @@ def strings(module):
 
 SAID = " ".join(
     words
-    for module in (content, copying, decoders, discarding, preserving, resolving, twins)
+    for module in (content, copying, decoders, discarding, rarity, uncertainty, induction)
     for words in strings(module)
 )
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import binning, config, ledger, schema
-from jaxlens.store import commit, derive, image, layout, publish, records, shards, system, writer
+from jaxlens import config, schema
+from jaxlens.files import publish, system
+from jaxlens.store import commit, finalize, layout, records, shards, writer
+from jaxlens.store.hdf5 import images
+from jaxlens.tally import bins, definitions
 
 VOCAB_SIZE = 101
 LAYER_NAMES = ("input", "h.0", "h.1", "h.2")
@@ -23,7 +26,7 @@ SIZES = {
     "k": 2,
     "quantity": len(schema.SUMMED),
     "reference": len(schema.REFERENCES),
-    "ln_rank_bin": len(binning.LN_RANK_EDGES) - 1,
+    "ln_rank_bin": len(bins.LN_RANK_EDGES) - 1,
     "vocab": VOCAB_SIZE,
 }
 
@@ -95,7 +98,7 @@ def compute_tallies(shard):
     random = np.random.default_rng([11, shard])
     return {
         tally.name: random.integers(0, 5, tuple(SIZES[axis] for axis in tally.axes))
-        for tally in ledger.BASIC
+        for tally in definitions.BASIC
     }
 
 
@@ -110,14 +113,14 @@ def _shard_image(spec_bytes, shard, n_shards, rows, profile, salt):
     data = compute_rows(shard, rows, profile, salt)
     skipped = {"empty": shard}
     return bytes(
-        image.shard_image(where, data, compute_tallies(shard), LAYER_NAMES, skipped=skipped)
+        images.shard_image(where, data, compute_tallies(shard), LAYER_NAMES, skipped=skipped)
     )
 
 
 @functools.lru_cache
 def token_index(n_tokens):
     """Image of the index of the token file."""
-    return bytes(image.arrays_image({"document_start": np.array([0, n_tokens])}, {}))
+    return bytes(images.arrays_image({"document_start": np.array([0, n_tokens])}, {}))
 
 
 def publish_tokens(out, n_shards, rows, disk):
@@ -165,7 +168,7 @@ def index_arrays(n_shards, rows):
 def publish_index(out, arrays, n_tokens, documents=4, **changes):
     """Replaces the index of a run's token file, and its record."""
     folder = Path(out) / layout.TOKENS
-    index = bytes(image.arrays_image(arrays, {}))
+    index = bytes(images.arrays_image(arrays, {}))
     publish.publish(folder / layout.TOKEN_INDEX, index, FAST)
     entry = records.Tokens(
         **{
@@ -183,7 +186,7 @@ def publish_index(out, arrays, n_tokens, documents=4, **changes):
 def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
     """Begins or resumes a run; returns the shards that it computed."""
     missing = write_shards(out, n_shards, rows, profile, disk, more)
-    derive.finalize(out, disk)
+    finalize.finalize(out, disk)
     return missing
 
 

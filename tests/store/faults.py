@@ -6,7 +6,8 @@ import os
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.store import commit, derive, layout, publish, shards, system
+from jaxlens.files import publish, system
+from jaxlens.store import commit, finalize, layout, shards
 
 OPERATIONS = (
     *("open_exclusive", "write", "fsync", "close", "rename", "link", "unlink"),
@@ -99,7 +100,7 @@ def resume(out, level="full"):
     example.publish_tokens(out, SHARDS, ROWS, example.FAST)
     for shard in missing(out, level):
         commit_shard(out, shard)
-    derive.finalize(out, example.FAST)
+    finalize.finalize(out, example.FAST)
 
 
 def commit_shard(out, shard, disk=example.FAST):

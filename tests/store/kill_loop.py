@@ -16,7 +16,8 @@ from pathlib import Path
 
 from store import example
 
-from jaxlens.store import publish, system, verify
+from jaxlens.files import publish, system
+from jaxlens.store import verify
 
 SHARDS, ROWS = 4, 8
 MOST_RUNS = 200

@@ -11,7 +11,7 @@ import random
 from store import example, faults
 
 from jaxlens import errors
-from jaxlens.store import derive, layout
+from jaxlens.store import finalize, layout
 
 BASE = "run"
 """Name of the run directory, whose own entry can be lost as well."""
@@ -76,14 +76,14 @@ def record(base):
     for shard in range(faults.SHARDS):
         faults.commit_shard(out, shard, disk)
         disk.ops.append(("promise", shard))
-    derive.finalize(out, disk)
+    finalize.finalize(out, disk)
     example.damage(out, 0)
     raw = layout.shard_path(out, 0).read_bytes()
     disk.ops.append(("release", 0))
     disk.note("damage", layout.shard_path(out, 0), raw)
     faults.commit_shard(out, 0, disk)
     disk.ops.append(("promise", 0))
-    derive.finalize(out, disk)
+    finalize.finalize(out, disk)
     return disk.ops
 
 

@@ -6,7 +6,7 @@ What is remembered are pure functions of files. Each new content is still judged
 import hashlib
 import os
 
-from jaxlens.store import derive, layout, shards
+from jaxlens.store import finalize, layout, shards
 
 
 def content(path):
@@ -21,7 +21,7 @@ def content(path):
 
 def patch(monkeypatch):
     """Remembers which shards are sound and what derives from them."""
-    check, derive_all, known = shards.check, derive.derive, {}
+    check, derive_all, known = shards.check, finalize.derive, {}
 
     def remembered(key, act):
         if key not in known:
@@ -40,4 +40,4 @@ def patch(monkeypatch):
         return remembered(key, lambda: derive_all(run_dir, hashed))
 
     monkeypatch.setattr(shards, "check", check_shard)
-    monkeypatch.setattr(derive, "derive", derived)
+    monkeypatch.setattr(finalize, "derive", derived)

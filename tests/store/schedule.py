@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.store import access, commit, layout, records, shards
+from jaxlens.files import contained
+from jaxlens.store import commit, layout, records, shards
 
 SEEN = ("rename", "link")
 DEADLINE = 60.0
@@ -33,8 +34,8 @@ def opaque(monkeypatch):
 
     def open_shard(run_dir, entry, hashed=True):
         path = layout.shard_path(run_dir, entry.shard)
-        with access.opened(path) as descriptor:
-            if access.sha256(path, descriptor) != entry.sha256:
+        with contained.opened(path) as descriptor:
+            if contained.sha256(path, descriptor) != entry.sha256:
                 raise errors.DataError(f"{path} is damaged")
         return Sound()
 
@@ -118,7 +119,7 @@ def pause_and(act, *arguments):
 @contextlib.contextmanager
 def pausing_reads():
     """Makes the opening of a file a step as well."""
-    opened = access.opened
+    opened = contained.opened
 
     @contextlib.contextmanager
     def pausing(path):
@@ -126,11 +127,11 @@ def pausing_reads():
         with opened(path) as descriptor:
             yield descriptor
 
-    access.opened = pausing
+    contained.opened = pausing
     try:
         yield
     finally:
-        access.opened = opened
+        contained.opened = opened
 
 
 def play(jobs, choose: Callable[[list[int]], int], steps=SEEN, kill=None, under=example.FAST):

@@ -5,7 +5,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.store import buffer
+from jaxlens.store.hdf5 import buffer
 
 PLACE = st.integers(0, 300)
 STEPS = st.lists(

@@ -15,7 +15,8 @@ import pytest
 from store import example, faults, power, remember, schedule
 
 from jaxlens import errors
-from jaxlens.store import commit, layout, publish, records, shards, system
+from jaxlens.files import publish, system
+from jaxlens.store import commit, layout, records, shards
 
 BITS = schedule.BITS
 DEPTH = 8

@@ -7,8 +7,10 @@ import pytest
 import xarray
 from store import example
 
-from jaxlens import errors, ledger
-from jaxlens.store import commit, derive, image, layout, reader, records
+from jaxlens import errors
+from jaxlens.store import commit, finalize, layout, reader, records
+from jaxlens.store.hdf5 import images
+from jaxlens.tally import definitions
 
 
 @pytest.fixture
@@ -20,21 +22,21 @@ def out(tmp_path):
 def test_finalizing_again_gives_the_same_bytes_and_writes_nothing(out):
     before = example.tree(out)
     times = {p: p.stat().st_mtime_ns for p in out.iterdir()}
-    derive.finalize(out)
+    finalize.finalize(out)
     assert {p: p.stat().st_mtime_ns for p in out.iterdir()} == times
     for name in ("MANIFEST", "summary.h5", "index.h5"):
         (out / name).write_bytes(b"damaged")
-        derive.finalize(out)
+        finalize.finalize(out)
     assert example.tree(out) == before
     for name in ("MANIFEST", "summary.h5", "index.h5"):
         (out / name).unlink()
-    derive.finalize(out)
+    finalize.finalize(out)
     assert example.tree(out) == before
 
 
 def test_merged_tallies_are_the_sums_of_those_of_the_shards(out):
-    found = derive.finalize(out)
-    assert set(found) == {tally.name for tally in ledger.BASIC}
+    found = finalize.finalize(out)
+    assert set(found) == {tally.name for tally in definitions.BASIC}
     for name, total in found.items():
         parts = [example.compute_tallies(shard)[name] for shard in range(4)]
         np.testing.assert_array_equal(total, sum(parts), strict=True)
@@ -50,7 +52,7 @@ def test_manifest_lists_the_spec_and_each_shard_in_order(out):
 
 @pytest.mark.filterwarnings("error")
 def test_summary_opens_in_xarray_with_units(out):
-    merged = derive.finalize(out)
+    merged = finalize.finalize(out)
     with xarray.open_dataset(out / "summary.h5") as found:
         assert found.attrs["n_tokens"] == 32 and found.attrs["n_shards"] == 4
         assert found.median_rank_input.dims == ("layer",)
@@ -66,7 +68,7 @@ def test_missing_shards_are_named_and_nothing_is_written(out):
     layout.shard_path(out, 2).unlink()
     (out / "MANIFEST").unlink()
     with pytest.raises(errors.MissingError, match=r"lacks 1 of 4 .* part-00002"):
-        derive.finalize(out)
+        finalize.finalize(out)
     assert not (out / "MANIFEST").exists()
 
 
@@ -78,24 +80,24 @@ def test_damaged_tallies_are_a_data_error(out):
     raw[offset + 3] ^= 1
     path.write_bytes(raw)
     with pytest.raises(errors.DataError, match=r"part-00001\.h5 is damaged"):
-        derive.finalize(out)
+        finalize.finalize(out)
 
 
 def test_shards_that_do_not_follow_each_other_are_refused(out):
     example.replace_record(out, 2, token_start=17, rows=7)
     with pytest.raises(errors.DataError, match=r"part-00002\.h5 starts at token 17, not at 16"):
-        derive.finalize(out)
+        finalize.finalize(out)
 
 
 def test_index_of_a_run_that_has_grown_too_many_shards_is_removed(out, monkeypatch):
-    monkeypatch.setattr(derive, "MOST_INDEXED", 3)
-    derive.finalize(out)
+    monkeypatch.setattr(finalize, "MOST_INDEXED", 3)
+    finalize.finalize(out)
     assert not (out / "index.h5").exists()
 
 
 def test_run_of_an_empty_corpus_has_a_manifest_alone(tmp_path):
     layout.create_run(tmp_path, example.spec(n_shards=0))
-    assert derive.finalize(tmp_path) == {}
+    assert finalize.finalize(tmp_path) == {}
     spec_hash = layout.read_spec(tmp_path).hash
     assert (tmp_path / "MANIFEST").read_bytes() == records.manifest(spec_hash, [])
     assert not (tmp_path / "summary.h5").exists()
@@ -120,9 +122,9 @@ def test_shard_without_tokens_between_others_takes_no_rows_of_the_index(tmp_path
         tallies = example.compute_tallies(shard)
         if start == stop:
             tallies = {name: np.zeros_like(values) for name, values in tallies.items()}
-        made = image.shard_image(place, data, tallies, example.LAYER_NAMES)
+        made = images.shard_image(place, data, tallies, example.LAYER_NAMES)
         commit.publish_shard(tmp_path, place, made, stop - start, example.FAST)
-    derive.finalize(tmp_path, example.FAST)
+    finalize.finalize(tmp_path, example.FAST)
     with h5py.File(tmp_path / "index.h5") as index, reader.open_run(tmp_path) as run:
         np.testing.assert_array_equal(index["rank_input"][:], run["rank_input"][:])
         np.testing.assert_array_equal(index["row"][:], np.arange(16))
@@ -131,20 +133,20 @@ def test_shard_without_tokens_between_others_takes_no_rows_of_the_index(tmp_path
 def test_shards_of_different_forms_are_refused(out):
     data = {"rank_input": example.compute_rows(2, 8)["rank_input"]}
     place = example.place(example.spec(4, 8), 2, 4, 8)
-    made = image.shard_image(place, data, example.compute_tallies(2), example.LAYER_NAMES)
+    made = images.shard_image(place, data, example.compute_tallies(2), example.LAYER_NAMES)
     commit.discard(out, 2)
     commit.publish_shard(out, place, made, 8, example.FAST)
     with pytest.raises(errors.DataError, match=r"part-00002\.h5.*not those of the first"):
-        derive.finalize(out)
+        finalize.finalize(out)
 
 
 def test_shards_that_never_come_to_rest_are_refused(out, monkeypatch):
-    derived = derive.derive(out)
-    assert derive._is_of(out, derived)
-    monkeypatch.setattr(derive, "derive", lambda _: derived)
+    derived = finalize.derive(out)
+    assert finalize._is_of(out, derived)
+    monkeypatch.setattr(finalize, "derive", lambda _: derived)
     example.replace_record(out, 1, tokens_sha256="e" * 64)
     with pytest.raises(errors.DataError, match="shards change while"):
-        derive.finalize(out)
+        finalize.finalize(out)
 
 
 def test_tallies_without_sense_are_a_data_error(out):
@@ -152,11 +154,11 @@ def test_tallies_without_sense_are_a_data_error(out):
     tallies = example.compute_tallies(1)
     tallies["ln_rank_histogram"][..., 0] = -(2**50)
     place = example.place(example.spec(4, 8), 1, 4, 8)
-    made = image.shard_image(place, example.compute_rows(1, 8), tallies, example.LAYER_NAMES)
+    made = images.shard_image(place, example.compute_rows(1, 8), tallies, example.LAYER_NAMES)
     commit.discard(out, 1)
     commit.publish_shard(out, place, made, 8, example.FAST)
     with pytest.raises(errors.DataError, match="damaged"):
-        derive.finalize(out)
+        finalize.finalize(out)
     for name in ("MANIFEST", "summary.h5"):
         (out / name).unlink()
     with reader.open_run(out) as run, pytest.raises(errors.DataError, match="damaged"):

@@ -10,7 +10,8 @@ import pytest
 from store import example, faults, remember
 
 from jaxlens import errors
-from jaxlens.store import layout, publish
+from jaxlens.files import publish
+from jaxlens.store import layout
 
 WAYS = ("killed", "once", "broken", "full")
 PATHS = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2))

@@ -7,7 +7,9 @@ import pytest
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import access, hdf, layout, reader, shards, verify
+from jaxlens.files import contained
+from jaxlens.store import layout, reader, shards, verify
+from jaxlens.store.hdf5 import reading
 
 SHARDS, ROWS = 3, 40
 FLIPS = 1000
@@ -52,8 +54,8 @@ def check_token_file(out):
         (layout.TOKEN_INDEX, tokens.index_sha256),
     ):
         path = layout.token_path(out, name)
-        with access.opened(path) as descriptor:
-            if access.sha256(path, descriptor) != sha256:
+        with contained.opened(path) as descriptor:
+            if contained.sha256(path, descriptor) != sha256:
                 raise errors.DataError(f"{path} differs")
 
 
@@ -64,7 +66,7 @@ def check_token_record(out):
 
 def check_index(out):
     """By the seal, as whoever opens the index does."""
-    hdf.open_sealed(out / layout.INDEX, virtual=True).close()
+    reading.open_sealed(out / layout.INDEX, virtual=True).close()
 
 
 def open_run(out):

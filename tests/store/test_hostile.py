@@ -15,7 +15,9 @@ import pytest
 from store import example
 
 from jaxlens import config, errors, schema
-from jaxlens.store import access, derive, hdf, layout, reader, records, shards, verify
+from jaxlens.files import contained
+from jaxlens.store import finalize, layout, reader, records, shards, verify
+from jaxlens.store.hdf5 import reading
 
 ROWS = 8
 MOST_MIB = 50
@@ -72,7 +74,7 @@ def loop(file, _):
 
 
 def many_objects(file, _):
-    for number in range(hdf.MAX_OBJECTS + 1):
+    for number in range(reading.MAX_OBJECTS + 1):
         file.create_group(f"g{number}")
 
 
@@ -119,7 +121,7 @@ def expanding_tally(file, folder):
 
 def dataset_of_many_names(file, _):
     zeros(file, "kl_final", (2**24, 4), "f2", (2**17, 4))
-    for number in range(hdf.MAX_OBJECTS - 100):
+    for number in range(reading.MAX_OBJECTS - 100):
         file[f"tally/again{number}"] = file["kl_final"]
 
 
@@ -214,15 +216,15 @@ def tallies_of_a_huge_vocabulary(out):
 def tallies_of_a_large_vocabulary(out):
     """As large as tallies may be, and consistent to the last file: sound, yet in little memory."""
     _vocabulary(out, 11 * 2**16)
-    derive.finalize(out)
+    finalize.finalize(out)
 
 
 def expanding_summary(out):
-    raw = (out / "summary.h5").read_bytes()[: -hdf.SEAL_BYTES]
+    raw = (out / "summary.h5").read_bytes()[: -reading.SEAL_BYTES]
     (out / "summary.h5").write_bytes(raw)
     with h5py.File(out / "summary.h5", "r+") as file:
         expanding_tally(file, out)  # in the same place as in a shard
-    (out / "summary.h5").write_bytes(hdf.seal((out / "summary.h5").read_bytes()))
+    (out / "summary.h5").write_bytes(reading.seal((out / "summary.h5").read_bytes()))
 
 
 def summary_of_huge_attributes(out):
@@ -230,13 +232,13 @@ def summary_of_huge_attributes(out):
         file.attrs.create("spec_hash", np.ones(2**25, "i2"))
         file["layer"] = np.arange(4)
         file["layer"].attrs.create("long_name", np.ones(2**25, "i2"))
-    (out / "summary.h5").write_bytes(hdf.seal((out / "summary.h5").read_bytes()))
+    (out / "summary.h5").write_bytes(reading.seal((out / "summary.h5").read_bytes()))
 
 
 def _index(out, source):
     """An index whose rows come from other files, as many as are there."""
     os.mkfifo(out.parent / "pipe-0")  # whoever opens it waits for ever
-    raw = (out / "index.h5").read_bytes()[: -hdf.SEAL_BYTES]
+    raw = (out / "index.h5").read_bytes()[: -reading.SEAL_BYTES]
     (out / "index.h5").write_bytes(raw)
     with h5py.File(out / "index.h5", "r+") as file:
         del file["kl_final"]
@@ -246,7 +248,7 @@ def _index(out, source):
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_virtual(endless, source.encode(), b"secret", part)
         h5py.h5d.create(file.id, b"kl_final", h5py.h5t.IEEE_F16LE, endless, dcpl=plan)
-    (out / "index.h5").write_bytes(hdf.seal((out / "index.h5").read_bytes()))
+    (out / "index.h5").write_bytes(reading.seal((out / "index.h5").read_bytes()))
 
 
 def index_of_a_pipe(out):
@@ -463,18 +465,18 @@ def test_oversized_records_are_not_read(out):
 def test_file_that_is_replaced_while_it_is_opened_is_refused(out):
     path, other = layout.shard_path(out, 0), layout.shard_path(out, 1)
     with (
-        access.opened(path) as descriptor,
+        contained.opened(path) as descriptor,
         pytest.raises(errors.DataError, match="replaced"),
     ):
-        hdf.open_file(other, descriptor)
+        reading.open_file(other, descriptor)
 
 
 def test_system_that_refuses_to_read_is_no_damage_and_a_bad_sector_is(out, monkeypatch):
     with pytest.raises(errors.StorageError, match="name too long"):
-        access.size(out / ("x" * 300))
+        contained.size(out / ("x" * 300))
     folder = os.open(out, os.O_RDONLY)
     with pytest.raises(errors.StorageError, match="directory"):
-        access.sha256(out, folder, 1)
+        contained.sha256(out, folder, 1)
     os.close(folder)
 
     def fail(*_):
@@ -482,16 +484,16 @@ def test_system_that_refuses_to_read_is_no_damage_and_a_bad_sector_is(out, monke
 
     monkeypatch.setattr(os, "pread", fail)
     with (
-        access.opened(out / "RUN.json") as descriptor,
+        contained.opened(out / "RUN.json") as descriptor,
         pytest.raises(errors.DataError, match="cannot be read"),
     ):
-        access.sha256(out / "RUN.json", descriptor)
+        contained.sha256(out / "RUN.json", descriptor)
 
 
 def test_arrays_that_claim_more_than_their_reader_allows_are_refused(out):
-    assert set(hdf.read_arrays(out / "tokens/index.h5", limit=16)[0]) == {"document_start"}
+    assert set(reading.read_arrays(out / "tokens/index.h5", limit=16)[0]) == {"document_start"}
     with pytest.raises(errors.DataError, match="claims 16 bytes, at most 15"):
-        hdf.read_arrays(out / "tokens/index.h5", limit=15)
+        reading.read_arrays(out / "tokens/index.h5", limit=15)
 
 
 def test_shard_that_rivals_keep_replacing_is_given_up(out, monkeypatch):
@@ -499,9 +501,9 @@ def test_shard_that_rivals_keep_replacing_is_given_up(out, monkeypatch):
 
     def replaced(path, descriptor):
         tried.append(path)
-        raise hdf.Replaced("replaced")
+        raise reading.Replaced("replaced")
 
-    monkeypatch.setattr(hdf, "open_file", replaced)
+    monkeypatch.setattr(reading, "open_file", replaced)
     with pytest.raises(errors.DataError, match="replaced"):
         shards.open_shard(out, entry)
     assert len(tried) == shards.TRIES

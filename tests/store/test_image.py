@@ -13,8 +13,10 @@ import pytest
 import xarray
 from store import example
 
-from jaxlens import binning, errors, ledger, schema
-from jaxlens.store import compare, hdf, image, records, totals
+from jaxlens import errors, schema
+from jaxlens.store import records, summary
+from jaxlens.store.hdf5 import compare, images, reading
+from jaxlens.tally import bins, definitions
 
 PLACE = records.Place(
     spec_hash="a" * 64, shard=7, token_start=50, token_stop=74, tokens_sha256="b" * 64
@@ -25,7 +27,7 @@ ROWS = 24
 def build(rows=None, tallies=None, place=PLACE, **more):
     rows = example.compute_rows(7, ROWS, "full") if rows is None else rows
     tallies = example.compute_tallies(7) if tallies is None else tallies
-    return bytes(image.shard_image(place, rows, tallies, example.LAYER_NAMES, **more))
+    return bytes(images.shard_image(place, rows, tallies, example.LAYER_NAMES, **more))
 
 
 def save(path, data):
@@ -35,19 +37,19 @@ def save(path, data):
 
 def test_same_input_gives_the_same_bytes_at_any_time_and_in_any_order():
     rows, tallies = example.compute_rows(7, ROWS, "full"), example.compute_tallies(7)
-    merged = totals.axis_labels(tallies)
+    merged = summary.axis_labels(tallies)
     arrays = {"b": np.arange(5), "a": np.array([b"x", b"yy"])}
     first = (
         build(rows, tallies, skipped={"a": 1, "b": 2}),
-        bytes(image.summary_image({"x": 1, "y": "z"}, tallies, example.LAYER_NAMES, merged)),
-        bytes(image.arrays_image(arrays, {"x": 1, "y": 2})),
+        bytes(images.summary_image({"x": 1, "y": "z"}, tallies, example.LAYER_NAMES, merged)),
+        bytes(images.arrays_image(arrays, {"x": 1, "y": 2})),
     )
     time.sleep(1.1)  # HDF5 counts time in seconds
     rows, tallies = (dict(reversed(found.items())) for found in (rows, tallies))
     second = (
         build(rows, tallies, skipped={"b": 2, "a": 1}),
-        bytes(image.summary_image({"y": "z", "x": 1}, tallies, example.LAYER_NAMES, merged)),
-        bytes(image.arrays_image(dict(reversed(arrays.items())), {"y": 2, "x": 1})),
+        bytes(images.summary_image({"y": "z", "x": 1}, tallies, example.LAYER_NAMES, merged)),
+        bytes(images.arrays_image(dict(reversed(arrays.items())), {"y": 2, "x": 1})),
     )
     assert first == second
 
@@ -75,7 +77,7 @@ def test_layout_of_the_arrays_in_memory_does_not_matter():
 def test_every_dataset_is_checksummed_scaled_and_explained(tmp_path, compression):
     path = save(tmp_path / "part.h5", build(compression=compression))
     with h5py.File(path) as file:
-        for name, item in hdf._datasets(file, virtual=False).items():
+        for name, item in reading._datasets(file, virtual=False).items():
             assert item.fletcher32, name
             assert item.attrs["long_name"], name
             if not item.is_scale:
@@ -91,7 +93,7 @@ def test_every_dataset_is_checksummed_scaled_and_explained(tmp_path, compression
 def test_chunks_hold_all_layers_and_at_most_4096_rows():
     rows = {"kl_final": np.zeros((5000, example.N_LAYERS), np.float32)}
     place = records.Place(**vars(PLACE) | {"token_stop": 5050})
-    data = bytes(image.shard_image(place, rows, {}, example.LAYER_NAMES))
+    data = bytes(images.shard_image(place, rows, {}, example.LAYER_NAMES))
     with h5py.File(io.BytesIO(data)) as file:
         assert file["kl_final"].chunks == (4096, example.N_LAYERS)
 
@@ -156,7 +158,7 @@ def test_every_quantity_says_whether_a_row_can_lack_it():
 def test_an_older_format_is_written_without_the_marks():
     new, old = build(), build(version=3)
     assert new.count(b"_FillValue") == len(MISSING) and b"_FillValue" not in old
-    with hdf.open_image(old) as one, hdf.open_image(new) as other:
+    with reading.open_image(old) as one, reading.open_image(new) as other:
         assert compare.same_contents(one, other)
         assert (one.attribute("format_version"), other.attribute("format_version")) == (3, 4)
 
@@ -168,12 +170,12 @@ def test_xarray_opens_the_tallies_by_name_of_quantity(tmp_path):
     with xarray.open_dataset(path, group="tally") as found:
         assert set(found.data_vars) == set(tallies)
         for name, data in tallies.items():
-            assert found[name].dims == ledger.BY_NAME[name].axes
+            assert found[name].dims == definitions.BY_NAME[name].axes
             np.testing.assert_array_equal(found[name], data)
         line = schema.SUMMED.index("kl_final")
         np.testing.assert_array_equal(found["sum"].sel(quantity="kl_final"), tallies["sum"][line])
         assert list(found.reference.values) == list(schema.REFERENCES)
-        np.testing.assert_array_equal(found.ln_rank_edge, binning.LN_RANK_EDGES)
+        np.testing.assert_array_equal(found.ln_rank_edge, bins.LN_RANK_EDGES)
     with xarray.open_datatree(path) as tree:
         assert list(tree.children) == ["tally"]
 
@@ -231,10 +233,10 @@ def test_arrays_come_back_as_they_were_put_in(tmp_path):
         "empty": np.zeros(0, np.int64),
     }
     axes = {"document_id": ("document",), "counts": ("fold", "vocab")}
-    path = save(tmp_path / "index.h5", image.arrays_image(arrays, {"n": 3, "s": "é"}, axes))
+    path = save(tmp_path / "index.h5", images.arrays_image(arrays, {"n": 3, "s": "é"}, axes))
     with pytest.raises(errors.DataError, match=r"index\.h5 is damaged.*sha256"):
-        hdf.read_arrays(path, "0" * 64)
-    found, attributes = hdf.read_arrays(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        reading.read_arrays(path, "0" * 64)
+    found, attributes = reading.read_arrays(path, hashlib.sha256(path.read_bytes()).hexdigest())
     assert attributes["n"] == 3 and attributes["s"] == "é"
     assert set(found) == set(arrays)
     for name, data in arrays.items():
@@ -246,18 +248,18 @@ def test_arrays_come_back_as_they_were_put_in(tmp_path):
 def test_arrays_that_hdf5_cannot_hold_safely_are_refused():
     for data in (np.array(["a"]), np.array([None]), np.array(1)):
         with pytest.raises(ValueError, match="cannot be stored"):
-            image.arrays_image({"a": data}, {})
+            images.arrays_image({"a": data}, {})
 
 
 def test_arrays_of_one_axis_share_it_and_must_be_of_one_length(tmp_path):
     arrays = {"a": np.arange(3), "b": np.arange(3.0)}
     axes = {"a": ("n",), "b": ("n",)}
-    path = save(tmp_path / "a.h5", image.arrays_image(arrays, {}, axes))
+    path = save(tmp_path / "a.h5", images.arrays_image(arrays, {}, axes))
     with xarray.open_dataset(path) as found:
         assert dict(found.sizes) == {"n": 3} and set(found.data_vars) == {"a", "b"}
     with pytest.raises(ValueError, match="2 along n, not 3"):
-        image.arrays_image(arrays | {"b": np.arange(2)}, {}, axes)
+        images.arrays_image(arrays | {"b": np.arange(2)}, {}, axes)
 
 
 def test_version_of_the_library_is_that_of_hdf5_itself():
-    assert hdf.library_version() == h5py.version.hdf5_version
+    assert reading.library_version() == h5py.version.hdf5_version

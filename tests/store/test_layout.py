@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.store import layout, publish, records, shards
+from jaxlens.files import publish
+from jaxlens.store import layout, records, shards
 
 ENTRY = records.Record(
     spec_hash="a" * 64,

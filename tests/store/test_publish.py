@@ -11,7 +11,7 @@ import pytest
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import publish, system
+from jaxlens.files import publish, system
 
 DATA = bytes(range(256)) * 40
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import commit, derive, image, layout, reader
-from jaxlens.store import rows as rows_of_runs
+from jaxlens.store import columns as rows_of_runs
+from jaxlens.store import commit, finalize, layout, reader
+from jaxlens.store.hdf5 import images
 
 SHARDS, ROWS = 5, 24
 TOTAL = SHARDS * ROWS
@@ -311,7 +312,7 @@ def test_shard_of_another_form_is_refused(tmp_path):
     data = example.compute_rows(1, 8, "full")
     place = example.place(example.spec(2, 8), 1, 2, 8)
     assert place.spec_hash == spec_hash
-    made = image.shard_image(place, data, example.compute_tallies(1), example.LAYER_NAMES)
+    made = images.shard_image(place, data, example.compute_tallies(1), example.LAYER_NAMES)
     commit.discard(tmp_path / "core", 1)
     commit.publish_shard(tmp_path / "core", place, made, 8, example.FAST)
     (tmp_path / "core" / "MANIFEST").unlink()
@@ -357,11 +358,11 @@ def test_more_shards_are_read_than_descriptors_are_allowed(tmp_path, count, limi
     for shard in range(count):
         data = {"rank_input": example.compute_rows(shard, 2)["rank_input"]}
         place = example.place(spec_bytes, shard, count, 2)
-        made = image.shard_image(place, data, {}, example.LAYER_NAMES)
+        made = images.shard_image(place, data, {}, example.LAYER_NAMES)
         commit.publish_shard(tmp_path, place, made, 2, example.FAST)
         parts.append(data["rank_input"])
-    assert derive.finalize(tmp_path, example.FAST) == {}
-    assert (tmp_path / "index.h5").exists() == (count <= derive.MOST_INDEXED)
+    assert finalize.finalize(tmp_path, example.FAST) == {}
+    assert (tmp_path / "index.h5").exists() == (count <= finalize.MOST_INDEXED)
     script = (
         "import os, resource, sys; limit = int(sys.argv[2]);"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit));"

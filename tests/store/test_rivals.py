@@ -12,7 +12,8 @@ import pytest
 from store import example, faults, remember, schedule
 
 from jaxlens import errors
-from jaxlens.store import commit, derive, layout, publish, records, shards, verify
+from jaxlens.files import publish
+from jaxlens.store import commit, finalize, layout, records, shards, verify
 
 RIVALS = 3
 
@@ -185,7 +186,7 @@ def finalizing(out, spec_bytes, salt):
         for shard in range(2):
             made = memoryview(example.shard_image(spec_bytes, shard, 2, 8, salt=salt))
             commit.publish_shard(out, example.place(spec_bytes, shard, 2, 8), made, 8, disk)
-        derive.finalize(out, disk)
+        finalize.finalize(out, disk)
 
     return job
 

@@ -8,7 +8,9 @@ import xarray
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import draft, hdf, publish, reader, shards, single, system
+from jaxlens.files import publish, system
+from jaxlens.store import reader, shards, single
+from jaxlens.store.hdf5 import draft, reading
 
 SHARDS, ROWS = 4, 24
 TOTAL = SHARDS * ROWS
@@ -67,7 +69,7 @@ def test_one_file_has_every_row_as_the_shards_store_it(run, tmp_path):
 
 def test_one_file_passes_the_checks_of_our_own_reader(run, tmp_path):
     write(run, tmp_path / "all.h5")
-    with hdf.open_image((tmp_path / "all.h5").read_bytes()) as found:
+    with reading.open_image((tmp_path / "all.h5").read_bytes()) as found:
         assert shards.read_form(found).columns == run._form.columns
 
 

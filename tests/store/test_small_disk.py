@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from store import example, faults
 
-from jaxlens.store import publish, verify
+from jaxlens.files import publish
+from jaxlens.store import verify
 
 pytestmark = pytest.mark.long
 
@@ -39,7 +40,7 @@ except errors.StorageError as error:
     print(error.message, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-CLI = "from jaxlens.cli import main; main()"
+CLI = "from jaxlens.cli.main import main; main()"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import derive, layout, publish, reader, verify
+from jaxlens.files import publish
+from jaxlens.store import finalize as derive
+from jaxlens.store import layout, reader, verify
 
 SHARDS, ROWS = 2, 4
 

@@ -5,7 +5,9 @@ import pytest
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import image, layout, publish, reader, tokenindex
+from jaxlens.files import publish
+from jaxlens.store import corpus_index, layout, reader
+from jaxlens.store.hdf5 import images
 
 SHARDS, ROWS = 3, 24
 TOTAL = SHARDS * ROWS
@@ -114,7 +116,7 @@ def test_an_index_that_makes_no_sense_is_refused_though_its_hash_fits(out, chang
         _ = run.corpus
 
 
-@pytest.mark.parametrize("lacking", tokenindex._FIELDS)
+@pytest.mark.parametrize("lacking", corpus_index._FIELDS)
 def test_an_index_that_lacks_a_field_is_refused(out, lacking):
     left = {name: data for name, data in arrays().items() if name != lacking}
     example.publish_index(out, left, TOTAL)
@@ -153,7 +155,7 @@ def test_an_index_of_another_spec_is_refused(tmp_path):
 
 def test_an_index_that_claims_more_than_its_documents_explain_is_refused(out):
     bomb = np.zeros(1 << 24, np.int64)  # 128 MiB that deflate to little
-    made = bytes(image.arrays_image(arrays(bomb=bomb), {}))
+    made = bytes(images.arrays_image(arrays(bomb=bomb), {}))
     publish.publish(layout.token_path(out, layout.TOKEN_INDEX), made, example.FAST)
     example.publish_index(out, arrays(bomb=bomb), TOTAL)
     with reader.open_run(out) as run, pytest.raises(errors.DataError, match="claims"):

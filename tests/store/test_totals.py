@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import binning, errors, ledger, schema
-from jaxlens.store import totals
+from jaxlens import errors, schema
+from jaxlens.store import summary
+from jaxlens.tally import bins as binning
+from jaxlens.tally import definitions
 
 BINS = len(binning.LN_RANK_EDGES) - 1
 BIN_FACTOR = math.exp(0.1) * (1 + 1e-6)
@@ -30,7 +32,7 @@ def tallies(**changes):
 def fold(parts):
     total = None
     for name, part in parts:
-        total = totals.add(total, name, part)
+        total = summary.add(total, name, part)
     return total
 
 
@@ -38,13 +40,13 @@ def fold(parts):
 def test_median_rank_is_right_to_a_bin(ranks):
     # With an even number any value between the middle two is a median.
     middle = sorted(ranks)[(len(ranks) - 1) // 2 : len(ranks) // 2 + 1]
-    found = totals.median_rank(histogram(ranks))
+    found = summary.median_rank(histogram(ranks))
     assert middle[0] / BIN_FACTOR <= found <= middle[-1] * BIN_FACTOR
 
 
 def test_median_of_mostly_first_ranks_is_exactly_one():
-    assert totals.median_rank(histogram([1, 1, 1, 50_000, 50_000])) == 1.0
-    assert totals.median_rank(histogram([1, 50_000])) == 1.0
+    assert summary.median_rank(histogram([1, 1, 1, 50_000, 50_000])) == 1.0
+    assert summary.median_rank(histogram([1, 50_000])) == 1.0
 
 
 def test_median_is_interpolated_in_ln_rank():
@@ -52,11 +54,11 @@ def test_median_is_interpolated_in_ln_rank():
     counts[10], counts[20] = 1, 3  # half of four is reached at a third of bin 20
     low, high = binning.LN_RANK_EDGES[20:22].astype(float)
     expected = math.exp(low + (high - low) / 3)
-    assert math.isclose(totals.median_rank(counts), expected, rel_tol=1e-12)
+    assert math.isclose(summary.median_rank(counts), expected, rel_tol=1e-12)
 
 
 def test_median_of_nothing_is_nan():
-    assert math.isnan(totals.median_rank(np.zeros(BINS, np.int64)))
+    assert math.isnan(summary.median_rank(np.zeros(BINS, np.int64)))
 
 
 def test_statistics_are_means_and_medians_of_what_was_counted():
@@ -64,7 +66,7 @@ def test_statistics_are_means_and_medians_of_what_was_counted():
     count[schema.SUMMED.index("entropy")] = 0
     count[schema.SUMMED.index("kl_final"), 1] = 0
     made = tallies(count=count)
-    found = totals.statistics(made, totals.axis_labels(made))
+    found = summary.statistics(made, summary.axis_labels(made))
     assert "mean_entropy" not in found
     np.testing.assert_array_equal(found["mean_kl_final"].values, [1.5, np.nan])
     np.testing.assert_array_equal(found["mean_ln_rank_next"].values, [1.5, 1.5])
@@ -100,21 +102,25 @@ def test_fold_refuses_a_tally_that_the_schema_lacks():
 
 
 def test_every_tally_of_the_schema_can_be_merged():
-    assert {tally.merge for tally in ledger.BY_NAME.values()} <= set(totals._MERGES)
+    assert {tally.merge for tally in definitions.BY_NAME.values()} <= set(summary._MERGES)
 
 
 def test_quantity_that_was_never_counted_has_no_statistic():
     made = tallies()
     made["ln_rank_histogram"][1] = 0
-    found = totals.statistics(made, totals.axis_labels(made))
+    found = summary.statistics(made, summary.axis_labels(made))
     assert "median_rank_next" not in found and "median_rank_final" in found
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_totals_that_exceed_64_bits_are_refused(sign):
-    part = {"count": np.full(ledger.shape(ledger.BY_NAME["count"], 2, 3), sign * 2**62, np.int64)}
-    total = totals.add(None, "a", part)
+    part = {
+        "count": np.full(
+            definitions.shape(definitions.BY_NAME["count"], 2, 3), sign * 2**62, np.int64
+        )
+    }
+    total = summary.add(None, "a", part)
     if sign < 0:
-        total = totals.add(total, "b", part)  # the least number is one
+        total = summary.add(total, "b", part)  # the least number is one
     with pytest.raises(errors.DataError, match=r"b: tally count .* exceed 64 bits"):
-        totals.add(total, "b", part)
+        summary.add(total, "b", part)

@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors
+from jaxlens.files import publish
 from jaxlens.store import (
     commit,
-    derive,
-    guarded,
-    hdf,
-    image,
+    finalize,
     layout,
-    publish,
     reader,
     records,
     shards,
-    totals,
+    summary,
+    untrusted,
     verify,
 )
+from jaxlens.store.hdf5 import images as image
+from jaxlens.store.hdf5 import reading
 
 SHARDS, ROWS = 3, 8
 
@@ -101,7 +101,7 @@ def test_missing_derived_files_are_named_where_one_is_left(out, left):
     for name in missing:
         (out / name).unlink()
     assert named(out) == missing
-    derive.finalize(out)
+    finalize.finalize(out)
     assert verify.verify(out).ok
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_is_going_on_is_not_finished_and_not_damaged(out, level, abse
     assert report.damaged == () and report.sound and not report.finished and not report.ok
     assert (report.shards, report.missing) == (SHARDS, len(absent))
     assert report.rows == (SHARDS - len(absent)) * ROWS
-    assert guarded.verify_untrusted(out, level) == report
+    assert untrusted.verify_untrusted(out, level) == report
 
 
 def test_a_run_that_has_only_begun_is_not_damaged(out):
@@ -221,17 +221,17 @@ def test_foreign_files_among_the_shards_are_named(out):
 def test_stale_summary_of_the_same_run_is_named(out, tmp_path):
     data = {"n_shards": 3, "n_tokens": 24, "n_rows": 24, "spec_hash": "a" * 64}
     tallies = example.compute_tallies(5)
-    labels = totals.axis_labels(tallies)
+    labels = summary.axis_labels(tallies)
     made = image.summary_image(data, tallies, example.LAYER_NAMES, labels)
-    (out / "summary.h5").write_bytes(hdf.seal(made))
+    (out / "summary.h5").write_bytes(reading.seal(made))
     assert named(out) == {"summary.h5"}
 
 
 def test_derived_files_laid_out_by_another_version_of_hdf5_are_sound(out):
     for name in ("summary.h5", "index.h5"):
         path = out / name
-        image = path.read_bytes()[: -hdf.SEAL_BYTES]
-        path.write_bytes(hdf.seal(image + bytes(100)))
+        image = path.read_bytes()[: -reading.SEAL_BYTES]
+        path.write_bytes(reading.seal(image + bytes(100)))
     assert verify.verify(out).ok
 
 
@@ -271,11 +271,11 @@ def test_garbage_anywhere_is_a_finding_never_a_crash(out, name, raw, at):
 
 def say_otherwise(path, change):
     """Changes a sealed file, and seals it again."""
-    raw = path.read_bytes()[: -hdf.SEAL_BYTES]
+    raw = path.read_bytes()[: -reading.SEAL_BYTES]
     path.write_bytes(raw)
     with h5py.File(path, "r+") as file:
         change(file)
-    path.write_bytes(hdf.seal(path.read_bytes()))
+    path.write_bytes(reading.seal(path.read_bytes()))
 
 
 def rename(file):
@@ -335,7 +335,7 @@ def test_sealed_index_whose_rows_are_those_of_other_shards_is_named(out):
 
 
 def test_index_that_should_not_be_there_is_named(out, monkeypatch):
-    monkeypatch.setattr(derive, "MOST_INDEXED", 2)
+    monkeypatch.setattr(finalize, "MOST_INDEXED", 2)
     assert verify.verify(out).damaged == (("index.h5", "it is out of date"),)
 
 
@@ -429,7 +429,7 @@ def commit_as(out, spec_bytes, shard, version):
 
 def test_a_shard_of_another_format_than_the_spec_is_named(out):
     commit_as(out, example.spec(SHARDS, ROWS), 1, version=3)
-    derive.finalize(out)
+    finalize.finalize(out)
     assert verify.verify(out).damaged == (
         (part(1), "is damaged: its format is not that of RUN.json"),
     )
@@ -440,7 +440,7 @@ def test_a_run_of_an_older_format_is_sound_and_keeps_it(tmp_path):
     example.write_shards(tmp_path, SHARDS, ROWS, more={"format_version": 3})
     for shard in range(SHARDS):
         commit_as(tmp_path, spec_bytes, shard, version=3)
-    derive.finalize(tmp_path)
+    finalize.finalize(tmp_path)
     assert verify.verify(tmp_path).ok and shards.format_there(tmp_path) == 3
     for name in ("summary.h5", "index.h5", part(0)):
         with h5py.File(tmp_path / name) as file:
@@ -451,7 +451,7 @@ def test_a_run_of_an_older_format_is_sound_and_keeps_it(tmp_path):
 def test_a_format_that_is_unknown_is_refused(tmp_path):
     example.write_shards(tmp_path, SHARDS, ROWS, more={"format_version": 99})
     with pytest.raises(errors.DataError, match="format 99 is unknown here"):
-        derive.finalize(tmp_path)
+        finalize.finalize(tmp_path)
     assert shards.format_there(tmp_path / "nothing") is None
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from jaxlens import binning, ledger, sampling
+from jaxlens.tally import bins, definitions, sampling
 
 SIXTEENTH = 2**16
 
@@ -28,7 +28,7 @@ def times(a, b):
 
 
 def log_bin(x):
-    return int(sum(np.float32(x) >= edge for edge in binning.LOG_EDGES))
+    return int(sum(np.float32(x) >= edge for edge in bins.LOG_EDGES))
 
 
 class Rows:
@@ -68,7 +68,7 @@ def fine(value):
 
 def rank_bin(rank):
     x = np.float32(math.log(rank))
-    return min(int(np.searchsorted(binning.LN_RANK_EDGES, x, side="right")) - 1, 127) // 2
+    return min(int(np.searchsorted(bins.LN_RANK_EDGES, x, side="right")) - 1, 127) // 2
 
 
 def retrieved(ranks, cut):
@@ -101,7 +101,7 @@ def covariates(rows, row, rarity):
         "embedding_norm": fixed(row["embedding_norm"]),
         "logp_input_last": fixed(row["logp_input"][-1]),
     }
-    return [int(known[name]) for name in ledger.COVARIATES]
+    return [int(known[name]) for name in definitions.COVARIATES]
 
 
 def curve(row, name):
@@ -115,8 +115,8 @@ def tallies(values, counts):
     rows = Rows(values, counts)
     n_layers, vocab = rows.n_layers, rows.counts.shape[1]
     out = {
-        t.name: np.zeros(ledger.shape(t, n_layers, vocab), np.int64)
-        for t in ledger.STUDY
+        t.name: np.zeros(definitions.shape(t, n_layers, vocab), np.int64)
+        for t in definitions.STUDY
         if t.merge == "sum"
     }
     for row in rows:
@@ -138,15 +138,15 @@ def _of_references(rows, row, out):
         rarity = coarse(rows.rarity(token, fold))
         for layer, rank in enumerate(ranks):
             out["rank_histogram"][line, layer, rarity, stratum, rank_bin(rank)] += 1
-        if name in ledger.COMPARED:
-            place = ledger.COMPARED.index(name), row["group"], rarity
+        if name in definitions.COMPARED:
+            place = definitions.COMPARED.index(name), row["group"], rarity
             out["excess_count"][place] += 1
             out["excess_histogram"][(*place, rank_bin(ranks[middle]))] += 1
             out["excess_sum"][place] += [ln(rank) for rank in ranks]
-        if name in ledger.TARGETS:
-            for c, cut in enumerate(ledger.RETRIEVAL_CUTS):
+        if name in definitions.TARGETS:
+            for c, cut in enumerate(definitions.RETRIEVAL_CUTS):
                 depth = retrieved(ranks, cut)
-                out["retrieval"][ledger.TARGETS.index(name), c, rarity, depth] += 1
+                out["retrieval"][definitions.TARGETS.index(name), c, rarity, depth] += 1
 
 
 def _of_input(rows, row, out):
@@ -171,7 +171,7 @@ def _of_input(rows, row, out):
         out["copied_outcome"] += lns
     out["outcome_square"][group] += [times(a, a) for a in lns]
     out["frequency_norm"][coarse(rarity)] += fixed(row["embedding_norm"])
-    for c, cut in enumerate(ledger.EXIT_CUTS):
+    for c, cut in enumerate(definitions.EXIT_CUTS):
         depth = first([rank > cut for rank in ranks], 1)
         out["first_exit"][c, coarse(rarity), depth] += 1
     whole = ln(rows.counts.shape[1])
@@ -183,7 +183,7 @@ def _of_input(rows, row, out):
 def _of_curves(rows, row, out):
     rarity = coarse(rows.rarity(int(row["token"]), int(row["fold"])))
     group = int(row["group"])
-    for line, name in enumerate(ledger.MEASURES):
+    for line, name in enumerate(definitions.MEASURES):
         for layer in range(rows.n_layers if name in row else 0):
             x = row[name][layer]
             missing = x == 0 if name.startswith("rank_") else math.isnan(x)
@@ -192,10 +192,10 @@ def _of_curves(rows, row, out):
                 for kind, place in (("group", group), ("frequency", rarity)):
                     out[f"{kind}_count"][line, place, layer] += 1
                     out[f"{kind}_sum"][line, place, layer] += amount
-    for line, name in enumerate(ledger.DIVERGENCES):
+    for line, name in enumerate(definitions.DIVERGENCES):
         for layer in range(rows.n_layers if name in row else 0):
             out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1
-    for line, name in enumerate(ledger.JUMPS):
+    for line, name in enumerate(definitions.JUMPS):
         values = curve(row, name)
         steps = [b - a for a, b in itertools.pairwise(values)]
         out["descending"][line, group, 0] += 1

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import sampling
-from jaxlens.study import curves, matched, matching, shape, slope
-from jaxlens.study import within as within_types
+from jaxlens.study import curves
+from jaxlens.study.stats import matched, matching, shape, slope
+from jaxlens.study.stats import within_type as within_types
+from jaxlens.tally import sampling
 
 GROUPS = 256
 LAYERS = 13

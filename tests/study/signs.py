@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import binning, ledger, sampling, schema
-from jaxlens.study import answers, discarding, fold, inputs, preserving, table, verdicts
-from jaxlens.tally import rules
+from jaxlens import schema
+from jaxlens.study import fold, inputs, table, verdicts
+from jaxlens.study import study as answers
+from jaxlens.study.questions import discarding
+from jaxlens.study.questions import rarity as preserving
+from jaxlens.tally import bins, definitions, rules, sampling
 
 VOCAB, LAYERS, DOCUMENTS, LENGTH = 400, 5, 150, 80
 SPEC = {
@@ -48,7 +51,9 @@ def made(sign, first, kind, label):
     """
     values, counts = rows(np.random.default_rng(20_200_831), sign, first)
     sizes = LAYERS, VOCAB
-    tallies = {t.name: ledger.nothing(t.name, ledger.shape(t, *sizes)) for t in ledger.STUDY}
+    tallies = {
+        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+    }
     fold.add(tallies, values, np.ones(len(values["token"]), bool), rules.tables(VOCAB, counts))
     return inputs.Inputs(Path("planted"), label, kind, SPEC, NAMES, tallies)
 
@@ -61,8 +66,8 @@ def rows(rng, sign, first):
     fold_of = document % 2
     token, foreign = (drawn_tokens(rng, n) for _ in range(2))
     counts = np.stack([np.bincount(token[fold_of == f], minlength=VOCAB) for f in (0, 1)])
-    rarity = binning.rarity(counts)[fold_of, token]
-    foreign_rarity = binning.rarity(counts)[1 - fold_of, foreign]
+    rarity = bins.rarity(counts)[fold_of, token]
+    foreign_rarity = bins.rarity(counts)[1 - fold_of, foreign]
     surprisal = 0.5 * rarity + rng.gamma(2.0, 1.0, n)
     ranks, copied = input_ranks(rng, sign, rarity, foreign_rarity, surprisal - 0.5 * rarity)
     copies = rng.random(n) < 0.3
@@ -92,7 +97,7 @@ def rows(rng, sign, first):
         "piece": np.full(n, schema.PIECE_WHOLE),
         "fold": fold_of,
         "foreign_fold": 1 - fold_of,
-        "group": binning.group_of(document.astype(np.uint64)),
+        "group": bins.group_of(document.astype(np.uint64)),
     }
     values = {name: np.asarray(value, np.int32) for name, value in values.items()}
     values["key"] = sampling.key_of(document.astype(np.uint64), offset)

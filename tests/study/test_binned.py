@@ -5,24 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens import binning
-from jaxlens.store import totals
-from jaxlens.study import binned
+from jaxlens.store import summary
+from jaxlens.study.stats import binned
+from jaxlens.tally import bins
 
-EDGES = binning.RANK_EDGES
+EDGES = bins.RANK_EDGES
 RANKS = st.lists(st.integers(1, 50_257), min_size=1, max_size=60)
 
 
 def count(ranks, edges=EDGES):
-    fine = binning.ln_rank_bins(max(ranks))[ranks]
+    fine = bins.ln_rank_bins(max(ranks))[ranks]
     return np.bincount(fine // (128 // (len(edges) - 1)), minlength=len(edges) - 1)
 
 
 @given(RANKS)
 def test_median_is_that_of_the_store(ranks):
-    histogram = count(ranks, binning.LN_RANK_EDGES)
-    found = binned.ln_rank_quantile(histogram, binning.LN_RANK_EDGES)
-    assert math.isclose(math.exp(found), totals.median_rank(histogram), rel_tol=1e-12)
+    histogram = count(ranks, bins.LN_RANK_EDGES)
+    found = binned.ln_rank_quantile(histogram, bins.LN_RANK_EDGES)
+    assert math.isclose(math.exp(found), summary.median_rank(histogram), rel_tol=1e-12)
 
 
 @given(RANKS, st.sampled_from([0.25, 0.5, 0.75]))

@@ -5,7 +5,9 @@ import pytest
 from statsmodels import api
 
 import jaxlens
-from jaxlens.study import columns, inputs, sampled, sources, within
+from jaxlens.study import columns, inputs, sampled
+from jaxlens.study.questions import sources
+from jaxlens.study.stats import within_type
 
 ROUNDED = 2e-3
 """Sums of products that were each rounded to 2**-16, over few rows."""
@@ -57,10 +59,10 @@ def by_dummies(x, y, types):
 def test_slopes_are_those_of_the_rows_with_a_dummy_for_every_type(of, rows, layer):
     x, y = design(rows, layer), rows["copied"].astype(float)
     assert 0 < y.mean() < 1
-    found = within.slope(*columns.of_copied(of, layer), columns.RANKED, "ln_rank_input")
+    found = within_type.slope(*columns.of_copied(of, layer), columns.RANKED, "ln_rank_input")
     expected = by_dummies(x, y, rows["token"])
     assert found.value == pytest.approx(expected, rel=ROUNDED, abs=1e-6)
-    ranks = within.slope(*columns.of_rank(of, layer), columns.NAMES, "surprisal")
+    ranks = within_type.slope(*columns.of_rank(of, layer), columns.NAMES, "surprisal")
     expected = by_dummies(x[:, 1:], x[:, 0], rows["token"])
     assert ranks.value == pytest.approx(expected, rel=ROUNDED, abs=1e-6)
 

@@ -7,9 +7,12 @@ from random_model import random_params
 from sweeps import PACKAGED, TEMPERATURES, TINY, configure, refused
 
 import jaxlens
-from jaxlens import config, sweep
-from jaxlens.models import architecture, weights
-from jaxlens.store import commit, image, layout, records
+from jaxlens import config
+from jaxlens.models import architecture
+from jaxlens.models.checkpoints import checkpoint
+from jaxlens.store import commit, layout, records
+from jaxlens.store.hdf5 import images
+from jaxlens.sweep import run as sweep
 
 REFUSALS = {
     "no-null": ("trained", "trained-2", "is not a null run"),
@@ -57,7 +60,7 @@ def renamed(of, out, section, **change):
             token_stop=run.n_tokens,
             tokens_sha256=tokens,
         )
-        data = image.shard_image(where, {}, dict(run.tally), run.layer_names)
+        data = images.shard_image(where, {}, dict(run.tally), run.layer_names)
     commit.publish_shard(out, where, data, 0)
 
 
@@ -84,7 +87,7 @@ def test_swept_runs_of_another_shape_are_refused_as_renamed_ones_are(
 def made_model(folder, sizes, seed):
     """A random model with the packaged tokenizer."""
     parsed, params = architecture.parse(sizes), random_params(sizes, seed)
-    weights.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
+    checkpoint.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
     return folder
 
 

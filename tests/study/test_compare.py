@@ -13,12 +13,15 @@ from scipy import stats
 from sweeps import PACKAGED, TINY, configure, refused, run_cli
 
 import jaxlens
-from jaxlens import binning, schema, sweep
+from jaxlens import schema
 from jaxlens.models import architecture as architectures
-from jaxlens.models import weights
-from jaxlens.report import comparing
-from jaxlens.study import compare, correlation, paired, resample
-from jaxlens.view import drawing
+from jaxlens.models.checkpoints import checkpoint
+from jaxlens.study.comparison import compare, paired
+from jaxlens.study.report import comparing
+from jaxlens.study.stats import bootstrap, correlation
+from jaxlens.sweep import run as sweep
+from jaxlens.tally import bins as binning
+from jaxlens.view.figures import svg
 
 PLAIN = {"lens.decoder": "plain"}
 
@@ -116,7 +119,7 @@ def test_without_rows_means_of_totals_are_compared_and_it_says_so(swept, studied
 def test_models_of_other_depth_are_aligned_by_relative_depth(swept, texts, tmp_path):
     deep = TINY | {"n_layer": 4}
     parsed = architectures.parse(deep)
-    weights.save(
+    checkpoint.save(
         tmp_path / "deep", parsed, random_params(deep, 1), "safetensors", tokenizer_from=PACKAGED
     )
     how = {"store.rows": "core", "lens.temperatures": [2.0, 1.8, 1.5, 1.2, 1.0]}
@@ -177,7 +180,7 @@ def test_the_figure_draws_the_estimates(found):
     looks = {(c.style.colour % 7, c.style.dashes, c.style.mark) for c in drawn.values()}
     assert len(looks) == len(drawn) == 9, "each curve has a look of its own"
     assert all("A minus B" in panel.up for panel in plot.panels[:2])
-    assert drawing.svg(plot).count("curve:") >= 9
+    assert svg.svg(plot).count("curve:") >= 9
 
 
 def test_a_run_without_its_index_is_compared_without_intervals(swept, plain, tmp_path):
@@ -292,8 +295,8 @@ def test_intervals_cover_in_a_thousand_replicas(documents, spread):
 def test_pairing_is_what_makes_the_interval_short():
     rng = np.random.default_rng(0)
     group, one, two, *_ = planted(rng, 200, 1.0)
-    paired = resample.clustered_mean(one - two, group)
-    alone = resample.clustered_mean(one, group)
+    paired = bootstrap.clustered_mean(one - two, group)
+    alone = bootstrap.clustered_mean(one, group)
     (mean, *_) = estimates(np.random.default_rng(0), 200, 1.0)
     assert mean.se == pytest.approx(paired.se, rel=0.2) and mean.se < alone.se / 2
 
@@ -301,4 +304,4 @@ def test_pairing_is_what_makes_the_interval_short():
 def test_too_few_documents_have_no_interval():
     rng = np.random.default_rng(1)
     for got in estimates(rng, 9, 0.0):
-        assert math.isfinite(got.value) and math.isnan(got.low) and got.note == resample.TOO_FEW
+        assert math.isfinite(got.value) and math.isnan(got.low) and got.note == bootstrap.TOO_FEW

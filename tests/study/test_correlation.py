@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from jaxlens.study import correlation
+from jaxlens.study.stats import correlation
 
 TABLES = arrays.arrays(np.int64, (4, 5), elements=st.integers(0, 6))
 

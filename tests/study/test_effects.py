@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxlens.study import effects
+from jaxlens.study.stats import effects
 
 DEPTHS = st.lists(st.integers(0, 12), min_size=2, max_size=25)
 SAMPLES = st.lists(st.floats(-50, 50), min_size=1, max_size=20)

@@ -12,10 +12,12 @@ from study import brute
 from sweeps import PACKAGED, STUDY, configure
 
 import jaxlens
-from jaxlens import devices, errors, ledger, sampling, sweep
-from jaxlens.store import totals
+from jaxlens import errors
+from jaxlens.store import summary
 from jaxlens.study import fold
-from jaxlens.tally import exact
+from jaxlens.sweep import devices
+from jaxlens.sweep import run as sweep
+from jaxlens.tally import definitions, sampling, update
 
 # Rows of everything that the tallies are made from; a later window repeats some context.
 EVERYTHING = {
@@ -40,7 +42,7 @@ def same(one, two):
 
 
 def of_device(run):
-    return {tally.name: run.tally[tally.name] for tally in ledger.STUDY}
+    return {tally.name: run.tally[tally.name] for tally in definitions.STUDY}
 
 
 def test_tallies_of_the_device_are_those_of_the_stored_rows(studied):
@@ -55,7 +57,9 @@ def test_every_tally_is_what_its_definition_says(studied):
         values = fold.prepare(batch, run.corpus.documents.hash)
         counts, vocab = run.corpus.token_counts, run.corpus.token_counts.shape[1]
     sizes = values["rank_input"].shape[1], vocab
-    found = {t.name: ledger.nothing(t.name, ledger.shape(t, *sizes)) for t in ledger.STUDY}
+    found = {
+        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+    }
     fold.add(found, values, np.ones(len(values["token"]), bool), fold.rules.tables(vocab, counts))
     expected = brute.tallies(values, counts)
     for name, value in expected.items():
@@ -135,7 +139,7 @@ def parts(seed, count):
 def merged(shards):
     total = None
     for number, shard in enumerate(shards):
-        total = totals.add(total, str(number), shard)
+        total = summary.add(total, str(number), shard)
     return total
 
 
@@ -147,7 +151,7 @@ def test_merging_in_any_order_and_grouping_gives_the_same_bytes(seed, order, cut
     same(one, merged(shuffled))
     grouped = [merged(shuffled[:cut]), merged(shuffled[cut:])]
     same(one, merged(grouped))
-    same(one, exact.merge([exact.merge(shuffled[:cut]), exact.merge(shuffled[cut:])]))
+    same(one, update.merge([update.merge(shuffled[:cut]), update.merge(shuffled[cut:])]))
 
 
 def test_the_sample_is_of_the_lowest_keys():

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from jaxlens.study import matched
+from jaxlens.study.stats import matched
 
 
 def rows(seed=0, documents=40, n=120):

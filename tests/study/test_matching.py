@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.study import matching
+from jaxlens.study.stats import matching
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats import multitest
 
-from jaxlens.study import multiplicity
+from jaxlens.study.stats import multiplicity
 
 P = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxlens.study import proportions
+from jaxlens.study.stats import proportions
 
 
 def test_wilsons_interval_is_that_of_the_literature():

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from study import signs
 
-from jaxlens.report import copying, discarding, preserving, primaries, series
-from jaxlens.study import multiplicity, readings, twins
+from jaxlens.study import readings
+from jaxlens.study.questions import induction
+from jaxlens.study.report import copying, discarding, primaries, rarity, series
+from jaxlens.study.stats import multiplicity
 
 SIGNS = (1, -1, 0)
 
@@ -142,7 +144,7 @@ def panel(plots, name, place):
 def test_captions_that_name_a_side_are_right_about_it(studies, sign):
     source = series.Source(studies[sign])
     middle = studies[sign].run.middle
-    figures = [*discarding.figures(source), *preserving.figures(source), *copying.figures(source)]
+    figures = [*discarding.figures(source), *rarity.figures(source), *copying.figures(source)]
     slopes, caption = panel(figures, "slopes", 0)
     assert "above 0: rarer tokens are kept more" in caption
     assert math.copysign(1, slopes.curves[0].values[middle]) == sign
@@ -174,7 +176,7 @@ def test_planted_copies_are_called_better_or_worse_by_their_sign(studies):
     for sign, words in ((1, "better"), (-1, "worse"), (0, "no direction")):
         control = rng.integers(40, 60, (300, signs.LAYERS))
         copy = rng.integers(40, 60, (300, signs.LAYERS)) if sign == 0 else control * 2**-sign
-        pairs = twins.Pairs(
+        pairs = induction.Pairs(
             copy.astype(int), control, np.arange(300) % 60, np.zeros(300, int), np.full(300, 16)
         )
-        assert words in twins.verdict(twins.answer(of, pairs))
+        assert words in induction.verdict(induction.answer(of, pairs))

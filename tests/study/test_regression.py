@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels import api
 
-from jaxlens.study import regression, squares
+from jaxlens.study.stats import least_squares, regression
 
 NAMES = ("surprisal", "position", "count")
 DIGITS = 1e-7
@@ -88,7 +88,7 @@ def test_constant_and_collinear_columns_are_dropped_and_named(scale):
     assert found.dropped == names[3:]
     plain = regression.within(x.T @ x, x.T @ y, y @ y, *type_sums(kind, x, y), NAMES)
     assert np.allclose(found.values[:3], plain.values) and np.isnan(found.values[3:]).all()
-    dropped = squares.coefficient(found, "sum")
+    dropped = least_squares.coefficient(found, "sum")
     assert math.isnan(dropped.value) and dropped.note == "constant or collinear"
     pooled = regression.clustered(*products(group, wide[:, :4], y), names[:4])
     assert pooled.dropped == ("sum",)
@@ -98,9 +98,9 @@ def test_few_clusters_or_observations_have_no_interval():
     _, group, x, y = rows(groups=9)
     found = regression.clustered(*products(group, x, y), NAMES)
     assert np.isfinite(found.values).all() and np.isnan(found.low).all()
-    assert squares.coefficient(found, "count").note == "too few clusters"
+    assert least_squares.coefficient(found, "count").note == "too few clusters"
     with pytest.raises(ValueError, match="not in tuple"):
-        squares.coefficient(found, "c")
+        least_squares.coefficient(found, "c")
     ones = np.ones(2)
     few = regression.within(np.eye(2), ones, 2.0, ones, np.zeros((2, 2)), 0 * ones, ("a", "b"))
     assert np.isnan(few.se).all() and few.note == "too few observations"

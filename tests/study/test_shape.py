@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.study import curves, shape, twolines
+from jaxlens.study import curves
+from jaxlens.study.stats import shape, two_lines
 
 CURVES = st.lists(st.floats(-20, 20), min_size=3, max_size=14).map(np.array)
 
@@ -83,7 +84,7 @@ def planted(curve, seed, units=80, noise=0.5):
 )
 def test_two_lines_tell_a_u_from_a_bend(curve, expected):
     shapes = [
-        twolines.two_lines(curves, DEPTHS, counts).shape
+        two_lines.two_lines(curves, DEPTHS, counts).shape
         for curves, counts in (planted(curve, seed) for seed in range(50))
     ]
     # Both slopes must be significant, so false alarms are rarer than one in twenty.
@@ -94,7 +95,7 @@ def test_slopes_are_those_of_an_interrupted_regression():
     from statsmodels import api
 
     curves, _ = planted(8 * (DEPTHS - 0.5) ** 2, 0)
-    found = twolines.two_lines(curves, DEPTHS, np.ones(80))
+    found = two_lines.two_lines(curves, DEPTHS, np.ones(80))
     x, unit = np.tile(DEPTHS, 80), np.repeat(np.arange(80), 11)
     for side, estimate in ((x <= found.depth, found.first), (x >= found.depth, found.second)):
         fit = api.OLS(curves.ravel()[side], api.add_constant(x[side])).fit(
@@ -107,16 +108,16 @@ def test_slopes_are_those_of_an_interrupted_regression():
 def test_robin_hood_gives_layers_to_the_weaker_line():
     # Flat in the middle; steep on the right, shallow on the left: the break moves right.
     curve = np.array([0.3, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0])
-    found = twolines.two_lines(planted(curve, 1, noise=0.05)[0], DEPTHS, np.ones(80))
+    found = two_lines.two_lines(planted(curve, 1, noise=0.05)[0], DEPTHS, np.ones(80))
     assert found.depth > 6 / 12
-    turned = twolines.two_lines(planted(curve[::-1], 1, noise=0.05)[0], DEPTHS, np.ones(80))
+    turned = two_lines.two_lines(planted(curve[::-1], 1, noise=0.05)[0], DEPTHS, np.ones(80))
     assert turned.depth < 6 / 12
 
 
 def test_two_lines_need_layers_and_units():
-    few = twolines.two_lines(np.ones((20, 3)), DEPTHS[:3], np.ones(20))
+    few = two_lines.two_lines(np.ones((20, 3)), DEPTHS[:3], np.ones(20))
     assert few.shape == "not estimable" and few.first.note == "too few layers"
     curves, counts = planted(np.zeros(11), 0, units=9)
-    assert twolines.two_lines(curves, DEPTHS, counts).first.note == "too few clusters"
+    assert two_lines.two_lines(curves, DEPTHS, counts).first.note == "too few clusters"
     curves[:] = np.nan
-    assert twolines.two_lines(curves, DEPTHS, counts).shape == "not estimable"
+    assert two_lines.two_lines(curves, DEPTHS, counts).shape == "not estimable"

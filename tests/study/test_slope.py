@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.study import slope
+from jaxlens.study.stats import slope
 
 RARITY = np.arange(2.5, 18.5)
 EDGES = np.linspace(0, 12.8, 65, dtype=np.float32)

@@ -12,29 +12,20 @@ from study import signs
 from sweeps import STUDY, configure, flags, refused, run_cli
 
 import jaxlens
-from jaxlens import binning, ledger, sweep
 from jaxlens.export import text as escaping
-from jaxlens.study import (
-    answers,
-    copying,
-    curves,
-    dilution,
-    discarding,
-    inputs,
-    resample,
-    sampled,
-    shape,
-    table,
-    twins,
-    verdicts,
-)
-from jaxlens.view import drawing
+from jaxlens.study import curves, inputs, sampled, study, table, verdicts
+from jaxlens.study.questions import copying, dilution, discarding, induction
+from jaxlens.study.stats import bootstrap, shape
+from jaxlens.sweep import run as sweep
+from jaxlens.tally import bins as binning
+from jaxlens.tally import definitions
+from jaxlens.view.figures import svg
 
 
 @pytest.fixture(scope="module")
 def found(studied):
     nulls = [studied / name for name in ("random-1", "random-2", "shuffled")]
-    return answers.study(studied / "trained", nulls)
+    return study.study(studied / "trained", nulls)
 
 
 def test_the_command_writes_one_table_in_three_formats(studied, tmp_path, capsys):
@@ -131,14 +122,14 @@ def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(f
     # A null that did not record them has no part in what is said of them, nor of its kind.
     (lacking,) = (null for null in found.nulls if null.kind == "shuffled")
     counts = lacking.tallies["group_count"].copy()
-    counts[ledger.MEASURES.index("js_final")] = 0
+    counts[definitions.MEASURES.index("js_final")] = 0
     lacking = dataclasses.replace(lacking, tallies=lacking.tallies | {"group_count": counts})
     again = discarding.contrasts(found.run, [*found.nulls[:2], lacking])
     assert [r.null for r in again if r.estimator == "jump_share_js_final"] == ["random-init x 2"]
 
 
 def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(studied):
-    alone = answers.study(studied / "trained")
+    alone = study.study(studied / "trained")
     (primary,) = (line for line in alone.results if line.primary and line.question == "Q1")
     assert primary.judgement == "not estimable" and "--null" in primary.note
     assert "--null" in alone.verdicts["Q1"]
@@ -149,7 +140,7 @@ def test_few_documents_are_reported_as_such_and_not_as_zeros(tiny, tmp_path):
     words = " ".join(str(number) for number in range(200))
     path.write_text("".join(json.dumps({"text": f"{i} {words}"}) + "\n" for i in range(4)))
     sweep.run(configure(tiny, path, tmp_path / "run", **STUDY))
-    few = answers.study(tmp_path / "run")
+    few = study.study(tmp_path / "run")
     line = verdicts.find(few.results, "mean_entropy", layer=0)
     assert line is not None and math.isfinite(line.estimate)
     assert math.isnan(line.low) and line.note == "too few clusters"
@@ -263,7 +254,7 @@ def repeats(tiny, tmp_path_factory):
 
 def test_planted_copies_are_paired_with_the_same_token_one_block_before(repeats):
     with jaxlens.open_run(repeats / "trained") as run:
-        pairs = twins.load(run)
+        pairs = induction.load(run)
         ids = run.corpus.tokens()
         ranks = run["rank_next"][:]
         documents = run.corpus.documents
@@ -302,7 +293,7 @@ def test_nouns_are_paired_with_their_first_place(tiny, tmp_path):
     how = {"store.rows": "core", "plan.length": 32}
     sweep.run(configure(tiny, "twins:plasma", tmp_path / "run", **how))
     with jaxlens.open_run(tmp_path / "run") as run:
-        pairs = twins.load(run)
+        pairs = induction.load(run)
         strings, ids = run.corpus.token_strings, run.corpus.tokens()
         documents = run.corpus.documents
         assert len(pairs.copy) == len(documents) - 1 > 40  # the post's plasma is three tokens
@@ -312,14 +303,14 @@ def test_nouns_are_paired_with_their_first_place(tiny, tmp_path):
         at = np.flatnonzero(strings[ids[start:stop]] == f" {noun}".encode())
         before = run["rank_next"][int(start + at[1] - 1)]
         np.testing.assert_array_equal(pairs.copy[0], before)
-    found = answers.study(tmp_path / "run")
+    found = study.study(tmp_path / "run")
     assert verdicts.find(found.results, "twins_gain") is not None
     assert "Q3" in found.verdicts
 
 
 def test_a_missing_number_is_spelled_with_its_reason():
     of = inputs.Made(None, "trained", "trained", {}, ("input", "h.0"))  # type: ignore[arg-type]
-    line = table.result(of, "Q0", "x", "x", resample.missing("no reason"), unit="1")
+    line = table.result(of, "Q0", "x", "x", bootstrap.missing("no reason"), unit="1")
     assert verdicts.spelled(line) == "not estimable (no reason)"
     assert verdicts.spelled(None) == "not estimable"
     assert discarding.NO_NULL.startswith("no random-init null")
@@ -350,7 +341,7 @@ def test_the_least_text_is_studied_and_reported_with_its_reasons(
     assert len(primaries) == 4
     assert all(line["judgement"] for line in primaries)
     assert all(line["note"] for line in document["results"] if line["estimate"] is None)
-    monkeypatch.setattr(drawing, "svg", lambda plot: "<svg/>")
+    monkeypatch.setattr(svg, "svg", lambda plot: "<svg/>")
     assert run_cli("report", out) == 0
     if kind == "one token":
         page = (out / "report.html").read_text()
@@ -368,14 +359,14 @@ def test_a_design_cut_to_one_token_is_studied(tiny, corpus, tmp_path, capsys):
 def test_a_model_of_one_block_has_no_interior_and_is_studied():
     of = signs.made(0, 0.35, inputs.TRAINED, "trained")
     # Its tallies are those of two layers: the input and the last.
-    kept = {t.name: t for t in ledger.STUDY}
+    kept = {t.name: t for t in definitions.STUDY}
     spec = {
         **signs.SPEC,
         "model": {"architecture": {"vocab_size": 400, "n_embd": 16, "n_layer": 1}},
     }
-    empty = {n: ledger.nothing(n, ledger.shape(t, 2, 400)) for n, t in kept.items()}
+    empty = {n: definitions.nothing(n, definitions.shape(t, 2, 400)) for n, t in kept.items()}
     one = dataclasses.replace(of, spec=spec, layer_names=("input", "h.0"), tallies=empty)
-    lines = answers._of_one(one)
+    lines = study._of_one(one)
     (area,) = (line for line in lines if line.estimator == "aupc")
     assert math.isnan(area.estimate) and "no layer lies between" in area.note
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.duration import survfunc
 
-from jaxlens.study import survival
+from jaxlens.study.stats import survival
 
 COUNTS = st.lists(st.integers(0, 9), min_size=6, max_size=6)
 

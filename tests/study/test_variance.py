@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels import api
 
-from jaxlens.study import variance
+from jaxlens.study.stats import variance
 
 
 def rows(seed, types=30, share=0.3, layers=2, most=40):

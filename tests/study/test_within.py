@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels import api
 
-from jaxlens.study import within
+from jaxlens.study.stats import within_type
 
 NAMES = ("surprisal", "position", "constant_in_type")
 
@@ -30,7 +30,7 @@ def make(seed=0, rows=6_000, types=40, documents=60):
 
 def sums_of(token, x, y):
     size = token.max() + 1
-    return within.Sums(
+    return within_type.Sums(
         xtx=x.T @ x,
         xty=x.T @ y,
         yty=float(y @ y),
@@ -42,8 +42,8 @@ def sums_of(token, x, y):
 
 def test_a_sample_of_all_rows_gives_the_interval_of_the_rows_themselves():
     token, document, x, y = make()
-    sample = within.Sample(token, document, x, y)
-    found = within.slope(sums_of(token, x, y), sample, NAMES, "surprisal")
+    sample = within_type.Sample(token, document, x, y)
+    found = within_type.slope(sums_of(token, x, y), sample, NAMES, "surprisal")
     dummies = (token[:, None] == np.unique(token)).astype(float)
     design = np.hstack([x[:, :2], dummies])  # the third column is one of the type
     oracle = api.OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": document})
@@ -55,12 +55,12 @@ def test_a_sample_of_all_rows_gives_the_interval_of_the_rows_themselves():
 def test_a_part_of_the_rows_gives_that_interval_on_average():
     token, document, x, y = make()
     sums = sums_of(token, x, y)
-    whole = within.slope(sums, within.Sample(token, document, x, y), NAMES, "surprisal")
+    whole = within_type.slope(sums, within_type.Sample(token, document, x, y), NAMES, "surprisal")
     random, variances = np.random.default_rng(1), []
     for _ in range(60):
         kept = np.sort(random.permutation(len(y))[: len(y) // 3])
-        part = within.Sample(token[kept], document[kept], x[kept], y[kept])
-        found = within.slope(sums, part, NAMES, "surprisal")
+        part = within_type.Sample(token[kept], document[kept], x[kept], y[kept])
+        found = within_type.slope(sums, part, NAMES, "surprisal")
         assert found.value == whole.value
         variances.append(found.se**2)
     # Sixty samples; the pairs' part is cut off at zero, which never happens here.
@@ -69,17 +69,17 @@ def test_a_part_of_the_rows_gives_that_interval_on_average():
 
 def test_what_does_not_vary_within_types_has_no_slope():
     token, document, x, y = make()
-    sample = within.Sample(token, document, x, y)
-    found = within.slope(sums_of(token, x, y), sample, NAMES, "constant_in_type")
+    sample = within_type.Sample(token, document, x, y)
+    found = within_type.slope(sums_of(token, x, y), sample, NAMES, "constant_in_type")
     assert np.isnan(found.value) and found.note
 
 
 def test_few_documents_or_rows_give_a_value_and_no_interval():
     token, document, x, y = make()
     sums = sums_of(token, x, y)
-    few = within.Sample(token, document % 5, x, y)
-    found = within.slope(sums, few, NAMES, "surprisal")
+    few = within_type.Sample(token, document % 5, x, y)
+    found = within_type.slope(sums, few, NAMES, "surprisal")
     assert np.isfinite(found.value) and np.isnan(found.low) and found.note == "too few clusters"
-    short = within.Sample(*(getattr(few, f.name)[:50] for f in dataclasses.fields(few)))
-    found = within.slope(sums, short, NAMES, "surprisal")
+    short = within_type.Sample(*(getattr(few, f.name)[:50] for f in dataclasses.fields(few)))
+    found = within_type.slope(sums, short, NAMES, "surprisal")
     assert np.isnan(found.low) and found.note == "too few sampled rows"

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlens import binning, ledger, schema
-from jaxlens.tally import exact
+from jaxlens import schema
+from jaxlens.tally import bins as binning
+from jaxlens.tally import definitions, update
 
 VOCAB, LAYERS, ROWS = 97, 3, 40
-BASIC = ledger.BASIC
+BASIC = definitions.BASIC
 
 
 def make_rows(seed, rows=ROWS):
@@ -28,11 +29,11 @@ def make_rows(seed, rows=ROWS):
 
 
 def tallied(*steps):
-    totals = exact.init(BASIC, LAYERS, VOCAB)
-    lookup = exact.tables(VOCAB)
+    totals = update.init(BASIC, LAYERS, VOCAB)
+    lookup = update.tables(VOCAB)
     for rows, count in steps:
         values = {name: jnp.asarray(value) for name, value in rows.items()}
-        totals = exact.update(BASIC, totals, values, jnp.int32(count), lookup)
+        totals = update.update(BASIC, totals, values, jnp.int32(count), lookup)
     return jax.device_get(totals)
 
 
@@ -113,7 +114,7 @@ def test_any_order_and_grouping_gives_the_same_bits(order, cut, counts):
     steps = [(make_rows(seed), count) for seed, count in enumerate(counts)]
     whole = tallied(*steps)
     shuffled = [steps[i] for i in order]
-    merged = exact.merge([tallied(*shuffled[:cut]), tallied(*shuffled[cut:])])
+    merged = update.merge([tallied(*shuffled[:cut]), tallied(*shuffled[cut:])])
     assert same(whole, merged)
 
 

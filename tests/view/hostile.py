@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlens.view import prompt
+from jaxlens.view.prompt import prompt
 
 TOKENS = (
     b"</script><img src=x onerror=alert(1)>",

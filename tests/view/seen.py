@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from view.hostile import prompt_of
 
-from jaxlens.view import metrics, page
+from jaxlens.view.prompt import html, metrics
 
 KEPT = 0.0005 + 1e-6
 """Half of the thousandth of a nat in which the page keeps numbers."""
@@ -32,7 +32,7 @@ def show(chromium, tmp_path):
 
     def act(*prompts, **window):
         path = tmp_path / "prompt.html"
-        path.write_text(page.page(prompts), encoding="utf-8")
+        path.write_text(html.page(prompts), encoding="utf-8")
         opened.append(chromium.open(path, **window))
         return chromium
 

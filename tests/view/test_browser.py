@@ -7,7 +7,8 @@ import pytest
 from view import seen
 from view.hostile import prompt_of
 
-from jaxlens.view import metrics, page, palette
+from jaxlens.view.figures import palette
+from jaxlens.view.prompt import html, metrics
 
 
 def test_hovering_a_cell_shows_the_numbers_that_were_read(show):
@@ -34,7 +35,7 @@ def test_every_metric_says_in_every_cell_what_was_read_and_colours_it_so(show, d
     for metric in known:
         seen.choose(browser, "metric", metric.name)
         values = metric.values(reading)
-        strengths = metric.strength(values) * (page.COLOURS - 1)
+        strengths = metric.strength(values) * (html.COLOURS - 1)
         (cells,) = seen.shown_cells(browser)
         assert len(cells) == values.size
         for (layer, at), (best, number, colour) in cells.items():
@@ -99,12 +100,12 @@ def test_the_map_goes_to_the_tokens_under_the_pointer(show):
         "return [...arguments[0].getContext('2d').getImageData(0, 1, 400, 1).data]", canvas
     )
     colours = np.array(pixels).reshape(400, 4)[:, :3].tolist()
-    ramp = palette.ramp(palette.LIGHT, page.COLOURS)
+    ramp = palette.ramp(palette.LIGHT, html.COLOURS)
     values = np.exp(
         seen.small(count=400).readings["final_norm"]["top_logp"][-1, :, 0].astype(float)
     )
     places = [ramp.index("#" + bytes(colour).hex()) for colour in colours]
-    assert np.abs(np.array(places) - values * (page.COLOURS - 1)).max() <= 0.51
+    assert np.abs(np.array(places) - values * (html.COLOURS - 1)).max() <= 0.51
 
 
 def test_a_part_of_a_text_keeps_its_positions(show):
@@ -175,7 +176,7 @@ def longest():
 
 def test_a_prompt_of_1024_tokens_takes_a_bounded_number_of_elements(show):
     shown = longest()
-    assert len(page.page([shown]).encode()) < 2_000_000
+    assert len(html.page([shown]).encode()) < 2_000_000
     browser = show(shown)
     many = "return document.querySelectorAll('tbody td').length"
     assert browser.run(many) <= 64 * 13 + 100
@@ -199,7 +200,7 @@ def test_many_prompts_do_not_make_more_cells_than_one_page_can_hold(show):
 def test_a_page_opens_with_the_metric_that_was_asked_for(chromium, tmp_path, metric):
     shown = prompt_of(follow=(8, 0))
     path = tmp_path / "prompt.html"
-    path.write_text(page.page([shown], metric), encoding="utf-8")
+    path.write_text(html.page([shown], metric), encoding="utf-8")
     chromium.open(path)
     wanted = shown.view(metric or "p_top")
     assert chromium.run("return document.getElementById('metric').value") == wanted.name

@@ -7,7 +7,9 @@ import pytest
 from view import seen
 from view.hostile import TOKENS, prompt_of
 
-from jaxlens.view import page, palette, visible
+from jaxlens.view import visible
+from jaxlens.view.figures import palette
+from jaxlens.view.prompt import html
 
 WIDE, NARROW = 1440, 390
 INK = """
@@ -237,7 +239,7 @@ def test_print_shows_the_grids_and_their_legend_on_white_and_no_controls(show, s
     assert "probability of the best token" in legend
     assert "decoder final_norm, tokens 0 to 63" in legend
     strong = rgb(browser.style("#swatches span", "backgroundColor"))
-    assert strong == palette.ramp(palette.LIGHT, page.COLOURS)[-1]
+    assert strong == palette.ramp(palette.LIGHT, html.COLOURS)[-1]
     assert max(browser.each("table.grid", "e.offsetWidth")) <= PAPER_WIDTH
     assert len(seen.shown_cells(browser)[0]) == 64 * 4
     browser.run("dispatchEvent(new Event('afterprint'))")

@@ -11,8 +11,10 @@ import pytest
 from view import hostile, seen
 from view.labelled import readout_of
 
-from jaxlens import depths, errors
-from jaxlens.view import difference, difference_figure, difference_page, metrics, palette, raster
+from jaxlens import errors
+from jaxlens.view.comparison import depths, difference, figure, html
+from jaxlens.view.figures import palette
+from jaxlens.view.prompt import figure, metrics
 
 WORDS = ["The", " capital", " of", " France", " is", " Paris", " here", " and", " the"]
 
@@ -268,7 +270,7 @@ def test_every_difference_can_be_read_on_its_colour(ends):
 def test_the_figure_says_the_numbers_of_all_three_panels():
     longer = [*WORDS[:3], " here", " and", *WORDS[4:]]
     shown = difference.compare(prompt_of(WORDS), prompt_of(longer, seed=1))
-    made = difference_figure.figure(shown, "kl_final")
+    made = figure.figure(shown, "kl_final")
     above, *sides = made.axes[:3]
     found = shown.difference("kl_final")
     assert [t.get_text() for t in above.texts] == [found.spelled(v) for v in found.values.ravel()]
@@ -285,7 +287,7 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
         lines = [t.get_text().split("\n") for t in axes.texts]
         assert len(lines) == len(expected)
         for line, (name, number) in zip(lines, expected, strict=True):
-            assert line[0] == (raster.cut(name) or "–")
+            assert line[0] == (figure.cut(name) or "–")
             assert not name or float(line[1]) == pytest.approx(number, abs=0.51)
         assert axes.get_title("left").startswith("AB"[side] + ": best token, and KL")
     labels = [t.get_text() for t in above.get_xticklabels()]
@@ -298,7 +300,7 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
     assert blue > red and image.cmap(0.0)[0] > image.cmap(0.0)[2]
     many = difference.compare(prompt_of(WORDS * 8), prompt_of(WORDS * 8))
     with pytest.raises(errors.ConfigError, match="a figure of 72 tokens"):
-        difference_figure.figure(many)
+        figure.figure(many)
 
 
 CELLS = """
@@ -316,7 +318,7 @@ def opened(chromium, tmp_path):
 
     def act(shown, **window):
         path = tmp_path / "compared.html"
-        path.write_text(difference_page.page_of(shown), encoding="utf-8")
+        path.write_text(html.page_of(shown), encoding="utf-8")
         addresses.append(chromium.open(path, **window))
         return chromium
 
@@ -397,4 +399,4 @@ def test_hostile_tokens_are_text_on_the_page(opened):
     browser = opened(readout.compare(readout, 0, 1))
     assert browser.run("return document.querySelectorAll('img').length") == 0
     with pytest.raises(errors.ConfigError, match="a page that compares 135 tokens"):
-        difference_page.page_of(difference.compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))
+        html.page_of(difference.compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))

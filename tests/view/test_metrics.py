@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import errors
-from jaxlens.view import metrics
+from jaxlens.view.prompt import metrics
 
 NAMES = tuple(metrics.table(97))
 

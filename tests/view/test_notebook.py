@@ -11,7 +11,9 @@ from view.hostile import TOKENS
 from view.labelled import COUNT, readout_of
 
 from jaxlens import types
-from jaxlens.view import metrics, notebook, palette, visible
+from jaxlens.view import visible
+from jaxlens.view.figures import palette
+from jaxlens.view.prompt import metrics, notebook
 
 READABLE = 4.5
 """Contrast that WCAG 2 asks of text (level AA)."""

@@ -11,7 +11,8 @@ import pytest
 from view.hostile import TOKENS, prompt_of
 
 from jaxlens import errors
-from jaxlens.view import metrics, page, visible
+from jaxlens.view import visible
+from jaxlens.view.prompt import html, metrics
 
 HALF = 0.0005 + 1e-6
 """Half of the thousandth of a nat in which numbers are kept."""
@@ -38,17 +39,17 @@ def data_of(text):
 
 def test_the_numbers_of_the_page_are_the_numbers_that_were_read():
     shown = prompt_of()
-    (found,) = data_of(page.page([shown]))["prompts"]
+    (found,) = data_of(html.page([shown]))["prompts"]
     assert found["tokens"] == shown.ids.tolist()
     assert found["following"] == shown.following.tolist()
     for decoder, reading in shown.readings.items():
         for name, values in reading.items():
-            stored = page.unpack(found["readings"][decoder][name])
+            stored = html.unpack(found["readings"][decoder][name])
             if name == "top_id" or name.startswith("rank_"):
                 np.testing.assert_array_equal(stored, values)
             else:
                 missing = np.isnan(values)
-                np.testing.assert_array_equal(stored == page.MISSING, missing)
+                np.testing.assert_array_equal(stored == html.MISSING, missing)
                 difference = np.abs(stored / 1000 - np.abs(values))[~missing]
                 assert difference.max() <= HALF, name
 
@@ -58,14 +59,14 @@ def test_large_divergences_and_vocabularies_are_kept_or_said_to_be_more():
     reading = shown.readings["plain"]
     reading["kl_final"][0, 0] = 80.0
     reading["rank_input"][0, 0] = 100_000
-    (found,) = data_of(page.page([shown]))["prompts"]
-    assert page.unpack(found["readings"]["plain"]["kl_final"])[0, 0] == page.MOST
-    assert page.unpack(found["readings"]["plain"]["rank_input"])[0, 0] == 100_000
+    (found,) = data_of(html.page([shown]))["prompts"]
+    assert html.unpack(found["readings"]["plain"]["kl_final"])[0, 0] == html.MOST
+    assert html.unpack(found["readings"]["plain"]["rank_input"])[0, 0] == 100_000
 
 
 def test_every_followed_token_has_its_two_metrics_with_its_own_numbers():
     shown = prompt_of(follow=(8, 0))
-    offered = [m for m in data_of(page.page([shown]))["metrics"] if "_follow" in m["quantity"]]
+    offered = [m for m in data_of(html.page([shown]))["metrics"] if "_follow" in m["quantity"]]
     assert [m["place"] for m in offered] == [0, 0, 1, 1]
     assert offered[0]["title"] == "rank of ·plasma"
     known = [m for n in (0, 1) for m in metrics.followed("x", n, shown.vocab_size)]
@@ -76,7 +77,7 @@ def test_every_followed_token_has_its_two_metrics_with_its_own_numbers():
 
 
 def test_no_token_or_title_becomes_markup():
-    text = page.page([prompt_of(), prompt_of(seed=1)])
+    text = html.page([prompt_of(), prompt_of(seed=1)])
     elements = Elements(text)
     tags = [tag for tag, _ in elements.found]
     assert "img" not in tags and "b" not in tags
@@ -93,7 +94,7 @@ def test_no_token_or_title_becomes_markup():
 
 
 def test_the_policy_allows_the_script_and_the_style_of_the_page_and_nothing_else():
-    text = page.page([prompt_of()])
+    text = html.page([prompt_of()])
     (policy,) = (a["content"] for t, a in Elements(text).found if "http-equiv" in a and t == "meta")
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
@@ -107,17 +108,17 @@ def test_the_policy_allows_the_script_and_the_style_of_the_page_and_nothing_else
 
 
 def test_the_page_loads_nothing():
-    elements = Elements(page.page([prompt_of()]))
+    elements = Elements(html.page([prompt_of()]))
     assert not [a for _, a in elements.found if a.keys() & {"src", "href", "srcset", "action"}]
-    assert "url(" not in page.asset("prompt.css") and "@import" not in page.asset("prompt.css")
-    for script in page.SCRIPTS:
+    assert "url(" not in html.asset("prompt.css") and "@import" not in html.asset("prompt.css")
+    for script in html.SCRIPTS:
         for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "innerHTML", "eval("):
-            assert word not in page.asset(script)
+            assert word not in html.asset(script)
 
 
 def test_prompts_that_cannot_share_a_page_are_refused():
     with pytest.raises(errors.ConfigError, match="different"):
-        page.page([prompt_of(), prompt_of(follow=(1,))])
+        html.page([prompt_of(), prompt_of(follow=(1,))])
 
 
 def test_a_prompt_of_1024_tokens_and_13_layers_takes_less_than_two_megabytes():
@@ -129,4 +130,4 @@ def test_a_prompt_of_1024_tokens_and_13_layers_takes_less_than_two_megabytes():
             del reading[name]
         reading["top_id"] = rng.integers(0, 1024, (13, 1024, 5)).astype(np.int32)
         reading["top_logp"] = -np.sort(rng.exponential(2, (13, 1024, 5))).astype(np.float32)
-    assert len(page.page([shown]).encode()) < 2_000_000
+    assert len(html.page([shown]).encode()) < 2_000_000

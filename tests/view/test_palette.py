@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from jaxlens.view import palette
+from jaxlens.view.figures import palette
 
 READABLE = 4.5
 """Contrast that WCAG 2 asks of text (level AA)."""

@@ -10,12 +10,14 @@ import pytest
 from view.hostile import prompt_of
 
 from jaxlens import errors
-from jaxlens.view import grid, metrics, pictures, prompt, raster
+from jaxlens.view.figures import files
+from jaxlens.view.prompt import figure as raster
+from jaxlens.view.prompt import metrics, prompt, terminal
 
 
 def printed(shown, name="p_top", width=80):
     stream = io.StringIO()
-    grid.show(shown, metrics.find(name, shown.vocab_size), "final_norm", stream, width)
+    terminal.show(shown, metrics.find(name, shown.vocab_size), "final_norm", stream, width)
     return stream.getvalue()
 
 
@@ -163,7 +165,7 @@ def test_a_view_of_what_was_not_read_says_how_to_read_it(name, why, hint):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(errors.ConfigError, match=r"picture x\.gif"):
-        pictures.require(tmp_path / "x.gif")
+        files.require(tmp_path / "x.gif")
     long = prompt_of(tokens=tuple(b"t%d" % i for i in range(400)))
     with pytest.raises(errors.ConfigError, match="400 tokens in 91 panels"):
         raster.figure(long, "plain")

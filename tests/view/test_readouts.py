@@ -8,7 +8,7 @@ import pytest
 from view.labelled import COUNT, readout_of
 
 from jaxlens import errors
-from jaxlens.view import metrics, readouts
+from jaxlens.view.prompt import metrics, readouts
 
 
 def ticks(axes):

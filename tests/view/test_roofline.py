@@ -6,8 +6,10 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from jaxlens import bench, config, errors, settle, synthetic
-from jaxlens.view import pictures, roofline
+from jaxlens import config, errors
+from jaxlens.bench import measure, random_model
+from jaxlens.sweep import resolve
+from jaxlens.view.figures import files, roofline
 
 ROOFS = [roofline.Roof("float32", 2e11, 5e9), roofline.Roof("bfloat16", 4e11, 5e9)]
 POINTS = [
@@ -30,7 +32,7 @@ def test_points_stand_where_the_records_say_and_roofs_where_the_limits_are():
     assert axes.get_xlim()[1] > 150
 
 
-@pytest.mark.parametrize("suffix", pictures.FORMATS)
+@pytest.mark.parametrize("suffix", files.FORMATS)
 def test_every_format_is_drawn(tmp_path, suffix):
     path = tmp_path / f"roof{suffix}"
     roofline.draw("gpt2 on 2 × a <processor> & more", ROOFS, POINTS, path)
@@ -43,23 +45,23 @@ def test_every_format_is_drawn(tmp_path, suffix):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch):
     with pytest.raises(errors.ConfigError, match=r"a picture roof\.gif"):
-        pictures.require(tmp_path / "roof.gif")
+        files.require(tmp_path / "roof.gif")
     with pytest.raises(errors.StorageError):
         roofline.draw("", ROOFS, POINTS, tmp_path / "nowhere" / "roof.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(errors.MissingError, match="matplotlib"):
-        pictures.require(tmp_path / "roof.png")
+        files.require(tmp_path / "roof.png")
 
 
 def test_least_traffic_is_counted_by_hand():
     given = {"plan.length": 256, "plan.step_sequences": 2, "lens.block": 100, "lens.tile": 512}
-    sizes = synthetic.architecture("gpt2")
-    moved = bench.count_bytes(sizes, settle.settle(config.load([], {}, given), sizes))
+    sizes = random_model.architecture("gpt2")
+    moved = measure.count_bytes(sizes, resolve.settle(config.load([], {}, given), sizes))
     streams = 13 * 768 * 4
     kernels = 12 * (768 * 3 * 768 + 768 * 768 + 2 * 768 * 4 * 768) * 4
     assert moved["forward"] == pytest.approx(kernels / 512 + streams)
     ends = 3 * 2 * 50257 * 4
     assert moved["lens"] == pytest.approx(streams + 2 * 50257 * 768 * 4 / 100 + ends)
     narrow = given | {"lens.precision": "bfloat16", "lens.residuals": "bfloat16"}
-    less = bench.count_bytes(sizes, settle.settle(config.load([], {}, narrow), sizes))
+    less = measure.count_bytes(sizes, resolve.settle(config.load([], {}, narrow), sizes))
     assert less["lens"] == pytest.approx((moved["lens"] - ends) / 2 + ends)

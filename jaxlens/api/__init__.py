@@ -1,0 +1,413 @@
+"""The public functions on arrays: load a model, take its residuals, read the lens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxlens import arguments, errors, types
+from jaxlens.api import checks
+from jaxlens.corpus import references
+from jaxlens.corpus import tokenize as corpus_tokens
+from jaxlens.lens import (
+    decoders,
+    identity,
+    numerics,
+    options,
+    reference,
+    temperature,
+    tiled,
+    unembedding,
+)
+from jaxlens.models import gpt2
+from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import state_dict
+from jaxlens.view.prompt import notebook
+
+PACKAGED = "packaged"
+"""Name of the model that is shipped with jaxlens."""
+
+ArrayLike = Array | np.ndarray
+
+Layers = int | str | Sequence[int | str] | None
+"""Residual streams by number, negative from the end, or by name; None is all of them."""
+
+LENSES = {"tiled": tiled.read, "reference": reference.read}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory.
+
+    Attributes:
+        config: Sizes and options.
+        params: Parameter pytree on the default device, see ``models.gpt2``.
+        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
+    """
+
+    config: types.Architecture
+    params: types.Params = field(repr=False)
+    tokenizer: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Model: GPT-2; {', '.join(f'{name} {n}' for name, n in self._sizes().items())}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the sizes."""
+        return notebook.facts("GPT-2", self._sizes())
+
+    def _sizes(self) -> dict[str, str]:
+        leaves = jax.tree.leaves(self.params)
+        config = self.config
+        return {
+            "blocks": f"{config.n_layer:,}",
+            "heads": f"{config.n_head:,}",
+            "width": f"{config.n_embd:,}",
+            "positions": f"{config.n_positions:,}",
+            "vocabulary": f"{config.vocab_size:,}",
+            "parameters": f"{sum(leaf.size for leaf in leaves):,}",
+            "weights": "/".join(sorted({str(leaf.dtype) for leaf in leaves})),
+            "tokenizer": "none" if self.tokenizer is None else "yes",
+        }
+
+
+def load_model(
+    source: str | Path | Mapping[Any, Any],
+    dtype: str = "float32",
+    *,
+    config: Any = None,
+    revision: str | None = None,
+    tokenizer: Any = None,
+) -> Model:
+    """Loads a GPT-2 and checks that the lens at its last layer is the model.
+
+    Args:
+        source: Local directory or weights file, hub id, ``packaged``, a state dict or Flax
+            parameters (with ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
+        dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or
+            ``bfloat16``; the residual stream is float32 always.
+        config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
+            instead of the file.
+        revision: Branch, tag or commit of a hub id.
+        tokenizer: Directory of a tokenizer, a ``tokenizers.Tokenizer``, or a fast tokenizer of
+            transformers; by default the one beside the weights.
+
+    Raises:
+        MissingError: The model is not there.
+        DataError: It is damaged, or not a GPT-2.
+        NumericalError: The identity gate failed.
+    """
+    if callable(getattr(source, "state_dict", None)):  # a PyTorch model
+        source, config = state_dict.of_module(source, config)
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise errors.ConfigError(
+            f"source is {arguments.described(source)}",
+            "give a directory, a hub id such as 'gpt2', 'packaged', or a state dict",
+        )
+    checks.configuration(config)
+    if isinstance(source, Mapping):
+        checkpoint = weights.from_state_dict(source, config)
+    else:
+        checkpoint = load_checkpoint(source, revision, config)
+    model = from_checkpoint(checkpoint, dtype)
+    if tokenizer is not None:
+        model = dataclasses.replace(model, tokenizer=vocabulary.as_tokenizer(tokenizer))
+    check_identity(model)
+    return model
+
+
+def load_checkpoint(
+    source: str | Path, revision: str | None = None, config: Any = None
+) -> weights.Checkpoint:
+    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
+    if source == PACKAGED:
+        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
+    return weights.load(source, revision, config)
+
+
+def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> Model:
+    """Puts a checkpoint on the default device, with the tokenizer beside it."""
+    arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
+    directory = checkpoint.directory
+    # Before the weights move: a bad tokenizer costs no device and no compilation.
+    tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
+    target = jnp.dtype(dtype)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    return Model(checkpoint.architecture, params, tokenizer)
+
+
+def check_identity(
+    model: Model,
+    sample: np.ndarray | None = None,
+    *,
+    implementation: str = "tiled",
+    decoder: str = "final_norm",
+    request: options.Options | None = None,
+    table: unembedding.Table | None = None,
+) -> float:
+    """Runs the identity gate of ``lens.identity``.
+
+    Args:
+        model: Model to check.
+        sample: ``[batch, position]`` tokens; spread over the vocabulary by default.
+        implementation: Lens to check.
+        decoder: Decoder to check; at the last layer all of them are the model.
+        request: Precision, tile and block to check.
+        table: The table of the tiled lens to check; made for it by default.
+
+    Returns:
+        The measured difference in nats.
+    """
+    if sample is None:
+        length = min(identity.TOKENS, model.config.n_positions)
+        spread = np.linspace(0, model.config.vocab_size - 1, identity.TOKENS // length * length)
+        sample = spread.astype(np.int32).reshape(-1, length)
+    request = options.Options(()) if request is None else request
+    streams = residuals(model, sample, precision=request.precision)
+    unembed = gpt2.unembed(model.params, model.config, decoder)
+    if implementation == "tiled" and table is None:
+        table = unembedding.prepare(unembed, request)
+    prepared = () if table is None else (table,)
+    return identity.require(LENSES[implementation], streams, unembed, sample, request, *prepared)
+
+
+def residuals(
+    model: Model, tokens: Int[ArrayLike, "batch position"], *, precision: str = "float32"
+) -> Float[Array, "layer batch position embed"]:
+    """Every residual stream of the model, before the final norm.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids, at most ``n_positions`` a line; pad on the right.
+        precision: Operands of the matrix multiplies.
+
+    Returns:
+        Float32; layer 0 is the embedding, layer k the output of block k - 1.
+
+    Raises:
+        ConfigError: The tokens do not fit the model.
+    """
+    checks.model(model)
+    numerics.require_precision(precision)
+    with numerics.matmul_precision(precision):
+        return _forward(model.params, model.config, checks.tokens(tokens, model.config))
+
+
+@numerics.nan_is_missing()
+def read_lens(
+    model: Model,
+    tokens: Int[ArrayLike, "batch position"],
+    mask: Bool[ArrayLike, "batch position"] | None = None,
+    decoder: str = "final_norm",
+    top_k: int = 1,
+    quantities: str | Iterable[str] | None = None,
+    follow: Any = None,
+    layers: Layers = None,
+    *,
+    precision: str = "float32",
+    implementation: str = "tiled",
+) -> types.Readout:
+    """Reads the logit lens on a batch of prompts.
+
+    Each line is a document of its own: its next tokens are its own, and the foreign tokens come
+    from the other lines.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids.
+        mask: True where the token is real; padding is on the right.
+        decoder: ``final_norm``, ``plain`` or ``final_norm_nobias``.
+        top_k: How many tokens ``top_id`` and ``top_logp`` hold.
+        quantities: ``core`` (default), ``full``, or names to add to ``core``.
+        follow: Token ids to follow down the layers: ``[m]`` for all prompts, ``[batch, m]`` for
+            each (``[batch, 1]`` is one answer a prompt), or ``[batch, position, m]``; -1 is none.
+            As many as there are prompts, ``[batch]``, could be either and are refused.
+        layers: Residual streams to report, by number (negative from the end) or by name
+            (``input``, ``h.0``, ...); all of them by default.
+        precision: Operands of the matrix multiplies.
+        implementation: ``tiled``, or ``reference`` to check it.
+
+    Returns:
+        Fields ``[layer, batch, position]``, ids and ranks int32, the rest float32 in nats.
+
+    Raises:
+        ConfigError: Tokens, mask, names or layers do not fit.
+    """
+    checks.model(model)
+    checks.decoder(decoder)
+    tokens = checks.grid(tokens)
+    mask = checks.mask(mask, tokens.shape)
+    streams = residuals(
+        model, tokens if mask is None else np.where(mask, tokens, 0), precision=precision
+    )
+    return read_residuals(
+        streams,
+        gpt2.unembed(model.params, model.config, decoder),
+        tokens,
+        mask,
+        top_k=top_k,
+        quantities=quantities,
+        follow=follow,
+        layers=layers,
+        precision=precision,
+        implementation=implementation,
+        tokenizer=model.tokenizer,
+        check=False,
+    )
+
+
+@numerics.nan_is_missing()
+def read_residuals(
+    residuals: Float[ArrayLike, "layer batch position embed"],
+    unembed: types.Unembed,
+    tokens: Int[ArrayLike, "batch position"],
+    mask: Bool[ArrayLike, "batch position"] | None = None,
+    *,
+    top_k: int = 1,
+    quantities: str | Iterable[str] | None = None,
+    follow: Any = None,
+    layers: Layers = None,
+    precision: str = "float32",
+    implementation: str = "tiled",
+    seed: int = 0,
+    tokenizer: Any = None,
+    check: bool = True,
+) -> types.Readout:
+    """Reads the lens on residuals from anywhere; see ``read_lens``.
+
+    Args:
+        residuals: All streams from the embedding to the last block, before the final norm.
+        unembed: Head and decoder. Without a temperature for each layer, ``kl_final_matched``
+            takes those that fit these tokens best.
+        tokens: Tokens that the residuals belong to.
+        mask: As for ``read_lens``.
+        top_k: As for ``read_lens``.
+        quantities: As for ``read_lens``.
+        follow: As for ``read_lens``.
+        layers: As for ``read_lens``.
+        precision: As for ``read_lens``.
+        implementation: As for ``read_lens``.
+        seed: Seed of the foreign tokens.
+        tokenizer: A ``tokenizers.Tokenizer`` that spells the tokens where the readout is looked at;
+            without one they are shown as numbers.
+        check: Whether residuals are refused whose last layer is the output of the final norm,
+            such as the last of Hugging Face's ``hidden_states``.
+
+    Raises:
+        ConfigError: Shapes or names do not fit, the stack has another depth than the model whose
+            ``unembed`` it is, or its last layer is normalised already.
+    """
+    numerics.require_precision(precision)
+    checks.unembed(unembed)
+    seed = arguments.whole(seed, "seed")
+    tokens = checks.grid(tokens)
+    mask = checks.mask(mask, tokens.shape)
+    streams = _streams(residuals, tokens.shape, unembed)
+    arguments.one_of(implementation, "implementation", LENSES)
+    check = arguments.flag(check, "check")
+    checks.speller(tokenizer)
+    names = options.resolve_quantities(quantities)
+    # Best tokens come with their log-probabilities, which cost nothing here; a sweep stores them
+    # only where they are asked for.
+    names = (*names, *(n for n in ("top_logp",) if n not in names))
+    known = references.in_memory(tokens, mask, seed)
+    if "kl_final_matched" in names and unembed.temperature is None:
+        fitted = temperature.of_batch(streams, np.asarray(known.mask), unembed, precision)
+        unembed = dataclasses.replace(unembed, temperature=jnp.asarray(fitted, jnp.float32))
+    vocab_size = unembed.weight.shape[0]
+    checks.in_vocabulary(np.asarray(known.input)[known.mask], vocab_size)
+    if check:
+        checks.not_normalised(streams[-1], np.asarray(known.mask), unembed)
+    if follow is not None:
+        ids: Any = checks.follow(follow, known.input.shape, vocab_size)
+        known = dataclasses.replace(known, follow=ids)
+        names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
+    chosen = checks.layers(layers, len(streams))
+    request = options.Options(names, chosen, top_k, precision)
+    own: Any = np.array(known.mask)  # not the caller's, who may write on it
+    labels = types.Labels(
+        dataclasses.replace(known, mask=own),
+        request.for_model(len(streams), vocab_size).layers or (),
+        len(streams),
+        unembed.kind,
+        vocab_size,
+        functools.partial(vocabulary.spelled, tokenizer) if tokenizer is not None else None,
+    )
+    # The labels join the arrays here, where they are known to belong together.
+    return _read(implementation, streams, unembed, known, request).replace(labels=labels)
+
+
+def log_probs(
+    model: Model,
+    tokens: Int[ArrayLike, "batch position"],
+    layer: int | str,
+    decoder: str = "final_norm",
+) -> Float[Array, "batch position vocab"]:
+    """The whole distribution of one layer, in nats, where somebody wants all of it.
+
+    Args:
+        model: From ``load_model``.
+        tokens: Token ids.
+        layer: Residual stream, 0 to ``n_layer``, negative from the end, or its name.
+        decoder: As for ``read_lens``.
+
+    Raises:
+        ConfigError: No such layer, or tokens that do not fit.
+    """
+    checks.model(model)
+    checks.decoder(decoder)
+    number = checks.layer(layer, model.config.n_layer + 1)
+    unembed = gpt2.unembed(model.params, model.config, decoder)
+    return _distribution(residuals(model, tokens), unembed, np.int32(number))
+
+
+_forward = jax.jit(gpt2.residuals, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _read(
+    implementation: str,
+    streams: jax.Array,
+    unembed: types.Unembed,
+    known: types.References,
+    request: options.Options,
+) -> types.Readout:
+    return LENSES[implementation](streams, unembed, known, request)
+
+
+@jax.jit
+def _distribution(streams: jax.Array, unembed: types.Unembed, layer: jax.Array) -> jax.Array:
+    return numerics.log_softmax(
+        reference.logits(decoders.normalise(streams, unembed)[layer], unembed)
+    )
+
+
+def _streams(residuals: Any, shape: tuple[int, ...], unembed: types.Unembed) -> jax.Array:
+    """Residuals as a float32 array, of the shape that tokens and unembedding ask for."""
+    try:
+        streams = jnp.asarray(residuals, jnp.float32)
+    except (TypeError, ValueError) as error:
+        raise errors.ConfigError(
+            f"residuals are a {type(residuals).__name__} that is not an array",
+            "give floats [layer, batch, position, embed]; np.stack joins a list of layers",
+        ) from error
+    expected = (*shape, np.shape(unembed.scale)[0])
+    if streams.ndim != 4 or streams.shape[1:] != expected or streams.shape[0] < 2:
+        raise errors.ConfigError(
+            f"residuals have shape {streams.shape}, tokens {shape}",
+            "give [layer, batch, position, embed] with the embedding's stream and every block's",
+        )
+    checks.depth(len(streams), unembed.n_layer)
+    return streams

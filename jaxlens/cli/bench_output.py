@@ -1,0 +1,68 @@
+"""What a person sees of a benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxlens import wording
+from jaxlens.files import outputs
+
+if TYPE_CHECKING:
+    from jaxlens.bench import measure
+
+
+def show(report: measure.Report) -> None:
+    """A table of stages, then what they are to be compared with."""
+    settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
+    print(f"{report.shape} on {wording.count(report.devices, 'device')}: {settings}")
+    print(f"{'stage':<10} {'tok/s':>12} {'spread':>8} {'of multiply rate':>17}")
+    for stage in ("sweep", "forward", "lens", "fetch", "publish"):
+        share = f"{report.of_multiply(stage):.0%}" if stage in report.flops else ""
+        print(f"{stage:<10} {report.rate(stage):>12,.0f} {_spread(report, stage):>8} {share:>17}")
+    print(f"matrix multiply  {report.multiply_flops / 1e12:.3f} TFLOP/s")
+    print(f"copy             {report.copy_bytes / 1e9:.1f} GB/s")
+    print(f"compilation      {report.compile_seconds:.1f} s")
+    memory = ", ".join(
+        f"{size / 2**30:.2f} GiB {where}" for where, size in report.peak_bytes.items()
+    )
+    print(f"peak memory      {memory}")
+    print(f"accuracy         {_accuracy(report)}")
+
+
+def show_line(report: measure.Report, heading: bool) -> None:
+    """One line of a grid."""
+    if heading:
+        print(
+            f"{'sequences':>9} {'precision':>9} {'tile':>5} {'tok/s':>10} {'spread':>7}  accuracy"
+        )
+    one = report.settings
+    print(
+        f"{one['step_sequences']:>9} {one['precision']:>9} {one['tile']:>5} "
+        f"{report.rate('sweep'):>10,.0f} {_spread(report, 'sweep'):>7}  {_accuracy(report)}",
+        flush=True,
+    )
+
+
+def add_json_line(report: measure.Report, path: Path) -> None:
+    """Adds a line to a file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    outputs.append(path, (json.dumps(dataclasses.asdict(report)) + "\n").encode())
+
+
+def _spread(report: measure.Report, stage: str) -> str:
+    seconds = sorted(report.seconds[stage])
+    return f"±{(seconds[-1] - seconds[0]) / 2 / seconds[len(seconds) // 2]:.0%}"
+
+
+def _accuracy(report: measure.Report) -> str:
+    found = report.accuracy
+    return (
+        f"{found['nats']:.2g} nat, {found['ranks']:.2%} of ranks and {found['top']:.2%} of best "
+        "tokens equal to the reference"
+    )

@@ -1,0 +1,217 @@
+"""A prompt through the lens, ready to be looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxlens import api, config, errors
+from jaxlens.lens import numerics
+from jaxlens.models import encoding, gpt2
+from jaxlens.sweep import cache, compilation_cache
+from jaxlens.view.comparison import difference as differences
+from jaxlens.view.prompt import prompt as views
+from jaxlens.view.prompt import readouts
+
+DECODERS = ("final_norm", "plain")
+
+STRIDE = 32
+"""Prompts are padded to a multiple of it: each length is another program, which takes seconds."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        model: Directory or hub id.
+        decoder: See ``api.read_lens``.
+        text: Prompt.
+    """
+
+    model: str
+    decoder: str
+    text: str
+
+
+def sides(
+    model: str,
+    decoder: str,
+    texts: Sequence[str],
+    against: str | None,
+    against_decoder: str | None,
+) -> tuple[Side, Side]:
+    """What is compared: two texts, or one text by two models or two decoders.
+
+    Raises:
+        ConfigError: Both sides are the same, or they differ in more than one way, so that nobody
+            could say where a difference comes from.
+    """
+    other = texts[-1] if len(texts) > 1 else texts[0]
+    one = Side(model, decoder, texts[0])
+    two = Side(against or model, against_decoder or decoder, other)
+    differing = sum(a != b for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
+    if len(texts) > 2 or differing != 1:
+        raise errors.ConfigError(
+            f"a comparison of {len(texts)} texts"
+            if len(texts) > 2
+            else "both sides of the comparison are the same"
+            if not differing
+            else "the sides of the comparison differ in more than one way",
+            "compare two texts (TEXT TEXT --compare), two models (--against MODEL) or two decoders "
+            "(--against-decoder plain)",
+        )
+    return one, two
+
+
+def prompts(
+    model: str, texts: Sequence[str], decoders: Sequence[str], follow: Sequence[str], top_k: int
+) -> list[views.Prompt]:
+    """Prompts of a model that has yet to be loaded; see `read`.
+
+    The programs are kept where those of sweeps are, so that the next prompt finds them.
+
+    Raises:
+        ConfigError: See `read`.
+        MissingError: The model is not there.
+    """
+    numerics.require_compilation()
+    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
+    loaded = api.load_model(model)
+    found = [
+        read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
+    ]
+    compilation_cache.seal(programs)
+    return found
+
+
+def comparison(
+    first: Side, second: Side, follow: Sequence[str], top_k: int, relative_depth: bool = False
+) -> differences.Comparison:
+    """Two prompts, two models or two decoders, aligned; see `difference.compare`.
+
+    Args:
+        first: One side.
+        second: The other.
+        follow: As for `read`, by both sides.
+        top_k: As for `read`.
+        relative_depth: Whether layers of models of different depth are aligned by relative depth.
+
+    Raises:
+        ConfigError: See `read` and `difference.compare`.
+        MissingError: A model is not there.
+    """
+    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
+    models = {name: api.load_model(name) for name in dict.fromkeys((first.model, second.model))}
+    shown = [
+        read(models[s.model], s.model, s.text, decoders=(s.decoder,), follow=follow, top_k=top_k)
+        for s in (first, second)
+    ]
+    compilation_cache.seal(programs)
+    return differences.compare(shown[0], shown[1], relative_depth=relative_depth)
+
+
+def read(
+    model: api.Model,
+    name: str,
+    text: str,
+    *,
+    decoders: Sequence[str] = DECODERS,
+    top_k: int = 5,
+    follow: Sequence[str] = (),
+    precision: str = "float32",
+) -> views.Prompt:
+    """Reads the lens on a text, with each decoder.
+
+    Args:
+        model: With a tokenizer.
+        name: Of the model, for titles.
+        text: Not empty; at most ``n_positions`` tokens.
+        decoders: See ``api.read_lens``.
+        top_k: Best tokens of each cell.
+        follow: Texts of single tokens whose rank and probability are wanted everywhere.
+        precision: Operands of the matrix multiplies.
+
+    Raises:
+        ConfigError: The model has no tokenizer, the text no token or too many, or a followed text
+            is not one token.
+    """
+    ids = encode(model, text)
+    followed = [one_token(model, word) for word in follow]
+    tokens, mask = _padded(ids, model.config.n_positions)
+    streams = api.residuals(model, tokens, precision=precision)
+    found = [
+        api.read_residuals(
+            streams,
+            gpt2.unembed(model.params, model.config, decoder),
+            tokens,
+            mask,
+            top_k=min(top_k, model.config.vocab_size),
+            quantities=views.QUANTITIES,
+            follow=followed or None,
+            precision=precision,
+            tokenizer=model.tokenizer,
+        )
+        for decoder in decoders
+    ]
+    return readouts.prompt_of(found, model=name, text=text)
+
+
+def encode(model: api.Model, text: str) -> np.ndarray:
+    """Tokens of a text, int32.
+
+    Raises:
+        ConfigError: The model has no tokenizer, or the text no tokens or too many.
+        DataError: The tokenizer takes too long.
+    """
+    if model.tokenizer is None:
+        raise errors.ConfigError(
+            "the model has no tokenizer", "put tokenizer.json beside its weights"
+        )
+    # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
+    known = text.encode("utf-8", "replace").decode("utf-8")
+    try:
+        ids = np.array(encoding.encode(model.tokenizer, [known])[0].ids, np.int32)
+    except encoding.TooSlow:
+        raise errors.DataError(
+            f"the tokenizer takes over {encoding.SECONDS} s for the text",
+            "its regular expression may never end: take another tokenizer",
+        ) from None
+    except ValueError as error:
+        raise errors.DataError(
+            f"the tokenizer fails: {error}", "take the tokenizer that the model was published with"
+        ) from error
+    if not len(ids):
+        raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
+    if len(ids) > model.config.n_positions:
+        raise errors.ConfigError(
+            f"the text has {len(ids):,} tokens, the model {model.config.n_positions:,} positions",
+            "shorten it, or sweep it with jaxlens run",
+        )
+    return ids
+
+
+def one_token(model: api.Model, text: str) -> int:
+    """The token that a text is.
+
+    Raises:
+        ConfigError: It is none or several.
+    """
+    ids = encode(model, text)
+    if len(ids) != 1:
+        parts = " + ".join(repr(model.tokenizer.decode([number])) for number in ids.tolist())
+        raise errors.ConfigError(
+            f"{text!r} is {len(ids)} tokens: {parts}",
+            "follow a single token; most words begin with a space, as in ' plasma'",
+        )
+    return int(ids[0])
+
+
+def _padded(ids: np.ndarray, n_positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The prompt as a batch of one line, and which of its tokens are real."""
+    length = min(-(-len(ids) // STRIDE) * STRIDE, n_positions)
+    line = np.pad(ids, (0, length - len(ids)))
+    return line[None], (np.arange(length) < len(ids))[None]

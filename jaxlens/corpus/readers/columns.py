@@ -1,0 +1,150 @@
+"""Columns of Arrow as values: which to read, text that stands as bytes, fields of structures."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxlens import errors
+from jaxlens.corpus.readers import items, missing_text, skips
+from jaxlens.files import compression, memory
+
+# A hint stays readable beside a table of a thousand columns.
+_SHOWN_CHARACTERS = 500
+# Beside Arrow's own exception, of which not all that it raises are.
+_REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
+
+
+def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
+    """Where the fields are in a schema: a column, or with dots a field of structures.
+
+    Raises:
+        DataError: There is no such text, it is nested, or two columns have one name.
+    """
+    places = [name if _type(schema, name) is not None else None for name in fields.names]
+    text, names = fields.names[0], schema.names
+    if places[0] is None:
+        leaves = list(_leaves(schema))
+        shown = ", ".join(leaves)[:_SHOWN_CHARACTERS]
+        texts = [name for name in leaves if is_text(_type(schema, name))]
+        remedy = f"name one: {missing_text.option(texts)}" if texts else "none of them is text"
+        raise errors.DataError(f"{path} has no column {text!r}", f"its columns: {shown}; {remedy}")
+    for place in filter(None, places):
+        top = place if place in names else place.partition(".")[0]
+        if names.count(top) > 1:
+            raise errors.DataError(
+                f"{path} has {names.count(top)} columns {top!r}", "name the columns apart"
+            )
+    kind = _type(schema, text)
+    if is_nested(kind):
+        raise errors.DataError(
+            f"{path}: the column {text!r} is no text, but {str(kind)[:_SHOWN_CHARACTERS]}",
+            "name a column of text, or a field of it; a conversation must be one string first",
+        )
+    # An id that is a list or a structure is none, and could be large.
+    return [None if place is None or is_nested(_type(schema, place)) else place for place in places]
+
+
+def is_nested(kind: Any) -> bool:
+    """Whether a type is a list, a map or a structure."""
+    return compression.arrow("pyarrow").types.is_nested(kind)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type is that of text."""
+    types = compression.arrow("pyarrow").types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def values(
+    path: str,
+    batch: Any,
+    places: list[str | None],
+    check: Callable[[Any], Any] = lambda column: column,
+) -> Iterator[items.Found]:
+    """The values of each row of a batch.
+
+    Args:
+        path: Of the file, for errors.
+        batch: Of pyarrow.
+        places: See ``require``.
+        check: Is given each column that is read and returns it, or refuses it.
+
+    Raises:
+        DataError: The batch is damaged.
+    """
+    found = [
+        itertools.repeat(None)
+        if place is None
+        else call(path, lambda p=place: check(_column(batch, p)))
+        for place in places
+    ]
+    for scalars in zip(*found, strict=False):  # the text, which is first, is always there
+        try:
+            yield tuple(map(_value, scalars))
+        except UnicodeDecodeError:
+            yield skips.INVALID_UTF8
+
+
+def call(path: str, work: Callable[[], Any]) -> Any:
+    """Runs a call of pyarrow: what it refuses is damage; not so the system, or lack of memory."""
+    try:
+        return work()
+    except MemoryError:
+        raise
+    except errors.JaxlensError:
+        raise
+    except OSError as error:
+        memory.reraise(error)
+        if error.errno is not None:
+            raise
+        raise compression.damaged(path, str(error)) from error
+    except (*_REFUSALS, compression.arrow("pyarrow").ArrowException) as error:
+        memory.reraise(error)
+        raise compression.damaged(path, str(error)) from error
+
+
+def _column(batch: Any, place: str) -> Any:
+    if place in batch.schema.names:
+        return batch.column(place)
+    top, *steps = place.split(".")
+    # Unlike the structure's own child, a flattened one is missing where the structure is.
+    return compression.arrow("pyarrow.compute").struct_field(batch.column(top), steps)
+
+
+def _type(schema: Any, name: str) -> Any:
+    """Type of a column, or of a field of structures; None where there is none."""
+    if name in schema.names:
+        return schema.types[schema.names.index(name)]
+    top, *steps = name.split(".")
+    if not steps or top not in schema.names:
+        return None
+    kind = schema.types[schema.names.index(top)]
+    for step in steps:
+        known = compression.arrow("pyarrow").types.is_struct(kind)
+        index = kind.get_field_index(step) if known else -1
+        if index < 0:
+            return None
+        kind = kind.field(index).type
+    return kind
+
+
+def _leaves(schema: Any) -> Iterator[str]:
+    """Names of the columns, and of the fields directly in structures."""
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if compression.arrow("pyarrow").types.is_struct(kind):
+            yield from (f"{name}.{kind.field(i).name}" for i in range(kind.num_fields))
+        else:
+            yield name
+
+
+def _value(scalar: Any) -> Any:
+    """The Python value; what has none, such as a date out of range, as it is: no text, no id."""
+    try:
+        return None if scalar is None else scalar.as_py()
+    except (UnicodeDecodeError, MemoryError):
+        raise
+    except (*_REFUSALS, compression.arrow("pyarrow").ArrowException):
+        return scalar

@@ -1,0 +1,246 @@
+"""From names of files, folders and patterns to the files that are read, in a fixed order."""
+
+from __future__ import annotations
+
+import collections
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxlens import arguments as given
+from jaxlens import errors, wording
+from jaxlens.corpus.readers import formats, items, saved_datasets
+from jaxlens.files import compression
+
+PACKAGED = "packaged"
+"""Name of the corpus that needs no file: the prose of Python's own help."""
+
+SUFFIXES = formats.SUFFIXES
+"""File names that are read, by their end, in any case."""
+
+SHOWN = (
+    ".txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each also with .gz, .bz2 or .zst), "
+    ".parquet, .arrow"
+)
+"""The same for messages."""
+
+Source = items.Source
+
+
+_KINDS_SHOWN = 8
+_KIND_CHARACTERS = 20
+_ONE = {
+    "hidden files": "hidden file",
+    "files without a suffix": "file without a suffix",
+    "links that lead nowhere": "link that leads nowhere",
+}
+
+
+@dataclass
+class Survey:
+    """What lies behind given names.
+
+    Attributes:
+        sources: Files to read, in order.
+        passed: Files in folders and patterns that are not read, by what they are.
+        links: Files that are read through a symbolic link.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    passed: collections.Counter[str] = field(default_factory=collections.Counter)
+    links: int = 0
+
+    def report(self) -> Iterator[str]:
+        """What a user should know of it, a line each."""
+        if self.passed:
+            yield f"passed over in folders: {_count(self.passed)}; name a file to read it"
+        if self.links:
+            yield f"files read through symbolic links: {self.links}"
+
+
+def find(paths: Iterable[str | Path]) -> list[Source]:
+    """Everything behind the given names, each file once.
+
+    Raises:
+        MissingError: A name matches nothing.
+        DataError: A named file has an unsupported suffix, or a file is no regular file.
+        StorageError: The system refuses to list or inspect.
+    """
+    return survey(paths).sources
+
+
+def survey(paths: Iterable[str | Path]) -> Survey:
+    """The same as ``find``, with what was passed over."""
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    seen: set[str] = set()
+    names: collections.Counter[str] = collections.Counter()
+    result = Survey()
+    for name, path in (match for entry in given for match in _matches(os.fspath(entry), result)):
+        key = PACKAGED if path is None else os.path.abspath(path)
+        if key in seen:
+            continue
+        seen.add(key)
+        names[name] += 1
+        # Two files of one name in different folders must not share their ids.
+        suffix = f"~{names[name]}" if names[name] > 1 else ""
+        result.sources.append(Source(len(result.sources), name + suffix, path))
+    return result
+
+
+def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
+    """Pairs of name and path."""
+    if name == PACKAGED:
+        yield "pydoc", None
+        return
+    path = os.path.expanduser(name) if given.is_possible(name) else ""
+    if os.path.isdir(path):
+        found = _chosen(_walk(path, path), survey)
+    elif os.path.lexists(path):
+        found = [_named(path)]
+    else:
+        found = _chosen(_globbed(path), survey)
+    if not found:
+        holds = f", but {_count(survey.passed)}" if survey.passed else ""
+        raise errors.MissingError(
+            f"no text at {name}{holds}", f"name a file, folder or pattern of {SHOWN}"
+        )
+    yield from found
+
+
+def _named(path: str) -> tuple[str, str]:
+    _check_regular(path)
+    if not path.lower().endswith(SUFFIXES):
+        raise errors.DataError(f"{path} is in no supported format", f"supported: {SHOWN}")
+    return _portable(os.path.basename(path)), path
+
+
+@dataclass
+class _Candidates:
+    """What folders and patterns hold.
+
+    Attributes:
+        files: Name, path, and whether a link leads there.
+        passed: See ``Survey``.
+        split: Folders of several data sets, see ``saved``.
+    """
+
+    files: list[tuple[str, str, bool]] = field(default_factory=list)
+    passed: collections.Counter[str] = field(default_factory=collections.Counter)
+    split: list[str] = field(default_factory=list)
+
+
+def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
+    """Files of the first rank of which there are any; see ``formats.KINDS``."""
+    lowest = min((formats.rank(path) for _, path, _ in found.files), default=0)
+    chosen = []
+    for name, path, linked in found.files:
+        if formats.rank(path) == lowest:
+            _check_regular(path)
+            chosen.append((name, path))
+            survey.links += linked
+        else:
+            _pass_over(found, path)
+    if any(path.lower().endswith(".arrow") for _, path in chosen):
+        for folder in found.split:
+            saved_datasets.refuse_several(folder)
+    survey.passed += found.passed
+    return chosen
+
+
+def _globbed(pattern: str) -> _Candidates:
+    found = _Candidates()
+    if not glob.has_magic(pattern):
+        return found
+    root = os.path.dirname(pattern)
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    root = root or os.curdir
+    for hit in sorted(glob.glob(pattern, recursive=True)):
+        if os.path.isdir(hit):
+            inner = _walk(hit, root)
+            found.files += inner.files
+            found.split += inner.split
+            found.passed += inner.passed
+        else:
+            _add(found, hit, root, linked=False)
+    return found
+
+
+def _walk(folder: str, root: str) -> _Candidates:
+    """Files under a folder, sorted by relative name; links are followed."""
+
+    def refuse(error: OSError) -> None:
+        raise compression.refused(str(error.filename), error) from error
+
+    found = _Candidates()
+    base = os.path.realpath(folder)
+    entered: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(parent)
+        if real in entered:  # a link that leads back would never end
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        listed = saved_datasets.data_files(parent, files)
+        if saved_datasets.SPLITS in files:
+            found.split.append(parent)
+        linked = os.path.commonpath([base, real]) != base
+        for name in files:
+            if name.startswith("."):
+                found.passed["hidden files"] += 1
+            elif listed is not None and name not in listed and formats.rank(name):
+                _pass_over(found, name)
+            else:
+                path = os.path.join(parent, name)
+                # What a data set lists must be there; the rest of a folder may be any files.
+                _add(found, path, root, linked, needed=listed is not None and name in listed)
+    found.files.sort()
+    return found
+
+
+def _pass_over(found: _Candidates, path: str) -> None:
+    """Counts a file that is not read; what describes a data set is part of it."""
+    if os.path.basename(path) not in saved_datasets.FILES:
+        found.passed[formats.suffix(path)] += 1
+
+
+def _add(found: _Candidates, path: str, root: str, linked: bool, *, needed: bool = False) -> None:
+    """Adds a file that is of a supported kind, or counts it."""
+    if not needed and os.path.islink(path) and not os.path.exists(path):
+        found.passed["links that lead nowhere"] += 1
+    elif formats.suffix(path):
+        name = _portable(os.path.relpath(path, root).replace(os.sep, "/"))
+        found.files.append((name, path, linked or os.path.islink(path)))
+    else:
+        end = _portable(os.path.splitext(path)[1].lower())
+        found.passed[end if end.isprintable() and end else "files without a suffix"] += 1
+
+
+def _count(passed: collections.Counter[str]) -> str:
+    """``3 .md, 2 hidden files``, the most frequent first."""
+    shown = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))[:_KINDS_SHOWN]
+    more = passed.total() - sum(count for _, count in shown)
+    words = [
+        wording.count(count, _ONE[what], what)
+        if what in _ONE
+        else f"{count:,} {what[:_KIND_CHARACTERS]}"
+        for what, count in shown
+    ]
+    return ", ".join([*words, *([wording.count(more, "other")] if more else [])])
+
+
+def _portable(name: str) -> str:
+    """A file name as text that UTF-8 can hold."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _check_regular(path: str) -> None:
+    with compression.refusals(path):
+        mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        # Reading a pipe would block, and a run could not be resumed from it.
+        raise errors.DataError(f"{path} is not a regular file", "save the text to a file first")

@@ -1,0 +1,116 @@
+"""Forms in which one model is stored: kernels either way round, no biases, a tied head alone.
+
+Each is recognised from the checkpoint as a whole, never from one tensor: a lone tensor that is
+missing or turned is damage.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlens import errors, types
+from jaxlens.models.checkpoints import layout
+
+
+class Kernel(NamedTuple):
+    """A kernel whose shape tells how it is stored: its tensor, and whether as ``[out, in]``."""
+
+    where: str
+    leaf: layout.Leaf
+    is_turned: bool
+
+
+def settle_orientation(
+    stacks: dict[str, np.ndarray],
+    kernels: list[Kernel],
+    architecture: types.Architecture,
+    flavour: layout.Flavour,
+    notes: list[str],
+) -> None:
+    """Turns square kernels as the others of their checkpoint are.
+
+    A square matrix looks the same either way. The attention's ``c_attn`` never does, so every
+    checkpoint has kernels that tell; all of them must agree.
+
+    Args:
+        stacks: Stacked kernels, ``[in, out]`` where the shape tells, as stored where not, with
+            the flavour's own orientation assumed; changed in place.
+        kernels: Those whose shape tells.
+        architecture: Sizes.
+        flavour: Whose names they have.
+        notes: What was done is added.
+
+    Raises:
+        DataError: Naming a kernel that is stored the other way round than most.
+    """
+    turned = [kernel for kernel in kernels if kernel.is_turned]
+    straight = [kernel for kernel in kernels if not kernel.is_turned]
+    if turned and straight:
+        few, order = (
+            (turned, "[in, out]") if len(turned) <= len(straight) else (straight, "[out, in]")
+        )
+        shape = few[0].leaf.shape(architecture)
+        stored, other = (shape[::-1], shape) if few[0].is_turned else (shape, shape[::-1])
+        raise errors.DataError(
+            f"{few[0].where} has shape {list(stored)}, expected {list(other)}",
+            f"{len(kernels) - len(few)} of the other kernels are stored {order}, "
+            "and a checkpoint has one orientation",
+        )
+    usual = flavour == "flax"
+    if not kernels or bool(turned) == usual:
+        return
+    for path, stacked in stacks.items():
+        leaf = layout.LEAVES[path]
+        if leaf.is_kernel and is_square(leaf, architecture):
+            for layer in range(architecture.n_layer):  # one at a time, for the memory
+                stacked[layer] = stacked[layer].T.copy()
+    order, like = ("[out, in]", "torch.nn.Linear") if turned else ("[in, out]", "flax.linen.Dense")
+    notes.append(
+        f"kernels are stored {order} as in {like}, by the shape of c_attn; "
+        f"the activation is {architecture.activation_function}"
+    )
+
+
+def is_square(leaf: layout.Leaf, architecture: types.Architecture) -> bool:
+    """Whether a kernel's shape cannot tell how it is stored."""
+    rows, columns = leaf.shape(architecture)
+    return rows == columns
+
+
+def adopt_head(
+    stacks: dict[str, np.ndarray], architecture: types.Architecture, notes: list[str]
+) -> bool:
+    """Takes the head for the embedding where a file keeps the two under the head's name alone.
+
+    safetensors stores memory that is shared once, under one of its names.
+
+    Returns:
+        Whether it did; ``notes`` then says so.
+    """
+    if "wte" in stacks or "lm_head/weight" not in stacks or not architecture.tie_word_embeddings:
+        return False
+    stacks["wte"] = stacks.pop("lm_head/weight")
+    notes.append("wte is stored under the name lm_head, which config.json ties to it")
+    return True
+
+
+def add_biases(
+    stacks: dict[str, np.ndarray], architecture: types.Architecture, notes: list[str]
+) -> set[str]:
+    """Zeros for biases that a checkpoint leaves out as a whole.
+
+    Returns:
+        Paths of the leaves that were added; ``notes`` says so.
+    """
+    added: set[str] = set()
+    for what, paths in layout.BIASES.items():
+        if any(path in stacks for path in paths):
+            continue
+        for path in paths:
+            shape = layout.LEAVES[path].stacked_shape(architecture)
+            stacks[path] = np.zeros(shape, np.float32)
+            added.add(path)
+        notes.append(f"none of the {what} has a bias; zeros stand for them")
+    return added

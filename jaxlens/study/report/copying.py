@@ -1,0 +1,135 @@
+"""Figures of Q3: when copies are retrieved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from jaxlens.study.questions import copying
+from jaxlens.study.report import series
+from jaxlens.view.figures import plots
+
+_COPIES, _CONTROLS = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
+
+
+def figures(source: series.Source) -> list[plots.Plot]:
+    """Copies beside their matched controls, and whether what is kept is copied."""
+    return [_matched(source), _depths(source), _copied(source)]
+
+
+def _matched(source: series.Source) -> plots.Plot:
+    why = source.why(f"retrieval_depth_{copying.CUT}")
+    shares = [
+        plots.Lines(
+            f"within the top {copying.CUT} for good" if kind is source.kinds[0] else kind.name,
+            "layer",
+            source.layers,
+            "share of matched positions",
+            _pair(source, kind, f"retrieved_within_{copying.CUT}"),
+            why=why,
+        )
+        for kind in source.kinds
+    ]
+    ranks = plots.Lines(
+        "rank of the next token",
+        "layer",
+        source.layers,
+        "rank",
+        _pair(source, source.kinds[0], "matched_ln_rank_next", math.exp),
+        plots.RANK,
+        why=why,
+    )
+    ours, *theirs = plots.alike(*shares)
+    panels = [ours, ranks, *theirs]
+    line = source.line("retrieval_depth_10", source.study.run.label)
+    note = f" {line.note.split(';')[0]}." if line is not None else ""
+    return plots.Plot(
+        "copies",
+        "Copies beside matched controls",
+        "Positions whose next token repeats what followed the last occurrence of the input token, "
+        "beside positions that copy nothing and match them in frequency, probability and final "
+        "certainty.",
+        tuple(panels),
+        series.basis(source, panels) + note,
+    )
+
+
+def _pair(
+    source: series.Source, kind: series.Kind, estimator: str, scale: series.Number | None = None
+) -> tuple[plots.Curve, ...]:
+    styles = {"copies": _COPIES, "controls": _CONTROLS}
+    return tuple(
+        source.curve(estimator, kind, name, scale=scale, name=name, style=style)
+        for name, style in styles.items()
+    )
+
+
+def _depths(source: series.Source) -> plots.Plot:
+    rows = [(f"retrieval_depth_{cut}", "all") for cut in (1, 5, copying.CUT)]
+    labels = tuple(f"stays within rank {cut}" for cut in (1, 5, copying.CUT))
+    later = plots.Points(
+        "copies minus controls",
+        "difference of relative depth",
+        labels,
+        tuple(source.points(rows, kind) for kind in source.kinds),
+        level=0.0,
+        region=source.smallest(rows[-1][0]),
+        why=source.why(*(name for name, _ in rows)),
+    )
+    effects = [("cliff_delta", "all"), ("scramble_recover", "all")]
+    sizes = plots.Points(
+        "effect size, and prominence",
+        "Cliff's δ; nat of prominence",
+        ("Cliff's δ of depth", "prominence of ln rank"),
+        tuple(source.points(effects, kind) for kind in source.kinds),
+        level=0.0,
+        why=source.why(*(name for name, _ in effects)),
+    )
+    return plots.Plot(
+        "retrieval",
+        "Depth of retrieval: copies minus matched controls",
+        "Depth from which the next token stays within a given rank, copies minus matched controls; "
+        "right of 0, copies are retrieved later; grey: less than half a layer.",
+        (later, sizes),
+        series.basis(source, (later, sizes), "Bars"),
+    )
+
+
+def _copied(source: series.Source) -> plots.Plot:
+    curves = source.curves("copied_within_type")
+    # Where ranks hardly vary, as in fresh weights at the input, a slope can be anything.
+    ours = curves[0]
+    reach = 2.5 * plots.ends(np.abs([ours.values, ours.low, ours.high]))[1]
+    panel = plots.Lines(
+        "within tokens of one type",
+        "layer",
+        source.layers,
+        "probability per nat of ln rank",
+        curves,
+        level=0.0,
+        span=(-reach, reach) if reach > 0 else None,
+        why=source.why("copied_within_type"),
+    )
+    candidate = source.panel(
+        "copy candidate of the context",
+        f"share within the top {copying.CUT}",
+        f"copy_within_{copying.CUT}",
+    )
+    share = source.line("copied_share", source.study.run.label)
+    base = (
+        f" The share of all positions that are copied later is {share.estimate:.3f}."
+        if share
+        else ""
+    )
+    return plots.Plot(
+        "copied",
+        "Are tokens that are kept copied more often?",
+        "Change in the probability that a position is copied later per nat of ln rank of its token "
+        "(below 0: tokens that are kept are copied more often), and share of positions whose copy "
+        f"candidate stays within the top {copying.CUT}.",
+        (panel, candidate),
+        series.basis(source, (panel, candidate))
+        + base
+        + " The panel on the right counts all positions. Slopes beyond the axis are in the table.",
+    )

@@ -1,0 +1,107 @@
+"""The report: one file that loads nothing and runs nothing.
+
+Text of strangers, such as names of files in notes of the environment, is escaped by the template;
+figures are images whose addresses hold them, and the policy of the page allows no script at all.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxlens import __version__
+from jaxlens.files import contained, outputs
+from jaxlens.study import readings, table
+from jaxlens.study.report import content, facts
+from jaxlens.view import visible
+from jaxlens.view.figures import plots
+from jaxlens.view.figures import svg as drawing
+from jaxlens.view.prompt import html as pages
+
+NAME = "report.html"
+"""Where it goes in a run's folder."""
+
+_PACKAGE = "jaxlens.report"
+
+
+def write(
+    run_dir: str | Path,
+    null_dirs: Sequence[str | Path] = (),
+    variant_dirs: Sequence[str | Path] = (),
+    *,
+    out: Path | None = None,
+    figures: Path | None = None,
+) -> list[Path]:
+    """Writes the report of a run.
+
+    Args:
+        run_dir: See ``content.gather``.
+        null_dirs: See ``content.gather``.
+        variant_dirs: See ``content.gather``.
+        out: File; ``report.html`` in the run's folder by default.
+        figures: Folder to which the figures are written too, as SVG.
+
+    Returns:
+        The files.
+
+    Raises:
+        JaxlensError: See ``content.gather``.
+        ConfigError: jinja2 is not installed.
+        StorageError: A file cannot be written.
+    """
+    target = contained.contained(run_dir, NAME) if out is None else out
+    found = content.gather(run_dir, null_dirs, variant_dirs)
+    data = page(found, command(run_dir, null_dirs, variant_dirs)).encode()
+    outputs.write(target, data, own=out is None)
+    written = [target]
+    if figures is not None:
+        drawn = {f"{shown.name}.svg": shown.svg for shown in found.figures if shown.svg}
+        named = {name: drawing.on_white(svg).encode() for name, svg in drawn.items()}
+        written += outputs.write_all(figures, named)
+    return written
+
+
+def page(found: content.Content, how: str) -> str:
+    """The report as text of HTML.
+
+    Args:
+        found: What it holds.
+        how: The command that makes it.
+    """
+    style = pages.asset("report.css", _PACKAGE)
+    return pages.render(
+        pages.asset("report.html", _PACKAGE),
+        policy=pages.policy([], [style]),
+        style=style,
+        version=__version__,
+        report=found,
+        facts=found.facts,
+        command=facts.command(found.facts.settings),
+        nulls=[
+            (null.name, null.apart_from(found.facts), facts.command(null.settings))
+            for null in found.nulls
+        ],
+        how=how,
+        spelled=plots.spelled,
+        direction=_direction,
+        judgement=readings.judgement,
+    )
+
+
+def _direction(line: table.Result) -> str:
+    return readings.direction(line) if math.isfinite(line.estimate) else ""
+
+
+def command(
+    run_dir: str | Path,
+    null_dirs: Sequence[str | Path] = (),
+    variant_dirs: Sequence[str | Path] = (),
+) -> str:
+    """The command that makes a report, in the words of a shell."""
+    words = ["jaxlens", "report", str(run_dir)]
+    for option, folders in (("--null", null_dirs), ("--variant", variant_dirs)):
+        if folders:
+            words += [option, *(str(folder) for folder in folders)]
+    return visible.line(shlex.join(words))

@@ -1,0 +1,114 @@
+"""What a sweep would cost, measured on one step without writing a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+
+from jaxlens import config as configs
+from jaxlens.corpus import token_file
+from jaxlens.files import scratch as scratches
+from jaxlens.lens import numerics
+from jaxlens.store import layout
+from jaxlens.sweep import job as jobs
+from jaxlens.sweep import resolve, workers
+from jaxlens.sweep import step as steps
+from jaxlens.tally import definitions
+
+_TALLY_ITEM = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a run.
+
+    Attributes:
+        out: Run directory that it would have.
+        tokens: Tokens of the corpus, one row each.
+        documents: Documents that hold them.
+        skipped: Documents and lines passed over.
+        shards: Files.
+        steps: Steps of ``length`` times ``step_sequences`` positions.
+        fill: Share of these positions that hold a token.
+        row_bytes: Bytes a row on disk.
+        tally_bytes: Tallies, which each device, and each shard before compression, holds once.
+        disk_bytes: Rows, tallies before compression, and tokens.
+        device_bytes: Weights, input, scratch and the outputs of the steps under way.
+        compile_seconds: Time to compile the step.
+        seconds: Steps times the time of the one that was run.
+    """
+
+    out: str
+    tokens: int
+    documents: int
+    skipped: int
+    shards: int
+    steps: int
+    fill: float
+    row_bytes: int
+    tally_bytes: int
+    disk_bytes: int
+    device_bytes: int
+    compile_seconds: float
+    seconds: float
+
+
+@numerics.nan_is_missing()
+def estimate(config: configs.RunConfig) -> Estimate:
+    """Tokenises the corpus into a temporary folder, compiles the step and times it.
+
+    Raises:
+        JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
+    """
+    with scratches.folder() as folder:
+        job = jobs.prepare(config, folder, apart=True)
+        layout.require_same_run(job.out, job.spec_bytes)
+        with job.ingested.open() as tokens:
+            jobs.gate(job, tokens)
+            began = time.perf_counter()
+            devices = workers.make(job)
+            compile_seconds = time.perf_counter() - began
+            seconds = _step_seconds(job, devices, tokens)
+        device_bytes = steps.device_bytes(devices[0].step)
+    architecture = job.static.architecture
+    kept = job.config.store.tallies
+    tallies = definitions.items(architecture.n_layer + 1, architecture.vocab_size, kept)
+    token_bytes = job.ingested.index.dtype.itemsize
+    n_tokens = job.plan.n_tokens
+    return Estimate(
+        out=str(job.out),
+        tokens=n_tokens,
+        documents=job.ingested.index.n_documents,
+        skipped=sum(job.ingested.skipped.values()),
+        shards=job.plan.n_shards,
+        steps=job.plan.n_steps,
+        fill=job.plan.fill,
+        row_bytes=resolve.row_bytes(job.config, architecture),
+        tally_bytes=tallies * _TALLY_ITEM,
+        disk_bytes=n_tokens * (resolve.row_bytes(job.config, architecture) + token_bytes)
+        + job.plan.n_shards * tallies * _TALLY_ITEM,
+        device_bytes=device_bytes,
+        compile_seconds=compile_seconds,
+        seconds=seconds * job.plan.n_steps,
+    )
+
+
+def _step_seconds(
+    job: jobs.Job, devices: Sequence[workers.Lane], tokens: token_file.TokenFile
+) -> float:
+    """Time of a step where each device has one; the second round, as the first touches memory."""
+    totals = [lane.begin() for lane in devices]
+    seconds = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        rows = []
+        for i, lane in enumerate(devices):
+            batch, columns = job.batch(i % job.plan.n_steps, tokens)
+            found, totals[i] = lane.run(batch, job.tally_columns(columns), totals[i])
+            rows.append(found)
+        jax.device_get((rows, totals))
+        seconds = time.perf_counter() - began
+    return seconds / len(devices)

@@ -1,0 +1,274 @@
+"""Repairing a run: what is damaged is computed again, bit for bit, and nothing else is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shlex
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxlens import config as configs
+from jaxlens import designs, errors
+from jaxlens.corpus import ingest
+from jaxlens.files import contained, publish
+from jaxlens.files import scratch as scratches
+from jaxlens.lens import numerics
+from jaxlens.store import commit, finalize, layout, records, shards, verify
+from jaxlens.sweep import environment, run
+from jaxlens.sweep import job as jobs
+from jaxlens.sweep import preemption as graces
+
+logger = logging.getLogger("jaxlens")
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` did.
+
+    Attributes:
+        found: Findings before, as in `verify.Report`.
+        recomputed: Shards that were computed again.
+        other_bits: Those of them that differ from what the manifest lists.
+        left: Findings after.
+        finished: Whether the run is.
+    """
+
+    found: tuple[tuple[str, str], ...]
+    recomputed: tuple[int, ...]
+    other_bits: tuple[int, ...]
+    left: tuple[tuple[str, str], ...]
+    finished: bool = True
+
+
+@numerics.nan_is_missing()
+def repair(
+    run_dir: str | Path,
+    config: configs.RunConfig,
+    progress: run.Progress | None = None,
+    grace: graces.Grace | None = None,
+) -> Repaired:
+    """Makes a run whole again.
+
+    The spec says what to compute; only the places of the model and, where the token file is
+    damaged, of the corpus come from the configuration. No path that the run names is followed.
+    Files that belong to no run are left alone. Shards of a run without a manifest that are absent
+    altogether are for ``jaxlens run`` to compute, not damage.
+
+    Args:
+        run_dir: Run.
+        config: Where model and corpus are.
+        progress: Is told how far it is.
+        grace: Is asked whether to stop.
+
+    Raises:
+        ConfigError: The model or the corpus is not that of the run.
+        DataError: ``RUN.json`` is damaged and there is no copy of it.
+        JaxlensError: See ``errors``; what was repaired stays so.
+    """
+    before = verify.verify(run_dir)
+    if before.ok:
+        return Repaired((), (), (), ())
+    _require_no_directory(run_dir, before)
+    _restore_spec(run_dir)
+    spec = layout.read_spec(run_dir)
+    listed = _listed(run_dir, spec)
+    again = _to_recompute(run_dir, spec, before, listed)
+    if again or any(name.startswith(f"{layout.TOKENS}/") for name, _ in before.damaged):
+        _recompute(run_dir, spec, again, config, progress, grace or graces.Grace())
+    if len(shards.sound_shards(run_dir, spec.n_shards, spec.hash, "fast")) == spec.n_shards:
+        finalize.finalize(run_dir)
+    others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
+    after = verify.verify(run_dir)
+    return Repaired(before.damaged, tuple(again), tuple(others), after.damaged, after.finished)
+
+
+def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:
+    """Refuses, before anything is removed, what no file can replace and nobody else may remove.
+
+    Raises:
+        DataError: A directory has the name of a file of the run.
+    """
+    folders = (layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT)
+    for name, _ in report.damaged:
+        path = Path(run_dir) / name
+        if name not in folders and path.is_dir() and not path.is_symlink():
+            raise errors.DataError(
+                f"{path} is a directory, where a file of the run belongs",
+                "remove it, then run the same command again",
+            )
+
+
+def _restore_spec(run_dir: str | Path) -> None:
+    """Writes ``RUN.json`` again from the copies in ``environment``, if the shards know it."""
+    votes = verify.elect(run_dir)
+    try:
+        spec = layout.read_spec(run_dir)
+        if not votes or votes[spec.hash]:
+            return
+    except (errors.MissingError, errors.DataError):
+        pass
+    for note in environment.notes(run_dir, checked=False):  # the copy has a hash of its own
+        if isinstance(note.get("spec"), dict):
+            copy = configs.canonical(note["spec"])
+            if votes[configs.spec_hash(copy)]:
+                publish.publish(contained.contained(run_dir, layout.RUN), copy)
+                return
+    raise errors.DataError(
+        f"{run_dir}: {layout.RUN} is damaged, and no copy of it is left",
+        f"remove {layout.RUN} and start the same jaxlens run again: it finds its shards",
+    )
+
+
+def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
+    """What the manifest says of each shard, if it is there and sound."""
+    try:
+        there = layout.shards_there(run_dir, spec.n_shards)
+        spec_hash, entries = layout.read_manifest(run_dir, len(there))
+    except (errors.MissingError, errors.DataError):
+        return {}
+    return {entry.shard: entry for entry in entries} if spec_hash == spec.hash else {}
+
+
+def _to_recompute(
+    run_dir: str | Path, spec: layout.Spec, report: verify.Report, listed: Collection[int]
+) -> list[int]:
+    """Shards to compute again, among those of the manifest, or without one of those there.
+
+    What a plan promises beyond these may be any number.
+    """
+    there = set(layout.shards_there(run_dir, spec.n_shards))
+    damaged = there.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
+    for name, _ in report.damaged:
+        folder, _, file = name.rpartition("/")
+        number = layout.part_number(file) if folder == layout.SHARDS else None
+        # A sound shard can be named too: one that is not what the manifest lists.
+        if number is not None and number < spec.n_shards and file.endswith(".h5"):
+            damaged.add(number)
+    if not listed:
+        damaged &= there
+    return sorted(number for number in damaged if number < spec.n_shards)
+
+
+def _recompute(
+    run_dir: str | Path,
+    spec: layout.Spec,
+    numbers: list[int],
+    config: configs.RunConfig,
+    progress: run.Progress | None,
+    grace: graces.Grace,
+) -> None:
+    with scratches.folder() as scratch:
+        tokens_there = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+        wanted = _configured(spec.document, config, run_dir)
+        try:
+            job = jobs.prepare(wanted, scratch, ingested=tokens_there)
+            layout.require_same_run(run_dir, job.spec_bytes)
+        except layout.AnotherRun as error:
+            raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
+        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+    if not numbers:
+        return
+    with placed.open() as tokens:
+        for shard in numbers:
+            commit.discard(run_dir, shard)
+        if progress is not None:
+            total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
+            progress.begin(total, 0)
+        run.complete(job, tokens, numbers, progress, grace)
+    if grace.asked:
+        raise grace.interruption()
+
+
+def _configured(
+    spec: Mapping[str, Any], config: configs.RunConfig, run_dir: str | Path
+) -> configs.RunConfig:
+    """The configuration that gives this spec, with the places and devices of the one at hand."""
+    try:
+        keep = tuple(spec["corpus"].get("keep", ()))
+        corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"], keep=keep)
+        if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
+            corpus = dataclasses.replace(corpus, paths=(kind,))
+        if (null := spec["null"]["kind"]) not in typing.get_args(configs.Null):
+            raise KeyError(f"null {null!r:.40}")
+        made = configs.RunConfig(
+            model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
+            corpus=corpus,
+            plan=configs.PlanConfig(
+                **{k: spec["plan"][k] for k in ("length", "overlap", "step_sequences")}
+            ),
+            # The temperatures are those that the run began with; another model has others.
+            lens=configs.LensConfig(
+                **{k: v for k, v in spec["lens"].items() if k != "temperatures"}
+            ),
+            store=configs.StoreConfig(**_tupled(spec["store"])),
+            out=str(run_dir),
+            seed=spec["seed"],
+            null=null,
+            devices=config.devices,
+            cache=config.cache,
+        )
+        configs.require_types(made)
+        return made
+    except (KeyError, TypeError, errors.ConfigError) as error:
+        raise errors.DataError(
+            f"{run_dir}: {layout.RUN} is of another version, or damaged: {error}",
+            "use the version of jaxlens that made it",
+        ) from error
+
+
+def _tupled(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+
+
+def _remembered(run_dir: str | Path, config: configs.RunConfig) -> str:
+    """How to name the model and the corpus that the run says it had; not followed by itself."""
+    for note in environment.notes(run_dir):
+        settings = note.get("settings")
+        if isinstance(settings, dict):
+            had, given = _named(settings), _named(dataclasses.asdict(config))
+            if had == given:
+                return (
+                    "model and corpus are named as they were for the run, so what is there has "
+                    "changed since: restore it"
+                )
+            command = shlex.join(["jaxlens", "repair", str(run_dir), *had])
+            if len(command) <= _MOST_REMEMBERED:
+                return f"name model and corpus as they were for the run: {command}"
+            return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
+    return "name the model and the corpus of the run with --model and --corpus"
+
+
+def _named(settings: Mapping[str, Any]) -> list[str]:
+    """What decides which model and which tokens are read, as words of a command.
+
+    Type and BOS come from the spec; what is as by default is left out.
+    """
+    words: list[str] = []
+    for section, default in (("model", configs.ModelConfig()), ("corpus", configs.CorpusConfig())):
+        found = settings.get(section)
+        for key, usual in dataclasses.asdict(default).items():
+            usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
+            value = found.get(key, usual) if isinstance(found, dict) else usual
+            value = list(value) if isinstance(value, tuple) else value
+            if f"{section}.{key}" in _FLAGS:
+                if value not in (None, []):
+                    words += [_FLAGS[f"{section}.{key}"], *_words(value)]
+            elif value != usual and key not in _OF_SPEC:
+                text = value if isinstance(value, str) else json.dumps(value)
+                words += ["--set", f"{section}.{key}={text}"]
+    return words
+
+
+_FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
+_OF_SPEC = frozenset({"dtype", "bos", "strict"})
+_MOST_REMEMBERED = 8_000
+"""Most characters of a command that is worth printing."""
+
+
+def _words(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

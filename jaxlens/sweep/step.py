@@ -1,0 +1,198 @@
+"""The unit of computation: residuals, readout and rows of one step of fixed shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlens import config as configs
+from jaxlens import schema, types
+from jaxlens.lens import numerics, reference, tiled, unembedding
+from jaxlens.lens.options import Options
+from jaxlens.models import gpt2
+from jaxlens.sweep import resolve
+from jaxlens.tally import definitions
+
+_IN_FLIGHT = 3
+"""Steps whose outputs a device may hold: computed, being fetched, being computed."""
+
+
+@dataclass(frozen=True)
+class Static:
+    """What a compiled step closes over; hashable.
+
+    Attributes:
+        architecture: Of the model.
+        request: What the lens reads.
+        implementation: Which lens.
+        residuals: Type in which the residual streams are handed to the lens.
+        stored: Stored type of each row that needs the model.
+        tallies: Set of tallies that the values are for.
+    """
+
+    architecture: types.Architecture
+    request: Options
+    implementation: str
+    residuals: str
+    stored: tuple[tuple[str, str], ...]
+    tallies: str = "basic"
+
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Quantities that the tallies are made from."""
+        measures = definitions.MEASURES if self.tallies == "study" else ()
+        return tuple(dict.fromkeys((*schema.SUMMED, *measures)))
+
+    def read(
+        self,
+        streams: jax.Array,
+        unembed: types.Unembed,
+        references: types.References,
+        table: unembedding.Table | None,
+    ) -> types.Readout:
+        """The lens that the run chose."""
+        if self.implementation == "reference":
+            return reference.read(streams, unembed, references, self.request)
+        return tiled.read(streams, unembed, references, self.request, table)
+
+    def prepare(self, unembed: types.Unembed) -> unembedding.Table | None:
+        """The unembedding as the lens wants it; None for the reference lens."""
+        if self.implementation == "reference":
+            return None
+        return unembedding.prepare(unembed, self.request)
+
+
+def static(config: configs.RunConfig, architecture: types.Architecture) -> Static:
+    """What a settled configuration computes."""
+    lens, profile = config.lens, config.store.rows
+    # All of `full` whatever the rows are: the tallies count every one.
+    wanted = {*schema.FULL, *config.store.quantities}
+    if config.store.tallies == "study":
+        wanted |= {"norm", "retention"}
+    request = Options(
+        quantities=tuple(name for name in schema.LAYERED if name in wanted),
+        top_k=lens.top_k,
+        precision=lens.precision,
+        tile=lens.tile,
+        block=lens.block,
+    )
+    stored = tuple(
+        (name, schema.stored_dtype(name, profile, architecture.vocab_size))
+        for name in resolve.rows(config)
+        if name in schema.LAYERED or name in schema.PER_TOKEN
+    )
+    implementation, tallies = lens.implementation, config.store.tallies
+    return Static(architecture, request, implementation, lens.residuals, stored, tallies)
+
+
+def unembed(
+    config: configs.RunConfig, architecture: types.Architecture, params: types.Params
+) -> types.Unembed:
+    """Decoder and head of a settled configuration; temperatures are 1 until they are known."""
+    found = gpt2.unembed(params, architecture, config.lens.decoder)
+    temperatures = config.lens.temperatures or (1.0,) * (architecture.n_layer + 1)
+    return dataclasses.replace(found, temperature=jnp.asarray(temperatures, jnp.float32))
+
+
+def batch_shape(length: int, sequences: int) -> types.Step:
+    """Shapes and types of a step's input, as `corpus.plan.batch` makes it."""
+
+    def array(*shape: int, dtype: Any = np.int32) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    grid = array(sequences, length)
+    mask = array(sequences, length, dtype=np.bool_)
+    return types.Step(
+        tokens=grid,
+        positions=grid,
+        segments=grid,
+        references=types.References(grid, grid, grid, grid, mask),
+        order=array(sequences * length),
+        count=array(),
+    )
+
+
+def lower(
+    chosen: Static, params: types.Params, unembed: types.Unembed, table: Any, batch: types.Step
+) -> jax.stages.Lowered:
+    """Traces a step for the device on which its parameters lie; shapes are enough."""
+    with numerics.matmul_precision(chosen.request.precision):
+        return _apply.lower(chosen, params, unembed, table, batch)
+
+
+def scratch_bytes(compiled: jax.stages.Compiled) -> int:
+    """What a step needs on its device beside the weights, by the compiler; 0 where it is silent."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return 0
+    return int(memory.temp_size_in_bytes + _IN_FLIGHT * memory.output_size_in_bytes)
+
+
+def device_bytes(compiled: jax.stages.Compiled) -> int:
+    """The same with weights and input."""
+    memory = compiled.memory_analysis()
+    return scratch_bytes(compiled) + (0 if memory is None else int(memory.argument_size_in_bytes))
+
+
+def apply(
+    chosen: Static,
+    params: types.Params,
+    unembed: types.Unembed,
+    table: Any,
+    batch: types.Step,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Residuals, readout, rows: all of a step that runs on the device.
+
+    Returns:
+        Values for the tallies, ``[row, layer]``, and the rows in their stored types.
+    """
+    streams = gpt2.residuals(
+        params,
+        chosen.architecture,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        dtype=chosen.residuals,
+    )
+    readout = chosen.read(streams, unembed, batch.references, table)
+    values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
+    of_token = {
+        "token": batch.tokens,
+        "surprisal": _surprisal(readout.logp_next, batch),
+        "embedding_norm": _norms(params["wte"], batch.tokens),
+    }
+    values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
+    stored = {name: values[name].astype(dtype) for name, dtype in chosen.stored}
+    kept = {name: values[name] for name in (*chosen.tallied, "token") if name in values}
+    if chosen.tallies == "study":
+        kept |= {name: values[name] for name in schema.PER_TOKEN}
+        kept["final_token"] = values["top_id"][:, -1, 0]
+    return kept, stored
+
+
+_apply = jax.jit(apply, static_argnums=0)
+
+
+def _surprisal(logp_next: jax.Array | None, batch: types.Step) -> jax.Array:
+    """What the last layer said of each token at the position before; NaN where there is none."""
+    assert logp_next is not None, "the lens of a step always reads logp_next"
+    before = jnp.pad(logp_next[-1, :, :-1], ((0, 0), (1, 0)), constant_values=np.nan)
+    return jnp.where(batch.positions > 0, -before, jnp.float32(np.nan))
+
+
+def _norms(embedding: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Norms of centred embeddings; what all share, no softmax over a tied head can see."""
+    mean = embedding.astype(jnp.float32).mean(0)
+    rows = embedding[tokens].astype(jnp.float32) - mean[None, None]
+    return jnp.sqrt(jnp.square(rows).sum(-1))
+
+
+def _rows(value: jax.Array, order: jax.Array) -> jax.Array:
+    """``[layer, batch, position, ...]`` to ``[row, layer, ...]`` in token-file order."""
+    flat = value.reshape(value.shape[0], -1, *value.shape[3:])
+    return flat[:, order].swapaxes(0, 1)

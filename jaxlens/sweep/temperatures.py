@@ -1,0 +1,120 @@
+"""The pre-pass of a sweep: each layer's temperature, fitted to a hundredth of the text.
+
+The text is what begins the documents with the lowest hashes, one context each, so that it depends
+on neither the order of the corpus nor the shape of steps. The temperatures stand in the spec.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxlens import api, types
+from jaxlens import config as configs
+from jaxlens.corpus import token_file
+from jaxlens.lens import numerics, temperature
+from jaxlens.models import gpt2
+from jaxlens.sweep import devices, environment
+from jaxlens.tally import hashing
+
+logger = logging.getLogger("jaxlens")
+
+SHARE = 0.01
+"""Share of the tokens that is fitted to."""
+
+LEAST, MOST = 1_024, 65_536
+"""Tokens that are fitted to at least, where there are so many, and at most."""
+
+_CHUNK = 1_024
+"""Positions that go through the model at once."""
+
+
+def fit(
+    config: configs.RunConfig, model: api.Model, tokens: token_file.TokenFile
+) -> tuple[float, ...]:
+    """Temperatures of all layers for a sweep.
+
+    Args:
+        config: Settled.
+        model: On the default device.
+        tokens: Token file.
+    """
+    logger.info("fitting a temperature to each layer")
+    length: int = config.plan.length  # type: ignore[assignment]
+    documents = sample(tokens.index, length)
+    chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
+    unembed = gpt2.unembed(model.params, model.config, config.lens.decoder)
+    chosen = devices.choose(config.devices)
+    placed = [devices.place((model.params, unembed), device) for device in chosen]
+
+    def slopes_at(cold: np.ndarray) -> np.ndarray:
+        # All are dispatched before one is waited for, so that all devices work.
+        found = [
+            _slopes(model.config, config.lens.precision, *placed[i % len(placed)], *chunk, cold)
+            for i, chunk in enumerate(chunks)
+        ]
+        return np.sum([np.asarray(slope, np.float64) for slope in found], axis=0)
+
+    with numerics.matmul_precision(config.lens.precision):
+        found = temperature.search(slopes_at, model.config.n_layer + 1)
+    environment.release_memory()
+    return found
+
+
+def sample(index: token_file.Index, length: int) -> Int[np.ndarray, " document"]:
+    """Documents whose beginnings are fitted to, in the order of their hashes.
+
+    Args:
+        index: Of the token file.
+        length: Tokens that are taken of each at most.
+    """
+    sizes = np.minimum(np.diff(index.document_start), length)
+    order = np.lexsort((np.arange(index.n_documents), hashing.mix(index.document_hash)))
+    wanted = min(max(SHARE * index.n_tokens, LEAST), MOST)
+    reached = np.cumsum(sizes[order])
+    return order[: int(np.searchsorted(reached, wanted)) + 1]
+
+
+def _width(index: token_file.Index, documents: Int[np.ndarray, " document"], length: int) -> int:
+    """Positions a line: short documents are not padded to a whole context.
+
+    A power of two, so that corpora of about the same documents share what was compiled.
+    """
+    longest = int(np.diff(index.document_start)[documents].max())
+    return min(length, 1 << (longest - 1).bit_length())
+
+
+def _chunks(
+    tokens: token_file.TokenFile, documents: Int[np.ndarray, " document"], length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens ``[batch, position]`` of equal shapes, a document a line, and their mask."""
+    lines = max(1, _CHUNK // length)
+    start = tokens.index.document_start
+    for first in range(0, len(documents), lines):
+        grid = np.zeros((lines, length), np.int32)
+        mask = np.zeros((lines, length), bool)
+        for line, document in enumerate(documents[first : first + lines]):
+            begin = int(start[document])
+            ids = tokens.read(begin, min(begin + length, int(start[document + 1])))
+            grid[line, : len(ids)], mask[line, : len(ids)] = ids, True
+        yield grid, mask
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _slopes(
+    architecture: types.Architecture,
+    precision: str,
+    params: types.Params,
+    unembed: types.Unembed,
+    grid: Int[Array, "batch position"],
+    mask: Bool[Array, "batch position"],
+    cold: Float[Array, "layer point"],
+) -> Float[Array, "layer point"]:
+    """`temperature.slopes` of tokens, on the device where the parameters lie."""
+    streams = gpt2.residuals(params, architecture, grid)
+    return temperature.slopes(streams, mask, unembed, cold, precision)

@@ -1,0 +1,232 @@
+"""One generic update for every tally that ``ledger`` defines.
+
+All totals are int64: counts, integer histograms and fixed-point sums. Integer addition is
+associative, so neither the order of steps nor the number of workers can change a bit. Each value
+is rounded once, from float32, before it is added; ln rank and its histogram bin come from integer
+tables, so no transcendental function decides a count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlens.tally import bins as binning
+from jaxlens.tally import definitions, rules, sampling
+
+Totals = dict[str, jax.Array]
+
+
+Tables = rules.Tables
+
+
+def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
+    """``rules.tables`` on the default device."""
+    return jax.tree.map(jnp.asarray, rules.tables(vocab_size, counts))
+
+
+def shapes(
+    tallies: Sequence[definitions.Tally], n_layers: int, vocab_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the totals, int64, with the axes of each tally."""
+    return {
+        tally.name: jax.ShapeDtypeStruct(
+            definitions.shape(tally, n_layers, vocab_size), np.dtype(np.int64)
+        )
+        for tally in tallies
+    }
+
+
+def zeros(totals: Mapping[str, jax.ShapeDtypeStruct], device: jax.Device | None = None) -> Totals:
+    """Totals of nothing, committed to a device if one is named."""
+    with wide():
+        return {
+            name: jax.device_put(definitions.nothing(name, total.shape), device)
+            for name, total in totals.items()
+        }
+
+
+def init(tallies: Sequence[definitions.Tally], n_layers: int, vocab_size: int) -> Totals:
+    """Totals of nothing."""
+    return zeros(shapes(tallies, n_layers, vocab_size))
+
+
+def compile_update(
+    tallies: tuple[definitions.Tally, ...],
+    totals: Totals,
+    values: Mapping[str, jax.ShapeDtypeStruct],
+    lookup: Tables,
+) -> jax.stages.Compiled:
+    """Compiles `update` for the device of the totals; call the result inside `wide`.
+
+    Args:
+        tallies: Definitions.
+        totals: What ``init`` returned.
+        values: Types of the values.
+        lookup: ``tables`` of the vocabulary.
+    """
+    count = jax.ShapeDtypeStruct((), np.int32)
+    with wide():
+        return _update.lower(tallies, totals, dict(values), count, lookup).compile()
+
+
+def wide() -> contextlib.AbstractContextManager[None]:
+    """Context of everything that adds: without 64-bit mode JAX would silently add in int32."""
+    return jax.enable_x64(True)
+
+
+def update(
+    tallies: tuple[definitions.Tally, ...],
+    totals: Totals,
+    values: Mapping[str, jax.Array],
+    count: jax.Array,
+    lookup: Tables,
+) -> Totals:
+    """Adds the rows of one step.
+
+    Args:
+        tallies: Definitions.
+        totals: What ``init`` or an earlier update returned; its buffers are reused.
+        values: ``[row, layer]`` by quantity, ranks int32 and the rest float32, before any cast
+            to a stored type; ``token`` is ``[row]``.
+        count: Rows from here on are padding.
+        lookup: ``tables`` of the vocabulary.
+
+    Returns:
+        New totals, int64.
+    """
+    with wide():
+        return _update(tallies, totals, dict(values), count, lookup)
+
+
+def merge(totals: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Merges finished totals; any order and grouping gives the same bits."""
+    found = {}
+    for name in totals[0]:
+        parts = [np.asarray(part[name], np.int64) for part in totals]
+        if definitions.BY_NAME[name].merge == "bottom_k":
+            found[name] = sampling.lowest(np.concatenate(parts), len(parts[0]))
+        else:
+            found[name] = np.sum(parts, axis=0)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _update(
+    tallies: tuple[definitions.Tally, ...],
+    totals: Totals,
+    values: dict[str, jax.Array],
+    count: jax.Array,
+    lookup: Tables,
+) -> Totals:
+    rows = next(iter(values.values())).shape[0]
+    real = jnp.arange(rows, dtype=jnp.int32) < count
+    found = {
+        tally.name: _UPDATES[tally.kind](totals[tally.name], tally, values, real, lookup)
+        for tally in tallies
+        if tally.kind != "study"
+    }
+    if len(found) < len(tallies):
+        facts = rules.facts(values, real, lookup, jnp)
+        for tally in tallies:
+            if tally.kind == "study":
+                add = _sampled if tally.merge == "bottom_k" else _studied
+                found[tally.name] = add(totals[tally.name], tally.name, facts)
+    return found
+
+
+def _studied(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
+    """Adds what the rule of a tally says."""
+    flat = total.reshape(-1)
+    for places, amount, where in rules.RULES[name](rows):
+        place: Any = np.int32(0)
+        for size, index in zip(total.shape, places, strict=True):
+            place = place * np.int32(size) + jnp.asarray(index, jnp.int32)
+        shape = jnp.broadcast_shapes(place.shape, where.shape)
+        place = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(place, shape), flat.size)
+        one = jnp.ones((), jnp.int64) if amount is None else amount.astype(jnp.int64)
+        amount = jnp.broadcast_to(one.reshape((1,) * (len(shape) - one.ndim) + one.shape), shape)
+        flat = flat.at[place.reshape(-1)].add(amount.reshape(-1), mode="drop")
+    return flat.reshape(total.shape)
+
+
+def _sampled(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
+    """Keeps the lines with the lowest keys."""
+    lines, candidate = rules.sampled(name, rows)
+    nothing = jnp.asarray(definitions.nothing(name, (1, lines.shape[1])))
+    both = jnp.concatenate([total, jnp.where(candidate[:, None], lines, nothing)])
+    return both[jnp.lexsort((both[:, 1], both[:, 0]))[: len(total)]]
+
+
+def _present(value: jax.Array, real: jax.Array) -> jax.Array:
+    """Where a ``[row, layer]`` value counts: a real row, and not missing."""
+    known = value > 0 if jnp.issubdtype(value.dtype, jnp.integer) else ~jnp.isnan(value)
+    return known & real[:, None]
+
+
+def _by_source(function, total, tally, values, *rest):  # type: ignore[no-untyped-def]
+    """Adds ``function`` of each quantity that was read to its line of the total."""
+    for line, name in enumerate(tally.source):
+        if name in values:
+            total = total.at[line].add(function(values[name], *rest))
+    return total
+
+
+def _counted(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
+    return _present(value, real).sum(0, dtype=jnp.int64)
+
+
+def _summed(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
+    return jnp.where(_present(value, real), _fixed_point(value, lookup), 0).sum(0, dtype=jnp.int64)
+
+
+def _saturated(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        return jnp.zeros(value.shape[1:], jnp.int64)
+    beyond = jnp.abs(value) > np.float32(binning.FIXED_POINT_LIMIT)
+    return (beyond & _present(value, real)).sum(0, dtype=jnp.int64)
+
+
+def _binned(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
+    """Histogram ``[layer, bin]`` of ln rank."""
+    bins = len(binning.LN_RANK_EDGES) - 1
+    layers = value.shape[1]
+    place = lookup.ln_rank_bin[value] + bins * jnp.arange(layers, dtype=jnp.int32)[None]
+    place = jnp.where(_present(value, real), place, layers * bins)
+    flat = jnp.zeros(layers * bins, jnp.int64).at[place.ravel()].add(1, mode="drop")
+    return flat.reshape(layers, bins)
+
+
+def _fixed_point(value: jax.Array, lookup: Tables) -> jax.Array:
+    """The value in units of 2**-16 as int32; of a rank its ln, from the table."""
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        return lookup.ln_rank[value]
+    return rules.fixed(value, jnp)
+
+
+def _token_count(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]
+    token = jnp.where(real, values["token"], total.shape[0])
+    return total.at[token].add(1, mode="drop")
+
+
+def _token_sum(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]
+    value = values[tally.source[0]]
+    amount = jnp.where(_present(value, real), _fixed_point(value, lookup), 0).astype(jnp.int64)
+    token = jnp.where(real, values["token"], total.shape[0])
+    return total.at[token].add(amount, mode="drop")
+
+
+_UPDATES = {
+    "count": functools.partial(_by_source, _counted),
+    "sum": functools.partial(_by_source, _summed),
+    "saturated": functools.partial(_by_source, _saturated),
+    "ln_rank_histogram": functools.partial(_by_source, _binned),
+    "token_count": _token_count,
+    "token_sum": _token_sum,
+}
