@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, values
+from jaxlens import errors
 
 
 def described(value: Any) -> str:
@@ -36,7 +36,7 @@ def whole(value: Any, name: str, least: int | None = None) -> int:
     """
     if not is_whole(value) or (least is not None and value < least):
         more = "" if least is None else f" of at least {least}"
-        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give a whole number{more}")
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give a whole number{more}")
     return int(value)
 
 
@@ -48,7 +48,7 @@ def flag(value: Any, name: str) -> bool:
     """
     if isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1)):
         return bool(value)
-    raise errors.ConfigError(f"{name} is {values.show(value)}", "give True or False")
+    raise errors.ConfigError(f"{name} is {errors.show(value)}", "give True or False")
 
 
 def text(value: Any, name: str, example: str) -> str:
@@ -59,7 +59,7 @@ def text(value: Any, name: str, example: str) -> str:
     """
     if isinstance(value, str):
         return value
-    raise errors.ConfigError(f"{name} is {values.show(value)}", f"give a text: {example}")
+    raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give a text: {example}")
 
 
 def one_of(value: Any, name: str, known: Iterable[str]) -> str:
@@ -70,7 +70,7 @@ def one_of(value: Any, name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     if not isinstance(value, str) or value not in names:
-        raise errors.ConfigError(f"{name} is {values.show(value)}", f"one of {', '.join(names)}")
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"one of {', '.join(names)}")
     return value
 
 
@@ -84,7 +84,7 @@ def names(value: Any, name: str, example: str) -> list[str] | None:
         return None
     found = [value] if isinstance(value, str) else listed(value)
     if found is None or not all(isinstance(one, str) for one in found):
-        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give texts: {example}")
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give texts: {example}")
     return found
 
 
@@ -106,7 +106,7 @@ def pair(value: Any, name: str, example: str) -> tuple[Any, Any]:
     """
     found = listed(value) if isinstance(value, (Sequence, np.ndarray)) else None
     if found is None or len(found) != 2:
-        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give two: {example}")
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give two: {example}")
     return found[0], found[1]
 
 
@@ -122,7 +122,7 @@ def path(value: Any, name: str, what: str) -> Path:
         ConfigError: It is something else.
     """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
-        raise errors.ConfigError(f"{name} is {values.show(value)}", f"give {what}")
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give {what}")
     if not is_possible(os.fspath(value)):
         raise errors.ConfigError(
             f"{name} is {ascii(os.fspath(value))[:80]}, which no file can be called",

@@ -193,7 +193,7 @@ def parse(key: str, text: str) -> Any:
         return yaml.parse(text)
     except ValueError as error:
         raise errors.ConfigError(
-            f"{key}: {values.show(text)} is not a value", "write key=value"
+            f"{key}: {errors.show(text)} is not a value", "write key=value"
         ) from error
 
 
@@ -231,7 +231,7 @@ def validate(config: RunConfig) -> None:
         and not separator.encode("utf-8", "ignore").decode() == separator != ""
     ):
         raise errors.ConfigError(
-            f"corpus.separator is {values.show(separator)}", "give some text, or leave it out"
+            f"corpus.separator is {errors.show(separator)}", "give some text, or leave it out"
         )
     _require_alone(config.corpus)
     if config.corpus.keep:
@@ -246,7 +246,7 @@ def _require_alone(corpus: CorpusConfig) -> None:
     for name in made:
         if name not in designs.CORPORA:
             (near,) = difflib.get_close_matches(name[:80], designs.CORPORA, n=1, cutoff=0)
-            raise errors.ConfigError(f"no corpus {values.show(name)}", f"did you mean {near}?")
+            raise errors.ConfigError(f"no corpus {errors.show(name)}", f"did you mean {near}?")
     if made and len(corpus.paths) > 1:
         raise errors.ConfigError(
             f"corpus.paths names {made[0]} and other text", "give each a run of its own"
@@ -266,9 +266,9 @@ def require_types(config: RunConfig) -> None:
         value = getattr(getattr(config, section) if section else config, name)
         converted = _convert(key, value, kind, "the spec") if key != "seed" else value
         if converted != value or type(converted) is not type(value):
-            raise errors.ConfigError(f"{key} is {values.show(value)}", "")
+            raise errors.ConfigError(f"{key} is {errors.show(value)}", "")
     if type(config.seed) is not int:
-        raise errors.ConfigError(f"seed is {values.show(config.seed)}", "expected a whole number")
+        raise errors.ConfigError(f"seed is {errors.show(config.seed)}", "expected a whole number")
     within = (config.seed + _WORD // 2) % _WORD - _WORD // 2
     validate(dataclasses.replace(config, seed=within))
 
@@ -325,7 +325,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tup
 
 
 def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigError:
-    key = key if key.isprintable() and len(key) < 80 else values.show(key)
+    key = key if key.isprintable() and len(key) < 80 else errors.show(key)
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
     return errors.ConfigError(f"unknown key {key} in {where}", hint)
@@ -358,7 +358,7 @@ def _convert(key: str, value: Any, kind: Any, where: str) -> Any:
         if converted is not None:
             return converted
     wanted = " or ".join(values.spell(option) for option in options)
-    raise errors.ConfigError(f"{key} is {values.show(value)} in {where}", f"expected {wanted}")
+    raise errors.ConfigError(f"{key} is {errors.show(value)} in {where}", f"expected {wanted}")
 
 
 def _as(kind: Any, value: Any) -> Any:

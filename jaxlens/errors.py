@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import reprlib
 from typing import Any
+
+# A value that is shown in a message may have megabytes.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 2
+_SHOWN.maxstring = _SHOWN.maxlong = _SHOWN.maxother = 80
 
 
 class JaxlensError(Exception):
@@ -82,3 +88,22 @@ def require_package(name: str, extra: str, use: str) -> Any:
             f"{use} need the package {name.partition('.')[0]}, which is not installed",
             f"in a clone of jaxlens: pip install '.[{extra}]'",
         ) from error
+
+
+def show(value: Any) -> str:
+    """A value for a message; it may have megabytes, or digits that Python refuses to print."""
+    try:
+        return _SHOWN.repr(value)
+    except ValueError:
+        return "a number of very many digits"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: ``1 token``, ``2,000 tokens``.
+
+    Args:
+        number: How many.
+        noun: What one of them is called.
+        plural: What several are called; the noun with an ``s`` by default.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

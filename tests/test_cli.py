@@ -13,7 +13,7 @@ import pytest
 from sweeps import flags, refused, run_cli
 
 import jaxlens
-from jaxlens import wording
+from jaxlens import errors
 from jaxlens.cli import main, options, output, streams
 from jaxlens.lens import numerics
 from jaxlens.sweep import run
@@ -268,9 +268,9 @@ def test_without_compilation_commands_refuse_to_begin(tiny, texts, tmp_path, cap
 
 
 def test_numbers_agree_with_their_nouns():
-    assert wording.count(1, "token") == "1 token"
-    assert wording.count(0, "token") == "0 tokens"
-    assert wording.count(2000, "document or line", "documents or lines") == (
+    assert errors.count(1, "token") == "1 token"
+    assert errors.count(0, "token") == "0 tokens"
+    assert errors.count(2000, "document or line", "documents or lines") == (
         "2,000 documents or lines"
     )
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import arguments, errors, types, values
+from jaxlens import arguments, errors, types
 from jaxlens.lens import decoders
 
 _SAMPLED = 1024
@@ -134,7 +134,7 @@ def configuration(value: Any) -> None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return
     raise errors.ConfigError(
-        f"config is {values.show(value)}, not the configuration itself",
+        f"config is {errors.show(value)}, not the configuration itself",
         "give the decoded file, json.load(open('DIR/config.json')), or transformers' GPT2Config",
     )
 
@@ -284,12 +284,12 @@ def layer(value: Any, n_layers: int) -> int:
         near = difflib.get_close_matches(value, names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise errors.ConfigError(
-            f"no layer {values.show(value)}",
+            f"no layer {errors.show(value)}",
             f"{hint}layers are input, h.0 to {last}, or 0 to {n_layers - 1}",
         )
     if not arguments.is_whole(value) or not -n_layers <= value < n_layers:
         raise errors.ConfigError(
-            f"layer {values.show(value)} of a model with {n_layers} residual streams",
+            f"layer {errors.show(value)} of a model with {n_layers} residual streams",
             f"layers go from 0 (input) to {n_layers - 1} ({last}, the last block's output), "
             f"or from -{n_layers} to -1",
         )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: ``main`` has the commands, ``options`` what they share."""

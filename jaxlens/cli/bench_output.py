@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxlens import wording
+from jaxlens import errors
 from jaxlens.files import outputs
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show(report: measure.Report) -> None:
     """A table of stages, then what they are to be compared with."""
     settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
-    print(f"{report.shape} on {wording.count(report.devices, 'device')}: {settings}")
+    print(f"{report.shape} on {errors.count(report.devices, 'device')}: {settings}")
     print(f"{'stage':<10} {'tok/s':>12} {'spread':>8} {'of multiply rate':>17}")
     for stage in ("sweep", "forward", "lens", "fetch", "publish"):
         share = f"{report.of_multiply(stage):.0%}" if stage in report.flops else ""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jaxlens import errors, wording
+from jaxlens import errors
 from jaxlens.cli import comparison_output, options, prompt_output
 from jaxlens.cli import output as terminal
 from jaxlens.files import outputs
@@ -149,7 +149,7 @@ def prompts(
     with terminal.Bar() as bar:
         table = promptsheet.read(model, file, columns, progress=bar, **how)
     summary, basis = table.summary(cluster), table.basis(cluster)
-    read = wording.count(len(table.last_rows), "prompt")
+    read = errors.count(len(table.last_rows), "prompt")
     about = f"{file.name}: {read}; model {model}, decoder {decoder}"
     with prompt_output.beside(out, figure):
         prompt_output.show_table(table, summary, str(file), basis)
@@ -160,7 +160,7 @@ def prompts(
             said = {"model": model, **dataframe.document(table, summary, basis)}
             found = dataframe.columns(table, raw=records.is_spreadsheet(out))
             count = records.write(out, found, said)
-            terminal.say(f"wrote {wording.count(count, 'record')} to {out}")
+            terminal.say(f"wrote {errors.count(count, 'record')} to {out}")
 
 
 def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import errors, interrupts, wording
+from jaxlens import errors, interrupts
 from jaxlens.cli import streams
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Bar:
     def begin(self, total: int, done: int) -> None:
         """Starts at ``done`` of ``total`` tokens."""
         if done:
-            logger.info("resuming: %s of %s are done", f"{done:,}", wording.count(total, "token"))
+            logger.info("resuming: %s of %s are done", f"{done:,}", errors.count(total, "token"))
         as_json = any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers)
         if as_json or not sys.stderr.isatty() or logger.level > logging.INFO:
             return
@@ -159,19 +159,19 @@ def show_result(result: run.Result) -> None:
     skipped = sum(result.skipped.values())
     if skipped:
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result.skipped.items()))
-        what = wording.count(skipped, "document or line", "documents or lines")
+        what = errors.count(skipped, "document or line", "documents or lines")
         where = f"{result.out}/tokens/TOKENS.json"
         logger.warning("skipped %s: %s; all of them: %s", what, why, where)
-    tokens = wording.count(result.n_tokens, "token")
+    tokens = errors.count(result.n_tokens, "token")
     if not result.finished:
-        computed = wording.count(result.computed, "shard")
+        computed = errors.count(result.computed, "shard")
         say(f"{result.out}: computed {computed}; other workers' are missing yet")
         return
     if result.tokens_per_second is None:
         say(f"{result.out}: finished already, {tokens}")
     else:
         say(
-            f"{result.out}: {tokens} in {wording.count(result.n_shards, 'shard')}, "
+            f"{result.out}: {tokens} in {errors.count(result.n_shards, 'shard')}, "
             f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
         )
     from jaxlens.store import reader
@@ -215,7 +215,7 @@ def show_study(found: study.Study, files: Sequence[Path]) -> None:
         streams.say(
             textwrap.fill(printable(f"{question}. {verdict}"), 96, subsequent_indent="    ")
         )
-    lines = wording.count(len(found.results), "line")
+    lines = errors.count(len(found.results), "line")
     say(f"{lines}: {', '.join(str(path) for path in files)}")
 
 
@@ -240,9 +240,9 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
     """
     for name, what in report.damaged:
         say(f"{name}: {what}", always=True)
-    there = f"{report.shards - report.missing:,} of {wording.count(report.shards, 'shard')}"
+    there = f"{report.shards - report.missing:,} of {errors.count(report.shards, 'shard')}"
     if not report.sound:
-        count = wording.count(len(report.damaged), "finding")
+        count = errors.count(len(report.damaged), "finding")
         notes = all(name.startswith("environment/") for name, _ in report.damaged)
         going_on = "" if report.finished else f" in a run that is not finished ({there})"
         raise errors.DataError(
@@ -251,13 +251,13 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
             if notes
             else f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
         )
-    rows = wording.count(report.rows, "row")
+    rows = errors.count(report.rows, "row")
     if not report.finished:
         raise errors.InterruptedRun(
             f"{run_dir}: not finished, {there} and {rows} are there; what is there is sound",
             "wait, or run the same jaxlens run command again: it goes on where it stopped",
         )
-    say(f"{run_dir}: ok, {wording.count(report.shards, 'shard')}, {rows}")
+    say(f"{run_dir}: ok, {errors.count(report.shards, 'shard')}, {rows}")
 
 
 def show_repair(done: repair.Repaired, run_dir: object) -> None:
@@ -274,11 +274,11 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         name, what = done.left[0]
         one = len(done.left) == 1
         raise errors.DataError(
-            f"{run_dir}: {wording.count(len(done.left), 'finding')} {'is' if one else 'are'} left, "
+            f"{run_dir}: {errors.count(len(done.left), 'finding')} {'is' if one else 'are'} left, "
             f"the first: {name} {what}",
             "jaxlens verify names them; files that belong to no run are yours to remove",
         )
-    recomputed = wording.count(len(done.recomputed), "shard")
+    recomputed = errors.count(len(done.recomputed), "shard")
     what = f"repaired, {recomputed} recomputed; ok" if done.found else "ok, nothing to repair"
     if not done.finished:
         what += "; the run is not finished: run the same jaxlens run command again"
@@ -288,15 +288,15 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
 def show_exports(done: Sequence[order.Exported]) -> None:
     """One line a file."""
     for one in done:
-        what = f"{wording.count(one.records, 'record')} of {wording.count(one.columns, 'column')}"
+        what = f"{errors.count(one.records, 'record')} of {errors.count(one.columns, 'column')}"
         say(f"{one.path}: {what}, {_bytes(one.size)}")
 
 
 def show_tokens(found: ingest.Ingested) -> None:
     """What a token file holds."""
     made = "made" if found.fresh else "found"
-    tokens = wording.count(found.index.n_tokens, "token")
-    documents = wording.count(found.index.n_documents, "document")
+    tokens = errors.count(found.index.n_tokens, "token")
+    documents = errors.count(found.index.n_documents, "document")
     say(f"{made} {found.directory}: {tokens}, {documents}")
     for reason, count in sorted(found.skipped.items()):
         streams.say(f"skipped {count:,}: {reason}")
@@ -306,12 +306,12 @@ def show_estimate(found: estimate.Estimate) -> None:
     """What a run would cost."""
     lines = {
         "run directory": found.out,
-        "tokens (rows)": f"{found.tokens:,} in {wording.count(found.documents, 'document')}",
-        "skipped": wording.count(found.skipped, "document or line", "documents or lines"),
+        "tokens (rows)": f"{found.tokens:,} in {errors.count(found.documents, 'document')}",
+        "skipped": errors.count(found.skipped, "document or line", "documents or lines"),
         "shards": f"{found.shards:,}",
         "steps": f"{found.steps:,}, {found.fill:.0%} of the positions filled",
         "on disk": f"{_bytes(found.disk_bytes)} at most "
-        f"({wording.count(found.row_bytes, 'byte')} a row)",
+        f"({errors.count(found.row_bytes, 'byte')} a row)",
         "tallies": f"{_bytes(found.tally_bytes)} in memory for each device",
         "device memory": _bytes(found.device_bytes),
         "expected time": f"{found.compile_seconds:.0f} s to compile, then "

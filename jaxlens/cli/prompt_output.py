@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlens import wording
+from jaxlens import errors
 from jaxlens.cli import output, streams
 from jaxlens.files import outputs
 
@@ -36,8 +36,8 @@ def show(
     as_json: bool,
 ) -> None:
     """Writes the files that were asked for; without any, the grid or JSON goes to stdout."""
-    from jaxlens.view.prompt import figure
     from jaxlens.view.prompt import html as page
+    from jaxlens.view.prompt import raster
     from jaxlens.view.prompt import terminal as grid
 
     first = prompts[0]
@@ -45,7 +45,7 @@ def show(
     if html is not None:
         outputs.write(html, page.page(prompts, named.name).encode())
     for path in pictures:
-        figure.draw(prompts, path, decoder, None if metric is None else (metric,))
+        raster.draw(prompts, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
         output.say(f"wrote {path}")
     if as_json:
@@ -78,7 +78,7 @@ def show_table(
     """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
     for what, count in table.problem_counts().items():
         first = next(one.prompt for one in table.problems if one.what == what)
-        rows = wording.count(count, "row")
+        rows = errors.count(count, "row")
         logger.warning("%s: %s; the first is row %d, from 0", rows, what, first)
     if table.trailing_space:
         ends = (

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Int, Shaped
 
-from jaxlens import errors, schema, wording
+from jaxlens import errors, schema
 from jaxlens.corpus import token_file
 from jaxlens.corpus.readers import documents
 from jaxlens.corpus.readers import skips as skiplog
@@ -250,12 +250,12 @@ class _Growing:
         if not self._tokens and self._skips.why is not None:
             message, hint = self._skips.why
             if (others := self._skips.unusable - 1) > 0:
-                message += f"; {wording.count(others, 'other file')} likewise without usable text"
+                message += f"; {errors.count(others, 'other file')} likewise without usable text"
             raise errors.DataError(message, hint)
         if not self._tokens:
             raise errors.DataError(
                 "no tokens in corpus",
-                f"read {wording.count(self._skips.documents, 'document')}, "
+                f"read {errors.count(self._skips.documents, 'document')}, "
                 f"skipped {self._skips.skipped:,}: "
                 + (", ".join(f"{n} {why}" for why, n in self._skips.counts.items()) or "none"),
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import arguments, errors, schema, values
+from jaxlens import arguments, errors, schema
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def resolve_quantities(quantities: str | Iterable[str] | None) -> tuple[str, ...
     wanted = arguments.listed(quantities)
     if wanted is None:
         raise errors.ConfigError(
-            f"quantities are {values.show(quantities)}", "core, full, or a list of names"
+            f"quantities are {errors.show(quantities)}", "core, full, or a list of names"
         )
     names = dict.fromkeys(n for n in schema.CORE if n in schema.LAYERED)
     for name in wanted:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import arguments, errors, schema, values
+from jaxlens import arguments, errors, schema
 
 Read = Callable[[int, int, int], np.ndarray]
 """Reads rows ``start:stop`` of a shard."""
@@ -73,7 +73,7 @@ def unknown(name: str, names: Sequence[str], run_dir: object) -> errors.ConfigEr
         near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
         known = ", ".join(names) or "none, only tallies"
         hint = f"did you mean {near[0]}?" if near else f"recorded are: {known}"
-        return errors.ConfigError(f"there is no quantity {values.show(name)}", hint)
+        return errors.ConfigError(f"there is no quantity {errors.show(name)}", hint)
     profiles = [p for p, kept in schema.PROFILES.items() if name in kept]
     which = " or ".join(f"--rows {p}" for p in profiles)
     hint = f"a run with {which} records it" if which else "no --rows profile records it"

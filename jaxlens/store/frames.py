@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import arguments, errors, schema, values
+from jaxlens import arguments, errors, schema
 from jaxlens.store import document_fields
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
             found.append(int(one) % len(labels))
         else:
             known = f"{', '.join(labels)}, or 0 to {len(labels) - 1}"
-            raise errors.ConfigError(f"no layer {values.show(one)}", f"layers are {known}")
+            raise errors.ConfigError(f"no layer {errors.show(one)}", f"layers are {known}")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from jaxlens import errors, schema, wording
+from jaxlens import errors, schema
 from jaxlens.files import contained
 from jaxlens.store import bounds, layout, records, summary
 from jaxlens.store import columns as rows
@@ -148,7 +148,7 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
         numbers = (entry.shard for entry in entries)
         first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
         raise errors.MissingError(
-            f"{run_dir} lacks {lacking} of {wording.count(spec.n_shards, 'shard')}, "
+            f"{run_dir} lacks {lacking} of {errors.count(spec.n_shards, 'shard')}, "
             f"the first is {_named(run_dir, first)}",
             "run the same command again to compute them",
         )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The sweep: a configuration is resolved, its shards computed and published, resumed, repaired."""

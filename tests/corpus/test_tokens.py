@@ -194,7 +194,8 @@ def test_text_without_any_space_is_cut_at_a_fixed_place(tokenizer):
 
 HUGE = """
 import sys
-from jaxlens.corpus.readers import documents, skips as skiplog; from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus.readers import documents, skips as skiplog
 place = skiplog.Place(0, 0, "a")
 text = "The quick brown fox jumps over the lazy dog.\\n" * (int(sys.argv[2]) // 45)
 tokenizer = tokens.load_tokenizer(sys.argv[1])
@@ -216,7 +217,8 @@ def test_one_huge_document_takes_no_more_memory_than_its_text(
 
 MANY = """
 import sys
-from jaxlens.corpus.readers import documents, skips as skiplog; from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus.readers import documents, skips as skiplog
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def take(n):
     corpus = (documents.Document(str(i), "fox", skiplog.Place(0, i, "f")) for i in range(n))

@@ -14,7 +14,7 @@ from view.labelled import readout_of
 from jaxlens import errors
 from jaxlens.view.comparison import depths, difference, figure, html
 from jaxlens.view.figures import palette
-from jaxlens.view.prompt import figure, metrics
+from jaxlens.view.prompt import metrics, raster
 
 WORDS = ["The", " capital", " of", " France", " is", " Paris", " here", " and", " the"]
 
@@ -287,7 +287,7 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
         lines = [t.get_text().split("\n") for t in axes.texts]
         assert len(lines) == len(expected)
         for line, (name, number) in zip(lines, expected, strict=True):
-            assert line[0] == (figure.cut(name) or "–")
+            assert line[0] == (raster.cut(name) or "–")
             assert not name or float(line[1]) == pytest.approx(number, abs=0.51)
         assert axes.get_title("left").startswith("AB"[side] + ": best token, and KL")
     labels = [t.get_text() for t in above.get_xticklabels()]

@@ -11,8 +11,7 @@ from view.hostile import prompt_of
 
 from jaxlens import errors
 from jaxlens.view.figures import files
-from jaxlens.view.prompt import figure as raster
-from jaxlens.view.prompt import metrics, prompt, terminal
+from jaxlens.view.prompt import metrics, prompt, raster, terminal
 
 
 def printed(shown, name="p_top", width=80):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Any number of prompts and answers through the lens, as one table."""

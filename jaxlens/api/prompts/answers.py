@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxlens import arguments, errors, values
+from jaxlens import arguments, errors
 from jaxlens.api.prompts import spacing
 
 MAX_ANSWERS = 200
@@ -209,7 +209,7 @@ def _value(name: str, value: Any) -> str | int | None:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     raise errors.ConfigError(
-        f"answer {name!r} is {values.show(value)}, a {type(value).__name__}",
+        f"answer {name!r} is {errors.show(value)}, a {type(value).__name__}",
         "give a text or a token id",
     )
 
@@ -251,7 +251,7 @@ def resolve(
             if isinstance(value, int):
                 if not 0 <= value < vocab_size:
                     raise errors.ConfigError(
-                        f"answer {name!r} of prompt {prompt} is token {values.show(value)}",
+                        f"answer {name!r} of prompt {prompt} is token {errors.show(value)}",
                         f"the model has the tokens 0 to {vocab_size - 1}",
                     )
                 text[prompt, place], token[prompt, place] = spelled.get(value, ""), value

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import arguments, errors, values
+from jaxlens import arguments, errors
 from jaxlens.api.prompts import inputs, table
 
 
@@ -26,7 +26,7 @@ def rows(
     if isinstance(positions, str):
         if positions not in ("last", "all"):
             raise errors.ConfigError(
-                f"positions are {values.show(positions)}", "last, all, or numbers"
+                f"positions are {errors.show(positions)}", "last, all, or numbers"
             )
         everything = positions == "all"
         wanted = (np.arange(len(ids)) if everything else [-1] for ids in encoded.ids)
@@ -46,7 +46,7 @@ def rows(
 
 def _wanted(positions: Any, count: int) -> Iterator[Any]:
     refusal = errors.ConfigError(
-        f"positions are {values.show(positions)}",
+        f"positions are {errors.show(positions)}",
         "last, all, numbers for all prompts, or a list of numbers for each prompt",
     )
     try:
@@ -77,7 +77,7 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     pair = (wanted,) if several is None else tuple(several)
     known = all(isinstance(one, str) and one in names for one in pair)
     if len(pair) != 2 or not known or pair[0] == pair[1]:
-        said = ", ".join(one if isinstance(one, str) else values.show(one) for one in pair)
+        said = ", ".join(one if isinstance(one, str) else errors.show(one) for one in pair)
         raise errors.ConfigError(
             f"difference of {said or 'nothing'}",
             f"name two different answers of these: {', '.join(names)}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens import arguments, errors, values, wording
+from jaxlens import arguments, errors
 from jaxlens.api.prompts import answers as answer_tokens
 
 
@@ -181,7 +181,7 @@ class PromptTable:
             return said
         needed = f"{proportions.FEWEST_CLUSTERS} are needed"
         if len(few) == len(counts) and len(set(few.values())) == 1:
-            found = wording.count(next(iter(few.values())), "cluster")
+            found = errors.count(next(iter(few.values())), "cluster")
             return f"no intervals: there are only {found} by {cluster}, and {needed}"
         which = ", ".join(f"{name} has {count}" for name, count in few.items())
         if len(few) == len(counts):
@@ -264,7 +264,7 @@ class PromptTable:
     def _groups(self, cluster: str) -> Int[np.ndarray, " prompt"]:
         if not isinstance(cluster, str) or cluster not in self.metadata:
             raise errors.ConfigError(
-                f"no column {values.show(cluster)}",
+                f"no column {errors.show(cluster)}",
                 f"the metadata have {', '.join(self.metadata) or 'no columns: give some'}",
             )
         number: dict[str, int] = {}

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Readers of files: each kind in one module, registered in ``formats``."""

@@ -49,8 +49,8 @@ def _columns(path: str, header: list[str], fields: items.Fields) -> list[int | N
         shown = ", ".join(header)[:500]
         raise errors.DataError(
             message,
-            f"its columns: {shown}; name one: {missing_text.option(header)}; without a header, write "
-            "one as the first line",
+            f"its columns: {shown}; name one: {missing_text.option(header)}; "
+            "without a header, write one as the first line",
         )
     for name in fields.names:
         if header.count(name) > 1:

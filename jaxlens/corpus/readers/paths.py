@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxlens import arguments as given
-from jaxlens import errors, wording
+from jaxlens import errors
 from jaxlens.corpus.readers import formats, items, saved_datasets
 from jaxlens.files import compression
 
@@ -225,12 +225,12 @@ def _count(passed: collections.Counter[str]) -> str:
     shown = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))[:_KINDS_SHOWN]
     more = passed.total() - sum(count for _, count in shown)
     words = [
-        wording.count(count, _ONE[what], what)
+        errors.count(count, _ONE[what], what)
         if what in _ONE
         else f"{count:,} {what[:_KIND_CHARACTERS]}"
         for what, count in shown
     ]
-    return ", ".join([*words, *([wording.count(more, "other")] if more else [])])
+    return ", ".join([*words, *([errors.count(more, "other")] if more else [])])
 
 
 def _portable(name: str) -> str:

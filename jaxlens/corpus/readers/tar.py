@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from jaxlens import errors, wording
+from jaxlens import errors
 from jaxlens.corpus.readers import items, plain_text
 from jaxlens.files import compression
 
@@ -53,7 +53,7 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
             place = source.place(number, name)
             yield from plain_text.read_stream(inside, f"{source.path}/{name}", place, request)
     shown = ", ".join(
-        wording.count(count, _ONE[what], what) if what in _ONE else f"{count:,} {what}"
+        errors.count(count, _ONE[what], what) if what in _ONE else f"{count:,} {what}"
         for what, count in passed.most_common()
     )
     if not texts:

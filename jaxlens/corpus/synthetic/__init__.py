@@ -1,1 +1,1 @@
-"""TODO."""
+"""Corpora that are generated: repeated tokens, templates, prompts, shuffled documents."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""HDF5: untrusted files opened safely, images built in memory, two files compared."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Two runs over the same tokens: what differs, with intervals."""

@@ -8,7 +8,7 @@ from jaxlens.store import reader
 from jaxlens.study.report import prose
 from jaxlens.view import visible
 from jaxlens.view.figures import palette
-from jaxlens.view.prompt import figure, metrics, prompt
+from jaxlens.view.prompt import metrics, prompt, raster
 
 TOKENS = 16
 """Tokens that are shown."""
@@ -82,7 +82,7 @@ def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarr
 def svg(shown: prompt.Prompt, ends: tuple[float, float] = palette.LIGHT) -> str:
     """The views that the rows allow, one below the other; ``ends`` as for `raster.svg`."""
     (decoder,) = shown.decoders
-    return figure.svg(shown, decoder, ends)
+    return raster.svg(shown, decoder, ends)
 
 
 def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]], ...]:
@@ -90,7 +90,7 @@ def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]]
     (decoder,) = shown.decoders
     heading = ["layer", *(shown.name(number, 20) for number in shown.ids)]
     found = []
-    for name in figure.VIEWS:
+    for name in raster.VIEWS:
         if name in shown.views():
             metric = shown.view(name)
             values = metric.values(shown.readings[decoder])

@@ -64,8 +64,8 @@ def _cells(source: series.Source) -> plots.Plot:
         "cells",
         "Planted copies by frequency",
         "For each bin of frequency, rarest first: the share of copies that reach the top "
-        f"{induction.CUT}, the depth from which they stay there, and ln rank of the control minus that "
-        "of the copy.",
+        f"{induction.CUT}, the depth from which they stay there, and ln rank of the control minus "
+        "that of the copy.",
         tuple(panels),
         series.basis(source, panels, "Bars", ", clustered by sequence"),
     )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Estimators and their intervals; nothing here knows the lens."""

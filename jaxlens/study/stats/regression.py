@@ -47,7 +47,8 @@ def within(
         type_x: Sum of each column over each type.
         type_y: Sum of y over each type.
         names: Of the columns.
-        level: Coverage; observations are taken as independent, `jaxlens.study.stats.within_type` does not.
+        level: Coverage; observations are taken as independent, unlike in
+            `jaxlens.study.stats.within_type`.
     """
     counts = np.asarray(type_counts, np.float64)
     used = counts > 0

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Two prompts, models or decoders beside each other: numbers, terminal, page, figure."""

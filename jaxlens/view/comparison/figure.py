@@ -11,8 +11,7 @@ import numpy as np
 from jaxlens import errors
 from jaxlens.view.comparison import difference
 from jaxlens.view.figures import files, palette
-from jaxlens.view.prompt import figure as raster
-from jaxlens.view.prompt import metrics
+from jaxlens.view.prompt import metrics, raster
 
 _SIZE = 6.5
 _FONT: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxlens import errors, wording
+from jaxlens import errors
 from jaxlens.view.comparison import difference as differences
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, prompt, readouts
@@ -59,7 +59,7 @@ def fragment(readout: types.Readout) -> str | None:
     for line, one in shown.items():
         parts += _prompt(one, f"line {line}" if len(references.mask) > 1 else "", metric)
     if len(lines) > len(shown):
-        more = wording.count(len(lines) - len(shown), "more line")
+        more = errors.count(len(lines) - len(shown), "more line")
         more += f": plot(line={lines[len(shown)]}), to_pandas()"
         parts.append(f"<div>{_said(more)}</div>")
     return f'<div style="{OUTER}">{"".join(parts)}</div>'

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import arguments, errors, values, wording
+from jaxlens import arguments, errors
 from jaxlens.view.comparison import difference
 from jaxlens.view.figures import files
-from jaxlens.view.prompt import figure, prompt
+from jaxlens.view.prompt import prompt, raster
 
 if TYPE_CHECKING:
     from jaxlens import types
@@ -79,7 +79,7 @@ def plot(
         if len(lines) > 1:
             count = len(known(readout).mask)
             look["names"] = [f"line {one % count}" for one in lines]
-        made = figure.figure(several, decoder, None if metric is None else (metric,), **look)
+        made = raster.figure(several, decoder, None if metric is None else (metric,), **look)
     else:
         made = _on_axes(axes, several, decoder, metric, look)
     if target is not None:
@@ -101,7 +101,7 @@ def _check_look(axes: Any, look: Mapping[str, Any]) -> None:
         inches = arguments.pair(look["figsize"], "figsize", "width and height in inches, (12, 6)")
         if not all(isinstance(one, (int, float, np.number)) and one > 0 for one in inches):
             raise errors.ConfigError(
-                f"figsize is {values.show(look['figsize'])}",
+                f"figsize is {errors.show(look['figsize'])}",
                 "give width and height in inches, such as (12, 6)",
             )
     if look["title"] is not None:
@@ -145,10 +145,10 @@ def _on_axes(
             "figsize or wrap with an ax, which has its size", "set them on its figure"
         )
     (shown,) = several
-    view = figure.default(shown) if metric is None else shown.view(metric)
+    view = raster.default(shown) if metric is None else shown.view(metric)
     named = view.quantity not in prompt.FOLLOWED
-    heading = figure.title(shown, view, named) if look["title"] is None else look["title"]
-    figure.panel(axes, shown, decoder, view, named=named, title=heading)
+    heading = raster.title(shown, view, named) if look["title"] is None else look["title"]
+    raster.panel(axes, shown, decoder, view, named=named, title=heading)
     return axes.figure
 
 
@@ -213,14 +213,14 @@ def described(readout: types.Readout) -> str:
         return ", ".join(f"{name} {list(shape)}" for name, shape in found.items())
     layers, lines, positions = first
     sizes = (
-        wording.count(layers, "layer"),
-        wording.count(lines, "line"),
-        wording.count(positions, "position"),
+        errors.count(layers, "layer"),
+        errors.count(lines, "line"),
+        errors.count(positions, "position"),
     )
     words = " × ".join(sizes)
     labels = readout.labels
     if labels.references is not None:
-        tokens = wording.count(int(np.sum(labels.references.mask)), "token")
+        tokens = errors.count(int(np.sum(labels.references.mask)), "token")
         words += f", {tokens}, decoder {labels.decoder}"
     return f"{words}; {', '.join(found)}"
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tables of prompts: as data frames, in notebooks, as figures."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlens import errors, wording
+from jaxlens import errors
 from jaxlens.view import visible
 from jaxlens.view.prompt import metrics, notebook
 
@@ -162,15 +162,15 @@ def _is_text(value: Any) -> bool:
 def described(table: prompttable.PromptTable) -> str:
     """Sizes in a few words."""
     rows, layers = (
-        wording.count(len(table), "row"),
-        wording.count(len(table.layers), "layer"),
+        errors.count(len(table), "row"),
+        errors.count(len(table.layers), "layer"),
     )
     names = ", ".join(table.answers.names[:4]) + ", ..." * (len(table.answers.names) > 4)
-    said = f"{wording.count(table.n_prompts, 'prompt')}, {rows} × {layers}"
+    said = f"{errors.count(table.n_prompts, 'prompt')}, {rows} × {layers}"
     said += f", decoder {table.decoder}"
     said += f"; answers: {names}" if names else "; no answers"
     if table.problems:
-        said += f"; {wording.count(len(table.problems), 'problem')}"
+        said += f"; {errors.count(len(table.problems), 'problem')}"
     return said
 
 
@@ -190,7 +190,7 @@ def fragment(table: prompttable.PromptTable) -> str:
         parts.append(f'<table style="{notebook.TABLE}"><tr>{head}</tr>{body}</table>')
     more = len(table.last_rows) - len(rows)
     if more > 0:
-        parts.append(f"<div>{wording.count(more, 'more prompt')}: to_pandas(), summary()</div>")
+        parts.append(f"<div>{errors.count(more, 'more prompt')}: to_pandas(), summary()</div>")
     return f'<div style="{notebook.OUTER}">{"".join(parts)}</div>'
 
 
