@@ -7,25 +7,17 @@ that no field has is an error which names where it stands and the nearest key th
 from __future__ import annotations
 
 import dataclasses
-import decimal
 import difflib
 import hashlib
 import json
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import designs, errors, values
+from jaxlens import designs, errors, schema, settings
 from jaxlens.files import yaml
-
-_WORD = 2**64
-"""No number of the configuration has more bits."""
-
-# Of a number that is written as text; within the precision of ``decimal``.
-_MOST_DIGITS = 24
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
@@ -217,7 +209,7 @@ def validate(config: RunConfig) -> None:
     for key, value in positive.items():
         if value is not None and value < 1:
             raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
-    if not -_WORD // 2 <= config.seed < _WORD // 2:
+    if not -settings.WORD // 2 <= config.seed < settings.WORD // 2:
         # Only 64 bits count: with more, two specs would mean one run.
         raise errors.ConfigError(f"seed is {config.seed}", "give a number from -2**63 to 2**63 - 1")
     for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
@@ -235,9 +227,7 @@ def validate(config: RunConfig) -> None:
         )
     _require_alone(config.corpus)
     if config.corpus.keep:
-        from jaxlens.store import document_fields  # it needs NumPy, which starts slowly
-
-        document_fields.require(config.corpus.keep, config.corpus.paths)
+        _require_fields(config.corpus.keep, config.corpus.paths)
     shard_of(config.shard)
 
 
@@ -253,6 +243,33 @@ def _require_alone(corpus: CorpusConfig) -> None:
         )
 
 
+def _require_fields(names: Sequence[str], paths: Sequence[str]) -> None:
+    """Refuses fields that cannot be kept.
+
+    Args:
+        names: Fields, as ``corpus.keep`` has them.
+        paths: What is read.
+
+    Raises:
+        ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
+    """
+    if len(names) > schema.MOST_FIELDS or len(set(names)) < len(names):
+        raise errors.ConfigError(
+            f"corpus.keep names {len(names)} fields",
+            f"name each once, at most {schema.MOST_FIELDS}",
+        )
+    for name in names:
+        if not 0 < len(name.encode("utf-8", "replace")) <= schema.STRING_BYTES or "\0" in name:
+            raise errors.ConfigError(
+                f"corpus.keep names the field {name[:80]!r}", "give the name of a field"
+            )
+    if any(path.startswith(designs.PREFIXES) for path in paths):
+        raise errors.ConfigError(
+            f"corpus.keep with {paths[0]:.80}, whose documents have no fields",
+            "leave out corpus.keep",
+        )
+
+
 def require_types(config: RunConfig) -> None:
     """Refuses a configuration that was put together with values of the wrong types or ranges.
 
@@ -264,12 +281,12 @@ def require_types(config: RunConfig) -> None:
     for key, kind in keys().items():
         section, _, name = key.rpartition(".")
         value = getattr(getattr(config, section) if section else config, name)
-        converted = _convert(key, value, kind, "the spec") if key != "seed" else value
+        converted = settings.convert(key, value, kind, "the spec") if key != "seed" else value
         if converted != value or type(converted) is not type(value):
             raise errors.ConfigError(f"{key} is {errors.show(value)}", "")
     if type(config.seed) is not int:
         raise errors.ConfigError(f"seed is {errors.show(config.seed)}", "expected a whole number")
-    within = (config.seed + _WORD // 2) % _WORD - _WORD // 2
+    within = (config.seed + settings.WORD // 2) % settings.WORD - settings.WORD // 2
     validate(dataclasses.replace(config, seed=within))
 
 
@@ -339,60 +356,7 @@ def _build(cls: type, merged: Mapping[str, tuple[Any, str]]) -> RunConfig:
     nested: dict[str, dict[str, Any]] = {"": {}}
     for key, (value, where) in merged.items():
         section, _, name = key.rpartition(".")
-        nested.setdefault(section, {})[name] = _convert(key, value, known[key], where)
+        nested.setdefault(section, {})[name] = settings.convert(key, value, known[key], where)
     hints = typing.get_type_hints(cls)
     sections = {s: hints[s](**values) for s, values in nested.items() if s}
     return RunConfig(**nested[""], **sections)
-
-
-def _convert(key: str, value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, types.UnionType) and value is None and type(None) in typing.get_args(kind):
-        return None
-    options = [
-        k
-        for k in (typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,))
-        if k is not type(None)
-    ]
-    for option in options:
-        converted = _as(option, value)
-        if converted is not None:
-            return converted
-    wanted = " or ".join(values.spell(option) for option in options)
-    raise errors.ConfigError(f"{key} is {errors.show(value)} in {where}", f"expected {wanted}")
-
-
-def _as(kind: Any, value: Any) -> Any:
-    """The value as ``kind``, or None where it is not one."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        return value if value in typing.get_args(kind) else None
-    if origin is tuple:
-        return values.as_items(typing.get_args(kind)[0], value)
-    if kind is int:
-        number = count(value)
-        return number if number is None or -_WORD < number < _WORD else None
-    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return values.as_text(value)
-    return value if isinstance(value, kind) else None
-
-
-def count(value: Any) -> int | None:
-    """An integer, also written ``20k``, ``10M``, ``1G`` or ``1_000``; None if it is none.
-
-    Letters of either case are decimal: thousand, million, and billion as ``G`` or ``B``.
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if not isinstance(value, str):
-        return None
-    text = value.replace("_", "")
-    factor = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}.get(text[-1:].lower(), 1)
-    digits = text[:-1] if factor > 1 else text
-    try:
-        number = decimal.Decimal(digits) * factor
-    except ArithmeticError:
-        return None
-    sensible = number.is_finite() and number.adjusted() < _MOST_DIGITS
-    return int(number) if sensible and number == number.to_integral_value() else None

@@ -273,6 +273,12 @@ ALWAYS = ("token",)
 NON_NEGATIVE = ("norm", "embedding_norm")
 """Floats that cannot be negative; a divergence near 0 may be, by rounding."""
 
+MOST_FIELDS = 16
+"""Fields that a run can keep."""
+
+STRING_BYTES = 200
+"""Most bytes of a string, UTF-8."""
+
 ID_BYTES = 200
 """Most bytes of a document's id."""
 

@@ -69,13 +69,11 @@ def test_long_strings_are_cut_and_counted_and_stay_different():
     long = "x" * 300
     builder = build([(long,), (long + "y",), ("é" * 100,), ("a\0b",), ([1],), (math.nan,)], ("a",))
     one, two, whole, nul, *rest = builder.finish().column("a")
-    assert (
-        one != two and one.startswith("xxx") and len(one.encode()) == document_fields.STRING_BYTES
-    )
+    assert one != two and one.startswith("xxx") and len(one.encode()) == schema.STRING_BYTES
     assert (whole, nul, rest) == ("é" * 100, "a\ufffdb", [None, None])
     assert builder.counts == {"a": {"cut": 2, "other": 2, "missing": 0}}
     (huge,) = build([(10**400,)], ("a",)).finish().column("a")
-    assert isinstance(huge, str) and len(huge) == document_fields.STRING_BYTES
+    assert isinstance(huge, str) and len(huge) == schema.STRING_BYTES
 
 
 @pytest.mark.parametrize(
@@ -346,4 +344,4 @@ def test_strata_that_cannot_be_made_are_refused(kept, swept, capsys):
 
 
 def test_id_bytes_and_string_bytes_agree():
-    assert document_fields.STRING_BYTES == schema.ID_BYTES
+    assert schema.STRING_BYTES == schema.ID_BYTES

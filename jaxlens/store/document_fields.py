@@ -19,17 +19,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxlens import designs, errors
+from jaxlens import schema
 
 Value = str | int | float | bool | None
 
-MOST_FIELDS = 16
-"""Fields that a run can keep."""
-
-STRING_BYTES = 200
-"""Most bytes of a string, UTF-8."""
-
-VALUE_BYTES = 4 + 1 + STRING_BYTES
+VALUE_BYTES = 4 + 1 + schema.STRING_BYTES
 """Most bytes that a value of a document takes: its number, its kind, its text."""
 
 PREFIX = "document."
@@ -150,32 +144,6 @@ class Builder:
         return Metadata(self.names, codes, values)
 
 
-def require(names: Sequence[str], paths: Sequence[str]) -> None:
-    """Refuses fields that cannot be kept.
-
-    Args:
-        names: Fields, as ``corpus.keep`` has them.
-        paths: What is read.
-
-    Raises:
-        ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
-    """
-    if len(names) > MOST_FIELDS or len(set(names)) < len(names):
-        raise errors.ConfigError(
-            f"corpus.keep names {len(names)} fields", f"name each once, at most {MOST_FIELDS}"
-        )
-    for name in names:
-        if not 0 < len(name.encode("utf-8", "replace")) <= STRING_BYTES or "\0" in name:
-            raise errors.ConfigError(
-                f"corpus.keep names the field {name[:80]!r}", "give the name of a field"
-            )
-    if any(path.startswith(designs.PREFIXES) for path in paths):
-        raise errors.ConfigError(
-            f"corpus.keep with {paths[0]:.80}, whose documents have no fields",
-            "leave out corpus.keep",
-        )
-
-
 def stored(value: Any) -> tuple[Value, str]:
     """A value as it is kept, and why it is another than was given, if it is."""
     if value is None:
@@ -190,10 +158,10 @@ def stored(value: Any) -> tuple[Value, str]:
 def _string(text: str) -> tuple[str, str]:
     # Fixed-width strings drop NULs at their end.
     whole = text.replace("\0", "\ufffd").encode("utf-8", "replace")
-    if len(whole) <= STRING_BYTES:
+    if len(whole) <= schema.STRING_BYTES:
         return whole.decode("utf-8"), ""
     mark = "~" + hashlib.blake2b(whole, digest_size=4).hexdigest()
-    return whole[: STRING_BYTES - len(mark)].decode("utf-8", "ignore") + mark, CUT
+    return whole[: schema.STRING_BYTES - len(mark)].decode("utf-8", "ignore") + mark, CUT
 
 
 def spelled(value: Value) -> str:
