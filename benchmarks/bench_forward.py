@@ -79,13 +79,12 @@ def ours(
     """The forward of a sweep: the lines go to all devices, on CPUs one a core."""
     import jax
 
-    from jaxlens import api
     from jaxlens.lens import numerics
-    from jaxlens.models import gpt2
+    from jaxlens.models import gpt2, loading
     from jaxlens.sweep import devices as places
 
     places.offer_cores()
-    model = api.from_checkpoint(api.load_checkpoint(folder), dtype)
+    model = loading.from_checkpoint(loading.load_checkpoint(folder), dtype)
     chosen = places.choose(None)[: len(tokens)]
     parts = np.array_split(tokens, len(chosen))
     run = jax.jit(gpt2.residuals, static_argnums=1)

@@ -12,9 +12,9 @@ import pytest
 from sweeps import PACKAGED
 
 import jaxlens
-from jaxlens import api, errors, types
+from jaxlens import errors, types
 from jaxlens.api import checks
-from jaxlens.models import gpt2
+from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint as weights
 
 PROMPT = "Other times, when people say plasma, they mean a part of blood"
@@ -389,8 +389,8 @@ def test_options_that_do_not_fit_are_refused(model, tokens, how):
 
 def test_weights_of_a_file_are_not_copied_on_a_cpu():
     """Alignment is what JAX asks for; without it a model would take twice its memory."""
-    checkpoint = api.load_checkpoint("packaged")
-    model = api.from_checkpoint(checkpoint)
+    checkpoint = loading.load_checkpoint("packaged")
+    model = loading.from_checkpoint(checkpoint)
     for mine, stored in zip(
         jax.tree.leaves(model.params), jax.tree.leaves(checkpoint.params), strict=True
     ):

@@ -10,9 +10,9 @@ import sweeps
 from sweeps import TINY, digest, refused, run_cli
 
 import jaxlens
-from jaxlens import api, designs
+from jaxlens import designs
 from jaxlens.corpus import ingest
-from jaxlens.models import gpt2
+from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import layout, verify
 
@@ -67,7 +67,7 @@ def test_fresh_weights_are_those_of_gpt2_before_training(nulls, plain, tiny):
 
 @pytest.mark.parametrize("part", ["wte", "wpe", "c_attn", "c_fc", "c_proj", "bias", "scale"])
 def test_initial_weights_have_the_spread_of_gpt2(part):
-    sizes = api.load_checkpoint("packaged").architecture
+    sizes = loading.load_checkpoint("packaged").architecture
     params = gpt2.init(sizes, 5)
     expected = 0.02 / np.sqrt(2 * sizes.n_layer) if part == "c_proj" else 0.02
     leaves = {
@@ -94,7 +94,7 @@ def test_rows_of_fresh_weights_are_what_the_lens_reads_with_them(nulls, tiny):
     with jaxlens.open_run(nulls / "random-init") as run:
         tokens, document = run["token"][:], run["document"][:]
         line = tokens[document == document[0]][None, : TINY["n_positions"]].astype(np.int32)
-        readout = jaxlens.read_lens(api.from_checkpoint(fresh), line).present()
+        readout = jaxlens.read_lens(loading.from_checkpoint(fresh), line).present()
         value = np.asarray(readout["entropy"])[:, 0].T
         # Float32 sums in another order, of entropies of order 8.
         np.testing.assert_allclose(run["entropy"][: line.size], value, rtol=1e-5)

@@ -13,9 +13,10 @@ from safetensors import numpy
 from sweeps import TINY, configure, digest, flags, refused, run_cli, script_with_small_files
 
 import jaxlens
-from jaxlens import api, errors
-from jaxlens.lens import reference
+from jaxlens import errors
+from jaxlens.lens import implementations, reference
 from jaxlens.models import architecture as architectures
+from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.sweep import run as sweep
 
@@ -191,7 +192,7 @@ def test_a_lens_that_is_not_the_model_refuses_to_start(tiny, texts, tmp_path, ca
     def moved(streams, unembed, known, options, table):
         return reference.read(streams.at[..., 0].add(3.0), unembed, known, options)
 
-    monkeypatch.setitem(api.LENSES, "tiled", moved)
+    monkeypatch.setitem(implementations.IMPLEMENTATIONS, "tiled", moved)
     out = tmp_path / "out"
     assert "identity gate" in refused(capsys, 69, *flags(tiny, texts, out))
     assert not list(out.glob("shards/*.h5"))
@@ -220,7 +221,7 @@ def test_converted_checkpoints_are_the_same_model(tiny, tmp_path, capsys):
     one, two = checkpoint.load(tiny), checkpoint.load(tmp_path / "safetensors")
     assert checkpoint.digest(one.params) == checkpoint.digest(two.params)
     assert one.architecture == two.architecture == architectures.parse(TINY)
-    assert api.from_checkpoint(two).tokenizer is not None
+    assert loading.from_checkpoint(two).tokenizer is not None
     refused(capsys, 2, "convert", tiny, tmp_path / "orbax", "--to", "orbax")
 
 

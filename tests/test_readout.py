@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxlens
-from jaxlens import errors, types
+from jaxlens import errors
+from jaxlens.api.readout import Readout
 from jaxlens.models import gpt2
 
 PLASMA = "Other times, when people say plasma, they mean a part of blood"
@@ -39,7 +40,7 @@ def test_labels_are_no_part_of_the_tree(two, ids):
     one, other = two
     assert "labels" not in one.present() and set(one.present()) == set(other.present())
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    bare = types.Readout(**one.present())
+    bare = Readout(**one.present())
     assert jax.tree.structure(bare) == jax.tree.structure(one)
     assert hash(jax.tree.structure(bare)) == hash(jax.tree.structure(one))
     assert len(jax.tree.leaves(one)) == len(one.present())
@@ -150,7 +151,7 @@ def test_the_text_of_a_readout_is_a_line_of_sizes(model, ids, two):
         "<Readout: 9 layers × 1 line × 17 positions, 17 tokens, decoder final_norm; rank_input, "
         "rank_next, rank_final, logp_input, kl_final, kl_input, entropy, top_id, top_logp>"
     )
-    assert repr(types.Readout()) == "<Readout: no quantities>"
+    assert repr(Readout()) == "<Readout: no quantities>"
     halves = jax.tree.map(lambda x: x.mean((0, 1)), two[0])
     assert repr(halves).startswith("<Readout: rank_input [17], ")
     assert "entropy" in repr(jax.eval_shape(lambda r: r, two[0]))
@@ -183,7 +184,7 @@ def test_bfloat16_can_be_looked_at(model, ids, two, kind):
     "look", [lambda r: r.plot(), lambda r: r.to_pandas()], ids=["plot", "to_pandas"]
 )
 def test_without_labels_or_with_those_of_others_it_is_said_what_to_do(two, look):
-    bare = types.Readout(**two[0].present())
+    bare = Readout(**two[0].present())
     assert bare._repr_html_() is None and "9 layers × 1 line × 17 positions;" in repr(bare)
     with pytest.raises(errors.ConfigError, match="no labels") as refusal:
         look(bare)

@@ -18,8 +18,9 @@ import snippets
 from snippets import PAGES, ROOT
 from sweeps import PACKAGED, STUDY, TEMPERATURES
 
-from jaxlens import api, config
+from jaxlens import config
 from jaxlens.cli import examples, main
+from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint
 
 # Small steps, measured once.
@@ -142,7 +143,7 @@ def material(tiny, tmp_path_factory):
     (folder / "more").mkdir()
     (folder / "more" / "b.txt").write_text(topics["del"])
     shutil.copytree(ROOT / "configs", folder / "configs")
-    found = api.load_checkpoint("packaged")
+    found = loading.load_checkpoint("packaged")
     checkpoint.save(
         folder / "my-gpt2", found.architecture, found.params, "safetensors", "float32", PACKAGED
     )

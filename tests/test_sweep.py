@@ -17,13 +17,13 @@ import pytest
 from sweeps import TINY, configure, digest, flags, run_cli, start
 
 import jaxlens
-from jaxlens import api, config, errors, schema, types
+from jaxlens import config, errors, schema, types
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled, unembedding
-from jaxlens.models import gpt2
+from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import commit, layout, verify
-from jaxlens.sweep import devices, environment, executor, job, resolve
+from jaxlens.store import commit, layout, provenance, verify
+from jaxlens.sweep import devices, executor, job, resolve
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep import step as steps
 from jaxlens.tally import bins as binning
@@ -68,7 +68,7 @@ _load = functools.lru_cache(checkpoint.load)
 
 
 def test_every_token_of_the_corpus_is_recorded_once_in_order(swept, tiny, texts):
-    model = api.from_checkpoint(api.load_checkpoint(tiny))
+    model = loading.from_checkpoint(loading.load_checkpoint(tiny))
     expected = []
     for line in texts.read_text().splitlines():
         try:
@@ -135,7 +135,7 @@ def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
     ours, theirs = (sorted(p.glob("shards/*.h5")) for p in (tmp_path / "out", swept))
     assert len(ours) > 5
     assert [p.read_bytes() for p in ours] == [p.read_bytes() for p in theirs]
-    (note,) = environment.notes(tmp_path / "out")
+    (note,) = provenance.notes(tmp_path / "out")
     assert note["measured"]["devices"] == count
 
 

@@ -10,8 +10,9 @@ import pytest
 from sweeps import configure
 
 import jaxlens
-from jaxlens import api, errors
+from jaxlens import errors
 from jaxlens.corpus import token_file
+from jaxlens.lens import implementations
 from jaxlens.models import gpt2
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep import temperatures
@@ -133,7 +134,7 @@ def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones():
     streams = jaxlens.residuals(model, ids)
     tau = np.linspace(3.0, 1.0, len(streams)).astype(np.float32)
     unembed = dataclasses.replace(gpt2.unembed(model.params, model.config), temperature=tau)
-    for implementation in api.LENSES:
+    for implementation in implementations.IMPLEMENTATIONS:
         found = jaxlens.read_residuals(
             streams, unembed, ids, quantities="full", implementation=implementation
         )

@@ -6,7 +6,7 @@ import json
 import pytest
 from sweeps import configure, digest
 
-from jaxlens import api
+from jaxlens.models import loading
 from jaxlens.store import layout
 from jaxlens.sweep import cache, devices, run, tune
 
@@ -37,7 +37,7 @@ def seconds(monkeypatch):
 @pytest.fixture
 def choose(tiny, texts, tmp_path):
     """Tunes a configuration of the tiny model."""
-    model = api.from_checkpoint(api.load_checkpoint(tiny))
+    model = loading.from_checkpoint(loading.load_checkpoint(tiny))
 
     def chosen(cached=None, **more):
         given = configure(tiny, texts, tmp_path / "out", **ASKED | more)

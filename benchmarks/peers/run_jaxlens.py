@@ -13,13 +13,15 @@ import case
 import measure
 import numpy as np
 
+from jaxlens.models import loading
+
 
 def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     """Loads the model, lays out the table; returns the work."""
     os.environ["JAX_PLATFORMS"] = given.device
     import jax
 
-    from jaxlens import api, types
+    from jaxlens import types
     from jaxlens.lens import numerics, tiled, unembedding
     from jaxlens.lens.options import Options
     from jaxlens.models import gpt2
@@ -27,7 +29,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     from jaxlens.sweep import step as steps
 
     devices.offer_cores()
-    model = api.from_checkpoint(api.load_checkpoint(given.model), given.precision)
+    model = loading.from_checkpoint(loading.load_checkpoint(given.model), given.precision)
     options = Options(case.QUANTITIES, None, 1, given.precision)
 
     @jax.jit
@@ -55,7 +57,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     table = unembedding.prepare(unembed, options)
     weights = [devices.place((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
-    api.check_identity(model, request=request, table=table)
+    loading.check_identity(model, request=request, table=table)
     environment.release_memory()
 
     def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.resources
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +16,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxlens import arguments, errors, types
 from jaxlens.api import checks
+from jaxlens.api.readout import Readout
 from jaxlens.corpus import references
-from jaxlens.corpus import tokenize as corpus_tokens
-from jaxlens.lens import (
-    decoders,
-    identity,
-    numerics,
-    options,
-    reference,
-    temperature,
-    tiled,
-    unembedding,
-)
-from jaxlens.models import gpt2
-from jaxlens.models import tokenizer as vocabulary
-from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.lens import decoders, implementations, numerics, options, reference, temperature
+from jaxlens.models import gpt2, loading
+from jaxlens.models import tokenizer as tokenizers
+from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.models.checkpoints import state_dict
-from jaxlens.view.prompt import notebook
-
-PACKAGED = "packaged"
-"""Name of the model that is shipped with jaxlens."""
+from jaxlens.models.loading import Model
 
 ArrayLike = Array | np.ndarray
 
 Layers = int | str | Sequence[int | str] | None
 """Residual streams by number, negative from the end, or by name; None is all of them."""
-
-LENSES = {"tiled": tiled.read, "reference": reference.read}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model in memory.
-
-    Attributes:
-        config: Sizes and options.
-        params: Parameter pytree on the default device, see ``models.gpt2``.
-        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
-    """
-
-    config: types.Architecture
-    params: types.Params = field(repr=False)
-    tokenizer: Any = field(default=None, repr=False)
-
-    def __repr__(self) -> str:
-        return f"<Model: GPT-2; {', '.join(f'{name} {n}' for name, n in self._sizes().items())}>"
-
-    def _repr_html_(self) -> str:
-        """What notebooks show: the sizes."""
-        return notebook.facts("GPT-2", self._sizes())
-
-    def _sizes(self) -> dict[str, str]:
-        leaves = jax.tree.leaves(self.params)
-        config = self.config
-        return {
-            "blocks": f"{config.n_layer:,}",
-            "heads": f"{config.n_head:,}",
-            "width": f"{config.n_embd:,}",
-            "positions": f"{config.n_positions:,}",
-            "vocabulary": f"{config.vocab_size:,}",
-            "parameters": f"{sum(leaf.size for leaf in leaves):,}",
-            "weights": "/".join(sorted({str(leaf.dtype) for leaf in leaves})),
-            "tokenizer": "none" if self.tokenizer is None else "yes",
-        }
 
 
 def load_model(
@@ -118,69 +66,14 @@ def load_model(
         )
     checks.configuration(config)
     if isinstance(source, Mapping):
-        checkpoint = weights.from_state_dict(source, config)
+        checkpoint = checkpoints.from_state_dict(source, config)
     else:
-        checkpoint = load_checkpoint(source, revision, config)
-    model = from_checkpoint(checkpoint, dtype)
+        checkpoint = loading.load_checkpoint(source, revision, config)
+    model = loading.from_checkpoint(checkpoint, dtype)
     if tokenizer is not None:
-        model = dataclasses.replace(model, tokenizer=vocabulary.as_tokenizer(tokenizer))
-    check_identity(model)
+        model = dataclasses.replace(model, tokenizer=tokenizers.as_tokenizer(tokenizer))
+    loading.check_identity(model)
     return model
-
-
-def load_checkpoint(
-    source: str | Path, revision: str | None = None, config: Any = None
-) -> weights.Checkpoint:
-    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
-    if source == PACKAGED:
-        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
-    return weights.load(source, revision, config)
-
-
-def from_checkpoint(checkpoint: weights.Checkpoint, dtype: str = "float32") -> Model:
-    """Puts a checkpoint on the default device, with the tokenizer beside it."""
-    arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
-    directory = checkpoint.directory
-    # Before the weights move: a bad tokenizer costs no device and no compilation.
-    tokenizer = None if directory is None else corpus_tokens.load_tokenizer(directory)
-    target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
-    return Model(checkpoint.architecture, params, tokenizer)
-
-
-def check_identity(
-    model: Model,
-    sample: np.ndarray | None = None,
-    *,
-    implementation: str = "tiled",
-    decoder: str = "final_norm",
-    request: options.Options | None = None,
-    table: unembedding.Table | None = None,
-) -> float:
-    """Runs the identity gate of ``lens.identity``.
-
-    Args:
-        model: Model to check.
-        sample: ``[batch, position]`` tokens; spread over the vocabulary by default.
-        implementation: Lens to check.
-        decoder: Decoder to check; at the last layer all of them are the model.
-        request: Precision, tile and block to check.
-        table: The table of the tiled lens to check; made for it by default.
-
-    Returns:
-        The measured difference in nats.
-    """
-    if sample is None:
-        length = min(identity.TOKENS, model.config.n_positions)
-        spread = np.linspace(0, model.config.vocab_size - 1, identity.TOKENS // length * length)
-        sample = spread.astype(np.int32).reshape(-1, length)
-    request = options.Options(()) if request is None else request
-    streams = residuals(model, sample, precision=request.precision)
-    unembed = gpt2.unembed(model.params, model.config, decoder)
-    if implementation == "tiled" and table is None:
-        table = unembedding.prepare(unembed, request)
-    prepared = () if table is None else (table,)
-    return identity.require(LENSES[implementation], streams, unembed, sample, request, *prepared)
 
 
 def residuals(
@@ -201,8 +94,8 @@ def residuals(
     """
     checks.model(model)
     numerics.require_precision(precision)
-    with numerics.matmul_precision(precision):
-        return _forward(model.params, model.config, checks.tokens(tokens, model.config))
+    ids = checks.tokens(tokens, model.config)
+    return loading.forward(model.params, model.config, ids, precision)
 
 
 @numerics.nan_is_missing()
@@ -218,7 +111,7 @@ def read_lens(
     *,
     precision: str = "float32",
     implementation: str = "tiled",
-) -> types.Readout:
+) -> Readout:
     """Reads the logit lens on a batch of prompts.
 
     Each line is a document of its own: its next tokens are its own, and the foreign tokens come
@@ -284,7 +177,7 @@ def read_residuals(
     seed: int = 0,
     tokenizer: Any = None,
     check: bool = True,
-) -> types.Readout:
+) -> Readout:
     """Reads the lens on residuals from anywhere; see ``read_lens``.
 
     Args:
@@ -315,7 +208,7 @@ def read_residuals(
     tokens = checks.grid(tokens)
     mask = checks.mask(mask, tokens.shape)
     streams = _streams(residuals, tokens.shape, unembed)
-    arguments.one_of(implementation, "implementation", LENSES)
+    arguments.one_of(implementation, "implementation", implementations.IMPLEMENTATIONS)
     check = arguments.flag(check, "check")
     checks.speller(tokenizer)
     names = options.resolve_quantities(quantities)
@@ -343,10 +236,11 @@ def read_residuals(
         len(streams),
         unembed.kind,
         vocab_size,
-        functools.partial(vocabulary.spelled, tokenizer) if tokenizer is not None else None,
+        functools.partial(tokenizers.spelled, tokenizer) if tokenizer is not None else None,
     )
     # The labels join the arrays here, where they are known to belong together.
-    return _read(implementation, streams, unembed, known, request).replace(labels=labels)
+    found = _read(implementation, streams, unembed, known, request)
+    return Readout(**found.present(), labels=labels)
 
 
 def log_probs(
@@ -373,9 +267,6 @@ def log_probs(
     return _distribution(residuals(model, tokens), unembed, np.int32(number))
 
 
-_forward = jax.jit(gpt2.residuals, static_argnums=1)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _read(
     implementation: str,
@@ -384,7 +275,7 @@ def _read(
     known: types.References,
     request: options.Options,
 ) -> types.Readout:
-    return LENSES[implementation](streams, unembed, known, request)
+    return implementations.IMPLEMENTATIONS[implementation](streams, unembed, known, request)
 
 
 @jax.jit

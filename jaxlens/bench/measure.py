@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import api, errors, types
 from jaxlens import config as configs
+from jaxlens import errors, types
 from jaxlens.bench import random_model, stages
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
+from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.sweep import batch_size, devices, environment, resolve, workers
 from jaxlens.sweep import job as jobs
@@ -163,7 +164,7 @@ def _job(
 ) -> jobs.Job:
     """A sweep of random tokens, of so many shards of so many steps."""
     checkpoint = random_model.checkpoint(shape) if shape else _loaded(config)
-    model = api.from_checkpoint(checkpoint, config.model.dtype)
+    model = loading.from_checkpoint(checkpoint, config.model.dtype)
     config = batch_size.fit(config, checkpoint.architecture, model.params)
     length, sequences = config.plan.length or 0, steps * (config.plan.step_sequences or 0)
     store = dataclasses.replace(config.store, shard_tokens=length * sequences)
@@ -180,7 +181,7 @@ def _architecture(shape: str | None, config: configs.RunConfig) -> types.Archite
 
 
 def _loaded(config: configs.RunConfig) -> weights.Checkpoint:
-    return api.load_checkpoint(config.model.path, config.model.revision)
+    return loading.load_checkpoint(config.model.path, config.model.revision)
 
 
 def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:

@@ -265,10 +265,10 @@ def convert(
         output: What is printed.
     """
     options.begin(output)
-    from jaxlens import api
+    from jaxlens.models import loading
     from jaxlens.models.checkpoints import checkpoint
 
-    found = api.load_checkpoint(source)
+    found = loading.load_checkpoint(source)
     checkpoint.save(target, found.architecture, found.params, to, dtype, found.directory)
     terminal.say(f"wrote {to} weights to {target}")
 

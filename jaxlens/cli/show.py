@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlens import api, config, errors
 from jaxlens.lens import numerics
-from jaxlens.models import encoding, gpt2
+from jaxlens.models import encoding, gpt2, loading
 from jaxlens.sweep import cache, compilation_cache
 from jaxlens.view.comparison import difference as differences
 from jaxlens.view.prompt import prompt as views
@@ -115,7 +115,7 @@ def comparison(
 
 
 def read(
-    model: api.Model,
+    model: loading.Model,
     name: str,
     text: str,
     *,
@@ -160,7 +160,7 @@ def read(
     return readouts.prompt_of(found, model=name, text=text)
 
 
-def encode(model: api.Model, text: str) -> np.ndarray:
+def encode(model: loading.Model, text: str) -> np.ndarray:
     """Tokens of a text, int32.
 
     Raises:
@@ -194,7 +194,7 @@ def encode(model: api.Model, text: str) -> np.ndarray:
     return ids
 
 
-def one_token(model: api.Model, text: str) -> int:
+def one_token(model: loading.Model, text: str) -> int:
     """The token that a text is.
 
     Raises:

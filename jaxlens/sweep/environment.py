@@ -16,9 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors
 from jaxlens.files import memory
-from jaxlens.store import layout
 
 _PACKAGES = (
     "jaxlens-logitlens",
@@ -76,20 +74,6 @@ def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
         found |= {name: packages.get(name) for name in ("jax", "jaxlib")}
     if isinstance(variables, dict):
         found |= {name: variables.get(name) for name in ("XLA_FLAGS", "JAX_ENABLE_X64")}
-    return found
-
-
-def notes(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
-    """What workers of a run have noted; whatever is damaged is left out.
-
-    Args:
-        run_dir: Run.
-        checked: See ``layout.read_note``.
-    """
-    found = []
-    for name in layout.notes_there(run_dir):
-        with contextlib.suppress(errors.JaxlensError):
-            found.append(layout.read_note(run_dir, name, checked))
     return found
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlens import api, designs, errors, schema, types
 from jaxlens import config as configs
+from jaxlens import designs, errors, schema, types
 from jaxlens.corpus import ingest, token_file
 from jaxlens.corpus import plan as plans
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import identity, numerics, unembedding
-from jaxlens.models import tokenizer
+from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.store import layout, shards
 from jaxlens.sweep import (
@@ -60,7 +60,7 @@ class Job:
 
     config: configs.RunConfig
     out: Path
-    model: api.Model
+    model: loading.Model
     unembed: types.Unembed
     table: unembedding.Table | None
     ingested: ingest.Ingested
@@ -135,7 +135,7 @@ def prepare(
     if config.out is not None and begun is not None:
         layout.require_same_model(config.out, begun, _model_spec(config, architecture))
     resolve.settle(config, architecture, begun)  # refuses before the weights move
-    model = api.from_checkpoint(checkpoint, config.model.dtype)
+    model = loading.from_checkpoint(checkpoint, config.model.dtype)
     if config.lens.tune and begun is None and config.lens.implementation == "tiled":
         config = tune.tune(config, architecture, model.params, cached)
     config = batch_size.fit(config, architecture, model.params, begun)
@@ -150,7 +150,7 @@ def prepare(
 def assemble(
     config: configs.RunConfig,
     checkpoint: weights.Checkpoint,
-    model: api.Model,
+    model: loading.Model,
     ingested: ingest.Ingested,
     words: tuple[np.ndarray, np.ndarray],
     version: int = schema.FORMAT_VERSION,
@@ -193,7 +193,7 @@ def assemble(
 
 
 def _tempered(
-    config: configs.RunConfig, model: api.Model, ingested: ingest.Ingested
+    config: configs.RunConfig, model: loading.Model, ingested: ingest.Ingested
 ) -> configs.RunConfig:
     """The configuration with the temperatures that the run has, or is to have."""
     if config.lens.temperatures is not None:
@@ -210,9 +210,9 @@ def ingest_only(config: configs.RunConfig) -> ingest.Ingested:
     Raises:
         JaxlensError: See ``errors``.
     """
-    checkpoint = api.load_checkpoint(config.model.path, config.model.revision)
+    checkpoint = loading.load_checkpoint(config.model.path, config.model.revision)
     with scratches.folder() as scratch:
-        found = _ingest(config, api.from_checkpoint(checkpoint), scratch, apart=False)
+        found = _ingest(config, loading.from_checkpoint(checkpoint), scratch, apart=False)
         if found.directory == scratch:
             raise errors.ConfigError(
                 f"{config.out} is of another run: its corpus differs", "use another --out"
@@ -225,7 +225,7 @@ def gate(job: Job, tokens: token_file.TokenFile) -> float:
     length = min(identity.TOKENS, job.plan.length, tokens.index.n_tokens)
     lines = max(1, min(identity.TOKENS, tokens.index.n_tokens) // length)
     sample = tokens.read(0, lines * length).astype(np.int32).reshape(lines, length)
-    return api.check_identity(
+    return loading.check_identity(
         job.model,
         sample,
         implementation=job.static.implementation,
@@ -236,7 +236,7 @@ def gate(job: Job, tokens: token_file.TokenFile) -> float:
 
 
 def _ingest(
-    config: configs.RunConfig, model: api.Model, scratch: Path, apart: bool
+    config: configs.RunConfig, model: loading.Model, scratch: Path, apart: bool
 ) -> ingest.Ingested:
     if model.tokenizer is None:
         raise errors.MissingError(
@@ -299,7 +299,7 @@ def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
 def _spec(
     config: configs.RunConfig,
     checkpoint: weights.Checkpoint,
-    model: api.Model,
+    model: loading.Model,
     ingested: ingest.Ingested,
     plan: plans.Plan,
     static: steps.Static,
@@ -343,5 +343,5 @@ def _model_spec(config: configs.RunConfig, architecture: types.Architecture) -> 
     return {"dtype": config.model.dtype, "architecture": dataclasses.asdict(architecture)}
 
 
-def _tokenizer_digest(model: api.Model) -> str | None:
+def _tokenizer_digest(model: loading.Model) -> str | None:
     return None if model.tokenizer is None else tokenizer.tokenizer_digest(model.tokenizer)

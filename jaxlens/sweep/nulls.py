@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens import api, designs, errors
 from jaxlens import config as configs
+from jaxlens import designs, errors
 from jaxlens.corpus import ingest
 from jaxlens.corpus.synthetic import generate
-from jaxlens.models import gpt2, tokenizer
+from jaxlens.models import gpt2, loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.store import layout
 
@@ -26,14 +26,16 @@ def checkpoint(config: configs.RunConfig) -> weights.Checkpoint:
     Raises:
         JaxlensError: As for ``weights.load``.
     """
-    found = api.load_checkpoint(config.model.path, config.model.revision)
+    found = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":
         return found
     fresh = gpt2.init(found.architecture, config.seed % _SEEDS)
     return dataclasses.replace(found, params=fresh)
 
 
-def of_corpus(config: configs.RunConfig, model: api.Model, bos_id: int | None) -> generate.Controls:
+def of_corpus(
+    config: configs.RunConfig, model: loading.Model, bos_id: int | None
+) -> generate.Controls:
     """What stands between the corpus' text and its token file.
 
     Args:

@@ -18,10 +18,10 @@ from jaxlens.corpus import ingest
 from jaxlens.files import contained, publish
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
-from jaxlens.store import commit, finalize, layout, records, shards, verify
-from jaxlens.sweep import environment, run
+from jaxlens.store import commit, finalize, layout, provenance, records, shards, verify
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import preemption as graces
+from jaxlens.sweep import run
 
 logger = logging.getLogger("jaxlens")
 
@@ -112,7 +112,7 @@ def _restore_spec(run_dir: str | Path) -> None:
             return
     except (errors.MissingError, errors.DataError):
         pass
-    for note in environment.notes(run_dir, checked=False):  # the copy has a hash of its own
+    for note in provenance.notes(run_dir, checked=False):  # the copy has a hash of its own
         if isinstance(note.get("spec"), dict):
             copy = configs.canonical(note["spec"])
             if votes[configs.spec_hash(copy)]:
@@ -227,7 +227,7 @@ def _tupled(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _remembered(run_dir: str | Path, config: configs.RunConfig) -> str:
     """How to name the model and the corpus that the run says it had; not followed by itself."""
-    for note in environment.notes(run_dir):
+    for note in provenance.notes(run_dir):
         settings = note.get("settings")
         if isinstance(settings, dict):
             had, given = _named(settings), _named(dataclasses.asdict(config))

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from jaxlens import api, errors, schema, types
 from jaxlens import config as configs
+from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
 from jaxlens.lens import options, unembedding
+from jaxlens.models import loading
 from jaxlens.store import shards
 from jaxlens.tally import definitions
 
@@ -53,7 +54,7 @@ def settle(
             f"give at most {architecture.n_positions}",
         )
     # A shard of the study's tallies takes tens of MB before compression, however few its tokens.
-    small = config.model.path == api.PACKAGED and config.store.tallies == "basic"
+    small = config.model.path == loading.PACKAGED and config.store.tallies == "basic"
     shard_tokens = config.store.shard_tokens or (_PACKAGED_SHARD_TOKENS if small else _SHARD_TOKENS)
     sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
     plan.check_shape(length, config.plan.overlap, sequences, shard_tokens)

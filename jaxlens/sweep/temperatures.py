@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import api, types
 from jaxlens import config as configs
+from jaxlens import types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, temperature
-from jaxlens.models import gpt2
+from jaxlens.models import gpt2, loading
 from jaxlens.sweep import devices, environment
 from jaxlens.tally import hashing
 
@@ -35,7 +35,7 @@ _CHUNK = 1_024
 
 
 def fit(
-    config: configs.RunConfig, model: api.Model, tokens: token_file.TokenFile
+    config: configs.RunConfig, model: loading.Model, tokens: token_file.TokenFile
 ) -> tuple[float, ...]:
     """Temperatures of all layers for a sweep.
 

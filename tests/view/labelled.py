@@ -4,6 +4,7 @@ import numpy as np
 from view.hostile import TOKENS, prompt_of
 
 from jaxlens import types
+from jaxlens.api.readout import Readout
 
 COUNT = len(TOKENS)
 
@@ -42,4 +43,4 @@ def readout_of(lengths=(COUNT,), n_layers=4, seed=0, follow=(0, 8), tokens=TOKEN
         count,
         (lambda asked: {number: known[number] for number in asked}) if spell else None,
     )
-    return types.Readout(**arrays, labels=labels)
+    return Readout(**arrays, labels=labels)

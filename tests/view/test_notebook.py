@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from view.hostile import TOKENS
 from view.labelled import COUNT, readout_of
 
-from jaxlens import types
+from jaxlens.api.readout import Readout
 from jaxlens.view import visible
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, notebook
@@ -137,10 +137,10 @@ def test_many_lines_and_tokens_are_counted_and_not_shown():
 
 def test_a_readout_without_best_tokens_or_anything_to_colour_is_no_mistake():
     full = readout_of()
-    numbers = types.Readout(entropy=full.entropy, labels=full.labels)
+    numbers = Readout(entropy=full.entropy, labels=full.labels)
     assert "h.2" in numbers._repr_html_() and "★" not in numbers._repr_html_()
-    assert types.Readout(top_id=full.top_id, labels=full.labels)._repr_html_() is None
-    assert types.Readout(norm=full.entropy, labels=full.labels)._repr_html_() is None
+    assert Readout(top_id=full.top_id, labels=full.labels)._repr_html_() is None
+    assert Readout(norm=full.entropy, labels=full.labels)._repr_html_() is None
     assert readout_of((0, 0))._repr_html_() is None
     missing = full.replace(top_logp=np.full_like(full.top_logp, np.nan))
     assert missing._repr_html_().count(">–</small>") == 4 * COUNT

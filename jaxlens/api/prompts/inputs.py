@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import api, arguments, errors
+from jaxlens import arguments, errors
 from jaxlens.api.prompts import answers as answer_tokens
 from jaxlens.api.prompts import spacing, table
-from jaxlens.models import encoding, tokenizer
+from jaxlens.models import encoding, loading, tokenizer
 
 _BATCH_TEXTS = 4096
 """Texts that the tokenizer takes at once."""
@@ -58,7 +58,7 @@ def listed(prompts: Any) -> list[Any]:
     return found
 
 
-def encode(model: api.Model, given: Sequence[Any], bos: bool) -> Encoded:
+def encode(model: loading.Model, given: Sequence[Any], bos: bool) -> Encoded:
     """Prompts as token ids, with the reasons why some cannot be read.
 
     Raises:
@@ -93,7 +93,7 @@ def encode(model: api.Model, given: Sequence[Any], bos: bool) -> Encoded:
     return Encoded(ids, tuple(texts), reasons, tuple(spaced))
 
 
-def _add_bos(model: api.Model, ids: list[Any], reasons: Mapping[int, str]) -> None:
+def _add_bos(model: loading.Model, ids: list[Any], reasons: Mapping[int, str]) -> None:
     first = model.config.bos_token_id
     if first is None or not 0 <= first < model.config.vocab_size:
         raise errors.ConfigError(
@@ -124,7 +124,7 @@ def _line(one: Any, vocab_size: int) -> tuple[np.ndarray, str]:
     return found.astype(np.int32), ""
 
 
-def _ids(model: api.Model, texts: Sequence[str]) -> list[list[int]]:
+def _ids(model: loading.Model, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts.
 
     Raises:
@@ -158,14 +158,14 @@ def _ids(model: api.Model, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def spell_of(model: api.Model) -> Any:
+def spell_of(model: loading.Model) -> Any:
     """What gives the bytes of some tokens; None without a tokenizer."""
     if model.tokenizer is None:
         return None
     return functools.partial(tokenizer.spelled, model.tokenizer)
 
 
-def spell(model: api.Model, ids: Any) -> Mapping[int, bytes]:
+def spell(model: loading.Model, ids: Any) -> Mapping[int, bytes]:
     """Bytes of tokens, all at once; empty without a tokenizer."""
     known = spell_of(model)
     different = np.unique(np.asarray(ids, np.int64)).tolist()
@@ -173,7 +173,7 @@ def spell(model: api.Model, ids: Any) -> Mapping[int, bytes]:
 
 
 def take_answers(
-    model: api.Model,
+    model: loading.Model,
     named: Mapping[str, Sequence[str | int | None]],
     encoded: Encoded,
     space: spacing.Space,

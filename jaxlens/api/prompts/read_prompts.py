@@ -18,7 +18,7 @@ from jaxlens.api.prompts import inputs, spacing
 from jaxlens.api.prompts import request as promptrequest
 from jaxlens.api.prompts import table as prompttable
 from jaxlens.lens import numerics, options, tiled, unembedding
-from jaxlens.models import gpt2
+from jaxlens.models import gpt2, loading
 
 _QUANTITIES = ("top_id", "top_logp", "entropy", "kl_final", "rank_follow", "logp_follow")
 
@@ -37,7 +37,7 @@ class Progress(Protocol):
 
 
 def read_prompts(
-    model: api.Model,
+    model: loading.Model,
     prompts: Iterable[str | Sequence[int]],
     answers: Any = None,
     *,
@@ -137,7 +137,7 @@ def read_prompts(
 
 
 def _read(
-    model: api.Model,
+    model: loading.Model,
     decoder: str,
     request: options.Options,
     encoded: inputs.Encoded,
@@ -169,7 +169,7 @@ _IDS = ("top_id", "rank")
 
 
 def _streams(
-    model: api.Model,
+    model: loading.Model,
     ids: Sequence[Any],
     rows: Sequence[np.ndarray],
     starts: np.ndarray,
@@ -204,7 +204,7 @@ class _Lens:
     """The lens at rows of one fixed number at a time."""
 
     def __init__(
-        self, model: api.Model, decoder: str, request: options.Options, answers: int, rows: int
+        self, model: loading.Model, decoder: str, request: options.Options, answers: int, rows: int
     ) -> None:
         self._unembed = gpt2.unembed(model.params, model.config, decoder)
         most = unembedding.choose_block(model.config.vocab_size, 1 << 30)

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from jaxlens import __version__, config, errors
-from jaxlens.store import reader
+from jaxlens.store import provenance, reader
 from jaxlens.study import inputs
-from jaxlens.sweep import environment
 from jaxlens.view import visible
 
 _FLAGS = {
@@ -92,7 +91,7 @@ def gather(run_dir: str | Path, made: inputs.Made | None = None) -> Facts:
         DataError: It is damaged.
     """
     with reader.open_run(run_dir) as run:
-        notes = environment.notes(run_dir)
+        notes = provenance.notes(run_dir)
         settings = next((n["settings"] for n in notes if isinstance(n.get("settings"), dict)), {})
         return Facts(
             name=visible.line(Path(run_dir).resolve().name),

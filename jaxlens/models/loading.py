@@ -1,0 +1,140 @@
+"""A model in memory: loaded, put on the device, and checked to be what the lens reads."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxlens import arguments, types
+from jaxlens.lens import identity, implementations, numerics, options, unembedding
+from jaxlens.models import gpt2
+from jaxlens.models import tokenizer as tokenizers
+from jaxlens.models.checkpoints import checkpoint as checkpoints
+
+PACKAGED = "packaged"
+"""Name of the model that is shipped with jaxlens."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory.
+
+    Attributes:
+        config: Sizes and options.
+        params: Parameter pytree on the default device, see ``models.gpt2``.
+        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
+    """
+
+    config: types.Architecture
+    params: types.Params = field(repr=False)
+    tokenizer: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Model: GPT-2; {', '.join(f'{name} {n}' for name, n in self._sizes().items())}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the sizes."""
+        from jaxlens.view.prompt import notebook
+
+        return notebook.facts("GPT-2", self._sizes())
+
+    def _sizes(self) -> dict[str, str]:
+        leaves = jax.tree.leaves(self.params)
+        config = self.config
+        return {
+            "blocks": f"{config.n_layer:,}",
+            "heads": f"{config.n_head:,}",
+            "width": f"{config.n_embd:,}",
+            "positions": f"{config.n_positions:,}",
+            "vocabulary": f"{config.vocab_size:,}",
+            "parameters": f"{sum(leaf.size for leaf in leaves):,}",
+            "weights": "/".join(sorted({str(leaf.dtype) for leaf in leaves})),
+            "tokenizer": "none" if self.tokenizer is None else "yes",
+        }
+
+
+def load_checkpoint(
+    source: str | Path, revision: str | None = None, config: Any = None
+) -> checkpoints.Checkpoint:
+    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
+    if source == PACKAGED:
+        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
+    return checkpoints.load(source, revision, config)
+
+
+def from_checkpoint(checkpoint: checkpoints.Checkpoint, dtype: str = "float32") -> Model:
+    """Puts a checkpoint on the default device, with the tokenizer beside it."""
+    arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
+    directory = checkpoint.directory
+    # Before the weights move: a bad tokenizer costs no device and no compilation.
+    tokenizer = None if directory is None else tokenizers.load_tokenizer(directory)
+    target = jnp.dtype(dtype)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    return Model(checkpoint.architecture, params, tokenizer)
+
+
+def check_identity(
+    model: Model,
+    sample: np.ndarray | None = None,
+    *,
+    implementation: str = "tiled",
+    decoder: str = "final_norm",
+    request: options.Options | None = None,
+    table: unembedding.Table | None = None,
+) -> float:
+    """Runs the identity gate of ``lens.identity``.
+
+    Args:
+        model: Model to check.
+        sample: ``[batch, position]`` tokens; spread over the vocabulary by default.
+        implementation: Lens to check.
+        decoder: Decoder to check; at the last layer all of them are the model.
+        request: Precision, tile and block to check.
+        table: The table of the tiled lens to check; made for it by default.
+
+    Returns:
+        The measured difference in nats.
+    """
+    if sample is None:
+        length = min(identity.TOKENS, model.config.n_positions)
+        spread = np.linspace(0, model.config.vocab_size - 1, identity.TOKENS // length * length)
+        sample = spread.astype(np.int32).reshape(-1, length)
+    request = options.Options(()) if request is None else request
+    numerics.require_precision(request.precision)
+    streams = forward(model.params, model.config, jnp.asarray(sample), request.precision)
+    unembed = gpt2.unembed(model.params, model.config, decoder)
+    if implementation == "tiled" and table is None:
+        table = unembedding.prepare(unembed, request)
+    prepared = () if table is None else (table,)
+    return identity.require(
+        implementations.IMPLEMENTATIONS[implementation],
+        *(streams, unembed, sample, request, *prepared),
+    )
+
+
+def forward(
+    params: types.Params,
+    architecture: types.Architecture,
+    tokens: Int[Array | np.ndarray, "batch position"],
+    precision: str = "float32",
+) -> Float[Array, "layer batch position embed"]:
+    """Every residual stream, compiled; see ``api.residuals`` for what it is.
+
+    Args:
+        params: Of the model, on a device.
+        architecture: Of the model.
+        tokens: Ids that the model has, at most ``n_positions`` a line.
+        precision: Operands of the matrix multiplies.
+    """
+    with numerics.matmul_precision(precision):
+        return _forward(params, architecture, tokens)
+
+
+_forward = jax.jit(gpt2.residuals, static_argnums=1)
