@@ -1,187 +1,98 @@
 """The rules of the house that a machine can check."""
 
 import ast
-import pathlib
 import subprocess
 import sys
 
+import import_floors
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "jaxlens"
+PACKAGE = import_floors.PACKAGE
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {
-    *("types", "schema", "ledger", "binning", "sampling", "hashing"),
-    *("errors", "memory", "numerics", "config", "values", "yamlfile", "designs", "filetypes"),
-    *("depths", "metadata", "wording", "given", "interrupts", "scratch"),
-}
-STAGES = {"corpus", "models", "lens", "tally", "store"}
-# Who wires the stages may import any of them.
-WIRING = {
-    *(
-        "api",
-        "checks",
-        "promptinputs",
-        "promptrequest",
-        "prompts",
-        "promptsheet",
-        "prompttable",
-        "job",
-        "settle",
-        "ingest",
-        "compute",
-        "canary",
-        "sweep",
-        "repair",
-        "estimate",
-        "controls",
-    ),
-    *(
-        "step",
-        "fit",
-        "executables",
-        "tune",
-        "temper",
-        "cache",
-        "lanes",
-        "grace",
-        "scale",
-        "bench",
-        "stages",
-        "synthetic",
-        "controls",
-        "show",
-    ),
-}
-MAY_IMPORT = {
-    # A readout shows itself; its methods load the pictures when they are called.
-    "types": {"view"},
-    "designs": set(),
-    "schema": set(),
-    "hashing": set(),
-    "depths": set(),
-    "metadata": {"designs", "errors"},
-    "binning": {"hashing"},
-    "sampling": {"binning", "hashing"},
-    "ledger": {"binning", "sampling", "schema"},
+# Each room may use the vocabulary, the rooms to its left, and none beside it.
+DIRECTION = (
+    {"lens", "tally", "view"},
+    {"models", "store"},
+    {"corpus", "export"},
+    {"study", "sweep"},
+    {"api", "bench"},
+    {"cli"},
+    {"__main__"},
+)
+# Modules of the vocabulary, each with those of it that it may use.
+VOCABULARY = {
     "errors": set(),
-    "filetypes": {"errors"},
-    "memory": {"errors"},
-    "values": set(),
-    "given": {"errors", "values"},
-    "yamlfile": {"errors"},
-    "numerics": {"types", "errors", "memory"},
-    "config": FOUNDATION,
-    "devices": {"errors", "environment"},
-    "environment": {"numerics", "errors", "memory", "store"},
     "interrupts": {"errors"},
-    "scratch": {"interrupts"},
-    "grace": {"errors", "interrupts"},
-    "files": {"errors", "store"},
-    "stdio": set(),
-    "wording": set(),
-    "examples": set(),
-    # Of the tallies the study takes the rules, which know neither JAX nor devices.
-    "study": FOUNDATION - {"types", "numerics", "config"} | {"files", "store", "tally", "export"},
-    "view": {"errors", "files", "given", "types", "depths", "prompttable", "values", "wording"},
-    "export": {"metadata", "schema", "ledger", "binning", "sampling", "errors", "files", "store"},
-    "report": {"errors", "config", "designs", "ledger", "binning", "environment"}
-    | {"files", "store", "study", "view"},
-    "terminal": FOUNDATION | WIRING | {"files", "stdio", "store", "export", "study", "view"},
-    "bench_output": {"bench", "files", "wording"},
-    "prompt_output": {"files", "prompttable", "stdio", "terminal", "view", "wording"},
-    "comparisons": {"stdio", "terminal", "files", "store", "study", "view"},
-    "arguments": {"config", "errors", "memory", "stdio", "terminal"},
-    "looking": {
-        "arguments",
-        "comparisons",
-        "errors",
-        "files",
-        "stdio",
-        "terminal",
-        "show",
-        "promptsheet",
-        "prompt_output",
-        "view",
-        "report",
-        "export",
-        "study",
-        "wording",
-    },
-    "__main__": {"entry"},
-    "entry": {"cli", "interrupts", "terminal"},
-    "cli": FOUNDATION
-    | WIRING
-    | STAGES
-    | {
-        "arguments",
-        "examples",
-        "files",
-        "looking",
-        "stdio",
-        "terminal",
-        "environment",
-        "view",
-        "bench_output",
-    },
-    "__init__": FOUNDATION | WIRING | STAGES,
-    **{stage: FOUNDATION for stage in STAGES},
-    # A run shows itself in notebooks; the picture is loaded when it is asked for.
-    "store": FOUNDATION | {"view"},
-    **{
-        name: FOUNDATION | STAGES | WIRING | {"environment", "devices", "view", "study"}
-        for name in WIRING - {"grace"}
-    },
+    "schema": set(),
+    "designs": set(),
+    "types": set(),
+    "settings": {"errors"},
+    "arguments": {"errors"},
+    "files": {"errors", "interrupts"},
+    "config": {"designs", "errors", "files", "schema", "settings"},
 }
+MAX_MODULES, MAX_FOLDERS, MAX_FLOORS = 8, 12, 8
 HOME = {
     "h5py": {"store"},
     "orbax": {"models"},
     "safetensors": {"models"},
     "huggingface_hub": {"models"},
-    "transformers": {"corpus"},
-    "tokenizers": {"corpus"},
+    "transformers": {"models"},
+    "tokenizers": {"corpus", "models"},
     # One reads strangers' Parquet, the others write ours.
-    "pyarrow": {"corpus", "export", "study"},
-    "zstandard": {"corpus"},
-    "cyclopts": {"cli", "arguments", "looking"},
-    "rich": {"terminal", "view"},
+    "pyarrow": {"api", "corpus", "export", "study"},
+    "zstandard": {"files"},
+    "cyclopts": {"cli"},
+    "rich": {"cli", "view"},
     "matplotlib": {"view"},
     "pandas": {"view", "store"},
     "jinja2": {"view"},
     "scipy": {"study"},
 }
-WITHOUT_JAX = ["schema", "designs", "config", "errors"]
-WITHOUT_JAX += [f"view.{path.stem}" for path in sorted((PACKAGE / "view").glob("[a-z]*.py"))]
-WITHOUT_JAX += [f"report.{path.stem}" for path in sorted((PACKAGE / "report").glob("[a-z]*.py"))]
-WITHOUT_JAX += ["store.reader", "store.publish", "store.verify"]
+# What works offline on the files of a run, and what every command loads at its start.
+WITHOUT_JAX = ["schema", "designs", "config", "errors", "cli.main"]
+WITHOUT_JAX += ["store.reader", "store.verify", "files.publish"]
 WITHOUT_JAX += ["export.order", "export.formats", "export.tallies"]
-WITHOUT_JAX += [f"study.{path.stem}" for path in sorted((PACKAGE / "study").glob("[a-z]*.py"))]
+WITHOUT_JAX += [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for room in ("study", "view")
+    for path in sorted((PACKAGE / room).rglob("[a-z]*.py"))
+]
 
 
-def room(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path):
-    """Pairs of imported module and whether it stands at module level."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            ours = node.module == "jaxlens"
-            yield from (f"jaxlens.{a.name}" for a in node.names) if ours else [node.module]
+def allowed(here):
+    """Rooms that a room may use."""
+    if here in VOCABULARY:
+        return VOCABULARY[here] | {here}
+    if here == "__init__":
+        return {room for rooms in DIRECTION for room in rooms} | set(VOCABULARY)
+    level = next(i for i, rooms in enumerate(DIRECTION) if here in rooms)
+    below = {room for rooms in DIRECTION[:level] for room in rooms}
+    return below | set(VOCABULARY) | {here}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_stages_know_the_data_and_never_each_other(path):
-    here = room(path)
-    for name in imports(path):
+def test_rooms_use_those_to_their_left(path):
+    here = import_floors.room_of(path)
+    for name in import_floors.imports(path):
         top, *rest = name.split(".")
-        if top == "jaxlens" and rest and rest[0] not in (here, "__version__"):
-            assert rest[0] in MAY_IMPORT[here], f"{here} imports {name}"
+        if top == "jaxlens" and rest and rest[0] != "__version__":
+            assert rest[0] in allowed(here), f"{here} imports {name}"
         if top in HOME:
             assert here in HOME[top], f"{top} belongs in {HOME[top]}"
+
+
+def test_the_hall_is_small_and_the_house_is_low():
+    assert set(VOCABULARY) == import_floors.VOCABULARY
+    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "__main__", "api"}
+    folders = {p.name for p in PACKAGE.iterdir() if any(p.rglob("*.py"))} - {"api"}
+    assert len(modules) <= MAX_MODULES and len(folders) <= MAX_FOLDERS
+    floors = import_floors.floors(import_floors.edges())
+    assert set(floors) - {"__init__", "vocabulary"} == {r for rooms in DIRECTION for r in rooms}
+    assert max(floors.values()) <= MAX_FLOORS
+    with pytest.raises(ValueError, match="a circle: a -> b -> a"):
+        import_floors.floors({"a": {"b"}, "b": {"a"}})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
