@@ -221,7 +221,7 @@ def script_with_small_files(size):
         "import resource, signal, sys\n"
         "sys.dont_write_bytecode = True\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import jaxlens.cli\n"
+        "import jaxlens.cli.main\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
         "jaxlens.cli.main.main(sys.argv[1:])\n"
     )
