@@ -166,7 +166,7 @@ def test_what_captions_say_of_colours_is_true_in_both_themes(chromium, tmp_path,
         [plots.Plot(name, "t", "c", (p,), "b") for name, p in (("heat", heat), ("fan", fan))], "Q2"
     )
     assert [bool(figure.dark) for figure in figures] == [True, False]
-    style = pages.asset("report.css", "jaxlens.report")
+    style = pages.asset("report.css", "jaxlens.study.report")
     kinds = [(figures[0].address, "light"), (figures[0].dark_address, "dark")]
     kinds += [(figures[1].address, "both")]
     images = "".join(f'<p><img class="{kind}" src="{address}"></p>' for address, kind in kinds)
@@ -183,7 +183,7 @@ def test_what_captions_say_of_colours_is_true_in_both_themes(chromium, tmp_path,
         found = [nearest(pixels, colour) for colour in pair]
         assert contrast(found[1], ground) > 2 * contrast(found[0], ground), (scheme, found)
     # So the sentences may speak of what stands out, and of nothing that turns with the theme.
-    template = pages.asset("report.html", "jaxlens.report")
+    template = pages.asset("report.html", "jaxlens.study.report")
     template = re.sub(r"<[^>]*>|{[{%].*?[%}]}", "", template, flags=re.S)
     for words in (SAID, template):
         assert not re.search(r"\b(dark|darker|darkest|pale|paler|strong|deep|bright)\b", words)

@@ -23,7 +23,7 @@ from jaxlens.view.prompt import html as pages
 NAME = "report.html"
 """Where it goes in a run's folder."""
 
-_PACKAGE = "jaxlens.report"
+_PACKAGE = "jaxlens.study.report"
 
 
 def write(
