@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from report.pages import Page, made, pictures
+from study.report.pages import Page, made, pictures
 from sweeps import STUDY, configure, refused, run_cli
 
 from jaxlens import errors

@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 import warm
-from models import victim
+from models.checkpoints import victim
 
 from jaxlens.files import untrusted
 from jaxlens.models import tokenizer

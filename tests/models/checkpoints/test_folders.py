@@ -10,7 +10,7 @@ import orbax.checkpoint
 import pytest
 import safetensors.numpy
 import tokenizers
-from models import victim
+from models.checkpoints import victim
 
 from jaxlens import errors
 from jaxlens.files import file_types

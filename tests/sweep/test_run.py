@@ -434,7 +434,7 @@ def test_progress_counts_this_workers_tokens(tiny, texts, tmp_path):
 @pytest.mark.parametrize("size", ["", "-medium", "-large", "-xl"])
 @pytest.mark.parametrize("more", [[], ["h200"], ["post2020"]])
 def test_every_shipped_configuration_fits_its_model(size, more):
-    folder = pathlib.Path(__file__).parents[1] / "configs"
+    folder = pathlib.Path(__file__).parents[2] / "configs"
     files = [folder / f"{name}.yaml" for name in (f"gpt2{size}", *more)]
     layers, embed = {"": (12, 768), "-medium": (24, 1024), "-large": (36, 1280), "-xl": (48, 1600)}[
         size

@@ -5,7 +5,7 @@ import io
 import shutil
 
 import pytest
-from report.pages import made
+from study.report.pages import made
 from sweeps import configure, run_cli
 
 from jaxlens.study import study as answers

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 import warm
-from models import victim
+from models.checkpoints import victim
 
 from jaxlens import errors
 from jaxlens.cli import main

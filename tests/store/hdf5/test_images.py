@@ -60,7 +60,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes():
         "data = example.shard_image(example.spec(), 1, profile='full');"
         "print(hashlib.sha256(data).hexdigest())"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[2])]
     environment = os.environ | {"PYTHONHASHSEED": "12345", "TZ": "Asia/Tokyo"}
     found = subprocess.check_output(command, env=environment, text=True).strip()
     data = example.shard_image(example.spec(), 1, profile="full")

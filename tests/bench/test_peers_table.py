@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-PEERS = pathlib.Path(__file__).parents[1] / "benchmarks" / "peers"
+PEERS = pathlib.Path(__file__).parents[2] / "benchmarks" / "peers"
 
 
 @pytest.fixture(scope="module")

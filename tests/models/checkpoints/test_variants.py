@@ -367,6 +367,6 @@ def test_what_is_no_configuration_is_refused(config):
 
 
 def test_documentation_lists_every_wrapper_and_head():
-    page = (pathlib.Path(__file__).parents[2] / "docs/models.md").read_text()
+    page = (pathlib.Path(__file__).parents[3] / "docs/models.md").read_text()
     for name in (*names.WRAPPERS, *names.TRANSPARENT, *names.OTHER_HEADS):
         assert f"`{name}`" in page or f"`{name}." in page or f"`{name}/" in page, name

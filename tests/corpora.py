@@ -1,4 +1,4 @@
-"""A small tokenizer and the shared text, for tests of the corpus."""
+"""A small tokenizer, and texts in files, for every test."""
 
 import json
 import subprocess

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from report.pages import Page, made, pictures
+from study.report.pages import Page, made, pictures
 from view.hostile import prompt_of
 
 from jaxlens.store import records
