@@ -2,14 +2,16 @@
 
 This module is data. The lens fills the quantities, the store writes them with the units and
 meanings given here, and ``jaxlens.tally`` updates the tallies from these definitions alone.
+
+NumPy is imported where arrays are made: the command line reads this module before it knows whether
+there is memory enough for NumPy.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 FORMAT_VERSION = 4
 """Of what is written for a run that begins now."""
@@ -118,7 +120,7 @@ _LOG_PROBABILITIES = tuple(
         core=name == "input",
         full=True,
         reference=name,
-        absent=np.nan if name == "next" else None,
+        absent=math.nan if name == "next" else None,
     )
     for name in ("input", "next", "final")
 )
@@ -175,7 +177,7 @@ QUANTITIES: dict[str, Quantity] = {
             ("row", "layer", "m"),
             "nat",
             "log-probability of each followed token",
-            absent=np.nan,
+            absent=math.nan,
         ),
         Quantity(
             "surprisal",
@@ -184,7 +186,7 @@ QUANTITIES: dict[str, Quantity] = {
             "nat",
             "minus log-probability of the token before it was seen; missing where a context begins",
             full=True,
-            absent=np.nan,
+            absent=math.nan,
         ),
         Quantity(
             "embedding_norm",
@@ -311,6 +313,8 @@ def fill_value(name: str, dtype: Any) -> Any:
         name: A key of ``QUANTITIES``.
         dtype: As which it is stored.
     """
+    import numpy as np
+
     absent = QUANTITIES[name].absent
     # The -1 of an id becomes the largest value.
     return None if absent is None else np.array(absent).astype(dtype)[()]
@@ -328,9 +332,11 @@ def row_bytes(
     names: tuple[str, ...], profile: str, vocab_size: int, n_layers: int, top_k: int
 ) -> int:
     """Bytes that one row takes on disk, without compression and checksums."""
+    import numpy as np
+
     sizes = {"layer": n_layers, "k": top_k}
     return sum(
         np.dtype(stored_dtype(name, profile, vocab_size)).itemsize
-        * int(np.prod([sizes.get(axis, 1) for axis in QUANTITIES[name].axes]))
+        * math.prod(sizes.get(axis, 1) for axis in QUANTITIES[name].axes)
         for name in names
     )
