@@ -180,24 +180,25 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
 
 def overhead(folder: pathlib.Path) -> dict[str, float]:
     """Processor time of building and of committing shards, in a sweep of the packaged model."""
-    from jaxlens.sweep import executor, job, preemption, workers
+    from jaxlens.sweep import executor, preemption, prepare, workers
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
-    prepared = job.prepare(given, folder / "sweep-scratch")
+    prepared = prepare.prepare(given, folder / "sweep-scratch")
     layout.create_run(prepared.out, prepared.spec_bytes)
     seconds = {"building": 0.0, "committing": 0.0}
     with prepared.ingested.open() as tokens:
-        devices = workers.make(prepared, tokens)
+        devices = workers.compile_workers(prepared)
         numbers = range(prepared.plan.n_shards)
         memory = buffer.Buffer()
         began, wall = time.process_time(), time.perf_counter()
-        for shard in executor.shards(prepared, tokens, numbers, devices, preemption.Grace()):
+        for shard in executor.shards(prepared, tokens, numbers, devices, preemption.StopRequest()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
             data, rows = executor.build(prepared, shard, memory)
             seconds["building"] += time.thread_time() - at
             at = time.thread_time()
-            commit.publish_shard(prepared.out, executor.place(prepared, shard.number), data, rows)
+            place = executor.shard_range(prepared, shard.number)
+            commit.publish_shard(prepared.out, place, data, rows)
             seconds["committing"] += time.thread_time() - at
         seconds["all"] = time.process_time() - began
         seconds["wall"] = time.perf_counter() - wall

@@ -19,7 +19,7 @@ from jaxlens.models import architecture as architectures
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.sweep import run
 
-PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
+PACKAGED = pathlib.Path(jaxlens.__file__).parent / "models" / "packaged"
 TINY = {
     "model_type": "gpt2",
     "n_layer": 2,

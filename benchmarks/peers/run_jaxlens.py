@@ -55,7 +55,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
             compiled.append(step.lower(*here).compile())
     environment.release_memory()
     table = unembedding.prepare(unembed, options)
-    weights = [devices.place((model.params, table), place) for place in places]
+    weights = [devices.put((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
     loading.check_identity(model, request=request, table=table)
     environment.release_memory()

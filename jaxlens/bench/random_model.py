@@ -11,7 +11,7 @@ from jaxlens import errors, types
 from jaxlens.corpus import ingest, token_file
 from jaxlens.files import publish
 from jaxlens.models import gpt2
-from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout, records
 
 SHAPES = {  # blocks, heads, embed
@@ -42,14 +42,14 @@ def architecture(shape: str) -> types.Architecture:
     )
 
 
-def checkpoint(shape: str, seed: int = 0) -> weights.Checkpoint:
+def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
     """Fresh weights of a published shape.
 
     Raises:
         ConfigError: No such shape.
     """
     sizes = architecture(shape)
-    return weights.Checkpoint(sizes, gpt2.init(sizes, seed), None)
+    return checkpoints.Checkpoint(sizes, gpt2.init(sizes, seed), None)
 
 
 def ingested(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jaxlens.cli import output, streams
+from jaxlens.cli import streams, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def show_prompts(
     for path in pictures:
         figure.draw(found, path, metric)
     for path in [*([html] if html else []), *pictures]:
-        output.say(f"wrote {path}")
+        terminal.say(f"wrote {path}")
     if as_json:
         print(json.dumps(found.document(), allow_nan=False))
     elif html is None and not pictures:
@@ -44,25 +44,25 @@ def show_prompts(
 
 def show_runs(found: compare.Compared, written: Sequence[Path]) -> None:
     """What differs between two runs, then a table of differences by layer."""
-    output.say(f"A: {found.first}")
-    output.say(f"B: {found.second}")
+    terminal.say(f"A: {found.first}")
+    terminal.say(f"B: {found.second}")
     told = [f"{what} {a!s:.20} / {b!s:.20}" for what, (a, b) in found.differing.items()]
-    output.say(f"A / B: {', '.join(told) or 'the same settings'}")
-    output.say("; ".join(found.notes))
+    terminal.say(f"A / B: {', '.join(told) or 'the same settings'}")
+    terminal.say("; ".join(found.notes))
     how = "; 95 % intervals clustered by document" if found.from_rows else ""
-    output.say(f"differences are A minus B, of ranks by ln rank{how}")
+    terminal.say(f"differences are A minus B, of ranks by ln rank{how}")
     columns: dict[str, list[str]] = {}
     for line in found.lines:
         name = f"{line.statistic}: " if line.statistic != "mean difference" else ""
         columns.setdefault(name + line.quantity, []).append(_estimated(line))
     layers = [a if a == b else f"{a} | {b}" for a, b in found.layers]
     for block in _blocks(layers, columns):
-        streams.say("\n" + output.aligned(block))
+        streams.say("\n" + terminal.aligned(block))
     why = sorted({line.note for line in found.lines if line.note})
     if why and found.from_rows:
         streams.say("\nwhere there is no interval: " + "; ".join(why))
     if written:
-        output.say(f"{len(found.lines)} lines: {', '.join(str(path) for path in written)}")
+        terminal.say(f"{len(found.lines)} lines: {', '.join(str(path) for path in written)}")
 
 
 def _estimated(line: compare.Line) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import errors
-from jaxlens.cli import output, streams
+from jaxlens.cli import streams, terminal
 from jaxlens.files import outputs
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show(
     for path in pictures:
         raster.draw(prompts, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
-        output.say(f"wrote {path}")
+        terminal.say(f"wrote {path}")
     if as_json:
         print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
     elif html is None and not pictures:
@@ -86,15 +86,15 @@ def show_table(
         )
         logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
     read = len(table.last_rows)
-    output.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
+    terminal.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
     if not table.answers.names:
         others = ", ".join(map(shlex.quote, list(table.metadata)[:_SHOWN_COLUMNS]))
         others += ", ..." * (len(table.metadata) > _SHOWN_COLUMNS)
         named = f"name their columns with --answer-column; other columns: {others or 'none'}"
-        output.say(f"no answers: {named}")
+        terminal.say(f"no answers: {named}")
         return
     counts = {what: count for what, count in table.read_answers.counts().items() if count}
-    output.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    terminal.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     for answer in table.answers.names:
         cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
         for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
@@ -102,11 +102,11 @@ def show_table(
             interval = "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
             share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
             words = (
-                output.cell(share, "{:.1%}"),
+                terminal.cell(share, "{:.1%}"),
                 interval,
-                output.cell(rank, "{:,.1f}"),
-                output.cell(p, "{:.3g}"),
+                terminal.cell(rank, "{:,.1f}"),
+                terminal.cell(p, "{:.3g}"),
             )
             cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
-        streams.say(output.aligned(cells))
-    output.say(basis)
+        streams.say(terminal.aligned(cells))
+    terminal.say(basis)

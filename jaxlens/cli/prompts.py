@@ -66,7 +66,7 @@ def read(
                 problems.setdefault(row, []).append(f"{why}: {name}")
     if strict and problems:
         raise _refused(path, min(problems), problems[min(problems)][0], len(problems))
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
+    programs = compilation_cache.enable(cache.folder(config.load(environment=os.environ).cache))
     loaded = api.load_model(model)
     kept = {name: sheet.column(name) for name in chosen.metadata or ()}
     given = [_decoded(value) for value in sheet.column(chosen.prompt or "")]

@@ -79,7 +79,7 @@ def prompts(
         MissingError: The model is not there.
     """
     numerics.require_compilation()
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
+    programs = compilation_cache.enable(cache.folder(config.load(environment=os.environ).cache))
     loaded = api.load_model(model)
     found = [
         read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
@@ -104,7 +104,7 @@ def comparison(
         ConfigError: See `read` and `difference.compare`.
         MissingError: A model is not there.
     """
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
+    programs = compilation_cache.enable(cache.folder(config.load(environment=os.environ).cache))
     models = {name: api.load_model(name) for name in dict.fromkeys((first.model, second.model))}
     shown = [
         read(models[s.model], s.model, s.text, decoders=(s.decoder,), follow=follow, top_k=top_k)

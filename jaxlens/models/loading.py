@@ -65,7 +65,7 @@ def load_checkpoint(
 ) -> checkpoints.Checkpoint:
     """Weights as NumPy arrays; ``packaged`` names the shipped model."""
     if source == PACKAGED:
-        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
+        source = Path(str(importlib.resources.files("jaxlens") / "models" / "packaged"))
     return checkpoints.load(source, revision, config)
 
 

@@ -1,4 +1,4 @@
-"""The sweep: which shards a run lacks, their computing and publishing, and what is noted of it."""
+"""The sweep: compute and publish the shards that a run lacks, and record how it was done."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jaxlens import config as configs
-from jaxlens import errors
+from jaxlens import errors, settings
+from jaxlens.config import RunConfig
 from jaxlens.corpus import ingest, token_file
-from jaxlens.files import publish
-from jaxlens.files import scratch as scratches
+from jaxlens.files import publish, scratch
 from jaxlens.lens import numerics
 from jaxlens.store import commit, finalize, layout, records, shards, writer
-from jaxlens.store.hdf5 import buffer
-from jaxlens.sweep import environment, executor, reproduce, workers
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import preemption as graces
+from jaxlens.store.hdf5.buffer import Buffer
+from jaxlens.sweep import environment, executor, preemption, prepare, reproduce
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.workers import Worker, compile_workers
 
 logger = logging.getLogger("jaxlens")
 
 
 class Progress(Protocol):
-    """Is told how far a sweep is."""
+    """Receives progress updates of a sweep."""
 
     def begin(self, total: int, done: int) -> None:
         """The sweep starts with ``done`` of its ``total`` tokens recorded."""
 
     def advance(self, count: int) -> None:
-        """More tokens are recorded."""
+        """``count`` more tokens are recorded."""
 
 
 @dataclass(frozen=True)
@@ -64,51 +63,54 @@ class Result:
 
 @numerics.nan_is_missing()
 def run(
-    config: configs.RunConfig,
+    config: RunConfig,
     progress: Progress | None = None,
-    grace: graces.Grace | None = None,
+    stop: preemption.StopRequest | None = None,
 ) -> Result:
     """Sweeps a corpus into a run directory; the same call resumes.
 
     Args:
         config: From ``config.load``.
-        progress: Is told how far it is.
-        grace: Is asked whether to stop.
+        progress: Receives updates.
+        stop: Checked before every step.
 
     Raises:
         ConfigError: ``config`` is something else.
-        InterruptedRun: It was asked to stop.
+        InterruptedRun: A stop was requested.
         JaxlensError: See ``errors``; whatever was committed stays.
     """
-    if not isinstance(config, configs.RunConfig):
+    if not isinstance(config, RunConfig):
         raise errors.ConfigError(
             f"the configuration is a {type(config).__name__}",
             "give jaxlens.config.load([files], os.environ, {'corpus.paths': [...]})",
         )
-    with scratches.folder() as scratch:
-        job = jobs.prepare(config, scratch)
+    with scratch.folder() as temporary:
+        job = prepare.prepare(config, temporary)
         layout.create_run(job.out, job.spec_bytes)
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:
-        return _run(job, tokens, progress, grace or graces.Grace())
+        return _run(job, tokens, progress, stop or preemption.StopRequest())
 
 
 def _run(
-    job: jobs.Job, tokens: token_file.TokenFile, progress: Progress | None, grace: graces.Grace
+    job: Job,
+    tokens: token_file.TokenFile,
+    progress: Progress | None,
+    stop: preemption.StopRequest,
 ) -> Result:
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
-    index, total = configs.shard_of(job.config.shard)
+    index, total = settings.shard_of(job.config.shard)
     mine = [shard for shard in missing if shard % total == index]
     rate = None
     if mine:
         if progress is not None:
             progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
-        rate = complete(job, tokens, mine, progress, grace)
+        rate = complete(job, tokens, mine, progress, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         finalize.finalize(job.out)
-    elif grace.asked:
-        raise grace.interruption()
+    elif stop.requested:
+        raise stop.interruption()
     return Result(
         out=str(job.out),
         spec_hash=job.spec_hash,
@@ -123,46 +125,48 @@ def _run(
 
 
 def complete(
-    job: jobs.Job,
+    job: Job,
     tokens: token_file.TokenFile,
     numbers: Sequence[int],
     progress: Progress | None,
-    grace: graces.Grace,
+    stop: preemption.StopRequest,
 ) -> float:
     """Computes and publishes shards of a run that has begun.
 
     Before the first of them the lens must reproduce the model (the identity gate), and this
-    environment what others have committed (the canary).
+    environment a shard that another has committed.
 
     Returns:
         Tokens a second of the sweep itself, compilation left out.
 
     Raises:
-        NumericalError: The gate or the canary failed; nothing was written.
+        NumericalError: One of the two is not reproduced; nothing was written.
         StorageError: The disk is full or failed.
     """
     here = environment.describe()
-    measured: dict[str, Any] = {"identity_gate_nat": jobs.gate(job, tokens), "shards": len(numbers)}
+    identity = prepare.check_identity(job, tokens)
+    measured: dict[str, Any] = {"identity_gate_nat": identity, "shards": len(numbers)}
     logger.info("compiling the step")
-    devices = workers.make(job)
-    measured["devices"] = len(devices)
-    if (witness := reproduce.witness(job, here)) is not None:
-        measured["canary"] = reproduce.sing(job, tokens, devices, witness)
+    workers = compile_workers(job)
+    measured["devices"] = len(workers)
+    if (shard := reproduce.shard_to_reproduce(job, here)) is not None:
+        # The key that runs of earlier versions have, too.
+        measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)
     _note(job, here, measured)
-    rate = publish_all(job, tokens, numbers, devices, grace, progress)
+    rate = publish_all(job, tokens, numbers, workers, stop, progress)
     _note(job, here, measured | {"tokens_per_second": rate})
     return rate
 
 
 def publish_all(
-    job: jobs.Job,
+    job: Job,
     tokens: token_file.TokenFile,
     numbers: Iterable[int],
-    devices: Sequence[workers.Lane],
-    grace: graces.Grace,
+    workers: Sequence[Worker],
+    stop: preemption.StopRequest,
     progress: Progress | None = None,
 ) -> float:
-    """Computes shards on devices that are ready, and publishes them beside.
+    """Computes shards, and publishes each while the next is computed.
 
     Returns:
         Tokens a second, from the first step to the last durable byte.
@@ -178,36 +182,36 @@ def publish_all(
         if progress is not None:
             progress.advance(count)
 
-    memory = buffer.Buffer()
+    buffer = Buffer()
     began = time.perf_counter()
-    with grace.finishing(), writer.Writer() as publisher:
-        for shard in executor.shards(job, tokens, numbers, devices, grace, advance):
-            publisher.submit(functools.partial(_publish, job, shard, memory))
+    with stop.deferred(), writer.Writer() as publisher:
+        for shard in executor.shards(job, tokens, numbers, workers, stop, advance):
+            publisher.submit(functools.partial(_publish, job, shard, buffer))
     return recorded / (time.perf_counter() - began)
 
 
-def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
+def _extent(job: Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
     """Tokens of this worker's shards, and how many of them are recorded already."""
 
-    def tokens(chosen: Iterable[int]) -> int:
-        return sum(stop - start for start, stop in map(job.plan.tokens_of_shard, chosen))
+    def tokens(shards: Iterable[int]) -> int:
+        return sum(stop - start for start, stop in map(job.plan.tokens_of_shard, shards))
 
     total = tokens(all_mine)
     return total, total - tokens(missing)
 
 
-def _publish(job: jobs.Job, shard: executor.Shard, memory: buffer.Buffer) -> None:
-    """Puts a shard together and commits it; runs in the writer's thread, one at a time."""
-    data, rows = executor.build(job, shard, memory)
-    where = executor.place(job, shard.number)
-    if commit.publish_shard(job.out, where, data, rows) is not None:
+def _publish(job: Job, shard: executor.Shard, buffer: Buffer) -> None:
+    """Builds a shard's image and commits it; runs in the writer's thread, one at a time."""
+    data, rows = executor.build(job, shard, buffer)
+    place = executor.shard_range(job, shard.number)
+    if commit.publish_shard(job.out, place, data, rows) is not None:
         logger.warning(
             "shard %d was committed meanwhile, with other bits; that one stands", shard.number
         )
 
 
-def _note(job: jobs.Job, here: dict[str, Any], measured: dict[str, Any]) -> None:
-    """Leaves what must not matter: versions, devices, paths, times; and a copy of the spec."""
+def _note(job: Job, here: dict[str, Any], measured: dict[str, Any]) -> None:
+    """Records what must not decide the result (versions, devices, paths, times) and the spec."""
     document = {
         "environment": here,
         "measured": measured,

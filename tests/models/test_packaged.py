@@ -8,7 +8,7 @@ import pytest
 
 from jaxlens.models.checkpoints import checkpoint as weights
 
-DIRECTORY = pathlib.Path(str(importlib.resources.files("jaxlens"))) / "data" / "mini-gpt2"
+DIRECTORY = pathlib.Path(str(importlib.resources.files("jaxlens"))) / "models" / "packaged"
 LARGEST = 6 * 10**6
 
 
