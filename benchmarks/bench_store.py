@@ -180,7 +180,7 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
 
 def overhead(folder: pathlib.Path) -> dict[str, float]:
     """Processor time of building and of committing shards, in a sweep of the packaged model."""
-    from jaxlens.sweep import executor, preemption, prepare, workers
+    from jaxlens.sweep import compute, preemption, prepare, workers
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
     prepared = prepare.prepare(given, folder / "sweep-scratch")
@@ -191,13 +191,13 @@ def overhead(folder: pathlib.Path) -> dict[str, float]:
         numbers = range(prepared.plan.n_shards)
         memory = buffer.Buffer()
         began, wall = time.process_time(), time.perf_counter()
-        for shard in executor.shards(prepared, tokens, numbers, devices, preemption.StopRequest()):
+        for shard in compute.shards(prepared, tokens, numbers, devices, preemption.StopRequest()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
-            data, rows = executor.build(prepared, shard, memory)
+            data, rows = compute.build(prepared, shard, memory)
             seconds["building"] += time.thread_time() - at
             at = time.thread_time()
-            place = executor.shard_range(prepared, shard.number)
+            place = compute.shard_range(prepared, shard.number)
             commit.publish_shard(prepared.out, place, data, rows)
             seconds["committing"] += time.thread_time() - at
         seconds["all"] = time.process_time() - began

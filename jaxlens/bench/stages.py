@@ -19,7 +19,7 @@ from jaxlens.lens.options import Options
 from jaxlens.models import gpt2
 from jaxlens.store import commit, layout
 from jaxlens.store.hdf5.buffer import Buffer
-from jaxlens.sweep import executor, preemption, run
+from jaxlens.sweep import compute, executors, preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker
 
@@ -57,7 +57,7 @@ def sweep(
     """Seconds a shard of the real thing, in one go, rows on disk; the first shard warms up."""
     layout.create_run(job.out, job.spec_bytes)
     clock = _Clock(job.plan.tokens_of_shard(0)[1])
-    run.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
+    executors.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
     return tuple(float(spent) for spent in np.diff(clock.times))
 
 
@@ -85,7 +85,7 @@ def alone(
             "lens": _time(lambda: [read(*arguments) for arguments in lens], rounds),
         }
     seconds["fetch"] = tuple(_fetch(workers, batches) for _ in range(rounds))
-    shards = list(executor.shards(job, tokens, [0], workers, preemption.StopRequest()))
+    shards = list(compute.shards(job, tokens, [0], workers, preemption.StopRequest()))
     buffer = Buffer()
     published = [_publish(job, shards, buffer) for _ in range(rounds + 1)][1:]
     seconds["publish"] = tuple(spent for spent, _ in published)
@@ -102,14 +102,14 @@ def _fetch(workers: Sequence[Worker], batches: Sequence[types.Step]) -> float:
     return time.perf_counter() - began
 
 
-def _publish(job: Job, shards: Sequence[executor.Shard], buffer: Buffer) -> tuple[float, int]:
+def _publish(job: Job, shards: Sequence[compute.Shard], buffer: Buffer) -> tuple[float, int]:
     """Builds and commits shards into a folder of their own."""
     out = job.out.with_name("published")
     layout.create_run(out, job.spec_bytes)
     size, began = 0, time.perf_counter()
     for shard in shards:
-        data, rows = executor.build(job, shard, buffer)
-        commit.publish_shard(out, executor.shard_range(job, shard.number), data, rows)
+        data, rows = compute.build(job, shard, buffer)
+        commit.publish_shard(out, compute.shard_range(job, shard.number), data, rows)
         size += data.nbytes
     seconds = time.perf_counter() - began
     shutil.rmtree(out)

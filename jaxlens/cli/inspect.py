@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from jaxlens import errors
 from jaxlens.cli import comparison_output, options, progress, prompt_output, terminal
+from jaxlens.config import Decoder
 
 logger = logging.getLogger("jaxlens")
 
@@ -18,7 +19,7 @@ logger = logging.getLogger("jaxlens")
 def show(
     *text: options.Texts,
     model: str = "packaged",
-    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    decoder: Decoder = "final_norm",
     metric: str | None = None,
     follow: options.Words = None,
     tokens: str | None = None,
@@ -29,7 +30,7 @@ def show(
     json: bool = False,
     compare: bool = False,
     against: str | None = None,
-    against_decoder: Literal["final_norm", "plain", "final_norm_nobias"] | None = None,
+    against_decoder: Decoder | None = None,
     relative_depth: bool = False,
     output: options.Shown = options.Output(),
 ) -> None:
@@ -97,7 +98,7 @@ def prompts(
     top_k: int = 5,
     leading_space: Literal["auto", "never", "always"] = "auto",
     bos: bool = False,
-    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    decoder: Decoder = "final_norm",
     strict: bool = False,
     out: Path | None = None,
     figure: Path | None = None,

@@ -18,7 +18,7 @@ from jaxlens.corpus import ingest
 from jaxlens.files import contained, publish, scratch
 from jaxlens.lens import numerics
 from jaxlens.store import commit, finalize, layout, provenance, records, shards, verify
-from jaxlens.sweep import preemption, prepare, run
+from jaxlens.sweep import executors, preemption, prepare
 from jaxlens.sweep.spec import restore_config
 
 logger = logging.getLogger("jaxlens")
@@ -47,7 +47,7 @@ class Repaired:
 def repair(
     run_dir: str | Path,
     config: RunConfig,
-    progress: run.Progress | None = None,
+    progress: executors.Progress | None = None,
     stop: preemption.StopRequest | None = None,
 ) -> Repaired:
     """Makes a run whole again.
@@ -157,7 +157,7 @@ def _recompute(
     spec: layout.Spec,
     numbers: list[int],
     config: RunConfig,
-    progress: run.Progress | None,
+    progress: executors.Progress | None,
     stop: preemption.StopRequest,
 ) -> None:
     with scratch.folder() as temporary:
@@ -177,7 +177,7 @@ def _recompute(
         if progress is not None:
             total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
             progress.begin(total, 0)
-        run.complete(job, tokens, numbers, progress, stop)
+        executors.in_process(job, tokens, numbers, progress, stop)
     if stop.requested:
         raise stop.interruption()
 

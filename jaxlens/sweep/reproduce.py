@@ -17,7 +17,7 @@ from jaxlens import errors, schema
 from jaxlens.corpus import token_file
 from jaxlens.store import layout, provenance, shards
 from jaxlens.store.hdf5 import reading
-from jaxlens.sweep import environment, executor, preemption
+from jaxlens.sweep import compute, environment, preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker
 from jaxlens.tally import bins
@@ -83,9 +83,9 @@ def check_reproduces(
         NumericalError: The differences are beyond what another environment explains.
     """
     logger.info("another environment: recomputing shard %d to compare", shard)
-    (again,) = executor.shards(job, tokens, [shard], workers, preemption.StopRequest())
+    (again,) = compute.shards(job, tokens, [shard], workers, preemption.StopRequest())
     ours = {
-        **executor.stored_columns(job, again),
+        **compute.stored_columns(job, again),
         **{f"tally/{k}": v for k, v in again.totals.items()},
     }
     entry = shards.check(job.out, shard, job.spec_hash, "fast")

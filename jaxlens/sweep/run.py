@@ -1,37 +1,21 @@
-"""The sweep: compute and publish the shards that a run lacks, and record how it was done."""
+"""The sweep: find the shards that a run lacks, have them computed, build the derived files."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import logging
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from jaxlens import errors, settings
+from jaxlens import arguments, errors, settings
 from jaxlens.config import RunConfig
 from jaxlens.corpus import ingest, token_file
-from jaxlens.files import publish, scratch
+from jaxlens.files import scratch
 from jaxlens.lens import numerics
-from jaxlens.store import commit, finalize, layout, records, shards, writer
-from jaxlens.store.hdf5.buffer import Buffer
-from jaxlens.sweep import environment, executor, preemption, prepare, reproduce
+from jaxlens.store import finalize, layout, shards
+from jaxlens.sweep import executors, preemption, prepare
 from jaxlens.sweep.job import Job
-from jaxlens.sweep.workers import Worker, compile_workers
 
 logger = logging.getLogger("jaxlens")
-
-
-class Progress(Protocol):
-    """Receives progress updates of a sweep."""
-
-    def begin(self, total: int, done: int) -> None:
-        """The sweep starts with ``done`` of its ``total`` tokens recorded."""
-
-    def advance(self, count: int) -> None:
-        """``count`` more tokens are recorded."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +48,9 @@ class Result:
 @numerics.nan_is_missing()
 def run(
     config: RunConfig,
-    progress: Progress | None = None,
+    progress: executors.Progress | None = None,
     stop: preemption.StopRequest | None = None,
+    executor: str = "process",
 ) -> Result:
     """Sweeps a corpus into a run directory; the same call resumes.
 
@@ -73,6 +58,7 @@ def run(
         config: From ``config.load``.
         progress: Receives updates.
         stop: Checked before every step.
+        executor: One of ``executors.EXECUTORS``.
 
     Raises:
         ConfigError: ``config`` is something else.
@@ -84,19 +70,22 @@ def run(
             f"the configuration is a {type(config).__name__}",
             "give jaxlens.config.load([files], os.environ, {'corpus.paths': [...]})",
         )
+    arguments.one_of(executor, "executor", executors.EXECUTORS)
+    execute = executors.EXECUTORS[executor]
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary)
         layout.create_run(job.out, job.spec_bytes)
         placed = ingest.place(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:
-        return _run(job, tokens, progress, stop or preemption.StopRequest())
+        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute)
 
 
 def _run(
     job: Job,
     tokens: token_file.TokenFile,
-    progress: Progress | None,
+    progress: executors.Progress | None,
     stop: preemption.StopRequest,
+    execute: executors.Executor,
 ) -> Result:
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
     index, total = settings.shard_of(job.config.shard)
@@ -105,7 +94,7 @@ def _run(
     if mine:
         if progress is not None:
             progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
-        rate = complete(job, tokens, mine, progress, stop)
+        rate = execute(job, tokens, mine, progress, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         finalize.finalize(job.out)
@@ -124,72 +113,6 @@ def _run(
     )
 
 
-def complete(
-    job: Job,
-    tokens: token_file.TokenFile,
-    numbers: Sequence[int],
-    progress: Progress | None,
-    stop: preemption.StopRequest,
-) -> float:
-    """Computes and publishes shards of a run that has begun.
-
-    Before the first of them the lens must reproduce the model (the identity gate), and this
-    environment a shard that another has committed.
-
-    Returns:
-        Tokens a second of the sweep itself, compilation left out.
-
-    Raises:
-        NumericalError: One of the two is not reproduced; nothing was written.
-        StorageError: The disk is full or failed.
-    """
-    here = environment.describe()
-    identity = prepare.check_identity(job, tokens)
-    measured: dict[str, Any] = {"identity_gate_nat": identity, "shards": len(numbers)}
-    logger.info("compiling the step")
-    workers = compile_workers(job)
-    measured["devices"] = len(workers)
-    if (shard := reproduce.shard_to_reproduce(job, here)) is not None:
-        # The key that runs of earlier versions have, too.
-        measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)
-    _note(job, here, measured)
-    rate = publish_all(job, tokens, numbers, workers, stop, progress)
-    _note(job, here, measured | {"tokens_per_second": rate})
-    return rate
-
-
-def publish_all(
-    job: Job,
-    tokens: token_file.TokenFile,
-    numbers: Iterable[int],
-    workers: Sequence[Worker],
-    stop: preemption.StopRequest,
-    progress: Progress | None = None,
-) -> float:
-    """Computes shards, and publishes each while the next is computed.
-
-    Returns:
-        Tokens a second, from the first step to the last durable byte.
-
-    Raises:
-        StorageError: The disk is full or failed.
-    """
-    recorded = 0
-
-    def advance(count: int) -> None:
-        nonlocal recorded
-        recorded += count
-        if progress is not None:
-            progress.advance(count)
-
-    buffer = Buffer()
-    began = time.perf_counter()
-    with stop.deferred(), writer.Writer() as publisher:
-        for shard in executor.shards(job, tokens, numbers, workers, stop, advance):
-            publisher.submit(functools.partial(_publish, job, shard, buffer))
-    return recorded / (time.perf_counter() - began)
-
-
 def _extent(job: Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
     """Tokens of this worker's shards, and how many of them are recorded already."""
 
@@ -198,25 +121,3 @@ def _extent(job: Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[
 
     total = tokens(all_mine)
     return total, total - tokens(missing)
-
-
-def _publish(job: Job, shard: executor.Shard, buffer: Buffer) -> None:
-    """Builds a shard's image and commits it; runs in the writer's thread, one at a time."""
-    data, rows = executor.build(job, shard, buffer)
-    place = executor.shard_range(job, shard.number)
-    if commit.publish_shard(job.out, place, data, rows) is not None:
-        logger.warning(
-            "shard %d was committed meanwhile, with other bits; that one stands", shard.number
-        )
-
-
-def _note(job: Job, here: dict[str, Any], measured: dict[str, Any]) -> None:
-    """Records what must not decide the result (versions, devices, paths, times) and the spec."""
-    document = {
-        "environment": here,
-        "measured": measured,
-        "settings": dataclasses.asdict(job.config),
-        "spec": job.spec,
-    }
-    path = layout.environment_path(job.out, environment.worker_name())
-    publish.publish(path, records.encode_note(document))

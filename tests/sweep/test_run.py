@@ -23,7 +23,7 @@ from jaxlens.lens import tiled, unembedding
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, layout, provenance, verify
-from jaxlens.sweep import devices, executor, prepare, resolve
+from jaxlens.sweep import compute, devices, prepare, resolve
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep import step as steps
 from jaxlens.sweep import tokens as token_files
@@ -407,7 +407,7 @@ def test_a_step_is_fetched_after_the_next_is_dispatched():
             told.append(f"dispatch {number}")
             yield number
 
-    fetched = executor.prefetch(dispatched(), 1)
+    fetched = compute.prefetch(dispatched(), 1)
     while (number := next(fetched, None)) is not None:
         told.append(f"fetch {number}")
     assert told == [
