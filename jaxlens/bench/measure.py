@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import config as configs
-from jaxlens import errors, types
+from jaxlens import errors, models, types
 from jaxlens.bench import random_model, stages
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
@@ -186,10 +187,9 @@ def _loaded(config: configs.RunConfig) -> weights.Checkpoint:
 
 def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:
     """Operations of the multiplies a token; attention sees half of the line on average."""
-    embed, inner, layers = architecture.n_embd, architecture.n_inner, architecture.n_layer
-    block = 2 * embed * (4 * embed + 2 * inner) + 2 * length * embed
-    lens = 2.0 * (layers + 1) * embed * architecture.vocab_size
-    forward = float(layers * block)
+    streams = architecture.n_layer + 1
+    lens = 2.0 * streams * architecture.n_embd * architecture.vocab_size
+    forward = models.forward_flops(architecture, length)
     return {"forward": forward, "lens": lens, "sweep": forward + lens}
 
 
@@ -207,7 +207,12 @@ def count_bytes(architecture: types.Architecture, config: configs.RunConfig) -> 
     streams = (layers + 1) * embed * jnp.dtype(config.lens.residuals).itemsize
     operand = numerics.operand_dtype(config.lens.precision)
     positions = (config.plan.length or 1) * (config.plan.step_sequences or 1)
-    kernels = layers * embed * (4 * embed + 2 * architecture.n_inner)
+    expected = models.leaves(architecture)
+    kernels = sum(
+        math.prod(expected.stacked_shape(leaf))
+        for leaf in expected.leaves
+        if expected.is_layered(leaf) and len(leaf.shape) > 1
+    )
     weights_read = kernels * jnp.dtype(config.model.dtype).itemsize / positions
     table = vocab * embed * jnp.dtype(operand).itemsize / (config.lens.block or positions)
     forward = weights_read + streams

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import schema, types
+from jaxlens import models, schema, types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
-from jaxlens.models import gpt2
 from jaxlens.store import commit, layout
 from jaxlens.store.hdf5 import buffer
 from jaxlens.sweep import executor, workers
@@ -68,7 +67,7 @@ def alone(
     """Seconds of each stage alone, and the bytes of what was published."""
     batch, _ = job.batch(0, tokens)
     forward = jax.jit(
-        lambda params, batch: gpt2.residuals(
+        lambda params, batch: models.residuals(
             params, job.static.architecture, batch.tokens, batch.positions, batch.segments
         )
     )
@@ -125,7 +124,7 @@ def accuracy(job: jobs.Job, tokens: token_file.TokenFile) -> dict[str, float]:
     ids, after = jnp.asarray(ids), jnp.asarray(after)
     known = types.References(ids, after, after, ids, jnp.ones(ids.shape, bool))
     with numerics.matmul_precision("float32"):
-        streams = jax.jit(gpt2.residuals, static_argnums=1)(
+        streams = jax.jit(models.residuals, static_argnums=1)(
             job.model.params, job.static.architecture, ids
         )
     got = jax.jit(job.static.read)(streams, job.unembed, known, job.table).present()

@@ -340,7 +340,7 @@ def _spec(
 
 def _model_spec(config: configs.RunConfig, architecture: types.Architecture) -> dict[str, Any]:
     """What the spec says of a model beside the hash of its weights."""
-    return {"dtype": config.model.dtype, "architecture": dataclasses.asdict(architecture)}
+    return {"dtype": config.model.dtype, "architecture": architecture.spec()}
 
 
 def _tokenizer_digest(model: loading.Model) -> str | None:

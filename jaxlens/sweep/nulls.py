@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxlens import config as configs
-from jaxlens import designs, errors
+from jaxlens import designs, errors, models
 from jaxlens.corpus import ingest
 from jaxlens.corpus.synthetic import generate
-from jaxlens.models import gpt2, loading, tokenizer
+from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.store import layout
 
@@ -29,7 +29,7 @@ def checkpoint(config: configs.RunConfig) -> weights.Checkpoint:
     found = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":
         return found
-    fresh = gpt2.init(found.architecture, config.seed % _SEEDS)
+    fresh = models.init(found.architecture, config.seed % _SEEDS)
     return dataclasses.replace(found, params=fresh)
 
 

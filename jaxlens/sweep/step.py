@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import config as configs
-from jaxlens import schema, types
+from jaxlens import models, schema, types
 from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
-from jaxlens.models import gpt2
 from jaxlens.sweep import resolve
 from jaxlens.tally import definitions
 
@@ -94,7 +93,7 @@ def unembed(
     config: configs.RunConfig, architecture: types.Architecture, params: types.Params
 ) -> types.Unembed:
     """Decoder and head of a settled configuration; temperatures are 1 until they are known."""
-    found = gpt2.unembed(params, architecture, config.lens.decoder)
+    found = models.unembed(params, architecture, config.lens.decoder)
     temperatures = config.lens.temperatures or (1.0,) * (architecture.n_layer + 1)
     return dataclasses.replace(found, temperature=jnp.asarray(temperatures, jnp.float32))
 
@@ -151,7 +150,7 @@ def apply(
     Returns:
         Values for the tallies, ``[row, layer]``, and the rows in their stored types.
     """
-    streams = gpt2.residuals(
+    streams = models.residuals(
         params,
         chosen.architecture,
         batch.tokens,
@@ -164,7 +163,7 @@ def apply(
     of_token = {
         "token": batch.tokens,
         "surprisal": _surprisal(readout.logp_next, batch),
-        "embedding_norm": _norms(params["wte"], batch.tokens),
+        "embedding_norm": _norms(unembed.token_embedding, batch.tokens),
     }
     values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
     stored = {name: values[name].astype(dtype) for name, dtype in chosen.stored}
