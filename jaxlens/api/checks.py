@@ -34,7 +34,7 @@ def unembed(value: Any) -> None:
     if not isinstance(value, types.Unembed):
         raise errors.ConfigError(
             f"unembed is {arguments.described(value)}",
-            "give jaxlens.models.gpt2.unembed(model.params, model.config), or a types.Unembed",
+            "give jaxlens.models.unembed(model.params, model.config), or a types.Unembed",
         )
     decoder(value.kind)
 

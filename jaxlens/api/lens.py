@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import arguments, errors, types
+from jaxlens import arguments, errors, models, types
 from jaxlens.api import array_checks, checks
 from jaxlens.api.readout import Readout
 from jaxlens.corpus import references
 from jaxlens.lens import decoders, implementations, numerics, options, reference, temperature
-from jaxlens.models import gpt2, loading
+from jaxlens.models import loading
 from jaxlens.models import tokenizer as tokenizers
 from jaxlens.models.loading import Model
 
@@ -98,7 +98,7 @@ def read_lens(
     )
     return read_residuals(
         streams,
-        gpt2.unembed(model.params, model.config, decoder),
+        models.unembed(model.params, model.config, decoder),
         tokens,
         mask,
         top_k=top_k,
@@ -214,7 +214,7 @@ def log_probs(
     checks.model(model)
     checks.decoder(decoder)
     number = checks.layer(layer, model.config.n_layer + 1)
-    unembed = gpt2.unembed(model.params, model.config, decoder)
+    unembed = models.unembed(model.params, model.config, decoder)
     return _distribution(residuals(model, tokens), unembed, np.int32(number))
 
 

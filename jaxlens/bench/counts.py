@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 
-from jaxlens import types
+from jaxlens import models, types
 from jaxlens.lens import numerics
 from jaxlens.sweep.resolve import Resolved
 
 
 def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:
     """Operations of the multiplies a token; attention sees half of the line on average."""
-    embed, inner, layers = architecture.n_embd, architecture.n_inner, architecture.n_layer
-    block = 2 * embed * (4 * embed + 2 * inner) + 2 * length * embed
-    lens = 2.0 * (layers + 1) * embed * architecture.vocab_size
-    forward = float(layers * block)
+    streams = architecture.n_layer + 1
+    lens = 2.0 * streams * architecture.n_embd * architecture.vocab_size
+    forward = models.forward_flops(architecture, length)
     return {"forward": forward, "lens": lens, "sweep": forward + lens}
 
 
@@ -32,7 +33,12 @@ def count_bytes(resolved: Resolved) -> dict[str, float]:
     embed, layers, vocab = architecture.n_embd, architecture.n_layer, architecture.vocab_size
     streams = (layers + 1) * embed * jnp.dtype(config.lens.residuals).itemsize
     operand = numerics.operand_dtype(config.lens.precision)
-    kernels = layers * embed * (4 * embed + 2 * architecture.n_inner)
+    expected = models.leaves(architecture)
+    kernels = sum(
+        math.prod(expected.stacked_shape(leaf))
+        for leaf in expected.leaves
+        if expected.is_layered(leaf) and len(leaf.shape) > 1
+    )
     weights_read = kernels * jnp.dtype(config.model.dtype).itemsize / step_tokens
     table = vocab * embed * jnp.dtype(operand).itemsize / (config.lens.block or step_tokens)
     forward = weights_read + streams

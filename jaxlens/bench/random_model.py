@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors, models, types
 from jaxlens.corpus import ingest, token_file
 from jaxlens.files import publish
-from jaxlens.models import gpt2
 from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout, records
 
@@ -32,14 +31,9 @@ def architecture(shape: str) -> types.Architecture:
     if shape not in SHAPES:
         raise errors.ConfigError(f"unknown shape {shape}", f"one of {', '.join(SHAPES)}")
     blocks, heads, embed = SHAPES[shape]
-    return types.Architecture(
-        n_layer=blocks,
-        n_head=heads,
-        n_embd=embed,
-        n_positions=1024,
-        vocab_size=50257,
-        n_inner=4 * embed,
-    )
+    sizes = {"n_layer": blocks, "n_head": heads, "n_embd": embed}
+    sizes |= {"n_positions": 1024, "vocab_size": 50257}
+    return models.parse({"model_type": "gpt2", "bos_token_id": None} | sizes)
 
 
 def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
@@ -49,7 +43,7 @@ def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
         ConfigError: No such shape.
     """
     sizes = architecture(shape)
-    return checkpoints.Checkpoint(sizes, gpt2.init(sizes, seed), None)
+    return checkpoints.Checkpoint(sizes, models.init(sizes, seed), None)
 
 
 def ingested(

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import schema, types
+from jaxlens import models, schema, types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
-from jaxlens.models import gpt2
 from jaxlens.store import commit, layout
 from jaxlens.store.hdf5.buffer import Buffer
 from jaxlens.sweep import compute, executors, preemption
@@ -67,7 +66,7 @@ def alone(
     """Seconds of each stage alone, and the bytes of what was published."""
     batch, _ = job.batch(0, tokens)
     forward = jax.jit(
-        lambda params, batch: gpt2.residuals(
+        lambda params, batch: models.residuals(
             params, job.resolved.architecture, batch.tokens, batch.positions, batch.segments
         )
     )
@@ -124,7 +123,7 @@ def accuracy(job: Job, tokens: token_file.TokenFile) -> dict[str, float]:
     ids, after = jnp.asarray(ids), jnp.asarray(after)
     known = types.References(ids, after, after, ids, jnp.ones(ids.shape, bool))
     with numerics.matmul_precision("float32"):
-        streams = jax.jit(gpt2.residuals, static_argnums=1)(
+        streams = jax.jit(models.residuals, static_argnums=1)(
             job.model.params, job.resolved.architecture, ids
         )
     got = jax.jit(job.step_config.read)(streams, job.unembed, known, job.tiles).present()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import api, config, errors
+from jaxlens import api, config, errors, models
 from jaxlens.lens import numerics
-from jaxlens.models import encoding, gpt2, loading
+from jaxlens.models import encoding, loading
 from jaxlens.sweep import cache, compilation_cache
 from jaxlens.view.comparison import difference as differences
 from jaxlens.view.prompt import prompt as views
@@ -146,7 +146,7 @@ def read(
     found = [
         api.read_residuals(
             streams,
-            gpt2.unembed(model.params, model.config, decoder),
+            models.unembed(model.params, model.config, decoder),
             tokens,
             mask,
             top_k=min(top_k, model.config.vocab_size),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens import designs, errors
+from jaxlens import designs, errors, models
 from jaxlens.config import RunConfig
 from jaxlens.corpus import ingest
 from jaxlens.corpus.synthetic import generate
-from jaxlens.models import gpt2, loading, tokenizer
+from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout
 
@@ -29,7 +29,7 @@ def checkpoint(config: RunConfig) -> checkpoints.Checkpoint:
     loaded = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":
         return loaded
-    params = gpt2.init(loaded.architecture, config.seed % _SEEDS)
+    params = models.init(loaded.architecture, config.seed % _SEEDS)
     return dataclasses.replace(loaded, params=params)
 
 

@@ -76,7 +76,7 @@ def build(
 
 def of_model(config: RunConfig, architecture: types.Architecture) -> dict[str, Any]:
     """What the spec says of a model beside the hash of its weights."""
-    return {"dtype": config.model.dtype, "architecture": dataclasses.asdict(architecture)}
+    return {"dtype": config.model.dtype, "architecture": architecture.spec()}
 
 
 def read_existing(out: str | None) -> dict[str, Any] | None:

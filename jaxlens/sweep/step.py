@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import schema, types
+from jaxlens import models, schema, types
 from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
-from jaxlens.models import gpt2
 from jaxlens.sweep import resolve
 from jaxlens.tally import definitions
 
@@ -93,7 +92,7 @@ def step_config(resolved: resolve.Resolved) -> StepConfig:
 def unembed(resolved: resolve.Resolved, params: types.Params) -> types.Unembed:
     """Decoder and head of a run; temperatures are 1 until they are fitted."""
     lens, architecture = resolved.config.lens, resolved.architecture
-    head = gpt2.unembed(params, architecture, lens.decoder)
+    head = models.unembed(params, architecture, lens.decoder)
     temperatures = lens.temperatures or (1.0,) * (architecture.n_layer + 1)
     return dataclasses.replace(head, temperature=jnp.asarray(temperatures, jnp.float32))
 
@@ -150,7 +149,7 @@ def apply(
     Returns:
         Values for the tallies, ``[row, layer]``, and the rows in their stored types.
     """
-    streams = gpt2.residuals(
+    streams = models.residuals(
         params,
         config.architecture,
         batch.tokens,
@@ -163,7 +162,7 @@ def apply(
     of_token = {
         "token": batch.tokens,
         "surprisal": _surprisal(readout.logp_next, batch),
-        "embedding_norm": _norms(params["wte"], batch.tokens),
+        "embedding_norm": _norms(unembed.token_embedding, batch.tokens),
     }
     values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
     stored = {name: values[name].astype(dtype) for name, dtype in config.stored}

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import types
+from jaxlens import models, types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, temperature
-from jaxlens.models import gpt2, loading
+from jaxlens.models import loading
 from jaxlens.sweep import devices, environment
 from jaxlens.sweep.resolve import Resolved
 from jaxlens.tally import hashing
@@ -48,7 +48,7 @@ def fit_temperatures(
     config, length = resolved.config, resolved.length
     documents = sample(tokens.index, length)
     chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
-    unembed = gpt2.unembed(model.params, model.config, config.lens.decoder)
+    unembed = models.unembed(model.params, model.config, config.lens.decoder)
     weights = [
         devices.put((model.params, unembed), device) for device in devices.choose(config.devices)
     ]
@@ -120,5 +120,5 @@ def _slopes(
     inverse_temperature: Float[Array, "layer point"],
 ) -> Float[Array, "layer point"]:
     """`temperature.slopes` of tokens, on the device where the parameters lie."""
-    streams = gpt2.residuals(params, architecture, grid)
+    streams = models.residuals(params, architecture, grid)
     return temperature.slopes(streams, mask, unembed, inverse_temperature, precision)

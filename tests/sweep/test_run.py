@@ -17,7 +17,8 @@ import pytest
 from sweeps import TINY, configure, digest, flags, run_cli, start
 
 import jaxlens
-from jaxlens import config, errors, schema, types
+from jaxlens import config, errors, schema
+from jaxlens.bench import random_model
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled, unembedding
 from jaxlens.models import gpt2, loading
@@ -440,7 +441,8 @@ def test_every_shipped_configuration_fits_its_model(size, more):
     layers, embed = {"": (12, 768), "-medium": (24, 1024), "-large": (36, 1280), "-xl": (48, 1600)}[
         size
     ]
-    architecture = types.Architecture(layers, 12, embed, 1024, 50257, 4 * embed)
+    architecture = random_model.architecture(f"gpt2{size}")
+    assert (architecture.n_layer, architecture.n_embd) == (layers, embed)
     settled = resolve.resolve(config.load(files), architecture).config
     assert settled.lens.block <= settled.plan.length * settled.plan.step_sequences
 

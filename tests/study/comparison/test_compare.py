@@ -13,8 +13,7 @@ from scipy import stats
 from sweeps import PACKAGED, TINY, configure, refused, run_cli
 
 import jaxlens
-from jaxlens import schema
-from jaxlens.models import architecture as architectures
+from jaxlens import models, schema
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.study.comparison import compare, paired
 from jaxlens.study.report import comparing
@@ -118,7 +117,7 @@ def test_without_rows_means_of_totals_are_compared_and_it_says_so(swept, studied
 
 def test_models_of_other_depth_are_aligned_by_relative_depth(swept, texts, tmp_path):
     deep = TINY | {"n_layer": 4}
-    parsed = architectures.parse(deep)
+    parsed = models.parse(deep)
     checkpoint.save(
         tmp_path / "deep", parsed, random_params(deep, 1), "safetensors", tokenizer_from=PACKAGED
     )
