@@ -18,7 +18,7 @@ from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
 from jaxlens.store import commit, layout
 from jaxlens.store.hdf5.buffer import Buffer
-from jaxlens.sweep import compute, executors, preemption
+from jaxlens.sweep import compute, in_process, preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker
 
@@ -56,7 +56,7 @@ def sweep(
     """Seconds a shard of the real thing, in one go, rows on disk; the first shard warms up."""
     layout.create_run(job.out, job.spec_bytes)
     clock = _Clock(job.plan.tokens_of_shard(0)[1])
-    executors.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
+    in_process.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
     return tuple(float(spent) for spent in np.diff(clock.times))
 
 

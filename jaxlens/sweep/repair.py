@@ -18,7 +18,8 @@ from jaxlens.corpus import ingest
 from jaxlens.files import contained, publish, scratch
 from jaxlens.lens import numerics
 from jaxlens.store import commit, finalize, layout, provenance, records, shards, verify
-from jaxlens.sweep import executors, preemption, prepare
+from jaxlens.sweep import in_process, preemption, prepare
+from jaxlens.sweep.progress import Progress
 from jaxlens.sweep.spec import restore_config
 
 logger = logging.getLogger("jaxlens")
@@ -47,7 +48,7 @@ class Repaired:
 def repair(
     run_dir: str | Path,
     config: RunConfig,
-    progress: executors.Progress | None = None,
+    progress: Progress | None = None,
     stop: preemption.StopRequest | None = None,
 ) -> Repaired:
     """Makes a run whole again.
@@ -157,7 +158,7 @@ def _recompute(
     spec: layout.Spec,
     numbers: list[int],
     config: RunConfig,
-    progress: executors.Progress | None,
+    progress: Progress | None,
     stop: preemption.StopRequest,
 ) -> None:
     with scratch.folder() as temporary:
@@ -177,7 +178,7 @@ def _recompute(
         if progress is not None:
             total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
             progress.begin(total, 0)
-        executors.in_process(job, tokens, numbers, progress, stop)
+        in_process.execute(job, tokens, numbers, progress, stop)
     if stop.requested:
         raise stop.interruption()
 

@@ -14,6 +14,7 @@ from jaxlens.lens import numerics
 from jaxlens.store import finalize, layout, shards
 from jaxlens.sweep import executors, preemption, prepare
 from jaxlens.sweep.job import Job
+from jaxlens.sweep.progress import Progress
 
 logger = logging.getLogger("jaxlens")
 
@@ -48,7 +49,7 @@ class Result:
 @numerics.nan_is_missing()
 def run(
     config: RunConfig,
-    progress: executors.Progress | None = None,
+    progress: Progress | None = None,
     stop: preemption.StopRequest | None = None,
     executor: str = "process",
 ) -> Result:
@@ -83,7 +84,7 @@ def run(
 def _run(
     job: Job,
     tokens: token_file.TokenFile,
-    progress: executors.Progress | None,
+    progress: Progress | None,
     stop: preemption.StopRequest,
     execute: executors.Executor,
 ) -> Result:
