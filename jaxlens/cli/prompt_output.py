@@ -1,4 +1,4 @@
-"""What a person sees of prompts: grids, and the summary of a table of prompts."""
+"""What prompts print: grids, and the summary of a table of prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxlens.files import outputs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens.api.prompts import table as prompttable
+    from jaxlens.api.prompts.table import PromptTable
     from jaxlens.view.prompt import prompt
 
 logger = logging.getLogger("jaxlens")
@@ -60,8 +60,8 @@ def show(
 @contextlib.contextmanager
 def beside(*paths: Path | None) -> Iterator[None]:
     """Prints to stderr where one of the files that are written is stdout itself."""
-    mine = any(path is not None and _is_stdout(path) for path in paths)
-    with contextlib.redirect_stdout(sys.stderr) if mine else contextlib.nullcontext():
+    is_shared = any(path is not None and _is_stdout(path) for path in paths)
+    with contextlib.redirect_stdout(sys.stderr) if is_shared else contextlib.nullcontext():
         yield
 
 
@@ -72,10 +72,8 @@ def _is_stdout(path: Path) -> bool:
         return False
 
 
-def show_table(
-    table: prompttable.PromptTable, summary: Mapping[str, Any], name: str, basis: str
-) -> None:
-    """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
+def show_table(table: PromptTable, summary: Mapping[str, Any], name: str, basis: str) -> None:
+    """Problems and how answers were read, on stderr; the summary, by answer, on stdout."""
     for what, count in table.problem_counts().items():
         first = next(one.prompt for one in table.problems if one.what == what)
         rows = errors.count(count, "row")

@@ -15,13 +15,14 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxlens import errors
+from jaxlens import config, errors
 from jaxlens.files import contained, publish
 from jaxlens.sweep import cache
 
@@ -68,6 +69,18 @@ def enable(cached: Path | None) -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
     compilation_cache.reset_cache()  # JAX looks at the settings once, at the first compilation
     return path
+
+
+@contextlib.contextmanager
+def of_user() -> Iterator[None]:
+    """Keeps the programs of a command that has no run, where the user's settings say.
+
+    Raises:
+        ConfigError: A variable of the environment does not fit.
+    """
+    programs = enable(cache.folder(config.load(environment=os.environ).cache))
+    yield
+    seal(programs)
 
 
 def seal(path: Path | None) -> None:
