@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import errors, types
-from jaxlens.corpus import ingest, token_file
+from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import publish
 from jaxlens.models import gpt2
 from jaxlens.models.checkpoints import checkpoint as weights
@@ -54,7 +54,7 @@ def checkpoint(shape: str, seed: int = 0) -> weights.Checkpoint:
 
 def ingested(
     folder: Path, vocab_size: int, documents: int, length: int, seed: int = 0
-) -> ingest.Ingested:
+) -> token_folder.Ingested:
     """A token file of equal documents of random tokens."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocab_size, documents * length)
@@ -72,4 +72,4 @@ def ingested(
         dtype=index.dtype.name,
         index_sha256="0" * 64,
     )
-    return ingest.Ingested(folder, record, index, {}, (), "", True)
+    return token_folder.Ingested(folder, record, index, {}, (), "", True)

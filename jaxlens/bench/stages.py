@@ -17,7 +17,7 @@ from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
 from jaxlens.models import gpt2
-from jaxlens.store import commit, layout
+from jaxlens.store import commit, run_directory
 from jaxlens.store.hdf5 import buffer
 from jaxlens.sweep import executor, workers
 from jaxlens.sweep import job as jobs
@@ -56,7 +56,7 @@ def sweep(
     job: jobs.Job, tokens: token_file.TokenFile, made: Sequence[workers.Lane], rounds: int
 ) -> Seconds:
     """Seconds a shard of the real thing, in one go, rows on disk; the first shard warms up."""
-    layout.create_run(job.out, job.spec_bytes)
+    run_directory.create_run(job.out, job.spec_bytes)
     clock = _Clock(job.plan.tokens_of_shard(0)[1])
     sweeps.publish_all(job, tokens, range(rounds + 1), made, graces.Grace(), clock)
     return tuple(float(spent) for spent in np.diff(clock.times))
@@ -106,7 +106,7 @@ def _publish(
 ) -> tuple[float, int]:
     """Builds and commits shards into a folder of their own."""
     out = job.out.with_name("published")
-    layout.create_run(out, job.spec_bytes)
+    run_directory.create_run(out, job.spec_bytes)
     size, began = 0, time.perf_counter()
     for shard in shards:
         data, rows = executor.build(job, shard, memory)

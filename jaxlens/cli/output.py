@@ -18,7 +18,7 @@ from jaxlens.cli import streams
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens.corpus import ingest
+    from jaxlens.corpus import token_folder
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.study import study, table
@@ -292,7 +292,7 @@ def show_exports(done: Sequence[order.Exported]) -> None:
         say(f"{one.path}: {what}, {_bytes(one.size)}")
 
 
-def show_tokens(found: ingest.Ingested) -> None:
+def show_tokens(found: token_folder.Ingested) -> None:
     """What a token file holds."""
     made = "made" if found.fresh else "found"
     tokens = errors.count(found.index.n_tokens, "token")

@@ -12,7 +12,7 @@ from jaxlens import config as configs
 from jaxlens.corpus import token_file
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
-from jaxlens.store import layout
+from jaxlens.store import run_directory
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import resolve, workers
 from jaxlens.sweep import step as steps
@@ -65,7 +65,7 @@ def estimate(config: configs.RunConfig) -> Estimate:
     """
     with scratches.folder() as folder:
         job = jobs.prepare(config, folder, apart=True)
-        layout.require_same_run(job.out, job.spec_bytes)
+        run_directory.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
             jobs.gate(job, tokens)
             began = time.perf_counter()

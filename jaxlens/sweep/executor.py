@@ -141,10 +141,10 @@ def merged(job: jobs.Job, shard: Shard) -> dict[str, np.ndarray]:
     return found
 
 
-def place(job: jobs.Job, shard: int) -> records.Place:
+def place(job: jobs.Job, shard: int) -> records.ShardRange:
     """Where a shard belongs."""
     start, stop = job.plan.tokens_of_shard(shard)
-    return records.Place(
+    return records.ShardRange(
         spec_hash=job.spec_hash,
         shard=shard,
         token_start=start,

@@ -14,13 +14,13 @@ import numpy as np
 
 from jaxlens import config as configs
 from jaxlens import designs, errors, schema, types
-from jaxlens.corpus import ingest, token_file
+from jaxlens.corpus import ingest, step_inputs, token_file, token_folder
 from jaxlens.corpus import plan as plans
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import identity, numerics, unembedding
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
-from jaxlens.store import layout, shards
+from jaxlens.store import layout, run_directory, shards
 from jaxlens.sweep import (
     batch_size,
     cache,
@@ -63,7 +63,7 @@ class Job:
     model: loading.Model
     unembed: types.Unembed
     table: unembedding.Table | None
-    ingested: ingest.Ingested
+    ingested: token_folder.Ingested
     plan: plans.Plan
     words: tuple[np.ndarray, np.ndarray]
     static: steps.Static
@@ -76,7 +76,7 @@ class Job:
         self, step: int, tokens: token_file.TokenFile
     ) -> tuple[types.Step, dict[str, np.ndarray]]:
         """A step's input, and the token columns of its rows."""
-        return plans.batch(self.plan, step, tokens, self.words, self.config.seed)
+        return step_inputs.batch(self.plan, step, tokens, self.words, self.config.seed)
 
     def lookup(self) -> update.Tables:
         """Tables of the tallies."""
@@ -109,7 +109,7 @@ def prepare(
     config: configs.RunConfig,
     scratch: Path,
     apart: bool = False,
-    ingested: ingest.Ingested | None = None,
+    ingested: token_folder.Ingested | None = None,
 ) -> Job:
     """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
 
@@ -126,14 +126,14 @@ def prepare(
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
-        layout.refuse_foreign(config.out)
+        run_directory.refuse_other_files(config.out)
     cached = cache.folder(config.cache)
     programs = compilation_cache.keep(cached)
     checkpoint = nulls.checkpoint(config)
     architecture = checkpoint.architecture
     begun = _begun(config.out)
     if config.out is not None and begun is not None:
-        layout.require_same_model(config.out, begun, _model_spec(config, architecture))
+        run_directory.require_same_model(config.out, begun, _model_spec(config, architecture))
     resolve.settle(config, architecture, begun)  # refuses before the weights move
     model = loading.from_checkpoint(checkpoint, config.model.dtype)
     if config.lens.tune and begun is None and config.lens.implementation == "tiled":
@@ -151,7 +151,7 @@ def assemble(
     config: configs.RunConfig,
     checkpoint: weights.Checkpoint,
     model: loading.Model,
-    ingested: ingest.Ingested,
+    ingested: token_folder.Ingested,
     words: tuple[np.ndarray, np.ndarray],
     version: int = schema.FORMAT_VERSION,
 ) -> Job:
@@ -193,7 +193,7 @@ def assemble(
 
 
 def _tempered(
-    config: configs.RunConfig, model: loading.Model, ingested: ingest.Ingested
+    config: configs.RunConfig, model: loading.Model, ingested: token_folder.Ingested
 ) -> configs.RunConfig:
     """The configuration with the temperatures that the run has, or is to have."""
     if config.lens.temperatures is not None:
@@ -204,7 +204,7 @@ def _tempered(
     return dataclasses.replace(config, lens=lens)
 
 
-def ingest_only(config: configs.RunConfig) -> ingest.Ingested:
+def ingest_only(config: configs.RunConfig) -> token_folder.Ingested:
     """The token file of a run, and nothing else.
 
     Raises:
@@ -237,7 +237,7 @@ def gate(job: Job, tokens: token_file.TokenFile) -> float:
 
 def _ingest(
     config: configs.RunConfig, model: loading.Model, scratch: Path, apart: bool
-) -> ingest.Ingested:
+) -> token_folder.Ingested:
     if model.tokenizer is None:
         raise errors.MissingError(
             f"{config.model.path} has no tokenizer", "put its tokenizer.json beside the weights"
@@ -280,13 +280,13 @@ def _token_folder(config: configs.RunConfig, wanted: str, scratch: Path, apart: 
         # A run without a name gets one from its spec, which needs the tokens first.
         return scratch if apart else RUNS / ".tokens" / wanted[:16]
     own = Path(config.out) / layout.TOKENS
-    if ingest.find(own, wanted) is not None:
+    if token_folder.find(own, wanted) is not None:
         return own
     begun = (Path(config.out) / layout.RUN).exists()
     return scratch if apart or begun else own
 
 
-def _plan(config: configs.RunConfig, ingested: ingest.Ingested) -> plans.Plan:
+def _plan(config: configs.RunConfig, ingested: token_folder.Ingested) -> plans.Plan:
     return plans.build(
         ingested.index.document_start,
         length=config.plan.length,  # type: ignore[arg-type]
@@ -300,7 +300,7 @@ def _spec(
     config: configs.RunConfig,
     checkpoint: weights.Checkpoint,
     model: loading.Model,
-    ingested: ingest.Ingested,
+    ingested: token_folder.Ingested,
     plan: plans.Plan,
     static: steps.Static,
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from jaxlens import config as configs
 from jaxlens import designs, errors
-from jaxlens.corpus import ingest
+from jaxlens.corpus import token_folder
 from jaxlens.corpus.synthetic import generate
 from jaxlens.models import gpt2, loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
@@ -80,13 +80,13 @@ def _counts(place: str | None, spelled: list[bytes]) -> Int[np.ndarray, " vocab"
     if place is None:
         return None
     folders = (Path(place), Path(place) / layout.TOKENS)
-    found = next(filter(None, (ingest.find(folder, None) for folder in folders)), None)
+    found = next(filter(None, (token_folder.find(folder, None) for folder in folders)), None)
     if found is None:
         raise errors.MissingError(
             f"no whole token file at {place}, which corpus.counts names",
             "name a run, or the folder that jaxlens tokenize made",
         )
-    if not np.array_equal(ingest.token_strings(found), np.array(spelled, np.bytes_)):
+    if not np.array_equal(token_folder.token_strings(found), np.array(spelled, np.bytes_)):
         raise errors.ConfigError(
             f"the counts at {place} are of another vocabulary than the model's",
             "count with the tokenizer of this model: jaxlens tokenize --model ...",

@@ -14,11 +14,20 @@ from typing import Any
 
 from jaxlens import config as configs
 from jaxlens import designs, errors
-from jaxlens.corpus import ingest
+from jaxlens.corpus import token_folder
 from jaxlens.files import contained, publish
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
-from jaxlens.store import commit, finalize, layout, provenance, records, shards, verify
+from jaxlens.store import (
+    commit,
+    finalize,
+    layout,
+    provenance,
+    records,
+    run_directory,
+    shards,
+    verify,
+)
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import preemption as graces
 from jaxlens.sweep import run
@@ -105,7 +114,7 @@ def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:
 
 def _restore_spec(run_dir: str | Path) -> None:
     """Writes ``RUN.json`` again from the copies in ``environment``, if the shards know it."""
-    votes = verify.elect(run_dir)
+    votes = shards.count_specs(run_dir)
     try:
         spec = layout.read_spec(run_dir)
         if not votes or votes[spec.hash]:
@@ -127,7 +136,7 @@ def _restore_spec(run_dir: str | Path) -> None:
 def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
     """What the manifest says of each shard, if it is there and sound."""
     try:
-        there = layout.shards_there(run_dir, spec.n_shards)
+        there = layout.existing_shards(run_dir, spec.n_shards)
         spec_hash, entries = layout.read_manifest(run_dir, len(there))
     except (errors.MissingError, errors.DataError):
         return {}
@@ -141,7 +150,7 @@ def _to_recompute(
 
     What a plan promises beyond these may be any number.
     """
-    there = set(layout.shards_there(run_dir, spec.n_shards))
+    there = set(layout.existing_shards(run_dir, spec.n_shards))
     damaged = there.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
     for name, _ in report.damaged:
         folder, _, file = name.rpartition("/")
@@ -163,14 +172,14 @@ def _recompute(
     grace: graces.Grace,
 ) -> None:
     with scratches.folder() as scratch:
-        tokens_there = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+        tokens_there = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
         wanted = _configured(spec.document, config, run_dir)
         try:
             job = jobs.prepare(wanted, scratch, ingested=tokens_there)
-            layout.require_same_run(run_dir, job.spec_bytes)
-        except layout.AnotherRun as error:
+            run_directory.require_same_run(run_dir, job.spec_bytes)
+        except run_directory.AnotherRun as error:
             raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
-        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+        placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     if not numbers:
         return
     with placed.open() as tokens:

@@ -55,7 +55,7 @@ def witness(job: jobs.Job, here: Mapping[str, Any]) -> int | None:
 
     None where nothing is committed, or where this environment has begun the run, or has passed.
     """
-    there = layout.shards_there(job.out, job.plan.n_shards)
+    there = layout.existing_shards(job.out, job.plan.n_shards)
     if not there or _is_known(job, environment.decisive(here)):
         return None
     for shard in there:

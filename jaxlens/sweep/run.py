@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from jaxlens import config as configs
 from jaxlens import errors
-from jaxlens.corpus import ingest, token_file
+from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import publish
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
-from jaxlens.store import commit, finalize, layout, records, shards, writer
+from jaxlens.store import commit, finalize, layout, records, run_directory, shards, writer
 from jaxlens.store.hdf5 import buffer
 from jaxlens.sweep import environment, executor, reproduce, workers
 from jaxlens.sweep import job as jobs
@@ -87,8 +87,8 @@ def run(
         )
     with scratches.folder() as scratch:
         job = jobs.prepare(config, scratch)
-        layout.create_run(job.out, job.spec_bytes)
-        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+        run_directory.create_run(job.out, job.spec_bytes)
+        placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:
         return _run(job, tokens, progress, grace or graces.Grace())
 

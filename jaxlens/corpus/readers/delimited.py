@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from jaxlens import errors
-from jaxlens.corpus.readers import items, json_lines, missing_text, skips, suspects
+from jaxlens.corpus.readers import items, json_lines, missing_text, skip_log, suspects
 from jaxlens.files import compression
 
 _SEMICOLON = ";"
@@ -31,7 +31,7 @@ def _read(source: items.Source, request: items.Request, delimiter: str) -> Itera
         header = rows.header(delimiter, request.fields.names[0])
         columns = _columns(source.path, header, request.fields)
         while (row := rows.next()) is not None:
-            yield source.place(rows.began), _values(row, len(header), columns)
+            yield source.location(rows.began), _values(row, len(header), columns)
             del row
 
 
@@ -62,11 +62,11 @@ def _columns(path: str, header: list[str], fields: items.Fields) -> list[int | N
 
 def _values(row: list[str], width: int, columns: list[int | None]) -> items.Found:
     if not row:
-        return skips.EMPTY
+        return skip_log.EMPTY
     if len(row) != width:  # a delimiter or a quote in the text that was not written as such
-        return skips.UNEVEN
+        return skip_log.UNEVEN
     found = tuple(None if column is None else row[column] for column in columns)
-    return found if _is_text(found[0] or "") else skips.INVALID_UTF8
+    return found if _is_text(found[0] or "") else skip_log.INVALID_UTF8
 
 
 def _is_text(text: str) -> bool:
@@ -145,8 +145,8 @@ class _Rows:
     def _is_crowded(self, line: str) -> bool:
         """Whether there may be more fields than memory should hold."""
         return (
-            len(line) > json_lines.MOST_VALUES
-            and line.count(self._delimiter) > json_lines.MOST_VALUES
+            len(line) > json_lines.MAX_VALUES
+            and line.count(self._delimiter) > json_lines.MAX_VALUES
         )
 
     def _next_line(self, mark: bytes = b"") -> str:
@@ -160,6 +160,6 @@ class _Rows:
     def _too_long(self) -> errors.DataError:
         return errors.DataError(
             f"{self._path}:{self.began}: a row of more than {json_lines.LINE_BYTES >> 20} MiB "
-            f"or {json_lines.MOST_VALUES} fields begins here",
+            f"or {json_lines.MAX_VALUES} fields begins here",
             "look for a quote that is never closed",
         )

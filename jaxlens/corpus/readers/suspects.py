@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxlens import errors
 from jaxlens.corpus.readers import json_lines
-from jaxlens.files import compression, file_types
+from jaxlens.files import compression, file_types, refusals
 
 _HEAD_BYTES = 2**16
 
@@ -80,7 +80,7 @@ def not_utf8(path: str) -> str:
 
 def _heads(path: str) -> tuple[bytes, bytes | None]:
     """The first bytes of a file, and of what is compressed in it; None where that is damaged."""
-    with compression.refusals(path), open(path, "rb") as raw:
+    with refusals.reading(path), open(path, "rb") as raw:
         first = raw.read(_HEAD_BYTES)
     with contextlib.suppress(errors.JaxlensError), compression.opened(path) as stream:
         return first, stream.read(_HEAD_BYTES)

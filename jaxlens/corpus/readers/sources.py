@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxlens import arguments as given
-from jaxlens import errors
+from jaxlens import arguments, errors
 from jaxlens.corpus.readers import formats, items, saved_datasets
-from jaxlens.files import compression
+from jaxlens.files import refusals
 
 PACKAGED = "packaged"
 """Name of the corpus that needs no file: the prose of Python's own help."""
@@ -74,11 +73,11 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
 
 def survey(paths: Iterable[str | Path]) -> Survey:
     """The same as ``find``, with what was passed over."""
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    entries = [paths] if isinstance(paths, (str, Path)) else list(paths)
     seen: set[str] = set()
     names: collections.Counter[str] = collections.Counter()
     result = Survey()
-    for name, path in (match for entry in given for match in _matches(os.fspath(entry), result)):
+    for name, path in (match for entry in entries for match in _matches(os.fspath(entry), result)):
         key = PACKAGED if path is None else os.path.abspath(path)
         if key in seen:
             continue
@@ -95,7 +94,7 @@ def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     if name == PACKAGED:
         yield "pydoc", None
         return
-    path = os.path.expanduser(name) if given.is_possible(name) else ""
+    path = os.path.expanduser(name) if arguments.is_possible(name) else ""
     if os.path.isdir(path):
         found = _chosen(_walk(path, path), survey)
     elif os.path.lexists(path):
@@ -173,7 +172,7 @@ def _walk(folder: str, root: str) -> _Candidates:
     """Files under a folder, sorted by relative name; links are followed."""
 
     def refuse(error: OSError) -> None:
-        raise compression.refused(str(error.filename), error) from error
+        raise refusals.read_error(str(error.filename), error) from error
 
     found = _Candidates()
     base = os.path.realpath(folder)
@@ -239,7 +238,7 @@ def _portable(name: str) -> str:
 
 
 def _check_regular(path: str) -> None:
-    with compression.refusals(path):
+    with refusals.reading(path):
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         # Reading a pipe would block, and a run could not be resumed from it.
