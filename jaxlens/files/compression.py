@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from jaxlens import errors
-from jaxlens.files import memory, refusals
+from jaxlens.files import commands, memory, refusals
 
-SUFFIXES = ("", ".gz", ".bz2", ".zst")
+SUFFIXES = ("", *commands.UNPACK)
 """What may follow the suffix of a format; plain files have none."""
 
 # A kilobyte of Zstandard can expand to 32 MiB, so small pieces bound the memory that a bomb takes;

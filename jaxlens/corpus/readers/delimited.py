@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -12,6 +13,16 @@ from jaxlens.files import compression
 
 _SEMICOLON = ";"
 """What spreadsheets of many countries write between fields."""
+
+
+@contextlib.contextmanager
+def field_limit(size: int) -> Iterator[None]:
+    """Bounds the fields that ``csv`` reads in the block; the bound is one for the whole process."""
+    before = csv.field_size_limit(size)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def read_csv(source: items.Source, request: items.Request) -> Iterator[items.Item]:
@@ -100,7 +111,7 @@ class _Rows:
         while first and not first.strip():
             first = self._next_line()
         if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            raise errors.DataError(f"{self._path} is UTF-16", suspects.not_utf8(self._path))
+            raise errors.DataError(f"{self._path} is UTF-16", suspects.utf8_hint(self._path))
         if delimiter == "," and self._split([first], delimiter).count(wanted) == 0:
             delimiter = _SEMICOLON if wanted in self._split([first], _SEMICOLON) else ","
         self._delimiter, self._waiting = delimiter, [first]
@@ -123,16 +134,14 @@ class _Rows:
         return row
 
     def _bounded(self, reader: Iterator[list[str]]) -> list[str] | None:
-        """A row of fields up to ``lines.LINE_BYTES``; the bound belongs to the whole process."""
-        before = csv.field_size_limit(json_lines.LINE_BYTES)
+        """A row of fields of up to ``json_lines.LINE_BYTES``."""
         try:
-            return next(reader, None)
+            with field_limit(json_lines.LINE_BYTES):
+                return next(reader, None)
         except csv.Error as error:
             raise errors.DataError(
                 f"{self._path}:{self.began}: {error}", "look for a quote that is never closed"
             ) from error
-        finally:
-            csv.field_size_limit(before)
 
     def _lines(self) -> Iterator[str]:
         while line := self._waiting.pop() if self._waiting else self._next_line():

@@ -148,7 +148,7 @@ def _items(source: sources.Source, request: items.Request) -> Iterator[items.Ite
     """The records of a source."""
     if source.path is None:
         return _packaged(source)
-    return formats.READERS[formats.suffix(source.path)](source, request)
+    return formats.FORMATS[formats.suffix(source.path)].read(source, request)
 
 
 def _topics() -> dict[str, str]:

@@ -76,7 +76,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
     try:
         found = decoder.decode(data.removeprefix(json_lines.BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.not_utf8(path)) from error
+        raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.utf8_hint(path)) from error
     except RecursionError as error:
         raise errors.DataError(f"{path} is nested too deeply", remedy) from error
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import glob
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -16,15 +17,6 @@ from jaxlens.files import refusals
 
 PACKAGED = "packaged"
 """Name of the corpus that needs no file: the prose of Python's own help."""
-
-SUFFIXES = formats.SUFFIXES
-"""File names that are read, by their end, in any case."""
-
-SHOWN = (
-    ".txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each also with .gz, .bz2 or .zst), "
-    ".parquet, .arrow"
-)
-"""The same for messages."""
 
 Source = items.Source
 
@@ -104,15 +96,17 @@ def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     if not found:
         holds = f", but {_count(survey.passed)}" if survey.passed else ""
         raise errors.MissingError(
-            f"no text at {name}{holds}", f"name a file, folder or pattern of {SHOWN}"
+            f"no text at {name}{holds}", f"name a file, folder or pattern of {formats.supported()}"
         )
     yield from found
 
 
 def _named(path: str) -> tuple[str, str]:
     _check_regular(path)
-    if not path.lower().endswith(SUFFIXES):
-        raise errors.DataError(f"{path} is in no supported format", f"supported: {SHOWN}")
+    if formats.of_name(path) is None:
+        raise errors.DataError(
+            f"{path} is in no supported format", f"supported: {formats.supported()}"
+        )
     return _portable(os.path.basename(path)), path
 
 
@@ -132,11 +126,11 @@ class _Candidates:
 
 
 def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
-    """Files of the first rank of which there are any; see ``formats.KINDS``."""
-    lowest = min((formats.rank(path) for _, path, _ in found.files), default=0)
+    """The files of the lowest rank; see ``formats.Format``."""
+    lowest = min((_rank(path) for _, path, _ in found.files), default=0)
     chosen = []
     for name, path, linked in found.files:
-        if formats.rank(path) == lowest:
+        if _rank(path) == lowest:
             _check_regular(path)
             chosen.append((name, path))
             survey.links += linked
@@ -147,6 +141,11 @@ def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
             saved_datasets.refuse_several(folder)
     survey.passed += found.passed
     return chosen
+
+
+def _rank(name: str) -> float:
+    kind = formats.of_name(name)
+    return math.inf if kind is None else kind.rank
 
 
 def _globbed(pattern: str) -> _Candidates:
@@ -191,7 +190,7 @@ def _walk(folder: str, root: str) -> _Candidates:
         for name in files:
             if name.startswith("."):
                 found.passed["hidden files"] += 1
-            elif listed is not None and name not in listed and formats.rank(name):
+            elif listed is not None and name not in listed and _rank(name):
                 _pass_over(found, name)
             else:
                 path = os.path.join(parent, name)

@@ -15,9 +15,10 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 import zstandard
+from sweeps import PACKAGED
 
-from jaxlens import errors
-from jaxlens.corpus import tokenize
+from jaxlens import config, errors
+from jaxlens.corpus import ingest, tokenize
 from jaxlens.corpus.readers import documents, formats, json_lines, skip_log, sources
 
 ROWS = [
@@ -318,6 +319,7 @@ def test_members_of_an_archive_are_not_remembered(tmp_path, memory_growth):
     script = """
 import sys
 from jaxlens.corpus.readers import documents
+from jaxlens.models import tokenizer, loading
 mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == 40_000
 """
@@ -644,8 +646,8 @@ SUSPECTS = {
     ),
     "UTF-16 table": ("a.csv", "text\na".encode("utf-16"), "is UTF-16", iconv("UTF-16", "a.csv")),
     "Latin-1 table": ("a.csv", b"text\nna\xefve", "line 2", iconv("WINDOWS-1252", "a.csv")),
-    "gzip": ("a.jsonl", gzip.compress(ROW), "compressed with gzip", "mv a.jsonl a.jsonl.gz"),
-    "bzip2": ("a.txt", bz2.compress(ROW * 9), "compressed with bzip2", "mv a.txt a.txt.bz2"),
+    "gzip": ("a.jsonl", gzip.compress(ROW), "a gzip file", "mv a.jsonl a.jsonl.gz"),
+    "bzip2": ("a.txt", bz2.compress(ROW * 9), "a bzip2 file", "mv a.txt a.txt.bz2"),
     "Parquet": ("a.jsonl", PARQUET, "is a Parquet file", "mv a.jsonl a.parquet"),
     "ZIP": ("a.txt", b"PK\x03\x04\x80\x80", "ZIP archive", "unpack it"),
     "LFS": ("a.jsonl", b"version https://git-lfs.github.com/spec/v1", "LFS", "git lfs pull"),
@@ -729,4 +731,36 @@ def test_every_suffix_has_one_reader():
     assert formats.suffix("A.JSON.GZ") == ".json.gz"
     assert formats.suffix("a.tar.zst") == ".tar.zst"
     assert formats.suffix("json") == ""
-    assert len(formats.SUFFIXES) == sum(map(len, formats.KINDS)) == len(set(formats.SUFFIXES))
+    assert [formats.suffix("a" + end) for end in formats.FORMATS] == list(formats.FORMATS)
+
+
+def test_a_new_format_is_one_reader_and_one_line(tmp_path, monkeypatch):
+    """A toy format is registered; its texts become the tokens of a token file."""
+
+    def read_toy(source, request):
+        assert request.fields.names[0] == "text"
+        for number, text in enumerate(Path(source.path).read_text().split("|"), 1):
+            yield source.location(number), (text, None)
+
+    monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
+    formats.register(formats.Format(".toy", read_toy))
+    (tmp_path / "a.toy").write_text("the cat|sat|  |on the mat")
+    (tmp_path / "a.txt").write_text("the cat")
+    model_tokenizer = tokenize.load_tokenizer(PACKAGED)
+    ingested = ingest.ingest(
+        config.CorpusConfig(paths=(str(tmp_path / "a.toy"),)),
+        model_tokenizer,
+        vocab_size=model_tokenizer.get_vocab_size(),
+        bos_id=None,
+        directory=tmp_path / "tokens",
+        wanted="0" * 64,
+    )
+    ids = [model_tokenizer.encode(text).ids for text in ("the cat", "sat", "on the mat")]
+    with ingested.open() as tokens:
+        assert tokens.read(0, ingested.index.n_tokens).tolist() == [*ids[0], *ids[1], *ids[2]]
+    assert ingested.index.id_of(1) == "a.toy:2" and ingested.skipped == {"empty": 1}
+    assert [s.name for s in sources.find([tmp_path])] == ["a.toy", "a.txt"]
+    assert ".toy" in formats.supported()
+    with pytest.raises(errors.MissingError, match="no text at"):
+        monkeypatch.undo()
+        sources.find([f"{tmp_path}/*.toy"])
