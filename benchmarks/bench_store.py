@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxlens import config, schema
 from jaxlens.files import publish
-from jaxlens.store import commit, finalize, layout, records, verify
+from jaxlens.store import commit, finalize, layout, records, run_directory, verify
 from jaxlens.store.hdf5 import buffer, images
 from jaxlens.tally import definitions
 
@@ -86,9 +86,9 @@ def candidates(
 ) -> dict[str, Callable[[], Callable[[], object]]]:
     """The ways; each returns what removes its files again."""
     run = folder / f"run-{n_tokens}-{len(rows)}"
-    spec = layout.create_run(run, spec_bytes(10**6))
+    spec = run_directory.create_run(run, spec_bytes(10**6))
     totals = random_totals()
-    place = records.Place(
+    place = records.ShardRange(
         spec_hash=spec.hash, shard=0, token_start=0, token_stop=n_tokens, tokens_sha256="0" * 64
     )
     made = images.shard_image(place, rows, totals, LAYER_NAMES)
@@ -139,7 +139,7 @@ def candidates(
 def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
     """Seconds that `verify` takes for a run of many shards."""
     out, n_tokens = folder / "many", 256
-    spec = layout.create_run(out, spec_bytes(n_shards))
+    spec = run_directory.create_run(out, spec_bytes(n_shards))
     tokens = np.zeros(n_shards * n_tokens, "<u2").tobytes()
     publish.publish(out / layout.TOKENS / layout.TOKEN_FILE, tokens)
     index = images.arrays_image({"document_start": np.array([0, n_shards * n_tokens])}, {})
@@ -153,7 +153,7 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
     publish.publish(out / layout.TOKENS / layout.TOKEN_RECORD, records.encode_tokens(entry))
     rows, totals = random_rows("core", n_tokens), random_totals()
     for shard in range(n_shards):
-        place = records.Place(
+        place = records.ShardRange(
             spec_hash=spec.hash,
             shard=shard,
             token_start=shard * n_tokens,
@@ -184,7 +184,7 @@ def overhead(folder: pathlib.Path) -> dict[str, float]:
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
     prepared = prepare.prepare(given, folder / "sweep-scratch")
-    layout.create_run(prepared.out, prepared.spec_bytes)
+    run_directory.create_run(prepared.out, prepared.spec_bytes)
     seconds = {"building": 0.0, "committing": 0.0}
     with prepared.ingested.open() as tokens:
         devices = workers.compile_workers(prepared)

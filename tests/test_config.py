@@ -114,19 +114,20 @@ def test_a_revision_is_text_whatever_yaml_makes_of_it():
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("a: &x {seed: 1}\nb: {<<: [*x, *x]}", "aliases"),
-        ("seed: " + " " * 2**20, "characters"),
-        ("[" * 2**19, "deeper than 32"),
-        ("[" * 33 + "]" * 33, "deeper than 32"),
-    ],
+    "text", ["[" * 2**19, "[" * 999 + "]" * 999, "seed: &a [*a]", "&a {x: *a}"]
 )
-def test_yaml_that_could_fill_the_memory_is_refused(tmp_path, text, why):
+def test_yaml_that_is_nested_without_end_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    with pytest.raises(errors.ConfigError, match=why):
+    with pytest.raises(errors.ConfigError) as caught:
         config.load([path])
+    assert caught.value.message.isprintable() and len(caught.value.message) < 1000
+
+
+def test_a_value_of_yaml_may_be_named_and_used_again(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: &n 3\nlens: {top_k: *n}\n")
+    assert config.load([path]).seed == config.load([path]).lens.top_k == 3
 
 
 def test_the_null_of_a_yaml_file_is_a_key(tmp_path):
@@ -162,10 +163,10 @@ def test_made_corpora_stand_alone_and_have_known_names(paths, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("seed: 1\nout: x\nseed: 2\n", "'seed' stands in line 1 and in line 3"),
-        ("plan: {length: 4}\nlens: {top_k: 1}\nplan: {overlap: 1}\n", "'plan' stands in line 1"),
-        ("plan:\n  length: 4\n  'length': 5\n", "'length' stands in line 2 and in line 3"),
-        ("plan.length: 4\nplan: {length: 5}\n", "'plan.length' is there twice"),
+        ("seed: 1\nout: x\nseed: 2\n", "'seed' is in line 1 and in line 3"),
+        ("plan: {length: 4}\nlens: {top_k: 1}\nplan: {overlap: 1}\n", "'plan' is in line 1"),
+        ("plan:\n  length: 4\n  'length': 5\n", "'length' is in line 2 and in line 3"),
+        ("plan.length: 4\nplan: {length: 5}\n", "has 'plan.length' twice"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, said):

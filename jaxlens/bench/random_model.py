@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import errors, models, types
-from jaxlens.corpus import ingest, token_file
+from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import publish
 from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout, records
@@ -48,7 +48,7 @@ def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
 
 def ingested(
     folder: Path, vocab_size: int, documents: int, length: int, seed: int = 0
-) -> ingest.Ingested:
+) -> token_folder.Ingested:
     """A token file of equal documents of random tokens."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocab_size, documents * length)
@@ -66,4 +66,4 @@ def ingested(
         dtype=index.dtype.name,
         index_sha256="0" * 64,
     )
-    return ingest.Ingested(folder, record, index, {}, (), "", True)
+    return token_folder.Ingested(folder, record, index, {}, (), "", True)

@@ -16,7 +16,7 @@ from jaxlens import models, schema, types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
-from jaxlens.store import commit, layout
+from jaxlens.store import commit, run_directory
 from jaxlens.store.hdf5.buffer import Buffer
 from jaxlens.sweep import compute, in_process, preemption
 from jaxlens.sweep.job import Job
@@ -54,7 +54,7 @@ def sweep(
     job: Job, tokens: token_file.TokenFile, workers: Sequence[Worker], rounds: int
 ) -> Seconds:
     """Seconds a shard of the real thing, in one go, rows on disk; the first shard warms up."""
-    layout.create_run(job.out, job.spec_bytes)
+    run_directory.create_run(job.out, job.spec_bytes)
     clock = _Clock(job.plan.tokens_of_shard(0)[1])
     in_process.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
     return tuple(float(spent) for spent in np.diff(clock.times))
@@ -104,7 +104,7 @@ def _fetch(workers: Sequence[Worker], batches: Sequence[types.Step]) -> float:
 def _publish(job: Job, shards: Sequence[compute.Shard], buffer: Buffer) -> tuple[float, int]:
     """Builds and commits shards into a folder of their own."""
     out = job.out.with_name("published")
-    layout.create_run(out, job.spec_bytes)
+    run_directory.create_run(out, job.spec_bytes)
     size, began = 0, time.perf_counter()
     for shard in shards:
         data, rows = compute.build(job, shard, buffer)

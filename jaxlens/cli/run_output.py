@@ -10,7 +10,7 @@ from jaxlens import errors
 from jaxlens.cli import streams, terminal
 
 if TYPE_CHECKING:
-    from jaxlens.corpus import ingest
+    from jaxlens.corpus import token_folder
     from jaxlens.export import order
     from jaxlens.store import verify
     from jaxlens.sweep import estimate, repair, run
@@ -131,7 +131,7 @@ def show_exports(done: Sequence[order.Exported]) -> None:
         terminal.say(f"{one.path}: {what}, {_bytes(one.size)}")
 
 
-def show_tokens(ingested: ingest.Ingested) -> None:
+def show_tokens(ingested: token_folder.Ingested) -> None:
     """What a token file holds."""
     verb = "made" if ingested.fresh else "found"
     tokens = errors.count(ingested.index.n_tokens, "token")

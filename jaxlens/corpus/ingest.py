@@ -2,69 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
-from jaxlens import config as configs
-from jaxlens import errors
-from jaxlens.corpus import token_file, tokenize
-from jaxlens.corpus.readers import documents, skips
+from jaxlens import config, errors
+from jaxlens.corpus import token_file, token_folder, tokenize
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import generate
-from jaxlens.files import contained, publish
+from jaxlens.files import publish, temporary
 from jaxlens.models import tokenizer as vocabulary
-from jaxlens.store import corpus_index, document_fields, layout, records
-from jaxlens.store.hdf5 import images, reading
+from jaxlens.store import document_fields, layout, records
+from jaxlens.store.hdf5 import images
 
 logger = logging.getLogger("jaxlens")
 
-FILES = (layout.TOKEN_FILE, layout.TOKEN_INDEX, layout.TOKEN_RECORD)
-
-RECORD_BYTES = 2**22
-"""Most bytes of ``TOKENS.json``; its log of skips is small for any corpus."""
-
-_COPY_BYTES = 2**23
 
 _READER = 2
 """Counts the changes of what becomes a document or a skip, so that older token files are remade."""
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """A token file that is known to be whole.
-
-    Attributes:
-        directory: Folder of ``FILES``.
-        record: Hashes and sizes.
-        index: Documents and counts.
-        skipped: Number of skips by reason.
-        skipped_at: All of them in reading order, runs of lines together: ``file:line: reason``.
-        fingerprint: Hash of what it was made from.
-        fresh: Whether it was made just now.
-    """
-
-    directory: Path
-    record: records.Tokens
-    index: token_file.Index
-    skipped: dict[str, int]
-    skipped_at: tuple[str, ...]
-    fingerprint: str
-    fresh: bool
-
-    def open(self) -> token_file.TokenFile:
-        """The token file, for reading."""
-        return token_file.TokenFile(self.directory / layout.TOKEN_FILE, self.index)
-
-
 def fingerprint(
-    corpus: configs.CorpusConfig,
+    corpus: config.CorpusConfig,
     tokenizer_sha256: str,
     vocab_size: int,
     bos_id: int | None,
@@ -89,14 +52,14 @@ def fingerprint(
 
 
 def ingest(
-    corpus: configs.CorpusConfig,
+    corpus: config.CorpusConfig,
     tokenizer: Any,
     vocab_size: int,
     bos_id: int | None,
     directory: Path,
     wanted: str,
     controls: generate.Controls = generate.NONE,
-) -> Ingested:
+) -> token_folder.Ingested:
     """Finds the corpus' token file in a folder, or makes it there.
 
     Args:
@@ -112,28 +75,28 @@ def ingest(
         MissingError: A source is not there.
         DataError: A source is damaged, or there is no token in it.
     """
-    found = find(directory, wanted)
-    if found is None:
+    ingested = token_folder.find(directory, wanted)
+    if ingested is None:
         publish.make_directory(directory)
-        publish.remove_leftovers(directory)
-        found = _make(corpus, tokenizer, vocab_size, bos_id, directory, wanted, controls)
-    if corpus.strict and found.skipped_at:
-        raise errors.DataError(found.skipped_at[0], "repair it, or read without strict")
-    return found
+        temporary.remove_leftovers(directory)
+        ingested = _make(corpus, tokenizer, vocab_size, bos_id, directory, wanted, controls)
+    if corpus.strict and ingested.skipped_at:
+        raise errors.DataError(ingested.skipped_at[0], "repair it, or read without strict")
+    return ingested
 
 
 def _make(
-    corpus: configs.CorpusConfig,
+    corpus: config.CorpusConfig,
     tokenizer: Any,
     vocab_size: int,
     bos_id: int | None,
     directory: Path,
     wanted: str,
     controls: generate.Controls,
-) -> Ingested:
+) -> token_folder.Ingested:
     """Tokenises the corpus into a folder."""
     logger.info("tokenising the corpus")
-    log, kept = documents.SkipLog(), document_fields.Builder(corpus.keep)
+    log, kept = skip_log.SkipLog(), document_fields.Builder(corpus.keep)
     with publish.stream(directory / layout.TOKEN_FILE) as stream:
         index = tokenize.build(
             _documents(corpus, controls, log),
@@ -168,7 +131,9 @@ def _make(
         _say_kept(kept.counts, index.n_documents)
     data = records.encode_tokens(record, more)
     publish.publish(directory / layout.TOKEN_RECORD, data)
-    return Ingested(directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True)
+    return token_folder.Ingested(
+        directory, record, index, dict(log.counts), tuple(skipped_at), wanted, True
+    )
 
 
 def _tell_special(index: token_file.Index, tokenizer: Any, bos_id: int | None) -> None:
@@ -201,7 +166,7 @@ def _say_kept(counts: Mapping[str, Mapping[str, int]], n_documents: int) -> None
 
 
 def _documents(
-    corpus: configs.CorpusConfig, controls: generate.Controls, log: documents.SkipLog
+    corpus: config.CorpusConfig, controls: generate.Controls, log: skip_log.SkipLog
 ) -> Iterator[documents.Document]:
     if controls.generated is not None:
         return controls.generated.read(log)
@@ -220,110 +185,3 @@ def _arrays(index: token_file.Index, tokenizer: Any) -> dict[str, np.ndarray]:
     """The index and the token strings, for readers that have no tokenizer."""
     strings = vocabulary.strings(tokenizer, index.vocab_size)
     return index.to_arrays() | {"token_strings": np.array(strings, np.bytes_)}
-
-
-def find_whole(directory: Path, spec: Mapping[str, Any]) -> Ingested | None:
-    """The token file of a run, if it is there and whole, whatever it was made from."""
-    found = find(directory, None)
-    if found is None:
-        return None
-    hashes = {"sha256": found.record.sha256, "index_sha256": found.record.index_sha256}
-    of_run = spec.get("corpus")
-    return found if isinstance(of_run, dict) and hashes.items() <= of_run.items() else None
-
-
-def find(directory: Path, wanted: str | None) -> Ingested | None:
-    """The token file, if it is there, whole, and of this corpus (or, without one, of any)."""
-    path = directory / layout.TOKEN_RECORD
-    try:
-        raw = contained.read(path, RECORD_BYTES)
-        document = records.parse_json(raw, str(path))
-        record = records.parse_tokens(raw, str(path))
-        made_from = document.get("fingerprint")
-        if not isinstance(made_from, str) or wanted not in (None, made_from):
-            return None
-        # What the index claims is bounded by what lies there, before it is read.
-        stored = contained.size(directory / layout.TOKEN_FILE)
-        if stored != record.n_tokens * np.dtype(record.dtype).itemsize:
-            return None
-        for name, digest in (
-            (layout.TOKEN_FILE, record.sha256),
-            (layout.TOKEN_INDEX, record.index_sha256),
-        ):
-            with contained.opened(directory / name) as descriptor:
-                if contained.sha256(directory / name, descriptor) != digest:
-                    return None
-        documents_there = document.get("documents")
-        kept = corpus_index.n_kept(document)
-        index = _index(directory / layout.TOKEN_INDEX, record, documents_there, kept)
-        skipped, places = _skips(document, str(path))
-    except (errors.MissingError, errors.DataError):
-        return None
-    return Ingested(directory, record, index, skipped, places, made_from, False)
-
-
-def _index(path: Path, record: records.Tokens, n_documents: Any, n_kept: int) -> token_file.Index:
-    """The index, if it is that of the record."""
-    hint = "tokenise again"
-    if not isinstance(n_documents, int) or not 0 < n_documents <= record.n_tokens:
-        raise errors.DataError(f"{path} is of {n_documents!r:.20} documents", hint)
-    index = token_file.Index.from_arrays(_read_arrays(path, n_documents, n_kept))
-    said = (record.n_tokens, n_documents, record.dtype)
-    if (index.n_tokens, index.n_documents, index.dtype.name) != said:
-        raise errors.DataError(f"{path} is of another token file", hint)
-    return index
-
-
-def _read_arrays(path: Path, n_documents: int, n_kept: int) -> dict[str, np.ndarray]:
-    return dict(reading.read_arrays(path, limit=corpus_index.limit(n_documents, n_kept))[0])
-
-
-def token_strings(ingested: Ingested) -> Shaped[np.ndarray, " vocab"]:
-    """The bytes of each token, as the index holds them.
-
-    Raises:
-        DataError: The index has none.
-    """
-    path = ingested.directory / layout.TOKEN_INDEX
-    index = ingested.index
-    arrays = _read_arrays(path, index.n_documents, len(index.kept.names))
-    if "token_strings" not in arrays:
-        raise errors.DataError(f"{path} has no token_strings", "tokenise again")
-    return arrays["token_strings"]
-
-
-def _skips(document: dict[str, Any], name: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Counts and places of the skips; they are printed, so they must be what they seem."""
-    counts, places = document.get("skipped"), document.get("skipped_at")
-    if (
-        not isinstance(counts, dict)
-        or not isinstance(places, list)
-        or not all(reason in skips.REASONS for reason in counts)
-        or not all(type(count) is int and count > 0 for count in counts.values())
-        or not all(isinstance(place, str) for place in places)
-        or bool(counts) != bool(places)
-    ):
-        raise errors.DataError(f"{name} is damaged: its skips make no sense", "tokenise again")
-    return counts, tuple(places)
-
-
-def place(ingested: Ingested, target: Path) -> Ingested:
-    """Puts a token file into a run's own folder, unless it is there already, whole.
-
-    The copy takes two bytes a token, beside some hundred bytes of rows.
-    """
-    if target == ingested.directory:
-        return ingested
-    found = find(target, ingested.fingerprint)
-    if found is not None:
-        return found
-    publish.make_directory(target)
-    for name in FILES:
-        _copy(ingested.directory / name, target / name)
-    return dataclasses.replace(ingested, directory=target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, publish.stream(target) as writer:
-        while block := reader.read(_COPY_BYTES):
-            writer.write(block)

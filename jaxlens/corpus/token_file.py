@@ -7,20 +7,19 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
 from jaxlens import errors, schema
 from jaxlens.corpus import references
-from jaxlens.files import compression
+from jaxlens.files import closing, refusals
 from jaxlens.store import document_fields
 
 RESIDENT_BYTES = 256 * 2**20
 """Largest token file that ``TokenFile.gather`` keeps in memory."""
 
-_MOST_TOKENS = 2**48  # an exabyte of rows
+_MAX_TOKENS = 2**48  # an exabyte of rows
 # Kinds of type, and number of axes.
 _FIELDS = {
     "document_start": ("iu", 1),
@@ -104,7 +103,7 @@ class Index:
         if len(start) != n_documents + 1 or len(index.document_id) != n_documents:
             raise _mismatch("its fields differ in length")
         # Neither differences nor sums, which hostile numbers would overflow.
-        if start[0] != 0 or np.any(start[1:] <= start[:-1]) or start[-1] > _MOST_TOKENS:
+        if start[0] != 0 or np.any(start[1:] <= start[:-1]) or start[-1] > _MAX_TOKENS:
             raise _mismatch("documents do not follow each other")
         if len(counts) != 2 or not _adds_up(counts, int(start[-1])):
             raise _mismatch("counts do not add up to its tokens")
@@ -121,7 +120,7 @@ def _mismatch(what: str) -> errors.DataError:
     return errors.DataError(f"the index of the token file is damaged: {what}", "tokenise again")
 
 
-class TokenFile:
+class TokenFile(closing.Closing):
     """A token file, open for reading; never mapped, since a truncated map is a bus error.
 
     Args:
@@ -140,26 +139,13 @@ class TokenFile:
         self._resident: np.ndarray | None = None
         # A run's folder may hold neither links nor pipes: those would be somebody's trap.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with compression.refusals(self._path):
+        with refusals.reading(self._path):
             self._descriptor = os.open(self._path, flags)
             status = os.fstat(self._descriptor)
         wanted = index.n_tokens * index.dtype.itemsize
         if not stat.S_ISREG(status.st_mode) or status.st_size != wanted:
             self.close()
             raise self._damaged(f"{status.st_size} bytes instead of {wanted}")
-
-    def __enter__(self) -> TokenFile:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes it."""
-        self.close()
 
     def close(self) -> None:
         """Closes the file; safe to repeat."""
@@ -204,7 +190,7 @@ class TokenFile:
     def _bytes(self, start: int, stop: int) -> bytes:
         parts = []
         while start < stop:
-            with compression.refusals(self._path):
+            with refusals.reading(self._path):
                 part = os.pread(self._descriptor, stop - start, start)
             if not part:
                 raise self._damaged(f"it ends at byte {start}")

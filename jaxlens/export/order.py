@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxlens import errors
 from jaxlens.export import selection
-from jaxlens.files import publish, system
+from jaxlens.files import publish, system, temporary
 from jaxlens.store import reader, single
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def export(run_dir: str | Path, order: Order, disk: system.Disk = system.DISK) -
     _check(order)
     with reader.open_run(run_dir) as run:
         target = _target(run_dir, order)
-        publish.remove_leftovers(target.parent, disk)
+        temporary.remove_leftovers(target.parent, disk)
         if order.tallies:
             return _export_tallies(run, order, target, disk)
         return [_export_rows(run, order, target, disk)]

@@ -40,7 +40,7 @@ def require(path: Path) -> None:
         )
     if not streams and os.path.lexists(path):
         raise errors.ConfigError(f"{path} exists", "remove it, or name another --out")
-    outputs.require_folder(path)
+    outputs.require(path)
     if path.suffix != ".json":
         errors.require_package("pyarrow", "data", "files of Parquet and CSV")
 

@@ -1,6 +1,6 @@
-"""Opening of plain and compressed files, so that nothing is lost without a word.
+"""Opening plain and compressed files, so that damage is never silent.
 
-The standard readers stop quietly at damage between the parts of a bzip2 file, and the Zstandard
+The standard readers stop silently at damage between the parts of a bzip2 file, and the Zstandard
 reader at a truncated end; here every byte of the file must belong to a complete stream.
 """
 
@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from jaxlens import errors
-from jaxlens.files import memory
+from jaxlens.files import commands, memory, refusals
 
-SUFFIXES = ("", ".gz", ".bz2", ".zst")
-"""What may follow the suffix of a format."""
+SUFFIXES = ("", *commands.UNPACK)
+"""What may follow the suffix of a format; plain files have none."""
 
-# A kilobyte of Zstandard can hold 32 MiB, so small pieces bound what a bomb can take; one of
-# bzip2 holds any amount, but its decompressor can be told when to pause.
+# A kilobyte of Zstandard can expand to 32 MiB, so small pieces bound the memory that a bomb takes;
+# one of bzip2 can expand to any size, but its decompressor can be told when to pause.
 _PIECE_BYTES = 1024
 _PAUSE_BYTES = 2**20
 _BUFFER_BYTES = 2**20
-# Libraries may quote what they stumbled over.
+# Libraries may quote the data in their messages.
 _SHOWN_CHARACTERS = 200
 
 
@@ -33,35 +33,16 @@ def opened(path: str) -> Iterator[BinaryIO]:
     """Opens a file for reading, decompressed by its suffix.
 
     Raises:
-        MissingError: It is not there, or the package that its format needs is not installed.
+        MissingError: It does not exist, or the package that its format needs is not installed.
         DataError: It is damaged or ends early (while reading).
         StorageError: The system refuses (also while reading).
     """
     start = _starter(path)
-    with refusals(path), open(path, "rb", buffering=_BUFFER_BYTES) as raw:
+    with refusals.reading(path), open(path, "rb", buffering=_BUFFER_BYTES) as raw:
         if start is None:
             yield raw
         else:
             yield io.BufferedReader(_Inflated(raw, path, start), _BUFFER_BYTES)
-
-
-@contextlib.contextmanager
-def refusals(path: str) -> Iterator[None]:
-    """Turns the system's refusals into ours, naming the file."""
-    try:
-        yield
-    except OSError as error:
-        raise refused(path, error) from error
-
-
-def refused(path: str, error: OSError) -> errors.JaxlensError:
-    """What a refusal of the system means to the user."""
-    memory.reraise(error)
-    if isinstance(error, FileNotFoundError):
-        return errors.MissingError(f"{path} is not there", "check the path, or where it links to")
-    return errors.StorageError(
-        f"cannot read {path}: {error.strerror or error}", "check its permissions and the disk"
-    )
 
 
 def damaged(path: str, what: str) -> errors.DataError:
@@ -70,17 +51,8 @@ def damaged(path: str, what: str) -> errors.DataError:
     return errors.DataError(f"{path} is damaged: {short}", "fetch or compress it again")
 
 
-def arrow(name: str = "pyarrow") -> Any:
-    """A module of pyarrow.
-
-    Raises:
-        MissingError: The package is not installed.
-    """
-    return errors.require_package(name, "data", "Parquet and Arrow files")
-
-
 def _starter(path: str) -> Callable[[], Any] | None:
-    """What makes a decompressor for one stream of the file; None where it is plain."""
+    """A function that makes a decompressor for one stream of the file; None where it is plain."""
     name = path.lower()
     if name.endswith((".gz", ".tgz")):
         return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)

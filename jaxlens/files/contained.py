@@ -1,4 +1,4 @@
-"""Reading files of a run directory that nobody vouches for: contained, regular, bounded."""
+"""Reading untrusted files of a run directory: contained, regular, bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import memory
+from jaxlens.files import memory, refusals
 
 BLOCK_BYTES = 1 << 20
 """Bytes that are read and hashed at once."""
@@ -37,15 +37,13 @@ def opened(path: Path) -> Generator[int]:
     """A descriptor of a regular file; links are not followed, and pipes do not block.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is not a regular file.
         StorageError: The system refused.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
+    with reading(path):
         descriptor = os.open(path, flags)
-    except OSError as error:
-        raise _refusal(path, error) from error
     try:
         _require_regular(path, os.fstat(descriptor).st_mode)
         yield descriptor
@@ -64,7 +62,7 @@ def read(path: Path, limit: int) -> bytes:
         size = os.fstat(descriptor).st_size
         if size > limit:
             raise errors.DataError(f"{path} has {size} bytes, at most {limit} make sense", _AGAIN)
-        with refusals(path), os.fdopen(descriptor, "rb", closefd=False) as file:
+        with reading(path), os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
 
 
@@ -74,10 +72,8 @@ def size(path: Path) -> int:
     Raises:
         JaxlensError: See `opened`.
     """
-    try:
+    with reading(path):
         status = os.lstat(path)
-    except OSError as error:
-        raise _refusal(path, error) from error
     _require_regular(path, status.st_mode)
     return status.st_size
 
@@ -90,12 +86,12 @@ def _require_regular(path: Path, mode: int) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """Sorted names in a directory; none where there is no directory.
+    """Sorted names in a directory; none where it does not exist.
 
     Raises:
         StorageError: The system refused.
     """
-    with refusals(folder), contextlib.suppress(FileNotFoundError):
+    with reading(folder), contextlib.suppress(FileNotFoundError):
         return sorted(os.listdir(folder))
     return []
 
@@ -108,7 +104,7 @@ def sha256(path: Path, descriptor: int, size: int | None = None) -> str:
     """
     digest, at = hashlib.sha256(), 0
     end = os.fstat(descriptor).st_size if size is None else size
-    with refusals(path):
+    with reading(path):
         while block := os.pread(descriptor, min(BLOCK_BYTES, end - at), at):
             digest.update(block)
             at += len(block)
@@ -116,20 +112,14 @@ def sha256(path: Path, descriptor: int, size: int | None = None) -> str:
 
 
 @contextlib.contextmanager
-def refusals(path: Path) -> Generator[None]:
-    """Turns an ``OSError`` into what the user sees."""
+def reading(path: Path) -> Generator[None]:
+    """Turns an ``OSError`` into an error that names the file; links and bad sectors are damage."""
     try:
         yield
     except OSError as error:
-        raise _refusal(path, error) from error
-
-
-def _refusal(path: Path, error: OSError) -> errors.JaxlensError:
-    memory.reraise(error)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return errors.MissingError(f"{path} is missing", _AGAIN)
-    if error.errno == errno.EIO:  # a bad sector: what is there is damaged, and can be replaced
-        return errors.DataError(f"{path} cannot be read: {error.strerror}", _AGAIN)
-    if error.errno == errno.ELOOP:
-        return errors.DataError(f"{path} is a link", "put the file itself there")
-    return errors.StorageError(f"cannot read {path}: {error.strerror}", "check the disk")
+        memory.reraise(error)
+        if error.errno == errno.EIO:  # a bad sector: the file can be written anew
+            raise errors.DataError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
+        if error.errno == errno.ELOOP:
+            raise errors.DataError(f"{path} is a link", "put the file itself there") from error
+        raise refusals.read_error(path, error, "check the disk", _AGAIN) from error

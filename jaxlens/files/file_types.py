@@ -1,17 +1,19 @@
-"""Files that lie under the name of another: Git LFS pointers, web pages, archives.
+"""Kinds of files by their first bytes, and what to do where one lies under the name of another.
 
 Downloads go wrong in a few known ways, and each leaves a file with the right name and the wrong
-content. Whoever opens a model's file passes its first bytes to ``refuse_stand_in``.
+content: a Git LFS pointer, a web page, an archive.
 """
 
 from __future__ import annotations
 
 import codecs
+from typing import NamedTuple
 
 from jaxlens import errors
+from jaxlens.files import commands
 
 HEAD_BYTES = 64
-"""How many bytes ``refuse_stand_in`` needs."""
+"""First bytes of a file that tell its kind."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,41 +30,81 @@ TOKENIZER_FILES = (
 )
 """Names of the files that a tokenizer is read from; see ``corpus.tokenizerfiles``."""
 
-_LFS = ("a Git LFS pointer, not the file itself", "run git lfs pull in its directory")
-_PAGE = (
-    "a web page, not the file itself",
-    "download it with hf download, or from the page's download link",
-)
-# First bytes -> what they are, and the remedy. None of them can begin the JSON, safetensors,
-# msgpack or tokenizer files that are read: as the length of a safetensors header they exceed its
-# bound, and as msgpack they are no map.
-_BINARY = {
-    b"PK\x03\x04": (
-        "a ZIP archive, as torch.save writes (a pickle is inside)",
-        "load it where you trust it, and save it as safetensors",
+
+class FileType(NamedTuple):
+    """A kind of file, told by its first bytes.
+
+    Attributes:
+        what: In a message, with its article.
+        for_model: What to do where a file of a model should be; empty where the first bytes do not
+            rule such a file out.
+        for_text: What to do where text should be; empty where a name with the suffix suffices.
+        suffix: By which readers of text know such a file.
+    """
+
+    what: str
+    for_model: str = ""
+    for_text: str = ""
+    suffix: str = ""
+
+
+_SAFETENSORS = "load it where you trust it, and save it as safetensors"
+_PICKLE = FileType("a pickle, which can run code and is never read", "", "save its text as .jsonl")
+
+# None of those with a remedy for models can begin the JSON, safetensors, msgpack or tokenizer files
+# that are read: as the length of a safetensors header they exceed its bound, and as msgpack they
+# are not a map.
+_BINARY: dict[bytes, FileType] = {
+    b"PK\x03\x04": FileType(
+        "a ZIP archive, as torch.save and office programs write",
+        _SAFETENSORS,
+        "unpack it, or save its text (a sheet as CSV UTF-8)",
     ),
-    b"GGUF": (
+    b"GGUF": FileType(
         "a GGUF file",
         "transformers reads one with gguf_file=NAME; then save_pretrained writes safetensors",
+        "give the text, not the model",
     ),
-    b"\x1f\x8b": ("a gzip file", "decompress it"),
-    b"\x89HDF": ("an HDF5 file", "save the model as safetensors with the library that wrote it"),
+    b"\x1f\x8b": FileType("a gzip file", "decompress it", suffix=".gz"),
+    b"\x28\xb5\x2f\xfd": FileType("a Zstandard file", suffix=".zst"),
+    b"\xfd7zXZ": FileType("an xz file", for_text="decompress it: xz -d"),
+    b"PAR1": FileType("a Parquet file", suffix=".parquet"),
+    b"ARROW1\0\0": FileType("an Arrow file", suffix=".arrow"),
+    b"%PDF": FileType("a PDF", for_text="take its text out: pdftotext writes it"),
+    b"\x89HDF": FileType(
+        "an HDF5 file",
+        "save the model as safetensors with the library that wrote it",
+        "save its text as .jsonl",
+    ),
+    **{b"BZh%d1AY&SY" % level: FileType("a bzip2 file", suffix=".bz2") for level in range(1, 10)},
+    **dict.fromkeys(
+        (b"\x80\x02\x8a\nl", b"\x80\x04\x95", b"\x80\x05\x95"),
+        _PICKLE._replace(for_model=_SAFETENSORS),
+    ),
+    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _PICKLE),
 }
-_PICKLE = (
-    "a pickle, which can run code and is never read",
-    "load it where you trust it, and save it as safetensors",
+
+_GIT_LFS = FileType(
+    "a Git LFS pointer, not the file itself",
+    *("run git lfs pull in its directory", "run git lfs pull in its directory"),
 )
-_BINARY |= dict.fromkeys((b"\x80\x02\x8a\nl", b"\x80\x04\x95", b"\x80\x05\x95"), _PICKLE)
+_WEB_PAGE = FileType(
+    "a web page, not the file itself",
+    "download it with hf download, or from the page's download link",
+    "download the file itself, from the page's download link or with hf download",
+)
 _POINTERS = {
-    b"version https://git-lfs.github.com/spec/": _LFS,
-    b"version https://hawser.github.com/spec/": _LFS,
-    b"/annex/objects/": ("a git-annex pointer, not the file itself", "run git annex get"),
+    b"version https://git-lfs.github.com/spec/": _GIT_LFS,
+    b"version https://hawser.github.com/spec/": _GIT_LFS,
+    b"/annex/objects/": FileType(
+        "a git-annex pointer, not the file itself", "run git annex get", "run git annex get"
+    ),
 }
-_TEXT = _POINTERS | {b"<!doctype html": _PAGE, b"<html": _PAGE}
+_TEXT = _POINTERS | {b"<!doctype html": _WEB_PAGE, b"<html": _WEB_PAGE}
 
 
 def refuse_stand_in(head: bytes, where: str) -> None:
-    """Refuses a file that holds something else than its name says.
+    """Refuses a file of a model that holds something else than its name says.
 
     Args:
         head: Its first ``HEAD_BYTES`` bytes, or all of it.
@@ -71,18 +113,22 @@ def refuse_stand_in(head: bytes, where: str) -> None:
     Raises:
         DataError: Saying what it is, with the remedy.
     """
-    found = _first(_BINARY, head) or pointer(head)
-    if found is not None:
-        raise errors.DataError(f"{where}: {found[0]}", found[1])
+    kind = _identify(head)
+    if kind is not None and kind.for_model:
+        raise errors.DataError(f"{where}: {kind.what}", kind.for_model)
 
 
-def pointer(head: bytes) -> tuple[str, str] | None:
-    """What a text stands for that is not the file itself, and the remedy; None for any other.
+def of_text(path: str, head: bytes) -> tuple[str, str] | None:
+    """What lies under the name of a text without being one, and the remedy; None for text.
 
     Args:
-        head: Its first ``HEAD_BYTES`` bytes, or all of it.
+        path: Its path, for the remedy.
+        head: Its first ``HEAD_BYTES`` bytes, or all of it, decompressed.
     """
-    return _first(_TEXT, head.removeprefix(codecs.BOM_UTF8).lstrip().lower())
+    kind = _identify(head)
+    if kind is None:
+        return None
+    return kind.what, kind.for_text or f"name it so: {commands.rename(path, kind.suffix)}"
 
 
 def refuse_pointer(head: bytes, where: str) -> None:
@@ -95,13 +141,18 @@ def refuse_pointer(head: bytes, where: str) -> None:
     Raises:
         DataError: It is one.
     """
-    found = _first(_POINTERS, head)
-    if found is not None:
-        raise errors.DataError(f"{where} is {found[0]}", found[1])
+    kind = _first(_POINTERS, head)
+    if kind is not None:
+        raise errors.DataError(f"{where} is {kind.what}", kind.for_text)
 
 
-def _first(table: dict[bytes, tuple[str, str]], data: bytes) -> tuple[str, str] | None:
-    return next((found for prefix, found in table.items() if data.startswith(prefix)), None)
+def _identify(head: bytes) -> FileType | None:
+    text = head[:HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return _first(_BINARY, head) or _first(_TEXT, text)
+
+
+def _first(table: dict[bytes, FileType], data: bytes) -> FileType | None:
+    return next((kind for prefix, kind in table.items() if data.startswith(prefix)), None)
 
 
 def without_bom(data: bytes) -> bytes:

@@ -24,7 +24,7 @@ _SAYINGS = (
 )
 """What libraries say of it, each in its own way; all exceptions of h5py, for one, are alike."""
 
-LEAST = 256 << 20
+MIN_ADDRESS_SPACE = 256 << 20
 """Address space below which no command is begun: Python and the libraries nearly fill it alone, and
 a thread that gets no memory while it starts leaves its process waiting for ever."""
 
@@ -35,7 +35,7 @@ _HDF5_SAYS, _HDF5_TAKES = "memory allocation failed", 256 << 20
 """What HDF5 says of memory, and the most that it takes at once of a sound file. Where more was left
 it failed because a damaged file claims a size that no memory has."""
 
-_DEEPEST = 20
+_MAX_DEPTH = 20
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP}
 _FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _LOADER_GAVE_UP = 127
@@ -46,7 +46,7 @@ _DIE_WITH_PARENT = 1
 
 def is_shortage(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, is a lack of memory."""
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if error is None:
             return False
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
@@ -115,16 +115,17 @@ def supervise() -> None:
     Signals reach the child. Must be called before there are threads.
 
     Raises:
-        ConfigError: The limit is below `LEAST`; or, in the parent, a library ended the child.
+        ConfigError: The limit is below `MIN_ADDRESS_SPACE`, or a library ended the child (raised in
+            the parent).
         SystemExit: In the parent: the child has ended.
     """
     limit = address_space()
     if limit is None or sys.platform != "linux":
         return
-    if limit < LEAST:
+    if limit < MIN_ADDRESS_SPACE:
         raise errors.ConfigError(
             f"out of memory: {limit >> 20} MiB of address space are not enough for any command",
-            f"allow at least {LEAST >> 20} MiB (ulimit -v {LEAST >> 10})",
+            f"allow at least {MIN_ADDRESS_SPACE >> 20} MiB (ulimit -v {MIN_ADDRESS_SPACE >> 10})",
         )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     parent = os.getpid()

@@ -1,21 +1,20 @@
 """Files at the paths that users name: pages, figures, tables.
 
-A file appears whole or not at all, and the one before it survives a full disk. Only a regular file
-is ever replaced: a device or a pipe is written to, as any program would, and the rest is refused.
-Files of a run, and those that an export creates, go through ``store.publish``.
+A file appears whole or not at all, and the file before it survives a full disk. Only regular files
+are replaced; devices and pipes are written to, and anything else is refused. Files of a run, and
+those that an export creates, go through `publish` directly.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import publish
+from jaxlens.files import publish, refusals
 
 _MAX_LINKS = 40
 """Links that are followed, as by the system."""
@@ -29,49 +28,49 @@ _KINDS = {
     stat.S_IFLNK: "a link",
 }
 _WRITABLE = frozenset({stat.S_IFCHR, stat.S_IFIFO})
-"""What takes bytes without having to be replaced."""
+"""What is written to as it is."""
 
 
 def write(path: str | Path, data: publish.Bytes, own: bool = False) -> None:
     """Creates or replaces a file, or writes to a device or a pipe.
 
-    Links are followed: what they lead to is written, and they stay.
+    Links are followed and stay; their target is written.
 
     Args:
         path: Target, in a directory that exists.
         data: All of its bytes.
-        own: Whether the name is ours, as that of a report in its run's folder or of a table in a
-            folder that the user named, and was not given by the user. Then links are not followed,
-            since whoever made the folder made them, and anything but a regular file is refused.
+        own: Whether jaxlens chose the name, as that of a report in the folder of its run or of a
+            table in a folder that the user named. Then links are not followed, since whoever made
+            the folder made them, and anything but a regular file is refused.
 
     Raises:
-        ConfigError: A directory, a socket or a block device is there; with ``own``, anything but a
-            regular file.
-        StorageError: The system refused; what was there before is still there.
+        ConfigError: A directory, a socket or a block device has that path; with ``own``, anything
+            but a regular file.
+        StorageError: The system refused; the file is as it was before.
     """
-    with publish.reported(path):
+    with refusals.writing(path):
         target = _regular(os.fspath(path), own)
     if target is not None:
         publish.publish(target, data)
         return
-    with publish.reported(path):
+    with refusals.writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "wb", buffering=0) as stream:
             _write_all(stream.fileno(), data)
 
 
 def write_all(folder: str | Path, named: Mapping[str, publish.Bytes]) -> list[Path]:
-    """Writes files whose names are ours into a folder, which is created if needed.
+    """Writes files whose names jaxlens chose into a folder, which is created if needed.
 
     The folder may be reached through a link; links in it are not followed, as in `write` with
-    ``own``. Every name is looked at before the first file is written.
+    ``own``. Every name is checked before the first file is written.
 
     Args:
-        folder: Folder that the user named, or one of ours.
+        folder: Any folder.
         named: All bytes of each file, by name.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         ConfigError: Anything but a regular file has one of the names.
@@ -89,23 +88,32 @@ def require(path: str | Path) -> None:
     """Refuses a path that `write` and `append` would refuse, before the work for it is done.
 
     Raises:
-        ConfigError: A directory, a socket or a block device is there.
-        StorageError: Its folder is not there.
+        ConfigError: A directory, a socket or a block device has that path.
+        StorageError: Its folder does not exist, or is read-only.
     """
-    with publish.reported(path):
+    with refusals.writing(path):
         target = _regular(os.fspath(path), own=False)
-    if target is not None:
-        require_folder(target)
+    if target is None:
+        return
+    folder = os.path.dirname(target) or "."
+    if not os.path.isdir(folder):
+        raise errors.StorageError(
+            f"cannot write {path}: its folder does not exist", refusals.create_folder_hint(target)
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.StorageError(
+            f"cannot write {path}: its folder is read-only", "name a file in another folder"
+        )
 
 
 def require_own(paths: Iterable[Path]) -> None:
     """Refuses paths that `write` with ``own`` would refuse, before the work for them is done.
 
     Raises:
-        ConfigError: Anything but a regular file is at one of them.
+        ConfigError: Anything but a regular file has one of them.
     """
     for path in paths:
-        with publish.reported(path):
+        with refusals.writing(path):
             _regular(os.fspath(path), own=True)
 
 
@@ -113,10 +121,10 @@ def append(path: str | Path, data: bytes) -> None:
     """Adds to the end of a file, which is created if needed, or writes to a device or a pipe.
 
     Raises:
-        ConfigError: A directory, a socket or a block device is there.
+        ConfigError: A directory, a socket or a block device has that path.
         StorageError: The system refused; the file is as long as it was.
     """
-    with publish.reported(path):
+    with refusals.writing(path):
         _regular(os.fspath(path), own=False)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o644)
@@ -136,52 +144,32 @@ def is_stream(path: str | Path) -> bool:
     """Whether a path leads to a device, a pipe or an open file, which are written to as they are.
 
     Raises:
-        ConfigError: A directory, a socket or a block device is there.
+        ConfigError: A directory, a socket or a block device has that path.
         StorageError: The system refuses to look.
     """
-    with publish.reported(path):
+    with refusals.writing(path):
         return _regular(os.fspath(path), own=False) is None
 
 
-def require_folder(path: str | Path) -> None:
-    """Refuses a file that could not be created, before the work for it is done.
-
-    Raises:
-        StorageError: Its folder is not there, or nothing may be written into it.
-    """
-    if is_stream(path):
-        return
-    folder = os.path.dirname(os.fspath(path)) or "."
-    if not os.path.isdir(folder):
-        made = shlex.quote(folder)
-        raise errors.StorageError(
-            f"cannot write {path}: its folder is not there", f"make it: mkdir -p {made}"
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.StorageError(
-            f"cannot write {path}: its folder is read-only", "name a file in another folder"
-        )
-
-
 def _regular(path: str, own: bool) -> str | None:
-    """The regular file that a path leads to, or could; None where it is to be written to as is."""
-    place = path
+    """The regular file that a path leads to, or could; None for what is written to as it is."""
+    target = path
     for _ in range(_MAX_LINKS):
         try:
-            kind = stat.S_IFMT(os.lstat(place).st_mode)
+            kind = stat.S_IFMT(os.lstat(target).st_mode)
         except FileNotFoundError:
-            return place
+            return target
         if kind == stat.S_IFREG:
-            return place
+            return target
         if own or kind not in (*_WRITABLE, stat.S_IFLNK):
             raise errors.ConfigError(
                 f"{path} is {_KINDS.get(kind, 'not a regular file')}",
                 "remove it" if own else "name a file, or a path at which there is nothing yet",
             )
         # Links such as /proc/self/fd/1 name an open file, not a path.
-        if kind in _WRITABLE or os.path.realpath(os.path.dirname(place)).startswith("/proc/"):
+        if kind in _WRITABLE or os.path.realpath(os.path.dirname(target)).startswith("/proc/"):
             return None
-        place = os.path.join(os.path.dirname(place), os.readlink(place))
+        target = os.path.join(os.path.dirname(target), os.readlink(target))
     raise errors.ConfigError(f"{path} is a link that leads nowhere", "name another file")
 
 

@@ -1,35 +1,27 @@
-"""The only code that writes to disk: a file is there whole and durable, or not at all.
+"""Durable writing: a file exists whole and synced, or not at all.
 
 Data go to a temporary file beside the target, which is synced and renamed over it; then the
-directory is synced. Every system call that matters for durability goes through a `system.Disk`, so
-that a test can fail each of them.
+directory is synced. Every system call that decides durability goes through a `system.Disk`, so
+that tests can make each of them fail.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import os
-import re
-import secrets
-import socket
-import time
-import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import system
+from jaxlens.files import refusals, system, temporary
 
 Bytes = bytes | bytearray | memoryview
 
 TRIES = 3
-"""Attempts before a disk that fails is given up."""
+"""Attempts to write a file."""
 
-STALE_SECONDS = 24 * 3600.0
-"""Age at which a temporary file counts as left over whoever wrote it."""
 
 _FATAL = frozenset(
     {
@@ -44,9 +36,6 @@ _FATAL = frozenset(
         errno.ENAMETOOLONG,
     }
 )
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.tmp")
-_live: set[str] = set()
 
 
 def publish(
@@ -65,19 +54,19 @@ def publish(
         path: Target, in a directory that exists.
         data: All of its bytes.
         disk: System calls.
-        replace: Whether a file of that name gives way; if not, it stays as it is, and of several
-            writers the first one wins.
-        before: Is called when the bytes are safe and do not have their name yet.
+        replace: Whether a file of that name is replaced; if not, it stays, and of several writers
+            the first one wins.
+        before: Called when the bytes are durable and do not have their name yet.
 
     Returns:
         Whether the file is now the one written here.
 
     Raises:
-        StorageError: There is no space (before anything is written: less than twice the size of
-            ``data`` is free), the disk failed `TRIES` times, or writing is not allowed.
+        StorageError: Less than twice the size of ``data`` is free (then nothing is written), the
+            disk failed `TRIES` times, or writing is not allowed.
     """
     view = memoryview(data).cast("B")
-    with reported(path):
+    with refusals.writing(path):
         check_space(Path(path), 2 * view.nbytes, disk)
         attempt = 1
         while True:
@@ -90,7 +79,7 @@ def publish(
 
 
 class Stream:
-    """Bytes on their way into a file, hashed as they pass.
+    """A file under way, hashed as it is written.
 
     Attributes:
         size: Bytes written so far.
@@ -115,7 +104,7 @@ class Stream:
             StorageError: The system refused; the file will not appear.
         """
         view = memoryview(data).cast("B")
-        with reported(self._path):
+        with refusals.writing(self._path):
             _write_all(self._disk, self._descriptor, view)
         self._hash.update(view)
         self.size += view.nbytes
@@ -125,53 +114,53 @@ class Stream:
 def stream(
     path: str | Path, disk: system.Disk = system.DISK, replace: bool = True
 ) -> Generator[Stream]:
-    """Publishes a file too large for RAM, from its first byte to its last; see `under_way`."""
-    with under_way(path, disk, replace) as descriptor:
+    """Publishes a file too large for RAM, written in order; see `file_descriptor`."""
+    with file_descriptor(path, disk, replace) as descriptor:
         yield Stream(path, descriptor, disk)
 
 
 @contextlib.contextmanager
-def under_way(
+def file_descriptor(
     path: str | Path, disk: system.Disk = system.DISK, replace: bool = True
 ) -> Generator[int]:
-    """A descriptor of a file that appears when the block ends without an exception.
+    """The descriptor of a file that appears when the block ends without an exception.
 
-    What was written is nowhere else, so the first failed fsync is final.
+    No copy of the bytes is kept, so the first failed fsync is final.
 
     Args:
         path: Target, in a directory that exists.
         disk: System calls.
-        replace: Whether a file of that name gives way; if not, it stays as it is.
+        replace: Whether a file of that name is replaced; if not, it stays.
 
     Raises:
         StorageError: The system refused.
-        ConfigError: A file of that name is there and may not give way.
+        ConfigError: A file of that name exists and may not be replaced.
     """
     target = os.fspath(path)
-    temporary = _temporary_name(target)
-    with _removed_on_error(temporary, disk):
-        with reported(path):
-            descriptor = disk.open_exclusive(temporary)
+    draft = temporary.name_for(target)
+    with temporary.removed_on_error(draft, disk):
+        with refusals.writing(path):
+            descriptor = disk.open_exclusive(draft)
         with _closed(descriptor, disk):
             yield descriptor
-            with reported(path):
+            with refusals.writing(path):
                 disk.fsync(descriptor)
-        with reported(path):
-            named = _give_name(disk, temporary, target, replace)
-    with reported(path):
+        with refusals.writing(path):
+            named = _give_name(disk, draft, target, replace)
+    with refusals.writing(path):
         disk.fsync_directory(os.path.dirname(target) or ".")
     if not named:
         raise errors.ConfigError(f"{path} exists", "remove it, or write to another path")
 
 
 def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
-    """Creates a directory and its parents, durably; one that exists is left alone.
+    """Creates a directory and its parents, durably; does nothing if it exists.
 
     Raises:
-        StorageError: The system refused, or something else has that name.
+        StorageError: The system refused, or a file has that name.
     """
     path = Path(path)
-    with reported(path):
+    with refusals.writing(path):
         if path.is_dir():
             return
         make_directory(path.parent, disk)
@@ -183,63 +172,23 @@ def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
 
 
 def remove(path: str | Path, disk: system.Disk = system.DISK) -> None:
-    """Removes a file if it is there, durably.
+    """Removes a file if it exists, durably.
 
     Raises:
         StorageError: The system refused.
     """
-    with reported(path), contextlib.suppress(FileNotFoundError):
+    with refusals.writing(path), contextlib.suppress(FileNotFoundError):
         disk.unlink(os.fspath(path))
         disk.fsync_directory(os.path.dirname(path) or ".")
 
 
-def remove_leftovers(directory: str | Path, disk: system.Disk = system.DISK) -> int:
-    """Removes temporary files whose writers are dead; returns how many.
-
-    A writer on another machine cannot be asked, so its files go when they are a day old. Should
-    they go too early, the writer's rename fails and it writes them again.
-    """
-    removed = 0
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            match = _TEMPORARY.fullmatch(entry.name)
-            with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
-                if match is not None and _is_stale(entry, match[1], int(match[2])):
-                    disk.unlink(entry.path)
-                    removed += 1
-    return removed
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `publish` gives to files under way."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-@contextlib.contextmanager
-def reported(path: str | Path) -> Generator[None]:
-    """Turns an ``OSError`` into what the user sees."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        do = "free some space" if error.errno in _NO_SPACE else "check the disk and permissions"
-        if os.path.isdir(path) and error.errno in (errno.EISDIR, errno.EPERM):  # EPERM of macOS
-            reason, do = "a directory is in its place", "remove that directory"
-        folder = os.path.dirname(path) or "."
-        if error.errno == errno.ENOENT and not os.path.lexists(folder):
-            do = f"create the folder {folder}"
-        raise errors.StorageError(
-            f"cannot write {path}: {reason}", f"{do}, then run the same command again"
-        ) from error
-
-
 def check_space(path: Path, needed: int, disk: system.Disk = system.DISK) -> None:
-    """Refuses to write where so many bytes are not free.
+    """Requires free space for a file.
 
     Raises:
-        StorageError: They are not.
+        StorageError: Fewer than ``needed`` bytes are free.
     """
-    with reported(path):
+    with refusals.writing(path):
         free = disk.free_bytes(os.fspath(path.parent))
     if free is not None and free < needed:
         raise errors.StorageError(
@@ -255,31 +204,31 @@ def _write_whole(
     replace: bool,
     before: Callable[[], object],
 ) -> bool:
-    temporary = _temporary_name(target)
-    with _removed_on_error(temporary, disk):
-        descriptor = disk.open_exclusive(temporary)
+    draft = temporary.name_for(target)
+    with temporary.removed_on_error(draft, disk):
+        descriptor = disk.open_exclusive(draft)
         with _closed(descriptor, disk):
             _write_all(disk, descriptor, view)
             disk.fsync(descriptor)
         before()
-        first = _give_name(disk, temporary, target, replace)
+        first = _give_name(disk, draft, target, replace)
     # Also where another writer was first: its own sync may still be to come.
     disk.fsync_directory(os.path.dirname(target) or ".")
     return first
 
 
-def _give_name(disk: system.Disk, temporary: str, target: str, replace: bool) -> bool:
-    """Whether the target is now what the temporary file was."""
+def _give_name(disk: system.Disk, draft: str, target: str, replace: bool) -> bool:
+    """Whether the target is now the draft."""
     if replace:
-        disk.rename(temporary, target)
+        disk.rename(draft, target)
         return True
     first = True
     try:
-        disk.link(temporary, target)
+        disk.link(draft, target)
     except FileExistsError:
         first = False
     with contextlib.suppress(FileNotFoundError):
-        disk.unlink(temporary)
+        disk.unlink(draft)
     return first
 
 
@@ -298,45 +247,3 @@ def _closed(descriptor: int, disk: system.Disk) -> Generator[None]:
     finally:
         with contextlib.suppress(OSError):  # fsync has reported what there was to report
             disk.close(descriptor)
-
-
-@contextlib.contextmanager
-def _removed_on_error(temporary: str, disk: system.Disk) -> Generator[None]:
-    _live.add(os.path.basename(temporary))
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            disk.unlink(temporary)
-        raise
-    finally:
-        _live.discard(os.path.basename(temporary))
-
-
-def _temporary_name(target: str) -> str:
-    directory, name = os.path.split(target)
-    unique = f"{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
-    return os.path.join(directory, f".{name}.{unique}.tmp")
-
-
-@functools.cache
-def _machine() -> str:
-    """Names the space in which a process id means something: host and pid namespace."""
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        namespace = 0
-    return f"{zlib.crc32(f'{socket.gethostname()}:{namespace}'.encode()):08x}"
-
-
-def _is_stale(entry: os.DirEntry[str], machine: str, pid: int) -> bool:
-    if machine == _machine():
-        if pid == os.getpid():  # a container restarts with the same process id
-            return entry.name not in _live
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        except (PermissionError, OverflowError):
-            pass  # somebody has that process id; the age decides
-    return time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS

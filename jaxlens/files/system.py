@@ -19,9 +19,9 @@ class Disk:
         """Writes a prefix of ``data`` and returns its length."""
         return os.write(descriptor, data)
 
-    def write_at(self, descriptor: int, data: memoryview, at: int) -> int:
-        """Writes a prefix of ``data`` at a place and returns its length."""
-        return os.pwrite(descriptor, data, at)
+    def write_at(self, descriptor: int, data: memoryview, offset: int) -> int:
+        """Writes a prefix of ``data`` at an offset and returns its length."""
+        return os.pwrite(descriptor, data, offset)
 
     def fsync(self, descriptor: int) -> None:
         """Returns when the file's bytes are on stable storage."""
@@ -40,7 +40,7 @@ class Disk:
         os.rename(source, target)
 
     def link(self, source: str, target: str) -> None:
-        """Gives a file a second name that nothing may have yet."""
+        """Gives a file a second name, which must not exist."""
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:

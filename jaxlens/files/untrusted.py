@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxlens import errors
-from jaxlens.files import file_types, memory
+from jaxlens.files import file_types, refusals
 
 # The index of a thousand layers has 1.3 MB. Python's objects take up to 26 times the text, so
 # that even a file made to harm stays below 50 MiB.
-LARGEST_JSON = 3 * 2**19
+MAX_JSON_BYTES = 3 * 2**19
 """Bytes of the largest JSON file that is read."""
 
 
@@ -30,7 +30,7 @@ READABLE = "check the permissions and the disk, or copy the model elsewhere"
 _CACHED = "models--"
 """How the folders of the hub's cache begin."""
 
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """How many entries of a directory are looked at."""
 
 
@@ -61,24 +61,19 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
             (a Git LFS pointer, a web page).
         StorageError: The system refused, also while reading.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise missing(path, where) from None
-    except OSError as error:
-        memory.reraise(error)
-        raise errors.StorageError(f"{where}: {error.strerror}", READABLE) from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise errors.DataError(f"{where}: not a regular file", "fetch the model again")
-        with open(descriptor, "rb", closefd=False) as file:
-            file_types.refuse_stand_in(file.peek(file_types.HEAD_BYTES), where)
-            yield file
-    except OSError as error:
-        memory.reraise(error)
-        raise errors.StorageError(f"{where}: {error.strerror or line(error)}", READABLE) from error
-    finally:
-        os.close(descriptor)
+    with refusals.reading(where, READABLE):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing(path, where) from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise errors.DataError(f"{where}: not a regular file", "fetch the model again")
+            with open(descriptor, "rb", closefd=False) as file:
+                file_types.refuse_stand_in(file.peek(file_types.HEAD_BYTES), where)
+                yield file
+        finally:
+            os.close(descriptor)
 
 
 def missing(path: Path, where: str) -> errors.MissingError:
@@ -103,13 +98,13 @@ def missing(path: Path, where: str) -> errors.MissingError:
 
 
 def names(directory: Path) -> list[str]:
-    """Sorted names of a directory's entries, at most ``MOST_ENTRIES`` of them.
+    """Sorted names of a directory's entries, at most ``MAX_ENTRIES`` of them.
 
     Raises:
         OSError: The system refused.
     """
     with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in itertools.islice(entries, MOST_ENTRIES))
+        return sorted(entry.name for entry in itertools.islice(entries, MAX_ENTRIES))
 
 
 def read_json(path: Path, label: str) -> Any:
@@ -122,10 +117,10 @@ def read_json(path: Path, label: str) -> Any:
     """
     where = f"{label}/{path.name}"
     with opened(path, where) as file:
-        data = file.read(LARGEST_JSON + 1)
-    if len(data) > LARGEST_JSON:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
         raise errors.DataError(
-            f"{where}: more than {LARGEST_JSON} bytes, too large to be what its name says",
+            f"{where}: more than {MAX_JSON_BYTES} bytes, too large to be what its name says",
             "fetch the model again",
         )
     try:

@@ -1,4 +1,4 @@
-"""YAML that may come from anywhere: plain values only, and no more than a person would write."""
+"""YAML files of settings: plain values, and no key twice."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import errors
+from jaxlens.files import refusals
 
-MOST_CHARACTERS = 2**20
-"""Longest file."""
-
-MOST_LEVELS = 32
-"""Deepest nesting; what the library needs grows with its square."""
-
-# What the library raises for values that are not of the type they are tagged with, such as
-# ``!!bool maybe``.
-_PYTHON_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+# Raised for values that are not of the type of their tag, such as ``!!bool maybe``, and for lists
+# in lists without end.
+_PYTHON_ERRORS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+)
 
 
 class DuplicateKey(ValueError):
-    """A key stands twice in a mapping, so that one of its values would be lost without a word."""
+    """A mapping has a key twice, so that one of its values would be lost."""
 
 
 def parse(text: str) -> Any:
@@ -28,12 +25,11 @@ def parse(text: str) -> Any:
 
     Raises:
         DuplicateKey: Naming the key and its lines.
-        ValueError: In one line, why it is none.
+        ValueError: It is not YAML; says why in one line.
     """
     import yaml
 
     try:
-        _require_plain(text)
         _require_single(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
     except DuplicateKey:
@@ -43,23 +39,8 @@ def parse(text: str) -> Any:
         raise ValueError(lines[0] if lines else type(error).__name__) from error
 
 
-def _require_plain(text: str) -> None:
-    """Refuses, before anything is built of it, what no person writes."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        # Merged into each other, a few lines of aliases can fill any memory.
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("aliases (*name) are not used here")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_LEVELS:
-            raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
-
-
 def _require_single(node: Any) -> None:
-    """Refuses keys that stand twice, at any depth; the library keeps the last of them."""
+    """Refuses duplicate keys at any depth; the library keeps the last value."""
     import yaml
 
     if isinstance(node, yaml.SequenceNode):
@@ -73,7 +54,7 @@ def _require_single(node: Any) -> None:
         if isinstance(key, yaml.ScalarNode):
             if (before := lines.get((key.tag, key.value))) is not None:
                 name = f"{key.value[:80]!r}"
-                raise DuplicateKey(f"the key {name} stands in line {before} and in line {line}")
+                raise DuplicateKey(f"the key {name} is in line {before} and in line {line}")
             lines[key.tag, key.value] = line
         _require_single(value)
 
@@ -82,20 +63,14 @@ def read(path: Path) -> Any:
     """The document in a file.
 
     Raises:
-        MissingError: It is not there.
-        StorageError: The system refuses.
-        ConfigError: It is no such document, or too long.
+        MissingError: It does not exist.
+        StorageError: The system refused to read.
+        ConfigError: It is not YAML, or has a key twice.
     """
+    name = f"configuration file {path}"
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"it has more than {MOST_CHARACTERS} characters")
-        return parse(text)
-    except FileNotFoundError as error:
-        raise errors.MissingError(f"no configuration file {path}", "check the path") from error
-    except OSError as error:
-        raise errors.StorageError(f"cannot read {path}: {error.strerror}", "check it") from error
+        with refusals.reading(name, missing_hint="check the path"):
+            return parse(path.read_text(encoding="utf-8"))
     except DuplicateKey as error:
         raise errors.ConfigError(f"{path}: {error}", "keep one of them") from error
     except ValueError as error:
@@ -110,25 +85,25 @@ def read_flat(path: Path, sections: Collection[str]) -> dict[str, Any]:
         sections: Keys whose values are mappings of settings.
 
     Raises:
-        ConfigError: It is no mapping, or a setting is there twice.
+        ConfigError: It is not a mapping, or has a setting twice.
         JaxlensError: See ``read``.
     """
     document = read(path)
     if not isinstance(document, dict | type(None)):
-        raise errors.ConfigError(f"{path} holds no mapping", "see configs/demo.yaml")
-    found: dict[str, Any] = {}
+        raise errors.ConfigError(f"{path} is not a mapping", "see configs/demo.yaml")
+    settings: dict[str, Any] = {}
     for key, value in _flatten(document or {}, "", sections):
-        if key in found:  # once as a key with a dot, once inside its section
-            raise errors.ConfigError(f"{path}: {key[:80]!r} is there twice", "keep one of them")
-        found[key] = value
-    return found
+        if key in settings:  # once as a key with a dot, once inside its section
+            raise errors.ConfigError(f"{path} has {key[:80]!r} twice", "keep one of them")
+        settings[key] = value
+    return settings
 
 
 def _flatten(
     document: Mapping[Any, Any], prefix: str, sections: Collection[str]
 ) -> Iterator[tuple[str, Any]]:
     for key, value in document.items():
-        # YAML reads the key ``null`` as the value that is written so.
+        # YAML reads the key ``null`` as None.
         dotted = f"{prefix}{'null' if key is None else key}"
         if isinstance(value, dict) and dotted in sections:
             yield from _flatten(value, f"{dotted}.", sections)

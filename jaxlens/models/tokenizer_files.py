@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import tokenizers
 
 from jaxlens import errors
-from jaxlens.files import compression, file_types, scratch
+from jaxlens.files import file_types, refusals, scratch
 
 logger = logging.getLogger("jaxlens")
 
@@ -171,7 +171,7 @@ def contents(path: Path) -> bytes:
         DataError: It is no regular file, too large, or something else than its name says.
         StorageError: The system refuses.
     """
-    with compression.refusals(str(path)):
+    with refusals.reading(str(path)):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(descriptor)

@@ -123,14 +123,14 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
     if tally.merge == "bottom_k":
         _check_sampled(path, name, block, of)
         return
-    most = of.counted if tally.unit == "1" else min(of.counted * _MOST_PRODUCT, 2**63 - 1)
+    most = of.counted if tally.unit == "1" else min(of.counted * _MAX_PRODUCT, 2**63 - 1)
     least = -most if tally.name in SIGNED else 0
     wrong = (block < least) | (block > most)
     if wrong.any():
         raise _impossible(path, name, block[wrong][0], f"numbers from {least:,} to {most:,}")
 
 
-_MOST_PRODUCT = int(bins.FIXED_POINT_LIMIT) ** 2 * bins.ONE
+_MAX_PRODUCT = int(bins.FIXED_POINT_LIMIT) ** 2 * bins.ONE
 """Greatest magnitude that a row adds to a sum: a product of two clipped values."""
 
 
@@ -143,7 +143,7 @@ def _check_sampled(path: str | Path, name: str, block: np.ndarray, of: Sizes) ->
         column = field.partition(".")[0]
         values, least = lines[:, place], 0
         if column in sampling.FIXED_FIELDS:
-            limit, least = _MOST_FIXED, -_MOST_FIXED
+            limit, least = _MAX_FIXED, -_MAX_FIXED
         elif column in _SAMPLED:
             limit = int(_SAMPLED[column])
         else:
@@ -157,7 +157,7 @@ def _check_sampled(path: str | Path, name: str, block: np.ndarray, of: Sizes) ->
             raise _impossible(path, f"{name}, {field}", values[wrong][0], what)
 
 
-_MOST_FIXED = 2**31
+_MAX_FIXED = 2**31
 
 
 def _limit(name: str, of: Sizes) -> int:

@@ -16,7 +16,7 @@ TRIES = 16
 
 def publish_shard(
     run_dir: str | Path,
-    place: records.Place,
+    shard_range: records.ShardRange,
     image: memoryview,
     rows: int,
     disk: system.Disk = system.DISK,
@@ -30,8 +30,8 @@ def publish_shard(
     they fit when all have left.
 
     Args:
-        run_dir: Run, begun with `layout.create_run`.
-        place: Where the shard belongs; the same that is in the image.
+        run_dir: Run, begun with `run_directory.create_run`.
+        shard_range: Where the shard belongs; the same that is in the image.
         image: Of `image.shard_image`.
         rows: Rows in the image; 0 where it holds only tallies.
         disk: System calls.
@@ -42,10 +42,12 @@ def publish_shard(
     Raises:
         StorageError: The disk is full or failed, or does not keep what is written.
     """
-    path, sidecar = (act(run_dir, place.shard) for act in (layout.shard_path, layout.sidecar_path))
+    path, sidecar = (
+        act(run_dir, shard_range.shard) for act in (layout.shard_path, layout.sidecar_path)
+    )
     # The image is hashed while the disk is busy writing it.
     with concurrent.futures.ThreadPoolExecutor(1, "jaxlens-hash") as pool:
-        entry = pool.submit(records.record, place, rows, image)
+        entry = pool.submit(records.record, shard_range, rows, image)
 
         def record() -> None:
             publish.publish(sidecar, records.encode(entry.result()), disk)
@@ -53,7 +55,7 @@ def publish_shard(
         occupied = False
         for _ in range(TRIES):
             with contextlib.suppress(errors.MissingError, errors.DataError):
-                standing = shards.check(run_dir, place.shard, place.spec_hash)
+                standing = shards.check(run_dir, shard_range.shard, shard_range.spec_hash)
                 return None if standing == entry.result() else standing
             occupied = not publish.publish(path, image, disk, replace=occupied, before=record)
             if not occupied and _is_recorded(run_dir, entry.result()):

@@ -1,8 +1,8 @@
-"""What a run knows of its corpus: documents, counts and strings of tokens, the tokens themselves.
+"""What a run knows of its corpus: documents, tokens, their counts and their strings.
 
-These files were written by the stage that tokenises; here they are read as part of a run that
-nobody vouches for: nothing is believed before its sha256 was compared with that of the spec, and
-nothing claims more memory than the token file beside it can explain.
+These files were written by the stage that tokenises; here they are read as part of an untrusted
+run: each is used only after its sha256 is compared with that of the spec, and none may claim more
+memory than the token file beside it can explain.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from jaxtyping import Int, Shaped, UInt64
 
 from jaxlens import schema
 from jaxlens.files import contained
-from jaxlens.store import document_fields, layout, records
+from jaxlens.store import document_fields, layout, records, strict_json
 from jaxlens.store.hdf5 import reading
 
 _DOCUMENT_BYTES = 8 + 8 + schema.ID_BYTES
 """Of a document in the index: its start, its hash, the longest id."""
 
 _VOCABULARY_BYTES = 1 << 26
-"""Counts and strings of the largest vocabulary that makes sense."""
+"""Counts and strings of the largest vocabulary."""
 
 _FIELDS = {
     "document_start": ("iu", 1),
@@ -61,6 +61,16 @@ class Documents:
         """Number of the document of each row (token of the corpus)."""
         return np.searchsorted(self.start, rows, side="right") - 1
 
+    def to_columns(self) -> dict[str, np.ndarray]:
+        """Number, id, first row and number of tokens of each document."""
+        texts = [raw.decode("utf-8", "replace") for raw in self.id.tolist()]
+        return {
+            "document": np.arange(len(self)),
+            "document_id": np.array(texts, object),
+            "first_row": self.start[:-1],
+            "n_tokens": np.diff(self.start),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class TokenIndex:
@@ -71,7 +81,7 @@ class TokenIndex:
         token_counts: Occurrences of each token in each fold of the documents.
         token_strings: The bytes that each token stands for, without NULs at their end.
         path: The token file.
-        record: What that file must be.
+        record: Size and hash that the file must have.
     """
 
     documents: Documents
@@ -85,21 +95,22 @@ class TokenIndex:
         """Tokens ``start:stop``, int32, one a row; the file's hash is compared once.
 
         Raises:
-            MissingError: The file is not there.
+            MissingError: The file does not exist.
             DataError: It is damaged.
         """
         dtype = np.dtype(self.record.dtype).newbyteorder("<")
         low, high, _ = slice(start, stop).indices(self.record.n_tokens)
-        places = (low * dtype.itemsize, max(low, high) * dtype.itemsize)
+        start_byte, stop_byte = low * dtype.itemsize, max(low, high) * dtype.itemsize
         with contained.opened(self.path) as descriptor, reading.reading(self.path):
             if not self._hashed.is_set():
                 if contained.sha256(self.path, descriptor) != self.record.sha256:
                     raise ValueError("its sha256 is not that recorded")
                 self._hashed.set()
-            found = np.frombuffer(_read(self.path, descriptor, *places), dtype).astype(np.int32)
-            if found.size and not 0 <= found.min() <= found.max() < len(self.token_strings):
+            raw = _read(self.path, descriptor, start_byte, stop_byte)
+            tokens = np.frombuffer(raw, dtype).astype(np.int32)
+            if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(self.token_strings):
                 raise ValueError(f"it has a token beyond the {len(self.token_strings)} known")
-        return found
+        return tokens
 
 
 def limit(n_documents: int, n_kept: int = 0) -> int:
@@ -109,7 +120,7 @@ def limit(n_documents: int, n_kept: int = 0) -> int:
 
 
 def n_kept(document: Mapping[str, Any]) -> int:
-    """Kept fields that ``TOKENS.json`` speaks of."""
+    """Number of kept fields that ``TOKENS.json`` states."""
     kept = document.get("kept")
     return len(kept) if isinstance(kept, dict) else 0
 
@@ -153,8 +164,8 @@ def _record(
     path = layout.token_path(run_dir, layout.TOKEN_RECORD)
     raw = contained.read(path, layout.LARGE)
     record = records.parse_tokens(raw, str(path))
-    told = records.parse_json(raw, str(path))
-    n_documents = told.get("documents")
+    document = strict_json.parse(raw, str(path))
+    n_documents = document.get("documents")
     stated = spec.get("corpus")
     corpus: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     stored = contained.size(layout.token_path(run_dir))
@@ -165,14 +176,14 @@ def _record(
         for entry in entries[-1:]:
             if (entry.tokens_sha256, entry.token_stop) != (record.sha256, record.n_tokens):
                 raise ValueError("it is of another token file than the shards")
-        # The size of what lies there bounds what the index may claim.
+        # The size of the token file bounds what the index may claim.
         if stored != record.n_tokens * np.dtype(record.dtype).itemsize:
             raise ValueError(f"it promises {record.n_tokens} tokens, the file has {stored} bytes")
         if type(n_documents) is not int or not 0 < n_documents <= record.n_tokens:
             raise ValueError(f"it is of {n_documents!r:.20} documents")
         if corpus.get("n_documents", n_documents) != n_documents:
             raise ValueError(f"it is of {n_documents} documents, {layout.RUN} says another number")
-    return record, n_documents, n_kept(told)
+    return record, n_documents, n_kept(document)
 
 
 def _documents(arrays: Mapping[str, np.ndarray]) -> Documents:
@@ -182,13 +193,13 @@ def _documents(arrays: Mapping[str, np.ndarray]) -> Documents:
     start = arrays["document_start"].astype(np.int64)
     hashes = arrays["document_hash"].astype(np.uint64)
     kept = document_fields.Metadata.from_arrays(arrays, len(hashes))
-    found = Documents(start, hashes, arrays["document_id"], kept)
-    if len(start) != len(found.hash) + 1 or len(found.id) != len(found.hash):
+    documents = Documents(start, hashes, arrays["document_id"], kept)
+    if len(start) != len(documents) + 1 or len(documents.id) != len(documents):
         raise ValueError("its fields differ in length")
     # No differences, which hostile numbers would overflow.
     if start[0] != 0 or np.any(start[1:] <= start[:-1]):
         raise ValueError("its documents do not follow each other")
-    return found
+    return documents
 
 
 def _adds_up(counts: Int[np.ndarray, "fold vocab"], total: int) -> bool:
@@ -198,12 +209,12 @@ def _adds_up(counts: Int[np.ndarray, "fold vocab"], total: int) -> bool:
 
 
 def _read(path: Path, descriptor: int, start: int, stop: int) -> bytearray:
-    found = bytearray(stop - start)
-    view = memoryview(found)
+    data = bytearray(stop - start)
+    view = memoryview(data)
     while view.nbytes:
-        with contained.refusals(path):
+        with contained.reading(path):
             count = os.preadv(descriptor, [view], stop - view.nbytes)
         if not count:
             raise ValueError("it ends too early")
         view = view[count:]
-    return found
+    return data

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.files import contained, publish, system
-from jaxlens.store import bounds, layout, records, shards, summary
+from jaxlens.store import bounds, layout, records, shard_contents, shards, summary
 from jaxlens.store.hdf5 import images, reading
 
 TRIES = 8
 """Attempts to derive files from shards that rivals with other bits keep replacing."""
 
-MOST_INDEXED = 256
+MAX_INDEXED = 256
 """Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
 
 
@@ -96,14 +96,14 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
 def _images(
     spec: layout.Spec,
     entries: Sequence[records.Record],
-    form: shards.Form,
+    form: shard_contents.Form,
     tallies: summary.Tallies,
 ) -> dict[str, bytes | None]:
     about = _attributes(spec, entries)
     version = layout.format_version(spec)
     made = images.summary_image(about, tallies, form.layer_names, form.labels, version)
     files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(made), layout.INDEX: None}
-    if about["n_rows"] and len(entries) <= MOST_INDEXED:
+    if about["n_rows"] and len(entries) <= MAX_INDEXED:
         sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
         made = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
         files[layout.INDEX] = reading.seal(made)
@@ -150,18 +150,18 @@ def _attributes(spec: layout.Spec, entries: Sequence[records.Record]) -> dict[st
 
 def _fold(
     run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record], hashed: bool
-) -> tuple[shards.Form, summary.Tallies]:
+) -> tuple[shard_contents.Form, summary.Tallies]:
     """What all shards have in common, and the sum of their tallies."""
-    form: shards.Form | None = None
+    form: shard_contents.Form | None = None
     tallies: summary.Tallies | None = None
     for entry in entries:
         path = layout.shard_path(run_dir, entry.shard)
         with shards.open_shard(run_dir, entry, hashed) as found, reading.reading(path):
-            mine = shards.read_form(found)
+            mine = shard_contents.read_form(found)
             form = form or mine
             if mine != form:
                 raise ValueError("its layers or quantities are not those of the first shard")
-            part = shards.tallies(found, spec.document)
+            part = shard_contents.tallies(found, spec.document)
             sizes = bounds.sizes(spec.document, entry.token_stop - entry.token_start)
             tallies = summary.add(tallies, str(path), part, sizes)
     assert form is not None and tallies is not None

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-    from jaxlens.store import columns as rows
-    from jaxlens.store import reader
+    from jaxlens.store import columns, reader
 
 
 LIMIT = 100_000
@@ -48,7 +47,7 @@ def dataset(
     return xarray.Dataset(variables, coordinates, about)
 
 
-def _variable(column: rows.Column, masked: bool) -> tuple[Any, ...]:
+def _variable(column: columns.Column, masked: bool) -> tuple[Any, ...]:
     """Axes, values, attributes and encoding, as xarray would read them from a shard."""
     quantity, values, about = column.quantity, column[:], column.attributes
     fill = schema.fill_value(quantity.name, column.stored)

@@ -18,7 +18,7 @@ def notes(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
         checked: See ``layout.read_note``.
     """
     found = []
-    for name in layout.notes_there(run_dir):
+    for name in layout.note_names(run_dir):
         with contextlib.suppress(errors.JaxlensError):
             found.append(layout.read_note(run_dir, name, checked))
     return found

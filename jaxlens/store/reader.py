@@ -1,63 +1,65 @@
-"""Reading a run: every shard is checked before a row of it is believed."""
+"""Reading a run: every shard is checked before a row of it is used."""
 
 from __future__ import annotations
 
-import collections
 import functools
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxlens import arguments, errors, schema
-from jaxlens.files import contained
-from jaxlens.store import bounds, corpus_index, finalize, frames, layout, shards
-from jaxlens.store import columns as rows
-from jaxlens.store import document_fields as metadata
-from jaxlens.store import summary as totals
+from jaxlens.files import closing, contained
+from jaxlens.store import (
+    columns,
+    corpus_index,
+    document_fields,
+    finalize,
+    frames,
+    layout,
+    open_shards,
+    shard_contents,
+    shards,
+    summary,
+)
 from jaxlens.store.hdf5 import reading
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
-MOST_OPEN = 40
-"""Shards held open at once."""
-
 BATCH_ROWS = 65_536
 """Most rows of a batch, unless the caller says."""
 
 
 def open_run(path: str | Path) -> Run:
-    """Opens a run whose shards are all there.
+    """Opens a run that has all its shards.
 
-    Reads the spec and the records and compares the size of every shard; a shard's sha256 is
+    Reads the spec and the records and compares the sizes of all shards; the sha256 of a shard is
     compared when it is first read.
 
     Args:
         path: Run directory.
 
     Raises:
-        MissingError: There is no run, or shards are missing.
+        MissingError: The directory holds no run, or shards are missing.
         DataError: Something is damaged.
     """
     return Run(arguments.path(path, "path", "the directory of a run"))
 
 
-class Run:
+class Run(closing.Closing):
     """A run, opened by `open_run`; also a context manager.
 
-    ``run["rank_input"]`` is a `rows.Column`: index it like an array.
+    ``run["rank_input"]`` is a `columns.Column`: index it like an array.
 
     Attributes:
         path: Run directory.
         spec: What the run computes.
         spec_hash: The sha256 of ``RUN.json``.
         n_tokens: Tokens of the corpus.
-        n_rows: Rows stored: as many, or 0 where only tallies were kept.
+        n_rows: Rows stored: ``n_tokens``, or 0 where only tallies were kept.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,71 +72,56 @@ class Run:
         self.n_tokens = self._entries[-1].token_stop if self._entries else 0
         self.n_rows = sum(entry.rows for entry in self._entries)
         self._starts = np.cumsum([0, *(entry.rows for entry in self._entries)])
-        self._open: collections.OrderedDict[int, reading.Contents] = collections.OrderedDict()
-        self._checked: set[int] = set()
-        self._lock = threading.RLock()
+        self._shards = open_shards.OpenShards(self.path, self.spec, self._entries)
 
     def __len__(self) -> int:
         return self.n_rows
 
     def __repr__(self) -> str:
-        facts = frames.facts(self)
-        return f"<Run {self.path}: {', '.join(f'{name} {what}' for name, what in facts.items())}>"
+        facts = ", ".join(f"{name} {value}" for name, value in frames.facts(self).items())
+        return f"<Run {self.path}: {facts}>"
 
     def _repr_html_(self) -> str:
         """What notebooks show: sizes, quantities, and medians and means by layer."""
         return frames.fragment(self)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Closes all files; reading opens them again."""
-        with self._lock:
-            while self._open:
-                self._open.popitem()[1].close()
+        self._shards.close()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Quantities that rows are stored of."""
-        return tuple(self._form.columns)
+        """Quantities that have rows."""
+        return tuple(self._shards.form.columns)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Labels of the layers: ``input``, ``h.0``, ..."""
-        return self._form.layer_names
+        return self._shards.form.layer_names
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._form.columns
+        return isinstance(name, str) and name in self._shards.form.columns
 
-    def __getitem__(self, name: str) -> rows.Column:
+    def __getitem__(self, name: str) -> columns.Column:
         """The rows of one quantity.
 
         Raises:
             ConfigError: The run does not record it.
         """
         if name not in self:
-            raise rows.unknown(name, self.names, self.path)
-        dtype, tail = self._form.columns[name]
+            raise columns.unknown(name, self.names, self.path)
+        dtype, tail = self._shards.form.columns[name]
         read = functools.partial(self._read_column, name)
         names = self.layer_names
-        return rows.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
+        return columns.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
 
     @functools.cached_property
-    def tally(self) -> totals.Tallies:
-        """Merged totals by name, int64; folded from the shards where no summary is."""
+    def tally(self) -> dict[str, np.ndarray]:
+        """Merged totals by name, int64; folded from the shards where the summary is missing."""
         path = contained.contained(self.path, layout.SUMMARY)
         try:
-            with reading.open_sealed(path) as found:
-                return self._read_summary(path, found)
+            with reading.open_sealed(path) as contents:
+                return self._read_summary(path, contents)
         except errors.MissingError:
             spec = layout.Spec(self.spec, self.spec_hash, len(self._entries))
             return finalize.fold_shards(self.path, spec, self._entries)
@@ -142,13 +129,13 @@ class Run:
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.
 
-        The keys are those of `totals.statistics`; a quantity that was never counted is absent.
+        The keys are those of `summary.statistics`; a quantity that was never counted is absent.
         """
-        merged, labels = self.tally, self._form.labels
+        merged, labels = self.tally, self._shards.form.labels
         with reading.reading(self.path):
-            found = totals.statistics(merged, labels)
+            statistics = summary.statistics(merged, labels)
         return {
-            layer: {name: float(statistic.values[i]) for name, statistic in found.items()}
+            layer: {name: float(statistic.values[i]) for name, statistic in statistics.items()}
             for i, layer in enumerate(self.layer_names)
         }
 
@@ -182,19 +169,19 @@ class Run:
         Only the shards that hold the rows are read. Columns are ``row``, the quantities of a row,
         ``layer``, ``layer_name`` and the quantities of a layer (best tokens ``top_id.1``, ... where
         a run has several); without quantities of a layer there is one record a row. Ids and ranks
-        are ``Int32`` with ``<NA>`` where there is none.
+        are ``Int32`` with ``<NA>`` where missing.
 
         Args:
             names: Quantities; all by default.
             start: First row, as of a slice.
             stop: End of the rows, exclusive.
             layers: Numbers, negative from the end, or names; all by default.
-            limit: Most records. What lies beyond is cut, between rows, with a warning that says
-                how to read on; ``frame.attrs["next_row"]`` is the first row that is missing. None
-                for all.
+            limit: Most records. Further rows are cut, with a warning that says how to read on;
+                ``frame.attrs["next_row"]`` is the first of them. None for all.
 
         Raises:
-            ConfigError: The run has no such quantity or layer, or pandas is not installed.
+            ConfigError: The run has no such quantity or layer.
+            MissingError: pandas is not installed.
         """
         return frames.records(self, names, start, stop, layers, limit)
 
@@ -226,18 +213,20 @@ class Run:
         wanted = frames.wanted(names, self.names)
         rows = arguments.whole(rows, "rows", 1)
         first, last = frames.extent(start, stop, self.n_rows)
-        kept = {name: self._kept(name) for name in wanted if name.startswith(metadata.PREFIX)}
-        columns = {name: self[name] for name in wanted if name not in kept}
-        found = self._batches(columns, rows, first, last)
-        return self._with_fields(found, kept) if kept else found
+        kept = {
+            name: self._kept(name) for name in wanted if name.startswith(document_fields.PREFIX)
+        }
+        quantities = {name: self[name] for name in wanted if name not in kept}
+        batches = self._batches(quantities, rows, first, last)
+        return self._with_fields(batches, kept) if kept else batches
 
     @property
     def document_fields(self) -> tuple[str, ...]:
         """Fields of the documents that the run keeps, as `batches` and `documents` name them."""
-        return tuple(metadata.PREFIX + name for name in metadata.names_in(self.spec))
+        return tuple(document_fields.PREFIX + name for name in document_fields.names_in(self.spec))
 
     def documents(self) -> dict[str, np.ndarray]:
-        """What is known of each document, a value each, such as for ``pandas.DataFrame``.
+        """Columns of one value a document, as ``pandas.DataFrame`` takes them.
 
         Returns:
             ``document`` (its number), ``document_id``, ``first_row``, ``n_tokens``, and the fields
@@ -247,15 +236,8 @@ class Run:
             MissingError: The run has no token file.
             DataError: It is damaged.
         """
-        known = self.corpus.documents
-        texts = np.array([raw.decode("utf-8", "replace") for raw in known.id.tolist()], object)
-        found = {
-            "document": np.arange(len(known)),
-            "document_id": texts,
-            "first_row": known.start[:-1],
-            "n_tokens": np.diff(known.start),
-        }
-        return found | {name: self._kept(name) for name in self.document_fields}
+        fields = {name: self._kept(name) for name in self.document_fields}
+        return self.corpus.documents.to_columns() | fields
 
     @functools.cached_property
     def corpus(self) -> corpus_index.TokenIndex:
@@ -270,25 +252,11 @@ class Run:
     @property
     def tally_labels(self) -> Mapping[str, tuple[str, ...]]:
         """Labels of the axes of `tally` that have any, such as ``quantity``."""
-        return self._form.labels
-
-    @functools.cached_property
-    def _sizes(self) -> bounds.Sizes:
-        return bounds.sizes(self.spec, self.n_tokens)
-
-    @functools.cached_property
-    def _form(self) -> shards.Form:
-        if not self._entries:
-            return shards.Form((), {}, {})
-        with self._lock, reading.reading(layout.shard_path(self.path, 0)):
-            form = shards.read_form(self._shard(0))
-            if (stated := self._sizes.layers) not in (len(form.layer_names), bounds.UNSTATED + 1):
-                raise ValueError(f"it has {len(form.layer_names)} layers, {layout.RUN} {stated}")
-            return form
+        return self._shards.form.labels
 
     def _kept(self, name: str) -> np.ndarray:
         """A kept field, a value a document."""
-        field = name.removeprefix(metadata.PREFIX)
+        field = name.removeprefix(document_fields.PREFIX)
         if field not in self.corpus.documents.kept.names:
             known = ", ".join(self.document_fields)
             raise errors.ConfigError(
@@ -305,55 +273,29 @@ class Run:
             yield batch | {name: values[document] for name, values in kept.items()}
 
     def _batches(
-        self, columns: Mapping[str, rows.Column], most: int, first: int, last: int
+        self, quantities: Mapping[str, columns.Column], max_rows: int, first: int, last: int
     ) -> Iterator[dict[str, np.ndarray]]:
-        for shard, low, high in rows.pieces(self._starts, first, last, most):
+        for shard, low, high in columns.pieces(self._starts, first, last, max_rows):
             start = int(self._starts[shard])
-            found = self._read(columns, shard, low - start, high - start)
-            batch = {n: rows.signed(c.quantity, found[n]) for n, c in columns.items()}
+            blocks = self._shards.read(quantities, shard, low - start, high - start)
+            batch = {n: columns.signed(c.quantity, blocks[n]) for n, c in quantities.items()}
             yield {"row": np.arange(low, high)} | batch
 
-    def _read(
-        self, names: Iterable[str], shard: int, start: int, stop: int
-    ) -> dict[str, np.ndarray]:
-        path = layout.shard_path(self.path, shard)
-        with self._lock, reading.reading(path):
-            stored = self._shard(shard).datasets
-            found = {name: stored[name][start:stop] for name in names}
-            for name, block in found.items():
-                bounds.check_rows(path, name, block, self._sizes)
-            return found
-
     def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
-        return self._read((name,), shard, start, stop)[name]
+        return self._shards.read((name,), shard, start, stop)[name]
 
-    def _shard(self, shard: int) -> reading.Contents:
-        if shard in self._open:
-            self._open.move_to_end(shard)
-            return self._open[shard]
-        while len(self._open) >= MOST_OPEN:
-            self._open.popitem(last=False)[1].close()
-        hashed = shard not in self._checked
-        contents = shards.open_shard(self.path, self._entries[shard], hashed)
-        if hashed and shard and shards.read_form(contents) != self._form:
-            contents.close()
-            raise ValueError("its layers or quantities are not those of the first shard")
-        self._checked.add(shard)
-        self._open[shard] = contents
-        return contents
-
-    def _read_summary(self, path: Path, found: reading.Contents) -> totals.Tallies:
+    def _read_summary(self, path: Path, contents: reading.Contents) -> dict[str, np.ndarray]:
         with reading.reading(path):
-            if found.attribute("spec_hash") != self.spec_hash:
+            if contents.attribute("spec_hash") != self.spec_hash:
                 raise ValueError("it belongs to another run")
-            return shards.read_tallies(found, self.spec, self.n_tokens)
+            return shard_contents.read_tallies(contents, self.spec, self.n_tokens)
 
     def _check_manifest(self) -> None:
         try:
-            found = layout.read_manifest(self.path, len(self._entries))
+            manifest = layout.read_manifest(self.path, len(self._entries))
         except errors.MissingError:
             return
-        if found != (self.spec_hash, self._entries):
+        if manifest != (self.spec_hash, self._entries):
             raise errors.DataError(
                 f"{self.path / layout.MANIFEST} does not fit the shards",
                 "jaxlens verify names what is damaged",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -13,16 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxlens import config, errors
-from jaxlens.store import specs
+from jaxlens.store import specs, strict_json
 
-MOST_SHARDS = 10**8
+MAX_SHARDS = 10**8
 """More would not fit the names of the files."""
 
-MOST_VALUES = 1 << 17
-"""JSON of more values takes up to thirty times its size in RAM."""
-
-MOST_LEVELS = 100
-"""JSON that is nested deeper would exhaust the stack of whoever walks it."""
 
 _UNSEALED = {"environment", "measured", "settings", "spec"}
 """All that a note holds, and all that one of an earlier version does."""
@@ -33,7 +27,7 @@ _ALTERED = "restore it from a copy, or use another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ShardRange:
     """Where a shard belongs; stored inside its HDF5 file too.
 
     Attributes:
@@ -52,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(Place):
+class Record(ShardRange):
     """The sidecar of a shard: what its file must be.
 
     Attributes:
@@ -65,9 +59,9 @@ class Record(Place):
     size: int
     sha256: str
 
-    def place(self) -> Place:
+    def shard_range(self) -> ShardRange:
         """The part that the shard itself repeats."""
-        return Place(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Place)})
+        return ShardRange(**{f.name: getattr(self, f.name) for f in dataclasses.fields(ShardRange)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +81,11 @@ class Tokens:
     index_sha256: str
 
 
-def record(place: Place, rows: int, image: bytes | memoryview) -> Record:
+def record(shard_range: ShardRange, rows: int, image: bytes | memoryview) -> Record:
     """The sidecar of an image."""
     size = memoryview(image).nbytes
     digest = hashlib.sha256(image).hexdigest()
-    return Record(**dataclasses.asdict(place), rows=rows, size=size, sha256=digest)
+    return Record(**dataclasses.asdict(shard_range), rows=rows, size=size, sha256=digest)
 
 
 def encode(entry: Record) -> bytes:
@@ -105,7 +99,7 @@ def parse_record(raw: bytes, name: str) -> Record:
     Raises:
         DataError: Not exactly what `encode` writes.
     """
-    entry = Record(**_fields(Record, parse_json(raw, name), name))
+    entry = Record(**_fields(Record, strict_json.parse(raw, name), name))
     if encode(entry) != raw or entry.token_stop < entry.token_start:
         raise errors.DataError(f"{name} is damaged: not canonical", _DAMAGED)
     return entry
@@ -124,7 +118,7 @@ def parse_tokens(raw: bytes, name: str) -> Tokens:
         DataError: Not what `encode_tokens` writes: a key is missing or malformed, the checksum is
             not that of the rest, or the bytes are not canonical.
     """
-    document = parse_json(raw, name)
+    document = strict_json.parse(raw, name)
     known = {f.name for f in dataclasses.fields(Tokens)}
     body = {key: value for key, value in document.items() if key != "checksum"}
     try:
@@ -151,7 +145,7 @@ def parse_note(raw: bytes, name: str) -> dict[str, Any]:
     Raises:
         DataError: It is damaged.
     """
-    document = parse_json(raw, name)
+    document = strict_json.parse(raw, name)
     body = {key: value for key, value in document.items() if key != "checksum"}
     try:
         fits = document.get("checksum") == _checksum(body) or set(document) <= _UNSEALED
@@ -177,10 +171,10 @@ def parse_spec(raw: bytes, name: str) -> tuple[dict[str, Any], int]:
         DataError: Not a JSON object with ``plan.n_shards``, or with fields of another kind than
             they have.
     """
-    spec = parse_json(raw, name)
+    spec = strict_json.parse(raw, name)
     plan = spec.get("plan")
     n_shards: Any = plan.get("n_shards") if isinstance(plan, dict) else None
-    if not _is_count(n_shards) or n_shards > MOST_SHARDS:
+    if not _is_count(n_shards) or n_shards > MAX_SHARDS:
         raise errors.DataError(f"{name} has no number of shards, plan.n_shards", _ALTERED)
     if why := specs.odd(spec):
         raise errors.DataError(f"{name} is damaged: {why}", _ALTERED)
@@ -236,35 +230,6 @@ def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
             found.append((entry.shard, f"has {entry.rows} rows for {length} tokens"))
         before = entry
     return found
-
-
-def parse_json(raw: bytes, name: str) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        DataError: It is something else.
-    """
-    if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise errors.DataError(f"{name} is damaged: it has more values than make sense", _DAMAGED)
-    try:
-        document = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise errors.DataError(f"{name} is damaged: not JSON", _DAMAGED) from error
-    if not isinstance(document, dict) or _is_deep(document):
-        raise errors.DataError(f"{name} is damaged: not a JSON object, or too deep", _DAMAGED)
-    return document
-
-
-def _is_deep(document: object) -> bool:
-    level: list[Any] = [document]
-    for _ in range(MOST_LEVELS):
-        parts = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [inner for part in parts for inner in part if isinstance(inner, (dict, list))]
-    return bool(level)
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
 
 
 def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:

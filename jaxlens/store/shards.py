@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
-import json
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import h5py
-import numpy as np
+from typing import Literal
 
 from jaxlens import errors, schema
 from jaxlens.files import contained
-from jaxlens.store import bounds, layout, records, summary
-from jaxlens.store import columns as rows
-from jaxlens.store.hdf5 import reading
-from jaxlens.tally import definitions
+from jaxlens.store import layout, records, shard_contents
+from jaxlens.store.hdf5 import reading, structure
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
@@ -28,31 +20,8 @@ Level = Literal["fast", "full"]
 TRIES = 8
 """Attempts to open a shard that rivals keep replacing by the same bytes."""
 
-MAX_TALLY_BYTES = {"basic": 28 << 20, "study": 256 << 20}
-"""Most bytes of each set of tallies, which are held in RAM whole: of the basic ones those of 71
-layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."""
-
-Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
-"""Type and trailing shape of each quantity that rows are stored of."""
-
-_LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 
 _HINT = "run the same command again; it recomputes what is missing or damaged"
-
-
-@dataclass(frozen=True)
-class Form:
-    """What all shards of a run have in common.
-
-    Attributes:
-        layer_names: Labels of the layers.
-        columns: Quantities with rows, in the order of the schema.
-        labels: Labels of the tallies' axes.
-    """
-
-    layer_names: tuple[str, ...]
-    columns: Columns
-    labels: dict[str, tuple[str, ...]]
 
 
 def missing_shards(
@@ -80,7 +49,7 @@ def sound_shards(
 
     Args and errors are those of `missing_shards`.
     """
-    there = layout.shards_there(run_dir, n_shards)
+    there = layout.existing_shards(run_dir, n_shards)
 
     def is_sound(shard: int) -> bool:
         try:
@@ -133,7 +102,7 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
         DataError: Some are damaged.
     """
     entries, damaged = [], []
-    for shard in layout.shards_there(run_dir, spec.n_shards):
+    for shard in layout.existing_shards(run_dir, spec.n_shards):
         try:
             entries.append(check(run_dir, shard, spec.hash, "fast"))
         except errors.MissingError:
@@ -200,79 +169,9 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     return contents
 
 
-def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5py.Dataset]:
-    """The totals in ``/tally``, not yet read.
-
-    Args:
-        contents: Shard, or summary.
-        spec: Of the run, which says how large they can be.
-
-    Raises:
-        ValueError: A total has another shape, or they are too many or too large.
-    """
-    architecture = spec["model"]["architecture"]
-    n_layers, vocab_size = architecture["n_layer"] + 1, architecture["vocab_size"]
-    items = _tally_items(contents).items()
-    stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
-    # Who claims more must have said so where the run began, in its spec.
-    kept = "study" if spec.get("store", {}).get("tallies") == "study" else "basic"
-    for name, item in stored.items():
-        shape = definitions.shape(definitions.BY_NAME[name], n_layers, vocab_size)
-        if item.shape != shape:
-            raise ValueError(f"tally {name} is {item.shape}, not {shape}")
-    claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
-    if claimed > (most := MAX_TALLY_BYTES[kept]):
-        raise ValueError(f"its tallies take {claimed} bytes, at most {most} make sense")
-    return stored
-
-
-def read_tallies(
-    contents: reading.Contents, spec: Mapping[str, Any], tokens: int
-) -> summary.Tallies:
-    """Reads the totals in ``/tally``; see `tallies`.
-
-    Args:
-        contents: Summary.
-        spec: Of the run.
-        tokens: Tokens that were counted.
-
-    Raises:
-        DataError: A total has another type than the schema says, or a value that cannot be.
-    """
-    sizes = bounds.sizes(spec, tokens)
-    return summary.add(None, str(contents.file.filename), tallies(contents, spec), sizes)
-
-
-def read_form(contents: reading.Contents) -> Form:
-    """Reads what all shards have in common.
-
-    Raises:
-        ValueError: A quantity is not stored as the schema says.
-    """
-    names = reading.labels(contents.datasets["layer_name"])
-    if odd := [name for name in names if not _LAYER_NAME.fullmatch(name)]:
-        raise ValueError(f"a layer is called {odd[0]!a:.60}")
-    columns = {}
-    for name, item in _row_items(contents).items():
-        quantity, tail = schema.QUANTITIES[name], item.shape[1:]
-        if not rows.is_stored_as(quantity, item.dtype, item.ndim):
-            raise ValueError(f"{name} cannot be {item.dtype} {item.shape}")
-        if "layer" in quantity.axes and tail[0] != len(names):
-            raise ValueError(f"{name} has {tail[0]} layers, not {len(names)}")
-        if not all(tail):
-            raise ValueError(f"{name} is empty: {item.shape}")
-        columns[name] = (item.dtype, tail)
-    labelled = {
-        name: reading.labels(item)
-        for name, item in _tally_items(contents).items()
-        if item.dtype.kind == "S" and item.is_scale
-    }
-    return Form(names, columns, labelled)
-
-
 def format_there(run_dir: str | Path) -> int | None:
     """The format of the shards of a run that may have lost its spec; None where none is sound."""
-    for number in layout.shards_there(run_dir, records.MOST_SHARDS):
+    for number in layout.existing_shards(run_dir, records.MAX_SHARDS):
         with contextlib.suppress(errors.MissingError, errors.DataError):
             entry = layout.read_record(run_dir, number)
             with open_shard(run_dir, entry) as found:
@@ -280,9 +179,18 @@ def format_there(run_dir: str | Path) -> int | None:
     return None
 
 
-def skipped(contents: reading.Contents) -> object:
-    """What the corpus skipped in the shard's range."""
-    return json.loads(str(contents.attribute("skipped")))
+def count_specs(run_dir: str | Path) -> collections.Counter[str]:
+    """How many shard records, and the manifest, name each spec hash."""
+    votes: collections.Counter[str] = collections.Counter()
+    numbers: list[int] = []
+    with contextlib.suppress(errors.JaxlensError):
+        numbers = layout.existing_shards(run_dir, records.MAX_SHARDS)
+    for number in numbers:
+        with contextlib.suppress(errors.JaxlensError):
+            votes[layout.read_record(run_dir, number).spec_hash] += 1
+    with contextlib.suppress(errors.JaxlensError):
+        votes[layout.read_manifest(run_dir, len(numbers))[0]] += 1
+    return votes
 
 
 def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading.Contents:
@@ -307,30 +215,19 @@ def _named(run_dir: str | Path, shard: int) -> str:
     return layout.shard_name(shard) if lacking is None else f"half there: without {lacking}"
 
 
-def _row_items(contents: reading.Contents) -> dict[str, h5py.Dataset]:
-    stored = contents.datasets
-    return {name: stored[name] for name in schema.QUANTITIES if name in stored}
-
-
-def _tally_items(contents: reading.Contents) -> dict[str, h5py.Dataset]:
-    prefix = "tally/"
-    stored = contents.datasets.items()
-    return {n.removeprefix(prefix): item for n, item in stored if n.startswith(prefix)}
-
-
 def _compare_size(path: Path, size: int, entry: records.Record) -> None:
     if size != entry.size:
         raise errors.DataError(f"{path} has {size} bytes, its record says {entry.size}", _HINT)
-    if entry.rows > reading.MAX_RATIO * size:
+    if entry.rows > structure.MAX_RATIO * size:
         raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
 
 
 def _compare_place(contents: reading.Contents, entry: records.Record) -> None:
     if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
-    for name, value in vars(entry.place()).items():
+    for name, value in vars(entry.shard_range()).items():
         if contents.attribute(name) != value:
             raise ValueError(f"{name} is not that of its record")
-    found = {item.shape[0] for item in _row_items(contents).values()} or {0}
+    found = {item.shape[0] for item in shard_contents.row_items(contents).values()} or {0}
     if found != {entry.rows}:
         raise ValueError(f"it has {sorted(found)} rows, its record says {entry.rows}")

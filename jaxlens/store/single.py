@@ -13,7 +13,7 @@ import numpy as np
 from jaxlens import schema
 from jaxlens.files import publish, system
 from jaxlens.store import columns, reader
-from jaxlens.store.hdf5 import draft, images, writing
+from jaxlens.store.hdf5 import draft, variables, writing
 
 BATCH_BYTES = 32 << 20
 """Rows that are held at once."""
@@ -58,11 +58,11 @@ def write(
     row_bytes = sum(_row_bytes(run[name], layers) for name in names)
     needed = (stop - start) * row_bytes
     publish.check_space(Path(path).absolute(), needed + needed // 64 + _MARGIN_BYTES, disk)
-    with publish.under_way(path, disk, replace=False) as descriptor:
+    with publish.file_descriptor(path, disk, replace=False) as descriptor:
         file = draft.Draft(path, descriptor, disk)
         with _new_file(file, max(_chunk_bytes(run[name], layers) for name in names)) as root:
-            variables = _begin(root, run, names, layers, start, stop)
-            for _ in _fill(variables, run, layers, start, stop, max(1, BATCH_BYTES // row_bytes)):
+            datasets = _begin(root, run, names, layers, start, stop)
+            for _ in _fill(datasets, run, layers, start, stop, max(1, BATCH_BYTES // row_bytes)):
                 file.check()
         file.check()
         return file.seek(0, 2)
@@ -92,19 +92,19 @@ def _begin(
         dict(zip(run[name].quantity.axes[1:], shape, strict=True)) for name, shape in shapes.items()
     ]
     labels = [run.layer_names[layer] for layer in layers]
-    scales = images.row_scales(root, sizes, labels, layers)
+    scales = variables.row_scales(root, sizes, labels, layers)
     numbers = writing.empty(root, "row", (stop - start,), np.dtype(np.int64), compress=True)
     writing.make_scale(numbers, "row")
-    scales["row"], variables = numbers, {"row": numbers}
+    scales["row"], datasets = numbers, {"row": numbers}
     for name, shape in shapes.items():
         full = (stop - start, *shape)
-        variables[name] = writing.empty(root, name, full, run[name].stored, compress=False)
-        images.explain_quantity(variables[name], name, scales)
-    return variables
+        datasets[name] = writing.empty(root, name, full, run[name].stored, compress=False)
+        variables.explain_quantity(datasets[name], name, scales)
+    return datasets
 
 
 def _fill(
-    variables: dict[str, h5py.Dataset],
+    datasets: dict[str, h5py.Dataset],
     run: reader.Run,
     layers: Sequence[int],
     start: int,
@@ -113,12 +113,12 @@ def _fill(
 ) -> Iterator[None]:
     """Writes the rows; pauses after each block."""
     all_layers = list(layers) == list(range(len(run.layer_names)))
-    for batch in run.batches([name for name in variables if name in run], most, start, stop):
+    for batch in run.batches([name for name in datasets if name in run], most, start, stop):
         numbers = batch.pop("row")
         low = int(numbers[0]) - start
-        variables["row"][low : low + len(numbers)] = numbers
+        datasets["row"][low : low + len(numbers)] = numbers
         for name, block in batch.items():
-            item, quantity = variables[name], run[name].quantity
+            item, quantity = datasets[name], run[name].quantity
             if "layer" in quantity.axes and not all_layers:
                 block = block[:, layers]
             item[low : low + len(block)] = columns.unsigned(quantity, block, item.dtype)

@@ -12,8 +12,7 @@ import numpy as np
 from jaxlens import errors, schema
 from jaxlens.store import bounds
 from jaxlens.store.hdf5 import reading
-from jaxlens.tally import bins as binning
-from jaxlens.tally import definitions, sampling
+from jaxlens.tally import bins, definitions, sampling
 
 Tallies = dict[str, np.ndarray]
 Labels = Mapping[str, tuple[str, ...]]
@@ -127,7 +126,7 @@ def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
 
 
 def median_rank(histogram: np.ndarray) -> float:
-    """Median rank from a histogram of ln rank over `binning.LN_RANK_EDGES`.
+    """Median rank from a histogram of ln rank over `bins.LN_RANK_EDGES`.
 
     The median lies in the first bin at which half of the values is reached; inside it ln rank is
     taken as uniform, so the result is the exponential of a linear interpolation and is off by at
@@ -145,7 +144,7 @@ def median_rank(histogram: np.ndarray) -> float:
         return 1.0
     before = int(reached[place - 1])
     share = (n / 2 - before) / int(histogram[place])
-    low, high = (float(edge) for edge in binning.LN_RANK_EDGES[place : place + 2])
+    low, high = (float(edge) for edge in bins.LN_RANK_EDGES[place : place + 2])
     return math.exp(low + share * (high - low))
 
 
@@ -163,7 +162,7 @@ def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict
         if not n.any():
             continue
         none = np.full(len(n), np.nan)
-        values = np.divide(s / 2.0**binning.FIXED_POINT_BITS, n, out=none, where=n > 0)
+        values = np.divide(s / 2.0**bins.FIXED_POINT_BITS, n, out=none, where=n > 0)
         if quantity.kind == "rank":
             found[f"mean_ln_{name}"] = Statistic(values, "1", f"mean of ln {name}")
         else:
@@ -175,7 +174,7 @@ def _medians(histogram: np.ndarray, references: tuple[str, ...]) -> dict[str, St
     found = {}
     for reference, layers in zip(references, histogram, strict=True):
         if layers.any():
-            values = np.array([median_rank(bins) for bins in layers])
+            values = np.array([median_rank(counts) for counts in layers])
             meaning = f"median of rank_{reference}, interpolated in ln rank"
             found[f"median_rank_{reference}"] = Statistic(values, "1", meaning)
     return found

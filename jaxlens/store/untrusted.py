@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import jaxlens
 from jaxlens import errors
-from jaxlens.store import layout, records, shards, verify
+from jaxlens.store import layout, shards, strict_json, verify
 
 MEMORY_BYTES = 512 << 20
 """Memory of the child beyond what Python and its libraries take, where the system can limit it."""
@@ -35,10 +35,10 @@ BYTES_PER_SECOND = 10 << 20
 """Slowest rate of reading that is waited for, beside that."""
 
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HDF5_USE_FILE_LOCKING", "LC_ALL", "LANG")
-_CHILD = "from jaxlens.store import untrusted as guarded; guarded.main()"
+_CHILD = "from jaxlens.store import untrusted; untrusted.main()"
 _NONSENSE = "made the process talk nonsense"
-_LONGEST_LINE = 8 << 20
-_LONGEST_NAME = 1000
+_MAX_LINE_BYTES = 8 << 20
+_MAX_NAME_CHARACTERS = 1000
 _DESCRIPTORS = 64
 
 
@@ -132,14 +132,14 @@ def _listen(lines: IO[bytes]) -> tuple[str | None, dict[str, Any]]:
     The file is None where the child did not begin. Nothing here grows with what it says.
     """
     at = None
-    while (line := lines.readline(_LONGEST_LINE)).endswith(b"\n"):
+    while (line := lines.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
         try:
-            said = records.parse_json(line, "")
+            said = strict_json.parse(line, "")
         except errors.DataError:
             return at, {"died": _NONSENSE}
         if not isinstance(said.get("at"), str):
             return at, said
-        at = said["at"][:_LONGEST_NAME]
+        at = said["at"][:_MAX_NAME_CHARACTERS]
     return at, {}
 
 

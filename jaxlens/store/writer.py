@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 
@@ -27,7 +26,7 @@ class Writer:
         self._changed = threading.Condition()
         self._closed = False
         self._error: BaseException | None = None
-        self._told = False
+        self._was_raised = False
         # A daemon, so that a caller that dies unclosed is not held; publishing is atomic anyway.
         self._thread = threading.Thread(target=self._work, name="jaxlens-writer", daemon=True)
         self._thread.start()
@@ -54,23 +53,18 @@ class Writer:
             BaseException: Whatever a job raised, unless `submit` has raised it already.
         """
         self._finish()
-        if not self._told:
+        if not self._was_raised:
             self._raise()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.close()
             return
         self._finish()
-        if self._error is not None and not self._told:
+        if self._error is not None and not self._was_raised:
             error.add_note(f"the writer failed too: {self._error}")
 
     def _finish(self) -> None:
@@ -81,7 +75,7 @@ class Writer:
 
     def _raise(self) -> None:
         if self._error is not None:
-            self._told = True
+            self._was_raised = True
             raise self._error
 
     def _work(self) -> None:

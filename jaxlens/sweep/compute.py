@@ -142,10 +142,10 @@ def stored_columns(job: Job, shard: Shard) -> dict[str, np.ndarray]:
     return stored
 
 
-def shard_range(job: Job, shard: int) -> records.Place:
+def shard_range(job: Job, shard: int) -> records.ShardRange:
     """The run and the tokens that a shard belongs to."""
     start, stop = job.plan.tokens_of_shard(shard)
-    return records.Place(
+    return records.ShardRange(
         spec_hash=job.spec_hash,
         shard=shard,
         token_start=start,

@@ -12,7 +12,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
-from jaxlens.store import layout
+from jaxlens.store import run_directory
 from jaxlens.sweep import prepare, step
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker, compile_workers
@@ -65,7 +65,7 @@ def estimate(config: RunConfig) -> Estimate:
     """
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary, read_only=True)
-        layout.require_same_run(job.out, job.spec_bytes)
+        run_directory.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
             prepare.check_identity(job, tokens)
             began = time.perf_counter()

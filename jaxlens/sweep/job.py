@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlens import schema, types
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest, plan, token_file
+from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
 from jaxlens.sweep import resolve, step
@@ -44,7 +44,7 @@ class Job:
     model: loading.Model
     unembed: types.Unembed
     tiles: unembedding.Table | None
-    ingested: ingest.Ingested
+    ingested: token_folder.Ingested
     plan: plan.Plan
     words: tuple[np.ndarray, np.ndarray]
     step_config: step.StepConfig
@@ -62,7 +62,7 @@ class Job:
         self, number: int, tokens: token_file.TokenFile
     ) -> tuple[types.Step, dict[str, np.ndarray]]:
         """A step's input, and the token columns of its rows."""
-        return plan.batch(self.plan, number, tokens, self.words, self.config.seed)
+        return step_inputs.batch(self.plan, number, tokens, self.words, self.config.seed)
 
     def lookup(self) -> update.Tables:
         """Tables of the tallies."""

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from jaxlens import designs, errors, models
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest
+from jaxlens.corpus import token_folder
 from jaxlens.corpus.synthetic import generate
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as checkpoints
@@ -78,13 +78,13 @@ def _counts(folder: str | None, token_bytes: list[bytes]) -> Int[np.ndarray, " v
     if folder is None:
         return None
     candidates = (Path(folder), Path(folder) / layout.TOKENS)
-    counted = next(filter(None, (ingest.find(path, None) for path in candidates)), None)
+    counted = next(filter(None, (token_folder.find(path, None) for path in candidates)), None)
     if counted is None:
         raise errors.MissingError(
             f"no whole token file at {folder}, which corpus.counts names",
             "name a run, or the folder that jaxlens tokenize made",
         )
-    if not np.array_equal(ingest.token_strings(counted), np.array(token_bytes, np.bytes_)):
+    if not np.array_equal(token_folder.token_strings(counted), np.array(token_bytes, np.bytes_)):
         raise errors.ConfigError(
             f"the counts at {folder} are of another vocabulary than the model's",
             "count with the tokenizer of this model: jaxlens tokenize --model ...",

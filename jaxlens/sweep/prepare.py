@@ -10,11 +10,11 @@ import numpy as np
 from jaxlens import config as run_config
 from jaxlens import schema
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest, plan, token_file
+from jaxlens.corpus import plan, token_file, token_folder
 from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as checkpoints
-from jaxlens.store import layout
+from jaxlens.store import run_directory
 from jaxlens.sweep import (
     batch_size,
     cache,
@@ -34,7 +34,7 @@ def prepare(
     config: RunConfig,
     temporary: Path,
     read_only: bool = False,
-    ingested: ingest.Ingested | None = None,
+    ingested: token_folder.Ingested | None = None,
 ) -> Job:
     """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
 
@@ -51,14 +51,14 @@ def prepare(
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
-        layout.refuse_foreign(config.out)
+        run_directory.refuse_other_files(config.out)
     programs = compilation_cache.enable(cache.folder(config.cache))
     checkpoint = nulls.checkpoint(config)
     architecture = checkpoint.architecture
     existing_spec = spec.read_existing(config.out)
     if config.out is not None and existing_spec is not None:
         of_model = spec.of_model(config, architecture)
-        layout.require_same_model(config.out, existing_spec, of_model)
+        run_directory.require_same_model(config.out, existing_spec, of_model)
     resolved = resolve.resolve(config, architecture, existing_spec)
     model = loading.from_checkpoint(checkpoint, config.model.dtype)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
@@ -78,7 +78,7 @@ def assemble(
     resolved: resolve.Resolved,
     checkpoint: checkpoints.Checkpoint,
     model: loading.Model,
-    ingested: ingest.Ingested,
+    ingested: token_folder.Ingested,
     words: tuple[np.ndarray, np.ndarray],
     version: int = schema.FORMAT_VERSION,
 ) -> Job:

@@ -14,10 +14,19 @@ from typing import Any
 from jaxlens import config as run_config
 from jaxlens import errors
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest
+from jaxlens.corpus import token_folder
 from jaxlens.files import contained, publish, scratch
 from jaxlens.lens import numerics
-from jaxlens.store import commit, finalize, layout, provenance, records, shards, verify
+from jaxlens.store import (
+    commit,
+    finalize,
+    layout,
+    provenance,
+    records,
+    run_directory,
+    shards,
+    verify,
+)
 from jaxlens.sweep import in_process, preemption, prepare
 from jaxlens.sweep.progress import Progress
 from jaxlens.sweep.spec import restore_config
@@ -104,7 +113,7 @@ def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:
 
 def _restore_spec(run_dir: str | Path) -> None:
     """Writes ``RUN.json`` again from the copies in ``environment``, if the shards know it."""
-    votes = verify.elect(run_dir)
+    votes = shards.count_specs(run_dir)
     try:
         spec = layout.read_spec(run_dir)
         if not votes or votes[spec.hash]:
@@ -126,7 +135,7 @@ def _restore_spec(run_dir: str | Path) -> None:
 def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
     """The records of the manifest by shard; none where it is missing or damaged."""
     try:
-        n_present = len(layout.shards_there(run_dir, spec.n_shards))
+        n_present = len(layout.existing_shards(run_dir, spec.n_shards))
         spec_hash, entries = layout.read_manifest(run_dir, n_present)
     except (errors.MissingError, errors.DataError):
         return {}
@@ -140,7 +149,7 @@ def _to_recompute(
 
     A damaged plan may promise any number beyond these.
     """
-    present = set(layout.shards_there(run_dir, spec.n_shards))
+    present = set(layout.existing_shards(run_dir, spec.n_shards))
     damaged = present.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
     for name, _ in report.damaged:
         folder, _, file = name.rpartition("/")
@@ -162,14 +171,14 @@ def _recompute(
     stop: preemption.StopRequest,
 ) -> None:
     with scratch.folder() as temporary:
-        ingested = ingest.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+        ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
         configured = restore_config(spec.document, config, run_dir)
         try:
             job = prepare.prepare(configured, temporary, ingested=ingested)
-            layout.require_same_run(run_dir, job.spec_bytes)
-        except layout.AnotherRun as error:
+            run_directory.require_same_run(run_dir, job.spec_bytes)
+        except run_directory.AnotherRun as error:
             raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
-        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+        placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     if not numbers:
         return
     with placed.open() as tokens:

@@ -60,7 +60,7 @@ def shard_to_reproduce(job: Job, here: Mapping[str, Any]) -> int | None:
         job: Sweep.
         here: See ``environment.describe``.
     """
-    committed = layout.shards_there(job.out, job.plan.n_shards)
+    committed = layout.existing_shards(job.out, job.plan.n_shards)
     if not committed or _is_known(job, environment.decisive(here)):
         return None
     for shard in committed:

@@ -17,7 +17,7 @@ from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
 from jaxlens.lens import options, unembedding
 from jaxlens.models import loading
-from jaxlens.store import shards
+from jaxlens.store import shard_contents
 from jaxlens.tally import definitions
 
 MAX_SHARD_BYTES = 256 * 2**20
@@ -222,7 +222,7 @@ def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int)
 def _require_small_shards(resolved: Resolved) -> None:
     tallies, architecture = resolved.config.store.tallies, resolved.architecture
     items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
-    if (tally_bytes := 8 * items) > (limit := shards.MAX_TALLY_BYTES[tallies]):
+    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES[tallies]):
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",

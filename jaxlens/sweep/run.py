@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from jaxlens import arguments, errors, settings
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest, token_file
+from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
-from jaxlens.store import finalize, layout, shards
+from jaxlens.store import finalize, layout, run_directory, shards
 from jaxlens.sweep import executors, preemption, prepare
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Progress
@@ -75,8 +75,8 @@ def run(
     execute = executors.EXECUTORS[executor]
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary)
-        layout.create_run(job.out, job.spec_bytes)
-        placed = ingest.place(job.ingested, job.out / layout.TOKENS)
+        run_directory.create_run(job.out, job.spec_bytes)
+        placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     with placed.open() as tokens:
         return _run(job, tokens, progress, stop or preemption.StopRequest(), execute)
 

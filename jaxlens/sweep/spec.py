@@ -12,7 +12,7 @@ from typing import Any
 from jaxlens import config as run_config
 from jaxlens import designs, errors, schema, types
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest, plan
+from jaxlens.corpus import plan, token_folder
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout, shards
@@ -23,7 +23,7 @@ def build(
     resolved: resolve.Resolved,
     checkpoint: checkpoints.Checkpoint,
     model: loading.Model,
-    ingested: ingest.Ingested,
+    ingested: token_folder.Ingested,
     plan: plan.Plan,
     config: step.StepConfig,
     version: int,

@@ -98,7 +98,7 @@ def unembed(resolved: resolve.Resolved, params: types.Params) -> types.Unembed:
 
 
 def batch_shape(length: int, sequences: int) -> types.Step:
-    """Shapes and types of a step's input, as `corpus.plan.batch` makes it."""
+    """Shapes and types of a step's input, as `corpus.step_inputs.batch` makes it."""
 
     def array(*shape: int, dtype: Any = np.int32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)

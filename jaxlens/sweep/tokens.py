@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.config import RunConfig
-from jaxlens.corpus import ingest
+from jaxlens.corpus import ingest, token_folder
 from jaxlens.files import scratch
 from jaxlens.models import loading, tokenizer
 from jaxlens.store import layout
@@ -16,7 +16,7 @@ RUNS = Path("runs")
 """Where runs are written that are given no folder."""
 
 
-def tokenize(config: RunConfig) -> ingest.Ingested:
+def tokenize(config: RunConfig) -> token_folder.Ingested:
     """Makes the token file of a run, and nothing else.
 
     Raises:
@@ -34,7 +34,7 @@ def tokenize(config: RunConfig) -> ingest.Ingested:
 
 def read_or_make(
     config: RunConfig, model: loading.Model, temporary: Path, read_only: bool = False
-) -> ingest.Ingested:
+) -> token_folder.Ingested:
     """The token file of a corpus.
 
     Args:
@@ -76,7 +76,7 @@ def _folder(config: RunConfig, fingerprint: str, temporary: Path, read_only: boo
         # A run without a name gets one from its spec, which needs the tokens first.
         return temporary if read_only else RUNS / ".tokens" / fingerprint[:16]
     own = Path(config.out) / layout.TOKENS
-    if ingest.find(own, fingerprint) is not None:
+    if token_folder.find(own, fingerprint) is not None:
         return own
     has_begun = (Path(config.out) / layout.RUN).exists()
     return temporary if read_only or has_begun else own

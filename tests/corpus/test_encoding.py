@@ -15,7 +15,7 @@ from sweeps import PACKAGED, flags, refused, start
 from jaxlens import api, errors
 from jaxlens.cli import show
 from jaxlens.corpus import tokenize
-from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.models import encoding
 from jaxlens.models import tokenizer as vocabulary
 from jaxlens.sweep import preemption
@@ -56,7 +56,7 @@ def packaged():
 
 def corpus(*texts):
     for number, text in enumerate(texts, 1):
-        yield documents.Document(f"d{number}", text, skips.Place(0, number, "texts.jsonl"))
+        yield documents.Document(f"d{number}", text, skip_log.Location(0, number, "texts.jsonl"))
 
 
 def test_what_is_encoded_is_what_the_library_encodes(packaged):

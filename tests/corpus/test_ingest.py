@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlens import config
-from jaxlens.corpus import ingest
+from jaxlens.corpus import ingest, token_folder
 from jaxlens.store import layout, records
 from jaxlens.store.hdf5 import images, reading
 
@@ -39,14 +39,14 @@ def reseal(folder, **changes):
 
 
 def test_what_was_made_is_found_as_it_was(folder):
-    found = ingest.find(folder, WANTED)
+    found = token_folder.find(folder, WANTED)
     assert found is not None and not found.fresh
     assert found.skipped == {"bad JSON": 1, "empty": 1}
     assert found.skipped_at == ("a.jsonl:21: bad JSON", "a.jsonl:22: empty")
     with found.open() as tokens:
         assert len(tokens.read(0, found.index.n_tokens)) == found.record.n_tokens
     reseal(folder)
-    assert ingest.find(folder, WANTED) is not None
+    assert token_folder.find(folder, WANTED) is not None
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_what_was_made_is_found_as_it_was(folder):
         *({"skipped": {"bad\x1b[2JJSON": 1}}, {"skipped": {}}),
         *({"skipped_at": value} for value in (None, 3, [3], {}, [], "a.jsonl:21")),
         {"fingerprint": "0" * 64},
-        {"padding": "x" * ingest.RECORD_BYTES},
+        {"padding": "x" * token_folder.RECORD_BYTES},
     ],
     ids=lambda changes: str(changes)[:40],
 )
 def test_a_sealed_record_that_makes_no_sense_is_not_taken(folder, changes):
     reseal(folder, **changes)
-    assert ingest.find(folder, WANTED) is None
+    assert token_folder.find(folder, WANTED) is None
 
 
 def test_a_sealed_index_of_another_token_file_is_not_taken(folder):
@@ -75,15 +75,15 @@ def test_a_sealed_index_of_another_token_file_is_not_taken(folder):
     data = images.arrays_image(arrays, {"n_tokens": 1})
     (folder / layout.TOKEN_INDEX).write_bytes(data)
     reseal(folder)
-    assert ingest.find(folder, WANTED) is None
+    assert token_folder.find(folder, WANTED) is None
 
 
 FIND = """
 import pathlib, sys
-from jaxlens.corpus import ingest
-assert ingest.find(pathlib.Path(sys.argv[1]), "0" * 64) is None  # loads what it needs
+from jaxlens.corpus import token_folder
+assert token_folder.find(pathlib.Path(sys.argv[1]), "0" * 64) is None  # loads what it needs
 mark()
-assert ingest.find(pathlib.Path(sys.argv[1]), sys.argv[2]) is None
+assert token_folder.find(pathlib.Path(sys.argv[1]), sys.argv[2]) is None
 """
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlens import errors, schema
-from jaxlens.corpus import plan, references, tokenize
+from jaxlens.corpus import plan, references, step_inputs, token_file, tokenize
 from jaxlens.corpus.readers import documents
 
 VOCAB_SIZE = 7
@@ -167,7 +167,7 @@ def write(folder, sizes, seed=0):
     counts = np.zeros((2, VOCAB_SIZE), np.int64)
     counts[0] = np.bincount(ids, minlength=VOCAB_SIZE)
     hashes = rng.integers(0, 2**64, len(sizes), dtype=np.uint64)
-    index = tokenize.Index(starts, hashes, np.full(len(sizes), b"x", "S1"), counts)
+    index = token_file.Index(starts, hashes, np.full(len(sizes), b"x", "S1"), counts)
     path = folder / "tokens.bin"
     path.write_bytes(ids.tobytes())
     return path, index, ids
@@ -242,9 +242,9 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
     path, index, ids = write(tmp_path_factory.mktemp("plan"), sizes, seed)
     made = plan.build(index.document_start, **shape)
     rows = []
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         for step in range(made.n_steps):
-            batch, columns = plan.batch(made, step, file, (STARTS, ENDS), seed)
+            batch, columns = step_inputs.batch(made, step, file, (STARTS, ENDS), seed)
             assert set(columns) == set(schema.COLUMNS)
             order = batch.order[: batch.count]
             start, stop = made.tokens_of_step(step)
@@ -274,9 +274,9 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
 def test_steps_are_right_padded_to_one_shape(tmp_path_factory, sizes, shape):
     path, index, _ = write(tmp_path_factory.mktemp("plan"), sizes)
     made = plan.build(index.document_start, **shape)
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         for step in range(made.n_steps):
-            batch, _ = plan.batch(made, step, file, None, 0)
+            batch, _ = step_inputs.batch(made, step, file, None, 0)
             grid = (made.step_sequences, made.length)
             real = batch.references.mask
             for array in (batch.tokens, batch.positions, batch.segments):
@@ -306,8 +306,10 @@ def test_tokens_of_a_document_do_not_depend_on_its_neighbours(tmp_path):
         ids[starts[which] : starts[which + 1]] = middle
         path.write_bytes(ids.tobytes())
         made = plan.build(index.document_start, length=8, overlap=3, **shape)
-        with tokenize.TokenFile(path, index) as file:
-            parts = [plan.batch(made, s, file, (STARTS, ENDS), 0)[1] for s in range(made.n_steps)]
+        with token_file.TokenFile(path, index) as file:
+            parts = [
+                step_inputs.batch(made, s, file, (STARTS, ENDS), 0)[1] for s in range(made.n_steps)
+            ]
         kept = set(schema.COLUMNS) - {"document", "fold", "foreign_token", "foreign_fold"}
         rows = slice(starts[which], starts[which + 1])
         return {name: np.concatenate([p[name] for p in parts])[rows].tolist() for name in kept}
@@ -320,8 +322,8 @@ def test_tokens_of_a_document_do_not_depend_on_its_neighbours(tmp_path):
 def test_columns_have_the_types_that_are_stored(tmp_path):
     path, index, _ = write(tmp_path, [50, 3])
     made = plan.build(index.document_start, length=8, step_sequences=2, shard_tokens=1)
-    with tokenize.TokenFile(path, index) as file:
-        _, columns = plan.batch(made, 0, file, None, 0)
+    with token_file.TokenFile(path, index) as file:
+        _, columns = step_inputs.batch(made, 0, file, None, 0)
     for name, values in columns.items():
         kind = schema.QUANTITIES[name].kind
         assert values.dtype == ("int32" if kind == "id" else schema.QUANTITIES[name].dtype), name
@@ -335,8 +337,8 @@ def test_columns_saturate_in_long_contexts(tmp_path):
     ids[0] = ids[-1] = 2
     path.write_bytes(ids.tobytes())
     made = plan.build(index.document_start, length=size, step_sequences=1, shard_tokens=1)
-    with tokenize.TokenFile(path, index) as file:
-        _, columns = plan.batch(made, 0, file, None, 0)
+    with token_file.TokenFile(path, index) as file:
+        _, columns = step_inputs.batch(made, 0, file, None, 0)
     assert columns["prev_distance"][-1] == 65_535
     assert columns["prev_count"][-2] == 65_535
     assert columns["match_length"][-2] == 255
@@ -356,8 +358,8 @@ def test_real_text_fills_the_steps(shared_data, tmp_path):
     )
     assert made.fill > 0.95
     tables = tokenize.word_tables(tokenize.strings(tokenizer, 4096))
-    with tokenize.TokenFile(path, index) as file:
-        steps = [plan.batch(made, s, file, tables, 0)[1] for s in range(made.n_steps)]
+    with token_file.TokenFile(path, index) as file:
+        steps = [step_inputs.batch(made, s, file, tables, 0)[1] for s in range(made.n_steps)]
     token = np.concatenate([columns["token"] for columns in steps])
     np.testing.assert_array_equal(token, np.frombuffer(out.getvalue(), index.dtype))
     piece = np.concatenate([columns["piece"] for columns in steps])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import errors
-from jaxlens.corpus import token_file, tokenize
+from jaxlens.corpus import token_file
 
 
 def make_index(starts, vocab_size=401):
@@ -14,7 +14,7 @@ def make_index(starts, vocab_size=401):
     counts = np.zeros((2, vocab_size), np.int64)
     counts[0, 0] = starts[-1]
     size = len(starts) - 1
-    return tokenize.Index(
+    return token_file.Index(
         starts, np.arange(size, dtype=np.uint64), np.full(size, b"x", "S1"), counts
     )
 
@@ -30,7 +30,7 @@ def stored(request, tmp_path):
 
 def test_read_gives_any_range(stored):
     path, index, ids = stored
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         for start, stop in ((0, 1000), (0, 0), (999, 1000), (10, 500), (1000, 1000)):
             np.testing.assert_array_equal(file.read(start, stop), ids[start:stop])
         for start, stop in ((-1, 3), (5, 4), (0, 1001)):
@@ -43,14 +43,14 @@ def test_gather_gives_any_places_in_any_order(stored, monkeypatch, resident):
     monkeypatch.setattr(token_file, "RESIDENT_BYTES", resident)
     path, index, ids = stored
     places = np.random.default_rng(1).integers(0, 1000, 300)
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         np.testing.assert_array_equal(file.gather(places), ids[places])
         assert file.gather(places[:0]).size == 0
 
 
 def test_document_of_is_the_document_that_holds_the_token(stored):
     path, index, _ = stored
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         assert file.document_of(np.array([0, 9, 10, 11, 999])).tolist() == [0, 0, 1, 2, 2]
 
 
@@ -58,13 +58,13 @@ def test_reads_that_come_short_are_completed(stored, monkeypatch):
     path, index, ids = stored
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 7), at))
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         np.testing.assert_array_equal(file.read(3, 900), ids[3:900])
 
 
 def test_file_truncated_while_open_is_an_error_not_a_signal(stored):
     path, index, _ = stored
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         os.truncate(path, 101)
         with pytest.raises(errors.DataError, match="damaged"):
             file.read(0, 1000)
@@ -79,7 +79,7 @@ def test_a_token_that_the_vocabulary_has_not_is_refused(stored, monkeypatch, res
     raw = ids.copy()
     raw[500] = index.vocab_size
     path.write_bytes(raw.tobytes())
-    with tokenize.TokenFile(path, index) as file:
+    with token_file.TokenFile(path, index) as file:
         np.testing.assert_array_equal(file.read(0, 500), ids[:500])
         for take in (lambda: file.read(490, 510), lambda: file.gather(np.array([3, 500]))):
             with pytest.raises(errors.DataError, match=r"tokens\.bin is damaged"):
@@ -88,7 +88,7 @@ def test_a_token_that_the_vocabulary_has_not_is_refused(stored, monkeypatch, res
 
 def test_an_id_that_is_not_utf8_is_shown_as_far_as_it_is():
     arrays = make_index([0, 10]).to_arrays() | {"document_id": np.array([b"a\xff"])}
-    assert tokenize.Index.from_arrays(arrays).id_of(0) == "a\ufffd"
+    assert token_file.Index.from_arrays(arrays).id_of(0) == "a\ufffd"
 
 
 @pytest.mark.parametrize("change", [-1, 1, -2000])
@@ -96,30 +96,30 @@ def test_file_of_another_size_is_refused(stored, change):
     path, index, _ = stored
     os.truncate(path, max(0, path.stat().st_size + change))
     with pytest.raises(errors.DataError, match=r"tokens\.bin is damaged"):
-        tokenize.TokenFile(path, index)
+        token_file.TokenFile(path, index)
 
 
 def test_missing_file_pipe_and_link_are_refused(stored, tmp_path):
     path, index, _ = stored
     with pytest.raises(errors.MissingError):
-        tokenize.TokenFile(tmp_path / "absent", index)
+        token_file.TokenFile(tmp_path / "absent", index)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(errors.DataError):
-        tokenize.TokenFile(tmp_path / "pipe", index)
+        token_file.TokenFile(tmp_path / "pipe", index)
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(errors.StorageError):
-        tokenize.TokenFile(tmp_path / "link", index)
+        token_file.TokenFile(tmp_path / "link", index)
 
 
 def test_no_descriptor_stays_open(stored, tmp_path):
     path, index, _ = stored
     before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else None
     for _ in range(50):
-        with tokenize.TokenFile(path, index) as file:
+        with token_file.TokenFile(path, index) as file:
             file.read(0, 1)
         file.close()
         with pytest.raises(errors.DataError):
-            tokenize.TokenFile(path, make_index([0, 5]))
+            token_file.TokenFile(path, make_index([0, 5]))
     if before is not None:
         assert len(os.listdir("/proc/self/fd")) == len(before)
 
@@ -129,7 +129,7 @@ def test_index_survives_the_way_through_plain_arrays(sizes):
     index = make_index(np.concatenate([[0], np.cumsum(sizes)]))
     arrays = index.to_arrays()
     assert all(type(a) is np.ndarray and a.dtype.kind in "iuS" for a in arrays.values())
-    again = tokenize.Index.from_arrays(arrays)
+    again = token_file.Index.from_arrays(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(getattr(again, name), array)
         assert getattr(again, name).dtype == array.dtype
@@ -170,4 +170,4 @@ def test_damaged_index_is_refused(damage):
     arrays = make_index([0, 10, 11, 1000]).to_arrays()
     DAMAGE[damage](arrays)
     with pytest.raises(errors.DataError, match="index of the token file is damaged"):
-        tokenize.Index.from_arrays(arrays)
+        token_file.Index.from_arrays(arrays)

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from jaxlens import errors, schema
-from jaxlens.corpus import tokenize
-from jaxlens.corpus.readers import documents
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus import token_file, tokenize
+from jaxlens.corpus.readers import documents, skip_log
 
 VOCAB_SIZE = 401
 
 
 def corpus(*texts):
     return [
-        documents.Document(f"id{n}", text, skiplog.Place(0, n, "f"))
+        documents.Document(f"id{n}", text, skip_log.Location(0, n, "f"))
         for n, text in enumerate(texts, 1)
     ]
 
@@ -98,7 +97,7 @@ def test_limit_reads_little_ahead(tokenizer):
     def endless():
         for n in itertools.count():
             taken.append(n)
-            place = skiplog.Place(0, n, "f")
+            place = skip_log.Location(0, n, "f")
             yield documents.Document(str(n), "The quick brown fox " * 50, place)
 
     tokenize.build(endless(), tokenizer, lambda data: None, vocab_size=VOCAB_SIZE, limit=10)
@@ -109,16 +108,16 @@ def test_document_without_tokens_is_counted_and_leaves_no_trace():
     vocab = {"a": 0, "b": 1}
     # Characters outside the vocabulary vanish, as this model has no unknown token.
     made = tokenizers.Tokenizer(models.BPE(vocab, []))
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     ids, index = build(made, ["??", "ab", "?", "b", "??"], 2, bos_id=0, skips=skips)
     assert ids.tolist() == [0, 0, 1, 0, 1]
     assert [index.id_of(n) for n in range(2)] == ["id2", "id4"]
-    assert skips.counts == {skiplog.NO_TOKENS: 3}
-    assert skips.entries == [(f"f:{n}", skiplog.NO_TOKENS) for n in (1, 3, 5)]
+    assert skips.counts == {skip_log.NO_TOKENS: 3}
+    assert skips.entries == [(f"f:{n}", skip_log.NO_TOKENS) for n in (1, 3, 5)]
 
 
 def test_no_tokens_at_all_is_an_error_that_says_what_was_skipped(tokenizer):
-    skips = documents.SkipLog(documents=0, counts={"bad JSON": 3})
+    skips = skip_log.SkipLog(documents=0, counts={"bad JSON": 3})
     with pytest.raises(errors.DataError, match="no tokens in corpus") as caught:
         build(tokenizer, [], skips=skips)
     assert caught.value.exit_code == 65
@@ -148,10 +147,10 @@ def test_special_tokens_are_never_added(tokenizer):
     "name", ["a" * 200, "a" * 201, "é" * 101, "日" * 100, "end\0", "lone \ud800", "日" * 10_000]
 )
 def test_id_is_kept_or_cut_at_a_character_with_a_hash(tokenizer, name):
-    place = skiplog.Place(0, 0, "f")
+    place = skip_log.Location(0, 0, "f")
     both = [documents.Document(name, "text", place), documents.Document(name + "2", "text", place)]
     index = tokenize.build(both, tokenizer, lambda data: None, vocab_size=VOCAB_SIZE)
-    index = tokenize.Index.from_arrays(index.to_arrays())
+    index = token_file.Index.from_arrays(index.to_arrays())
     first, second = index.id_of(0), index.id_of(1)
     assert first != second
     assert len(first.encode()) <= schema.ID_BYTES
@@ -195,8 +194,8 @@ def test_text_without_any_space_is_cut_at_a_fixed_place(tokenizer):
 HUGE = """
 import sys
 from jaxlens.corpus import tokenize as tokens
-from jaxlens.corpus.readers import documents, skips as skiplog
-place = skiplog.Place(0, 0, "a")
+from jaxlens.corpus.readers import documents, skip_log
+place = skip_log.Location(0, 0, "a")
 text = "The quick brown fox jumps over the lazy dog.\\n" * (int(sys.argv[2]) // 45)
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 write = lambda data: None
@@ -218,10 +217,10 @@ def test_one_huge_document_takes_no_more_memory_than_its_text(
 MANY = """
 import sys
 from jaxlens.corpus import tokenize as tokens
-from jaxlens.corpus.readers import documents, skips as skiplog
+from jaxlens.corpus.readers import documents, skip_log
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def take(n):
-    corpus = (documents.Document(str(i), "fox", skiplog.Place(0, i, "f")) for i in range(n))
+    corpus = (documents.Document(str(i), "fox", skip_log.Location(0, i, "f")) for i in range(n))
     return tokens.build(corpus, tokenizer, lambda data: None, vocab_size=401)
 take(20_000)
 mark()
@@ -237,7 +236,7 @@ def test_memory_stays_flat_over_many_documents(tokenizer, tmp_path, memory_growt
 def test_real_text_is_tokenised_exactly(shared_data):
     tokenizer = tokenize.load_tokenizer(shared_data / "mini-gpt2")
     path = shared_data / "corpus" / "val-modern-000.jsonl.bz2"
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     out = io.BytesIO()
     reader = documents.read([path], strict=True, skips=skips)
     index = tokenize.build(reader, tokenizer, out.write, vocab_size=4096)

@@ -8,8 +8,7 @@ import pytest
 import zstandard
 
 from jaxlens import errors
-from jaxlens.corpus.readers import documents, json_lines
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, json_lines, skip_log
 from jaxlens.files import compression
 
 
@@ -94,12 +93,12 @@ def test_bomb_is_never_held(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(json_lines, "LINE_BYTES", MEBIBYTE)
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(PACK[suffix](bytes(64 * MEBIBYTE)) * 2)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     tracemalloc.start()
     assert list(documents.read([path], skips=skips)) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert skips.counts == {skiplog.TOO_LONG: 1}
+    assert skips.counts == {skip_log.TOO_LONG: 1}
     assert peak < 80 * MEBIBYTE  # a piece of input holds 32 MiB at most, twice while it is copied
 
 

@@ -19,7 +19,7 @@ import tempfile
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import layout, reader, records, shards, verify
+from jaxlens.store import findings, layout, reader, records, run_directory, shards, verify
 
 SHARDS, ROWS = 2, 8
 _SCRATCH = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
@@ -68,9 +68,9 @@ def sidecar(raw):
 
 def spec(raw):
     put("RUN.json", raw)
-    layout.require_same_run(FOLDER, raw)
+    run_directory.require_same_run(FOLDER, raw)
     try:
-        layout.require_same_run(FOLDER, sound()["RUN.json"])
+        run_directory.require_same_run(FOLDER, sound()["RUN.json"])
     except errors.ConfigError as error:
         assert "\n" not in error.message
     layout.read_spec(FOLDER)
@@ -78,7 +78,7 @@ def spec(raw):
 
 def token_record(raw):
     put("tokens/TOKENS.json", raw)
-    verify._tokens(verify._Findings(FOLDER, None), layout.read_spec(FOLDER), [], "full")
+    verify._check_tokens(findings.Findings(FOLDER, None), layout.read_spec(FOLDER), [], "full")
     layout.read_tokens(FOLDER)
 
 
@@ -87,7 +87,7 @@ def fitting(raw):
     first, place = (
         records.parse_record(sound()[f"shards/part-{number:05d}.json"], "") for number in range(2)
     )
-    entry = records.record(place.place(), ROWS, raw)
+    entry = records.record(place.shard_range(), ROWS, raw)
     return sound() | {
         "shards/part-00001.h5": raw,
         "shards/part-00001.json": records.encode(entry),

@@ -11,10 +11,10 @@ import tempfile
 import numpy as np
 
 from jaxlens import config, errors
-from jaxlens.corpus import ingest
-from jaxlens.corpus.readers import documents
+from jaxlens.corpus import ingest, token_folder
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.models import tokenizer
-from jaxlens.store import records
+from jaxlens.store import records, strict_json
 from jaxlens.store.hdf5 import images, reading
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
@@ -28,7 +28,7 @@ def read_documents(name, raw):
     """Reads a file of this name strictly to its end, then counting, and checks the account."""
     path = FOLDER / name
     path.write_bytes(raw)
-    log = documents.SkipLog()
+    log = skip_log.SkipLog()
     for document in documents.read([path], skips=log):
         assert document.text.encode("utf-8") and not document.text.isspace()
         log.documents -= 1
@@ -78,14 +78,14 @@ def token_file(raw):
     kind = raw[0] % 7 if raw else 0
     sound = _sound()
     if kind < 6:
-        files = sound | {ingest.FILES[kind % 3]: raw[1:]}
+        files = sound | {token_folder.FILES[kind % 3]: raw[1:]}
     else:
-        files = sound | {ingest.FILES[1]: _index_of(raw[1:])}
+        files = sound | {token_folder.FILES[1]: _index_of(raw[1:])}
     if kind >= 3:
-        files[ingest.FILES[2]] = _sealed(files, sound)
+        files[token_folder.FILES[2]] = _sealed(files, sound)
     for file, data in files.items():
         (FOLDER / file).write_bytes(data)
-    found = ingest.find(FOLDER, WANTED)
+    found = token_folder.find(FOLDER, WANTED)
     if found is None:
         raise errors.DataError("it is not taken for the token file")
     assert sum(found.skipped.values()) >= len(found.skipped_at) // 2
@@ -100,7 +100,7 @@ def token_file(raw):
 
 def token_seeds():
     """Inputs for ``token_file`` that are sound."""
-    files = [bytes([kind]) + _sound()[ingest.FILES[kind % 3]] for kind in range(6)]
+    files = [bytes([kind]) + _sound()[token_folder.FILES[kind % 3]] for kind in range(6)]
     return [*files, b"\6" + b"".join(array.tobytes() for array in _arrays().values())]
 
 
@@ -114,16 +114,16 @@ def _sound():
     model = pathlib.Path(config.__file__).parent / "models" / "packaged"
     settings = config.CorpusConfig(paths=(str(corpus),))
     ingest.ingest(settings, tokenizer.load_tokenizer(model), 4096, None, folder, WANTED)
-    return {name: (folder / name).read_bytes() for name in ingest.FILES}
+    return {name: (folder / name).read_bytes() for name in token_folder.FILES}
 
 
 def _sealed(files, sound):
     """A record whose hashes and checksum fit the other files; its claims stay."""
-    tokens, index, record = (files[name] for name in ingest.FILES)
+    tokens, index, record = (files[name] for name in token_folder.FILES)
     try:
-        document = records.parse_json(record, "TOKENS.json")
+        document = strict_json.parse(record, "TOKENS.json")
     except errors.DataError:
-        document = records.parse_json(sound[ingest.FILES[2]], "TOKENS.json")
+        document = strict_json.parse(sound[token_folder.FILES[2]], "TOKENS.json")
     document.pop("checksum", None)
     itemsize = 4 if document.get("dtype") == "uint32" else 2
     names = {field.name for field in dataclasses.fields(records.Tokens)}
@@ -140,7 +140,7 @@ def _sealed(files, sound):
 @functools.cache
 def _arrays():
     """The numbers of the index."""
-    (FOLDER / "index.h5").write_bytes(_sound()[ingest.FILES[1]])
+    (FOLDER / "index.h5").write_bytes(_sound()[token_folder.FILES[1]])
     arrays, _ = reading.read_arrays(FOLDER / "index.h5")
     return {name: array for name, array in sorted(arrays.items()) if name != "token_strings"}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlens import config, schema
 from jaxlens.files import publish, system
-from jaxlens.store import commit, finalize, layout, records, shards, writer
+from jaxlens.store import commit, finalize, layout, records, run_directory, shards, writer
 from jaxlens.store.hdf5 import images
 from jaxlens.tally import bins, definitions
 
@@ -63,7 +63,7 @@ def tokens(n_shards, rows):
 
 def place(spec_bytes, shard, n_shards=3, rows=24):
     """Where a shard belongs."""
-    return records.Place(
+    return records.ShardRange(
         spec_hash=config.spec_hash(spec_bytes),
         shard=shard,
         token_start=shard * rows,
@@ -193,7 +193,7 @@ def write_run(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None):
 def write_shards(out, n_shards=3, rows=24, profile="core", disk=FAST, more=None, salt=0):
     """Begins or resumes a run without finishing it; returns the shards that it computed."""
     spec_bytes = spec(n_shards, rows, profile, **(more or {}))
-    run = layout.create_run(out, spec_bytes, disk)
+    run = run_directory.create_run(out, spec_bytes, disk)
     publish_tokens(out, n_shards, rows, disk)
     missing = shards.missing_shards(out, n_shards, run.hash)
     with writer.Writer() as publisher:

@@ -6,8 +6,8 @@ import os
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.files import publish, system
-from jaxlens.store import commit, finalize, layout, shards
+from jaxlens.files import system, temporary
+from jaxlens.store import commit, finalize, layout, run_directory, shards
 
 OPERATIONS = (
     *("open_exclusive", "write", "fsync", "close", "rename", "link", "unlink"),
@@ -96,7 +96,7 @@ def missing(out, level="full"):
 
 def resume(out, level="full"):
     """As `write`, without threads."""
-    layout.create_run(out, SPEC, example.FAST)
+    run_directory.create_run(out, SPEC, example.FAST)
     example.publish_tokens(out, SHARDS, ROWS, example.FAST)
     for shard in missing(out, level):
         commit_shard(out, shard)
@@ -127,7 +127,7 @@ def in_sight(out, expected):
     found = []
     for name, raw in example.tree(out).items():
         was_damaged = name == "shards/part-00000.h5" and raw == flipped(expected[name])
-        if not publish.is_temporary(os.path.basename(name)) and raw != expected[name]:
+        if not temporary.is_temporary(os.path.basename(name)) and raw != expected[name]:
             found += [name] * (not was_damaged)
     return found
 

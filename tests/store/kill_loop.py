@@ -16,11 +16,11 @@ from pathlib import Path
 
 from store import example
 
-from jaxlens.files import publish, system
+from jaxlens.files import system, temporary
 from jaxlens.store import verify
 
 SHARDS, ROWS = 4, 8
-MOST_RUNS = 200
+MAX_RUNS = 200
 
 
 def start(out):
@@ -47,7 +47,7 @@ def killed_after(out, seconds):
 def half_written(out):
     folders = (out, out / "shards", out / "tokens")
     names = (name for folder in folders if folder.is_dir() for name in os.listdir(folder))
-    return any(publish.is_temporary(name) for name in names)
+    return any(temporary.is_temporary(name) for name in names)
 
 
 def main(folder, kills, amid, seed):
@@ -61,7 +61,7 @@ def main(folder, kills, amid, seed):
     patience = time.perf_counter() - began
     expected = example.tree(folder / "whole")
     killed = runs = inside = wrong = failed = 0
-    while (killed < kills or inside < amid) and runs < MOST_RUNS:
+    while (killed < kills or inside < amid) and runs < MAX_RUNS:
         out, died = folder / str(runs), True
         while died:
             died, status = killed_after(out, chance.uniform(0, patience))

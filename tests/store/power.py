@@ -11,12 +11,12 @@ import random
 from store import example, faults
 
 from jaxlens import errors
-from jaxlens.store import finalize, layout
+from jaxlens.store import finalize, layout, run_directory
 
 BASE = "run"
 """Name of the run directory, whose own entry can be lost as well."""
 
-MOST_SUBSETS = 32
+MAX_SUBSETS = 32
 """Subsets of the unsynced changes that are taken one by one; of more, as many are drawn."""
 
 SECTOR = 512
@@ -71,7 +71,7 @@ def record(base):
     """The calls of a run that is written, damaged and mended, with a mark for each promise."""
     disk = Recorder(base)
     out = base / BASE
-    layout.create_run(out, faults.SPEC, disk)
+    run_directory.create_run(out, faults.SPEC, disk)
     example.publish_tokens(out, faults.SHARDS, faults.ROWS, disk)
     for shard in range(faults.SHARDS):
         faults.commit_shard(out, shard, disk)
@@ -144,10 +144,10 @@ class Model:
     def subsets(self, chance):
         """Which of the unsynced changes a power loss leaves."""
         count = len(self.pending)
-        if 2**count <= MOST_SUBSETS:
+        if 2**count <= MAX_SUBSETS:
             picks = itertools.product((False, True), repeat=count)
         else:
-            picks = ([chance.random() < 0.5 for _ in self.pending] for _ in range(MOST_SUBSETS))
+            picks = ([chance.random() < 0.5 for _ in self.pending] for _ in range(MAX_SUBSETS))
         return [[c for c, kept in zip(self.pending, pick, strict=True) if kept] for pick in picks]
 
     def after(self, changes, fates, chance):

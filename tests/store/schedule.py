@@ -14,7 +14,7 @@ from store import example
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import commit, layout, records, shards
+from jaxlens.store import commit, layout, records, run_directory, shards
 
 SEEN = ("rename", "link")
 DEADLINE = 60.0
@@ -45,7 +45,7 @@ def opaque(monkeypatch):
 def prepare(out, before):
     """A run that begins with the remains of another writer, or with none."""
     shutil.rmtree(out, ignore_errors=True)
-    layout.create_run(out, SPEC, example.FAST)
+    run_directory.create_run(out, SPEC, example.FAST)
     if before in ("record", "damaged"):
         entry = records.record(PLACE, 8, b"x" * 500)
         layout.sidecar_path(out, 0).write_bytes(records.encode(entry))

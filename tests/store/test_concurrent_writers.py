@@ -13,7 +13,7 @@ from store import example, faults, remember, schedule
 
 from jaxlens import errors
 from jaxlens.files import publish
-from jaxlens.store import commit, finalize, layout, records, shards, verify
+from jaxlens.store import commit, finalize, layout, records, run_directory, shards, verify
 
 RIVALS = 3
 
@@ -208,7 +208,7 @@ def test_stale_derived_files_of_a_writer_that_was_overtaken_are_built_again(scra
     both, refused = 0, 0
     for steps in range(2, 60, every):
         shutil.rmtree(out, ignore_errors=True)
-        run = layout.create_run(out, spec_bytes, example.FAST)
+        run = run_directory.create_run(out, spec_bytes, example.FAST)
         example.publish_tokens(out, 2, 8, example.FAST)
         jobs = [finalizing(out, spec_bytes, salt) for salt in (0, 1)]
         with schedule.pausing_reads():

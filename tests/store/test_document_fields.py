@@ -17,8 +17,8 @@ from sweeps import configure, digest, refused, run_cli
 
 import jaxlens
 from jaxlens import config, errors, schema
-from jaxlens.corpus import ingest
-from jaxlens.corpus.readers import documents
+from jaxlens.corpus import token_folder
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.store import document_fields, layout, reader, verify
 from jaxlens.study import fold, strata, study
 from jaxlens.sweep import repair
@@ -138,7 +138,7 @@ def test_readers_give_the_fields_of_each_document(corpus):
 def test_a_field_that_stands_twice_in_an_object_is_ambiguous(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a b", "label": 1, "label": 2}\n{"text": "c", "x": 1, "x": 2}\n')
-    log = documents.SkipLog()
+    log = skip_log.SkipLog()
     assert len(list(documents.read([path], keep=("label",), skips=log))) == 1
     assert log.counts == {"duplicate key": 1}
 
@@ -226,7 +226,7 @@ def test_a_run_without_kept_fields_has_the_spec_and_files_that_it_had(swept):
     assert hashlib.sha256(config.canonical(spec)).hexdigest() == BEFORE["spec"]
     told = json.loads((swept / "tokens" / "TOKENS.json").read_text())
     assert told["fingerprint"] == BEFORE["fingerprint"] and "kept" not in told
-    found = ingest.find(swept / "tokens", None)
+    found = token_folder.find(swept / "tokens", None)
     assert found is not None and set(found.index.to_arrays()) == {
         *("document_start", "document_hash", "document_id", "token_counts")
     }

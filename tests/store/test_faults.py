@@ -10,7 +10,7 @@ import pytest
 from store import example, faults, remember
 
 from jaxlens import errors
-from jaxlens.files import publish
+from jaxlens.files import publish, temporary
 from jaxlens.store import layout
 
 WAYS = ("killed", "once", "broken", "full")
@@ -40,7 +40,7 @@ def attempt(out, disk):
 
 
 def under_way(name):
-    return publish.is_temporary(Path(name).name)
+    return temporary.is_temporary(Path(name).name)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import xarray
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import commit, finalize, layout, reader, records
+from jaxlens.store import commit, finalize, layout, reader, records, run_directory
 from jaxlens.store.hdf5 import images
 from jaxlens.tally import definitions
 
@@ -90,13 +90,13 @@ def test_shards_that_do_not_follow_each_other_are_refused(out):
 
 
 def test_index_of_a_run_that_has_grown_too_many_shards_is_removed(out, monkeypatch):
-    monkeypatch.setattr(finalize, "MOST_INDEXED", 3)
+    monkeypatch.setattr(finalize, "MAX_INDEXED", 3)
     finalize.finalize(out)
     assert not (out / "index.h5").exists()
 
 
 def test_run_of_an_empty_corpus_has_a_manifest_alone(tmp_path):
-    layout.create_run(tmp_path, example.spec(n_shards=0))
+    run_directory.create_run(tmp_path, example.spec(n_shards=0))
     assert finalize.finalize(tmp_path) == {}
     spec_hash = layout.read_spec(tmp_path).hash
     assert (tmp_path / "MANIFEST").read_bytes() == records.manifest(spec_hash, [])
@@ -114,7 +114,7 @@ def test_nothing_is_left_beside_the_files_of_a_run(out):
 
 def test_shard_without_tokens_between_others_takes_no_rows_of_the_index(tmp_path):
     spec_bytes = example.spec(3, 8)
-    layout.create_run(tmp_path, spec_bytes, example.FAST)
+    run_directory.create_run(tmp_path, spec_bytes, example.FAST)
     for shard, (start, stop) in enumerate([(0, 8), (8, 8), (8, 16)]):
         place = example.place(spec_bytes, shard, 3, 8)
         place = dataclasses.replace(place, token_start=start, token_stop=stop)

@@ -8,7 +8,7 @@ from store import example
 
 from jaxlens import errors
 from jaxlens.files import contained
-from jaxlens.store import layout, reader, shards, verify
+from jaxlens.store import layout, reader, run_directory, shards, verify
 from jaxlens.store.hdf5 import reading
 
 SHARDS, ROWS = 3, 40
@@ -43,7 +43,7 @@ def check_shard(out):
 
 def check_spec(out):
     """As a resume does, before it writes anything."""
-    layout.require_same_run(out, example.spec(SHARDS, ROWS))
+    run_directory.require_same_run(out, example.spec(SHARDS, ROWS))
 
 
 def check_token_file(out):

@@ -16,11 +16,11 @@ from store import example
 
 from jaxlens import config, errors, schema
 from jaxlens.files import contained
-from jaxlens.store import finalize, layout, reader, records, shards, verify
-from jaxlens.store.hdf5 import reading
+from jaxlens.store import finalize, layout, reader, records, shard_contents, shards, verify
+from jaxlens.store.hdf5 import reading, structure
 
 ROWS = 8
-MOST_MIB = 50
+MAX_MIB = 50
 """Memory beyond what reading a sound run takes."""
 
 
@@ -74,7 +74,7 @@ def loop(file, _):
 
 
 def many_objects(file, _):
-    for number in range(reading.MAX_OBJECTS + 1):
+    for number in range(structure.MAX_OBJECTS + 1):
         file.create_group(f"g{number}")
 
 
@@ -121,7 +121,7 @@ def expanding_tally(file, folder):
 
 def dataset_of_many_names(file, _):
     zeros(file, "kl_final", (2**24, 4), "f2", (2**17, 4))
-    for number in range(reading.MAX_OBJECTS - 100):
+    for number in range(structure.MAX_OBJECTS - 100):
         file[f"tally/again{number}"] = file["kl_final"]
 
 
@@ -141,7 +141,7 @@ def zeros(group, name, shape, dtype, chunk):
 def recommit(out, shard, rows=ROWS, **changes):
     """Makes record and manifest fit a shard that was changed."""
     data = layout.shard_path(out, shard).read_bytes()
-    place = records.Place(**vars(layout.read_record(out, shard).place()) | changes)
+    place = records.ShardRange(**vars(layout.read_record(out, shard).shard_range()) | changes)
     entry = records.record(place, rows, data)
     layout.sidecar_path(out, shard).write_bytes(records.encode(entry))
     entries = [layout.read_record(out, i) for i in range(2)]
@@ -412,7 +412,7 @@ def out(tmp_path):
 def test_attack_is_named_and_refused_in_little_memory(out, stranger, attack, culprit, refusal):
     attack(out)
     (grown, refused), (more, damaged) = stranger(out)
-    assert max(grown, more) < MOST_MIB * 1024
+    assert max(grown, more) < MAX_MIB * 1024
     assert any(name == culprit for name, _ in damaged) if culprit else not damaged, damaged
     assert all("\n" not in what for _, what in damaged)
     assert any(refusal in message for message in refused) if refusal else not refused, refused
@@ -519,6 +519,6 @@ def test_shard_of_a_later_format_is_refused(out):
 
 def test_file_may_be_closed_twice(out):
     contents = shards.open_shard(out, layout.read_record(out, 1))
-    assert shards.skipped(contents) == {"empty": 1}
+    assert shard_contents.skipped(contents) == {"empty": 1}
     contents.close()
     contents.close()

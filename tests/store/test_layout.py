@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import config, errors
-from jaxlens.files import publish
-from jaxlens.store import layout, records, shards
+from jaxlens.files import temporary
+from jaxlens.store import layout, records, run_directory, shards, strict_json
 
 ENTRY = records.Record(
     spec_hash="a" * 64,
@@ -39,9 +39,9 @@ def test_worker_names_are_plain_file_names(tmp_path):
 
 def test_beginning_a_run_writes_the_spec_and_doing_it_again_changes_nothing(tmp_path):
     out = tmp_path / "runs" / "one"
-    found = layout.create_run(out, example.spec())
+    found = run_directory.create_run(out, example.spec())
     before = example.tree(out)
-    assert layout.create_run(out, example.spec()) == found == layout.read_spec(out)
+    assert run_directory.create_run(out, example.spec()) == found == layout.read_spec(out)
     assert example.tree(out) == before == {"RUN.json": example.spec()}
     assert found.hash == config.spec_hash(example.spec()) and found.n_shards == 3
 
@@ -52,41 +52,41 @@ def test_spec_that_a_rival_writes_at_the_same_moment_is_kept(tmp_path):
     class Late(example.FastDisk):
         def link(self, source, target):
             if not os.path.exists(target):
-                layout.create_run(tmp_path, rival, example.FAST)
+                run_directory.create_run(tmp_path, rival, example.FAST)
             super().link(source, target)
 
     with pytest.raises(errors.ConfigError, match="seed is 1 there, absent here"):
-        layout.create_run(tmp_path, example.spec(), Late())
+        run_directory.create_run(tmp_path, example.spec(), Late())
     assert (tmp_path / "RUN.json").read_bytes() == rival
-    assert not any(publish.is_temporary(name) for name in os.listdir(tmp_path))
+    assert not any(temporary.is_temporary(name) for name in os.listdir(tmp_path))
 
 
 def test_other_spec_is_refused_naming_the_field_and_both_values(tmp_path):
-    layout.create_run(tmp_path, example.spec(profile="core"))
+    run_directory.create_run(tmp_path, example.spec(profile="core"))
     with pytest.raises(errors.ConfigError) as caught:
-        layout.create_run(tmp_path, example.spec(profile="full", extra=1))
+        run_directory.create_run(tmp_path, example.spec(profile="full", extra=1))
     assert "store.rows is 'core' there, 'full' here" in caught.value.message
     assert "extra is absent there, 1 here" in caught.value.message
     assert "--out" in caught.value.hint and caught.value.exit_code == 2
 
 
 def test_many_differences_are_counted_not_listed(tmp_path):
-    layout.create_run(tmp_path, example.spec(a=1, b=2, c=3, d=4, e="x" * 500))
+    run_directory.create_run(tmp_path, example.spec(a=1, b=2, c=3, d=4, e="x" * 500))
     with pytest.raises(errors.ConfigError, match=r"\(and 2 more\)") as caught:
-        layout.create_run(tmp_path, example.spec(a=2, b=3, c=4, d=5, e="y" * 500))
+        run_directory.create_run(tmp_path, example.spec(a=2, b=3, c=4, d=5, e="y" * 500))
     assert len(caught.value.message) < 500
 
 
 def test_file_in_place_of_the_directory_is_a_storage_error(tmp_path):
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(errors.StorageError, match="Not a directory"):
-        layout.create_run(tmp_path / "out", example.spec())
+        run_directory.create_run(tmp_path / "out", example.spec())
 
 
 def test_directory_with_foreign_files_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_bytes(b"")
     with pytest.raises(errors.ConfigError, match=r"thesis\.tex"):
-        layout.create_run(tmp_path, example.spec())
+        run_directory.create_run(tmp_path, example.spec())
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
@@ -96,15 +96,15 @@ def test_names_of_ours_in_a_directory_without_a_spec_are_left_alone(tmp_path, na
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"mine")
     with pytest.raises(errors.ConfigError, match=path.name.replace(".", r"\.")):
-        layout.create_run(tmp_path, example.spec())
+        run_directory.create_run(tmp_path, example.spec())
     assert path.read_bytes() == b"mine"
 
 
 def test_directory_that_an_interrupted_start_left_is_taken(tmp_path):
     (tmp_path / "tokens").mkdir()
-    leftover = f".RUN.json.{publish._machine()}-{os.getpid()}-{'0' * 16}.tmp"
+    leftover = f".RUN.json.{temporary._machine()}-{os.getpid()}-{'0' * 16}.tmp"
     (tmp_path / leftover).write_bytes(b"{")
-    layout.create_run(tmp_path, example.spec())
+    run_directory.create_run(tmp_path, example.spec())
     assert set(os.listdir(tmp_path)) == {"RUN.json", "tokens", "shards", "environment"}
 
 
@@ -112,15 +112,15 @@ def test_lost_spec_is_restored_only_where_the_shards_are_its_own(tmp_path):
     example.write_run(tmp_path)
     (tmp_path / "RUN.json").unlink()
     with pytest.raises(errors.ConfigError, match=r"part-00000\.json"):
-        layout.create_run(tmp_path, example.spec(other=1))
+        run_directory.create_run(tmp_path, example.spec(other=1))
     assert example.write_run(tmp_path) == []
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"{}", b'{"plan":{"n_shards":-1}}'])
 def test_damaged_spec_is_a_data_error_that_names_the_file(tmp_path, raw):
-    layout.create_run(tmp_path, example.spec())
+    run_directory.create_run(tmp_path, example.spec())
     (tmp_path / "RUN.json").write_bytes(raw)
-    for act in (layout.read_spec, lambda out: layout.create_run(out, example.spec())):
+    for act in (layout.read_spec, lambda out: run_directory.create_run(out, example.spec())):
         with pytest.raises(errors.DataError, match=r"RUN\.json"):
             act(tmp_path)
 
@@ -169,7 +169,7 @@ def test_garbage_never_parses_and_never_crashes(raw):
 
 def test_deep_json_is_a_data_error():
     with pytest.raises(errors.DataError):
-        records.parse_json(b'{"a":' * 100_000, "x")
+        strict_json.parse(b'{"a":' * 100_000, "x")
 
 
 @pytest.mark.parametrize("level", ["fast", "full"])
@@ -218,11 +218,11 @@ def test_sidecar_is_published_before_its_shard(tmp_path):
 
 
 def test_same_run_is_that_of_an_empty_directory_or_of_equal_bytes(tmp_path):
-    layout.require_same_run(tmp_path, example.spec())
-    layout.create_run(tmp_path, example.spec())
-    layout.require_same_run(tmp_path, example.spec())
+    run_directory.require_same_run(tmp_path, example.spec())
+    run_directory.create_run(tmp_path, example.spec())
+    run_directory.require_same_run(tmp_path, example.spec())
     with pytest.raises(errors.ConfigError, match="seed is absent there, 1 here"):
-        layout.require_same_run(tmp_path, example.spec(seed=1))
+        run_directory.require_same_run(tmp_path, example.spec(seed=1))
 
 
 def test_fields_that_are_kept_are_named_and_not_the_hash_that_follows_from_them(tmp_path):
@@ -230,27 +230,27 @@ def test_fields_that_are_kept_are_named_and_not_the_hash_that_follows_from_them(
     corpus = spec.get("corpus", {})
     there = corpus | {"index_sha256": "a" * 64}
     here = corpus | {"index_sha256": "b" * 64, "keep": ["label"]}
-    layout.create_run(tmp_path, config.canonical(spec | {"corpus": there}))
+    run_directory.create_run(tmp_path, config.canonical(spec | {"corpus": there}))
     with pytest.raises(errors.ConfigError) as caught:
-        layout.create_run(tmp_path, config.canonical(spec | {"corpus": here}))
+        run_directory.create_run(tmp_path, config.canonical(spec | {"corpus": here}))
     assert "corpus.keep is absent there, ['label'] here" in caught.value.message
     assert "sha256" not in caught.value.message
 
 
 def test_what_users_keep_beside_a_run_that_has_begun_is_theirs(tmp_path):
-    layout.refuse_foreign(tmp_path / "none")
-    layout.create_run(tmp_path, example.spec())
+    run_directory.refuse_other_files(tmp_path / "none")
+    run_directory.create_run(tmp_path, example.spec())
     (tmp_path / "notes.txt").write_bytes(b"")
-    layout.refuse_foreign(tmp_path)
+    run_directory.refuse_other_files(tmp_path)
     (tmp_path / "RUN.json").unlink()
     with pytest.raises(errors.ConfigError, match="notes"):
-        layout.refuse_foreign(tmp_path)
+        run_directory.refuse_other_files(tmp_path)
 
 
 def test_keys_and_values_of_another_run_are_shown_in_one_short_line(tmp_path):
-    layout.create_run(tmp_path, example.spec(**{"a\nb\u2028" * 50: "x\ny" * 50}))
+    run_directory.create_run(tmp_path, example.spec(**{"a\nb\u2028" * 50: "x\ny" * 50}))
     with pytest.raises(errors.ConfigError) as caught:
-        layout.create_run(tmp_path, example.spec())
+        run_directory.create_run(tmp_path, example.spec())
     assert len(caught.value.message.splitlines()) == 1 and len(caught.value.message) < 500
 
 
@@ -287,10 +287,10 @@ def test_token_record_of_values_that_are_not_canonical_is_refused(more):
 
 
 def test_json_of_more_values_than_make_sense_is_refused_before_it_is_parsed():
-    few, many = (b'{"a":[' + b"1," * n + b"1]}" for n in (1000, records.MOST_VALUES))
-    assert len(records.parse_json(few, "x")["a"]) == 1001
+    few, many = (b'{"a":[' + b"1," * n + b"1]}" for n in (1000, strict_json.MAX_VALUES))
+    assert len(strict_json.parse(few, "x")["a"]) == 1001
     with pytest.raises(errors.DataError, match="more values than make sense"):
-        records.parse_json(many, "x")
+        strict_json.parse(many, "x")
 
 
 def test_unknown_keys_are_shown_on_one_line():

@@ -11,7 +11,7 @@ import pytest
 from store import example
 
 from jaxlens import errors
-from jaxlens.files import publish, system
+from jaxlens.files import publish, system, temporary
 
 DATA = bytes(range(256)) * 40
 
@@ -212,24 +212,24 @@ def test_make_directory_makes_parents_and_refuses_a_file(tmp_path):
 
 def test_leftovers_of_dead_writers_go_and_those_of_live_writers_stay(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    machine = publish._machine()
+    machine = temporary._machine()
     alive = f".part.{machine}-{child.pid}-{'0' * 16}.tmp"
     foreign = f".part.{int(machine, 16) ^ 1:08x}-{child.pid}-{'0' * 16}.tmp"
     old = f".part.{int(machine, 16) ^ 1:08x}-{child.pid}-{'1' * 16}.tmp"
     mine = f".part.{machine}-{os.getpid()}-{'0' * 16}.tmp"
     for name in (alive, foreign, old, mine, "part-00000.h5", ".hidden.tmp"):
         (tmp_path / name).write_bytes(b"")
-    past = time.time() - publish.STALE_SECONDS - 60
+    past = time.time() - temporary.STALE_SECONDS - 60
     os.utime(tmp_path / old, (past, past))
     with publish.stream(tmp_path / "under way") as stream:
         stream.write(b"1")
-        assert publish.remove_leftovers(tmp_path) == 2
+        assert temporary.remove_leftovers(tmp_path) == 2
     kept = {alive, foreign, "part-00000.h5", ".hidden.tmp", "under way"}
     assert set(os.listdir(tmp_path)) == kept
     child.communicate(b"\n")
-    assert publish.remove_leftovers(tmp_path) == 1
+    assert temporary.remove_leftovers(tmp_path) == 1
     assert set(os.listdir(tmp_path)) == kept - {alive}
-    assert publish.remove_leftovers(tmp_path / "none") == 0
+    assert temporary.remove_leftovers(tmp_path / "none") == 0
 
 
 def test_file_system_that_cannot_sync_directories_is_tolerated(tmp_path, monkeypatch):
@@ -256,7 +256,7 @@ def test_bytes_are_safe_and_nameless_when_what_comes_before_the_name_is_done(tmp
 
     def look():
         (name,) = os.listdir(tmp_path)
-        seen.append((publish.is_temporary(name), (tmp_path / name).read_bytes()))
+        seen.append((temporary.is_temporary(name), (tmp_path / name).read_bytes()))
 
     publish.publish(tmp_path / "a", b"data", example.FAST, before=look)
     assert seen == [(True, b"data")]
@@ -268,7 +268,7 @@ def test_system_without_namespaces_still_has_a_name(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", missing)
-        name = publish._machine.__wrapped__()
+        name = temporary._machine.__wrapped__()
     assert len(name) == 8 and int(name, 16) >= 0
 
 
@@ -277,12 +277,12 @@ def test_leftovers_of_processes_that_cannot_be_asked_go_by_age(tmp_path, monkeyp
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    names = [f".a.{publish._machine()}-4242-{digit * 16}.tmp" for digit in "01"]
+    names = [f".a.{temporary._machine()}-4242-{digit * 16}.tmp" for digit in "01"]
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    old = time.time() - publish.STALE_SECONDS - 60
+    old = time.time() - temporary.STALE_SECONDS - 60
     os.utime(tmp_path / names[0], (old, old))
-    assert publish.remove_leftovers(tmp_path) == 1
+    assert temporary.remove_leftovers(tmp_path) == 1
     assert os.listdir(tmp_path) == [names[1]]
 
 

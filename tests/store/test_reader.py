@@ -13,7 +13,7 @@ from store import example
 
 from jaxlens import errors, schema
 from jaxlens.store import columns as rows_of_runs
-from jaxlens.store import commit, finalize, layout, reader
+from jaxlens.store import commit, finalize, layout, open_shards, reader, run_directory
 from jaxlens.store.hdf5 import images
 
 SHARDS, ROWS = 5, 24
@@ -343,9 +343,9 @@ def test_closed_run_opens_its_files_again(out):
     first = run["kl_final"][:]
     run.close()
     same(run["kl_final"][:], first)
-    assert len(run._open) == SHARDS
+    assert len(run._shards) == SHARDS
     run.close()
-    assert not run._open
+    assert not len(run._shards)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_closed_run_opens_its_files_again(out):
 )
 def test_more_shards_are_read_than_descriptors_are_allowed(tmp_path, count, limit):
     spec_bytes = example.spec(count, 2)
-    layout.create_run(tmp_path, spec_bytes, example.FAST)
+    run_directory.create_run(tmp_path, spec_bytes, example.FAST)
     parts = []
     for shard in range(count):
         data = {"rank_input": example.compute_rows(shard, 2)["rank_input"]}
@@ -362,14 +362,14 @@ def test_more_shards_are_read_than_descriptors_are_allowed(tmp_path, count, limi
         commit.publish_shard(tmp_path, place, made, 2, example.FAST)
         parts.append(data["rank_input"])
     assert finalize.finalize(tmp_path, example.FAST) == {}
-    assert (tmp_path / "index.h5").exists() == (count <= finalize.MOST_INDEXED)
+    assert (tmp_path / "index.h5").exists() == (count <= finalize.MAX_INDEXED)
     script = (
         "import os, resource, sys; limit = int(sys.argv[2]);"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit));"
-        "from jaxlens.store import reader, shards;"
+        "from jaxlens.store import open_shards, reader, shards;"
         "run = reader.open_run(sys.argv[1]); found = run['rank_input'][::-1];"
-        "assert len(run._open) == reader.MOST_OPEN < limit, len(run._open);"
-        "assert len(os.listdir('/dev/fd')) < reader.MOST_OPEN + 16, os.listdir('/dev/fd');"
+        "assert len(run._shards) == open_shards.MAX_OPEN < limit, len(run._shards);"
+        "assert len(os.listdir('/dev/fd')) < open_shards.MAX_OPEN + 16, os.listdir('/dev/fd');"
         "assert (run['rank_input'][:] == found[::-1]).all();"
         "assert shards.missing_shards(sys.argv[1], len(found) // 2, run.spec_hash) == [];"
         "sys.stdout.buffer.write(found[::-1].tobytes())"
@@ -380,19 +380,19 @@ def test_more_shards_are_read_than_descriptors_are_allowed(tmp_path, count, limi
 
 
 def test_run_of_an_empty_corpus_has_no_columns(tmp_path):
-    layout.create_run(tmp_path, example.spec(n_shards=0), example.FAST)
+    run_directory.create_run(tmp_path, example.spec(n_shards=0), example.FAST)
     with reader.open_run(tmp_path) as run:
         assert (len(run), run.names, run.layer_names, run.tally) == (0, (), (), {})
 
 
 def test_oldest_of_too_many_open_shards_is_closed(out, expected, monkeypatch):
-    monkeypatch.setattr(reader, "MOST_OPEN", 2)
+    monkeypatch.setattr(open_shards, "MAX_OPEN", 2)
     with reader.open_run(out) as run:
         same(run["kl_final"][:], expected["kl_final"])
-        assert list(run._open) == [SHARDS - 2, SHARDS - 1]
-        first = run._open[SHARDS - 2]
+        assert list(run._shards._open) == [SHARDS - 2, SHARDS - 1]
+        first = run._shards._open[SHARDS - 2]
         run["kl_final"][0]
-        assert not first.file and list(run._open) == [SHARDS - 1, 0]
+        assert not first.file and list(run._shards._open) == [SHARDS - 1, 0]
 
 
 def test_column_is_no_view(run):
@@ -443,7 +443,7 @@ def test_batches_open_each_shard_once_though_fewer_are_held(out, monkeypatch):
         opened.append((entry.shard, hashed))
         return real(run_dir, entry, hashed)
 
-    monkeypatch.setattr(reader, "MOST_OPEN", 1)
+    monkeypatch.setattr(open_shards, "MAX_OPEN", 1)
     monkeypatch.setattr(reader.shards, "open_shard", open_shard)
     with reader.open_run(out) as run:
         assert len(list(run.batches(rows=7))) == SHARDS * 4

@@ -9,7 +9,7 @@ from store import example
 
 from jaxlens import errors, schema
 from jaxlens.files import publish, system
-from jaxlens.store import reader, shards, single
+from jaxlens.store import reader, shard_contents, single
 from jaxlens.store.hdf5 import draft, reading
 
 SHARDS, ROWS = 4, 24
@@ -70,7 +70,7 @@ def test_one_file_has_every_row_as_the_shards_store_it(run, tmp_path):
 def test_one_file_passes_the_checks_of_our_own_reader(run, tmp_path):
     write(run, tmp_path / "all.h5")
     with reading.open_image((tmp_path / "all.h5").read_bytes()) as found:
-        assert shards.read_form(found).columns == run._form.columns
+        assert shard_contents.read_form(found).columns == run._shards.form.columns
 
 
 def test_chosen_rows_and_layers_keep_their_numbers_and_names(run, tmp_path):
@@ -127,7 +127,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(run, tmp_path):
 
 
 def test_a_draft_reads_back_what_the_disk_refused(tmp_path):
-    with pytest.raises(errors.StorageError), publish.under_way(tmp_path / "x") as descriptor:
+    with pytest.raises(errors.StorageError), publish.file_descriptor(tmp_path / "x") as descriptor:
         file = draft.Draft(tmp_path / "x", descriptor, Full(1))
         file.write(b"a" * 1000)
         file.seek(990)

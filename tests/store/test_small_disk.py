@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from store import example, faults
 
-from jaxlens.files import publish
+from jaxlens.files import temporary
 from jaxlens.store import verify
 
 pytestmark = pytest.mark.long
@@ -81,7 +81,7 @@ def test_writer_on_a_full_disk_stops_and_goes_on_when_there_is_space(tmp_path, e
             ended = run(STORE, disk / "run", eyes)
             codes.append(ended.returncode)
             said += ended.stderr
-            assert not any(map(publish.is_temporary, os.listdir(disk / "run"))), size
+            assert not any(map(temporary.is_temporary, os.listdir(disk / "run"))), size
             enlarge(disk)
             assert run(STORE, disk / "run", eyes).returncode == 0
             assert example.tree(disk / "run") == expected

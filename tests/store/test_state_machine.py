@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.files import publish
+from jaxlens.files import temporary
 from jaxlens.store import finalize as derive
 from jaxlens.store import layout, reader, verify
 
@@ -101,7 +101,7 @@ def expected():
 
 def tree(out):
     found = example.tree(out)
-    return {n: raw for n, raw in found.items() if not publish.is_temporary(os.path.basename(n))}
+    return {n: raw for n, raw in found.items() if not temporary.is_temporary(os.path.basename(n))}
 
 
 class Store(RuleBasedStateMachine):

@@ -162,7 +162,7 @@ def test_child_inherits_no_secret_and_no_descriptor_and_can_write_into_no_file(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     target = str(tmp_path / "written")
     look = (
-        "from jaxlens.store import untrusted as guarded; guarded._limit(1 << 30, 60)\n"
+        "from jaxlens.store import untrusted; untrusted._limit(1 << 30, 60)\n"
         "found = {'secret' in v for v in os.environ.values()}, os.listdir('/dev/fd')\n"
         f"try: os.write(os.open({target!r}, os.O_CREAT | os.O_WRONLY), b'x')\n"
         "except OSError as error: found += (error.strerror,)\n"
@@ -195,7 +195,7 @@ def test_child_says_why_there_is_no_report(out, monkeypatch, capsys):
     monkeypatch.setattr(untrusted, "_limit", lambda memory, seconds: None)
     monkeypatch.setattr(sys, "argv", ["-c", json.dumps([str(out / "none"), "full", 0, 0])])
     untrusted.main()
-    assert "is no directory" in capsys.readouterr().out
+    assert "is not a directory" in capsys.readouterr().out
 
     def need(*_):
         raise MemoryError
@@ -208,10 +208,10 @@ def test_child_says_why_there_is_no_report(out, monkeypatch, capsys):
 def test_limits_that_a_system_lacks_are_left_out(out):
     """As on macOS: no ``/proc``, and limits that are refused."""
     code = (
-        "import pathlib, resource; from jaxlens.store import untrusted as guarded\n"
+        "import pathlib, resource; from jaxlens.store import untrusted\n"
         "def refuse(*_): raise ValueError\n"
-        "resource.setrlimit, guarded.Path = refuse, lambda _: pathlib.Path('/none')\n"
-        "guarded.main()"
+        "resource.setrlimit, untrusted.Path = refuse, lambda _: pathlib.Path('/none')\n"
+        "untrusted.main()"
     )
     wanted = json.dumps([str(out), "full", 1 << 20, 60])
     said = subprocess.check_output([sys.executable, "-c", code, wanted], text=True)
@@ -221,10 +221,10 @@ def test_limits_that_a_system_lacks_are_left_out(out):
 def test_few_resources_suffice(out):
     """64 descriptors, 1.5 GiB of addresses, one core."""
     code = (
-        "import os, resource, sys; from jaxlens.store import untrusted as guarded\n"
+        "import os, resource, sys; from jaxlens.store import untrusted\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
-        "print(guarded.verify_untrusted(sys.argv[1]).ok)"
+        "print(untrusted.verify_untrusted(sys.argv[1]).ok)"
     )
     root = str(example.Path(__file__).parents[2])
     command = [sys.executable, "-c", code, str(out)]

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors
-from jaxlens.files import publish
+from jaxlens.files import temporary
 from jaxlens.store import (
     commit,
     finalize,
     layout,
     reader,
     records,
+    run_directory,
     shards,
     summary,
     untrusted,
@@ -213,7 +214,7 @@ def test_foreign_files_among_the_shards_are_named(out):
     foreign = ["part-00003.h5", "part-00000.h5.bak", "notes.txt", ".hidden"]
     for name in foreign:
         (out / "shards" / name).write_bytes(b"")
-    under_way = f".part-00000.h5.{publish._machine()}-1-{'0' * 16}.tmp"
+    under_way = f".part-00000.h5.{temporary._machine()}-1-{'0' * 16}.tmp"
     (out / "shards" / under_way).write_bytes(b"")
     assert named(out, "fast") == named(out) == {f"shards/{name}" for name in foreign}
 
@@ -236,7 +237,7 @@ def test_derived_files_laid_out_by_another_version_of_hdf5_are_sound(out):
 
 
 def test_run_without_any_shard_has_one_finding_for_all(tmp_path):
-    layout.create_run(tmp_path, example.spec(10**7))
+    run_directory.create_run(tmp_path, example.spec(10**7))
     assert verify.verify(tmp_path).missing == 10**7
     (tmp_path / "MANIFEST").touch()
     report = verify.verify(tmp_path)
@@ -335,7 +336,7 @@ def test_sealed_index_whose_rows_are_those_of_other_shards_is_named(out):
 
 
 def test_index_that_should_not_be_there_is_named(out, monkeypatch):
-    monkeypatch.setattr(finalize, "MOST_INDEXED", 2)
+    monkeypatch.setattr(finalize, "MAX_INDEXED", 2)
     assert verify.verify(out).damaged == (("index.h5", "it is out of date"),)
 
 
@@ -354,7 +355,7 @@ def recommit(out, shard, change, **changes):
     with h5py.File(layout.shard_path(out, shard), "r+") as file:
         change(file)
     entry = layout.read_record(out, shard)
-    place = records.Place(**vars(entry.place()) | changes)
+    place = records.ShardRange(**vars(entry.shard_range()) | changes)
     data = layout.shard_path(out, shard).read_bytes()
     layout.sidecar_path(out, shard).write_bytes(
         records.encode(records.record(place, entry.rows, data))

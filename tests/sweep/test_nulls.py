@@ -11,7 +11,7 @@ from sweeps import TINY, digest, refused, run_cli
 
 import jaxlens
 from jaxlens import designs
-from jaxlens.corpus import ingest
+from jaxlens.corpus import token_folder
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import layout, verify
@@ -111,7 +111,7 @@ def test_a_shuffled_run_has_the_same_documents_with_their_tokens_in_another_orde
         assert (mixed != text).mean() > 0.5
         assert one.spec["null"] == {"kind": "shuffled", "seed": 3}
         assert one.spec["model"] == two.spec["model"]
-    index = [ingest.find(out / "tokens", None).index for out in (nulls / "shuffled", plain)]
+    index = [token_folder.find(out / "tokens", None).index for out in (nulls / "shuffled", plain)]
     np.testing.assert_array_equal(index[0].document_hash, index[1].document_hash)
     np.testing.assert_array_equal(index[0].token_counts, index[1].token_counts)
 
@@ -237,7 +237,7 @@ def test_a_made_corpus_is_swept_resumed_and_repaired(made, tiny, tmp_path, name,
 
 def test_repeats_are_read_as_copies_from_one_lag_before(made):
     with jaxlens.open_run(made / "repeats") as run:
-        index = ingest.find(made / "repeats" / "tokens", None).index
+        index = token_folder.find(made / "repeats" / "tokens", None).index
         assert run.spec["corpus"]["skipped"] == {"longer than a sequence": 3200}
         document, offset = run["document"][:], run["offset"][:]
         columns = {
@@ -276,8 +276,8 @@ def test_twins_take_their_bins_from_the_counts_of_a_run(plain, tiny, tmp_path, c
     for place, counts in ((out, plain), (again, plain / "tokens")):
         ran(*flags_of(tiny, designs.REPEATS, place), "--set", f"corpus.counts={counts}")
     assert digest(out) == digest(again)
-    counts = ingest.find(plain / "tokens", None).index.token_counts.sum(0)
-    index = ingest.find(out / "tokens", None).index
+    counts = token_folder.find(plain / "tokens", None).index.token_counts.sum(0)
+    index = token_folder.find(out / "tokens", None).index
     with jaxlens.open_run(out) as run:
         token, document = run["token"][:], run["document"][:]
         assert (counts[token] > 0).all()

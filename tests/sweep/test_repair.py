@@ -220,7 +220,7 @@ def test_half_of_a_pair_is_named_as_such(out, tiny, kind):
     before = tree(out)
     lost = f"part-00003.{kind}"
     (out / "shards" / lost).unlink()
-    assert (f"shards/{lost}", "is missing, the other half of its pair is there") in verify.verify(
+    assert (f"shards/{lost}", "is missing, the other half of its pair exists") in verify.verify(
         out
     ).damaged
     with pytest.raises(errors.MissingError, match=f"half there: without {lost}"):

@@ -11,7 +11,7 @@ import pytest
 from sweeps import configure, digest, flags, refused
 
 from jaxlens import errors, schema
-from jaxlens.store import commit, layout, records, shards
+from jaxlens.store import commit, layout, records, shard_contents, shards
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.sweep import environment, reproduce, run
 
@@ -51,15 +51,15 @@ def alter(out, shard, changes):
     entry = shards.check(out, shard, spec.hash)
     with shards.open_shard(out, entry) as found:
         rows = {n: found.datasets[n][()] for n in schema.QUANTITIES if n in found.datasets}
-        totals = {n: item[()] for n, item in shards.tallies(found, spec.document).items()}
+        totals = {n: item[()] for n, item in shard_contents.tallies(found, spec.document).items()}
         names = reading.labels(found.datasets["layer_name"])
-        skipped = shards.skipped(found)
+        skipped = shard_contents.skipped(found)
     for name, change in changes.items():
         arrays = totals if name in totals else rows
         arrays[name] = change(arrays[name])
     commit.discard(out, shard)
-    made = images.shard_image(entry.place(), rows, totals, names, skipped=skipped)
-    commit.publish_shard(out, entry.place(), made, entry.rows)
+    made = images.shard_image(entry.shard_range(), rows, totals, names, skipped=skipped)
+    commit.publish_shard(out, entry.shard_range(), made, entry.rows)
 
 
 def off_by(amount):

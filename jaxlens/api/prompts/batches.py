@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-SHORTEST, FEWEST = 8, 64
+MIN_LENGTH, MIN_POSITIONS = 8, 64
 """Least padded length, and least positions of a batch: smaller programs are hardly faster."""
 
 
@@ -33,7 +33,7 @@ def padded_length(count: int, longest: int) -> int:
 
     Beyond 16, two lengths a doubling waste a sixth of the positions on average.
     """
-    length = SHORTEST
+    length = MIN_LENGTH
     while length < count:
         power = 1 << (length.bit_length() - 1)
         length = (
@@ -55,7 +55,7 @@ def batches(ids: Sequence[Any], most_tokens: int, longest: int) -> Iterator[Batc
     padded = np.array([padded_length(len(one), longest) for one in ids], np.int64)
     for length in np.unique(padded).tolist():
         members = np.flatnonzero(padded == length)
-        enough = max(_power_above(len(members)), FEWEST // length)
+        enough = max(_power_above(len(members)), MIN_POSITIONS // length)
         lines = min(_power_below(max(1, most_tokens // length)), enough)
         for start in range(0, len(members), lines):
             chosen = members[start : start + lines]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from jaxlens import errors
 from jaxlens.api.prompts import limits
-from jaxlens.files import compression
+from jaxlens.corpus.readers import delimited
+from jaxlens.files import compression, encodings
 
 _CELL_BYTES = 2**24
 _DELIMITERS = (",", ";", "\t")
@@ -39,19 +39,13 @@ def read(
     """
     count = limits.Count(path)
     with compression.opened(path) as stream:
-        found = _lines(stream, path, count)
-        first = next((line for line in found if line.strip()), "")
-        said = None if delimiter else _SEPARATOR.fullmatch(first.strip("\r\n"))
-        if said is not None:
-            delimiter, first = said[1], next((line for line in found if line.strip()), "")
+        lines = _lines(stream, path, count)
+        first = next((line for line in lines if line.strip()), "")
+        separator = None if delimiter else _SEPARATOR.fullmatch(first.strip("\r\n"))
+        if separator is not None:
+            delimiter, first = separator[1], next((line for line in lines if line.strip()), "")
         delimiter = delimiter or _delimiter(first)
-        return _columns(path, _counted(first, found, delimiter, count), delimiter, require_names)
-
-
-def utf_16(path: str) -> errors.DataError:
-    """The error for a file in this encoding."""
-    command = f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > NEW_FILE"
-    return errors.DataError(f"{path} is UTF-16", f"convert it: {command}")
+        return _columns(path, _counted(first, lines, delimiter, count), delimiter, require_names)
 
 
 def _lines(stream: BinaryIO, path: str, count: limits.Count) -> Iterator[str]:
@@ -59,15 +53,15 @@ def _lines(stream: BinaryIO, path: str, count: limits.Count) -> Iterator[str]:
     number, mark = 0, "\ufeff"
     while line := text.readline(count.room + 1):
         number += 1
-        if number == 1 and line.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            raise utf_16(path)
         try:
             count.add(size=len(line.encode()))
         except UnicodeEncodeError as error:
-            command = f"iconv -f ENCODING -t UTF-8 {shlex.quote(path)} > NEW_FILE"
+            raw = line.encode("utf-8", "surrogateescape")
+            if number == 1 and (problem := encodings.check(path, raw)) is not None:
+                raise errors.DataError(f"{path} {problem.what}", problem.hint) from error
             raise errors.DataError(
                 f"{path}, line {number}, is not UTF-8",
-                f"save it as UTF-8, or convert it, from WINDOWS-1252 for instance: {command}",
+                f"save it as UTF-8, or {encodings.hint(path, raw)}",
             ) from error
         yield line.removeprefix(mark)
         mark = ""
@@ -91,34 +85,32 @@ def _counted(first: str, rest: Iterator[str], delimiter: str, count: limits.Coun
 
 def _columns(
     path: str,
-    found: Iterator[str],
+    lines: Iterator[str],
     delimiter: str,
     require_names: Callable[[str, Sequence[str]], None],
 ) -> tuple[tuple[str, ...], dict[str, list[Any]], dict[int, str]]:
-    before = csv.field_size_limit(_CELL_BYTES)
-    reader = csv.reader(found, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     bad: dict[int, str] = {}
     number = 0
     try:
-        names = next(reader, None) or []
-        require_names(path, names)
-        columns: list[list[Any]] = [[] for _ in names]
-        while (row := next(reader, None)) is not None:
-            # A blank line is no row, unless there is one column, which it leaves empty.
-            if not row and len(names) > 1:
-                continue
-            row = row or [""]
-            if len(row) != len(names):
-                bad[number] = f"row has {len(row)} cells, the heading {len(names)}"
-            cells: Sequence[Any] = [None] * len(names) if number in bad else row
-            for column, cell in zip(columns, cells, strict=True):
-                column.append(cell)
-            number += 1
+        with delimited.field_limit(_CELL_BYTES):
+            names = next(reader, None) or []
+            require_names(path, names)
+            columns: list[list[Any]] = [[] for _ in names]
+            while (row := next(reader, None)) is not None:
+                # A blank line is not a row, unless there is one column, which it leaves empty.
+                if not row and len(names) > 1:
+                    continue
+                row = row or [""]
+                if len(row) != len(names):
+                    bad[number] = f"row has {len(row)} cells, the heading {len(names)}"
+                cells: Sequence[Any] = [None] * len(names) if number in bad else row
+                for column, cell in zip(columns, cells, strict=True):
+                    column.append(cell)
+                number += 1
     except csv.Error as error:
         raise errors.DataError(
             f"{path}: row {number}, from 0: {error}",
             'check the quotes around its cells; a quote inside one is written twice: ""',
         ) from error
-    finally:
-        csv.field_size_limit(before)
     return tuple(names), dict(zip(names, columns, strict=True)), bad

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import arguments, errors
-from jaxlens.api.prompts import answers as answer_tokens
-from jaxlens.api.prompts import spacing, table
+from jaxlens.api.prompts import answer_columns, answer_tokens, spacing, table
 from jaxlens.models import encoding, loading, tokenizer
 
 _BATCH_TEXTS = 4096
@@ -44,7 +43,7 @@ def listed(prompts: Any) -> list[Any]:
         raise errors.ConfigError("prompts are bytes", "decode them: [prompt.decode('utf-8')]")
     if isinstance(prompts, str):
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
-    answer_tokens.require_order("prompts are", prompts)
+    answer_columns.require_order("prompts are", prompts)
     try:
         found = list(prompts)
     except TypeError as error:
@@ -107,7 +106,7 @@ def _add_bos(model: loading.Model, ids: list[Any], reasons: Mapping[int, str]) -
 def _line(one: Any, vocab_size: int) -> tuple[np.ndarray, str]:
     """Ids of a prompt that is no text, or why there are none."""
     nothing = np.zeros(0, np.int32)
-    if answer_tokens.is_missing(one):
+    if answer_columns.is_missing(one):
         return nothing, MISSING
     if isinstance(one, bytes):
         return nothing, BYTES
@@ -202,7 +201,7 @@ def problems_of(
     found = [table.Problem(number, why) for number, why in sorted(encoded.reasons.items())]
     for place, (name, values) in enumerate(named.items()):
         for prompt, value in enumerate(values):
-            if answer_tokens.is_given(value) and taken.token[prompt, place] < 0:
+            if answer_columns.is_given(value) and taken.token[prompt, place] < 0:
                 what = ANSWER_OUTSIDE if taken.n_tokens[prompt, place] else NO_ANSWER
                 found.append(table.Problem(prompt, f"{what}: {name}"))
     return found

@@ -6,19 +6,19 @@ from typing import Any
 
 from jaxlens import errors
 
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 """Bytes of the file, decompressed."""
 
-MOST_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
 """Rows of the file."""
 
-MOST_VALUES = 10_000_000
+MAX_VALUES = 10_000_000
 """Cells of a table; in JSON commas and brackets, in Parquet also the members of lists."""
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels of lists and objects inside each other."""
 
-TOO_DEEP = f"row is nested more than {DEEPEST} levels deep"
+TOO_DEEP = f"row is nested more than {MAX_DEPTH} levels deep"
 
 
 class Count:
@@ -35,7 +35,7 @@ class Count:
     @property
     def room(self) -> int:
         """Bytes that may still follow."""
-        return MOST_BYTES - self._size
+        return MAX_BYTES - self._size
 
     def add(self, size: int = 0, rows: int = 0, values: int = 0) -> None:
         """Counts what was met.
@@ -47,9 +47,9 @@ class Count:
         self._rows += rows
         self._values += values
         for found, most, what in (
-            (self._size, MOST_BYTES, "bytes of data"),
-            (self._rows, MOST_ROWS, "rows"),
-            (self._values, MOST_VALUES, "values"),
+            (self._size, MAX_BYTES, "bytes of data"),
+            (self._rows, MAX_ROWS, "rows"),
+            (self._values, MAX_VALUES, "values"),
         ):
             if found > most:
                 raise errors.DataError(
@@ -58,7 +58,7 @@ class Count:
                 )
 
 
-def is_deep(value: Any, levels: int = DEEPEST) -> bool:
+def is_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
     """Whether lists and objects are nested in more than so many levels."""
     if isinstance(value, dict):
         value = value.values()

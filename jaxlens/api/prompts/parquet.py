@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlens.api.prompts import limits
-from jaxlens.corpus.readers import parquet_pages
+from jaxlens.corpus.readers import arrow_columns, parquet_pages
 from jaxlens.files import compression
 
 # Beside Arrow's own exception, of which not all that it raises are.
@@ -27,10 +27,10 @@ def read(
         MissingError: pyarrow is not installed.
         DataError: The file is damaged, or too large.
     """
-    parquet = compression.arrow("pyarrow.parquet")
-    arrow = compression.arrow("pyarrow")
+    parquet = arrow_columns.arrow("pyarrow.parquet")
+    arrow = arrow_columns.arrow()
     count = limits.Count(path)
-    columns: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     with compression.opened(path) as stream:
         try:
             with open(path, "rb", buffering=_HEADER_BYTES) as headers:
@@ -40,16 +40,16 @@ def read(
             require_names(path, names)
             count.add(rows=file.metadata.num_rows)
             for name in names:
-                columns[name] = []
+                values[name] = []
                 for batch in file.iter_batches(_batch_rows(file, name, chunks), columns=[name]):
-                    size, values = _extent(arrow, batch.column(0))
-                    count.add(size=max(size, batch.nbytes), values=values)
-                    columns[name] += batch.column(0).to_pylist()
+                    size, n_values = _extent(arrow, batch.column(0))
+                    count.add(size=max(size, batch.nbytes), values=n_values)
+                    values[name] += batch.column(0).to_pylist()
         except (arrow.ArrowException, *_REFUSALS) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise compression.damaged(path, str(error)) from error
-    return tuple(names), columns
+    return tuple(names), values
 
 
 def _batch_rows(file: Any, name: str, chunks: Sequence[parquet_pages.Chunk]) -> int:
@@ -92,7 +92,7 @@ def _extent(arrow: Any, array: Any) -> tuple[int, int]:
 
 def _repeated(array: Any) -> int:
     """Bytes of a dictionary's values as often as they are used, which are not decoded here."""
-    compute = compression.arrow("pyarrow.compute")
+    compute = arrow_columns.arrow("pyarrow.compute")
     words = array.dictionary
     if not hasattr(words, "total_values_length"):  # not of text or bytes
         return len(array) * max(8, words.nbytes // max(1, len(words)))

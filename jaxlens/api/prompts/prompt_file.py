@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import io
 import json
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 from jaxlens import errors
 from jaxlens.api.prompts import cells, limits, parquet
 from jaxlens.corpus.readers import json_lines
-from jaxlens.files import compression, file_types
+from jaxlens.files import compression, encodings, file_types
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Suffixes of the formats; all but Parquet may also be compressed: .gz, .bz2, .zst."""
@@ -25,13 +26,6 @@ TWICE = "row holds an object that names a key twice"
 
 _SHOWN_CHARACTERS = 300
 _MARKS = (b",", b"[", b"{")
-_BINARY = (
-    (b"PK\x03\x04", "a ZIP archive, such as an Excel workbook", "save the sheet as CSV UTF-8"),
-    (b"PAR1", "a Parquet file", "let its name end in .parquet"),
-    (b"\x1f\x8b", "a gzip file", "let its name end in .gz too"),
-    (b"BZh91AY&SY", "a bzip2 file", "let its name end in .bz2 too"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "let its name end in .zst too"),
-)
 
 
 @dataclass(frozen=True)
@@ -113,16 +107,9 @@ def _require_text(path: str, compressed: bool) -> None:
         DataError: Saying what it is, with the remedy.
     """
     with compression.opened(path) as stream:
-        head = stream.read(file_types.HEAD_BYTES)
-    for mark, what, remedy in _BINARY:
-        if head.startswith(mark):
-            inside = "holds" if compressed else "is"
-            raise errors.DataError(f"{path} {inside} {what}, not text", remedy)
-    try:
-        file_types.refuse_stand_in(head, path)
-    except errors.DataError as error:  # whose hint is about models
-        hint = "download the file itself; from Git LFS with git lfs pull"
-        raise errors.DataError(error.message, hint) from error
+        kind = file_types.of_text(path, stream.read(file_types.HEAD_BYTES))
+    if kind is not None:
+        raise errors.DataError(f"{path} {'holds' if compressed else 'is'} {kind[0]}", kind[1])
 
 
 def _require_names(path: str, names: Sequence[str]) -> None:
@@ -187,8 +174,8 @@ def _records(
         values = sum(map(line.count, _MARKS))
         count.add(size=len(line), rows=bool(line.strip()), values=values)
         line, mark = line.removeprefix(mark).strip(), b""
-        if not number and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise cells.utf_16(path)
+        if not number and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise errors.DataError(f"{path} is UTF-16", encodings.hint(path, line))
         if not line:
             continue
         found = _value(line)

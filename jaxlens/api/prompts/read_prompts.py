@@ -12,10 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import api, arguments, models, types
 from jaxlens.api import checks
-from jaxlens.api.prompts import answers as answer_tokens
-from jaxlens.api.prompts import batches as ragged
-from jaxlens.api.prompts import inputs, spacing
-from jaxlens.api.prompts import request as promptrequest
+from jaxlens.api.prompts import answer_columns, batches, inputs, selection, spacing
 from jaxlens.api.prompts import table as prompttable
 from jaxlens.lens import numerics, options, tiled, unembedding
 from jaxlens.models import loading
@@ -106,11 +103,11 @@ def read_prompts(
         arguments.flag(value, name) for value, name in ((bos, "bos"), (strict, "strict"))
     )
     given = inputs.listed(prompts)
-    named = answer_tokens.columns(answers, len(given))
+    named = answer_columns.columns(answers, len(given))
     encoded = inputs.encode(model, given, bos)
     taken = inputs.take_answers(model, named, encoded, leading_space)
     problems = inputs.problems_of(encoded, taken, named)
-    rows = promptrequest.rows(positions, encoded, problems)
+    rows = selection.rows(positions, encoded, problems)
     if strict and problems:
         raise inputs.refusal(problems)
     n_layers = model.config.n_layer + 1
@@ -126,9 +123,9 @@ def read_prompts(
         layers=numbers,
         layer_names=tuple(model.config.layer_names[number] for number in numbers),
         answers=taken,
-        difference=promptrequest.difference_of(difference, taken.names),
+        difference=selection.difference_of(difference, taken.names),
         texts=encoded.texts,
-        metadata=promptrequest.metadata_of(metadata, len(given)),
+        metadata=selection.metadata_of(metadata, len(given)),
         problems=tuple(problems),
         trailing_space=encoded.trailing_space,
         decoder=decoder,
@@ -183,7 +180,7 @@ def _streams(
         progress.begin(sum(len(ids[number]) for number in read), 0)
     if not len(read):
         return
-    for batch in ragged.batches([ids[n] for n in read], most, model.config.n_positions):
+    for batch in batches.batches([ids[n] for n in read], most, model.config.n_positions):
         members = read[batch.prompts]
         where = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in members])
         line = np.repeat(np.arange(len(members)), [len(rows[n]) for n in members])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxlens import arguments, errors
-from jaxlens.api.prompts import answers as answer_tokens
+from jaxlens.api.prompts import answer_tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.corpus.readers import columns, items
-from jaxlens.files import compression
+from jaxlens.corpus.readers import arrow_columns, items
+from jaxlens.files import compression, refusals
 
 _FILE_MARK = b"ARROW1\0\0"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -36,20 +36,20 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
 
 
 def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
-    pyarrow, ipc = compression.arrow("pyarrow"), compression.arrow("pyarrow.ipc")
+    pyarrow, ipc = arrow_columns.arrow("pyarrow"), arrow_columns.arrow("pyarrow.ipc")
     with compression.opened(path) as stream:
         mark = stream.read(len(_FILE_MARK))
     if not mark:
         raise compression.damaged(path, "it is empty")
     # In a random-access file a stream follows the mark; what stands behind only says where.
     begin = len(_FILE_MARK) if mark == _FILE_MARK else 0
-    call = functools.partial(columns.call, path)
-    with compression.refusals(path), pyarrow.memory_map(path) as mapped:
+    call = functools.partial(arrow_columns.call, path)
+    with refusals.reading(path), pyarrow.memory_map(path) as mapped:
         mapped.seek(begin)
         call(lambda: _check_messages(path, mapped))
         mapped.seek(begin)
         schema = call(lambda: ipc.open_stream(mapped).schema)
-        places = call(lambda: columns.require(path, schema, fields))
+        places = call(lambda: arrow_columns.require(path, schema, fields))
         mapped.seek(begin)
         tops = {
             place if place in schema.names else place.partition(".")[0] for place in places if place
@@ -58,12 +58,12 @@ def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         batches = call(lambda: ipc.open_stream(mapped, options=options))
         while (batch := call(lambda: next(batches, None))) is not None:
             call(batch.validate)
-            yield from columns.values(path, batch, places, _checked)
+            yield from arrow_columns.values(path, batch, places, _checked)
 
 
 def _checked(column: Any) -> Any:
     """A column whose values lie where they say; each text in it may still be no UTF-8."""
-    pyarrow = compression.arrow("pyarrow")
+    pyarrow = arrow_columns.arrow("pyarrow")
     bare = column
     for text, raw in (
         (pyarrow.string(), pyarrow.binary()),
@@ -78,7 +78,7 @@ def _checked(column: Any) -> Any:
 
 def _check_messages(path: str, mapped: Any) -> None:
     """Refuses compressed batches, and a stream that was cut off between two batches."""
-    messages = compression.arrow("pyarrow.ipc").MessageReader.open_stream(mapped)
+    messages = arrow_columns.arrow("pyarrow.ipc").MessageReader.open_stream(mapped)
     while True:
         try:
             message = messages.read_next_message()

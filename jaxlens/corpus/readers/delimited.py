@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from jaxlens import errors
-from jaxlens.corpus.readers import items, json_lines, missing_text, skips, suspects
+from jaxlens.corpus.readers import items, json_lines, missing_text, skip_log, suspects
 from jaxlens.files import compression
 
 _SEMICOLON = ";"
 """What spreadsheets of many countries write between fields."""
+
+
+@contextlib.contextmanager
+def field_limit(size: int) -> Iterator[None]:
+    """Bounds the fields that ``csv`` reads in the block; the bound is one for the whole process."""
+    before = csv.field_size_limit(size)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def read_csv(source: items.Source, request: items.Request) -> Iterator[items.Item]:
@@ -31,7 +42,7 @@ def _read(source: items.Source, request: items.Request, delimiter: str) -> Itera
         header = rows.header(delimiter, request.fields.names[0])
         columns = _columns(source.path, header, request.fields)
         while (row := rows.next()) is not None:
-            yield source.place(rows.began), _values(row, len(header), columns)
+            yield source.location(rows.began), _values(row, len(header), columns)
             del row
 
 
@@ -62,11 +73,11 @@ def _columns(path: str, header: list[str], fields: items.Fields) -> list[int | N
 
 def _values(row: list[str], width: int, columns: list[int | None]) -> items.Found:
     if not row:
-        return skips.EMPTY
+        return skip_log.EMPTY
     if len(row) != width:  # a delimiter or a quote in the text that was not written as such
-        return skips.UNEVEN
+        return skip_log.UNEVEN
     found = tuple(None if column is None else row[column] for column in columns)
-    return found if _is_text(found[0] or "") else skips.INVALID_UTF8
+    return found if _is_text(found[0] or "") else skip_log.INVALID_UTF8
 
 
 def _is_text(text: str) -> bool:
@@ -100,7 +111,7 @@ class _Rows:
         while first and not first.strip():
             first = self._next_line()
         if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            raise errors.DataError(f"{self._path} is UTF-16", suspects.not_utf8(self._path))
+            raise errors.DataError(f"{self._path} is UTF-16", suspects.utf8_hint(self._path))
         if delimiter == "," and self._split([first], delimiter).count(wanted) == 0:
             delimiter = _SEMICOLON if wanted in self._split([first], _SEMICOLON) else ","
         self._delimiter, self._waiting = delimiter, [first]
@@ -123,16 +134,14 @@ class _Rows:
         return row
 
     def _bounded(self, reader: Iterator[list[str]]) -> list[str] | None:
-        """A row of fields up to ``lines.LINE_BYTES``; the bound belongs to the whole process."""
-        before = csv.field_size_limit(json_lines.LINE_BYTES)
+        """A row of fields of up to ``json_lines.LINE_BYTES``."""
         try:
-            return next(reader, None)
+            with field_limit(json_lines.LINE_BYTES):
+                return next(reader, None)
         except csv.Error as error:
             raise errors.DataError(
                 f"{self._path}:{self.began}: {error}", "look for a quote that is never closed"
             ) from error
-        finally:
-            csv.field_size_limit(before)
 
     def _lines(self) -> Iterator[str]:
         while line := self._waiting.pop() if self._waiting else self._next_line():
@@ -145,8 +154,8 @@ class _Rows:
     def _is_crowded(self, line: str) -> bool:
         """Whether there may be more fields than memory should hold."""
         return (
-            len(line) > json_lines.MOST_VALUES
-            and line.count(self._delimiter) > json_lines.MOST_VALUES
+            len(line) > json_lines.MAX_VALUES
+            and line.count(self._delimiter) > json_lines.MAX_VALUES
         )
 
     def _next_line(self, mark: bytes = b"") -> str:
@@ -160,6 +169,6 @@ class _Rows:
     def _too_long(self) -> errors.DataError:
         return errors.DataError(
             f"{self._path}:{self.began}: a row of more than {json_lines.LINE_BYTES >> 20} MiB "
-            f"or {json_lines.MOST_VALUES} fields begins here",
+            f"or {json_lines.MAX_VALUES} fields begins here",
             "look for a quote that is never closed",
         )

@@ -19,14 +19,10 @@ from typing import Any
 import numpy as np
 
 from jaxlens import config, errors
-from jaxlens.corpus.readers import formats, items, missing_text
-from jaxlens.corpus.readers import paths as sources
-from jaxlens.corpus.readers import skips as skiplog
-from jaxlens.files import compression
+from jaxlens.corpus.readers import formats, items, missing_text, skip_log, sources
+from jaxlens.files import refusals
 
 logger = logging.getLogger("jaxlens")
-
-SkipLog = skiplog.SkipLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class Document:
     Attributes:
         id: Its own id, or ``file:line`` (``.txt``: ``file``); never an absolute path.
         text: Neither empty nor blank, and encodable as UTF-8; empty where there are ``ids``.
-        place: Where it stands.
+        location: Where it is, for messages and the skip log.
         ids: Its tokens, where no text can say them: random ones are not what the tokenizer
             makes of their text.
         kept: Values of the fields that are kept, as they stand there.
@@ -44,7 +40,7 @@ class Document:
 
     id: str
     text: str
-    place: skiplog.Place
+    location: skip_log.Location
     ids: tuple[int, ...] | None = None
     kept: tuple[Any, ...] = ()
 
@@ -78,7 +74,7 @@ def read(
     separator: str | None = None,
     keep: Sequence[str] = (),
     strict: bool = False,
-    skips: SkipLog | None = None,
+    skips: skip_log.SkipLog | None = None,
 ) -> Iterator[Document]:
     """Reads documents one at a time, in bounded memory.
 
@@ -101,25 +97,27 @@ def read(
             ``.txt`` file is larger than ``lines.LINE_BYTES``; with ``strict``, any malformed line.
         StorageError: The system refuses to read.
     """
-    log = SkipLog() if skips is None else skips
+    log = skip_log.SkipLog() if skips is None else skips
     survey = sources.survey(paths)
     for line in survey.report():
         logger.info("corpus: %s", line)
     for source in survey.sources:
         told = missing_text.Account(source, text_field, log)
         request = items.Request(items.Fields((text_field, id_field, *keep)), separator)
-        for place, found in _items(source, request):
-            document = _document(found, place)
+        for location, found in _items(source, request):
+            document = _document(found, location)
             if isinstance(document, Document):
                 del found
                 log.documents += 1
                 missing_text.warn(log)
                 yield document
             elif strict:
-                raise errors.DataError(f"{place}: {document}", "repair it, or read without strict")
+                raise errors.DataError(
+                    f"{location}: {document}", "repair it, or read without strict"
+                )
             else:
-                log.add(place, document)
-                told.skip(place, document, found)
+                log.add(location, document)
+                told.skip(location, document, found)
         told.finish(request.fields)
 
 
@@ -142,7 +140,7 @@ def fingerprint(paths: Iterable[str | Path], options: Mapping[str, Any]) -> str:
 def _content(path: str | None) -> bytes:
     if path is None:
         return hashlib.sha256(json.dumps(_topics()).encode("ascii")).digest()
-    with compression.refusals(path), open(path, "rb") as stream:
+    with refusals.reading(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
@@ -150,7 +148,7 @@ def _items(source: sources.Source, request: items.Request) -> Iterator[items.Ite
     """The records of a source."""
     if source.path is None:
         return _packaged(source)
-    return formats.READERS[formats.suffix(source.path)](source, request)
+    return formats.FORMATS[formats.suffix(source.path)].read(source, request)
 
 
 def _topics() -> dict[str, str]:
@@ -166,36 +164,38 @@ def _topics() -> dict[str, str]:
 def _packaged(source: sources.Source) -> Iterator[items.Item]:
     for topic, text in _topics().items():
         name = f"{source.name}:{topic}"
-        yield skiplog.Place(source.number, 0, name), (text, name)
+        yield skip_log.Location(source.number, 0, name), (text, name)
 
 
-def _document(found: items.Found, place: skiplog.Place) -> Document | str:
+def _document(values: items.Found, location: skip_log.Location) -> Document | str:
     """The document of a record, or the reason why it is none."""
-    if isinstance(found, str):
-        return found
-    text, ident, *kept = found
+    if isinstance(values, str):
+        return values
+    text, ident, *kept = values
     if text is None:
-        return skiplog.NO_TEXT
+        return skip_log.NO_TEXT
     if isinstance(text, bytes):  # a column of Arrow that does not say that it is text
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError:
-            return skiplog.INVALID_UTF8
+            return skip_log.INVALID_UTF8
     if not isinstance(text, str):
-        return skiplog.NOT_A_STRING
+        return skip_log.NOT_A_STRING
     if reason := _fault(text):
         return reason
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
-    return Document((str(ident) if usable else "") or str(place), text, place, kept=tuple(kept))
+    return Document(
+        (str(ident) if usable else "") or str(location), text, location, kept=tuple(kept)
+    )
 
 
 def _fault(text: str) -> str:
     """Why a text cannot be used; empty where it can."""
     if not text or text.isspace():
-        return skiplog.EMPTY
+        return skip_log.EMPTY
     if text.isascii():
         return ""
     with contextlib.suppress(UnicodeEncodeError):
         text.encode("utf-8")
         return ""
-    return skiplog.LONE_SURROGATE
+    return skip_log.LONE_SURROGATE

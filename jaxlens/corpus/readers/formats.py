@@ -1,6 +1,11 @@
-"""The kinds of files that are read, by the ends of their names: one table."""
+"""The kinds of files that are read, by their suffixes: one table.
+
+A new format is a module with a reader and a line in ``_TABLE``.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from jaxlens.corpus.readers import (
     arrow,
@@ -14,45 +19,67 @@ from jaxlens.corpus.readers import (
 )
 from jaxlens.files import compression
 
-_PACKED: dict[str, items.Reader] = {
-    ".txt": plain_text.read,
-    ".jsonl": json_lines.read_file,
-    ".ndjson": json_lines.read_file,
-}
-_PACKED_TOO: dict[str, items.Reader] = {
-    ".csv": delimited.read_csv,
-    ".tsv": delimited.read_tsv,
-    ".tar": tar.read,
-}
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        suffix: How its names end, in lower case.
+        read: Reads its records.
+        rank: Of a folder or a pattern only the files of the lowest rank in it are read. So files
+            beside a corpus, such as its description in JSON, do not become part of it, and folders
+            are read as they were before formats of later ranks were added.
+        compressible: Whether a suffix of ``compression.SUFFIXES`` may follow.
+    """
+
+    suffix: str
+    read: items.Reader
+    rank: int = 0
+    compressible: bool = False
 
 
-def _packed(readers: dict[str, items.Reader]) -> dict[str, items.Reader]:
-    return {kind + end: read for kind, read in readers.items() for end in compression.SUFFIXES}
-
-
-KINDS: tuple[dict[str, items.Reader], ...] = (
-    {**_packed(_PACKED), ".parquet": parquet.read},
-    {**_packed(_PACKED_TOO), ".tgz": tar.read, ".arrow": arrow.read},
-    _packed({".json": json_files.read}),
+_TABLE = (
+    Format(".txt", plain_text.read, compressible=True),
+    Format(".jsonl", json_lines.read_file, compressible=True),
+    Format(".ndjson", json_lines.read_file, compressible=True),
+    Format(".json", json_files.read, rank=2, compressible=True),
+    Format(".csv", delimited.read_csv, rank=1, compressible=True),
+    Format(".tsv", delimited.read_tsv, rank=1, compressible=True),
+    Format(".tar", tar.read, rank=1, compressible=True),
+    Format(".tgz", tar.read, rank=1),
+    Format(".parquet", parquet.read),
+    Format(".arrow", arrow.read, rank=1),
 )
-"""Readers by suffix, in three ranks: of a folder or a pattern only files of the first rank are read
-of which there are any. So what lies beside a corpus, such as its description in JSON, does not
-become part of it, and folders are read as they were before later ranks were added."""
 
-READERS: dict[str, items.Reader] = {end: read for kind in KINDS for end, read in kind.items()}
-"""Readers by suffix, in lower case."""
+FORMATS: dict[str, Format] = {}
+"""Formats by suffix, that of a compression included."""
 
-SUFFIXES = tuple(READERS)
 
-_RANKS = {end: rank for rank, kind in enumerate(KINDS) for end in kind}
+def register(kind: Format) -> None:
+    """Adds a format."""
+    for packing in compression.SUFFIXES if kind.compressible else ("",):
+        FORMATS[kind.suffix + packing] = kind
+
+
+for _kind in _TABLE:
+    register(_kind)
+
+
+def of_name(name: str) -> Format | None:
+    """The format of a file name, in any case."""
+    return FORMATS.get(suffix(name))
 
 
 def suffix(name: str) -> str:
-    """Which of ``SUFFIXES`` a file name ends in, in any case; empty for none."""
+    """The key of ``FORMATS`` in which a file name ends, in any case; empty for none."""
     lower = name.lower()
-    return next((end for end in SUFFIXES if lower.endswith(end)), "")
+    return next((end for end in FORMATS if lower.endswith(end)), "")
 
 
-def rank(name: str) -> int:
-    """Position in ``KINDS`` of the kind of a file; ``len(KINDS)`` for none."""
-    return _RANKS.get(suffix(name), len(KINDS))
+def supported() -> str:
+    """The suffixes, for messages."""
+    kinds = dict.fromkeys(FORMATS.values())
+    packed = ", ".join(kind.suffix for kind in kinds if kind.compressible)
+    plain = ", ".join(kind.suffix for kind in kinds if not kind.compressible)
+    *packings, last = compression.SUFFIXES[1:]
+    return f"{packed} (each also with {', '.join(packings)} or {last}), {plain}"

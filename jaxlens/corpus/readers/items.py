@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxlens.corpus.readers import skips
+from jaxlens.corpus.readers import skip_log
 
-MOST_NAMES = 40
+MAX_NAMES = 40
 """Names of fields that are remembered for a message."""
 
 _NAME_CHARACTERS = 60
@@ -29,9 +29,9 @@ class Source:
     name: str
     path: str | None
 
-    def place(self, line: int = 0, member: str = "") -> skips.Place:
-        """A place in it; see ``skiplog.Place``."""
-        return skips.Place(self.number, line, self.name, member)
+    def location(self, line: int = 0, member: str = "") -> skip_log.Location:
+        """A place in it; see ``skip_log.Location``."""
+        return skip_log.Location(self.number, line, self.name, member)
 
 
 class Ambiguous(dict[str, Any]):
@@ -51,7 +51,7 @@ class Fields:
 
     Attributes:
         names: The text first, the id second, then any others.
-        there: Names of the fields of records that have no text, up to ``MOST_NAMES``, and whether
+        there: Names of the fields of records that have no text, up to ``MAX_NAMES``, and whether
             a value of theirs is text.
     """
 
@@ -73,7 +73,7 @@ class Fields:
             found = tuple(map(record.get, self.names))
         elif isinstance(found := self._follow(record), str):
             return found
-        if found[0] is None and len(self.there) < MOST_NAMES:
+        if found[0] is None and len(self.there) < MAX_NAMES:
             self.note(record)
         return found
 
@@ -83,7 +83,7 @@ class Fields:
             inner = {name: value}
             if isinstance(value, Mapping):
                 inner = {f"{name}.{key}": one for key, one in value.items()}
-            for found in list(inner)[: MOST_NAMES - len(self.there)]:
+            for found in list(inner)[: MAX_NAMES - len(self.there)]:
                 short = found[:_NAME_CHARACTERS]
                 self.there[short] = self.there.get(short, False) or isinstance(inner[found], str)
 
@@ -93,7 +93,7 @@ class Fields:
             value: Any = record
             for step in [name] if name in record else path:
                 if isinstance(value, Ambiguous):
-                    return skips.DUPLICATE_KEY
+                    return skip_log.DUPLICATE_KEY
                 value = value.get(step) if isinstance(value, Mapping) else None
             values.append(value)
         return tuple(values)
@@ -112,7 +112,7 @@ class Request:
     separator: str | None = None
 
 
-Item = tuple[skips.Place, Found]
+Item = tuple[skip_log.Location, Found]
 Reader = Callable[[Source, Request], Iterator[Item]]
 """Reads a file: the place of each record, and the values of ``Request.fields`` or a reason."""
 
@@ -120,4 +120,4 @@ Reader = Callable[[Source, Request], Iterator[Item]]
 def numbered(source: Source, records: Iterator[Found]) -> Iterator[Item]:
     """Records of a file that holds many, counted from 1."""
     for line, found in enumerate(records, 1):
-        yield source.place(line), found
+        yield source.location(line), found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.corpus.readers import items, json_lines, skips, suspects
+from jaxlens.corpus.readers import items, json_lines, skip_log, suspects
 from jaxlens.files import compression
 
 _LOOKED_AT = 100
@@ -39,7 +39,10 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     while records:
         line += 1
         found = json_lines.checked(records.pop())
-        yield source.place(line), request.fields.pick(found) if isinstance(found, dict) else found
+        yield (
+            source.location(line),
+            request.fields.pick(found) if isinstance(found, dict) else found,
+        )
 
 
 def _has_record(path: str, decoder: json.JSONDecoder, within: int) -> bool:
@@ -49,9 +52,9 @@ def _has_record(path: str, decoder: json.JSONDecoder, within: int) -> bool:
         while within and (line := json_lines.next_line(stream)) != b"":
             if line is not None:
                 found = json_lines.record(line.removeprefix(mark), decoder)
-                if isinstance(found, dict) or found == skips.DUPLICATE_KEY:
+                if isinstance(found, dict) or found == skip_log.DUPLICATE_KEY:
                     return True
-                within -= found != skips.EMPTY
+                within -= found != skip_log.EMPTY
             else:
                 within -= 1
             mark = b""
@@ -65,7 +68,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
     if len(data) > json_lines.LINE_BYTES or json_lines.is_crowded(data):
         raise errors.DataError(
             f"{path} is one JSON value of more than {json_lines.LINE_BYTES >> 20} MiB "
-            f"or {json_lines.MOST_VALUES} values",
+            f"or {json_lines.MAX_VALUES} values",
             remedy,
         )
     if not data.removeprefix(json_lines.BOM).strip():
@@ -73,7 +76,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
     try:
         found = decoder.decode(data.removeprefix(json_lines.BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.not_utf8(path)) from error
+        raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.utf8_hint(path)) from error
     except RecursionError as error:
         raise errors.DataError(f"{path} is nested too deeply", remedy) from error
     except ValueError as error:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from jaxlens.corpus.readers import items, skips
+from jaxlens.corpus.readers import items, skip_log
 from jaxlens.files import compression
 
 LINE_BYTES = 256 * 2**20
 """Longest line; no more than this is read at once."""
 
-MOST_VALUES = 2**22
+MAX_VALUES = 2**22
 """Most commas and brackets of a line, outside its strings.
 
 Each value takes up to a hundred bytes once parsed, so a line of nothing else would take gigabytes.
@@ -45,7 +45,7 @@ def read(stream: BinaryIO, fields: items.Fields) -> Iterator[items.Found]:
     """
     make, mark = decoder(fields.parts), BOM
     while (line := next_line(stream)) != b"":
-        found = skips.TOO_LONG if line is None else record(line.removeprefix(mark), make)
+        found = skip_log.TOO_LONG if line is None else record(line.removeprefix(mark), make)
         mark = b""
         del line  # it may be huge, and whoever takes the text may keep us waiting
         if isinstance(found, dict):
@@ -67,24 +67,24 @@ def next_line(stream: BinaryIO) -> bytes | None:
 def record(line: bytes, decoder: json.JSONDecoder) -> dict[str, Any] | str:
     """The object that a line is, or the reason why it is none."""
     if not line or line.isspace():
-        return skips.EMPTY
+        return skip_log.EMPTY
     if is_crowded(line):
-        return skips.TOO_MANY_VALUES
+        return skip_log.TOO_MANY_VALUES
     try:
         return checked(decoder.decode(line.decode("utf-8")))
     except UnicodeDecodeError:
-        return skips.INVALID_UTF8
+        return skip_log.INVALID_UTF8
     except RecursionError:
-        return skips.TOO_DEEP
+        return skip_log.TOO_DEEP
     except ValueError:
-        return skips.BAD_JSON
+        return skip_log.BAD_JSON
 
 
 def checked(found: Any) -> dict[str, Any] | str:
     """A value that is to be a record, or the reason why it is none."""
     if isinstance(found, items.Ambiguous):
-        return skips.DUPLICATE_KEY
-    return found if isinstance(found, dict) else skips.NOT_AN_OBJECT
+        return skip_log.DUPLICATE_KEY
+    return found if isinstance(found, dict) else skip_log.NOT_AN_OBJECT
 
 
 def decoder(names: set[str]) -> json.JSONDecoder:
@@ -107,14 +107,14 @@ def decoder(names: set[str]) -> json.JSONDecoder:
 
 
 def is_crowded(line: bytes) -> bool:
-    """Whether a line holds more than ``MOST_VALUES`` values."""
-    if len(line) <= MOST_VALUES or sum(map(line.count, _MARKS)) <= MOST_VALUES:
+    """Whether a line holds more than ``MAX_VALUES`` values."""
+    if len(line) <= MAX_VALUES or sum(map(line.count, _MARKS)) <= MAX_VALUES:
         return False
     # Without its escapes, a string ends at the next quote.
     plain = line.replace(rb"\\", b"").replace(rb"\"", b"")
     values = 0
     for found in _VALUES.finditer(plain):
         values += plain[found.start()] != 0x22
-        if values > MOST_VALUES:
+        if values > MAX_VALUES:
             return True
     return False

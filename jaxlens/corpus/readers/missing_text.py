@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxlens.corpus.readers import items, skips, suspects
+from jaxlens.corpus.readers import items, skip_log, suspects
 
 logger = logging.getLogger("jaxlens")
 
 _SHOWN = 10
 _FEW = 500
-_MOST_WARNED = 20
+_MAX_WARNED = 20
 """Files that are named in warnings."""
 
 _TURNS = ("role", "content", "from", "value")
@@ -35,21 +35,21 @@ class Account:
         log: Of the skips; is told what is wrong with a file of which nothing is usable.
     """
 
-    def __init__(self, source: items.Source, text_field: str, log: skips.SkipLog) -> None:
+    def __init__(self, source: items.Source, text_field: str, log: skip_log.SkipLog) -> None:
         self._source = source
         self._field = text_field
         self._log = log
         self._before = log.documents
         self._reasons: collections.Counter[str] = collections.Counter()
-        self._first: skips.Place | None = None
+        self._first: skip_log.Location | None = None
         self._odd = ""
 
-    def skip(self, place: skips.Place, reason: str, found: items.Found) -> None:
+    def skip(self, location: skip_log.Location, reason: str, values: items.Found) -> None:
         """Is told of a skip, and of the values that were read."""
         self._reasons[reason] += 1
-        self._first = self._first or place
-        if reason == skips.NOT_A_STRING and not self._odd:
-            self._odd = describe(found[0])
+        self._first = self._first or location
+        if reason == skip_log.NOT_A_STRING and not self._odd:
+            self._odd = describe(values[0])
 
     def finish(self, fields: items.Fields) -> None:
         """Says at the end of a file why none of it was usable."""
@@ -60,14 +60,14 @@ class Account:
         if self._log.why is None and not self._log.documents:
             self._log.why = (message, hint)
         # That a file is empty is counted as any other skip, and no cause for concern.
-        if self._reasons.total() != self._reasons[skips.EMPTY]:
+        if self._reasons.total() != self._reasons[skip_log.EMPTY]:
             self._log.held.append(f"{message}; {hint}")
         if self._log.documents:
             warn(self._log)
 
     def _why(self, fields: items.Fields) -> tuple[str, str]:
         name = self._source.name
-        if fields.there and self._reasons[skips.NO_TEXT]:
+        if fields.there and self._reasons[skip_log.NO_TEXT]:
             shown = f"there are: {shortened(fields.there)}"
             texts = [one for one, is_text in fields.there.items() if is_text]
             remedy = f"name one: {option(texts)}" if texts else f"none of them is text; {_JOIN}"
@@ -88,12 +88,12 @@ class Account:
         )
 
 
-def warn(log: skips.SkipLog) -> None:
+def warn(log: skip_log.SkipLog) -> None:
     """Warns of the files of which nothing was usable, once it is known that others are."""
     for text in log.held:
-        if log.warned < _MOST_WARNED:
+        if log.warned < _MAX_WARNED:
             logger.warning("%s", text)
-        elif log.warned == _MOST_WARNED:
+        elif log.warned == _MAX_WARNED:
             logger.warning("more files hold nothing that is usable; only their skips are counted")
         log.warned += 1
     log.held.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlens.corpus.readers import columns, items, parquet_pages
+from jaxlens.corpus.readers import arrow_columns, items, parquet_pages
 from jaxlens.files import compression
 
 # Small, since a row can be a whole book; less, where that many could be larger than this.
@@ -30,17 +30,17 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
 
 def rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
     """The fields of each row as Python values, or the reason why there are none."""
-    parquet = compression.arrow("pyarrow.parquet")
+    parquet = arrow_columns.arrow("pyarrow.parquet")
     with compression.opened(path) as stream:
         with open(path, "rb", buffering=_HEADER_BYTES) as headers:
-            chunks = columns.call(path, lambda: parquet_pages.check(headers))
+            chunks = arrow_columns.call(path, lambda: parquet_pages.check(headers))
         options = {"page_checksum_verification": True, **_STREAMED}
-        file = columns.call(path, lambda: parquet.ParquetFile(stream, **options))
-        schema = columns.call(path, lambda: file.schema_arrow)
-        places = columns.call(path, lambda: columns.require(path, schema, fields))
-        n_rows = columns.call(path, lambda: _batch_rows(file, places, chunks))
+        file = arrow_columns.call(path, lambda: parquet.ParquetFile(stream, **options))
+        schema = arrow_columns.call(path, lambda: file.schema_arrow)
+        places = arrow_columns.call(path, lambda: arrow_columns.require(path, schema, fields))
+        n_rows = arrow_columns.call(path, lambda: _batch_rows(file, places, chunks))
         for batch in _batches(path, file, places, n_rows):
-            yield from columns.values(path, batch, places)
+            yield from arrow_columns.values(path, batch, places)
             del batch
 
 
@@ -72,7 +72,7 @@ def _batch_rows(file: Any, places: list[str | None], chunks: list[parquet_pages.
 
 def _batches(path: str, file: Any, places: list[str | None], n_rows: int) -> Iterator[Any]:
     names = list(dict.fromkeys(filter(None, places)))
-    batches = columns.call(path, lambda: file.iter_batches(n_rows, columns=names))
-    while (batch := columns.call(path, lambda: next(batches, None))) is not None:
+    batches = arrow_columns.call(path, lambda: file.iter_batches(n_rows, columns=names))
+    while (batch := arrow_columns.call(path, lambda: next(batches, None))) is not None:
         yield batch
         del batch

@@ -18,17 +18,17 @@ from typing import BinaryIO
 
 from jaxlens.corpus.readers import json_lines
 
-MOST_BYTES = 2 * json_lines.LINE_BYTES
+MAX_BYTES = 2 * json_lines.LINE_BYTES
 """Largest page: it holds at least one text, and ends soon after it is large enough."""
 
 # A page may be this large whatever it is packed into; beyond, no packing is better than 1 : 32,768.
 _SMALL_BYTES = 2**24
-_MOST_RATIO = 2**15
+_MAX_RATIO = 2**15
 # Of a column that is read, a larger page must be of text, which no packing makes this small.
 _TEXT_RATIO = 2**10
 # Some old writers leave the header of the dictionary out of a chunk's size.
 _SLACK_BYTES = 100
-_DEEPEST = 16
+_MAX_DEPTH = 16
 
 _TAIL_BYTES = 8
 """At the end of the file: the length of the footer, and a mark."""
@@ -104,7 +104,7 @@ def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> Chunk
         page = _integers(stream, _STRUCT)
         inflated, stored = _count(page, _INFLATED), _count(page, _STORED)
         at = stream.tell() + stored
-        if at > stop or inflated > min(MOST_BYTES, max(_SMALL_BYTES, _MOST_RATIO * stored)):
+        if at > stop or inflated > min(MAX_BYTES, max(_SMALL_BYTES, _MAX_RATIO * stored)):
             raise ValueError(f"a page claims {stored} bytes, {inflated} unpacked")
         if page.get(_inside(_DICTIONARY, _VALUES), 0) > inflated:
             raise ValueError("a dictionary claims more values than it has bytes")
@@ -171,7 +171,7 @@ def _elements(stream: BinaryIO, kind: int) -> Iterator[int]:
 
 
 def _skip(stream: BinaryIO, kind: int, depth: int = 0) -> None:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise ValueError("its metadata is nested too deeply")
     if kind == _I8:
         _byte(stream)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from jaxlens import errors
-from jaxlens.corpus.readers import items, json_lines, skips
+from jaxlens.corpus.readers import items, json_lines, skip_log
 from jaxlens.files import compression, file_types
 
 _PIECE_BYTES = 2**20
@@ -16,18 +16,18 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     """The documents of a ``.txt`` file; with a separator they count from 1."""
     assert source.path is not None
     with compression.opened(source.path) as stream:
-        yield from read_stream(stream, source.path, source.place(), request)
+        yield from read_stream(stream, source.path, source.location(), request)
 
 
 def read_stream(
-    stream: BinaryIO, path: str, place: skips.Place, request: items.Request
+    stream: BinaryIO, path: str, location: skip_log.Location, request: items.Request
 ) -> Iterator[items.Item]:
     """The documents of a stream of text.
 
     Args:
         stream: Bytes.
         path: What errors call it.
-        place: Where it stands.
+        location: Where it stands.
         request: What is asked for.
 
     Raises:
@@ -35,21 +35,23 @@ def read_stream(
             is not there, as Git LFS leaves it.
     """
     if request.separator is None:
-        yield _whole(stream, path, place, request)
+        yield _whole(stream, path, location, request)
         return
     for number, data in enumerate(_split(stream, request.separator), 1):
         # Members of an archive count already.
-        here = place if place.member else place._replace(line=number)
+        own_location = location if location.member else location._replace(line=number)
         if data is None:
-            yield here, skips.TOO_LONG
+            yield own_location, skip_log.TOO_LONG
             continue
         try:
-            yield here, _values(data.decode("utf-8"), here, number, request)
+            yield own_location, _values(data.decode("utf-8"), own_location, number, request)
         except UnicodeDecodeError:
-            yield here, skips.INVALID_UTF8
+            yield own_location, skip_log.INVALID_UTF8
 
 
-def _whole(stream: BinaryIO, path: str, place: skips.Place, request: items.Request) -> items.Item:
+def _whole(
+    stream: BinaryIO, path: str, location: skip_log.Location, request: items.Request
+) -> items.Item:
     data = stream.read(json_lines.LINE_BYTES + 1)
     if len(data) > json_lines.LINE_BYTES:
         # Cutting it would invent documents; skipping it would lose most of a corpus.
@@ -63,17 +65,19 @@ def _whole(stream: BinaryIO, path: str, place: skips.Place, request: items.Reque
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return (place if place.member else place._replace(line=line)), skips.INVALID_UTF8
+        return (
+            location if location.member else location._replace(line=line)
+        ), skip_log.INVALID_UTF8
     del data
-    return place, _values(text.replace("\r\n", "\n"), place, 0, request)
+    return location, _values(text.replace("\r\n", "\n"), location, 0, request)
 
 
 def _values(
-    text: str, place: skips.Place, number: int, request: items.Request
+    text: str, location: skip_log.Location, number: int, request: items.Request
 ) -> tuple[object, ...]:
     """Text and id; nothing else is known of plain text."""
-    inside = f":{number}" if place.member and number else ""
-    return text, f"{place}{inside}", *(None for _ in request.fields.names[2:])
+    inside = f":{number}" if location.member and number else ""
+    return text, f"{location}{inside}", *(None for _ in request.fields.names[2:])
 
 
 def _split(stream: BinaryIO, separator: str) -> Iterator[bytes | None]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.files import compression
+from jaxlens.files import compression, refusals
 
 STATE = "state.json"
 SPLITS = "dataset_dict.json"
@@ -16,7 +16,7 @@ _INFO = "dataset_info.json"
 FILES = frozenset({STATE, SPLITS, _INFO})
 """What describes a data set beside its rows."""
 
-_MOST_BYTES = 2**22
+_MAX_BYTES = 2**22
 
 
 def data_files(folder: str, names: Sequence[str]) -> set[str] | None:
@@ -72,11 +72,11 @@ def refuse_several(folder: str) -> None:
 
 
 def _read(path: str) -> Any:
-    with compression.refusals(path), open(path, "rb") as stream:
-        data = stream.read(_MOST_BYTES + 1)
+    with refusals.reading(path), open(path, "rb") as stream:
+        data = stream.read(_MAX_BYTES + 1)
     try:
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise compression.damaged(path, str(error)) from error

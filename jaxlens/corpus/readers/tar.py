@@ -38,25 +38,25 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
         DataError: The archive is damaged, ends early, or holds no ``.txt``.
     """
     assert source.path is not None
-    passed: collections.Counter[str] = collections.Counter()
-    texts = 0
+    skipped: collections.Counter[str] = collections.Counter()
+    n_texts = 0
     with compression.opened(source.path) as stream:
         forward = _Forward(stream)
         for number, (member, name) in enumerate(_members(forward, source.path), 1):
             if why := _why_not(member, name):
-                passed[why] += 1
+                skipped[why] += 1
                 continue
-            texts += 1
+            n_texts += 1
             with _damage(source.path):
                 forward.seek(member.offset_data)
             inside = cast(BinaryIO, _Member(forward, member.size, source.path))
-            place = source.place(number, name)
-            yield from plain_text.read_stream(inside, f"{source.path}/{name}", place, request)
+            location = source.location(number, name)
+            yield from plain_text.read_stream(inside, f"{source.path}/{name}", location, request)
     shown = ", ".join(
         errors.count(count, _ONE[what], what) if what in _ONE else f"{count:,} {what}"
-        for what, count in passed.most_common()
+        for what, count in skipped.most_common()
     )
-    if not texts:
+    if not n_texts:
         raise errors.DataError(
             f"{source.path} holds no {_SUFFIX}, but {shown[:_HINT_CHARACTERS] or 'nothing'}",
             "unpack it and name the files",

@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from jaxlens import config, designs
 from jaxlens.corpus import frequency_bins
-from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import nouns, prompts, repeated_tokens, templates
 from jaxlens.models import tokenizer as vocabulary
 
@@ -29,7 +29,7 @@ class Generated:
     """
 
     definition: Mapping[str, Any]
-    read: Callable[[skips.SkipLog], Iterator[documents.Document]]
+    read: Callable[[skip_log.SkipLog], Iterator[documents.Document]]
 
 
 @dataclass(frozen=True)

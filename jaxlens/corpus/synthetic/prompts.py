@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jaxlens import designs
-from jaxlens.corpus.readers import documents
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import templates
 
 PROMPTS = {
@@ -48,9 +47,9 @@ PROMPTS = {
 """Texts by name."""
 
 
-def read(skips: skiplog.SkipLog) -> Iterator[documents.Document]:
+def read(skips: skip_log.SkipLog) -> Iterator[documents.Document]:
     """The prompts, each a document."""
     for line, (name, text) in enumerate(PROMPTS.items(), 1):
         skips.documents += 1
-        place = skiplog.Place(0, line, designs.CURATED)
-        yield documents.Document(designs.curated_id(name), text, place)
+        location = skip_log.Location(0, line, designs.CURATED)
+        yield documents.Document(designs.curated_id(name), text, location)

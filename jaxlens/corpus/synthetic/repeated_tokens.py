@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Int, Int8
 
 from jaxlens import designs
-from jaxlens.corpus.readers import documents
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import draws
 
 logger = logging.getLogger("jaxlens")
@@ -29,7 +28,7 @@ def fits(lag: int, room: int) -> bool:
 
 
 def read(
-    bins: Int8[np.ndarray, " vocab"], seed: int, room: int, skips: skiplog.SkipLog
+    bins: Int8[np.ndarray, " vocab"], seed: int, room: int, skips: skip_log.SkipLog
 ) -> Iterator[documents.Document]:
     """Makes the sequences; each number of all bins and lags before the next number.
 
@@ -52,9 +51,9 @@ def read(
             )
         for number, tokens in enumerate(members):
             if not fits(lag, room):
-                _leave_out(number, lag, skiplog.LONGER_THAN_SEQUENCE, skips)
+                _leave_out(number, lag, skip_log.LONGER_THAN_SEQUENCE, skips)
             elif not len(tokens):
-                _leave_out(number, lag, skiplog.EMPTY_BIN, skips)
+                _leave_out(number, lag, skip_log.EMPTY_BIN, skips)
             else:
                 made.append((number, lag))
     for sequence in range(designs.SEQUENCES):
@@ -64,7 +63,7 @@ def read(
             yield documents.Document(
                 id=designs.repeats_id(number, lag, sequence),
                 text="",
-                place=_place(number, lag, sequence),
+                location=_location(number, lag, sequence),
                 ids=tuple(np.tile(half, 2).tolist()),
             )
 
@@ -87,12 +86,12 @@ def block(
     return np.concatenate(rounds)
 
 
-def _leave_out(number: int, lag: int, reason: str, skips: skiplog.SkipLog) -> None:
+def _leave_out(number: int, lag: int, reason: str, skips: skip_log.SkipLog) -> None:
     for sequence in range(designs.SEQUENCES):
-        skips.add(_place(number, lag, sequence), reason)
+        skips.add(_location(number, lag, sequence), reason)
 
 
-def _place(number: int, lag: int, sequence: int) -> skiplog.Place:
+def _location(number: int, lag: int, sequence: int) -> skip_log.Location:
     """Line of a list of all sequences, in which those of one lag and bin follow each other."""
     cell = designs.LAGS.index(lag) * designs.N_BINS + number
-    return skiplog.Place(0, 1 + cell * designs.SEQUENCES + sequence, designs.REPEATS)
+    return skip_log.Location(0, 1 + cell * designs.SEQUENCES + sequence, designs.REPEATS)

@@ -15,8 +15,7 @@ import tokenizers
 from jaxtyping import Int8
 
 from jaxlens import designs, errors
-from jaxlens.corpus.readers import documents
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import nouns
 from jaxlens.models import encoding
 
@@ -35,7 +34,7 @@ def read(
     tokenizer: tokenizers.Tokenizer,
     bins: Int8[np.ndarray, " vocab"],
     room: int,
-    skips: skiplog.SkipLog,
+    skips: skip_log.SkipLog,
 ) -> Iterator[documents.Document]:
     """Makes the sentences; one noun of each bin before the next of any.
 
@@ -48,23 +47,23 @@ def read(
     Raises:
         DataError: The tokenizer fails.
     """
-    chosen: list[list[documents.Document]] = [[] for _ in range(designs.N_BINS)]
+    by_bin: list[list[documents.Document]] = [[] for _ in range(designs.N_BINS)]
     sentences = [TEMPLATE.format(noun=noun) for noun in nouns.NOUNS]
-    alone = _encode(tokenizer, [f" {noun}" for noun in nouns.NOUNS])
-    whole = _encode(tokenizer, sentences)
+    noun_ids = _encode(tokenizer, [f" {noun}" for noun in nouns.NOUNS])
+    sentence_ids = _encode(tokenizer, sentences)
     for line, (noun, text, token, ids) in enumerate(
-        zip(nouns.NOUNS, sentences, alone, whole, strict=True), 1
+        zip(nouns.NOUNS, sentences, noun_ids, sentence_ids, strict=True), 1
     ):
-        place = skiplog.Place(0, line, designs.PLASMA)
+        location = skip_log.Location(0, line, designs.PLASMA)
         if reason := _fault(token, ids, bins, room):
-            skips.add(place, reason)
+            skips.add(location, reason)
             continue
         number = int(bins[token[0]])
         name = designs.plasma_id(number, noun)
-        chosen[number].append(documents.Document(name, text, place))
-    yield documents.Document(designs.POST, POST, skiplog.Place(0, 0, designs.PLASMA))
+        by_bin[number].append(documents.Document(name, text, location))
+    yield documents.Document(designs.POST, POST, skip_log.Location(0, 0, designs.PLASMA))
     skips.documents += 1
-    for one_of_each in itertools.zip_longest(*chosen):
+    for one_of_each in itertools.zip_longest(*by_bin):
         for document in filter(None, one_of_each):
             skips.documents += 1
             yield document
@@ -73,10 +72,10 @@ def read(
 def _fault(token: list[int], ids: list[int], bins: Int8[np.ndarray, " vocab"], room: int) -> str:
     """Why a noun cannot be used; empty where it can."""
     if len(token) != 1 or ids.count(token[0]) != 2:
-        return skiplog.NOT_ONE_TOKEN
+        return skip_log.NOT_ONE_TOKEN
     if token[0] >= len(bins) or bins[token[0]] < 0:
-        return skiplog.NO_FREQUENCY
-    return skiplog.LONGER_THAN_SEQUENCE if len(ids) > room else ""
+        return skip_log.NO_FREQUENCY
+    return skip_log.LONGER_THAN_SEQUENCE if len(ids) > room else ""
 
 
 def _encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:

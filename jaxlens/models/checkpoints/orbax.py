@@ -88,10 +88,10 @@ def _require_files(folder: Path, where: str) -> None:
             if found.st_size <= _LARGEST_POINTER:
                 with untrusted.opened(Path(parent) / name, f"{where}/{untrusted.shown(name)}"):
                     pass  # a Git LFS pointer is refused
-            if name.endswith("METADATA") and found.st_size > untrusted.LARGEST_JSON:
+            if name.endswith("METADATA") and found.st_size > untrusted.MAX_JSON_BYTES:
                 raise errors.DataError(
                     f"{where}/{untrusted.shown(name)}: {found.st_size} bytes, "
-                    f"at most {untrusted.LARGEST_JSON}",
+                    f"at most {untrusted.MAX_JSON_BYTES}",
                     _AGAIN,
                 )
 

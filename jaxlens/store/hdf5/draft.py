@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxlens.files import publish, system
+from jaxlens.files import refusals, system
 
 
 class Draft(io.RawIOBase):
@@ -35,7 +35,7 @@ class Draft(io.RawIOBase):
             StorageError: It refused.
         """
         if self._error is not None:
-            with publish.reported(self._path):
+            with refusals.writing(self._path):
                 raise self._error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -7,22 +7,19 @@ and meaning, so that h5py, xarray, MATLAB, Julia and h5dump 1.10 understand a fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import columns, records, summary
-from jaxlens.store.hdf5 import buffer, writing
-from jaxlens.tally import bins, definitions
-
-_LAYER_NAME = "name of the residual stream: input, or the block it leaves"
+from jaxlens.store import records, summary
+from jaxlens.store.hdf5 import buffer, variables, writing
 
 
 def shard_image(
-    place: records.Place,
+    shard_range: records.ShardRange,
     rows: Mapping[str, np.ndarray],
     tallies: Mapping[str, np.ndarray],
     layer_names: Sequence[str],
@@ -36,7 +33,7 @@ def shard_image(
     """One shard.
 
     Args:
-        place: Where it belongs.
+        shard_range: Where it belongs.
         rows: Quantities of the schema as they are stored, [row, layer(, k)] or [row], one row
             for each token of the place; empty where only tallies are kept.
         tallies: Totals of the schema over the same tokens, int64.
@@ -50,21 +47,24 @@ def shard_image(
     Raises:
         ValueError: An array has the wrong name, type or shape.
     """
-    n_rows = place.token_stop - place.token_start
+    n_rows = shard_range.token_stop - shard_range.token_start
     memory = memory or buffer.Buffer()
     with writing.new_file(memory) as file:
-        about = {"skipped": json.dumps(skipped, sort_keys=True, allow_nan=False), **vars(place)}
-        writing.describe(file, f"Logit lens, shard {place.shard}", about, version)
-        sizes = {name: _row_axes(name, data, n_rows) for name, data in rows.items()}
-        scales = row_scales(file, sizes.values(), layer_names)
+        about = {
+            "skipped": json.dumps(skipped, sort_keys=True, allow_nan=False),
+            **vars(shard_range),
+        }
+        writing.describe(file, f"Logit lens, shard {shard_range.shard}", about, version)
+        sizes = {name: variables.row_axes(name, data, n_rows) for name, data in rows.items()}
+        scales = variables.row_scales(file, sizes.values(), layer_names)
         if rows:
             scales["row"] = writing.scale(
-                file, "row", np.arange(place.token_start, place.token_stop)
+                file, "row", np.arange(shard_range.token_start, shard_range.token_stop)
             )
         for name in (name for name in schema.QUANTITIES if name in rows):
             item = writing.dataset(file, name, rows[name], compression == "gzip")
-            explain_quantity(item, name, scales, version)
-        _tally_group(file, tallies, layer_names, labels)
+            variables.explain_quantity(item, name, scales, version)
+        variables.add_tallies(file, tallies, layer_names, labels)
     return memory.image()
 
 
@@ -87,13 +87,13 @@ def summary_image(
     memory = buffer.Buffer()
     with writing.new_file(memory) as file:
         writing.describe(file, "Logit lens, summary", attributes, version)
-        scales = row_scales(file, (), layer_names)
+        scales = variables.row_scales(file, (), layer_names)
         for name, statistic in summary.statistics(dict(tallies), labels).items():
             item = writing.dataset(file, name, statistic.values, compress=True)
             writing.explain(item, statistic.unit, statistic.meaning)
             item.attrs["coordinates"] = "layer_name"
             writing.attach(item, ("layer",), scales)
-        _tally_group(file, tallies, layer_names, labels)
+        variables.add_tallies(file, tallies, layer_names, labels)
     return memory.image()
 
 
@@ -126,12 +126,12 @@ def index_image(
             name: dict(zip(schema.QUANTITIES[name].axes[1:], tail, strict=True))
             for name, (_, tail) in columns.items()
         }
-        scales = row_scales(file, sizes.values(), layer_names)
+        scales = variables.row_scales(file, sizes.values(), layer_names)
         scales["row"] = writing.virtual(file, "row", np.dtype(np.int64), (), entries, sources)
         writing.make_scale(scales["row"], "row")
         for name, (dtype, tail) in columns.items():
             item = writing.virtual(file, name, dtype, tail, entries, sources, version)
-            explain_quantity(item, name, scales, version)
+            variables.explain_quantity(item, name, scales, version)
     return memory.image()
 
 
@@ -162,108 +162,3 @@ def arrays_image(
                     scales[axis] = writing.scale(file, axis, np.arange(length))
             writing.attach(writing.dataset(file, name, data, compress=True), names, scales)
     return memory.image()
-
-
-def _row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
-    quantity = schema.QUANTITIES.get(name)
-    if quantity is None or not columns.is_stored_as(quantity, data.dtype, data.ndim):
-        raise ValueError(f"rows {name} cannot be stored as {data.dtype}, shape {data.shape}")
-    if len(data) != n_rows:
-        raise ValueError(f"rows {name} have shape {data.shape} for {n_rows} tokens")
-    return dict(zip(quantity.axes[1:], data.shape[1:], strict=True))
-
-
-def row_scales(
-    file: h5py.File,
-    sizes: Iterable[Mapping[str, int]],
-    layer_names: Sequence[str],
-    layers: Sequence[int] | None = None,
-) -> dict[str, h5py.Dataset]:
-    """Scales of every axis but ``row``.
-
-    Args:
-        file: Where they go.
-        sizes: Lengths of each variable's axes but ``row``, by name.
-        layer_names: Labels of the layers.
-        layers: Their numbers; counted from 0 by default.
-    """
-    lengths: dict[str, int] = {}
-    for size in sizes:
-        lengths.update(size)
-    scales = _layer_scale(file, layer_names, layers)
-    for axis in sorted(set(lengths) - {"layer"}):
-        scales[axis] = writing.scale(file, axis, np.arange(lengths[axis], dtype=np.int32))
-    return scales
-
-
-def _layer_scale(
-    group: h5py.Group, layer_names: Sequence[str], layers: Sequence[int] | None = None
-) -> dict[str, h5py.Dataset]:
-    numbers = np.array(range(len(layer_names)) if layers is None else layers, np.int32)
-    scales = {"layer": writing.scale(group, "layer", numbers)}
-    names = writing.label_dataset(group, "layer_name", layer_names)
-    writing.explain(names, "", _LAYER_NAME)
-    writing.attach(names, ("layer",), scales)
-    return scales
-
-
-def _tally_group(
-    file: h5py.File,
-    tallies: Mapping[str, np.ndarray],
-    layer_names: Sequence[str],
-    labels: summary.Labels | None,
-) -> None:
-    group = writing.new_group(file, "tally")
-    scales = _layer_scale(group, layer_names)
-    named = summary.axis_labels(tallies) | dict(labels or {})
-    for name, data in sorted(tallies.items()):
-        tally = definitions.BY_NAME[name]
-        if data.dtype != np.int64 or data.ndim != len(tally.axes):
-            raise ValueError(f"tally {name} is {data.dtype} {data.shape}")
-        for axis, length in zip(tally.axes, data.shape, strict=True):
-            if axis not in scales:
-                scales[axis] = _tally_scale(group, axis, length, named.get(axis))
-        item = writing.dataset(group, name, data, compress=True)
-        writing.explain(item, tally.unit, tally.meaning)
-        item.attrs["merge"] = tally.merge
-        if "layer" in tally.axes:
-            item.attrs["coordinates"] = "layer_name"
-        writing.attach(item, tally.axes, scales)
-    if "ln_rank_bin" in scales:
-        writing.scale(group, "ln_rank_edge", bins.LN_RANK_EDGES)
-    if "log_bin" in scales:
-        writing.scale(group, "log_edge", bins.LOG_EDGES)
-
-
-def _tally_scale(
-    group: h5py.Group, axis: str, length: int, labels: Sequence[str] | None
-) -> h5py.Dataset:
-    if labels is None:
-        return writing.scale(group, axis, np.arange(length, dtype=np.int32))
-    item = writing.label_dataset(group, axis, labels)
-    writing.make_scale(item, axis)
-    return item
-
-
-def explain_quantity(
-    item: h5py.Dataset,
-    name: str,
-    scales: Mapping[str, h5py.Dataset],
-    version: int = schema.FORMAT_VERSION,
-) -> None:
-    """Gives a quantity's rows their unit, meaning and axes, and the mark of a missing value.
-
-    The mark is ``_FillValue``, by which readers that follow the CF conventions mask. It is left
-    out where every row has a value: such readers turn integers with a mark into floats. Ids have
-    the older ``missing`` too.
-    """
-    quantity = schema.QUANTITIES[name]
-    writing.explain(item, quantity.unit, quantity.meaning)
-    if quantity.kind == "id":
-        item.attrs["missing"] = np.array(np.iinfo(item.dtype).max, item.dtype)
-    fill = schema.fill_value(name, item.dtype)
-    if fill is not None and version > 3:
-        item.attrs["_FillValue"] = fill
-    if "layer" in quantity.axes:
-        item.attrs["coordinates"] = "layer_name"
-    writing.attach(item, quantity.axes, scales)

@@ -130,25 +130,25 @@ def test_numbers_with_more_digits_than_python_converts_stay_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "limit"),
     [
-        ("p.csv.gz", b"prompt\n" + b"a" * 5000, "MOST_BYTES"),
-        ("p.csv.gz", b"prompt\n" + b"a\n" * 2000, "MOST_ROWS"),
-        ("p.csv.gz", b"prompt," + b"," * 5000 + b"\n", "MOST_VALUES"),
-        ("p.csv.gz", b"prompt\na" + b"," * 5000 + b"\n", "MOST_VALUES"),
-        ("p.jsonl.gz", b'{"prompt": "' + b"a" * 5000, "MOST_BYTES"),
-        ("p.jsonl.gz", b"{}\n" * 2000, "MOST_ROWS"),
-        ("p.jsonl.gz", b"[" + b"[]," * 3000 + b"1]\n", "MOST_VALUES"),
-        ("p.json.gz", b"[" + b"1," * 5000 + b"1]", "MOST_BYTES"),
-        ("p.json.gz", b"[[" + b"1," * 4500 + b"1]]", "MOST_VALUES"),
-        ("p.json.gz", b"[" + b"1," * 1500 + b"1]", "MOST_ROWS"),
-        ("p.json.gz", b"{}\n" * 2000, "MOST_ROWS"),
+        ("p.csv.gz", b"prompt\n" + b"a" * 5000, "MAX_BYTES"),
+        ("p.csv.gz", b"prompt\n" + b"a\n" * 2000, "MAX_ROWS"),
+        ("p.csv.gz", b"prompt," + b"," * 5000 + b"\n", "MAX_VALUES"),
+        ("p.csv.gz", b"prompt\na" + b"," * 5000 + b"\n", "MAX_VALUES"),
+        ("p.jsonl.gz", b'{"prompt": "' + b"a" * 5000, "MAX_BYTES"),
+        ("p.jsonl.gz", b"{}\n" * 2000, "MAX_ROWS"),
+        ("p.jsonl.gz", b"[" + b"[]," * 3000 + b"1]\n", "MAX_VALUES"),
+        ("p.json.gz", b"[" + b"1," * 5000 + b"1]", "MAX_BYTES"),
+        ("p.json.gz", b"[[" + b"1," * 4500 + b"1]]", "MAX_VALUES"),
+        ("p.json.gz", b"[" + b"1," * 1500 + b"1]", "MAX_ROWS"),
+        ("p.json.gz", b"{}\n" * 2000, "MAX_ROWS"),
     ],
 )
 def test_a_file_of_too_much_is_refused_before_it_is_held(tmp_path, monkeypatch, name, data, limit):
-    for one, most in (("MOST_BYTES", 10_000), ("MOST_ROWS", 1000), ("MOST_VALUES", 4000)):
-        small = most // 4 if one == limit == "MOST_BYTES" else most
+    for one, most in (("MAX_BYTES", 10_000), ("MAX_ROWS", 1000), ("MAX_VALUES", 4000)):
+        small = most // 4 if one == limit == "MAX_BYTES" else most
         monkeypatch.setattr(limits, one, small)
-    (tmp_path / name).write_bytes(gzip.compress(data * (10 if limit == "MOST_BYTES" else 1)))
-    what = {"MOST_BYTES": "bytes of data", "MOST_ROWS": "rows", "MOST_VALUES": "values"}[limit]
+    (tmp_path / name).write_bytes(gzip.compress(data * (10 if limit == "MAX_BYTES" else 1)))
+    what = {"MAX_BYTES": "bytes of data", "MAX_ROWS": "rows", "MAX_VALUES": "values"}[limit]
     with pytest.raises(errors.DataError, match=f"holds more than [0-9,]+ {what}") as refusal:
         prompt_file.read(tmp_path / name)
     assert "split it" in refusal.value.hint
@@ -156,10 +156,10 @@ def test_a_file_of_too_much_is_refused_before_it_is_held(tmp_path, monkeypatch, 
 
 def test_many_columns_of_few_rows_each_are_too_much_together(tmp_path, monkeypatch):
     path = lines(tmp_path / "p.jsonl", *({f"c{number}": 1} for number in range(100)))
-    monkeypatch.setattr(limits, "MOST_VALUES", 9_999)
+    monkeypatch.setattr(limits, "MAX_VALUES", 9_999)
     with pytest.raises(errors.DataError, match="9,999 values"):
         prompt_file.read(path)
-    monkeypatch.setattr(limits, "MOST_VALUES", 10_000)
+    monkeypatch.setattr(limits, "MAX_VALUES", 10_000)
     assert prompt_file.read(path).n_rows == 100
 
 
@@ -169,16 +169,16 @@ def test_a_parquet_file_of_too_much_is_refused(tmp_path, monkeypatch):
         pyarrow.parquet.write_table(pa.table(columns), path)
         return path
 
-    monkeypatch.setattr(limits, "MOST_ROWS", 1000)
+    monkeypatch.setattr(limits, "MAX_ROWS", 1000)
     with pytest.raises(errors.DataError, match="more than 1,000 rows"):
         prompt_file.read(write(prompt=["The"] * 1001))
-    monkeypatch.setattr(limits, "MOST_BYTES", 10_000_000)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10_000_000)
     used = pa.DictionaryArray.from_arrays(pa.array([0] * 900, pa.int32()), ["a" * 20_000])
     inside = pa.ListArray.from_arrays(pa.array([0, 900], pa.int32()), used)
     for values in (used, used.dictionary_decode(), inside):
         with pytest.raises(errors.DataError, match="more than 10,000,000 bytes"):
             prompt_file.read(write(prompt=values))
-    monkeypatch.setattr(limits, "MOST_VALUES", 20_000)
+    monkeypatch.setattr(limits, "MAX_VALUES", 20_000)
     nothing = pa.array([[None] * 1000] * 30, pa.list_(pa.null()))
     with pytest.raises(errors.DataError, match="more than 20,000 values"):
         prompt_file.read(write(m=nothing))
@@ -230,12 +230,12 @@ def test_a_comma_in_the_heading_decides_and_a_quoted_one_does_not(tmp_path):
         (b"", "is empty", "its first line must name the columns"),
         (b"\n \n", "is empty", "its first line must name the columns"),
         (b"sep=;\n", "is empty", "its first line must name the columns"),
-        ("prompt\na\n".encode("utf-16"), "is UTF-16", "iconv -f UTF-16 -t UTF-8 '"),
-        (b"prompt\na\n\xe9\n", "line 3, is not UTF-8", "iconv -f ENCODING -t UTF-8 '"),
+        ("prompt\na\n".encode("utf-16"), "is UTF-16", "iconv -f UTF-16 -t UTF-8 < '"),
+        (b"prompt\na\n\xe9\n", "line 3, is not UTF-8", "iconv -f WINDOWS-1252 -t UTF-8 < '"),
         (b'prompt\na\n"b', "row 1, from 0: unexpected end", "check the quotes"),
-        (b"PK\x03\x04\x14", "is a ZIP archive, such as an Excel workbook", "as CSV UTF-8"),
-        (b"PAR1\x15", "is a Parquet file", "end in .parquet"),
-        (gzip.compress(b"prompt\na\n", mtime=0), "is a gzip file", "end in .gz"),
+        (b"PK\x03\x04\x14", "is a ZIP archive, as torch.save and office programs", "as CSV UTF-8"),
+        (b"PAR1\x15", "is a Parquet file", ".parquet"),
+        (gzip.compress(b"prompt\na\n", mtime=0), "is a gzip file", ".csv.gz"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", "git lfs pull"),
         (b"<!DOCTYPE html>\n<p>a,b\n", "a web page", "download the file itself"),
     ],
@@ -422,7 +422,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, option, 
     suffix = "png" if option == "--figure" else "csv"
     words = ("prompts", path, "--model", tmp_path / "no model", option)
     said = refused(capsys, 74, *words, tmp_path / "my folder" / f"o.{suffix}")
-    assert "its folder is not there" in said and f"mkdir -p '{tmp_path}/my folder'" in said
+    assert "its folder does not exist" in said and f"mkdir -p '{tmp_path}/my folder'" in said
     (tmp_path / f"d.{suffix}").mkdir()
     assert "is a directory" in refused(capsys, 2, *words, tmp_path / f"d.{suffix}")
 
@@ -430,7 +430,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, option, 
 def test_a_folder_that_is_read_only_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(errors.StorageError, match="read-only"):
-        outputs.require_folder(tmp_path / "o.csv")
+        outputs.require(tmp_path / "o.csv")
 
 
 def test_columns_of_arrow_s_types_stay_what_they_are(tmp_path):

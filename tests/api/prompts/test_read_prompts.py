@@ -8,8 +8,7 @@ from sweeps import PACKAGED
 
 import jaxlens
 from jaxlens import errors, types
-from jaxlens.api.prompts import answers as answer_tokens
-from jaxlens.api.prompts import batches, spacing
+from jaxlens.api.prompts import answer_columns, batches, spacing
 from jaxlens.models import gpt2
 from jaxlens.models.checkpoints import checkpoint
 
@@ -216,11 +215,11 @@ def test_a_leading_space_stands_where_a_word_begins(text, before, auto, always):
 
 
 def test_answers_are_given_in_many_ways():
-    columns = answer_tokens.columns
+    columns = answer_columns.columns
     assert columns(None, 2) == {}
     assert columns(" a", 2) == {"answer": [" a", " a"]}
     assert columns([" a", 7], 2) == {"answer": [" a", 7]}
-    padding = answer_tokens.PADDING
+    padding = answer_columns.PADDING
     assert columns([[1, 2], 3], 2) == {"answer.1": [1, 3], "answer.2": [2, padding]}
     assert columns([[1, 2], []], 2) == {"answer.1": [1, None], "answer.2": [2, padding]}
     assert columns({"x": "b", "y": ["c", None]}, 2) == {"x": ["b", "b"], "y": ["c", None]}
@@ -374,4 +373,4 @@ def test_lengths_are_few_and_no_prompt_is_lost():
 )
 def test_answers_whose_columns_would_hide_others_are_refused(answers, said):
     with pytest.raises(errors.ConfigError, match=said):
-        answer_tokens.columns(answers, 1)
+        answer_columns.columns(answers, 1)

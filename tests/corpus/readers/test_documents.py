@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus.readers import documents, json_lines
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, json_lines, skip_log
 
 MEBIBYTE = 2**20
 
@@ -23,28 +22,28 @@ def one(path):
 
 
 MALFORMED = {
-    "not json": (b'{"text": ', skiplog.BAD_JSON),
-    "single quotes": (b"{'text': 'a'}", skiplog.BAD_JSON),
-    "integer of too many digits": (b'{"n": ' + b"9" * 5000 + b', "text": "a"}', skiplog.BAD_JSON),
-    "array": (b'["text"]', skiplog.NOT_AN_OBJECT),
-    "string": (b'"text"', skiplog.NOT_AN_OBJECT),
-    "missing field": (b'{"content": "a"}', skiplog.NO_TEXT),
-    "null field": (b'{"text": null}', skiplog.NO_TEXT),
-    "number field": (b'{"text": 3}', skiplog.NOT_A_STRING),
-    "nan field": (b'{"text": NaN}', skiplog.NOT_A_STRING),
-    "field twice": (b'{"text": "a", "text": "b"}', skiplog.DUPLICATE_KEY),
-    "field twice, null": (b'{"text": "a", "b": 1, "text": null}', skiplog.DUPLICATE_KEY),
-    "field twice, escaped": (rb'{"text": "a", "t\u0065xt": "b"}', skiplog.DUPLICATE_KEY),
-    "id twice": (b'{"id": 1, "id": 1, "text": "a"}', skiplog.DUPLICATE_KEY),
-    "invalid utf-8": (b'{"text": "\xff\xfe"}', skiplog.INVALID_UTF8),
-    "encoded surrogate": (b'{"text": "\xed\xa0\x80"}', skiplog.INVALID_UTF8),
-    "lone surrogate": (rb'{"text": "a\ud800"}', skiplog.LONE_SURROGATE),
-    "deep brackets": (b"[" * 100_000, skiplog.TOO_DEEP),
-    "deep brackets in a field": (b'{"a":' + b"[" * 100_000, skiplog.TOO_DEEP),
-    "empty line": (b"", skiplog.EMPTY),
-    "blank line": (b" \t ", skiplog.EMPTY),
-    "empty text": (b'{"text": ""}', skiplog.EMPTY),
-    "blank text": (b'{"text": " \\n\\u00a0\\t"}', skiplog.EMPTY),
+    "not json": (b'{"text": ', skip_log.BAD_JSON),
+    "single quotes": (b"{'text': 'a'}", skip_log.BAD_JSON),
+    "integer of too many digits": (b'{"n": ' + b"9" * 5000 + b', "text": "a"}', skip_log.BAD_JSON),
+    "array": (b'["text"]', skip_log.NOT_AN_OBJECT),
+    "string": (b'"text"', skip_log.NOT_AN_OBJECT),
+    "missing field": (b'{"content": "a"}', skip_log.NO_TEXT),
+    "null field": (b'{"text": null}', skip_log.NO_TEXT),
+    "number field": (b'{"text": 3}', skip_log.NOT_A_STRING),
+    "nan field": (b'{"text": NaN}', skip_log.NOT_A_STRING),
+    "field twice": (b'{"text": "a", "text": "b"}', skip_log.DUPLICATE_KEY),
+    "field twice, null": (b'{"text": "a", "b": 1, "text": null}', skip_log.DUPLICATE_KEY),
+    "field twice, escaped": (rb'{"text": "a", "t\u0065xt": "b"}', skip_log.DUPLICATE_KEY),
+    "id twice": (b'{"id": 1, "id": 1, "text": "a"}', skip_log.DUPLICATE_KEY),
+    "invalid utf-8": (b'{"text": "\xff\xfe"}', skip_log.INVALID_UTF8),
+    "encoded surrogate": (b'{"text": "\xed\xa0\x80"}', skip_log.INVALID_UTF8),
+    "lone surrogate": (rb'{"text": "a\ud800"}', skip_log.LONE_SURROGATE),
+    "deep brackets": (b"[" * 100_000, skip_log.TOO_DEEP),
+    "deep brackets in a field": (b'{"a":' + b"[" * 100_000, skip_log.TOO_DEEP),
+    "empty line": (b"", skip_log.EMPTY),
+    "blank line": (b" \t ", skip_log.EMPTY),
+    "empty text": (b'{"text": ""}', skip_log.EMPTY),
+    "blank text": (b'{"text": " \\n\\u00a0\\t"}', skip_log.EMPTY),
 }
 
 
@@ -52,7 +51,7 @@ MALFORMED = {
 def test_malformed_line_is_counted_with_file_and_line(case, write_lines):
     line, reason = MALFORMED[case]
     path = write_lines({"text": "before"}, line, {"text": "after"})
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(path, skips=skips) == ["before", "after"]
     assert skips.counts == {reason: 1}
     assert skips.entries == [("corpus.jsonl:2", reason)]
@@ -114,14 +113,14 @@ def test_id_is_the_field_or_file_and_line(write_lines):
 def test_fields_can_be_named(write_lines):
     path = write_lines({"body": "a", "key": "k", "text": "no", "id": "no"})
     (document,) = documents.read([path], text_field="body", id_field="key")
-    assert (document.id, document.text, str(document.place)) == ("k", "a", "corpus.jsonl:1")
+    assert (document.id, document.text, str(document.location)) == ("k", "a", "corpus.jsonl:1")
 
 
 def test_text_file_is_one_document_named_after_itself(tmp_path):
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "book.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\0\n")
-    place = skiplog.Place(0, 0, "book.txt")
+    place = skip_log.Location(0, 0, "book.txt")
     assert one(path) == documents.Document("book.txt", "one\ntwo\rthree\0\n", place)
     assert one(tmp_path).id == "sub/book.txt"
 
@@ -129,16 +128,16 @@ def test_text_file_is_one_document_named_after_itself(tmp_path):
 @pytest.mark.parametrize(
     ("data", "entry"),
     [
-        (b"", ("a.txt", skiplog.EMPTY)),
-        (b" \n\t", ("a.txt", skiplog.EMPTY)),
-        (b"\xef\xbb\xbf", ("a.txt", skiplog.EMPTY)),
-        (b"fine\nfine\n\xff\n", ("a.txt:3", skiplog.INVALID_UTF8)),
-        ("utf-16".encode("utf-16"), ("a.txt:1", skiplog.INVALID_UTF8)),
+        (b"", ("a.txt", skip_log.EMPTY)),
+        (b" \n\t", ("a.txt", skip_log.EMPTY)),
+        (b"\xef\xbb\xbf", ("a.txt", skip_log.EMPTY)),
+        (b"fine\nfine\n\xff\n", ("a.txt:3", skip_log.INVALID_UTF8)),
+        ("utf-16".encode("utf-16"), ("a.txt:1", skip_log.INVALID_UTF8)),
     ],
 )
 def test_unusable_text_file_is_counted(tmp_path, data, entry):
     (tmp_path / "a.txt").write_bytes(data)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(tmp_path, skips=skips) == []
     assert skips.entries == [entry]
 
@@ -150,9 +149,9 @@ def test_too_long_line_is_skipped_and_the_next_is_read(tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     long = b'{"text": "' + b"y" * 20_000 + b'"}'
     path.write_bytes(b"\n".join([exact, long, b'{"text": "z"}', long]))
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(path, skips=skips) == ["x" * 88, "z"]
-    assert skips.entries == [("a.jsonl:2", skiplog.TOO_LONG), ("a.jsonl:4", skiplog.TOO_LONG)]
+    assert skips.entries == [("a.jsonl:2", skip_log.TOO_LONG), ("a.jsonl:4", skip_log.TOO_LONG)]
 
 
 CROWDS = {
@@ -167,16 +166,16 @@ CROWDS = {
 
 @pytest.mark.parametrize("crowd", CROWDS)
 def test_a_line_of_too_many_values_is_skipped(write_lines, monkeypatch, crowd):
-    monkeypatch.setattr(json_lines, "MOST_VALUES", 1000)
+    monkeypatch.setattr(json_lines, "MAX_VALUES", 1000)
     piece, end = CROWDS[crowd]
     path = write_lines(b'{"text": "a", "n": [' + piece * 1001 + end)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(path, skips=skips) == []
-    assert skips.entries == [("corpus.jsonl:1", skiplog.TOO_MANY_VALUES)]
+    assert skips.entries == [("corpus.jsonl:1", skip_log.TOO_MANY_VALUES)]
 
 
 def test_marks_inside_strings_are_no_values(write_lines, monkeypatch):
-    monkeypatch.setattr(json_lines, "MOST_VALUES", 1000)
+    monkeypatch.setattr(json_lines, "MAX_VALUES", 1000)
     text = '[1, {"a": "b\\"}], ' * 1000
     path = write_lines({"n": [0] * 900, "text": text})
     assert texts(path, strict=True) == [text]
@@ -199,21 +198,21 @@ def test_a_line_beyond_the_bound_is_never_held(tmp_path, monkeypatch):
         for _ in range(64):
             stream.write(b"x" * MEBIBYTE)
     tracemalloc.start()
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(path, skips=skips) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert skips.counts == {skiplog.TOO_LONG: 1}
+    assert skips.counts == {skip_log.TOO_LONG: 1}
     assert peak < 6 * MEBIBYTE  # the bound, its copy and the buffers
 
 
 def test_a_million_blank_lines_are_counted(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n" * 1_000_000)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert texts(path, skips=skips) == []
-    assert skips.counts == {skiplog.EMPTY: 1_000_000}
-    assert skips.entries == [("a.jsonl:1-1000000", skiplog.EMPTY)]
+    assert skips.counts == {skip_log.EMPTY: 1_000_000}
+    assert skips.entries == [("a.jsonl:1-1000000", skip_log.EMPTY)]
 
 
 def test_memory_does_not_grow_with_the_number_of_blank_lines(tmp_path):
@@ -286,7 +285,7 @@ def test_fingerprint_ignores_the_order_of_options(folder):
 
 def test_no_absolute_path_in_any_document(folder):
     for document in documents.read([folder, folder / "a.txt", f"{folder}/*/*.jsonl"]):
-        assert "/corpus" not in document.id + str(document.place)
+        assert "/corpus" not in document.id + str(document.location)
         assert not Path(document.id).is_absolute()
 
 

@@ -15,11 +15,11 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 import zstandard
+from sweeps import PACKAGED
 
-from jaxlens import errors
-from jaxlens.corpus import tokenize
-from jaxlens.corpus.readers import documents, formats, json_lines, paths
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens import config, errors
+from jaxlens.corpus import ingest, tokenize
+from jaxlens.corpus.readers import documents, formats, json_lines, skip_log, sources
 
 ROWS = [
     {"id": "a-1", "text": "One, two;\tthree.", "n": 1},
@@ -31,7 +31,7 @@ IDS = [row["id"] for row in ROWS]
 
 
 def read(path, **options):
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     found = list(documents.read([path], skips=skips, **options))
     assert skips.documents == len(found)
     return found, skips
@@ -94,7 +94,7 @@ def test_every_kind_gives_the_same_documents(tmp_path, name):
     found, skips = read(path)
     assert [d.text for d in found] == TEXTS
     assert [d.id for d in found] == IDS
-    assert skips.counts == ({skiplog.EMPTY: 1} if "blank" in name else {})
+    assert skips.counts == ({skip_log.EMPTY: 1} if "blank" in name else {})
 
 
 def test_places_are_records_or_lines(tmp_path):
@@ -130,10 +130,10 @@ def test_records_of_an_array_are_skipped_one_by_one(tmp_path):
     found, skips = read(path)
     assert [d.text for d in found] == ["a"]
     assert skips.entries == [
-        ("a.json:2", skiplog.NOT_AN_OBJECT),
-        ("a.json:3", skiplog.NOT_A_STRING),
-        ("a.json:4", skiplog.DUPLICATE_KEY),
-        ("a.json:5", skiplog.NO_TEXT),
+        ("a.json:2", skip_log.NOT_AN_OBJECT),
+        ("a.json:3", skip_log.NOT_A_STRING),
+        ("a.json:4", skip_log.DUPLICATE_KEY),
+        ("a.json:5", skip_log.NO_TEXT),
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_damaged_first_line_is_one_skip_of_a_json_of_lines(tmp_path):
     path.write_bytes(b'{"text": "bro\n{"text": "a"}\n["x"]\n')
     found, skips = read(path)
     assert [d.text for d in found] == ["a"]
-    assert skips.counts == {skiplog.BAD_JSON: 1, skiplog.NOT_AN_OBJECT: 1}
+    assert skips.counts == {skip_log.BAD_JSON: 1, skip_log.NOT_AN_OBJECT: 1}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_large_array_is_refused_with_the_remedy(tmp_path, monkeypatch):
         read(path)
     assert "jq -c" in caught.value.hint
     monkeypatch.setattr(json_lines, "LINE_BYTES", 10**6)
-    monkeypatch.setattr(json_lines, "MOST_VALUES", 10)
+    monkeypatch.setattr(json_lines, "MAX_VALUES", 10)
     with pytest.raises(errors.DataError, match="one JSON value"):
         read(path)
 
@@ -175,11 +175,11 @@ def test_rows_that_do_not_fit_the_header_are_skipped_and_bytes_that_are_no_text_
     found, skips = read(path)
     assert [(d.id, d.text) for d in found] == [("a.csv:2", "fine"), ("a.csv:8", "two\nlines")]
     assert skips.entries == [
-        ("a.csv:3", skiplog.UNEVEN),
-        ("a.csv:4", skiplog.EMPTY),
-        ("a.csv:5", skiplog.UNEVEN),
-        ("a.csv:6", skiplog.INVALID_UTF8),
-        ("a.csv:7", skiplog.EMPTY),
+        ("a.csv:3", skip_log.UNEVEN),
+        ("a.csv:4", skip_log.EMPTY),
+        ("a.csv:5", skip_log.UNEVEN),
+        ("a.csv:6", skip_log.INVALID_UTF8),
+        ("a.csv:7", skip_log.EMPTY),
     ]
 
 
@@ -217,7 +217,7 @@ def test_rows_without_end_are_never_held(tmp_path, monkeypatch):
         path.write_text("text,n\na,1\n" + row)
         with pytest.raises(errors.DataError, match=r"a\.csv:3"):
             read(path)
-    monkeypatch.setattr(json_lines, "MOST_VALUES", 20)
+    monkeypatch.setattr(json_lines, "MAX_VALUES", 20)
     path.write_text("text,n\na,1\n" + "," * 999)
     with pytest.raises(errors.DataError, match=r"a\.csv:3"):
         read(path)
@@ -245,8 +245,8 @@ def test_texts_in_an_archive_are_documents(tmp_path, packing, caplog):
     assert [d.text for d in found] == ["one\n", "zwölf", "long name"]
     assert [d.id for d in found][:2] == [f"a.tar{packing}/a.txt", f"a.tar{packing}/./sub/B.TXT"]
     assert skips.entries == [
-        (f"a.tar{packing}/bad.txt", skiplog.INVALID_UTF8),
-        (f"a.tar{packing}/empty.txt", skiplog.EMPTY),
+        (f"a.tar{packing}/bad.txt", skip_log.INVALID_UTF8),
+        (f"a.tar{packing}/empty.txt", skip_log.EMPTY),
     ]
     for said in ("1 .md", "1 file without a suffix", "1 hidden file,", "1 link or special file"):
         assert said in caplog.text
@@ -319,6 +319,7 @@ def test_members_of_an_archive_are_not_remembered(tmp_path, memory_growth):
     script = """
 import sys
 from jaxlens.corpus.readers import documents
+from jaxlens.models import tokenizer, loading
 mark()
 assert sum(1 for _ in documents.read([sys.argv[1]])) == 40_000
 """
@@ -353,9 +354,9 @@ def test_separators_are_found_wherever_the_reads_end(tmp_path, monkeypatch, size
     found, skips = read(path, separator="--")
     assert [d.text for d in found] == ["a", "b\r", "c", "d-"]
     assert skips.entries == [
-        ("a.txt:3", skiplog.EMPTY),
-        ("a.txt:5", skiplog.EMPTY),
-        ("a.txt:6", skiplog.INVALID_UTF8),
+        ("a.txt:3", skip_log.EMPTY),
+        ("a.txt:5", skip_log.EMPTY),
+        ("a.txt:6", skip_log.INVALID_UTF8),
     ]
     assert texts_by_line(path) == ["a", "--", "b\r", "----c", "--", "--\ufffd--d-"]
 
@@ -371,7 +372,7 @@ def test_a_text_file_with_separators_may_be_of_any_size(tmp_path, monkeypatch):
     path.write_text("|".join(["a" * 100, "b" * 101, "c" * 5000, "d"]))
     found, skips = read(path, separator="|")
     assert [d.text[0] for d in found] == ["a", "d"]
-    assert skips.entries == [("a.txt:2-3", skiplog.TOO_LONG)]
+    assert skips.entries == [("a.txt:2-3", skip_log.TOO_LONG)]
     with pytest.raises(errors.DataError, match="one document") as caught:
         read(path)
     assert "corpus.separator" in caught.value.hint
@@ -390,14 +391,14 @@ def test_nested_fields_of_json_and_tables(tmp_path):
     )
     found, skips = read(path, text_field="doc.text", id_field="doc.id")
     assert [(d.id, d.text) for d in found] == [("1", "literal"), ("2", "b")]
-    assert skips.counts == {skiplog.NO_TEXT: 2, skiplog.DUPLICATE_KEY: 1}
+    assert skips.counts == {skip_log.NO_TEXT: 2, skip_log.DUPLICATE_KEY: 1}
     columns = {"doc": [{"text": "a", "in": {"id": 7}}, {"text": None, "in": None}, None]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     (tmp_path / "a.arrow").write_bytes(arrow(columns))
     for kind in ("parquet", "arrow"):
         found, skips = read(tmp_path / f"a.{kind}", text_field="doc.text", id_field="doc.in.id")
         assert [(d.id, d.text) for d in found] == [("7", "a")]
-        assert skips.counts == {skiplog.NO_TEXT: 2}
+        assert skips.counts == {skip_log.NO_TEXT: 2}
         with pytest.raises(errors.DataError) as caught:
             read(tmp_path / f"a.{kind}")
         assert caught.value.hint == (
@@ -416,8 +417,8 @@ def test_columns_of_bytes_are_text_where_they_are_utf8(tmp_path, kind):
     for name in ("a.arrow", "a.parquet"):
         found, skips = read(tmp_path / name)
         assert [d.text for d in found] == ["a", "é", *(["b"] if kind == "string_view" else [])]
-        assert skips.counts.get(skiplog.INVALID_UTF8, 0) == (kind != "string_view")
-        assert skips.counts[skiplog.NO_TEXT] == 1
+        assert skips.counts.get(skip_log.INVALID_UTF8, 0) == (kind != "string_view")
+        assert skips.counts[skip_log.NO_TEXT] == 1
 
 
 def test_an_arrow_file_that_was_cut_is_refused(tmp_path):
@@ -486,7 +487,7 @@ def test_a_saved_data_set_is_read_file_by_file(saved):
     assert texts(folder) == [f"set {n} {row}" for n in range(2) for row in range(3)]
     found, _ = read(folder)
     assert found[3].id == "data-00001-of-00002.arrow:1"
-    survey = paths.survey([folder])
+    survey = sources.survey([folder])
     assert survey.passed == {".arrow": 1}  # what describes the data set is part of it
     link = folder / "data-00001-of-00002.arrow"
     link.rename(folder.parent / "moved")
@@ -541,7 +542,7 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
     kinds = ("a.txt", "b.csv", "c.json", "sub/d.json", "e.md", "f.md", "README", ".hidden")
     for name in kinds:
         (tmp_path / name).write_text('text\n{"text": "a"}')
-    survey = paths.survey([tmp_path])
+    survey = sources.survey([tmp_path])
     assert [source.name for source in survey.sources] == ["a.txt"]
     assert survey.passed == {
         **{".md": 2, ".json": 2, ".csv": 1},
@@ -551,16 +552,16 @@ def test_a_folder_gives_files_of_one_rank_and_says_what_it_passes_over(tmp_path,
     read(tmp_path)
     assert "passed over in folders: 2 .json, 2 .md" in caplog.text
     (tmp_path / "a.txt").unlink()
-    assert [source.name for source in paths.find([tmp_path])] == ["b.csv"]
+    assert [source.name for source in sources.find([tmp_path])] == ["b.csv"]
     (tmp_path / "b.csv").unlink()
-    assert [source.name for source in paths.find([tmp_path])] == ["c.json", "sub/d.json"]
-    assert [s.name for s in paths.find([f"{tmp_path}/*"])] == ["c.json", "sub/d.json"]
+    assert [source.name for source in sources.find([tmp_path])] == ["c.json", "sub/d.json"]
+    assert [s.name for s in sources.find([f"{tmp_path}/*"])] == ["c.json", "sub/d.json"]
     for name in ("c.json", "sub/d.json"):
         (tmp_path / name).unlink()
     with pytest.raises(
         errors.MissingError, match=r"but 2 \.md, 1 file without a suffix, 1 hidden file;?"
     ):
-        paths.find([tmp_path])
+        sources.find([tmp_path])
 
 
 def test_links_that_are_followed_are_counted(tmp_path, caplog):
@@ -599,12 +600,12 @@ LACKING = {
 def test_a_corpus_of_which_nothing_is_text_says_which_fields_are_there(write_lines, case, caplog):
     record, options, said = LACKING[case]
     path = write_lines(*[record] * 3)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert list(documents.read([path], skips=skips, **options)) == []
     assert said in "; ".join(skips.why) and not caplog.text  # the error says it
     assert skips.skipped == 3
     write_lines(*[record] * 3, {options.get("text_field", "text"): "a text"})
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     assert len(list(documents.read([path], skips=skips, **options))) == 1
     assert skips.why is None
     assert not caplog.text
@@ -645,8 +646,8 @@ SUSPECTS = {
     ),
     "UTF-16 table": ("a.csv", "text\na".encode("utf-16"), "is UTF-16", iconv("UTF-16", "a.csv")),
     "Latin-1 table": ("a.csv", b"text\nna\xefve", "line 2", iconv("WINDOWS-1252", "a.csv")),
-    "gzip": ("a.jsonl", gzip.compress(ROW), "compressed with gzip", "mv a.jsonl a.jsonl.gz"),
-    "bzip2": ("a.txt", bz2.compress(ROW * 9), "compressed with bzip2", "mv a.txt a.txt.bz2"),
+    "gzip": ("a.jsonl", gzip.compress(ROW), "a gzip file", "mv a.jsonl a.jsonl.gz"),
+    "bzip2": ("a.txt", bz2.compress(ROW * 9), "a bzip2 file", "mv a.txt a.txt.bz2"),
     "Parquet": ("a.jsonl", PARQUET, "is a Parquet file", "mv a.jsonl a.parquet"),
     "ZIP": ("a.txt", b"PK\x03\x04\x80\x80", "ZIP archive", "unpack it"),
     "LFS": ("a.jsonl", b"version https://git-lfs.github.com/spec/v1", "LFS", "git lfs pull"),
@@ -687,7 +688,7 @@ def test_file_of_which_nothing_is_usable_says_what_it_is_and_the_command(
     name, data, what, remedy = SUSPECTS[case]
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(data)
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     try:
         assert list(documents.read([name], skips=skips)) == []
         message, hint = skips.why
@@ -707,7 +708,7 @@ def test_file_of_which_nothing_is_usable_says_what_it_is_and_the_command(
 def test_files_without_usable_text_are_counted_in_the_error(tmp_path, tokenizer):
     for number in range(3):
         (tmp_path / f"{number}.txt").write_bytes(b"")
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     with pytest.raises(errors.DataError) as caught:
         tokenize.build(
             documents.read([tmp_path], skips=skips),
@@ -730,4 +731,36 @@ def test_every_suffix_has_one_reader():
     assert formats.suffix("A.JSON.GZ") == ".json.gz"
     assert formats.suffix("a.tar.zst") == ".tar.zst"
     assert formats.suffix("json") == ""
-    assert len(formats.SUFFIXES) == sum(map(len, formats.KINDS)) == len(set(formats.SUFFIXES))
+    assert [formats.suffix("a" + end) for end in formats.FORMATS] == list(formats.FORMATS)
+
+
+def test_a_new_format_is_one_reader_and_one_line(tmp_path, monkeypatch):
+    """A toy format is registered; its texts become the tokens of a token file."""
+
+    def read_toy(source, request):
+        assert request.fields.names[0] == "text"
+        for number, text in enumerate(Path(source.path).read_text().split("|"), 1):
+            yield source.location(number), (text, None)
+
+    monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
+    formats.register(formats.Format(".toy", read_toy))
+    (tmp_path / "a.toy").write_text("the cat|sat|  |on the mat")
+    (tmp_path / "a.txt").write_text("the cat")
+    model_tokenizer = tokenize.load_tokenizer(PACKAGED)
+    ingested = ingest.ingest(
+        config.CorpusConfig(paths=(str(tmp_path / "a.toy"),)),
+        model_tokenizer,
+        vocab_size=model_tokenizer.get_vocab_size(),
+        bos_id=None,
+        directory=tmp_path / "tokens",
+        wanted="0" * 64,
+    )
+    ids = [model_tokenizer.encode(text).ids for text in ("the cat", "sat", "on the mat")]
+    with ingested.open() as tokens:
+        assert tokens.read(0, ingested.index.n_tokens).tolist() == [*ids[0], *ids[1], *ids[2]]
+    assert ingested.index.id_of(1) == "a.toy:2" and ingested.skipped == {"empty": 1}
+    assert [s.name for s in sources.find([tmp_path])] == ["a.toy", "a.txt"]
+    assert ".toy" in formats.supported()
+    with pytest.raises(errors.MissingError, match="no text at"):
+        monkeypatch.undo()
+        sources.find([f"{tmp_path}/*.toy"])

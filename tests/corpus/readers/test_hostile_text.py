@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from sweeps import flags, run_cli
 
-from jaxlens.corpus.readers import documents, json_lines
+from jaxlens.corpus.readers import documents, json_lines, skip_log
 
 FINE = b'{"id": "fine", "text": "It rains in the old town."}\n'
 MARK = b"\xef\xbb\xbf"
@@ -47,7 +47,7 @@ SKIPPED = {
     "a million values": (
         "a.jsonl.gz",
         gzip.compress(
-            between(b'{"text": "a", "b": [' + b"[]," * json_lines.MOST_VALUES + b"0]}"), 1
+            between(b'{"text": "a", "b": [' + b"[]," * json_lines.MAX_VALUES + b"0]}"), 1
         ),
         "a.jsonl.gz:2: too many values",
     ),
@@ -111,7 +111,7 @@ def test_unusable_text_is_counted_with_file_and_line(tokenize, tmp_path, case):
     assert record["skipped_at"] == [entry]
     assert list(record["skipped"]) == [reason]
     assert f"skipped {sum(record['skipped'].values())}: {reason}" in printed
-    log = documents.SkipLog()
+    log = skip_log.SkipLog()
     assert len(list(documents.read([tmp_path / "texts"], skips=log))) == sound(name) + 1
     assert log.entries == [(where, reason)]
 
@@ -156,10 +156,11 @@ def test_a_sweep_over_all_of_it_records_what_is_sound(tiny, tmp_path, capsys):
 
 EMPTIES = """
 import sys
-from jaxlens.corpus.readers import documents; from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus.readers import documents, skip_log
+from jaxlens.corpus import tokenize as tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 mark()
-log = documents.SkipLog()
+log = skip_log.SkipLog()
 texts = documents.read([sys.argv[2]], skips=log)
 index = tokens.build(texts, tokenizer, lambda data: None, vocab_size=401, skips=log)
 assert index.n_documents == 1
@@ -185,7 +186,8 @@ def test_many_empty_documents_take_no_more_memory_than_a_tenth_of_them(
 
 LONG = """
 import sys
-from jaxlens.corpus.readers import documents; from jaxlens.corpus import tokenize as tokens
+from jaxlens.corpus.readers import documents, skip_log
+from jaxlens.corpus import tokenize as tokens
 tokenizer = tokens.load_tokenizer(sys.argv[1])
 def build(path):
     texts = documents.read([path], strict=True)

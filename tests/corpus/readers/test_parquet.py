@@ -5,8 +5,7 @@ import pyarrow.parquet
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus.readers import documents, parquet_pages
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus.readers import documents, parquet_pages, skip_log
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def write_table(tmp_path):
 
 
 def read(path, **options):
-    skips = documents.SkipLog()
+    skips = skip_log.SkipLog()
     return list(documents.read([path], skips=skips, **options)), skips
 
 
@@ -29,7 +28,7 @@ def test_rows_are_documents_with_their_ids(write_table):
     found, _ = read(path, id_field="n")
     assert [d.text for d in found] == [f"text {n}" for n in range(300)]
     assert [d.id for d in found] == [str(n) for n in range(300)]
-    assert str(found[299].place) == "t.parquet:300"
+    assert str(found[299].location) == "t.parquet:300"
 
 
 def test_rows_without_id_column_are_named_after_their_number(write_table):
@@ -51,16 +50,16 @@ def test_unusable_rows_are_counted(write_table):
     found, skips = read(write_table({"text": broken}))
     assert [d.text for d in found] == ["a", "b"]
     assert skips.entries == [
-        ("t.parquet:2", skiplog.EMPTY),
-        ("t.parquet:3", skiplog.INVALID_UTF8),
-        ("t.parquet:4", skiplog.NO_TEXT),
+        ("t.parquet:2", skip_log.EMPTY),
+        ("t.parquet:3", skip_log.INVALID_UTF8),
+        ("t.parquet:4", skip_log.NO_TEXT),
     ]
 
 
 def test_numbers_are_not_text(write_table):
     found, skips = read(write_table({"text": [1, 2]}))
     assert not found
-    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+    assert skips.counts == {skip_log.NOT_A_STRING: 2}
 
 
 def test_missing_column_is_an_error_that_lists_the_columns(write_table):
@@ -99,7 +98,7 @@ def test_tables_of_any_make_are_read(write_table, make):
 
 
 def test_a_table_without_rows_has_no_documents(write_table):
-    assert read(write_table({"text": pyarrow.array([], "string")})) == ([], documents.SkipLog())
+    assert read(write_table({"text": pyarrow.array([], "string")})) == ([], skip_log.SkipLog())
 
 
 def test_a_page_of_the_same_text_is_no_bomb(write_table):
@@ -175,7 +174,7 @@ def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
     assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
     assert not skips.counts
     found, skips = read(write_table({"text": far}))
-    assert skips.counts == {skiplog.NOT_A_STRING: 2}
+    assert skips.counts == {skip_log.NOT_A_STRING: 2}
 
 
 def test_a_nested_column_is_refused_as_text_and_is_no_id(write_table):

@@ -11,7 +11,7 @@ import pytest
 import jaxlens
 from jaxlens import designs, errors
 from jaxlens.corpus import tokenize as tokens
-from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import generate, nouns, prompts, templates
 from jaxlens.models import tokenizer as vocabulary
 
@@ -29,12 +29,12 @@ def spelled(packaged):
 
 
 def read(made):
-    log = skips.SkipLog()
+    log = skip_log.SkipLog()
     return list(made.read(log)), log
 
 
 def test_a_document_that_brings_ids_is_not_tokenised(tokenizer):
-    place = skips.Place(0, 1, "f")
+    place = skip_log.Location(0, 1, "f")
     ids = tuple(tokenizer.token_to_id(letter) for letter in "quick")  # it would merge them
     corpus = [
         documents.Document("a", "The quick", place),
@@ -54,7 +54,7 @@ def test_a_document_that_brings_ids_is_not_tokenised(tokenizer):
 
 
 def test_ids_that_the_model_has_not_are_refused(tokenizer):
-    corpus = [documents.Document("b", "", skips.Place(0, 1, "f"), (401,))]
+    corpus = [documents.Document("b", "", skip_log.Location(0, 1, "f"), (401,))]
     with pytest.raises(errors.DataError, match="401"):
         tokens.build(corpus, tokenizer, lambda data: None, vocab_size=401)
 
@@ -65,7 +65,7 @@ def test_every_noun_of_a_sentence_is_one_token_of_the_bin_that_its_id_names(pack
     assert found[0].id == designs.POST
     assert found[0].text == templates.POST
     assert log.documents == len(found) == len({document.id for document in found}) > 60
-    assert log.counts == {skips.NOT_ONE_TOKEN: len(nouns.NOUNS) + 1 - len(found)}
+    assert log.counts == {skip_log.NOT_ONE_TOKEN: len(nouns.NOUNS) + 1 - len(found)}
     by_bin = [[] for _ in range(designs.N_BINS)]
     for document in found[1:]:
         design = designs.parse(document.id)
@@ -86,12 +86,12 @@ def test_sentences_that_do_not_fit_and_nouns_without_a_count_are_skipped(package
     made = generate.corpus(designs.PLASMA, packaged, spelled, room=64, seed=0, counts=counts)
     found, log = read(made)
     assert [d.id for d in found] == [designs.POST, "plasma/bin-0/house"]
-    assert log.counts[skips.NO_FREQUENCY] > 60
+    assert log.counts[skip_log.NO_FREQUENCY] > 60
     assert log.skipped == len(nouns.NOUNS) - 1
     made = generate.corpus(designs.PLASMA, packaged, spelled, room=20, seed=0)
     found, log = read(made)
     assert [d.id for d in found] == [designs.POST]
-    assert log.counts[skips.LONGER_THAN_SEQUENCE] > 60
+    assert log.counts[skip_log.LONGER_THAN_SEQUENCE] > 60
 
 
 def test_curated_prompts_have_stable_ids_and_begin_with_the_post(packaged, spelled):

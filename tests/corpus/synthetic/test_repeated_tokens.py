@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import designs
-from jaxlens.corpus.readers import skips
+from jaxlens.corpus.readers import skip_log
 from jaxlens.corpus.synthetic import repeated_tokens
 
 BINS = np.repeat(np.arange(-1, designs.N_BINS), 50).astype(np.int8)
 
 
 def made(bins=BINS, seed=0, room=1024):
-    log = skips.SkipLog()
+    log = skip_log.SkipLog()
     return list(repeated_tokens.read(bins, seed, room, log)), log
 
 
@@ -67,10 +67,10 @@ def test_lags_that_do_not_fit_and_empty_bins_are_counted_as_skips():
     found, log = made(bins, room=128)
     assert {designs.parse(d.id).lag for d in found} == {16, 64}
     assert log.counts == {
-        skips.LONGER_THAN_SEQUENCE: designs.N_BINS * designs.SEQUENCES,
-        skips.EMPTY_BIN: 2 * designs.SEQUENCES,
+        skip_log.LONGER_THAN_SEQUENCE: designs.N_BINS * designs.SEQUENCES,
+        skip_log.EMPTY_BIN: 2 * designs.SEQUENCES,
     }
-    assert set(log.counts) <= skips.REASONS
+    assert set(log.counts) <= skip_log.REASONS
     assert [where for where, _ in log.entries] == [
         "twins:repeats:601-800",
         "twins:repeats:2201-2400",

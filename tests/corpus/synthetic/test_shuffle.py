@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens.corpus import tokenize
-from jaxlens.corpus.readers import documents, skips
+from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import shuffle
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
@@ -63,7 +63,8 @@ TEXTS = ["The quick brown fox jumps over the lazy dog", "fox", "it's 42 degrees"
 @pytest.mark.parametrize("more", [{}, {"bos_id": 0}, {"limit": 100}, {"limit": 1, "bos_id": 0}])
 def test_a_shuffled_token_file_has_the_index_of_the_plain_one(tokenizer, more):
     corpus = [
-        documents.Document(f"d{n}", text, skips.Place(0, n, "f")) for n, text in enumerate(TEXTS, 1)
+        documents.Document(f"d{n}", text, skip_log.Location(0, n, "f"))
+        for n, text in enumerate(TEXTS, 1)
     ]
     files = []
     for seed in (None, 3):

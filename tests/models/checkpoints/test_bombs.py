@@ -101,14 +101,14 @@ def big_config(directory):
 def full_config(directory):
     victim.model(directory)
     (directory / "config.json").write_bytes(
-        b"[" + b"[]," * (untrusted.LARGEST_JSON // 3 - 1) + b"0]"
+        b"[" + b"[]," * (untrusted.MAX_JSON_BYTES // 3 - 1) + b"0]"
     )
 
 
 def full_index(directory):
     checkpoints.write_shards(directory, "msgpack")
     name = directory / "flax_model.msgpack.index.json"
-    name.write_bytes(b"[" + b"{}," * (untrusted.LARGEST_JSON // 3 - 1) + b"0]")
+    name.write_bytes(b"[" + b"{}," * (untrusted.MAX_JSON_BYTES // 3 - 1) + b"0]")
 
 
 def promising_config(directory):

@@ -15,10 +15,10 @@ from store import example
 
 from jaxlens import errors, schema
 from jaxlens.store import records, summary
-from jaxlens.store.hdf5 import compare, images, reading
+from jaxlens.store.hdf5 import compare, images, reading, structure
 from jaxlens.tally import bins, definitions
 
-PLACE = records.Place(
+PLACE = records.ShardRange(
     spec_hash="a" * 64, shard=7, token_start=50, token_stop=74, tokens_sha256="b" * 64
 )
 ROWS = 24
@@ -77,7 +77,7 @@ def test_layout_of_the_arrays_in_memory_does_not_matter():
 def test_every_dataset_is_checksummed_scaled_and_explained(tmp_path, compression):
     path = save(tmp_path / "part.h5", build(compression=compression))
     with h5py.File(path) as file:
-        for name, item in reading._datasets(file, virtual=False).items():
+        for name, item in structure.datasets(file, virtual=False).items():
             assert item.fletcher32, name
             assert item.attrs["long_name"], name
             if not item.is_scale:
@@ -92,7 +92,7 @@ def test_every_dataset_is_checksummed_scaled_and_explained(tmp_path, compression
 
 def test_chunks_hold_all_layers_and_at_most_4096_rows():
     rows = {"kl_final": np.zeros((5000, example.N_LAYERS), np.float32)}
-    place = records.Place(**vars(PLACE) | {"token_stop": 5050})
+    place = records.ShardRange(**vars(PLACE) | {"token_stop": 5050})
     data = bytes(images.shard_image(place, rows, {}, example.LAYER_NAMES))
     with h5py.File(io.BytesIO(data)) as file:
         assert file["kl_final"].chunks == (4096, example.N_LAYERS)
@@ -183,7 +183,7 @@ def test_xarray_opens_the_tallies_by_name_of_quantity(tmp_path):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("stop", [50, 74])
 def test_shard_without_rows_holds_only_tallies(tmp_path, stop):
-    place = records.Place(**vars(PLACE) | {"token_stop": stop})
+    place = records.ShardRange(**vars(PLACE) | {"token_stop": stop})
     path = save(tmp_path / "part.h5", build(rows={}, place=place))
     with xarray.open_dataset(path) as found:
         assert set(found.sizes) == {"layer"}
@@ -193,7 +193,7 @@ def test_shard_without_rows_holds_only_tallies(tmp_path, stop):
 
 @pytest.mark.filterwarnings("error")
 def test_axes_of_length_zero_can_be_stored(tmp_path):
-    place = records.Place(**vars(PLACE) | {"token_stop": 50})
+    place = records.ShardRange(**vars(PLACE) | {"token_stop": 50})
     rows = {k: v[:0] for k, v in example.compute_rows(7, ROWS, "full").items()}
     path = save(tmp_path / "part.h5", build(rows=rows, place=place))
     with xarray.open_dataset(path) as found:

@@ -9,7 +9,7 @@ from sweeps import PACKAGED, TEMPERATURES, TINY, configure, refused
 import jaxlens
 from jaxlens import config, models
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import commit, layout, records
+from jaxlens.store import commit, records, run_directory
 from jaxlens.store.hdf5 import images
 from jaxlens.sweep import run as sweep
 
@@ -49,10 +49,10 @@ def renamed(of, out, section, **change):
     document = json.loads((of / "RUN.json").read_bytes())
     document[section] |= change
     document["plan"]["n_shards"] = 1
-    spec = layout.create_run(out, config.canonical(document))
+    spec = run_directory.create_run(out, config.canonical(document))
     with jaxlens.open_run(of) as run:
         tokens = document["corpus"]["sha256"]
-        where = records.Place(
+        where = records.ShardRange(
             spec_hash=spec.hash,
             shard=0,
             token_start=0,

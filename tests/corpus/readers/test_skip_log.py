@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlens import config
-from jaxlens.corpus import ingest
-from jaxlens.corpus.readers import skips as skiplog
+from jaxlens.corpus import token_folder
+from jaxlens.corpus.readers import skip_log
 
-EMPTY, BAD_JSON, NO_TOKENS = skiplog.EMPTY, skiplog.BAD_JSON, skiplog.NO_TOKENS
+EMPTY, BAD_JSON, NO_TOKENS = skip_log.EMPTY, skip_log.BAD_JSON, skip_log.NO_TOKENS
 
 
 def filled(skips):
-    log = skiplog.SkipLog()
+    log = skip_log.SkipLog()
     for number, line, reason in skips:
-        log.add(skiplog.Place(number, line, f"f{number}"), reason)
+        log.add(skip_log.Location(number, line, f"f{number}"), reason)
     return log
 
 
@@ -47,7 +47,7 @@ def test_a_whole_file_and_the_first_line_of_the_next_are_no_run():
 
 
 def test_beyond_the_first_runs_each_file_and_reason_has_a_number(monkeypatch):
-    monkeypatch.setattr(skiplog, "LOGGED", 2)
+    monkeypatch.setattr(skip_log, "LOGGED", 2)
     lines = [(0, n, EMPTY) for n in range(1, 20, 2)] + [(1, 0, EMPTY)]
     lines += [(2, n, (EMPTY, BAD_JSON)[n % 2]) for n in range(4, 9)]
     assert filled(lines).entries == [
@@ -61,7 +61,7 @@ def test_beyond_the_first_runs_each_file_and_reason_has_a_number(monkeypatch):
 
 
 def test_beyond_the_first_files_each_reason_has_a_number(monkeypatch):
-    monkeypatch.setattr(skiplog, "LOGGED", 1)
+    monkeypatch.setattr(skip_log, "LOGGED", 1)
     log = filled([(n, 3, EMPTY) for n in range(9)])
     assert log.entries == [
         ("f0:3", EMPTY),
@@ -89,7 +89,7 @@ def count_of(where, what):
 def test_entries_hold_every_skip_once_in_reading_order(skips, logged):
     skips.sort()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(skiplog, "LOGGED", logged)
+        patch.setattr(skip_log, "LOGGED", logged)
         # Those without tokens come last, as from the tokenizer.
         log = filled(sorted(skips, key=lambda skip: skip[2] == NO_TOKENS))
     for reason in (EMPTY, BAD_JSON, NO_TOKENS):
@@ -123,35 +123,35 @@ def covers(where, number, line):
     [("a", 4_000), ("a", 980), ("\x07", 163), ("\x07", 4_000), ("日", 163), ("\U0001f600", 4_000)],
 )
 def test_the_record_stays_small_whatever_the_corpus(letter, length):
-    log = skiplog.SkipLog()
-    reasons = sorted(skiplog.REASONS)
+    log = skip_log.SkipLog()
+    reasons = sorted(skip_log.REASONS)
     for number in range(3_000):
         name = f"{number:04d}" + letter * length + ".x"
         for line in (7_777_777_777, 7_777_777_779, 7_777_777_781):
-            log.add(skiplog.Place(number, line, name), reasons[number % len(reasons)])
-    assert len(log.entries) == 2 * skiplog.LOGGED + len(reasons)
+            log.add(skip_log.Location(number, line, name), reasons[number % len(reasons)])
+    assert len(log.entries) == 2 * skip_log.LOGGED + len(reasons)
     at = [f"{where}: {why}" for where, why in log.entries]
     size = len(config.canonical({"skipped": log.counts, "skipped_at": at}))
-    assert size < ingest.RECORD_BYTES - 10_000  # hashes and sizes
+    assert size < token_folder.RECORD_BYTES - 10_000  # hashes and sizes
     assert at[0].startswith("0000") and at[0].endswith(f".x:7777777777: {reasons[0]}")
 
 
 def test_names_as_long_as_usual_are_kept_whole():
-    place = skiplog.Place(0, 3, "ordner/" + "日" * 160 + ".jsonl")
-    assert len(json.dumps(place.file)) < skiplog.NAME_BYTES
-    log = skiplog.SkipLog()
+    place = skip_log.Location(0, 3, "ordner/" + "日" * 160 + ".jsonl")
+    assert len(json.dumps(place.file)) < skip_log.NAME_BYTES
+    log = skip_log.SkipLog()
     log.add(place, EMPTY)
     assert log.entries == [(str(place), EMPTY)]
 
 
 SCRIPT = """
 import sys
-from jaxlens.corpus.readers import documents, skips as skiplog
+from jaxlens.corpus.readers import documents, skip_log
 def skip(count):
-    log = skiplog.SkipLog()
+    log = skip_log.SkipLog()
     for n in range(count):
-        log.add(skiplog.Place(n // 3, 2 * (n % 3), "name"), skiplog.EMPTY)
-    assert log.counts == {skiplog.EMPTY: count}
+        log.add(skip_log.Location(n // 3, 2 * (n % 3), "name"), skip_log.EMPTY)
+    assert log.counts == {skip_log.EMPTY: count}
 skip(10_000)
 mark()
 skip(300_000)

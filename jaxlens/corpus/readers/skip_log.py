@@ -42,7 +42,7 @@ REASONS = frozenset(
 _NAME_END = NAME_BYTES // 25
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a text stands; places sort in reading order.
 
     Attributes:
@@ -69,18 +69,18 @@ class _Span:
     """Skips for one reason: how many, from where to where."""
 
     reason: str
-    first: Place
-    last: Place
+    first: Location
+    last: Location
     count: int = 0
 
-    def add(self, place: Place) -> None:
-        self.last = place
+    def add(self, location: Location) -> None:
+        self.last = location
         self.count += 1
 
     def entry(self) -> tuple[str, str]:
         first, last = (
-            place._replace(file=_short(place.file), member=_short(place.member))
-            for place in (self.first, self.last)
+            location._replace(file=_short(location.file), member=_short(location.member))
+            for location in (self.first, self.last)
         )
         if self.count == 1:
             return str(first), self.reason
@@ -122,22 +122,22 @@ class SkipLog:
     _by_file: dict[tuple[int, str], _Span] = field(default_factory=dict)
     _rest: dict[str, _Span] = field(default_factory=dict)
 
-    def add(self, place: Place, reason: str) -> None:
+    def add(self, location: Location, reason: str) -> None:
         """Counts one skip; those for one reason come in reading order."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
-        self._span(place, reason).add(place)
+        self._span(location, reason).add(location)
 
-    def _span(self, place: Place, reason: str) -> _Span:
+    def _span(self, location: Location, reason: str) -> _Span:
         """What the skip is to be counted in."""
         run = self._latest.get(reason)
-        if run and (run.last.number, run.last.line + 1) == place[:2]:
+        if run and (run.last.number, run.last.line + 1) == location[:2]:
             return run
-        fresh = _Span(reason, place, place)
+        fresh = _Span(reason, location, location)
         if len(self._runs) < LOGGED:
             self._runs.append(fresh)
             self._latest[reason] = fresh
             return fresh
-        key = (place.number, reason)
+        key = (location.number, reason)
         if key in self._by_file or len(self._by_file) < LOGGED:
             return self._by_file.setdefault(key, fresh)
         return self._rest.setdefault(reason, fresh)

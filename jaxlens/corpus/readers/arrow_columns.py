@@ -8,13 +8,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.corpus.readers import items, missing_text, skips
+from jaxlens.corpus.readers import items, missing_text, skip_log
 from jaxlens.files import compression, memory
 
 # A hint stays readable beside a table of a thousand columns.
 _SHOWN_CHARACTERS = 500
 # Beside Arrow's own exception, of which not all that it raises are.
 _REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
+
+
+def arrow(name: str = "pyarrow") -> Any:
+    """A module of pyarrow.
+
+    Raises:
+        MissingError: The package is not installed.
+    """
+    return errors.require_package(name, "data", "Parquet and Arrow files")
 
 
 def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
@@ -49,12 +58,12 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
 
 def is_nested(kind: Any) -> bool:
     """Whether a type is a list, a map or a structure."""
-    return compression.arrow("pyarrow").types.is_nested(kind)
+    return arrow("pyarrow").types.is_nested(kind)
 
 
 def is_text(kind: Any) -> bool:
     """Whether a type is that of text."""
-    types = compression.arrow("pyarrow").types
+    types = arrow("pyarrow").types
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
@@ -85,7 +94,7 @@ def values(
         try:
             yield tuple(map(_value, scalars))
         except UnicodeDecodeError:
-            yield skips.INVALID_UTF8
+            yield skip_log.INVALID_UTF8
 
 
 def call(path: str, work: Callable[[], Any]) -> Any:
@@ -101,7 +110,7 @@ def call(path: str, work: Callable[[], Any]) -> Any:
         if error.errno is not None:
             raise
         raise compression.damaged(path, str(error)) from error
-    except (*_REFUSALS, compression.arrow("pyarrow").ArrowException) as error:
+    except (*_REFUSALS, arrow("pyarrow").ArrowException) as error:
         memory.reraise(error)
         raise compression.damaged(path, str(error)) from error
 
@@ -111,7 +120,7 @@ def _column(batch: Any, place: str) -> Any:
         return batch.column(place)
     top, *steps = place.split(".")
     # Unlike the structure's own child, a flattened one is missing where the structure is.
-    return compression.arrow("pyarrow.compute").struct_field(batch.column(top), steps)
+    return arrow("pyarrow.compute").struct_field(batch.column(top), steps)
 
 
 def _type(schema: Any, name: str) -> Any:
@@ -123,7 +132,7 @@ def _type(schema: Any, name: str) -> Any:
         return None
     kind = schema.types[schema.names.index(top)]
     for step in steps:
-        known = compression.arrow("pyarrow").types.is_struct(kind)
+        known = arrow("pyarrow").types.is_struct(kind)
         index = kind.get_field_index(step) if known else -1
         if index < 0:
             return None
@@ -134,7 +143,7 @@ def _type(schema: Any, name: str) -> Any:
 def _leaves(schema: Any) -> Iterator[str]:
     """Names of the columns, and of the fields directly in structures."""
     for name, kind in zip(schema.names, schema.types, strict=True):
-        if compression.arrow("pyarrow").types.is_struct(kind):
+        if arrow("pyarrow").types.is_struct(kind):
             yield from (f"{name}.{kind.field(i).name}" for i in range(kind.num_fields))
         else:
             yield name
@@ -146,5 +155,5 @@ def _value(scalar: Any) -> Any:
         return None if scalar is None else scalar.as_py()
     except (UnicodeDecodeError, MemoryError):
         raise
-    except (*_REFUSALS, compression.arrow("pyarrow").ArrowException):
+    except (*_REFUSALS, arrow("pyarrow").ArrowException):
         return scalar

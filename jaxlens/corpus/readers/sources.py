@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import collections
 import glob
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxlens import arguments as given
-from jaxlens import errors
+from jaxlens import arguments, errors
 from jaxlens.corpus.readers import formats, items, saved_datasets
-from jaxlens.files import compression
+from jaxlens.files import refusals
 
 PACKAGED = "packaged"
 """Name of the corpus that needs no file: the prose of Python's own help."""
-
-SUFFIXES = formats.SUFFIXES
-"""File names that are read, by their end, in any case."""
-
-SHOWN = (
-    ".txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each also with .gz, .bz2 or .zst), "
-    ".parquet, .arrow"
-)
-"""The same for messages."""
 
 Source = items.Source
 
@@ -74,11 +65,11 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
 
 def survey(paths: Iterable[str | Path]) -> Survey:
     """The same as ``find``, with what was passed over."""
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    entries = [paths] if isinstance(paths, (str, Path)) else list(paths)
     seen: set[str] = set()
     names: collections.Counter[str] = collections.Counter()
     result = Survey()
-    for name, path in (match for entry in given for match in _matches(os.fspath(entry), result)):
+    for name, path in (match for entry in entries for match in _matches(os.fspath(entry), result)):
         key = PACKAGED if path is None else os.path.abspath(path)
         if key in seen:
             continue
@@ -95,7 +86,7 @@ def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     if name == PACKAGED:
         yield "pydoc", None
         return
-    path = os.path.expanduser(name) if given.is_possible(name) else ""
+    path = os.path.expanduser(name) if arguments.is_possible(name) else ""
     if os.path.isdir(path):
         found = _chosen(_walk(path, path), survey)
     elif os.path.lexists(path):
@@ -105,15 +96,17 @@ def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
     if not found:
         holds = f", but {_count(survey.passed)}" if survey.passed else ""
         raise errors.MissingError(
-            f"no text at {name}{holds}", f"name a file, folder or pattern of {SHOWN}"
+            f"no text at {name}{holds}", f"name a file, folder or pattern of {formats.supported()}"
         )
     yield from found
 
 
 def _named(path: str) -> tuple[str, str]:
     _check_regular(path)
-    if not path.lower().endswith(SUFFIXES):
-        raise errors.DataError(f"{path} is in no supported format", f"supported: {SHOWN}")
+    if formats.of_name(path) is None:
+        raise errors.DataError(
+            f"{path} is in no supported format", f"supported: {formats.supported()}"
+        )
     return _portable(os.path.basename(path)), path
 
 
@@ -133,11 +126,11 @@ class _Candidates:
 
 
 def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
-    """Files of the first rank of which there are any; see ``formats.KINDS``."""
-    lowest = min((formats.rank(path) for _, path, _ in found.files), default=0)
+    """The files of the lowest rank; see ``formats.Format``."""
+    lowest = min((_rank(path) for _, path, _ in found.files), default=0)
     chosen = []
     for name, path, linked in found.files:
-        if formats.rank(path) == lowest:
+        if _rank(path) == lowest:
             _check_regular(path)
             chosen.append((name, path))
             survey.links += linked
@@ -148,6 +141,11 @@ def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
             saved_datasets.refuse_several(folder)
     survey.passed += found.passed
     return chosen
+
+
+def _rank(name: str) -> float:
+    kind = formats.of_name(name)
+    return math.inf if kind is None else kind.rank
 
 
 def _globbed(pattern: str) -> _Candidates:
@@ -173,7 +171,7 @@ def _walk(folder: str, root: str) -> _Candidates:
     """Files under a folder, sorted by relative name; links are followed."""
 
     def refuse(error: OSError) -> None:
-        raise compression.refused(str(error.filename), error) from error
+        raise refusals.read_error(str(error.filename), error) from error
 
     found = _Candidates()
     base = os.path.realpath(folder)
@@ -192,7 +190,7 @@ def _walk(folder: str, root: str) -> _Candidates:
         for name in files:
             if name.startswith("."):
                 found.passed["hidden files"] += 1
-            elif listed is not None and name not in listed and formats.rank(name):
+            elif listed is not None and name not in listed and _rank(name):
                 _pass_over(found, name)
             else:
                 path = os.path.join(parent, name)
@@ -239,7 +237,7 @@ def _portable(name: str) -> str:
 
 
 def _check_regular(path: str) -> None:
-    with compression.refusals(path):
+    with refusals.reading(path):
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         # Reading a pipe would block, and a run could not be resumed from it.

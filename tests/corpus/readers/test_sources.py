@@ -3,8 +3,7 @@ import os
 import pytest
 
 from jaxlens import errors
-from jaxlens.corpus.readers import documents
-from jaxlens.corpus.readers import paths as sources
+from jaxlens.corpus.readers import documents, sources
 
 
 @pytest.fixture
