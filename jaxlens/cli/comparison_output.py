@@ -13,7 +13,7 @@ from jaxlens.cli import streams, terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens.study.comparison import compare
+    from jaxlens.study.comparison import compare, lines
     from jaxlens.view.comparison import difference
 
 
@@ -65,14 +65,14 @@ def show_runs(compared: compare.Compared, written: Sequence[Path]) -> None:
         terminal.say(f"{len(compared.lines)} lines: {', '.join(str(path) for path in written)}")
 
 
-def _estimated(line: compare.Line) -> str:
+def _estimated(line: lines.Line) -> str:
     if math.isnan(line.estimate):
         return "-"
     words = f"{line.estimate:.4f}" if line.statistic != "mean difference" else _signed(line)
     return words if math.isnan(line.low) else f"{words} [{line.low:.4f}, {line.high:.4f}]"
 
 
-def _signed(line: compare.Line) -> str:
+def _signed(line: lines.Line) -> str:
     return f"{line.estimate:+.4f}" if line.estimate else "0"
 
 

@@ -79,7 +79,7 @@ class Facts:
         return tuple(pair for pair in self.provenance if pair not in other.provenance)
 
 
-def gather(run_dir: str | Path, made: inputs.Made | None = None) -> Facts:
+def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
     """Reads the facts of a run.
 
     Args:
@@ -237,7 +237,7 @@ def _machines(notes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _quality(
-    run: reader.Run, notes: Sequence[Mapping[str, Any]], made: inputs.Made | None
+    run: reader.Run, notes: Sequence[Mapping[str, Any]], made: inputs.RunInfo | None
 ) -> Iterator[tuple[str, str]]:
     spec = run.spec
     corpus, plan = spec["corpus"], spec["plan"]
