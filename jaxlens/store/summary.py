@@ -12,7 +12,7 @@ import numpy as np
 from jaxlens import errors, schema
 from jaxlens.store import bounds
 from jaxlens.store.hdf5 import reading
-from jaxlens.tally import bins, definitions, sampling
+from jaxlens.tally import axes, bins, definitions, sampling
 
 Tallies = dict[str, np.ndarray]
 Labels = Mapping[str, tuple[str, ...]]
@@ -37,8 +37,8 @@ class Statistic:
 
 def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Names of the places of those axes of these tallies whose places have names."""
-    axes = [axis for name in tallies for axis in definitions.BY_NAME[name].axes]
-    return {axis: definitions.AXIS_LABELS[axis] for axis in axes if axis in definitions.AXIS_LABELS}
+    names = [axis for name in tallies for axis in definitions.BY_NAME[name].axes]
+    return {axis: axes.AXIS_LABELS[axis] for axis in names if axis in axes.AXIS_LABELS}
 
 
 def add(

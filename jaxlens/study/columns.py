@@ -8,11 +8,11 @@ from jaxlens import schema
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.sampled import Lines
 from jaxlens.study.stats import within_type
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
 
-NAMES = tuple(name for name in definitions.COVARIATES if name not in OF_THE_TYPE)
+NAMES = tuple(name for name in axes.COVARIATES if name not in OF_THE_TYPE)
 """What varies within a type: rarity and the embedding's norm do not."""
 
 RANKED = ("ln_rank_input", *NAMES)
@@ -20,7 +20,7 @@ RANKED = ("ln_rank_input", *NAMES)
 
 def of_rank(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Ln rank_input of a layer as the outcome of ``NAMES``."""
-    varying = [definitions.COVARIATES.index(name) for name in NAMES]
+    varying = [axes.COVARIATES.index(name) for name in NAMES]
     products = run.tallies["covariate_product"].sum(0) / bins.ONE
     sums = within_type.Sums(
         xtx=products[np.ix_(varying, varying)],
@@ -43,7 +43,7 @@ def of_rank(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Samp
 def of_copied(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Whether a position is copied later, as the outcome of ``RANKED``."""
     ranks, sample = of_rank(run, layer)
-    varying = [definitions.COVARIATES.index(name) for name in NAMES]
+    varying = [axes.COVARIATES.index(name) for name in NAMES]
     copied = run.tallies["type_copied"].astype(np.float64)
     products = [run.tallies["copied_outcome"][layer], *run.tallies["copied_covariate"][varying]]
     sums = within_type.Sums(

@@ -11,7 +11,7 @@ from jaxlens.study import table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.stats import binned, bootstrap, correlation
 from jaxlens.study.table import Result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 Statistic = Callable[[Float[np.ndarray, "... layer"]], Float[np.ndarray, "..."]]
 Groups = Num[np.ndarray, "group ..."]
@@ -53,7 +53,7 @@ def name_of_mean(measure: str) -> str:
 
 def quartiles(run: Inputs, measure: str) -> list[Result]:
     """Quartiles of a divergence or an entropy at every layer; descriptive, without intervals."""
-    histogram = run.tallies["divergence_histogram"][definitions.DIVERGENCES.index(measure)].sum(1)
+    histogram = run.tallies["divergence_histogram"][axes.DIVERGENCES.index(measure)].sum(1)
     edges = np.concatenate([[0.0], bins.LOG_EDGES, [np.inf]])
     return [
         line

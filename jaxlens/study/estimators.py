@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jaxlens.tally import definitions
+from jaxlens.tally import axes
 
 BOOTSTRAP = "bootstrap over groups of documents"
 WIDENED = "of independent positions, widened by the design effect"
@@ -97,9 +97,9 @@ def _measures(*names: str) -> Members:
     return [{"measure": n, "what": what[n], "move": direction[n in FALLING]} for n in names]
 
 
-_JUMPS = _measures(*definitions.JUMPS)
-_SETTLING, _EXITS = _ranks(definitions.RETRIEVAL_CUTS), _ranks(definitions.EXIT_CUTS)
-_COVARIATES = [{"covariate": name} for name in definitions.COVARIATES if name != "constant"]
+_JUMPS = _measures(*axes.JUMPS)
+_SETTLING, _EXITS = _ranks(axes.RETRIEVAL_CUTS), _ranks(axes.EXIT_CUTS)
+_COVARIATES = [{"covariate": name} for name in axes.COVARIATES if name != "constant"]
 _GIVEN = (
     {"covariate": "surprisal", "other": "rarity"},
     {"covariate": "rarity", "other": "surprisal"},

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 
 from jaxlens import errors, schema
 from jaxlens.store import reader
-from jaxlens.tally import bins, definitions, rules, sampling
+from jaxlens.tally import axes, bins, definitions, facts, rules, sampling
 
 ROWS = 16_384
 """Rows that are held at once."""
@@ -66,18 +66,18 @@ def of_rows(run: reader.Run, documents: Bool[np.ndarray, " document"] | None = N
     """Folds all rows of a run, a batch at a time.
 
     Args:
-        run: With the rows of ``NEEDED``; those of ``definitions.MEASURES`` count
+        run: With the rows of ``NEEDED``; those of ``axes.MEASURES`` count
             where there are any.
         documents: Those whose rows count; all by default.
     """
     architecture = run.spec["model"]["architecture"]
     sizes = architecture["n_layer"] + 1, architecture["vocab_size"]
     totals = {
-        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+        t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
-    lookup = rules.tables(sizes[1], run.corpus.token_counts)
+    lookup = facts.tables(sizes[1], run.corpus.token_counts)
     digest = run.corpus.documents.hash
-    more = [name for name in definitions.MEASURES if name in run and name not in NEEDED]
+    more = [name for name in axes.MEASURES if name in run and name not in NEEDED]
     for batch in run.batches((*NEEDED, *more), rows=ROWS):
         values = prepare(batch, digest)
         real = np.ones(len(batch["token"]), bool)
@@ -108,17 +108,17 @@ def add(
     totals: Tallies,
     values: Mapping[str, np.ndarray],
     real: Bool[np.ndarray, " row"],
-    lookup: rules.Tables,
+    lookup: facts.Tables,
 ) -> None:
     """Adds rows to tallies, which are altered."""
-    facts = rules.facts(values, real, lookup, np)
+    rows = facts.of_rows(values, real, lookup, np)
     for name, total in totals.items():
         if definitions.BY_NAME[name].merge == "bottom_k":
-            lines, candidate = rules.sampled(name, facts)
+            lines, candidate = rules.sampled(name, rows)
             both = np.concatenate([total, lines[candidate]])
             total[...] = sampling.lowest(both, len(total))
         else:
-            _add(total, rules.RULES[name](facts))
+            _add(total, rules.RULES[name](rows))
 
 
 def _add(total: Int64[np.ndarray, "..."], additions: Iterable[rules.Addition]) -> None:

@@ -14,7 +14,7 @@ from jaxlens import designs, errors
 from jaxlens.store import reader
 from jaxlens.study import fold
 from jaxlens.study.stats import binned
-from jaxlens.tally import definitions
+from jaxlens.tally import axes, definitions
 
 TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
 
@@ -80,12 +80,12 @@ class Inputs(RunInfo):
 
     def measured(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Fixed-point sums and counts of a measure, ``[group, layer]``."""
-        i = definitions.MEASURES.index(name)
+        i = axes.MEASURES.index(name)
         return self.tallies["group_sum"][i], self.tallies["group_count"][i]
 
     def by_frequency(self, name: str) -> np.ndarray:
         """Mean of a measure by rarity, ``[frequency, layer]``; NaN where nothing was counted."""
-        i = definitions.MEASURES.index(name)
+        i = axes.MEASURES.index(name)
         return binned.mean(*(self.tallies[f"frequency_{kind}"][i] for kind in ("sum", "count")))
 
     def has(self, name: str) -> bool:

@@ -14,7 +14,7 @@ from jaxlens import models, schema, types
 from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
 from jaxlens.sweep import resolve
-from jaxlens.tally import definitions
+from jaxlens.tally import axes
 
 _IN_FLIGHT = 3
 """Steps whose outputs a device may hold: computed, being fetched, being computed."""
@@ -43,7 +43,7 @@ class StepConfig:
     @property
     def tallied(self) -> tuple[str, ...]:
         """Quantities that the tallies are made from."""
-        measures = definitions.MEASURES if self.tallies == "study" else ()
+        measures = axes.MEASURES if self.tallies == "study" else ()
         return tuple(dict.fromkeys((*schema.SUMMED, *measures)))
 
     def read(

@@ -1,175 +1,29 @@
 """How each tally of the study follows from rows: written once, for JAX and for NumPy.
 
-`facts` turns rows into integers; a rule turns those into additions: places of a tally, the
-amounts that go there, and where they count. All is integer arithmetic on values that were rounded
-once (see ``binning``), so a device and a reader of the stored rows add the same numbers. This
-module imports neither: ``xp`` is ``jax.numpy`` or ``numpy``.
+A rule turns the integers of ``facts`` into additions: places of a tally, the amounts that are added
+there, and where they count. A device and a reader of the stored rows add the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.tally import bins, definitions, sampling
+from jaxlens.tally import axes, bins, definitions, facts, sampling
+from jaxlens.tally.facts import Facts
 
 Addition = tuple[tuple[Any, ...], Any, Any]
 """Index of each axis, broadcast against the others; amounts, None for 1; and where they count."""
-
-
-class Tables(NamedTuple):
-    """Integer functions of integers; all but the first two are needed by the study alone."""
-
-    ln_rank: Any  # fixed-point ln, by rank from 0 to the vocabulary size
-    ln_rank_bin: Any  # bin of `binning.LN_RANK_EDGES`, by rank
-    ln: Any = None  # fixed-point ln, by integer to `binning.MOST_LN`
-    rarity: Any = None  # fixed-point rarity, [fold, vocab]
-    log_edges: Any = None  # `binning.LOG_EDGES`
-
-
-def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
-    """NumPy tables of a vocabulary, for the study with the corpus' counts ``[fold, vocab]``."""
-    ranks = bins.ln_table(vocab_size), bins.ln_rank_bins(vocab_size)
-    if counts is None:
-        return Tables(*ranks)
-    rarity = bins.rarity_table(counts)
-    return Tables(*ranks, bins.ln_table(bins.MOST_LN), rarity, bins.LOG_EDGES)
-
-
-class Facts(NamedTuple):
-    """Rows as integers; ``[row]`` or ``[row, layer]``, tokens absent as -1."""
-
-    xp: Any
-    values: Mapping[str, Any]  # quantities as they were computed, and the columns
-    valid: Any  # whether the row counts
-    layers: Any  # [1, layer]
-    ln: Mapping[str, Any]  # fixed-point ln rank by reference
-    rank_bin: Mapping[str, Any]
-    present: Mapping[str, Any]  # whether the reference exists and the row counts
-    frequency: Mapping[str, Any]  # bin of rarity by reference
-    rarity: Mapping[str, Any]
-    fine_frequency: Any
-    fine_surprisal: Any
-    stratum: Any
-    group: Any
-    covariates: Any  # [row, covariate]
-    tables: Tables
-
-
-def fixed(value: Any, xp: Any) -> Any:
-    """Floats in units of 2**-16, int32; missing ones become 0."""
-    limit = np.float32(bins.FIXED_POINT_LIMIT)
-    # A product with a power of two is exact in float32, and 2**30 fits int32.
-    clipped = xp.clip(xp.nan_to_num(value, posinf=limit, neginf=-limit), -limit, limit)
-    return xp.rint(clipped * np.float32(bins.ONE)).astype(xp.int32)
-
-
-def product(one: Any, other: Any, xp: Any) -> Any:
-    """Product of fixed-point numbers in fixed point, int64, rounded half up."""
-    wide = one.astype(xp.int64) * other.astype(xp.int64)
-    return (wide + bins.ONE // 2) >> bins.FIXED_POINT_BITS
-
-
-def facts(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Facts:
-    """The integers that all rules start from.
-
-    Args:
-        values: Quantities by name, float32 and int32, ``[row, layer]`` or ``[row]``, the columns of
-            the corpus among them; ``final_token`` is the model's own top-1, ``group`` and ``key``
-            are those of ``binning``.
-        real: Which rows are no padding.
-        lookup: `tables`.
-        xp: ``numpy`` or ``jax.numpy``.
-    """
-    ranks = {name: values[f"rank_{name}"] for name in schema.REFERENCES}
-    n_layers = ranks["input"].shape[1]
-    surprisal = values["surprisal"]
-    valid = real & (values["position"] > 0) & ~xp.isnan(surprisal)
-    rarity = _rarity(values, lookup, xp)
-    ln = {name: lookup.ln_rank[rank] for name, rank in ranks.items()}
-    return Facts(
-        xp=xp,
-        values=values,
-        valid=valid,
-        layers=xp.arange(n_layers, dtype=xp.int32)[None],
-        ln=ln,
-        rank_bin={name: lookup.ln_rank_bin[rank] >> 1 for name, rank in ranks.items()},
-        present={name: (rank > 0) & valid[:, None] for name, rank in ranks.items()},
-        frequency={
-            name: _bin(value >> bins.FIXED_POINT_BITS, bins.FREQUENCY_BINS, xp)
-            for name, value in rarity.items()
-        },
-        rarity=rarity,
-        fine_frequency=_fine(rarity["input"], xp),
-        fine_surprisal=_fine(fixed(surprisal, xp), xp),
-        stratum=_piece(values, xp) + 4 * _later(values, xp),
-        group=values["group"],
-        covariates=_covariates(values, rarity["input"], lookup, xp),
-        tables=lookup,
-    )
-
-
-def _bin(value: Any, count: int, xp: Any) -> Any:
-    return xp.clip(value, 0, count - 1).astype(xp.int32)
-
-
-def _fine(value: Any, xp: Any) -> Any:
-    """Bin of half a nat."""
-    return _bin(value >> (bins.FIXED_POINT_BITS - 1), bins.FINE_BINS, xp)
-
-
-def _rarity(values: Mapping[str, Any], lookup: Tables, xp: Any) -> dict[str, Any]:
-    """Rarity of each reference token, by the counts of the documents that are not in its fold."""
-    tokens = {
-        "input": values["token"],
-        "next": values["next_token"],
-        "final": values["final_token"],
-        "foreign": values["foreign_token"],
-        "copy": values["copy_token"],
-    }
-    fold = {"foreign": xp.minimum(values["foreign_fold"], 1)}
-    return {
-        name: lookup.rarity[fold.get(name, values["fold"]), xp.maximum(token, 0)]
-        for name, token in tokens.items()
-    }
-
-
-def _piece(values: Mapping[str, Any], xp: Any) -> Any:
-    piece = values["piece"]
-    return xp.where(piece == schema.PIECE_UNKNOWN, schema.PIECE_WHOLE, piece).astype(xp.int32)
-
-
-def _later(values: Mapping[str, Any], xp: Any) -> Any:
-    return (values["prev_count"] > 0).astype(xp.int32)
-
-
-def _covariates(values: Mapping[str, Any], rarity: Any, lookup: Tables, xp: Any) -> Any:
-    piece = _piece(values, xp)
-    columns = {
-        "constant": xp.ones_like(piece) * bins.ONE,
-        "rarity": rarity,
-        "surprisal": fixed(values["surprisal"], xp),
-        "ln_position": lookup.ln[values["position"] + 1],
-        "later_occurrence": _later(values, xp) * bins.ONE,
-        "ln_distance": lookup.ln[values["prev_distance"]],
-        "ln_count": lookup.ln[values["prev_count"] + 1],
-        "first_piece": (piece == schema.PIECE_FIRST).astype(xp.int32) * bins.ONE,
-        "middle_piece": (piece == schema.PIECE_MIDDLE).astype(xp.int32) * bins.ONE,
-        "last_piece": (piece == schema.PIECE_LAST).astype(xp.int32) * bins.ONE,
-        "embedding_norm": fixed(values["embedding_norm"], xp),
-        "logp_input_last": fixed(values["logp_input"][:, -1], xp),
-    }
-    return xp.stack([columns[name] for name in definitions.COVARIATES], axis=-1)
 
 
 def _curve(rows: Facts, name: str) -> Any:
     """A quantity in fixed point; of a rank its ln."""
     if name.startswith("rank_"):
         return rows.ln[name.removeprefix("rank_")]
-    return fixed(rows.values[name], rows.xp)
+    return facts.fixed(rows.values[name], rows.xp)
 
 
 def _known(rows: Facts, name: str) -> Any:
@@ -212,11 +66,11 @@ def _type_sum(rows: Facts) -> Iterator[Addition]:
 def _type_square(rows: Facts) -> Iterator[Addition]:
     ln = rows.ln["input"]
     place = rows.values["token"][:, None], rows.layers
-    yield place, product(ln, ln, rows.xp), rows.present["input"]
+    yield place, facts.product(ln, ln, rows.xp), rows.present["input"]
 
 
 def _places(rows: Facts) -> Any:
-    return rows.xp.arange(len(definitions.COVARIATES), dtype=rows.xp.int32)
+    return rows.xp.arange(len(axes.COVARIATES), dtype=rows.xp.int32)
 
 
 def _type_covariate(rows: Facts) -> Iterator[Addition]:
@@ -228,18 +82,18 @@ def _covariate_product(rows: Facts) -> Iterator[Addition]:
     one, other = rows.covariates[:, :, None], rows.covariates[:, None, :]
     places = _places(rows)
     where = rows.group[:, None, None], places[None, :, None], places[None, None, :]
-    yield where, product(one, other, rows.xp), rows.valid[:, None, None]
+    yield where, facts.product(one, other, rows.xp), rows.valid[:, None, None]
 
 
 def _covariate_outcome(rows: Facts) -> Iterator[Addition]:
     one, other = rows.covariates[:, :, None], rows.ln["input"][:, None, :]
     where = rows.group[:, None, None], _places(rows)[None, :, None], rows.layers[:, None, :]
-    yield where, product(one, other, rows.xp), rows.valid[:, None, None]
+    yield where, facts.product(one, other, rows.xp), rows.valid[:, None, None]
 
 
 def _outcome_square(rows: Facts) -> Iterator[Addition]:
     ln = rows.ln["input"]
-    yield (rows.group[:, None], rows.layers), product(ln, ln, rows.xp), rows.valid[:, None]
+    yield (rows.group[:, None], rows.layers), facts.product(ln, ln, rows.xp), rows.valid[:, None]
 
 
 def _type_copied(rows: Facts) -> Iterator[Addition]:
@@ -259,19 +113,23 @@ def _copied(rows: Facts) -> Any:
 
 
 def _measured(rows: Facts, place: Any, summed: bool) -> Iterator[Addition]:
-    for line, name in enumerate(definitions.MEASURES):
+    for line, name in enumerate(axes.MEASURES):
         if name in rows.values:
             amount = _curve(rows, name) if summed else None
             yield (line, place[:, None], rows.layers), amount, _known(rows, name)
 
 
 def _frequency_norm(rows: Facts) -> Iterator[Addition]:
-    yield (rows.frequency["input"],), fixed(rows.values["embedding_norm"], rows.xp), rows.valid
+    yield (
+        (rows.frequency["input"],),
+        facts.fixed(rows.values["embedding_norm"], rows.xp),
+        rows.valid,
+    )
 
 
 def _excess(rows: Facts, kind: str) -> Iterator[Addition]:
     middle = definitions.mid_depth(rows.layers.shape[1])
-    for line, name in enumerate(definitions.COMPARED):
+    for line, name in enumerate(axes.COMPARED):
         known, place = rows.present[name], (line, rows.group, rows.frequency[name])
         if kind == "count":
             yield place, None, known[:, 0]
@@ -291,7 +149,7 @@ def _nearer_final(rows: Facts) -> Iterator[Addition]:
 
 
 def _descending(rows: Facts) -> Iterator[Addition]:
-    for line, name in enumerate(definitions.JUMPS):
+    for line, name in enumerate(axes.JUMPS):
         curve = _curve(rows, name)
         lower = (curve[:, 1:] < curve[:, :-1]) & rows.valid[:, None]
         yield (line, rows.group[:, None], rows.layers[:, 1:]), None, lower
@@ -299,7 +157,7 @@ def _descending(rows: Facts) -> Iterator[Addition]:
 
 
 def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
-    for line, name in enumerate(definitions.DIVERGENCES):
+    for line, name in enumerate(axes.DIVERGENCES):
         if name in rows.values:
             place = rows.xp.searchsorted(rows.tables.log_edges, rows.values[name], side="right")
             where = line, rows.layers, rows.frequency["input"][:, None]
@@ -308,17 +166,17 @@ def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
 
 def _jump_histogram(rows: Facts) -> Iterator[Addition]:
     xp = rows.xp
-    for line, name in enumerate(definitions.JUMPS):
+    for line, name in enumerate(axes.JUMPS):
         curve = _curve(rows, name).astype(xp.int64)
         steps = xp.abs(curve[:, 1:] - curve[:, :-1])
         total = steps.sum(1)
         share = steps[:, 0] * bins.JUMP_BINS // xp.maximum(total, 1)
-        place = _bin(share, bins.JUMP_BINS, xp)
+        place = facts.bin_of(share, bins.JUMP_BINS, xp)
         yield (line, rows.frequency["input"], place), None, rows.valid & (total > 0)
 
 
 def _first_exit(rows: Facts) -> Iterator[Addition]:
-    for line, cut in enumerate(definitions.EXIT_CUTS):
+    for line, cut in enumerate(axes.EXIT_CUTS):
         depth = 1 + _first(rows.values["rank_input"][:, 1:] > cut, rows.xp)
         yield (line, rows.frequency["input"], depth), None, rows.valid
 
@@ -335,9 +193,9 @@ def _flip(rows: Facts) -> Iterator[Addition]:
 
 def _retrieval(rows: Facts) -> Iterator[Addition]:
     n_layers = rows.layers.shape[1]
-    for line, name in enumerate(definitions.TARGETS):
+    for line, name in enumerate(axes.TARGETS):
         rank, known = rows.values[f"rank_{name}"], rows.present[name][:, 0]
-        for cut_line, cut in enumerate(definitions.RETRIEVAL_CUTS):
+        for cut_line, cut in enumerate(axes.RETRIEVAL_CUTS):
             stays = rows.xp.flip(rank <= cut, 1).astype(rows.xp.int32)
             run = rows.xp.cumprod(stays, axis=1).sum(1).astype(rows.xp.int32)
             yield (line, cut_line, rows.frequency[name], n_layers - run), None, known
@@ -383,10 +241,10 @@ def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
     known = {name: values[name] for name in sampling.FIELDS if name in values}
     known |= {
         "rarity_next": rows.rarity["next"],
-        "surprisal": fixed(values["surprisal"], xp),
-        "logp_next_last": fixed(values["logp_next"][:, -1], xp),
-        "entropy_last": fixed(values["entropy"][:, -1], xp),
-        "logp_input_last": fixed(values["logp_input"][:, -1], xp),
+        "surprisal": facts.fixed(values["surprisal"], xp),
+        "logp_next_last": facts.fixed(values["logp_next"][:, -1], xp),
+        "entropy_last": facts.fixed(values["entropy"][:, -1], xp),
+        "logp_input_last": facts.fixed(values["logp_input"][:, -1], xp),
     }
     candidate = rows.valid
     if name != "reservoir":
@@ -395,6 +253,6 @@ def sampled(name: str, rows: Facts) -> tuple[Any, Any]:
     if name == "controls":
         known["key"] = sampling.favoured(known["key"], known["logp_next_last"])
     each = [known[field].astype(xp.int64)[:, None] for field in sampling.FIELDS]
-    layered = {"kl_final_matched": fixed(values["kl_final_matched"], xp)}
+    layered = {"kl_final_matched": facts.fixed(values["kl_final_matched"], xp)}
     each += [layered.get(n, values[n]).astype(xp.int64) for n in sampling.LAYER_FIELDS]
     return xp.concatenate(each, axis=1), candidate

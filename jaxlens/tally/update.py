@@ -1,4 +1,4 @@
-"""One generic update for every tally that ``ledger`` defines.
+"""One generic update for every tally of ``definitions``.
 
 All totals are int64: counts, integer histograms and fixed-point sums. Integer addition is
 associative, so neither the order of steps nor the number of workers can change a bit. Each value
@@ -17,18 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens.tally import bins as binning
-from jaxlens.tally import definitions, rules, sampling
+from jaxlens.tally import bins, definitions, facts, rules, sampling
 
 Totals = dict[str, jax.Array]
 
 
-Tables = rules.Tables
+Tables = facts.Tables
 
 
 def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
-    """``rules.tables`` on the default device."""
-    return jax.tree.map(jnp.asarray, rules.tables(vocab_size, counts))
+    """``facts.tables`` on the default device."""
+    return jax.tree.map(jnp.asarray, facts.tables(vocab_size, counts))
 
 
 def shapes(
@@ -44,16 +43,16 @@ def shapes(
 
 
 def zeros(totals: Mapping[str, jax.ShapeDtypeStruct], device: jax.Device | None = None) -> Totals:
-    """Totals of nothing, committed to a device if one is named."""
+    """Empty totals, committed to a device if one is named."""
     with wide():
         return {
-            name: jax.device_put(definitions.nothing(name, total.shape), device)
+            name: jax.device_put(definitions.empty(name, total.shape), device)
             for name, total in totals.items()
         }
 
 
 def init(tallies: Sequence[definitions.Tally], n_layers: int, vocab_size: int) -> Totals:
-    """Totals of nothing."""
+    """Empty totals."""
     return zeros(shapes(tallies, n_layers, vocab_size))
 
 
@@ -107,14 +106,14 @@ def update(
 
 def merge(totals: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Merges finished totals; any order and grouping gives the same bits."""
-    found = {}
+    merged = {}
     for name in totals[0]:
         parts = [np.asarray(part[name], np.int64) for part in totals]
         if definitions.BY_NAME[name].merge == "bottom_k":
-            found[name] = sampling.lowest(np.concatenate(parts), len(parts[0]))
+            merged[name] = sampling.lowest(np.concatenate(parts), len(parts[0]))
         else:
-            found[name] = np.sum(parts, axis=0)
-    return found
+            merged[name] = np.sum(parts, axis=0)
+    return merged
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -125,24 +124,24 @@ def _update(
     count: jax.Array,
     lookup: Tables,
 ) -> Totals:
-    rows = next(iter(values.values())).shape[0]
-    real = jnp.arange(rows, dtype=jnp.int32) < count
-    found = {
+    n_rows = next(iter(values.values())).shape[0]
+    real = jnp.arange(n_rows, dtype=jnp.int32) < count
+    updated = {
         tally.name: _UPDATES[tally.kind](totals[tally.name], tally, values, real, lookup)
         for tally in tallies
         if tally.kind != "study"
     }
-    if len(found) < len(tallies):
-        facts = rules.facts(values, real, lookup, jnp)
+    if len(updated) < len(tallies):
+        rows = facts.of_rows(values, real, lookup, jnp)
         for tally in tallies:
             if tally.kind == "study":
                 add = _sampled if tally.merge == "bottom_k" else _studied
-                found[tally.name] = add(totals[tally.name], tally.name, facts)
-    return found
+                updated[tally.name] = add(totals[tally.name], tally.name, rows)
+    return updated
 
 
-def _studied(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
-    """Adds what the rule of a tally says."""
+def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
+    """Adds the additions of a tally's rule."""
     flat = total.reshape(-1)
     for places, amount, where in rules.RULES[name](rows):
         place: Any = np.int32(0)
@@ -156,11 +155,11 @@ def _studied(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
     return flat.reshape(total.shape)
 
 
-def _sampled(total: jax.Array, name: str, rows: rules.Facts) -> jax.Array:
+def _sampled(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
     """Keeps the lines with the lowest keys."""
     lines, candidate = rules.sampled(name, rows)
-    nothing = jnp.asarray(definitions.nothing(name, (1, lines.shape[1])))
-    both = jnp.concatenate([total, jnp.where(candidate[:, None], lines, nothing)])
+    empty = jnp.asarray(definitions.empty(name, (1, lines.shape[1])))
+    both = jnp.concatenate([total, jnp.where(candidate[:, None], lines, empty)])
     return both[jnp.lexsort((both[:, 1], both[:, 0]))[: len(total)]]
 
 
@@ -189,25 +188,25 @@ def _summed(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
 def _saturated(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     if jnp.issubdtype(value.dtype, jnp.integer):
         return jnp.zeros(value.shape[1:], jnp.int64)
-    beyond = jnp.abs(value) > np.float32(binning.FIXED_POINT_LIMIT)
+    beyond = jnp.abs(value) > np.float32(bins.FIXED_POINT_LIMIT)
     return (beyond & _present(value, real)).sum(0, dtype=jnp.int64)
 
 
 def _binned(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     """Histogram ``[layer, bin]`` of ln rank."""
-    bins = len(binning.LN_RANK_EDGES) - 1
+    n_bins = len(bins.LN_RANK_EDGES) - 1
     layers = value.shape[1]
-    place = lookup.ln_rank_bin[value] + bins * jnp.arange(layers, dtype=jnp.int32)[None]
-    place = jnp.where(_present(value, real), place, layers * bins)
-    flat = jnp.zeros(layers * bins, jnp.int64).at[place.ravel()].add(1, mode="drop")
-    return flat.reshape(layers, bins)
+    place = lookup.ln_rank_bin[value] + n_bins * jnp.arange(layers, dtype=jnp.int32)[None]
+    place = jnp.where(_present(value, real), place, layers * n_bins)
+    flat = jnp.zeros(layers * n_bins, jnp.int64).at[place.ravel()].add(1, mode="drop")
+    return flat.reshape(layers, n_bins)
 
 
 def _fixed_point(value: jax.Array, lookup: Tables) -> jax.Array:
     """The value in units of 2**-16 as int32; of a rank its ln, from the table."""
     if jnp.issubdtype(value.dtype, jnp.integer):
         return lookup.ln_rank[value]
-    return rules.fixed(value, jnp)
+    return facts.fixed(value, jnp)
 
 
 def _token_count(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from jaxlens.tally import bins, definitions, sampling
+from jaxlens.tally import axes, bins, definitions, sampling
 
 SIXTEENTH = 2**16
 
@@ -101,7 +101,7 @@ def covariates(rows, row, rarity):
         "embedding_norm": fixed(row["embedding_norm"]),
         "logp_input_last": fixed(row["logp_input"][-1]),
     }
-    return [int(known[name]) for name in definitions.COVARIATES]
+    return [int(known[name]) for name in axes.COVARIATES]
 
 
 def curve(row, name):
@@ -138,15 +138,15 @@ def _of_references(rows, row, out):
         rarity = coarse(rows.rarity(token, fold))
         for layer, rank in enumerate(ranks):
             out["rank_histogram"][line, layer, rarity, stratum, rank_bin(rank)] += 1
-        if name in definitions.COMPARED:
-            place = definitions.COMPARED.index(name), row["group"], rarity
+        if name in axes.COMPARED:
+            place = axes.COMPARED.index(name), row["group"], rarity
             out["excess_count"][place] += 1
             out["excess_histogram"][(*place, rank_bin(ranks[middle]))] += 1
             out["excess_sum"][place] += [ln(rank) for rank in ranks]
-        if name in definitions.TARGETS:
-            for c, cut in enumerate(definitions.RETRIEVAL_CUTS):
+        if name in axes.TARGETS:
+            for c, cut in enumerate(axes.RETRIEVAL_CUTS):
                 depth = retrieved(ranks, cut)
-                out["retrieval"][definitions.TARGETS.index(name), c, rarity, depth] += 1
+                out["retrieval"][axes.TARGETS.index(name), c, rarity, depth] += 1
 
 
 def _of_input(rows, row, out):
@@ -171,7 +171,7 @@ def _of_input(rows, row, out):
         out["copied_outcome"] += lns
     out["outcome_square"][group] += [times(a, a) for a in lns]
     out["frequency_norm"][coarse(rarity)] += fixed(row["embedding_norm"])
-    for c, cut in enumerate(definitions.EXIT_CUTS):
+    for c, cut in enumerate(axes.EXIT_CUTS):
         depth = first([rank > cut for rank in ranks], 1)
         out["first_exit"][c, coarse(rarity), depth] += 1
     whole = ln(rows.counts.shape[1])
@@ -183,7 +183,7 @@ def _of_input(rows, row, out):
 def _of_curves(rows, row, out):
     rarity = coarse(rows.rarity(int(row["token"]), int(row["fold"])))
     group = int(row["group"])
-    for line, name in enumerate(definitions.MEASURES):
+    for line, name in enumerate(axes.MEASURES):
         for layer in range(rows.n_layers if name in row else 0):
             x = row[name][layer]
             missing = x == 0 if name.startswith("rank_") else math.isnan(x)
@@ -192,10 +192,10 @@ def _of_curves(rows, row, out):
                 for kind, place in (("group", group), ("frequency", rarity)):
                     out[f"{kind}_count"][line, place, layer] += 1
                     out[f"{kind}_sum"][line, place, layer] += amount
-    for line, name in enumerate(definitions.DIVERGENCES):
+    for line, name in enumerate(axes.DIVERGENCES):
         for layer in range(rows.n_layers if name in row else 0):
             out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1
-    for line, name in enumerate(definitions.JUMPS):
+    for line, name in enumerate(axes.JUMPS):
         values = curve(row, name)
         steps = [b - a for a, b in itertools.pairwise(values)]
         out["descending"][line, group, 0] += 1

@@ -13,7 +13,7 @@ from jaxlens.study import fold, inputs, table, verdicts
 from jaxlens.study import study as answers
 from jaxlens.study.questions import discarding
 from jaxlens.study.questions import rarity as preserving
-from jaxlens.tally import bins, definitions, rules, sampling
+from jaxlens.tally import bins, definitions, facts, sampling
 
 VOCAB, LAYERS, DOCUMENTS, LENGTH = 400, 5, 150, 80
 SPEC = {
@@ -52,9 +52,9 @@ def made(sign, first, kind, label):
     values, counts = rows(np.random.default_rng(20_200_831), sign, first)
     sizes = LAYERS, VOCAB
     tallies = {
-        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+        t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
-    fold.add(tallies, values, np.ones(len(values["token"]), bool), rules.tables(VOCAB, counts))
+    fold.add(tallies, values, np.ones(len(values["token"]), bool), facts.tables(VOCAB, counts))
     return inputs.Inputs(Path("planted"), label, kind, SPEC, NAMES, tallies)
 
 

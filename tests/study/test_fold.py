@@ -58,9 +58,9 @@ def test_every_tally_is_what_its_definition_says(studied):
         counts, vocab = run.corpus.token_counts, run.corpus.token_counts.shape[1]
     sizes = values["rank_input"].shape[1], vocab
     found = {
-        t.name: definitions.nothing(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
+        t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
-    fold.add(found, values, np.ones(len(values["token"]), bool), fold.rules.tables(vocab, counts))
+    fold.add(found, values, np.ones(len(values["token"]), bool), fold.facts.tables(vocab, counts))
     expected = brute.tallies(values, counts)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -17,8 +17,8 @@ from jaxlens.study import curves, inputs, sampled, study, table, verdicts
 from jaxlens.study.questions import copying, dilution, discarding, induction
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.sweep import run as sweep
+from jaxlens.tally import axes, definitions
 from jaxlens.tally import bins as binning
-from jaxlens.tally import definitions
 from jaxlens.view.figures import svg
 
 
@@ -122,7 +122,7 @@ def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(f
     # A null that did not record them has no part in what is said of them, nor of its kind.
     (lacking,) = (null for null in found.nulls if null.kind == "shuffled")
     counts = lacking.tallies["group_count"].copy()
-    counts[definitions.MEASURES.index("js_final")] = 0
+    counts[axes.MEASURES.index("js_final")] = 0
     lacking = dataclasses.replace(lacking, tallies=lacking.tallies | {"group_count": counts})
     again = discarding.contrasts(found.run, [*found.nulls[:2], lacking])
     assert [r.null for r in again if r.estimator == "jump_share_js_final"] == ["random-init x 2"]
@@ -364,7 +364,7 @@ def test_a_model_of_one_block_has_no_interior_and_is_studied():
         **signs.SPEC,
         "model": {"architecture": {"vocab_size": 400, "n_embd": 16, "n_layer": 1}},
     }
-    empty = {n: definitions.nothing(n, definitions.shape(t, 2, 400)) for n, t in kept.items()}
+    empty = {n: definitions.empty(n, definitions.shape(t, 2, 400)) for n, t in kept.items()}
     one = dataclasses.replace(of, spec=spec, layer_names=("input", "h.0"), tallies=empty)
     lines = study._of_one(one)
     (area,) = (line for line in lines if line.estimator == "aupc")

@@ -15,7 +15,7 @@ from jaxlens.study.stats import (
     within_type,
 )
 from jaxlens.study.table import Result, result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 
 def estimate(run: Inputs) -> list[Result]:
@@ -60,7 +60,7 @@ def _within_types(run: Inputs) -> list[Result]:
 def _smallest_within(run: Inputs) -> float:
     """Slope by which a standard deviation of surprisal moves preservation by 0.02."""
     sums = run.tallies["covariate_product"].sum(0) / bins.ONE
-    constant, surprisal = (definitions.COVARIATES.index(name) for name in ("constant", "surprisal"))
+    constant, surprisal = (axes.COVARIATES.index(name) for name in ("constant", "surprisal"))
     n = max(float(sums[constant, constant]), 1.0)
     mean = sums[constant, surprisal] / n
     spread = math.sqrt(max(sums[surprisal, surprisal] / n - mean * mean, 1e-12))
@@ -73,10 +73,10 @@ def _pooled(run: Inputs) -> list[Result]:
         run.tallies["covariate_product"] / bins.ONE,
         run.tallies["covariate_outcome"][..., run.middle] / bins.ONE,
         run.group_rows,
-        definitions.COVARIATES,
+        axes.COVARIATES,
     )
     return [
         result(run, f"pooled_{name}", least_squares.coefficient(fit, name), layer=run.middle)
-        for name in definitions.COVARIATES
+        for name in axes.COVARIATES
         if name != "constant"
     ]

@@ -13,7 +13,7 @@ from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.sampled import Lines
 from jaxlens.study.stats import binned, bootstrap, effects, matched, matching, multiplicity, shape
 from jaxlens.study.table import Result, result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 DECILES, QUINTILES = 10, 5
 
@@ -195,7 +195,7 @@ def _on_the_way(run: Inputs, pairs: Pairs) -> list[Result]:
 
 def _retrieval_curve(run: Inputs) -> list[Result]:
     """Of all positions with an earlier occurrence: when the token that followed it is in reach."""
-    target, cut = definitions.TARGETS.index("copy"), definitions.RETRIEVAL_CUTS.index(RETRIEVED)
+    target, cut = axes.TARGETS.index("copy"), axes.RETRIEVAL_CUTS.index(RETRIEVED)
     counts = run.tallies["retrieval"][target, cut].sum(0)
     total = int(counts.sum())
     shares = np.cumsum(counts)[:-1] / total if total else np.full(run.n_layers, np.nan)

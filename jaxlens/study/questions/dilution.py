@@ -22,7 +22,7 @@ from jaxlens.study import curves, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.stats import binned, bootstrap
 from jaxlens.study.table import Result, result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 LAW = "a rough law"
 
@@ -72,7 +72,7 @@ def predictions(run: Inputs) -> tuple[np.ndarray, np.ndarray]:
 
     The norms are means by rarity, and ln rank is averaged over the bins of rarity.
     """
-    counts = run.tallies["frequency_count"][definitions.MEASURES.index("norm")][:, 0]
+    counts = run.tallies["frequency_count"][axes.MEASURES.index("norm")][:, 0]
     used = counts > 0
     own = run.tallies["frequency_norm"][used] / bins.ONE / counts[used]
     cosine = own[:, None] / run.by_frequency("norm")[used]

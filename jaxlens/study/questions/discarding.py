@@ -14,7 +14,7 @@ from jaxlens.study.inputs import RANDOM_INIT, Inputs
 from jaxlens.study.questions import dilution
 from jaxlens.study.stats import binned, bootstrap, multiplicity, shape, two_lines
 from jaxlens.study.table import Result, result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 NO_NULL = (
     "no random-init null was given: make one with jaxlens run --null random-init, pass it by --null"
@@ -73,7 +73,7 @@ def _means(run: Inputs) -> list[Result]:
         if measure == "kl_final":  # reported with Q0
             continue
         lines += table.by_layer(run, curves.name_of_mean(measure), curves.means(run, measure))
-        if measure in definitions.DIVERGENCES:
+        if measure in axes.DIVERGENCES:
             lines += curves.quartiles(run, measure)
     return lines
 
@@ -96,9 +96,9 @@ def token_shares(run: Inputs, measure: str) -> Float[np.ndarray, " bin"]:
 
     Args:
         run: Run.
-        measure: One of ``definitions.JUMPS``.
+        measure: One of ``axes.JUMPS``.
     """
-    counts = run.tallies["jump_histogram"][definitions.JUMPS.index(measure)].sum(0)
+    counts = run.tallies["jump_histogram"][axes.JUMPS.index(measure)].sum(0)
     return binned.ratio(counts, counts.sum())
 
 
@@ -106,7 +106,7 @@ def _token_shares(run: Inputs) -> list[Result]:
     """Median over tokens of their own jump share; noise of single tokens makes it smaller."""
     lines = []
     middles = (np.arange(bins.JUMP_BINS) + 0.5) / bins.JUMP_BINS
-    for i, measure in enumerate(definitions.JUMPS):
+    for i, measure in enumerate(axes.JUMPS):
         counts = run.tallies["jump_histogram"][i].sum(0)
         total = int(counts.sum())
         median = float(middles[np.searchsorted(np.cumsum(counts), total / 2)]) if total else np.nan
@@ -137,7 +137,7 @@ def _two_lines(run: Inputs) -> list[Result]:
 
 def _steps(run: Inputs) -> list[Result]:
     lines = []
-    for i, measure in enumerate(definitions.JUMPS):
+    for i, measure in enumerate(axes.JUMPS):
         along = functools.partial(shape.monotone_share, falling=measure in FALLING)
         share = curves.statistic(*run.measured(measure), along)
         lines.append(result(run, f"monotone_share_{measure}", share))

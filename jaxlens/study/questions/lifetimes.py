@@ -7,14 +7,14 @@ import numpy as np
 from jaxlens.study import curves, passages
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result
-from jaxlens.tally import definitions
+from jaxlens.tally import axes
 
 
 def estimate(run: Inputs) -> list[Result]:
     """Layers until half of the preservation is gone, and until the first ranks are left."""
     effect = curves.design_effect(run)
     events = {"half_life": run.tallies["half_life"]}
-    for i, rank in enumerate(definitions.EXIT_CUTS):
+    for i, rank in enumerate(axes.EXIT_CUTS):
         events[f"exit_from_{rank}"] = run.tallies["first_exit"][i]
     return [
         line

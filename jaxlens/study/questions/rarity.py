@@ -13,7 +13,7 @@ from jaxlens.study import curves, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.stats import binned, bootstrap, multiplicity, slope
 from jaxlens.study.table import Result, result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 RARITY = np.arange(bins.FREQUENCY_BINS) + 0.5
 """Middle of each bin of rarity, nat."""
@@ -134,7 +134,7 @@ def _fan(run: Inputs) -> list[Result]:
     """Mean ln rank at each layer by rarity: of the own tokens, and of others equally rare."""
     return [
         line
-        for i, whose in enumerate(definitions.COMPARED)
+        for i, whose in enumerate(axes.COMPARED)
         for rarity in range(bins.FREQUENCY_BINS)
         for line in table.by_layer(
             run,
@@ -180,7 +180,7 @@ def _preservation(run: Inputs) -> list[Result]:
         )
     means = [_preserved(mean, ln_vocab) for mean in curves.means(run, measure)]
     lines = [result(run, "aupc", area), *table.by_layer(run, "preservation", means)]
-    counts = run.tallies["frequency_count"][definitions.MEASURES.index(measure)][:, 0]
+    counts = run.tallies["frequency_count"][axes.MEASURES.index(measure)][:, 0]
     by_bin = 1 - run.by_frequency(measure) / ln_vocab
     for i, n in enumerate(counts.tolist()):
         enough = n >= slope.MIN_TOKENS

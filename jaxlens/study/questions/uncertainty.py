@@ -8,7 +8,7 @@ from jaxlens.study import curves, passages, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.stats import binned
 from jaxlens.study.table import Result
-from jaxlens.tally import bins, definitions
+from jaxlens.tally import axes, bins
 
 
 def estimate(run: Inputs) -> list[Result]:
@@ -41,9 +41,9 @@ def _quantiles(run: Inputs) -> list[Result]:
 
 def _settled(run: Inputs) -> list[Result]:
     """Share whose final top-1 is within the first ranks for good from each layer on."""
-    target, effect = definitions.TARGETS.index("final"), curves.design_effect(run)
+    target, effect = axes.TARGETS.index("final"), curves.design_effect(run)
     lines = []
-    for i, rank in enumerate(definitions.RETRIEVAL_CUTS):
+    for i, rank in enumerate(axes.RETRIEVAL_CUTS):
         counts = run.tallies["retrieval"][target, i].sum(0)
         name = f"settled_within_{rank}"
         lines += passages.lines(run, name, counts, effect=effect, happened=True)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxlens.study import inputs
 from jaxlens.study.questions import rarity
 from jaxlens.study.report import series
-from jaxlens.tally import definitions
+from jaxlens.tally import axes
 from jaxlens.view.figures import plots
 
 _HALF = 0.5  # nat, width of a fine bin
@@ -202,7 +202,7 @@ def _types(source: series.Source) -> plots.Plot:
 def _survival(source: series.Source) -> plots.Plot:
     trained = source.kinds[0]
     panels = []
-    for cut in definitions.EXIT_CUTS:
+    for cut in axes.EXIT_CUTS:
         estimator = f"exit_from_{cut}_survival"
         curves = [
             source.curve(estimator, trained, third, name=third, style=_THIRDS[third])

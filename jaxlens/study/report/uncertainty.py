@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxlens.study.report import series
-from jaxlens.tally import definitions
+from jaxlens.tally import axes
 from jaxlens.view.figures import plots
 
 _CUTS = (plots.Style(0, "-", "o"), plots.Style(2, "--", "s"), plots.Style(3, "-.", "^"))
@@ -53,7 +53,7 @@ def _settled(source: series.Source) -> plots.Plot:
             name="at rank 1" if cut == 1 else f"within the top {cut}",
             style=style,
         )
-        for cut, style in zip(definitions.RETRIEVAL_CUTS, _CUTS, strict=True)
+        for cut, style in zip(axes.RETRIEVAL_CUTS, _CUTS, strict=True)
     )
     up = "share of positions"
     why = source.why("settled_within_1_share")
