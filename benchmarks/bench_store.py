@@ -24,7 +24,7 @@ import numpy as np
 from jaxlens import config, schema
 from jaxlens.files import publish
 from jaxlens.store import commit, finalize, layout, records, run_directory, verify
-from jaxlens.store.hdf5 import buffer, images
+from jaxlens.store.hdf5 import buffers, images
 from jaxlens.tally import definitions
 
 N_LAYER, VOCAB_SIZE = 12, 50_257
@@ -69,7 +69,7 @@ def rates(folder: pathlib.Path, rounds: int) -> list[dict[str, object]]:
                 clean = act()
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - began)
-                # A virtual machine may have to be given memory for every page that it has not
+                # A virtual machine may have to be given buffer for every page that it has not
                 # used yet; so that the disk is measured and not that, each way gives it back.
                 clean()
         line = {name: size / MEGABYTE / statistics.median(taken) for name, taken in seconds.items()}
@@ -97,10 +97,10 @@ def candidates(
         commit.publish_shard(run, place, made, n_tokens)
         return lambda: commit.discard(run, 0)
 
-    memory = buffer.Buffer()
+    buffer = buffers.Buffer()
 
     def commit_rows() -> Callable[[], object]:
-        again = images.shard_image(place, rows, totals, LAYER_NAMES, memory=memory)
+        again = images.shard_image(place, rows, totals, LAYER_NAMES, buffer=buffer)
         commit.publish_shard(run, place, again, n_tokens)
         return lambda: commit.discard(run, 0)
 
@@ -189,12 +189,12 @@ def overhead(folder: pathlib.Path) -> dict[str, float]:
     with prepared.ingested.open() as tokens:
         devices = workers.make(prepared, tokens)
         numbers = range(prepared.plan.n_shards)
-        memory = buffer.Buffer()
+        buffer = buffers.Buffer()
         began, wall = time.process_time(), time.perf_counter()
         for shard in executor.shards(prepared, tokens, numbers, devices, preemption.Grace()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
-            data, rows = executor.build(prepared, shard, memory)
+            data, rows = executor.build(prepared, shard, buffer)
             seconds["building"] += time.thread_time() - at
             at = time.thread_time()
             commit.publish_shard(prepared.out, executor.place(prepared, shard.number), data, rows)

@@ -18,7 +18,7 @@ from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
 from jaxlens.models import gpt2
 from jaxlens.store import commit, run_directory
-from jaxlens.store.hdf5 import buffer
+from jaxlens.store.hdf5 import buffers
 from jaxlens.sweep import executor, workers
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import preemption as graces
@@ -87,7 +87,7 @@ def alone(
         }
     seconds["fetch"] = tuple(_fetch(made, batches) for _ in range(rounds))
     shards = list(executor.shards(job, tokens, [0], made, graces.Grace()))
-    memory = buffer.Buffer()
+    memory = buffers.Buffer()
     published = [_publish(job, shards, memory) for _ in range(rounds + 1)][1:]
     seconds["publish"] = tuple(spent for spent, _ in published)
     return seconds, published[0][1]
@@ -102,7 +102,7 @@ def _fetch(made: Sequence[workers.Lane], batches: Sequence[types.Step]) -> float
 
 
 def _publish(
-    job: jobs.Job, shards: Sequence[executor.Shard], memory: buffer.Buffer
+    job: jobs.Job, shards: Sequence[executor.Shard], memory: buffers.Buffer
 ) -> tuple[float, int]:
     """Builds and commits shards into a folder of their own."""
     out = job.out.with_name("published")

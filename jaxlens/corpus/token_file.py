@@ -173,8 +173,8 @@ class TokenFile(closing.Closing):
             if self._resident is None:
                 self._resident = self.read(0, self.index.n_tokens)
             return self._resident[indices]
-        places, back = np.unique(indices, return_inverse=True)
-        joined = b"".join(self._bytes(size * i, size * (i + 1)) for i in places.tolist())
+        unique, back = np.unique(indices, return_inverse=True)
+        joined = b"".join(self._bytes(size * i, size * (i + 1)) for i in unique.tolist())
         return self._ids(joined)[back]
 
     def document_of(self, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

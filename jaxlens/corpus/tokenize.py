@@ -121,8 +121,8 @@ def _batches(
 def _cut(text: str, size: int) -> Iterator[str]:
     start = 0
     while len(text) - start > size:
-        found = _CUT.search(text, start + size, start + size + _OVERRUN)
-        stop = found.start() if found else start + size + _OVERRUN
+        match = _CUT.search(text, start + size, start + size + _OVERRUN)
+        stop = match.start() if match else start + size + _OVERRUN
         yield text[start:stop]
         start = stop
     yield text[start:]

@@ -55,9 +55,9 @@ def is_shortage(error: BaseException | None) -> bool:
         if type(error) is ImportError and address_space() is not None:
             return True
         if not isinstance(error, errors.JaxlensError):
-            said = str(error)
-            margin = _HDF5_TAKES if _HDF5_SAYS in said else _NEARLY_ALL
-            if any(saying in said for saying in _SAYINGS) or _came_within(margin):
+            message = str(error)
+            margin = _HDF5_TAKES if _HDF5_SAYS in message else _NEARLY_ALL
+            if any(saying in message for saying in _SAYINGS) or _came_within(margin):
                 return True
         error = error.__cause__ or error.__context__
     return False
@@ -169,12 +169,12 @@ def _wait(child: int) -> tuple[int, bool]:
     """
     was_interrupted = False
     while True:
-        found = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
-        if found.si_signo == signal.SIGCHLD:
+        received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        if received.si_signo == signal.SIGCHLD:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return status, was_interrupted
             continue
-        was_interrupted |= found.si_signo == signal.SIGINT
-        if found.si_code <= _SENT_BY_A_PROCESS:
-            os.kill(child, found.si_signo)
+        was_interrupted |= received.si_signo == signal.SIGINT
+        if received.si_code <= _SENT_BY_A_PROCESS:
+            os.kill(child, received.si_signo)

@@ -101,12 +101,12 @@ def _images(
 ) -> dict[str, bytes | None]:
     about = _attributes(spec, entries)
     version = layout.format_version(spec)
-    made = images.summary_image(about, tallies, form.layer_names, form.labels, version)
-    files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(made), layout.INDEX: None}
+    image = images.summary_image(about, tallies, form.layer_names, form.labels, version)
+    files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(image), layout.INDEX: None}
     if about["n_rows"] and len(entries) <= MAX_INDEXED:
         sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
-        made = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
-        files[layout.INDEX] = reading.seal(made)
+        image = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
+        files[layout.INDEX] = reading.seal(image)
     return files
 
 
@@ -156,12 +156,12 @@ def _fold(
     tallies: summary.Tallies | None = None
     for entry in entries:
         path = layout.shard_path(run_dir, entry.shard)
-        with shards.open_shard(run_dir, entry, hashed) as found, reading.reading(path):
-            mine = shard_contents.read_form(found)
-            form = form or mine
-            if mine != form:
+        with shards.open_shard(run_dir, entry, hashed) as contents, reading.reading(path):
+            own_form = shard_contents.read_form(contents)
+            form = form or own_form
+            if own_form != form:
                 raise ValueError("its layers or quantities are not those of the first shard")
-            part = shard_contents.tallies(found, spec.document)
+            part = shard_contents.tallies(contents, spec.document)
             sizes = bounds.sizes(spec.document, entry.token_stop - entry.token_start)
             tallies = summary.add(tallies, str(path), part, sizes)
     assert form is not None and tallies is not None

@@ -49,7 +49,7 @@ def sound_shards(
 
     Args and errors are those of `missing_shards`.
     """
-    there = layout.existing_shards(run_dir, n_shards)
+    numbers = layout.existing_shards(run_dir, n_shards)
 
     def is_sound(shard: int) -> bool:
         try:
@@ -59,7 +59,7 @@ def sound_shards(
         return True
 
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        verdicts = zip(there, pool.map(is_sound, there), strict=True)
+        verdicts = zip(numbers, pool.map(is_sound, numbers), strict=True)
         return {shard for shard, good in verdicts if good}
 
 
@@ -162,20 +162,20 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
     contents = _open_unreplaced(path, entry, hashed)
     try:
         with reading.reading(path):
-            _compare_place(contents, entry)
+            _compare_attributes(contents, entry)
     except BaseException:
         contents.close()
         raise
     return contents
 
 
-def format_there(run_dir: str | Path) -> int | None:
+def stored_format(run_dir: str | Path) -> int | None:
     """The format of the shards of a run that may have lost its spec; None where none is sound."""
     for number in layout.existing_shards(run_dir, records.MAX_SHARDS):
         with contextlib.suppress(errors.MissingError, errors.DataError):
             entry = layout.read_record(run_dir, number)
-            with open_shard(run_dir, entry) as found:
-                return int(found.attribute("format_version"))
+            with open_shard(run_dir, entry) as contents:
+                return int(contents.attribute("format_version"))
     return None
 
 
@@ -222,12 +222,12 @@ def _compare_size(path: Path, size: int, entry: records.Record) -> None:
         raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
 
 
-def _compare_place(contents: reading.Contents, entry: records.Record) -> None:
+def _compare_attributes(contents: reading.Contents, entry: records.Record) -> None:
     if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
     for name, value in vars(entry.shard_range()).items():
         if contents.attribute(name) != value:
             raise ValueError(f"{name} is not that of its record")
-    found = {item.shape[0] for item in shard_contents.row_items(contents).values()} or {0}
-    if found != {entry.rows}:
-        raise ValueError(f"it has {sorted(found)} rows, its record says {entry.rows}")
+    row_counts = {item.shape[0] for item in shard_contents.row_items(contents).values()} or {0}
+    if row_counts != {entry.rows}:
+        raise ValueError(f"it has {sorted(row_counts)} rows, its record says {entry.rows}")

@@ -109,11 +109,11 @@ def _fill(
     layers: Sequence[int],
     start: int,
     stop: int,
-    most: int,
+    max_rows: int,
 ) -> Iterator[None]:
     """Writes the rows; pauses after each block."""
     all_layers = list(layers) == list(range(len(run.layer_names)))
-    for batch in run.batches([name for name in datasets if name in run], most, start, stop):
+    for batch in run.batches([name for name in datasets if name in run], max_rows, start, stop):
         numbers = batch.pop("row")
         low = int(numbers[0]) - start
         datasets["row"][low : low + len(numbers)] = numbers

@@ -14,7 +14,7 @@ import numpy as np
 from jaxlens import schema
 from jaxlens.corpus import token_file
 from jaxlens.store import records
-from jaxlens.store.hdf5 import buffer, images
+from jaxlens.store.hdf5 import buffers, images
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import preemption as graces
 from jaxlens.sweep import resolve, workers
@@ -153,7 +153,7 @@ def place(job: jobs.Job, shard: int) -> records.ShardRange:
     )
 
 
-def build(job: jobs.Job, shard: Shard, memory: buffer.Buffer) -> tuple[memoryview, int]:
+def build(job: jobs.Job, shard: Shard, buffer: buffers.Buffer) -> tuple[memoryview, int]:
     """The image of a shard, and its number of rows; it holds until the memory is used again."""
     where, rows = place(job, shard.number), merged(job, shard)
     data = images.shard_image(
@@ -163,7 +163,7 @@ def build(job: jobs.Job, shard: Shard, memory: buffer.Buffer) -> tuple[memoryvie
         job.model.config.layer_names,
         compression=job.config.store.compression,
         skipped=job.ingested.skipped,
-        memory=memory,
+        buffer=buffer,
         version=job.spec["format_version"],
     )
     return data, where.token_stop - where.token_start if rows else 0

@@ -266,7 +266,7 @@ def _version(begun: Mapping[str, Any] | None, out: str | None) -> int:
     """The format of a run: the one it began with, if that is known here."""
     found = (begun or {}).get("format_version")
     if begun is None and out is not None:  # perhaps it has lost its spec, but not its shards
-        found = shards.format_there(out)
+        found = shards.stored_format(out)
     return found if type(found) is int and found in schema.FORMATS else schema.FORMAT_VERSION
 
 

@@ -17,7 +17,7 @@ from jaxlens.files import publish
 from jaxlens.files import scratch as scratches
 from jaxlens.lens import numerics
 from jaxlens.store import commit, finalize, layout, records, run_directory, shards, writer
-from jaxlens.store.hdf5 import buffer
+from jaxlens.store.hdf5 import buffers
 from jaxlens.sweep import environment, executor, reproduce, workers
 from jaxlens.sweep import job as jobs
 from jaxlens.sweep import preemption as graces
@@ -178,7 +178,7 @@ def publish_all(
         if progress is not None:
             progress.advance(count)
 
-    memory = buffer.Buffer()
+    memory = buffers.Buffer()
     began = time.perf_counter()
     with grace.finishing(), writer.Writer() as publisher:
         for shard in executor.shards(job, tokens, numbers, devices, grace, advance):
@@ -196,7 +196,7 @@ def _extent(job: jobs.Job, missing: Iterable[int], all_mine: Iterable[int]) -> t
     return total, total - tokens(missing)
 
 
-def _publish(job: jobs.Job, shard: executor.Shard, memory: buffer.Buffer) -> None:
+def _publish(job: jobs.Job, shard: executor.Shard, memory: buffers.Buffer) -> None:
     """Puts a shard together and commits it; runs in the writer's thread, one at a time."""
     data, rows = executor.build(job, shard, memory)
     where = executor.place(job, shard.number)

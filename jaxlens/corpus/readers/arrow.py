@@ -49,16 +49,18 @@ def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         call(lambda: _check_messages(path, mapped))
         mapped.seek(begin)
         schema = call(lambda: ipc.open_stream(mapped).schema)
-        places = call(lambda: arrow_columns.require(path, schema, fields))
+        columns = call(lambda: arrow_columns.require(path, schema, fields))
         mapped.seek(begin)
         tops = {
-            place if place in schema.names else place.partition(".")[0] for place in places if place
+            column if column in schema.names else column.partition(".")[0]
+            for column in columns
+            if column
         }
         options = ipc.IpcReadOptions(included_fields=[schema.names.index(top) for top in tops])
         batches = call(lambda: ipc.open_stream(mapped, options=options))
         while (batch := call(lambda: next(batches, None))) is not None:
             call(batch.validate)
-            yield from arrow_columns.values(path, batch, places, _checked)
+            yield from arrow_columns.values(path, batch, columns, _checked)
 
 
 def _checked(column: Any) -> Any:

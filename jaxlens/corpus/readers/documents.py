@@ -102,12 +102,12 @@ def read(
     for line in survey.report():
         logger.info("corpus: %s", line)
     for source in survey.sources:
-        told = missing_text.Account(source, text_field, log)
+        account = missing_text.Account(source, text_field, log)
         request = items.Request(items.Fields((text_field, id_field, *keep)), separator)
-        for location, found in _items(source, request):
-            document = _document(found, location)
+        for location, values in _items(source, request):
+            document = _document(values, location)
             if isinstance(document, Document):
-                del found
+                del values
                 log.documents += 1
                 missing_text.warn(log)
                 yield document
@@ -117,8 +117,8 @@ def read(
                 )
             else:
                 log.add(location, document)
-                told.skip(location, document, found)
-        told.finish(request.fields)
+                account.skip(location, document, values)
+        account.finish(request.fields)
 
 
 def fingerprint(paths: Iterable[str | Path], options: Mapping[str, Any]) -> str:

@@ -67,9 +67,9 @@ class Account:
 
     def _why(self, fields: items.Fields) -> tuple[str, str]:
         name = self._source.name
-        if fields.there and self._reasons[skip_log.NO_TEXT]:
-            shown = f"there are: {shortened(fields.there)}"
-            texts = [one for one, is_text in fields.there.items() if is_text]
+        if fields.seen and self._reasons[skip_log.NO_TEXT]:
+            shown = f"there are: {shortened(fields.seen)}"
+            texts = [one for one, is_text in fields.seen.items() if is_text]
             remedy = f"name one: {option(texts)}" if texts else f"none of them is text; {_JOIN}"
             return f"{name}: no record has the field {self._field!r}", f"{shown}; {remedy}"
         if self._odd:

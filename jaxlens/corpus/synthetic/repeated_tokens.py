@@ -42,7 +42,7 @@ def read(
         skips: Is told of every sequence that is left out, and of those that are made.
     """
     members = [np.flatnonzero(bins == number) for number in range(designs.N_BINS)]
-    made = []
+    cells = []
     for lag in designs.LAGS:
         if not fits(lag, room):
             logger.info(
@@ -55,9 +55,9 @@ def read(
             elif not len(tokens):
                 _leave_out(number, lag, skip_log.EMPTY_BIN, skips)
             else:
-                made.append((number, lag))
+                cells.append((number, lag))
     for sequence in range(designs.SEQUENCES):
-        for number, lag in made:
+        for number, lag in cells:
             half = block(members[number], (seed, number, lag, sequence), lag)
             skips.documents += 1
             yield documents.Document(

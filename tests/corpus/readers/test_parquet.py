@@ -264,6 +264,22 @@ def test_a_text_that_every_row_repeats_is_held_a_few_times_not_sixteen(
     )  # sixteen rows at once took 36 and 49 times
 
 
+def test_pyarrow_alone_takes_hundreds_of_megabytes_for_a_file_of_kilobytes(tmp_path, memory_growth):
+    """Why `parquet_pages` looks at the pages first: once this fails, it can go."""
+    path = tmp_path / "t.parquet"
+    repeated(path, 20)
+    script = """
+import sys
+import pyarrow.parquet
+mark()
+file = pyarrow.parquet.ParquetFile(sys.argv[1], pre_buffer=False, buffer_size=2**20)
+assert sum(batch.num_rows for batch in file.iter_batches(16)) == 64
+"""
+    assert memory_growth(script, path) > 20 * 18
+    with pytest.raises(errors.DataError, match="bytes unpacked"):
+        read(path)
+
+
 def test_a_page_that_no_text_packs_so_small_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "t.parquet"
     repeated(path, 100)
