@@ -72,8 +72,8 @@ def ingest(
         controls: What is made or shuffled.
 
     Raises:
-        MissingError: A source is not there.
-        DataError: A source is damaged, or there is no token in it.
+        MissingError: A source does not exist.
+        DataError: A source is damaged, or holds no token.
     """
     ingested = token_folder.find(directory, wanted)
     if ingested is None:

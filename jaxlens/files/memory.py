@@ -1,4 +1,4 @@
-"""Too little memory: told from damage, and reported even where a library ends the process.
+"""Too little memory: distinguished from damage, and reported even where a library ends the process.
 
 Compilers and thread pools written in C++ call ``abort`` where an allocation fails. Memory that is
 only limited by the machine never fails so; with a limit of address space (``ulimit -v``) it does.
@@ -29,7 +29,7 @@ MIN_ADDRESS_SPACE = 256 << 20
 a thread that gets no memory while it starts leaves its process waiting for ever."""
 
 _NEARLY_ALL = 64 << 20
-"""Where so little was left, an error of a library is no evidence of damage."""
+"""Where so little was left, an error of a library is not evidence of damage."""
 
 _HDF5_SAYS, _HDF5_TAKES = "memory allocation failed", 256 << 20
 """What HDF5 says of memory, and the most that it takes at once of a sound file. Where more was left

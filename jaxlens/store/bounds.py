@@ -1,6 +1,6 @@
 """Values that a run can hold: whatever is read is compared with the schema before it is used.
 
-A hash says that a file is the one that its record names, not that its values make sense: who
+A hash says that a file is the one that its record names, not that its values are valid: whoever
 rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the
 run in the place of names.
 """
@@ -34,7 +34,7 @@ SIGNED = (
 """Sums that can be negative; no other tally can."""
 
 _SAMPLED: dict[str, str | int] = {"group": bins.GROUPS, "key": sampling.NO_KEY}
-"""Fields of sampled rows that are no column of the schema."""
+"""Fields of sampled rows that are not columns of the schema."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxlens.store import bounds, layout, records, shard_contents, shards, summa
 from jaxlens.store.hdf5 import images, reading
 
 TRIES = 8
-"""Attempts to derive files from shards that rivals with other bits keep replacing."""
+"""Attempts to derive files from shards that concurrent writers with other bits keep replacing."""
 
 MAX_INDEXED = 256
 """Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
@@ -24,7 +24,7 @@ class Derived:
     """What follows from the shards.
 
     Attributes:
-        files: Bytes by name; None for a file that must not be there.
+        files: Bytes by name; None for a file that must not exist.
         tallies: Merged totals.
     """
 
@@ -33,11 +33,11 @@ class Derived:
 
 
 def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> summary.Tallies:
-    """Rebuilds the derived files of a run whose shards are all there.
+    """Rebuilds the derived files of a run that has all its shards.
 
-    Doing it again changes nothing: a file that is right already is left alone, and the bytes are
-    the same each time. A rival with other bits may replace a shard meanwhile, so the shards are
-    looked at again in the end.
+    It is idempotent: a file that is right is left alone, and the bytes are the same each time. A
+    concurrent writer with other bits may replace a shard meanwhile, so the shards are checked again
+    in the end.
 
     Args:
         run_dir: Run.
@@ -72,7 +72,7 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
 
     Args:
         run_dir: Run.
-        hashed: Whether to compare the hash of each shard; not where that was just done.
+        hashed: Whether to compare the hash of each shard.
 
     Raises:
         MissingError: Shards are missing.
@@ -80,7 +80,7 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
     """
     spec = layout.read_spec(run_dir)
     entries = shards.complete(run_dir, spec)
-    # The manifest comes last: where it is, the others are.
+    # The manifest comes last: where it exists, the others do.
     files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
     tallies: summary.Tallies = {}
     if entries:

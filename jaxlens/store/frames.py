@@ -120,7 +120,7 @@ def wanted(names: Any, default: Iterable[str]) -> tuple[str, ...]:
     """The quantities that a caller asks for; ``default`` where none are named.
 
     Raises:
-        ConfigError: They are no names.
+        ConfigError: They are not names.
     """
     chosen_names = arguments.names(names, "names", "names=['rank_input']")
     return tuple(default if chosen_names is None else chosen_names)

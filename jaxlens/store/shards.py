@@ -18,7 +18,7 @@ Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
 
 TRIES = 8
-"""Attempts to open a shard that rivals keep replacing by the same bytes."""
+"""Attempts to open a shard that concurrent writers keep replacing by the same bytes."""
 
 
 _HINT = "run the same command again; it recomputes what is missing or damaged"
@@ -45,7 +45,7 @@ def missing_shards(
 def sound_shards(
     run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
 ) -> set[int]:
-    """Shards of a run that are there and sound; memory grows with these, not with the plan.
+    """Sound shards of a run; memory grows with these, not with the plan.
 
     Args and errors are those of `missing_shards`.
     """
@@ -64,10 +64,10 @@ def sound_shards(
 
 
 def check(run_dir: str | Path, shard: int, spec_hash: str, level: Level = "full") -> records.Record:
-    """The record of a shard that is there and sound.
+    """The record of a sound shard.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged or belongs elsewhere.
     """
     entry = read_record(run_dir, shard, spec_hash)
@@ -82,7 +82,7 @@ def read_record(run_dir: str | Path, shard: int, spec_hash: str) -> records.Reco
     """The sidecar of a shard.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged or belongs elsewhere.
     """
     path = layout.sidecar_path(run_dir, shard)
@@ -98,7 +98,7 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
     """Records of all shards of a run, in order, their sizes checked.
 
     Raises:
-        MissingError: Some are not there yet.
+        MissingError: Some do not exist yet.
         DataError: Some are damaged.
     """
     entries, damaged = [], []
@@ -125,7 +125,7 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
 
 
 def half(run_dir: str | Path, shard: int) -> str | None:
-    """The file of a shard's pair that is missing while the other is there; None if there is none.
+    """The missing file of a shard of whose two files only one exists; else None.
 
     Raises:
         DataError: A link leads out of the run.
@@ -139,7 +139,7 @@ def check_size(run_dir: str | Path, entry: records.Record) -> None:
     """Compares a shard's size with its record.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It has another size.
     """
     path = layout.shard_path(run_dir, entry.shard)
@@ -155,7 +155,7 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
         hashed: Whether to read all of it and compare the hash; without, the size must do.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is not what the record says.
     """
     path = layout.shard_path(run_dir, entry.shard)
@@ -194,7 +194,7 @@ def count_specs(run_dir: str | Path) -> collections.Counter[str]:
 
 
 def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading.Contents:
-    """Opens the very file that was hashed, trying again while rivals replace it."""
+    """Opens the file that was hashed, trying again while concurrent writers replace it."""
     tries = 0
     while True:
         tries += 1

@@ -1,4 +1,4 @@
-"""What is given to ``read_prompts``, as ids and positions, and what of it cannot be read."""
+"""Prompts of ``read_prompts`` as ids, and those that cannot be read."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _add_bos(model: loading.Model, ids: list[Any], reasons: Mapping[int, str]) -
 
 
 def _line(one: Any, vocab_size: int) -> tuple[np.ndarray, str]:
-    """Ids of a prompt that is no text, or why there are none."""
+    """Ids of a prompt that is not text, or why it has none."""
     nothing = np.zeros(0, np.int32)
     if answer_columns.is_missing(one):
         return nothing, MISSING

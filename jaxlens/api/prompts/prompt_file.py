@@ -69,9 +69,9 @@ def read(path: str | Path) -> Table:
 
     Raises:
         ConfigError: Its suffix names no format.
-        MissingError: It is not there, or a package that its format needs is not installed.
+        MissingError: It does not exist, or a package that its format needs is not installed.
         DataError: It is damaged, holds more than ``promptlimits`` allows, or has no rows.
-        StorageError: The system refuses to read.
+        StorageError: The system refused to read.
     """
     name = str(path)
     stem = next(
@@ -187,7 +187,7 @@ def _records(
 
 
 class _Refused:
-    """What is no JSON.
+    """Data that are not JSON.
 
     Attributes:
         why: A reason, to be counted.

@@ -66,7 +66,7 @@ def read_prompts(
         answers: One text or token id for each prompt, or for all. Where a prompt has several, a
             list of candidates for each (named ``answer.1``, ...), a mapping of names for each, or
             one mapping of names to one for each prompt or for all:
-            ``{"right": [" Paris", " Rome"], "wrong": " London"}``. None is no answer.
+            ``{"right": [" Paris", " Rome"], "wrong": " London"}``. None stands for no answer.
         top_k: Best tokens to keep at each layer.
         positions: ``last``; ``all``; numbers for all prompts, negative from the end; or a list of
             such numbers for each prompt.
@@ -85,7 +85,7 @@ def read_prompts(
             rows or no token, and stand in ``table.problems``.
         decoder: As for ``read_lens``.
         precision: As for ``read_lens``.
-        progress: Is told of all tokens at the start, and of those that were run since.
+        progress: Receives the number of tokens, and then those that are done.
 
     Returns:
         A table; its docstring defines the columns. Ranks count from 1, logarithms are in nats,

@@ -233,7 +233,7 @@ class PromptTable:
         is ``<NA>`` or NaN.
 
         Raises:
-            ConfigError: pandas is not installed.
+            MissingError: pandas is not installed.
         """
         from jaxlens.view.prompt_table import dataframe
 
@@ -246,7 +246,7 @@ class PromptTable:
         ``token``, ``n_tokens``, ``space_added`` and ``collides``; see `Answers`.
 
         Raises:
-            ConfigError: pandas is not installed.
+            MissingError: pandas is not installed.
         """
         from jaxlens.view.prompt_table import dataframe
 

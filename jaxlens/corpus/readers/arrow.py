@@ -28,7 +28,7 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     memory does not grow with them; compressed ones are refused, since they can claim any size.
 
     Raises:
-        MissingError: pyarrow is not installed, or the file is not there.
+        MissingError: pyarrow is not installed, or the file does not exist.
         DataError: The file is damaged or compressed, has no such text column, or two of one name.
     """
     assert source.path is not None
@@ -64,7 +64,7 @@ def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
 
 
 def _checked(column: Any) -> Any:
-    """A column whose values lie where they say; each text in it may still be no UTF-8."""
+    """A column whose offsets are valid; each text in it may still not be UTF-8."""
     pyarrow = arrow_columns.arrow("pyarrow")
     bare = column
     for text, raw in (

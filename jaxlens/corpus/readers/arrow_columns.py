@@ -49,10 +49,10 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
     kind = _type(schema, text)
     if is_nested(kind):
         raise errors.DataError(
-            f"{path}: the column {text!r} is no text, but {str(kind)[:_SHOWN_CHARACTERS]}",
+            f"{path}: the column {text!r} is not text, but {str(kind)[:_SHOWN_CHARACTERS]}",
             "name a column of text, or a field of it; a conversation must be one string first",
         )
-    # An id that is a list or a structure is none, and could be large.
+    # A list or a structure cannot be an id, and could be large.
     return [
         None if column is None or is_nested(_type(schema, column)) else column for column in columns
     ]

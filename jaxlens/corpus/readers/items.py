@@ -68,7 +68,7 @@ class Fields:
         return {*self.names, *(step for path in self._paths for step in path)}
 
     def pick(self, record: Mapping[str, Any]) -> Found:
-        """The values of a record; what it names itself is noted where there is no text."""
+        """The values of a record; its field names are noted where it has no text."""
         if not self._nested:
             values = tuple(map(record.get, self.names))
         elif isinstance(values := self._follow(record), str):

@@ -20,9 +20,9 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     """The rows of a Parquet file, counted from 1.
 
     Raises:
-        MissingError: pyarrow is not installed, or the file is not there.
+        MissingError: pyarrow is not installed, or the file does not exist.
         DataError: The file is damaged, has no such text column, or two of one name.
-        StorageError: The system refuses to read.
+        StorageError: The system refused to read.
     """
     assert source.path is not None
     return items.numbered(source, rows(source.path, request.fields))

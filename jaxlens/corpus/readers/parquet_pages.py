@@ -50,7 +50,7 @@ class Chunk:
 
     Attributes:
         largest: Bytes of the largest page, unpacked.
-        bomb: Bytes of the largest page that is no text, so small is it packed; 0 for none.
+        bomb: Bytes of the largest page that is packed too small to be text; 0 for none.
     """
 
     largest: int = 0

@@ -84,7 +84,7 @@ def _split(stream: BinaryIO, separator: str) -> Iterator[bytes | None]:
     """The bytes between separators, CRLF as LF; None for more than ``lines.LINE_BYTES``.
 
     A line end right before or after a visible separator belongs to it, and nothing but white
-    space after the last one is no document.
+    space after the last one is not a document.
     """
     mark = separator.encode("utf-8")
     edge = b"\n" if separator.strip() else b""

@@ -57,8 +57,8 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
 
     Raises:
         MissingError: A name matches nothing.
-        DataError: A named file has an unsupported suffix, or a file is no regular file.
-        StorageError: The system refuses to list or inspect.
+        DataError: A named file has an unsupported suffix, or a file is not a regular file.
+        StorageError: The system refused to list or inspect.
     """
     return survey(paths).sources
 

@@ -1,4 +1,4 @@
-"""Controlled twins: a block of random tokens of one frequency, and the same block again.
+"""Repeated tokens: a block of random tokens of one frequency, and the same block again.
 
 In the second block each token is bound to be copied from one lag before, whatever it is: what
 differs between sequences is how frequent its tokens are and how far away the first block lies.
@@ -39,7 +39,7 @@ def read(
         bins: Frequency bin of each token, -1 where it has none.
         seed: Any integer; its lowest 64 bits count.
         room: Tokens that a sequence of the plan has for them.
-        skips: Is told of every sequence that is left out, and of those that are made.
+        skips: Counts the sequences that are made, and those that are left out.
     """
     members = [np.flatnonzero(bins == number) for number in range(designs.N_BINS)]
     cells = []

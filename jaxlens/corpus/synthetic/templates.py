@@ -42,7 +42,7 @@ def read(
         tokenizer: Of the model.
         bins: Frequency bin of each token, -1 where it has none.
         room: Tokens that a sequence of the plan has for them.
-        skips: Is told of every noun that is left out, and of the sentences that are made.
+        skips: Counts the sentences that are made, and the nouns that are left out.
 
     Raises:
         DataError: The tokenizer fails.

@@ -179,7 +179,7 @@ def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
 
 def test_a_nested_column_is_refused_as_text_and_is_no_id(write_table):
     path = write_table({"text": [["a"], []], "t": ["a", "b"], "id": [{"a": 1}, None]})
-    with pytest.raises(errors.DataError, match=r"'text' is no text, but list<"):
+    with pytest.raises(errors.DataError, match=r"'text' is not text, but list<"):
         read(path)
     found, _ = read(path, text_field="t")
     assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
