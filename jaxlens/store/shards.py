@@ -124,6 +124,23 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
     return entries
 
 
+def check_manifest(run_dir: str | Path, spec: layout.Spec, entries: list[records.Record]) -> None:
+    """Compares ``MANIFEST`` with the records of all shards; it may be missing.
+
+    Raises:
+        DataError: It is damaged, or lists other shards.
+    """
+    try:
+        manifest = layout.read_manifest(run_dir, len(entries))
+    except errors.MissingError:
+        return
+    if manifest != (spec.hash, entries):
+        raise errors.DataError(
+            f"{Path(run_dir) / layout.MANIFEST} does not fit the shards",
+            "jaxlens verify names what is damaged",
+        )
+
+
 def half(run_dir: str | Path, shard: int) -> str | None:
     """The missing file of a shard of whose two files only one exists; else None.
 
