@@ -32,7 +32,7 @@ def publish_shard(
     Args:
         run_dir: Run, from `run_directory.create_run`.
         shard_range: Range of the shard, the one in the image.
-        image: Of `image.shard_image`.
+        image: Of `images.shard_image`.
         rows: Rows in the image; 0 where it holds only tallies.
         disk: System calls.
 

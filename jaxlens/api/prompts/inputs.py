@@ -177,7 +177,7 @@ def take_answers(
     encoded: Encoded,
     space: spacing.Space,
 ) -> answer_tokens.Answers:
-    """The token of each answer; see ``corpus.answers``.
+    """The token of each answer; see ``answer_tokens``.
 
     Raises:
         ConfigError: ``space`` is unknown, a token id is not the model's, or there are texts and no

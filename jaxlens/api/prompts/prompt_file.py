@@ -70,7 +70,7 @@ def read(path: str | Path) -> Table:
     Raises:
         ConfigError: Its suffix names no format.
         MissingError: It does not exist, or a package that its format needs is not installed.
-        DataError: It is damaged, holds more than ``promptlimits`` allows, or has no rows.
+        DataError: It is damaged, holds more than ``limits`` allows, or has no rows.
         StorageError: The system refused to read.
     """
     name = str(path)

@@ -94,7 +94,8 @@ def read(
     Raises:
         MissingError: See ``expand``; or an optional package is not installed.
         DataError: A file is damaged or ends early, a table has no such column, a
-            ``.txt`` file is larger than ``lines.LINE_BYTES``; with ``strict``, any malformed line.
+            ``.txt`` file is larger than ``json_lines.LINE_BYTES``; with ``strict``, any malformed
+            line.
         StorageError: The system refused to read.
     """
     log = skip_log.SkipLog() if skips is None else skips

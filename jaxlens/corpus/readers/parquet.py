@@ -53,7 +53,7 @@ def _batch_rows(file: Any, columns: list[str | None], chunks: list[parquet_pages
     Args:
         file: Of pyarrow.
         columns: Columns to read.
-        chunks: See ``pages.check``.
+        chunks: See ``parquet_pages.check``.
 
     Raises:
         ValueError: A column that is read unpacks to what no text does.
