@@ -79,15 +79,16 @@ def ours(
     """The forward of a sweep: the lines go to all devices, on CPUs one a core."""
     import jax
 
+    from jaxlens import models
     from jaxlens.lens import numerics
-    from jaxlens.models import gpt2, loading
+    from jaxlens.models import loading
     from jaxlens.sweep import devices as places
 
     places.offer_cores()
     model = loading.from_checkpoint(loading.load_checkpoint(folder), dtype)
     chosen = places.choose(None)[: len(tokens)]
     parts = np.array_split(tokens, len(chosen))
-    run = jax.jit(gpt2.residuals, static_argnums=1)
+    run = jax.jit(models.residuals, static_argnums=1)
     weights = [places.place(model.params, device) for device in chosen]
 
     def forward() -> np.ndarray:

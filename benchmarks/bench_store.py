@@ -69,7 +69,7 @@ def rates(folder: pathlib.Path, rounds: int) -> list[dict[str, object]]:
                 clean = act()
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - began)
-                # A virtual machine may have to be given buffer for every page that it has not
+                # A virtual machine may have to be given memory for every page that it has not
                 # used yet; so that the disk is measured and not that, each way gives it back.
                 clean()
         line = {name: size / MEGABYTE / statistics.median(taken) for name, taken in seconds.items()}
@@ -97,10 +97,10 @@ def candidates(
         commit.publish_shard(run, place, made, n_tokens)
         return lambda: commit.discard(run, 0)
 
-    buffer = buffers.Buffer()
+    memory = buffers.Buffer()
 
     def commit_rows() -> Callable[[], object]:
-        again = images.shard_image(place, rows, totals, LAYER_NAMES, buffer=buffer)
+        again = images.shard_image(place, rows, totals, LAYER_NAMES, buffer=memory)
         commit.publish_shard(run, place, again, n_tokens)
         return lambda: commit.discard(run, 0)
 
@@ -180,24 +180,25 @@ def verifying(folder: pathlib.Path, n_shards: int) -> dict[str, float]:
 
 def overhead(folder: pathlib.Path) -> dict[str, float]:
     """Processor time of building and of committing shards, in a sweep of the packaged model."""
-    from jaxlens.sweep import executor, job, preemption, workers
+    from jaxlens.sweep import compute, preemption, prepare, workers
 
     given = config.load([], {}, {"out": str(folder / "sweep"), "corpus.limit": 60_000})
-    prepared = job.prepare(given, folder / "sweep-scratch")
+    prepared = prepare.prepare(given, folder / "sweep-scratch")
     run_directory.create_run(prepared.out, prepared.spec_bytes)
     seconds = {"building": 0.0, "committing": 0.0}
     with prepared.ingested.open() as tokens:
-        devices = workers.make(prepared, tokens)
+        devices = workers.compile_workers(prepared)
         numbers = range(prepared.plan.n_shards)
-        buffer = buffers.Buffer()
+        memory = buffers.Buffer()
         began, wall = time.process_time(), time.perf_counter()
-        for shard in executor.shards(prepared, tokens, numbers, devices, preemption.Grace()):
+        for shard in compute.shards(prepared, tokens, numbers, devices, preemption.StopRequest()):
             # Of this thread alone: the device computes the next step meanwhile.
             at = time.thread_time()
-            data, rows = executor.build(prepared, shard, buffer)
+            data, rows = compute.build(prepared, shard, memory)
             seconds["building"] += time.thread_time() - at
             at = time.thread_time()
-            commit.publish_shard(prepared.out, executor.place(prepared, shard.number), data, rows)
+            place = compute.shard_range(prepared, shard.number)
+            commit.publish_shard(prepared.out, place, data, rows)
             seconds["committing"] += time.thread_time() - at
         seconds["all"] = time.process_time() - began
         seconds["wall"] = time.perf_counter() - wall

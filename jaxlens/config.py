@@ -10,18 +10,21 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import logging
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import designs, errors, schema, settings
+from jaxlens import errors, settings
 from jaxlens.files import yaml
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
+
+logger = logging.getLogger("jaxlens")
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,6 @@ class LensConfig:
     """Tokens a block; chosen from the shape by default."""
     temperatures: tuple[float, ...] | None = None
     """Temperature of each layer in ``kl_final_matched``; fitted on 1 % of the text by default."""
-    tune: bool = False
-    """Try tiles and blocks first, where they are not given; the choice is kept for later runs."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,11 @@ class RunConfig:
     devices: int | None = None
     """Devices that take turns with the steps; all by default, on CPUs one a core."""
     cache: str | None = None
-    """Folder of compiled programs and tuned tiles; ``~/.cache/jaxlens``, or ``none`` for none."""
+    """Folder of compiled programs; ``~/.cache/jaxlens``, or ``none`` for none."""
+
+
+RETIRED = {"lens.tune": "name a tile with lens.tile; jaxlens bench --sweep measures several"}
+"""Keys of earlier versions, which are ignored with a warning, and what to do instead."""
 
 
 def load(
@@ -167,7 +172,7 @@ def load(
     merged.update(_read_environment(environment or {}))
     merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
     config = _build(RunConfig, merged)
-    validate(config)
+    settings.validate(config)
     return config
 
 
@@ -189,87 +194,6 @@ def parse(key: str, text: str) -> Any:
         ) from error
 
 
-def validate(config: RunConfig) -> None:
-    """Refuses values that have the right type but make no sense.
-
-    Raises:
-        ConfigError: Naming the key.
-    """
-    positive = {
-        "plan.step_sequences": config.plan.step_sequences,
-        "lens.top_k": config.lens.top_k,
-        "store.shard_tokens": config.store.shard_tokens,
-        "plan.length": config.plan.length,
-        "corpus.limit": config.corpus.limit,
-        "devices": config.devices,
-        "lens.tile": config.lens.tile,
-        "lens.block": config.lens.block,
-        "corpus.encode_seconds": config.corpus.encode_seconds,
-    }
-    for key, value in positive.items():
-        if value is not None and value < 1:
-            raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
-    if not -settings.WORD // 2 <= config.seed < settings.WORD // 2:
-        # Only 64 bits count: with more, two specs would mean one run.
-        raise errors.ConfigError(f"seed is {config.seed}", "give a number from -2**63 to 2**63 - 1")
-    for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
-        if value < 0:
-            raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
-    if not config.corpus.paths:
-        raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
-    separator = config.corpus.separator
-    if (
-        separator is not None
-        and not separator.encode("utf-8", "ignore").decode() == separator != ""
-    ):
-        raise errors.ConfigError(
-            f"corpus.separator is {errors.show(separator)}", "give some text, or leave it out"
-        )
-    _require_alone(config.corpus)
-    if config.corpus.keep:
-        _require_fields(config.corpus.keep, config.corpus.paths)
-    shard_of(config.shard)
-
-
-def _require_alone(corpus: CorpusConfig) -> None:
-    made = [path for path in corpus.paths if path.startswith(designs.PREFIXES)]
-    for name in made:
-        if name not in designs.CORPORA:
-            (near,) = difflib.get_close_matches(name[:80], designs.CORPORA, n=1, cutoff=0)
-            raise errors.ConfigError(f"no corpus {errors.show(name)}", f"did you mean {near}?")
-    if made and len(corpus.paths) > 1:
-        raise errors.ConfigError(
-            f"corpus.paths names {made[0]} and other text", "give each a run of its own"
-        )
-
-
-def _require_fields(names: Sequence[str], paths: Sequence[str]) -> None:
-    """Refuses fields that cannot be kept.
-
-    Args:
-        names: Fields, as ``corpus.keep`` has them.
-        paths: What is read.
-
-    Raises:
-        ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
-    """
-    if len(names) > schema.MOST_FIELDS or len(set(names)) < len(names):
-        raise errors.ConfigError(
-            f"corpus.keep names {len(names)} fields",
-            f"name each once, at most {schema.MOST_FIELDS}",
-        )
-    for name in names:
-        if not 0 < len(name.encode("utf-8", "replace")) <= schema.STRING_BYTES or "\0" in name:
-            raise errors.ConfigError(
-                f"corpus.keep names the field {name[:80]!r}", "give the name of a field"
-            )
-    if any(path.startswith(designs.PREFIXES) for path in paths):
-        raise errors.ConfigError(
-            f"corpus.keep with {paths[0]:.80}, whose documents have no fields",
-            "leave out corpus.keep",
-        )
-
-
 def require_types(config: RunConfig) -> None:
     """Refuses a configuration that was put together with values of the wrong types or ranges.
 
@@ -287,27 +211,7 @@ def require_types(config: RunConfig) -> None:
     if type(config.seed) is not int:
         raise errors.ConfigError(f"seed is {errors.show(config.seed)}", "expected a whole number")
     within = (config.seed + settings.WORD // 2) % settings.WORD - settings.WORD // 2
-    validate(dataclasses.replace(config, seed=within))
-
-
-def shard_of(text: str | None) -> tuple[int, int]:
-    """Reads ``I/N``, counting from 0; None is ``0/1``.
-
-    Raises:
-        ConfigError: Not of that form, or I is not below N.
-    """
-    if text is None:
-        return 0, 1
-    index, slash, total = text.partition("/")
-    if slash and _is_number(index) and _is_number(total) and int(index) < int(total):
-        return int(index), int(total)
-    raise errors.ConfigError(
-        f"shard is {text!r}", "write I/N with I from 0 to N-1, for instance --shard 0/4"
-    )
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
+    settings.validate(dataclasses.replace(config, seed=within))
 
 
 def canonical(spec: Mapping[str, Any]) -> bytes:
@@ -332,7 +236,7 @@ def _walk(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
-    names = {"JAXLENS_" + key.upper().replace(".", "_"): key for key in keys()}
+    names = {"JAXLENS_" + key.upper().replace(".", "_"): key for key in (*keys(), *RETIRED)}
     for name, text in sorted(environment.items()):
         if not name.startswith("JAXLENS_"):
             continue
@@ -348,8 +252,11 @@ def _unknown(key: str, where: str, known: Mapping[str, Any]) -> errors.ConfigErr
     return errors.ConfigError(f"unknown key {key} in {where}", hint)
 
 
-def _build(cls: type, merged: Mapping[str, tuple[Any, str]]) -> RunConfig:
+def _build(cls: type, merged: dict[str, tuple[Any, str]]) -> RunConfig:
     known = keys()
+    for key in RETIRED.keys() & merged:
+        _, where = merged.pop(key)
+        logger.warning("%s in %s is ignored: %s", key, where, RETIRED[key])
     for key, (_, where) in merged.items():
         if key not in known:
             raise _unknown(key, where, known)

@@ -1,20 +1,25 @@
-"""Values of settings: what a text or a YAML value is taken for, and what else was wanted."""
+"""Values of the configuration: conversion of texts and YAML values, and their ranges."""
 
 from __future__ import annotations
 
 import contextlib
 import decimal
+import difflib
 import types
 import typing
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from jaxlens import errors
+from jaxlens import designs, errors, schema
+
+if TYPE_CHECKING:
+    from jaxlens.config import CorpusConfig, RunConfig
 
 WORD = 2**64
 """No number of the configuration has more bits."""
 
 # Of a number that is written as text; within the precision of ``decimal``.
-_MOST_DIGITS = 24
+_MAX_DIGITS = 24
 
 
 def convert(key: str, value: Any, kind: Any, where: str) -> Any:
@@ -42,6 +47,107 @@ def convert(key: str, value: Any, kind: Any, where: str) -> Any:
             return converted
     wanted = " or ".join(_spell(option) for option in options)
     raise errors.ConfigError(f"{key} is {errors.show(value)} in {where}", f"expected {wanted}")
+
+
+def validate(config: RunConfig) -> None:
+    """Refuses values that have the right type but make no sense.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    positive = {
+        "plan.step_sequences": config.plan.step_sequences,
+        "lens.top_k": config.lens.top_k,
+        "store.shard_tokens": config.store.shard_tokens,
+        "plan.length": config.plan.length,
+        "corpus.limit": config.corpus.limit,
+        "devices": config.devices,
+        "lens.tile": config.lens.tile,
+        "lens.block": config.lens.block,
+        "corpus.encode_seconds": config.corpus.encode_seconds,
+    }
+    for key, value in positive.items():
+        if value is not None and value < 1:
+            raise errors.ConfigError(f"{key} is {value}", "give a number of at least 1")
+    if not -WORD // 2 <= config.seed < WORD // 2:
+        # Only 64 bits count: with more, two specs would mean one run.
+        raise errors.ConfigError(f"seed is {config.seed}", "give a number from -2**63 to 2**63 - 1")
+    for key, value in {"plan.overlap": config.plan.overlap, "grace": config.grace}.items():
+        if value < 0:
+            raise errors.ConfigError(f"{key} is {value}", "give 0 or more")
+    if not config.corpus.paths:
+        raise errors.ConfigError("corpus.paths is empty", "name at least one file or folder")
+    separator = config.corpus.separator
+    if (
+        separator is not None
+        and not separator.encode("utf-8", "ignore").decode() == separator != ""
+    ):
+        raise errors.ConfigError(
+            f"corpus.separator is {errors.show(separator)}", "give some text, or leave it out"
+        )
+    _require_alone(config.corpus)
+    if config.corpus.keep:
+        _require_fields(config.corpus.keep, config.corpus.paths)
+    shard_of(config.shard)
+
+
+def _require_alone(corpus: CorpusConfig) -> None:
+    made = [path for path in corpus.paths if path.startswith(designs.PREFIXES)]
+    for name in made:
+        if name not in designs.CORPORA:
+            (near,) = difflib.get_close_matches(name[:80], designs.CORPORA, n=1, cutoff=0)
+            raise errors.ConfigError(f"no corpus {errors.show(name)}", f"did you mean {near}?")
+    if made and len(corpus.paths) > 1:
+        raise errors.ConfigError(
+            f"corpus.paths names {made[0]} and other text", "give each a run of its own"
+        )
+
+
+def _require_fields(names: Sequence[str], paths: Sequence[str]) -> None:
+    """Refuses fields that cannot be kept.
+
+    Args:
+        names: Fields, as ``corpus.keep`` has them.
+        paths: What is read.
+
+    Raises:
+        ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
+    """
+    if len(names) > schema.MOST_FIELDS or len(set(names)) < len(names):
+        raise errors.ConfigError(
+            f"corpus.keep names {len(names)} fields",
+            f"name each once, at most {schema.MOST_FIELDS}",
+        )
+    for name in names:
+        if not 0 < len(name.encode("utf-8", "replace")) <= schema.STRING_BYTES or "\0" in name:
+            raise errors.ConfigError(
+                f"corpus.keep names the field {name[:80]!r}", "give the name of a field"
+            )
+    if any(path.startswith(designs.PREFIXES) for path in paths):
+        raise errors.ConfigError(
+            f"corpus.keep with {paths[0]:.80}, whose documents have no fields",
+            "leave out corpus.keep",
+        )
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """Reads ``I/N``, counting from 0; None is ``0/1``.
+
+    Raises:
+        ConfigError: Not of that form, or I is not below N.
+    """
+    if text is None:
+        return 0, 1
+    index, slash, total = text.partition("/")
+    if slash and _is_number(index) and _is_number(total) and int(index) < int(total):
+        return int(index), int(total)
+    raise errors.ConfigError(
+        f"shard is {text!r}", "write I/N with I from 0 to N-1, for instance --shard 0/4"
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def _as(kind: Any, value: Any) -> Any:
@@ -77,7 +183,7 @@ def count(value: Any) -> int | None:
         number = decimal.Decimal(digits) * factor
     except ArithmeticError:
         return None
-    sensible = number.is_finite() and number.adjusted() < _MOST_DIGITS
+    sensible = number.is_finite() and number.adjusted() < _MAX_DIGITS
     return int(number) if sensible and number == number.to_integral_value() else None
 
 

@@ -7,8 +7,10 @@ residual streams, ``n_layer + 1`` of them, from the embedding to the last block.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,28 +19,98 @@ from jaxtyping import Array, Bool, Float, Int
 
 Params = dict[str, Any]
 
+_T = TypeVar("_T")
 
-@struct.dataclass
+
+def _accepts_flat_options(cls: type[_T]) -> type[_T]:
+    """Deprecated, to be removed in 0.3: GPT-2's options as arguments and attributes.
+
+    Until there were other families, ``Architecture`` held them itself: ``Architecture(n_head=12,
+    ...)``, with the arguments in ``_FLAT`` order, and ``architecture.n_head``.
+    """
+    create = cls.__init__
+
+    def warn(name: str) -> None:
+        warnings.warn(
+            f"Architecture.{name} is deprecated: it is an option of the family, "
+            f"Architecture.options.{name}",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+
+    def init(self: Any, *args: Any, **fields: Any) -> None:
+        fields |= dict(zip(_FLAT, args, strict=False))
+        shared = {field.name for field in dataclasses.fields(self)}
+        flat = {name: fields.pop(name) for name in tuple(fields) if name not in shared}
+        if flat:
+            warn(next(iter(flat)))
+            base = fields.get("options")
+            if base is None:
+                config = importlib.import_module("jaxlens.models.gpt2_config")
+                fields["options"] = config.Options(**flat)
+            else:
+                fields["options"] = dataclasses.replace(base, **flat)
+        create(self, **fields)
+
+    def getattr_(self: Any, name: str) -> Any:
+        options = self.__dict__.get("options")
+        if name.startswith("_") or not hasattr(options, name):
+            raise AttributeError(f"Architecture has no attribute {name}")
+        warn(name)
+        return getattr(options, name)
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    cls.__getattr__ = getattr_  # type: ignore[attr-defined]
+    return cls
+
+
+_FLAT = (
+    *("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "n_inner"),
+    *("activation_function", "layer_norm_epsilon", "scale_attn_weights"),
+    *("scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "bos_token_id"),
+)
+
+
+@_accepts_flat_options
+@struct.dataclass(kw_only=True)
 class Architecture:
-    """Static description of a GPT-2 family model; hashable, so it can be a static argument."""
+    """Static description of a model; hashable, so it can be a static argument.
+
+    Attributes:
+        n_layer: Blocks.
+        n_embd: Width of the residual stream.
+        n_positions: Longest sequence.
+        vocab_size: Tokens.
+        options: What the model's family has beside, a frozen dataclass that its module defines.
+        tie_word_embeddings: Whether the unembedding is the token embedding.
+        bos_token_id: Token before a text, if there is one.
+        model_type: Family, see ``models.FAMILIES``.
+    """
 
     n_layer: int = struct.field(pytree_node=False)
-    n_head: int = struct.field(pytree_node=False)
     n_embd: int = struct.field(pytree_node=False)
     n_positions: int = struct.field(pytree_node=False)
     vocab_size: int = struct.field(pytree_node=False)
-    n_inner: int = struct.field(pytree_node=False)
-    activation_function: str = struct.field(pytree_node=False, default="gelu_new")
-    layer_norm_epsilon: float = struct.field(pytree_node=False, default=1e-5)
-    scale_attn_weights: bool = struct.field(pytree_node=False, default=True)
-    scale_attn_by_inverse_layer_idx: bool = struct.field(pytree_node=False, default=False)
+    options: Any = struct.field(pytree_node=False)
     tie_word_embeddings: bool = struct.field(pytree_node=False, default=True)
     bos_token_id: int | None = struct.field(pytree_node=False, default=None)
+    model_type: str = struct.field(pytree_node=False, default="gpt2")
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Labels of the residual streams: ``input``, ``h.0``, ..., ``h.{n_layer-1}``."""
         return ("input", *(f"h.{i}" for i in range(self.n_layer)))
+
+    def spec(self) -> dict[str, Any]:
+        """What the spec of a run says of it: sizes and options on one level.
+
+        The default ``model_type`` is left out, as in the specs of runs that began before there
+        were families: a run is resumed only if its spec is the same to the byte.
+        """
+        fields = dataclasses.asdict(self)
+        if self.model_type == Architecture.model_type:
+            del fields["model_type"]
+        return {**fields.pop("options"), **fields}
 
 
 @struct.dataclass
@@ -66,6 +138,11 @@ class Unembed:
     embedding: Float[Array, "vocab embed"] | None = None
     temperature: Float[Array, " layer"] | None = None
     n_layer: int | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def token_embedding(self) -> Float[Array, "vocab embed"]:
+        """The input embedding, whether or not the head is tied to it."""
+        return self.weight if self.embedding is None else self.embedding
 
 
 @struct.dataclass

@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxlens import config, schema
 from jaxlens.cli import examples, main
+from jaxlens.study import estimators
 from jaxlens.tally import bins, definitions
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -134,6 +135,21 @@ def tallies() -> str:
     return "\n".join(lines)
 
 
+def estimands() -> str:
+    """Every estimator of the study, one line for those that share a definition."""
+    lines = [
+        "| estimator | question | unit | 95 % interval | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for one, members in estimators.FAMILIES:
+        holders = {name: name.upper() for values in members for name in values}
+        holders |= {"what": "MEASURE", "move": "fall or rise"} if "what" in holders else {}
+        name, meaning = (text.format(**holders) for text in (one.name, one.meaning))
+        meaning = meaning.replace("||", "‖")
+        lines.append(f"| `{name}` | {one.question} | {one.unit} | {one.interval} | {meaning} |")
+    return "\n".join(lines)
+
+
 def _several(versions: tuple[int, ...]) -> str:
     return ", ".join(map(str, versions[:-1])) + f" and {versions[-1]}"
 
@@ -153,6 +169,7 @@ GENERATED = {
     "settings": settings,
     "columns": columns,
     "tallies": tallies,
+    "estimators": estimands,
     "version": version,
 }
 """What a page may ask for."""

@@ -1,4 +1,4 @@
-"""Packs the trained demo model into jaxlens/data/mini-gpt2, as it is shipped.
+"""Packs the trained demo model into jaxlens/models/packaged, as it is shipped.
 
     python scripts/pack_demo_model.py PATH/TO/mini-gpt2
 
@@ -14,7 +14,7 @@ import pathlib
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.models.checkpoints import formats
 
-TARGET = pathlib.Path(__file__).resolve().parent.parent / "jaxlens" / "data" / "mini-gpt2"
+TARGET = pathlib.Path(__file__).resolve().parent.parent / "jaxlens" / "models" / "packaged"
 LARGEST = 6 * 10**6
 
 

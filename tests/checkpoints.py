@@ -8,8 +8,7 @@ import random_model
 import safetensors.numpy
 from flax import serialization
 
-from jaxlens import errors
-from jaxlens.models import architecture as architectures
+from jaxlens import errors, models
 from jaxlens.models.checkpoints import checkpoint, layout
 
 CONFIG = {
@@ -27,7 +26,7 @@ FILE = {"msgpack": "flax_model.msgpack", "safetensors": "model.safetensors"}
 
 
 def make(config=CONFIG, seed=1):
-    return architectures.parse(config), random_model.random_params(config, seed)
+    return models.parse(config), random_model.random_params(config, seed)
 
 
 def assert_same_bits(found, expected):

@@ -34,8 +34,8 @@ ACTIVATIONS = {
 
 
 def option(config, name, default):
-    """A value of the configuration, whether mapping or object."""
-    value = config.get(name) if hasattr(config, "get") else getattr(config, name, None)
+    """A value of the configuration: a decoded ``config.json`` or an ``Architecture``."""
+    value = (config.spec() if hasattr(config, "spec") else config).get(name)
     return default if value is None else value
 
 

@@ -13,13 +13,12 @@ import pytest
 from random_model import random_params
 
 import jaxlens
-from jaxlens import config
+from jaxlens import config, models
 from jaxlens.cli import main
-from jaxlens.models import architecture as architectures
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.sweep import run
 
-PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
+PACKAGED = pathlib.Path(jaxlens.__file__).parent / "models" / "packaged"
 TINY = {
     "model_type": "gpt2",
     "n_layer": 2,
@@ -51,7 +50,7 @@ def tiny(tmp_path_factory):
 
     def make(folder):
         params = random_params(TINY, 0)
-        parsed = architectures.parse(TINY)
+        parsed = models.parse(TINY)
         checkpoint.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
 
     return once(tmp_path_factory, "tiny", make)

@@ -26,6 +26,21 @@ def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path):
     assert "lens.tile" in caught.value.hint
 
 
+@pytest.mark.parametrize("source", ["file", "environment", "command line"])
+def test_a_retired_key_is_ignored_with_a_warning(source, tmp_path, caplog):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "lens: {tune: true, tile: 512}\n" if source == "file" else "lens: {tile: 512}\n"
+    )
+    variables = {"JAXLENS_LENS_TUNE": "true"} if source == "environment" else {}
+    overrides = {"lens.tune": True} if source == "command line" else {}
+    with caplog.at_level("WARNING", "jaxlens"):
+        loaded = config.load([path], variables, overrides)
+    assert loaded == config.load([], {}, {"lens.tile": 512})
+    (record,) = caplog.records
+    assert "lens.tune" in record.getMessage() and "lens.tile" in record.getMessage()
+
+
 def test_an_unknown_environment_variable_is_an_error():
     with pytest.raises(errors.ConfigError, match="JAXLENS_TILE"):
         config.load([], {"JAXLENS_TILE": "3", "HOME": "/"})

@@ -27,10 +27,10 @@ VOCABULARY = {
     "schema": set(),
     "designs": set(),
     "types": set(),
-    "settings": {"errors"},
+    "settings": {"designs", "errors", "schema"},
     "arguments": {"errors"},
     "files": {"errors", "interrupts"},
-    "config": {"designs", "errors", "files", "schema", "settings"},
+    "config": {"errors", "files", "settings"},
 }
 MAX_MODULES, MAX_FOLDERS, MAX_FLOORS = 8, 12, 8
 HOME = {

@@ -63,7 +63,7 @@ def test_a_signal_that_a_callback_swallows_is_raised_again(number, capsys):
 
 
 def test_a_signal_that_a_callback_swallows_during_a_sweep_is_raised_again(capsys):
-    asked = preemption.Grace(600)
+    asked = preemption.StopRequest(600)
     with (
         pytest.raises(errors.InterruptedRun, match="SIGTERM"),
         interrupts.watched(),

@@ -59,9 +59,7 @@ LANGUAGES_NOT_EXECUTED = {
 
 # Outputs that are not compared: (page, how the block begins) and why.
 NOT_COMPARED = {
-    ("README.md", "runs/demo: 143,828 tokens in 3 shards,"): "printed by make demo, once",
-    ("README.md", "gpt2 on 2 devices: length 256,"): "figures of one machine",
-    ("README.md", "jaxlens/files    bounded reads, atomic writes"): "the layout of the sources",
+    ("docs/performance.md", "gpt2 on 2 devices: length 256,"): "figures of one machine",
     ("docs/definitions.md", "h_0 = wte[token] + wpe[position]"): "formulas",
     ("docs/definitions.md", "norm(h)           ="): "formulas",
     ("docs/definitions.md", "rank_k(t) = 1 +"): "formulas",

@@ -21,10 +21,9 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     os.environ["JAX_PLATFORMS"] = given.device
     import jax
 
-    from jaxlens import types
+    from jaxlens import models, types
     from jaxlens.lens import numerics, tiled, unembedding
     from jaxlens.lens.options import Options
-    from jaxlens.models import gpt2
     from jaxlens.sweep import devices, environment
     from jaxlens.sweep import step as steps
 
@@ -36,8 +35,8 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     def step(
         params: types.Params, table: unembedding.Table, known: types.References
     ) -> types.Readout:
-        unembed = gpt2.unembed(params, model.config)
-        streams = gpt2.residuals(params, model.config, known.input)
+        unembed = models.unembed(params, model.config)
+        streams = models.residuals(params, model.config, known.input)
         return tiled.read(streams, unembed, known, options, table)
 
     # As a sweep does: lines go to the devices in turn, on CPUs one a core, and each has its step
@@ -45,7 +44,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     length = min(given.tokens, given.length, model.config.n_positions)
     lines = np.array_split(np.arange(given.tokens // length), len(jax.local_devices()))
     places = [p for p, mine in zip(jax.local_devices(), lines, strict=True) if len(mine)]
-    unembed = gpt2.unembed(model.params, model.config)
+    unembed = models.unembed(model.params, model.config)
     shape = jax.eval_shape(lambda: unembedding.prepare(unembed, options))
     compiled = []
     with numerics.matmul_precision(given.precision):
@@ -55,7 +54,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
             compiled.append(step.lower(*here).compile())
     environment.release_memory()
     table = unembedding.prepare(unembed, options)
-    weights = [devices.place((model.params, table), place) for place in places]
+    weights = [devices.put((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
     loading.check_identity(model, request=request, table=table)
     environment.release_memory()

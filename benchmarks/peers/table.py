@@ -1,9 +1,10 @@
-"""The table of peers in the README, from the newest record of `compare.py`.
+"""The table of peers in docs/performance.md and the README, from the newest record of `compare.py`.
 
 python benchmarks/peers/table.py [--tokens 256] [--device cpu] [--write | --check]
 
-Prints the section; `--write` puts it between the markers of the README, `--check` exits with 1
-where it is not there. A record of a busy machine is never written.
+Prints the section; `--write` puts it between the markers of the page, and four rows of it between
+those of the README; `--check` exits with 1 where they are missing. A record of a busy machine is
+never written.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ LABELS = {
     "nnsight": ("nnsight", "nnsight"),
 }
 
+README_ROWS = ("jaxlens", "transformer-lens", "nnsight", "tuned-lens")
+
 
 def main() -> None:
     """Prints, writes or checks the section."""
@@ -40,22 +43,24 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="of the newest record by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--records", type=pathlib.Path, default=RECORDS)
+    parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true")
     what.add_argument("--check", action="store_true")
     given = parser.parse_args()
     record = newest(read(given.records), given.device, given.tokens)
-    text = section(record)
-    readme = given.readme.read_text()
     if given.write and starving(record["measured"]):
         sys.exit("the newest record is of a busy machine, which slows some more than others")
-    if given.write:
-        given.readme.write_text(replaced(readme, text))
-    elif not given.check:
-        print(text)
-    elif text not in readme:
-        sys.exit(f"{given.readme.name} does not have the table of the newest record; use --write")
+    texts = {given.page: section(record), given.readme: section(record, README_ROWS)}
+    if not given.write and not given.check:
+        print(texts[given.page])
+        return
+    for path, text in texts.items():
+        if given.write:
+            path.write_text(replaced(path.read_text(), text))
+        elif text not in path.read_text():
+            sys.exit(f"{path.name} does not have the table of the newest record; use --write")
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -79,10 +84,10 @@ def newest(
     return fitting[-1]
 
 
-def section(record: Mapping[str, Any]) -> str:
-    """The section with its markers."""
-    measured = record["measured"]
-    ours = measured["jaxlens"]["tokens_per_second"]
+def section(record: Mapping[str, Any], names: Sequence[str] = tuple(LABELS)) -> str:
+    """The section with its markers, and a row for each of the candidates named."""
+    measured = {name: row for name, row in record["measured"].items() if name in names}
+    ours = record["measured"]["jaxlens"]["tokens_per_second"]
     order = sorted(measured, key=lambda n: (not n.startswith("jaxlens"), -_rate(measured[n])))
     rows = [row(name, measured[name], ours) for name in order]
     head = "| | version | tokens/s | slowest to fastest | jaxlens is faster by | peak memory |"
@@ -129,12 +134,12 @@ def starving(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [n for n, row in measured.items() if row["busy_threads"] < STARVED * row["threads"]]
 
 
-def replaced(readme: str, text: str) -> str:
-    """The README with the section between its markers replaced."""
-    before, begin, rest = readme.partition(BEGIN)
+def replaced(page: str, text: str) -> str:
+    """A page with the section between its markers replaced."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        sys.exit(f"the README has no {BEGIN} ... {END}")
+        sys.exit(f"the page has no {BEGIN} ... {END}")
     return before + text + after
 
 

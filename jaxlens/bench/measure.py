@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import config as configs
 from jaxlens import errors, types
-from jaxlens.bench import random_model, stages
-from jaxlens.files import scratch as scratches
+from jaxlens.bench import counts, random_model, stages
+from jaxlens.config import Precision, RunConfig
+from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.models import loading
-from jaxlens.models.checkpoints import checkpoint as weights
-from jaxlens.sweep import batch_size, devices, environment, resolve, workers
-from jaxlens.sweep import job as jobs
-from jaxlens.view.figures import roofline as view
+from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.sweep import batch_size, devices, environment, prepare, resolve
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.workers import compile_workers
+from jaxlens.view.figures.roofline import Point, Roof
 
-_PRECISIONS: tuple[configs.Precision, ...] = ("float32", "bfloat16")
+_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `measure` found; lists of seconds hold a round each, of all devices at once.
+    """Result of `measure`; lists of seconds hold a round each, of all devices at once.
 
     Attributes:
         shape: Name of the model's shape, or where it came from.
@@ -82,11 +82,11 @@ class Report:
 
 
 @numerics.nan_is_missing()
-def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Report:
+def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
     """Measures one configuration.
 
     Args:
-        shape: One of ``synthetic.SHAPES``; None for the model of the configuration.
+        shape: One of ``random_model.SHAPES``; None for the model of the configuration.
         config: Its corpus and its output do not matter.
         rounds: Repetitions, of which the median counts.
 
@@ -99,45 +99,45 @@ def measure(shape: str | None, config: configs.RunConfig, rounds: int = 5) -> Re
     if rounds < 1:
         raise errors.ConfigError(f"rounds is {rounds}", "give at least 1")
     config = _filled(shape, config)
-    chosen = devices.choose(config.devices)
-    with scratches.folder() as folder:
+    targets = devices.choose(config.devices)
+    with scratch.folder() as folder:
         # A round is a shard, of a step for each device to work on and one to come.
-        steps = 2 * len(chosen)
+        steps = 2 * len(targets)
         job = _job(shape, config, steps, rounds + 1, folder)
         with job.ingested.open() as tokens:
             jax.clear_caches()  # of what was compiled to see whether it fits
             began = time.perf_counter()
-            made = workers.make(job)
+            workers = compile_workers(job)
             compile_seconds = time.perf_counter() - began
-            seconds, size = stages.alone(job, tokens, made, rounds)
-            seconds["sweep"] = stages.sweep(job, tokens, made, rounds)
+            seconds, size = stages.alone(job, tokens, workers, rounds)
+            seconds["sweep"] = stages.sweep(job, tokens, workers, rounds)
             accuracy = stages.accuracy(job, tokens)
-        multiply, copied = stages.limits(chosen, config.lens.precision, job, rounds)
-    capacity = job.plan.length * job.plan.step_sequences
+        multiply, copied = stages.limits(targets, config.lens.precision, job, rounds)
+    step_tokens = job.resolved.step_tokens
     return Report(
         shape=shape or config.model.path,
         settings=_settings(job.config),
-        devices=len(chosen),
-        tokens=capacity * len(chosen),
+        devices=len(targets),
+        tokens=step_tokens * len(targets),
         seconds=seconds,
-        sweep_tokens=capacity * steps,
+        sweep_tokens=step_tokens * steps,
         published_bytes=size,
-        flops=count_flops(job.static.architecture, job.plan.length),
-        bytes_moved=count_bytes(job.static.architecture, job.config),
+        flops=counts.count_flops(job.resolved.architecture, job.plan.length),
+        bytes_moved=counts.count_bytes(job.resolved),
         multiply_flops=multiply,
         copy_bytes=copied,
         compile_seconds=compile_seconds,
-        peak_bytes=_peak(chosen[0]),
+        peak_bytes=_peak(targets[0]),
         accuracy=accuracy,
         environment=environment.describe(),
     )
 
 
-def grid(shape: str | None, config: configs.RunConfig) -> Iterator[configs.RunConfig]:
+def grid(shape: str | None, config: RunConfig) -> Iterator[RunConfig]:
     """Configurations around one: half, the same and twice its sequences, precisions, tiles."""
     config = _filled(shape, config)
     length = config.plan.length or _architecture(shape, config).n_positions
-    sequences = config.plan.step_sequences or resolve.default_sequences(length)
+    sequences = config.plan.step_sequences or resolve.default_step_sequences(length)
     for count, precision, tile in itertools.product(
         sorted({max(1, sequences // 2), sequences, 2 * sequences}),
         _PRECISIONS,
@@ -150,7 +150,7 @@ def grid(shape: str | None, config: configs.RunConfig) -> Iterator[configs.RunCo
         )
 
 
-def _filled(shape: str | None, config: configs.RunConfig) -> configs.RunConfig:
+def _filled(shape: str | None, config: RunConfig) -> RunConfig:
     """Steps that fill a device; of the published shapes a CPU's core takes seconds for 256."""
     if shape is None or jax.default_backend() != "cpu":
         return config
@@ -159,64 +159,30 @@ def _filled(shape: str | None, config: configs.RunConfig) -> configs.RunConfig:
     return dataclasses.replace(config, plan=plan)
 
 
-def _job(
-    shape: str | None, config: configs.RunConfig, steps: int, shards: int, folder: Path
-) -> jobs.Job:
+def _job(shape: str | None, config: RunConfig, steps: int, shards: int, folder: Path) -> Job:
     """A sweep of random tokens, of so many shards of so many steps."""
     checkpoint = random_model.checkpoint(shape) if shape else _loaded(config)
     model = loading.from_checkpoint(checkpoint, config.model.dtype)
-    config = batch_size.fit(config, checkpoint.architecture, model.params)
-    length, sequences = config.plan.length or 0, steps * (config.plan.step_sequences or 0)
-    store = dataclasses.replace(config.store, shard_tokens=length * sequences)
-    config = dataclasses.replace(config, store=store, out=str(folder / "run"))
-    config = resolve.settle(config, checkpoint.architecture)
-    vocab_size = checkpoint.architecture.vocab_size
-    ingested = random_model.ingested(folder, vocab_size, shards * sequences, length)
+    config = dataclasses.replace(config, out=str(folder / "run"))
+    resolved = resolve.resolve(config, checkpoint.architecture)
+    resolved = batch_size.fit_batch_to_memory(resolved, model.params)
+    resolved = resolved.with_shard_tokens(steps * resolved.step_tokens)
+    documents, vocab_size = shards * steps * resolved.step_sequences, model.config.vocab_size
+    ingested = random_model.ingested(folder, vocab_size, documents, resolved.length)
     words = np.zeros(vocab_size, bool)
-    return jobs.assemble(config, checkpoint, model, ingested, (words, words))
+    return prepare.assemble(resolved, checkpoint, model, ingested, (words, words))
 
 
-def _architecture(shape: str | None, config: configs.RunConfig) -> types.Architecture:
+def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:
     return random_model.architecture(shape) if shape else _loaded(config).architecture
 
 
-def _loaded(config: configs.RunConfig) -> weights.Checkpoint:
+def _loaded(config: RunConfig) -> checkpoints.Checkpoint:
     return loading.load_checkpoint(config.model.path, config.model.revision)
 
 
-def count_flops(architecture: types.Architecture, length: int) -> dict[str, float]:
-    """Operations of the multiplies a token; attention sees half of the line on average."""
-    embed, inner, layers = architecture.n_embd, architecture.n_inner, architecture.n_layer
-    block = 2 * embed * (4 * embed + 2 * inner) + 2 * length * embed
-    lens = 2.0 * (layers + 1) * embed * architecture.vocab_size
-    forward = float(layers * block)
-    return {"forward": forward, "lens": lens, "sweep": forward + lens}
-
-
-def count_bytes(architecture: types.Architecture, config: configs.RunConfig) -> dict[str, float]:
-    """Bytes a token that cannot stay in a cache.
-
-    Weights once a step; residual streams written and read; the table once a block in each of
-    the two phases; the end layers' logits written once and read twice.
-
-    Args:
-        architecture: Sizes.
-        config: Settled.
-    """
-    embed, layers, vocab = architecture.n_embd, architecture.n_layer, architecture.vocab_size
-    streams = (layers + 1) * embed * jnp.dtype(config.lens.residuals).itemsize
-    operand = numerics.operand_dtype(config.lens.precision)
-    positions = (config.plan.length or 1) * (config.plan.step_sequences or 1)
-    kernels = layers * embed * (4 * embed + 2 * architecture.n_inner)
-    weights_read = kernels * jnp.dtype(config.model.dtype).itemsize / positions
-    table = vocab * embed * jnp.dtype(operand).itemsize / (config.lens.block or positions)
-    forward = weights_read + streams
-    lens = streams + 2 * table + 3 * 2 * vocab * 4
-    return {"forward": forward, "lens": lens, "sweep": forward + lens}
-
-
-def roofline(reports: Sequence[Report]) -> tuple[str, list[view.Roof], list[view.Point]]:
-    """What `view.roofline.draw` draws: a limit for each precision, a point for each stage."""
+def roofline(reports: Sequence[Report]) -> tuple[str, list[Roof], list[Point]]:
+    """Input of ``view.figures.roofline.draw``: a roof a precision, a point a stage."""
     first = reports[0]
     kind = first.environment["devices"][0]["kind"]
     if first.environment["backend"] == "cpu":
@@ -227,15 +193,15 @@ def roofline(reports: Sequence[Report]) -> tuple[str, list[view.Roof], list[view
         name = str(report.settings["precision"])
         best = roofs.get(name)
         if best is None or best.flops < report.multiply_flops:
-            roofs[name] = view.Roof(name, report.multiply_flops, report.copy_bytes)
+            roofs[name] = Roof(name, report.multiply_flops, report.copy_bytes)
         for stage in ("forward", "lens", "sweep"):
             flops = report.flops[stage]
             intensity = flops / report.bytes_moved[stage]
-            points.append(view.Point(name, stage, intensity, report.rate(stage) * flops))
+            points.append(Point(name, stage, intensity, report.rate(stage) * flops))
     return title, list(roofs.values()), points
 
 
-def _settings(config: configs.RunConfig) -> dict[str, Any]:
+def _settings(config: RunConfig) -> dict[str, Any]:
     return {
         "length": config.plan.length,
         "step_sequences": config.plan.step_sequences,

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors, models, types
 from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import publish
-from jaxlens.models import gpt2
-from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout, records
 
 SHAPES = {  # blocks, heads, embed
@@ -32,24 +31,19 @@ def architecture(shape: str) -> types.Architecture:
     if shape not in SHAPES:
         raise errors.ConfigError(f"unknown shape {shape}", f"one of {', '.join(SHAPES)}")
     blocks, heads, embed = SHAPES[shape]
-    return types.Architecture(
-        n_layer=blocks,
-        n_head=heads,
-        n_embd=embed,
-        n_positions=1024,
-        vocab_size=50257,
-        n_inner=4 * embed,
-    )
+    sizes = {"n_layer": blocks, "n_head": heads, "n_embd": embed}
+    sizes |= {"n_positions": 1024, "vocab_size": 50257}
+    return models.parse({"model_type": "gpt2", "bos_token_id": None} | sizes)
 
 
-def checkpoint(shape: str, seed: int = 0) -> weights.Checkpoint:
+def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
     """Fresh weights of a published shape.
 
     Raises:
         ConfigError: No such shape.
     """
     sizes = architecture(shape)
-    return weights.Checkpoint(sizes, gpt2.init(sizes, seed), None)
+    return checkpoints.Checkpoint(sizes, models.init(sizes, seed), None)
 
 
 def ingested(

@@ -1,4 +1,4 @@
-"""What a person sees of a benchmark."""
+"""What a benchmark prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(report: measure.Report) -> None:
-    """A table of stages, then what they are to be compared with."""
+    """A table of stages, then the rates to compare them with."""
     settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
     print(f"{report.shape} on {errors.count(report.devices, 'device')}: {settings}")
     print(f"{'stage':<10} {'tok/s':>12} {'spread':>8} {'of multiply rate':>17}")
@@ -38,9 +38,9 @@ def show_line(report: measure.Report, heading: bool) -> None:
         print(
             f"{'sequences':>9} {'precision':>9} {'tile':>5} {'tok/s':>10} {'spread':>7}  accuracy"
         )
-    one = report.settings
+    settings = report.settings
     print(
-        f"{one['step_sequences']:>9} {one['precision']:>9} {one['tile']:>5} "
+        f"{settings['step_sequences']:>9} {settings['precision']:>9} {settings['tile']:>5} "
         f"{report.rate('sweep'):>10,.0f} {_spread(report, 'sweep'):>7}  {_accuracy(report)}",
         flush=True,
     )
@@ -61,8 +61,8 @@ def _spread(report: measure.Report, stage: str) -> str:
 
 
 def _accuracy(report: measure.Report) -> str:
-    found = report.accuracy
+    accuracy = report.accuracy
     return (
-        f"{found['nats']:.2g} nat, {found['ranks']:.2%} of ranks and {found['top']:.2%} of best "
-        "tokens equal to the reference"
+        f"{accuracy['nats']:.2g} nat, {accuracy['ranks']:.2%} of ranks and "
+        f"{accuracy['top']:.2%} of best tokens equal to the reference"
     )

@@ -1,4 +1,4 @@
-"""What a person sees of comparisons: of two prompts, and of two runs."""
+"""What comparisons print: of two prompts, and of two runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jaxlens.cli import output, streams
+from jaxlens.cli import streams, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens.study.comparison import compare
+    from jaxlens.study.comparison import compare, lines
     from jaxlens.view.comparison import difference
 
 
 def show_prompts(
-    found: difference.Comparison,
+    comparison: difference.Comparison,
     metric: str | None,
     html: Path | None,
     pictures: Sequence[Path],
@@ -29,50 +29,50 @@ def show_prompts(
     from jaxlens.view.comparison import figure
     from jaxlens.view.comparison import terminal as difference_grid
 
-    found.view(metric)  # refused before anything is written
+    comparison.view(metric)  # refused before anything is written
     if html is not None:
-        outputs.write(html, found.html(metric).encode())
+        outputs.write(html, comparison.html(metric).encode())
     for path in pictures:
-        figure.draw(found, path, metric)
+        figure.draw(comparison, path, metric)
     for path in [*([html] if html else []), *pictures]:
-        output.say(f"wrote {path}")
+        terminal.say(f"wrote {path}")
     if as_json:
-        print(json.dumps(found.document(), allow_nan=False))
+        print(json.dumps(comparison.document(), allow_nan=False))
     elif html is None and not pictures:
-        difference_grid.show(found, metric, sys.stdout)
+        difference_grid.show(comparison, metric, sys.stdout)
 
 
-def show_runs(found: compare.Compared, written: Sequence[Path]) -> None:
+def show_runs(compared: compare.Compared, written: Sequence[Path]) -> None:
     """What differs between two runs, then a table of differences by layer."""
-    output.say(f"A: {found.first}")
-    output.say(f"B: {found.second}")
-    told = [f"{what} {a!s:.20} / {b!s:.20}" for what, (a, b) in found.differing.items()]
-    output.say(f"A / B: {', '.join(told) or 'the same settings'}")
-    output.say("; ".join(found.notes))
-    how = "; 95 % intervals clustered by document" if found.from_rows else ""
-    output.say(f"differences are A minus B, of ranks by ln rank{how}")
+    terminal.say(f"A: {compared.first}")
+    terminal.say(f"B: {compared.second}")
+    settings = [f"{what} {a!s:.20} / {b!s:.20}" for what, (a, b) in compared.differing.items()]
+    terminal.say(f"A / B: {', '.join(settings) or 'the same settings'}")
+    terminal.say("; ".join(compared.notes))
+    how = "; 95 % intervals clustered by document" if compared.from_rows else ""
+    terminal.say(f"differences are A minus B, of ranks by ln rank{how}")
     columns: dict[str, list[str]] = {}
-    for line in found.lines:
+    for line in compared.lines:
         name = f"{line.statistic}: " if line.statistic != "mean difference" else ""
         columns.setdefault(name + line.quantity, []).append(_estimated(line))
-    layers = [a if a == b else f"{a} | {b}" for a, b in found.layers]
+    layers = [a if a == b else f"{a} | {b}" for a, b in compared.layers]
     for block in _blocks(layers, columns):
-        streams.say("\n" + output.aligned(block))
-    why = sorted({line.note for line in found.lines if line.note})
-    if why and found.from_rows:
+        streams.say("\n" + terminal.aligned(block))
+    why = sorted({line.note for line in compared.lines if line.note})
+    if why and compared.from_rows:
         streams.say("\nwhere there is no interval: " + "; ".join(why))
     if written:
-        output.say(f"{len(found.lines)} lines: {', '.join(str(path) for path in written)}")
+        terminal.say(f"{len(compared.lines)} lines: {', '.join(str(path) for path in written)}")
 
 
-def _estimated(line: compare.Line) -> str:
+def _estimated(line: lines.Line) -> str:
     if math.isnan(line.estimate):
         return "-"
     words = f"{line.estimate:.4f}" if line.statistic != "mean difference" else _signed(line)
     return words if math.isnan(line.low) else f"{words} [{line.low:.4f}, {line.high:.4f}]"
 
 
-def _signed(line: compare.Line) -> str:
+def _signed(line: lines.Line) -> str:
     return f"{line.estimate:+.4f}" if line.estimate else "0"
 
 

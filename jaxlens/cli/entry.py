@@ -16,8 +16,8 @@ def main() -> None:
             cli.main()
     except KeyboardInterrupt as error:
         interrupts.ignore_late()
-        from jaxlens.cli import output
+        from jaxlens.cli import terminal
 
-        sys.exit(output.show_interruption(error, sys.argv[1:]))
+        sys.exit(terminal.show_interruption(error, sys.argv[1:]))
     finally:
         interrupts.ignore_late()

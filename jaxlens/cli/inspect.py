@@ -1,4 +1,4 @@
-"""Commands that look at what was computed: prompts, studies, exports; heavy imports inside."""
+"""Commands that read prompts: show, prompts; heavy imports inside each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from jaxlens import errors
-from jaxlens.cli import comparison_output, options, prompt_output
-from jaxlens.cli import output as terminal
-from jaxlens.files import outputs
+from jaxlens.cli import comparison_output, options, progress, prompt_output, terminal
+from jaxlens.config import Decoder
 
 logger = logging.getLogger("jaxlens")
 
@@ -22,7 +19,7 @@ logger = logging.getLogger("jaxlens")
 def show(
     *text: options.Texts,
     model: str = "packaged",
-    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    decoder: Decoder = "final_norm",
     metric: str | None = None,
     follow: options.Words = None,
     tokens: str | None = None,
@@ -33,7 +30,7 @@ def show(
     json: bool = False,
     compare: bool = False,
     against: str | None = None,
-    against_decoder: Literal["final_norm", "plain", "final_norm_nobias"] | None = None,
+    against_decoder: Decoder | None = None,
     relative_depth: bool = False,
     output: options.Shown = options.Output(),
 ) -> None:
@@ -60,28 +57,28 @@ def show(
         output: What is printed.
     """
     options.begin(output)
-    from jaxlens.view.figures import files as pictures
+    from jaxlens.view.figures import files
 
     figures = [path for path in (png, svg) if path is not None]
     for path in figures:
-        pictures.require(path)
+        files.require(path)
     texts = _texts(text, follow or ())
     if compare or against or against_decoder:
-        from jaxlens.cli import show as shows
+        from jaxlens.cli import show
 
-        sides = shows.sides(model, decoder, texts, against, against_decoder)
+        sides = show.sides(model, decoder, texts, against, against_decoder)
         first, end = options.part(tokens)
-        found = shows.comparison(*sides, follow or (), top_k, relative_depth)
-        comparison_output.show_prompts(found.part(first, end), metric, html, figures, json)
+        difference = show.comparison(*sides, follow or (), top_k, relative_depth)
+        comparison_output.show_prompts(difference.part(first, end), metric, html, figures, json)
         return
     if relative_depth:
         raise errors.ConfigError("--relative-depth without a comparison", "add --against MODEL")
     first, end = options.part(tokens)
-    from jaxlens.cli import show as shows
+    from jaxlens.cli import show
 
     # Pages and JSON have both decoders; a grid or a figure shows one.
-    decoders = dict.fromkeys((decoder, *(shows.DECODERS if html or json else ())))
-    prompts = shows.prompts(model, texts, tuple(decoders), follow or (), top_k)
+    decoders = dict.fromkeys((decoder, *(show.DECODERS if html or json else ())))
+    prompts = show.prompts(model, texts, tuple(decoders), follow or (), top_k)
     prompts = [shown.part(first, end) for shown in prompts]
     prompt_output.show(prompts, decoder, metric, html, figures, json)
 
@@ -101,7 +98,7 @@ def prompts(
     top_k: int = 5,
     leading_space: Literal["auto", "never", "always"] = "auto",
     bos: bool = False,
-    decoder: Literal["final_norm", "plain", "final_norm_nobias"] = "final_norm",
+    decoder: Decoder = "final_norm",
     strict: bool = False,
     out: Path | None = None,
     figure: Path | None = None,
@@ -132,34 +129,34 @@ def prompts(
         output: What is printed.
     """
     options.begin(output)
-    from jaxlens.cli import prompts as promptsheet
+    from jaxlens.cli import prompts
     from jaxlens.export import records
-    from jaxlens.view.figures import files as pictures
+    from jaxlens.view.figures import files
     from jaxlens.view.prompt_table import dataframe
-    from jaxlens.view.prompt_table import figure as promptfigure
+    from jaxlens.view.prompt_table import figure as table_figure
 
     if out is not None:
         records.require(out)
     if figure is not None:
-        pictures.require(figure)
-    columns = promptsheet.Columns(prompt_column, answer_column, metadata, cluster)
+        files.require(figure)
+    columns = prompts.Columns(prompt_column, answer_column, metadata, cluster)
     how: dict[str, Any] = {"positions": positions, "top_k": top_k, "decoder": decoder, "bos": bos}
     how |= {"layers": options.layers(layers), "difference": difference}
     how |= {"strict": strict, "leading_space": leading_space}
-    with terminal.Bar() as bar:
-        table = promptsheet.read(model, file, columns, progress=bar, **how)
+    with progress.Bar() as bar:
+        table = prompts.read(model, file, columns, progress=bar, **how)
     summary, basis = table.summary(cluster), table.basis(cluster)
-    read = errors.count(len(table.last_rows), "prompt")
-    about = f"{file.name}: {read}; model {model}, decoder {decoder}"
+    n_prompts = errors.count(len(table.last_rows), "prompt")
+    title = f"{file.name}: {n_prompts}; model {model}, decoder {decoder}"
     with prompt_output.beside(out, figure):
         prompt_output.show_table(table, summary, str(file), basis)
         if figure is not None:
-            promptfigure.draw(summary, about, basis, figure)
+            table_figure.draw(summary, title, basis, figure)
             terminal.say(f"wrote {figure}")
         if out is not None:
-            said = {"model": model, **dataframe.document(table, summary, basis)}
-            found = dataframe.columns(table, raw=records.is_spreadsheet(out))
-            count = records.write(out, found, said)
+            metadata_of_file = {"model": model, **dataframe.document(table, summary, basis)}
+            data = dataframe.columns(table, raw=records.is_spreadsheet(out))
+            count = records.write(out, data, metadata_of_file)
             terminal.say(f"wrote {errors.count(count, 'record')} to {out}")
 
 
@@ -181,145 +178,3 @@ def _texts(words: Sequence[str], follow: Sequence[str]) -> list[str]:
         )
     named = (options.STDIN, "-")
     return [sys.stdin.read().rstrip("\n") if word in named else word for word in words]
-
-
-def study(
-    run_dir: Path,
-    /,
-    *,
-    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
-    by: str | None = None,
-    out: Path | None = None,
-    output: options.Shown = options.Output(),
-) -> None:
-    """Answer the questions of the study: a table of estimates with intervals, and verdicts.
-
-    Args:
-        run_dir: Run with --rows full (the default) or --tallies study.
-        null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
-            seeds, and --null shuffled. Takes all words after it.
-        by: Field of the documents, kept with corpus.keep, within whose values the primaries are
-            estimated too.
-        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
-        output: What is printed.
-    """
-    options.begin(output)
-    errors.require_package("scipy", "study", "studies")
-    from jaxlens.study import study as answers
-
-    found = answers.study(run_dir, null, by)
-    terminal.show_study(found, answers.write(found, out))
-
-
-def compare(
-    run_dir: Path,
-    other: Path,
-    /,
-    *,
-    out: Path | None = None,
-    figure: Path | None = None,
-    json: bool = False,
-    output: options.Shown = options.Output(),
-) -> None:
-    """Compare two runs over the same tokens: differences by layer, with intervals.
-
-    The runs may differ in weights, decoder, precision or depth. Tokens are paired, and intervals
-    are clustered by document; where only totals are stored, means are compared without intervals.
-
-    Args:
-        run_dir: Run; differences are this one minus the other.
-        other: The other run.
-        out: Folder for comparison.parquet, .csv and .json, and the figure comparison.svg.
-        figure: File for the figure: .png, .svg or .pdf.
-        json: Print all numbers as JSON instead.
-        output: What is printed.
-    """
-    options.begin(output)
-    errors.require_package("scipy", "study", "comparisons of runs")
-    from jaxlens.study.comparison import compare as compares
-    from jaxlens.view.figures import files as pictures
-
-    if figure is not None:
-        pictures.require(figure)
-    if out is not None:
-        pictures.require_library()
-        outputs.require_own([out / compares.PICTURE])
-    found = compares.compare(run_dir, other)
-    written = [] if out is None else compares.write(found, out)
-    for path in (figure, None if out is None else out / compares.PICTURE):
-        if path is not None:
-            from jaxlens.study.report import comparing
-            from jaxlens.view.figures import svg as drawing
-
-            drawing.save(comparing.figure(found), path, own=path is not figure)
-            written.append(path)
-    if json:
-        terminal.print_json(compares.document(found))
-    else:
-        comparison_output.show_runs(found, written)
-
-
-def report(
-    run_dir: Path,
-    /,
-    *,
-    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
-    variant: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
-    out: Path | None = None,
-    figures: Path | None = None,
-    output: options.Shown = options.Output(),
-) -> None:
-    """Write one page with every figure of a run's study: intervals, nulls, verdicts, provenance.
-
-    Args:
-        run_dir: Run with --rows full (the default) or --tallies study; of any other run the page
-            has the curves of its totals.
-        null: Null runs of the same text, as for jaxlens study.
-        variant: Runs that differ in lens.decoder alone, to be compared.
-        out: File to write; report.html in the run directory by default.
-        figures: Folder to which the figures are written too, as SVG.
-        output: What is printed.
-    """
-    options.begin(output)
-    errors.require_package("scipy", "study", "reports")
-    from jaxlens.study.report import page
-
-    for path in page.write(run_dir, null, variant, out=out, figures=figures):
-        terminal.say(f"wrote {path}")
-
-
-def export(
-    run_dir: Path,
-    /,
-    *,
-    to: Literal["parquet", "csv", "hdf5"],
-    out: Path | None = None,
-    layout: Literal["wide", "long"] | None = None,
-    quantities: options.Words = None,
-    layers: options.Words = None,
-    start: int | None = None,
-    stop: int | None = None,
-    tallies: bool = False,
-    output: options.Shown = options.Output(),
-) -> None:
-    """Write rows or totals of a run for other tools: one table, or one HDF5 file.
-
-    Args:
-        run_dir: Run directory.
-        to: Format; parquet and csv need the package pyarrow.
-        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by default.
-        layout: wide: a record a token, a column a layer; long: a record for each token and layer.
-        quantities: Quantities to export; all by default.
-        layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
-        start: First row.
-        stop: End of the rows, exclusive.
-        tallies: Export the totals instead, a table each.
-        output: What is printed.
-    """
-    options.begin(output)
-    from jaxlens.export import order
-
-    chosen = {"layout": layout, "quantities": quantities, "layers": layers}
-    rows = {"start": start, "stop": stop, "tallies": tallies}
-    done = order.export(run_dir, order.Order(to=to, out=out, **chosen, **rows))
-    terminal.show_exports(done)

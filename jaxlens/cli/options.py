@@ -19,9 +19,9 @@ from cyclopts import (
     UnknownCommandError,
 )
 
-from jaxlens import config as configs
+from jaxlens import config as run_config
 from jaxlens import errors
-from jaxlens.cli import output as terminal
+from jaxlens.cli import terminal
 from jaxlens.files import memory
 
 _NO_STDIN = "- (standard input) is only read by jaxlens show"
@@ -147,13 +147,13 @@ def swallowed(what: str, option: str, instead: Sequence[str]) -> errors.ConfigEr
 
 
 def begin(output: Output) -> None:
-    """Starts the log as it was asked for."""
+    """Starts the log of a command."""
     terminal.start_logging(output.quiet, output.verbose, output.log_format)
 
 
 def load(
     files: Sequence[Path], flags: Mapping[str, Any], settings: Sequence[str]
-) -> configs.RunConfig:
+) -> run_config.RunConfig:
     """The configuration of a command: files, environment, its own flags, ``--set``.
 
     Args:
@@ -161,8 +161,8 @@ def load(
         flags: Dotted keys to what flags of the command say; None where they were not given.
         settings: ``key=value`` assignments.
     """
-    given = {key: value for key, value in flags.items() if value is not None}
-    return configs.load(files, os.environ, given | _assignments(settings))
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    return run_config.load(files, os.environ, overrides | _assignments(settings))
 
 
 def _assignments(settings: Sequence[str]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _assignments(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, text = setting.partition("=")
         if not equals:
             raise errors.ConfigError(f"--set {setting}", "write --set key=value")
-        pairs[key] = configs.parse(key, text)
+        pairs[key] = run_config.parse(key, text)
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of prompts: grids, and the summary of a table of prompts."""
+"""What prompts print: grids, and the summary of a table of prompts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxlens import errors
-from jaxlens.cli import output, streams
+from jaxlens.cli import streams, terminal
 from jaxlens.files import outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaxlens.api.prompts import table as prompttable
+    from jaxlens.api.prompts.table import PromptTable
     from jaxlens.view.prompt import prompt
 
 logger = logging.getLogger("jaxlens")
@@ -47,7 +47,7 @@ def show(
     for path in pictures:
         raster.draw(prompts, path, decoder, None if metric is None else (metric,))
     for path in [*([html] if html else []), *pictures]:
-        output.say(f"wrote {path}")
+        terminal.say(f"wrote {path}")
     if as_json:
         print(json.dumps([shown.document() for shown in prompts], allow_nan=False))
     elif html is None and not pictures:
@@ -60,8 +60,8 @@ def show(
 @contextlib.contextmanager
 def beside(*paths: Path | None) -> Iterator[None]:
     """Prints to stderr where one of the files that are written is stdout itself."""
-    mine = any(path is not None and _is_stdout(path) for path in paths)
-    with contextlib.redirect_stdout(sys.stderr) if mine else contextlib.nullcontext():
+    is_shared = any(path is not None and _is_stdout(path) for path in paths)
+    with contextlib.redirect_stdout(sys.stderr) if is_shared else contextlib.nullcontext():
         yield
 
 
@@ -72,10 +72,8 @@ def _is_stdout(path: Path) -> bool:
         return False
 
 
-def show_table(
-    table: prompttable.PromptTable, summary: Mapping[str, Any], name: str, basis: str
-) -> None:
-    """What was left out and how answers were taken to stderr; the summary, by answer, to stdout."""
+def show_table(table: PromptTable, summary: Mapping[str, Any], name: str, basis: str) -> None:
+    """Problems and how answers were read, on stderr; the summary, by answer, on stdout."""
     for what, count in table.problem_counts().items():
         first = next(one.prompt for one in table.problems if one.what == what)
         rows = errors.count(count, "row")
@@ -86,15 +84,15 @@ def show_table(
         )
         logger.warning("%s; the first is row %d, from 0", ends, table.trailing_space[0])
     read = len(table.last_rows)
-    output.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
+    terminal.say(f"{name}: {read:,} of {table.n_prompts:,} prompts read, decoder {table.decoder}")
     if not table.answers.names:
         others = ", ".join(map(shlex.quote, list(table.metadata)[:_SHOWN_COLUMNS]))
         others += ", ..." * (len(table.metadata) > _SHOWN_COLUMNS)
         named = f"name their columns with --answer-column; other columns: {others or 'none'}"
-        output.say(f"no answers: {named}")
+        terminal.say(f"no answers: {named}")
         return
     counts = {what: count for what, count in table.read_answers.counts().items() if count}
-    output.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    terminal.say(f"answers: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     for answer in table.answers.names:
         cells = [("layer", "prompts", f"{answer} on top", "interval", "median rank", "mean p")]
         for at in (i for i, one in enumerate(summary["answer"]) if one == answer):
@@ -102,11 +100,11 @@ def show_table(
             interval = "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
             share, rank, p = (float(summary[n][at]) for n in ("share", "median_rank", "mean_p"))
             words = (
-                output.cell(share, "{:.1%}"),
+                terminal.cell(share, "{:.1%}"),
                 interval,
-                output.cell(rank, "{:,.1f}"),
-                output.cell(p, "{:.3g}"),
+                terminal.cell(rank, "{:,.1f}"),
+                terminal.cell(p, "{:.3g}"),
             )
             cells.append((str(summary["layer_name"][at]), f"{summary['n'][at]:,}", *words))
-        streams.say(output.aligned(cells))
-    output.say(basis)
+        streams.say(terminal.aligned(cells))
+    terminal.say(basis)

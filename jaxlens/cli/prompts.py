@@ -1,28 +1,27 @@
-"""A file of prompts and answers through the lens, and its table into files."""
+"""Reads the file of ``jaxlens prompts``: which columns are prompts, answers and metadata."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlens import api, config, errors
+from jaxlens import api, errors
 from jaxlens.api.prompts import inputs, prompt_file, read_prompts
-from jaxlens.api.prompts import table as prompttable
-from jaxlens.sweep import cache, compilation_cache
+from jaxlens.api.prompts.table import Problem, PromptTable
+from jaxlens.sweep import compilation_cache
 
 PROMPT_COLUMNS, ANSWER_COLUMNS = ("prompt", "text"), ("answer",)
-"""Columns that are looked for unless others are named."""
+"""Columns that are used unless others are named."""
 
 NO_ANSWER, NOT_TEXT = "answer is missing", "answer is not text"
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Which columns of the file are what.
+    """What the columns of the file are.
 
     Attributes:
         prompt: Of the prompts; by default ``prompt``, or else ``text``.
@@ -39,13 +38,13 @@ class Columns:
 
 def read(
     model: str, path: str | Path, columns: Columns, *, strict: bool, **how: Any
-) -> prompttable.PromptTable:
+) -> PromptTable:
     """Reads every row of a file; see ``prompts.read_prompts`` for the numbers.
 
     Args:
         model: Directory or hub id.
-        path: A file that ``corpus.promptfile`` reads.
-        columns: Which columns are what.
+        path: A file that ``prompt_file`` reads.
+        columns: What its columns are.
         strict: Whether a row that cannot be read is refused; if not it stands in ``problems``.
         how: Further arguments of ``read_prompts``.
 
@@ -55,26 +54,25 @@ def read(
         MissingError: The file or the model is not there.
     """
     sheet = prompt_file.read(path)
-    chosen = _resolved(sheet, columns)
-    named: dict[str, list[Any]] = {}
+    resolved = _resolved(sheet, columns)
+    answers: dict[str, list[Any]] = {}
     problems: dict[int, list[str]] = {row: [why] for row, why in sheet.bad.items()}
-    for name in chosen.answers or ():
-        found = [_answer(value) for value in sheet.column(name)]
-        named[name] = [answer for answer, _ in found]
-        for row, (_, why) in enumerate(found):
+    for name in resolved.answers or ():
+        column = [_answer(value) for value in sheet.column(name)]
+        answers[name] = [answer for answer, _ in column]
+        for row, (_, why) in enumerate(column):
             if row not in sheet.bad and why:
                 problems.setdefault(row, []).append(f"{why}: {name}")
     if strict and problems:
         raise _refused(path, min(problems), problems[min(problems)][0], len(problems))
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
-    loaded = api.load_model(model)
-    kept = {name: sheet.column(name) for name in chosen.metadata or ()}
-    given = [_decoded(value) for value in sheet.column(chosen.prompt or "")]
-    try:
-        table = read_prompts.read_prompts(loaded, given, named, metadata=kept, strict=strict, **how)
-    except inputs.UnreadableError as error:
-        raise errors.DataError(f"{path}: {error.message}", _HINT) from error
-    compilation_cache.seal(programs)
+    metadata = {name: sheet.column(name) for name in resolved.metadata or ()}
+    texts = [_decoded(value) for value in sheet.column(resolved.prompt or "")]
+    how |= {"metadata": metadata, "strict": strict}
+    with compilation_cache.of_user():
+        try:
+            table = read_prompts.read_prompts(api.load_model(model), texts, answers, **how)
+        except inputs.UnreadableError as error:
+            raise errors.DataError(f"{path}: {error.message}", _HINT) from error
     table = dataclasses.replace(table, problems=_merged(table.problems, problems, sheet.bad))
     if not len(table):
         first = table.problems[0]
@@ -94,15 +92,13 @@ def _refused(path: object, row: int, why: str, count: int) -> errors.DataError:
 
 
 def _merged(
-    found: Sequence[prompttable.Problem],
+    unread: Sequence[Problem],
     problems: Mapping[int, Sequence[str]],
     bad: Mapping[int, str],
-) -> tuple[prompttable.Problem, ...]:
+) -> tuple[Problem, ...]:
     """Problems of rows and of prompts; a row that is bad has no further ones."""
-    merged = [one for one in found if one.prompt not in bad]
-    merged += [
-        prompttable.Problem(row, why) for row, several in problems.items() for why in several
-    ]
+    merged = [one for one in unread if one.prompt not in bad]
+    merged += [Problem(row, why) for row, several in problems.items() for why in several]
     return tuple(sorted(merged, key=lambda one: one.prompt))
 
 
@@ -137,16 +133,16 @@ def _decoded(value: Any) -> Any:
 
 
 def _answer(value: Any) -> tuple[Any, str]:
-    """An answer as text, and why it is none; numbers of a file are text too.
+    """An answer as text, or None and the reason; numbers of a file are text too.
 
     An empty cell is no answer. Of a list, members that are missing have no reason.
     """
     if isinstance(value, (list, tuple)):
         several = [(None, NOT_TEXT) if isinstance(o, (list, tuple)) else _answer(o) for o in value]
-        found = [answer for answer, _ in several]
-        if all(answer is None for answer in found):
-            return found, next((why for _, why in several), NO_ANSWER)
-        return found, next((why for _, why in several if why == NOT_TEXT), "")
+        texts = [answer for answer, _ in several]
+        if all(answer is None for answer in texts):
+            return texts, next((why for _, why in several), NO_ANSWER)
+        return texts, next((why for _, why in several if why == NOT_TEXT), "")
     value = _decoded(value)
     if isinstance(value, (bytes, Mapping)):
         return None, NOT_TEXT

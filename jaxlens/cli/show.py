@@ -1,17 +1,16 @@
-"""A prompt through the lens, ready to be looked at."""
+"""Reads prompts for ``jaxlens show``: one, several, or two to compare."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens import api, config, errors
+from jaxlens import api, errors, models
 from jaxlens.lens import numerics
-from jaxlens.models import encoding, gpt2, loading
-from jaxlens.sweep import cache, compilation_cache
+from jaxlens.models import encoding, loading
+from jaxlens.sweep import compilation_cache
 from jaxlens.view.comparison import difference as differences
 from jaxlens.view.prompt import prompt as views
 from jaxlens.view.prompt import readouts
@@ -19,7 +18,7 @@ from jaxlens.view.prompt import readouts
 DECODERS = ("final_norm", "plain")
 
 STRIDE = 32
-"""Prompts are padded to a multiple of it: each length is another program, which takes seconds."""
+"""Prompts are padded to a multiple of it: each length compiles another program, for seconds."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,12 @@ def prompts(
         MissingError: The model is not there.
     """
     numerics.require_compilation()
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
-    loaded = api.load_model(model)
-    found = [
-        read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k) for text in texts
-    ]
-    compilation_cache.seal(programs)
-    return found
+    with compilation_cache.of_user():
+        loaded = api.load_model(model)
+        return [
+            read(loaded, model, text, decoders=decoders, follow=follow, top_k=top_k)
+            for text in texts
+        ]
 
 
 def comparison(
@@ -104,13 +102,20 @@ def comparison(
         ConfigError: See `read` and `difference.compare`.
         MissingError: A model is not there.
     """
-    programs = compilation_cache.keep(cache.folder(config.load(environment=os.environ).cache))
-    models = {name: api.load_model(name) for name in dict.fromkeys((first.model, second.model))}
-    shown = [
-        read(models[s.model], s.model, s.text, decoders=(s.decoder,), follow=follow, top_k=top_k)
-        for s in (first, second)
-    ]
-    compilation_cache.seal(programs)
+    names = dict.fromkeys((first.model, second.model))
+    with compilation_cache.of_user():
+        loaded = {name: api.load_model(name) for name in names}
+        shown = [
+            read(
+                loaded[side.model],
+                side.model,
+                side.text,
+                decoders=(side.decoder,),
+                follow=follow,
+                top_k=top_k,
+            )
+            for side in (first, second)
+        ]
     return differences.compare(shown[0], shown[1], relative_depth=relative_depth)
 
 
@@ -143,10 +148,10 @@ def read(
     followed = [one_token(model, word) for word in follow]
     tokens, mask = _padded(ids, model.config.n_positions)
     streams = api.residuals(model, tokens, precision=precision)
-    found = [
+    shown = [
         api.read_residuals(
             streams,
-            gpt2.unembed(model.params, model.config, decoder),
+            models.unembed(model.params, model.config, decoder),
             tokens,
             mask,
             top_k=min(top_k, model.config.vocab_size),
@@ -157,7 +162,7 @@ def read(
         )
         for decoder in decoders
     ]
-    return readouts.prompt_of(found, model=name, text=text)
+    return readouts.prompt_of(shown, model=name, text=text)
 
 
 def encode(model: loading.Model, text: str) -> np.ndarray:
@@ -171,10 +176,10 @@ def encode(model: loading.Model, text: str) -> np.ndarray:
         raise errors.ConfigError(
             "the model has no tokenizer", "put tokenizer.json beside its weights"
         )
-    # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
-    known = text.encode("utf-8", "replace").decode("utf-8")
+    # A lone surrogate, which UTF-8 cannot hold, becomes a replacement character.
+    encodable = text.encode("utf-8", "replace").decode("utf-8")
     try:
-        ids = np.array(encoding.encode(model.tokenizer, [known])[0].ids, np.int32)
+        ids = np.array(encoding.encode(model.tokenizer, [encodable])[0].ids, np.int32)
     except encoding.TooSlow:
         raise errors.DataError(
             f"the tokenizer takes over {encoding.SECONDS} s for the text",
@@ -198,7 +203,7 @@ def one_token(model: loading.Model, text: str) -> int:
     """The token that a text is.
 
     Raises:
-        ConfigError: It is none or several.
+        ConfigError: It is not exactly one.
     """
     ids = encode(model, text)
     if len(ids) != 1:

@@ -86,8 +86,8 @@ def end_line() -> None:
             complain("")
 
 
-def settle() -> None:
-    """Writes out what waits; what cannot be written is dropped, or Python would exit with 120."""
+def flush() -> None:
+    """Flushes both streams; what cannot be written is dropped, or Python would exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -32,7 +32,7 @@ def of_residuals(
     if options.wants("norm"):
         values["norm"] = jnp.sqrt(jnp.square(chosen).sum(-1))
     if options.wants("retention"):
-        table = unembed.weight if unembed.embedding is None else unembed.embedding
+        table = unembed.token_embedding
         rows = table[jnp.maximum(references.input, 0)].astype(jnp.float32)
         rows = rows - table.astype(jnp.float32).mean(0)[None, None]
         values["retention"] = (chosen * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]

@@ -1,6 +1,6 @@
 """GPT-2 as a stacked parameter pytree and one scan whose outputs are the residuals.
 
-Parameters (see ``weights`` for how checkpoints become this): ``wte [vocab, embed]``,
+Parameters (see ``checkpoints`` for how files become this): ``wte [vocab, embed]``,
 ``wpe [position, embed]``, ``h`` with every leaf stacked over layers and kernels ``[in, out]``,
 ``ln_f``, and ``lm_head`` only where the head is untied or has a bias.
 
@@ -9,9 +9,6 @@ Reference: Radford et al. 2019; layout of Hugging Face's ``GPT2LMHeadModel``.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,19 +16,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import numerics
-from jaxlens.models import attention
+from jaxlens.models import activations, attention, gpt2_config
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu_fast": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "swish": jax.nn.silu,
-    "tanh": jnp.tanh,
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(np.float32(1.702) * x),
-}
+TITLE = "GPT-2"
+
+parse, dump, leaves = gpt2_config.parse, gpt2_config.dump, gpt2_config.leaves
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:
@@ -45,7 +34,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
         Float32 NumPy pytree of the layout above.
     """
     random = np.random.Generator(np.random.Philox(seed))
-    layers, embed, inner = architecture.n_layer, architecture.n_embd, architecture.n_inner
+    layers, embed, inner = architecture.n_layer, architecture.n_embd, architecture.options.n_inner
 
     def normal(*shape: int, scale: float = 0.02) -> np.ndarray:
         return random.standard_normal(shape, np.float32) * np.float32(scale)
@@ -127,12 +116,19 @@ def unembed(
         kind=kind,
         scale=params["ln_f"]["scale"],
         bias=params["ln_f"]["bias"],
-        eps=architecture.layer_norm_epsilon,
+        eps=architecture.options.layer_norm_epsilon,
         weight=head.get("weight", params["wte"]),
         output_bias=head.get("bias"),
         embedding=params["wte"] if "weight" in head else None,
         n_layer=architecture.n_layer,
     )
+
+
+def forward_flops(architecture: types.Architecture, length: int) -> float:
+    """Operations of the blocks' multiplies a token; attention sees half of the line on average."""
+    embed, inner = architecture.n_embd, architecture.options.n_inner
+    block = 2 * embed * (4 * embed + 2 * inner) + 2 * length * embed
+    return float(architecture.n_layer * block)
 
 
 def _dense(x: jax.Array, layer: types.Params) -> jax.Array:
@@ -148,11 +144,11 @@ def _block(
     number: jax.Array,
     segments: jax.Array | None,
 ) -> Float[Array, "batch position embed"]:
-    eps = architecture.layer_norm_epsilon
+    eps = architecture.options.layer_norm_epsilon
     normed = numerics.layer_norm(stream, params["ln_1"]["scale"], params["ln_1"]["bias"], eps)
     stream = stream + _attention(params["attn"], architecture, normed, number, segments)
     normed = numerics.layer_norm(stream, params["ln_2"]["scale"], params["ln_2"]["bias"], eps)
-    activation = ACTIVATIONS[architecture.activation_function]
+    activation = activations.ACTIVATIONS[architecture.options.activation_function]
     hidden = activation(_dense(normed, params["mlp"]["c_fc"]))
     return stream + _dense(hidden, params["mlp"]["c_proj"])
 
@@ -165,15 +161,15 @@ def _attention(
     segments: jax.Array | None,
 ) -> Float[Array, "batch position embed"]:
     batch, length, embed = x.shape
-    heads = architecture.n_head
+    heads = architecture.options.n_head
     dtype = params["c_attn"]["kernel"].dtype
     packed = _dense(x, params["c_attn"]).reshape(batch, length, 3, heads, embed // heads)
     query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
     # The scale varies by layer in some checkpoints; the query carries it.
     scale = jnp.float32(1.0)
-    if architecture.scale_attn_weights:
+    if architecture.options.scale_attn_weights:
         scale = scale / np.float32(np.sqrt(embed // heads))
-    if architecture.scale_attn_by_inverse_layer_idx:
+    if architecture.options.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
     mixed = attention.causal(
         (query * scale).astype(dtype), key.astype(dtype), value.astype(dtype), segments

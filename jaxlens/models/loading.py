@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import arguments, types
+from jaxlens import arguments, models, types
 from jaxlens.lens import identity, implementations, numerics, options, unembedding
-from jaxlens.models import gpt2
 from jaxlens.models import tokenizer as tokenizers
 from jaxlens.models.checkpoints import checkpoint as checkpoints
 
@@ -28,7 +27,7 @@ class Model:
 
     Attributes:
         config: Sizes and options.
-        params: Parameter pytree on the default device, see ``models.gpt2``.
+        params: Parameter pytree on the default device, see the module of its family.
         tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
     """
 
@@ -37,20 +36,22 @@ class Model:
     tokenizer: Any = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<Model: GPT-2; {', '.join(f'{name} {n}' for name, n in self._sizes().items())}>"
+        sizes = ", ".join(f"{name} {n}" for name, n in self._sizes().items())
+        return f"<Model: {models.title(self.config)}; {sizes}>"
 
     def _repr_html_(self) -> str:
         """What notebooks show: the sizes."""
         from jaxlens.view.prompt import notebook
 
-        return notebook.facts("GPT-2", self._sizes())
+        return notebook.facts(models.title(self.config), self._sizes())
 
     def _sizes(self) -> dict[str, str]:
         leaves = jax.tree.leaves(self.params)
         config = self.config
+        heads = getattr(config.options, "n_head", None)
         return {
             "blocks": f"{config.n_layer:,}",
-            "heads": f"{config.n_head:,}",
+            **({"heads": f"{heads:,}"} if heads else {}),
             "width": f"{config.n_embd:,}",
             "positions": f"{config.n_positions:,}",
             "vocabulary": f"{config.vocab_size:,}",
@@ -65,7 +66,7 @@ def load_checkpoint(
 ) -> checkpoints.Checkpoint:
     """Weights as NumPy arrays; ``packaged`` names the shipped model."""
     if source == PACKAGED:
-        source = Path(str(importlib.resources.files("jaxlens") / "data" / "mini-gpt2"))
+        source = Path(str(importlib.resources.files("jaxlens") / "models" / "packaged"))
     return checkpoints.load(source, revision, config)
 
 
@@ -109,7 +110,7 @@ def check_identity(
     request = options.Options(()) if request is None else request
     numerics.require_precision(request.precision)
     streams = forward(model.params, model.config, jnp.asarray(sample), request.precision)
-    unembed = gpt2.unembed(model.params, model.config, decoder)
+    unembed = models.unembed(model.params, model.config, decoder)
     if implementation == "tiled" and table is None:
         table = unembedding.prepare(unembed, request)
     prepared = () if table is None else (table,)
@@ -137,4 +138,4 @@ def forward(
         return _forward(params, architecture, tokens)
 
 
-_forward = jax.jit(gpt2.residuals, static_argnums=1)
+_forward = jax.jit(models.residuals, static_argnums=1)

@@ -53,9 +53,13 @@ def _or_none(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or kind(value)
 
 
+_SIZES = ("n_layer", "n_embd", "n_positions", "vocab_size")
+_FIRST_FAMILY_SIZES = ("n_head", "n_inner")
+"""Sizes that a spec has where it names no ``model_type``."""
+
 _ARCHITECTURE = {
-    **dict.fromkeys(("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"), _count),
-    "n_inner": _count,
+    **dict.fromkeys((*_SIZES, *_FIRST_FAMILY_SIZES), _count),
+    "model_type": _text,
     "activation_function": _text,
     "layer_norm_epsilon": _number,
     **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), _flag),
@@ -93,7 +97,7 @@ _TOP = {"format_version": _count, "quantities": _texts, "seed": _whole}
 _NEEDED = (
     *("model", "model.sha256", "model.architecture", "tokenizer", "corpus", "corpus.sha256"),
     *("corpus.n_tokens", "plan", "lens", "lens.decoder", "store", "seed", "null", "null.kind"),
-    *(f"model.architecture.{name}" for name in _ARCHITECTURE if name.startswith(("n_", "vocab"))),
+    *(f"model.architecture.{name}" for name in _SIZES),
 )
 """What every run has that was swept."""
 
@@ -107,7 +111,9 @@ def odd(spec: Mapping[str, Any]) -> str:
         if not kind(value):
             return f"{name} makes no sense"
     if sum(section in spec for section in _SWEPT) > 1:
-        for name in _NEEDED:
+        is_first_family = _at(spec, "model.architecture.model_type") is None
+        sizes = _FIRST_FAMILY_SIZES if is_first_family else ()
+        for name in (*_NEEDED, *(f"model.architecture.{size}" for size in sizes)):
             if _at(spec, name) is None:
                 return f"{name} is missing"
     return ""

@@ -18,19 +18,19 @@ NAMES = tuple(name for name in definitions.COVARIATES if name not in OF_THE_TYPE
 RANKED = ("ln_rank_input", *NAMES)
 
 
-def of_rank(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
+def of_rank(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Ln rank_input of a layer as the outcome of ``NAMES``."""
-    places = [definitions.COVARIATES.index(name) for name in NAMES]
-    products = of.tallies["covariate_product"].sum(0) / bins.ONE
+    varying = [definitions.COVARIATES.index(name) for name in NAMES]
+    products = run.tallies["covariate_product"].sum(0) / bins.ONE
     sums = within_type.Sums(
-        xtx=products[np.ix_(places, places)],
-        xty=of.tallies["covariate_outcome"].sum(0)[places, layer] / bins.ONE,
-        yty=float(of.tallies["outcome_square"][:, layer].sum() / bins.ONE),
-        type_counts=of.tallies["type_count"],
-        type_x=of.tallies["type_covariate"][:, places] / bins.ONE,
-        type_y=of.tallies["type_sum"][:, layer] / bins.ONE,
+        xtx=products[np.ix_(varying, varying)],
+        xty=run.tallies["covariate_outcome"].sum(0)[varying, layer] / bins.ONE,
+        yty=float(run.tallies["outcome_square"][:, layer].sum() / bins.ONE),
+        type_counts=run.tallies["type_count"],
+        type_x=run.tallies["type_covariate"][:, varying] / bins.ONE,
+        type_y=run.tallies["type_sum"][:, layer] / bins.ONE,
     )
-    rows = _reservoir(of)
+    rows = _reservoir(run)
     sample = within_type.Sample(
         types=rows["token"],
         clusters=rows["document"],
@@ -40,12 +40,12 @@ def of_rank(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sampl
     return sums, sample
 
 
-def of_copied(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
+def of_copied(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sample]:
     """Whether a position is copied later, as the outcome of ``RANKED``."""
-    ranks, sample = of_rank(of, layer)
-    places = [definitions.COVARIATES.index(name) for name in NAMES]
-    copied = of.tallies["type_copied"].astype(np.float64)
-    products = [of.tallies["copied_outcome"][layer], *of.tallies["copied_covariate"][places]]
+    ranks, sample = of_rank(run, layer)
+    varying = [definitions.COVARIATES.index(name) for name in NAMES]
+    copied = run.tallies["type_copied"].astype(np.float64)
+    products = [run.tallies["copied_outcome"][layer], *run.tallies["copied_covariate"][varying]]
     sums = within_type.Sums(
         xtx=np.block([[np.array(ranks.yty), ranks.xty], [ranks.xty[:, None], ranks.xtx]]),
         xty=np.array(products) / bins.ONE,
@@ -55,12 +55,12 @@ def of_copied(of: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Sam
         type_y=copied,
     )
     x = np.column_stack([sample.y, sample.x])
-    y = _reservoir(of)["copied"].astype(np.float64)
+    y = _reservoir(run)["copied"].astype(np.float64)
     return sums, within_type.Sample(sample.types, sample.clusters, x, y)
 
 
-def _reservoir(of: Inputs) -> Lines:
-    return Lines.of(of.tallies["reservoir"], of.n_layers)
+def _reservoir(run: Inputs) -> Lines:
+    return Lines.of(run.tallies["reservoir"], run.n_layers)
 
 
 def _sampled(rows: Lines) -> np.ndarray:

@@ -32,56 +32,49 @@ def by_layer(
         scale: 1 for counts.
     """
     weight = bootstrap.weights(len(counts))
-    means = _ratio(sums.sum(0), counts.sum(0), scale)
+    means = binned.ratio(sums.sum(0) / scale, counts.sum(0))
     totals, sizes = (bootstrap.replicate(part, weight) for part in (sums, counts))
-    replicas = _ratio(totals, sizes, scale)
+    replicas = binned.ratio(totals / scale, sizes)
     return [
         bootstrap.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
         for layer in range(sums.shape[1])
     ]
 
 
-def means(of: Inputs, name: str) -> list[bootstrap.Estimate]:
+def means(run: Inputs, measure: str) -> list[bootstrap.Estimate]:
     """Mean of a measure at every layer; of a rank that of its logarithm."""
-    return by_layer(*of.measured(name))
+    return by_layer(*run.measured(measure))
 
 
-def name_of_mean(name: str) -> str:
+def name_of_mean(measure: str) -> str:
     """What the table calls the mean of a measure."""
-    return f"mean_ln_{name}" if name.startswith("rank_") else f"mean_{name}"
+    return f"mean_ln_{measure}" if measure.startswith("rank_") else f"mean_{measure}"
 
 
-def quartiles(of: Inputs, question: str, name: str) -> list[Result]:
+def quartiles(run: Inputs, measure: str) -> list[Result]:
     """Quartiles of a divergence or an entropy at every layer; descriptive, without intervals."""
-    histogram = of.tallies["divergence_histogram"][definitions.DIVERGENCES.index(name)].sum(1)
+    histogram = run.tallies["divergence_histogram"][definitions.DIVERGENCES.index(measure)].sum(1)
     edges = np.concatenate([[0.0], bins.LOG_EDGES, [np.inf]])
     return [
         line
         for share in QUARTERS
         for line in quantile_lines(
-            of, question, name, binned.bucket_quantile(histogram, edges, share), share, "nat"
+            run, measure, binned.bucket_quantile(histogram, edges, share), share
         )
     ]
 
 
 def quantile_lines(
-    of: Inputs,
-    question: str,
-    name: str,
-    values: Float[np.ndarray, " layer"],
-    share: float,
-    unit: str,
+    run: Inputs, measure: str, values: Float[np.ndarray, " layer"], share: float
 ) -> list[Result]:
     """A quantile of the positions at every layer, as lines of the table."""
-    n = int(of.group_rows.sum())
+    n = int(run.group_rows.sum())
     return table.by_layer(
-        of,
-        question,
-        f"quantile_{name}",
-        f"{share:.0%} of the positions are at or below",
+        run,
+        f"quantile_{measure}",
         [bootstrap.missing("a quantile of tokens", float(value), n) for value in values],
-        unit=unit,
         stratum=f"quantile {share}",
+        meaning=f"{share:.0%} of the positions are at or below",
     )
 
 
@@ -99,7 +92,11 @@ def statistic(sums: Groups, counts: Groups, function: Statistic) -> bootstrap.Es
 
 
 def difference(
-    sums: Groups, counts: Groups, nulls: Sequence[tuple[Groups, Groups]], function: Statistic
+    sums: Groups,
+    counts: Groups,
+    nulls: Sequence[tuple[Groups, Groups]],
+    function: Statistic,
+    rows: Num[np.ndarray, " group"] | None = None,
 ) -> bootstrap.Estimate:
     """The statistic of a mean curve minus its mean over null models, paired by group.
 
@@ -110,6 +107,7 @@ def difference(
         counts: Number of values.
         nulls: The same of models that saw the same documents in the same groups.
         function: From curves ``[..., layer]`` to numbers.
+        rows: Observations of each group; by default the counts of the first layer.
     """
 
     def of_totals(*totals: np.ndarray) -> np.ndarray:
@@ -118,19 +116,13 @@ def difference(
         return values[0] - np.mean(values[1:], axis=0)
 
     tallies = (sums, counts, *(array for null in nulls for array in null))
-    return bootstrap.bootstrap(of_totals, tallies, counts[:, 0])
+    return bootstrap.bootstrap(of_totals, tallies, counts[:, 0] if rows is None else rows)
 
 
-def design_effect(of: Inputs) -> float:
+def design_effect(run: Inputs) -> float:
     """Clustering of ln rank_input at mid depth by groups of documents; 1 where it is unknown."""
-    sums, counts = of.measured("rank_input")
-    squares = of.tallies["outcome_square"][:, of.middle].sum() / bins.ONE
-    found = correlation.design_effect(
-        counts[:, of.middle], sums[:, of.middle] / bins.ONE, float(squares)
-    )
-    return found if np.isfinite(found) else 1.0
-
-
-def _ratio(sums: np.ndarray, counts: np.ndarray, scale: float) -> np.ndarray:
-    none = np.full(np.shape(sums), np.nan)
-    return np.divide(sums / scale, counts, out=none, where=counts > 0)
+    sums, counts = run.measured("rank_input")
+    layer = run.middle
+    squares = run.tallies["outcome_square"][:, layer].sum() / bins.ONE
+    effect = correlation.design_effect(counts[:, layer], sums[:, layer] / bins.ONE, float(squares))
+    return effect if np.isfinite(effect) else 1.0

@@ -62,12 +62,13 @@ def require_rows(run: reader.Run) -> None:
         )
 
 
-def of_rows(run: reader.Run, chosen: Bool[np.ndarray, " document"] | None = None) -> Tallies:
+def of_rows(run: reader.Run, documents: Bool[np.ndarray, " document"] | None = None) -> Tallies:
     """Folds all rows of a run, a batch at a time.
 
     Args:
-        run: With the rows of ``NEEDED``; those of ``ledger.MEASURES`` count where there are any.
-        chosen: Documents whose rows count; all by default.
+        run: With the rows of ``NEEDED``; those of ``definitions.MEASURES`` count
+            where there are any.
+        documents: Those whose rows count; all by default.
     """
     architecture = run.spec["model"]["architecture"]
     sizes = architecture["n_layer"] + 1, architecture["vocab_size"]
@@ -80,7 +81,7 @@ def of_rows(run: reader.Run, chosen: Bool[np.ndarray, " document"] | None = None
     for batch in run.batches((*NEEDED, *more), rows=ROWS):
         values = prepare(batch, digest)
         real = np.ones(len(batch["token"]), bool)
-        add(totals, values, real if chosen is None else chosen[batch["document"]], lookup)
+        add(totals, values, real if documents is None else documents[batch["document"]], lookup)
     return totals
 
 
@@ -122,10 +123,10 @@ def add(
 
 def _add(total: Int64[np.ndarray, "..."], additions: Iterable[rules.Addition]) -> None:
     for places, amount, where in additions:
-        *indices, chosen = np.broadcast_arrays(*places, where)
-        flat = np.ravel_multi_index([index[chosen] for index in indices], total.shape)
+        *indices, mask = np.broadcast_arrays(*places, where)
+        flat = np.ravel_multi_index([index[mask] for index in indices], total.shape)
         if amount is None:
             total += np.bincount(flat, minlength=total.size).reshape(total.shape)
         else:
-            amounts = np.broadcast_to(amount, chosen.shape)[chosen].astype(np.int64)
+            amounts = np.broadcast_to(amount, mask.shape)[mask].astype(np.int64)
             np.add.at(total.reshape(-1), flat, amounts)

@@ -13,13 +13,14 @@ from jaxtyping import Bool, Int
 from jaxlens import designs, errors
 from jaxlens.store import reader
 from jaxlens.study import fold
-from jaxlens.tally import bins, definitions
+from jaxlens.study.stats import binned
+from jaxlens.tally import definitions
 
 TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class RunInfo:
     """What kind of run it is.
 
     Attributes:
@@ -63,7 +64,7 @@ class Made:
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs(Made):
+class Inputs(RunInfo):
     """A run over text, as the questions see it.
 
     Attributes:
@@ -79,15 +80,13 @@ class Inputs(Made):
 
     def measured(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Fixed-point sums and counts of a measure, ``[group, layer]``."""
-        line = definitions.MEASURES.index(name)
-        return self.tallies["group_sum"][line], self.tallies["group_count"][line]
+        i = definitions.MEASURES.index(name)
+        return self.tallies["group_sum"][i], self.tallies["group_count"][i]
 
     def by_frequency(self, name: str) -> np.ndarray:
         """Mean of a measure by rarity, ``[frequency, layer]``; NaN where nothing was counted."""
-        line = definitions.MEASURES.index(name)
-        sums, counts = (self.tallies[f"frequency_{kind}"][line] for kind in ("sum", "count"))
-        none = np.full(sums.shape, np.nan)
-        return np.divide(sums / bins.ONE, counts, out=none, where=counts > 0)
+        i = definitions.MEASURES.index(name)
+        return binned.mean(*(self.tallies[f"frequency_{kind}"][i] for kind in ("sum", "count")))
 
     def has(self, name: str) -> bool:
         """Whether a measure was recorded at all."""
@@ -95,16 +94,16 @@ class Inputs(Made):
 
     def ranks(self, reference: str) -> np.ndarray:
         """Histogram of ln rank, ``[layer, frequency, stratum, rank_bin]``."""
-        line = definitions.BY_NAME["rank_histogram"].source.index(f"rank_{reference}")
-        return self.tallies["rank_histogram"][line]
+        i = definitions.BY_NAME["rank_histogram"].source.index(f"rank_{reference}")
+        return self.tallies["rank_histogram"][i]
 
 
-def load(path: str | Path, chosen: Bool[np.ndarray, " document"] | None = None) -> Inputs:
+def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = None) -> Inputs:
     """Reads a finished run, and folds its rows where it keeps no such tallies.
 
     Args:
         path: Run directory.
-        chosen: Documents that count, of which the rows are folded; all by default.
+        documents: Those that count, of which the rows are folded; all by default.
 
     Raises:
         MissingError: There is no run, or it is not finished.
@@ -112,18 +111,18 @@ def load(path: str | Path, chosen: Bool[np.ndarray, " document"] | None = None) 
         DataError: It is damaged.
     """
     with reader.open_run(path) as run:
-        if chosen is None:
-            return Inputs(**vars(made(run)), tallies=fold.tallies(run))
+        if documents is None:
+            return Inputs(**vars(run_info(run)), tallies=fold.tallies(run))
         fold.require_rows(run)
-        return Inputs(**vars(made(run)), tallies=fold.of_rows(run, chosen))
+        return Inputs(**vars(run_info(run)), tallies=fold.of_rows(run, documents))
 
 
-def made(run: reader.Run) -> Made:
+def run_info(run: reader.Run) -> RunInfo:
     """What kind of run it is."""
     null = run.spec.get("null") or {}
     kind = str(null.get("kind", "none"))
     seed = f" (seed {null.get('seed', run.spec.get('seed'))})"
-    return Made(
+    return RunInfo(
         path=run.path,
         label=TRAINED if kind == "none" else kind + seed,
         kind=TRAINED if kind == "none" else kind,
@@ -141,7 +140,7 @@ _ALIKE = {
 }
 
 
-def require_trained(run: Made) -> None:
+def require_trained(run: RunInfo) -> None:
     """Refuses a null run in the place of the run that it is a null of.
 
     Raises:
@@ -154,7 +153,7 @@ def require_trained(run: Made) -> None:
         )
 
 
-def require_comparable(run: Made, null: Made) -> None:
+def require_comparable(run: RunInfo, null: RunInfo) -> None:
     """Refuses a null run that is not the same measurement of the same text.
 
     Raises:
@@ -188,7 +187,7 @@ def require_comparable(run: Made, null: Made) -> None:
             )
 
 
-def _require_same_model(run: Made, null: Made) -> None:
+def _require_same_model(run: RunInfo, null: RunInfo) -> None:
     ours, theirs = run.spec["model"], null.spec["model"]
     if null.kind == SHUFFLED and ours["sha256"] != theirs["sha256"]:
         raise errors.ConfigError(

@@ -1,24 +1,31 @@
-"""When something happens on the way through the layers, as lines of the table."""
+"""When something happens on the way through the layers, as lines of the table.
+
+What never happens to a position is last seen at the last layer, so no position is lost on the way:
+the Kaplan-Meier curve is the share to which it has not happened yet, and Greenwood's variance that
+of a share.
+
+Reference:
+    Kaplan and Meier 1958, doi:10.1080/01621459.1958.10501452; Brookmeyer and Crowley 1982,
+    doi:10.2307/2530286 (interval of the median).
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxlens.study import table
 from jaxlens.study.inputs import Inputs
-from jaxlens.study.stats import bootstrap, survival
-from jaxlens.study.table import Result, result
+from jaxlens.study.stats import bootstrap, proportions
+from jaxlens.study.table import Result
 
 
 def lines(
-    of: Inputs,
-    question: str,
+    run: Inputs,
     name: str,
     counts: Int[np.ndarray, " depth"],
-    what: str,
     *,
     effect: float,
     stratum: str = "all",
@@ -27,44 +34,48 @@ def lines(
     """The median depth, and at each layer the share to which it has, or has not, happened.
 
     Args:
-        of: Run.
-        question: See ``table.Result``.
-        name: Of the estimator; ``_median`` and ``_survival`` or ``_share`` are added.
-        counts: Positions by the layer at which it happens first; the last place counts those to
-            which it never does, which are last seen at the last layer.
-        what: What happens, as the end of a sentence.
+        run: Run.
+        name: Of the estimators without their ending, ``_median`` and ``_survival`` or ``_share``.
+        counts: Positions by the layer at which it happens first; the last entry counts those to
+            which it never does.
         effect: Design effect of the clustering, by which intervals are widened.
         stratum: See ``table.Result``.
         happened: Whether to report the share to which it has happened.
     """
-    never = np.zeros(of.n_layers, np.int64)
-    never[-1] = counts[-1]
-    found = survival.kaplan_meier(counts[:-1], never, of.depths, design_effect=effect)
-    seldom = "" if math.isfinite(found.median) else "less than half by the last layer"
-    seldom = seldom if found.n else bootstrap.EMPTY
-    ends = found.median_low, found.median_high
-    median = bootstrap.Estimate(found.median, *ends, math.nan, found.n, 0, seldom)
-    meaning = f"depth at which for half of the positions {what}; Kaplan-Meier"
-    label = f"{name}_median"
-    made = [result(of, question, label, meaning, median, unit="depth", stratum=stratum)]
-    label = f"{name}_share" if happened else f"{name}_survival"
-    return made + table.by_layer(
-        of,
-        question,
-        label,
-        f"share of positions for which {'' if happened else 'not yet '}{what}",
-        [_share(found, layer, happened) for layer in range(of.n_layers)],
-        unit="1",
-        stratum=stratum,
-        note=bootstrap.WIDENED,
-    )
+    n = int(counts.sum())
+    remaining = proportions.log_log(n - np.cumsum(counts[:-1]), n, effect)
+    depth = _median(remaining, run.depths, n)
+    shares = [_share(remaining, layer, n, happened) for layer in range(run.n_layers)]
+    share_name = f"{name}_share" if happened else f"{name}_survival"
+    return [
+        table.result(run, f"{name}_median", depth, stratum=stratum),
+        *table.by_layer(run, share_name, shares, stratum=stratum),
+    ]
 
 
-def _share(found: survival.Survival, layer: int, happened: bool) -> bootstrap.Estimate:
-    value, low, high = (float(curve[layer]) for curve in (found.survival, found.low, found.high))
+def _median(
+    remaining: proportions.Shares, depths: Float[np.ndarray, " layer"], n: int
+) -> bootstrap.Estimate:
+    """Where half remain; its interval ends where those of the shares cross one half."""
+    curves = remaining.value, remaining.low, remaining.high
+    # A share of 0 or 1 has no interval, and is its own end.
+    curves = [np.where(np.isnan(curve), remaining.value, curve) for curve in curves]
+    value, low, high = (first_half(curve, depths) for curve in curves)
+    note = "" if math.isfinite(value) else "less than half by the last layer"
+    return bootstrap.Estimate(value, low, high, math.nan, n, 0, note if n else bootstrap.EMPTY)
+
+
+def first_half(share: Float[np.ndarray, " layer"], depths: Float[np.ndarray, " layer"]) -> float:
+    """First depth at which a share is at most one half; NaN where it stays above."""
+    reached = np.flatnonzero(share <= 0.5)
+    return float(depths[reached[0]]) if len(reached) else math.nan
+
+
+def _share(remaining: proportions.Shares, layer: int, n: int, happened: bool) -> bootstrap.Estimate:
+    value, se, low, high = (float(curve[layer]) for curve in remaining)
     if happened:
         value, low, high = 1 - value, 1 - high, 1 - low
-    why = bootstrap.EMPTY if math.isnan(value) else ""
-    if not why and math.isnan(low):
-        why = "a share of 0 or 1 has no interval"
-    return bootstrap.Estimate(value, low, high, float(found.se[layer]), found.n, 0, why)
+    note = bootstrap.EMPTY if math.isnan(value) else ""
+    if not note and math.isnan(low):
+        note = "a share of 0 or 1 has no interval"
+    return bootstrap.Estimate(value, low, high, se, n, 0, note)

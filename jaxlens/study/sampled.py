@@ -39,6 +39,6 @@ class Lines:
         first = sampling.fields(self.n_layers).index(f"{name}.0")
         return self.values[:, first : first + self.n_layers]
 
-    def where(self, chosen: Bool[np.ndarray, " row"]) -> Lines:
+    def where(self, mask: Bool[np.ndarray, " row"]) -> Lines:
         """Some of the rows."""
-        return Lines(self.values[chosen], self.n_layers)
+        return Lines(self.values[mask], self.n_layers)

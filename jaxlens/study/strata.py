@@ -17,15 +17,15 @@ from jaxtyping import Bool
 
 from jaxlens import errors
 from jaxlens.store import document_fields, reader
-from jaxlens.study import fold, inputs
+from jaxlens.study import fold, inputs, table
 from jaxlens.study.questions import context, copying, discarding, rarity
 from jaxlens.study.stats import bootstrap, multiplicity
 from jaxlens.study.table import Result
 
-MOST_STRATA = 24
+MAX_STRATA = 24
 """Values of a field that strata are made of; each takes a pass over the rows."""
 
-TOO_FEW = f"fewer than {bootstrap.FEWEST_CLUSTERS} documents"
+TOO_FEW = f"fewer than {bootstrap.MIN_CLUSTERS} documents"
 
 
 def primaries(
@@ -46,15 +46,15 @@ def primaries(
         ConfigError: The field is not kept or has too many values, or a run lacks rows.
     """
     lines: list[Result] = []
-    for value, chosen in masks(run_dir, name).items():
+    for value, documents in masks(run_dir, name).items():
         stratum = f"{name} = {value}"
-        if int(chosen.sum()) < bootstrap.FEWEST_CLUSTERS:
-            found = [_without(line) for line in whole if line.primary]
+        if int(documents.sum()) < bootstrap.MIN_CLUSTERS:
+            estimated = [_without(line) for line in whole if line.primary]
         else:
-            run = inputs.load(run_dir, chosen)
-            nulls = [inputs.load(folder, chosen) for folder in null_dirs]
-            found = [line for line in _answers(run, nulls) if line.primary]
-        lines += [dataclasses.replace(one, stratum=stratum, primary=False) for one in found]
+            run = inputs.load(run_dir, documents)
+            nulls = [inputs.load(folder, documents) for folder in null_dirs]
+            estimated = [line for line in _estimates(run, nulls) if line.primary]
+        lines += [dataclasses.replace(one, stratum=stratum, primary=False) for one in estimated]
     return lines
 
 
@@ -81,50 +81,46 @@ def masks(run_dir: str | Path, name: str) -> dict[str, Bool[np.ndarray, " docume
         ConfigError: The run does not keep the field, or it has too many values.
     """
     with reader.open_run(run_dir) as run:
-        kept = run.corpus.documents.kept
-        if name not in kept.names:
+        fields = run.corpus.documents.kept
+        if name not in fields.names:
             raise errors.ConfigError(
                 f"{run_dir} does not keep the field {name!r} of its documents",
-                f"it keeps {', '.join(kept.names)}"
-                if kept.names
+                f"it keeps {', '.join(fields.names)}"
+                if fields.names
                 else f"sweep with --set corpus.keep=[{name}]",
             )
-    place = kept.names.index(name)
-    codes, counts = np.unique(kept.codes[:, place], return_counts=True)
-    if len(codes) > MOST_STRATA:
+    column = fields.names.index(name)
+    of_document = fields.codes[:, column]
+    codes, counts = np.unique(of_document, return_counts=True)
+    if len(codes) > MAX_STRATA:
         raise errors.ConfigError(
-            f"{name} has {len(codes):,} values", f"choose a field of at most {MOST_STRATA}"
+            f"{name} has {len(codes):,} values", f"choose a field of at most {MAX_STRATA}"
         )
-    known = (*kept.values[place], None)
+    values = (*fields.values[column], None)
     order = np.argsort(-counts, kind="stable")
-    words = {int(code): document_fields.spelled(known[code]) for code in codes}
-    if len(set(words.values())) < len(words):  # the text 1 beside the number 1
-        words = {code: repr(known[code]) for code in words}
-    return {words[int(codes[i])]: kept.codes[:, place] == codes[i] for i in order}
+    labels = {int(code): document_fields.spelled(values[code]) for code in codes}
+    if len(set(labels.values())) < len(labels):  # the text 1 beside the number 1
+        labels = {code: repr(values[code]) for code in labels}
+    return {labels[int(codes[i])]: of_document == codes[i] for i in order}
 
 
-def _answers(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[Result]:
+def _estimates(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[Result]:
     """The questions that have a primary."""
     return [
         *discarding.contrasts(run, nulls),
-        *rarity.answer(run),
-        *context.answer(run),
-        *copying.answer(run),
+        *rarity.estimate(run),
+        *context.estimate(run),
+        *copying.estimate(run),
     ]
 
 
 def _without(line: Result) -> Result:
     """A line of a primary without its number."""
-    none = math.nan
+    absent = bootstrap.missing(TOO_FEW)
     return dataclasses.replace(
         line,
-        estimate=none,
-        low=none,
-        high=none,
-        se=none,
-        p=none,
-        n=0,
-        clusters=0,
+        **table.numbers(absent),
+        p=math.nan,
         judgement=multiplicity.NOT_ESTIMABLE,
-        note=TOO_FEW,
+        note=absent.note,
     )

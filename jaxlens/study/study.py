@@ -28,7 +28,7 @@ FOLDER = "study"
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found.
+    """Results of a study.
 
     Attributes:
         run: The run.
@@ -38,8 +38,8 @@ class Study:
         strata: Those of the results that are primaries within strata of documents.
     """
 
-    run: inputs.Made
-    nulls: tuple[inputs.Made, ...]
+    run: inputs.RunInfo
+    nulls: tuple[inputs.RunInfo, ...]
     results: tuple[table.Result, ...]
     verdicts: dict[str, str]
     strata: tuple[table.Result, ...] = ()
@@ -64,16 +64,16 @@ def study(
     """
     _require_distinct([run_dir, *null_dirs])
     with reader.open_run(run_dir) as run:
-        first = inputs.made(run)
+        first = inputs.run_info(run)
     inputs.require_trained(first)
     for folder in null_dirs:  # before any rows are folded, which may take minutes
         with reader.open_run(folder) as null:
-            inputs.require_comparable(first, inputs.made(null))
+            inputs.require_comparable(first, inputs.run_info(null))
     if first.corpus not in designs.BINNED:
         return _of_text(run_dir, null_dirs, by)
     if by is not None:
         raise errors.ConfigError(f"documents of {first.corpus} have no fields", "leave out --by")
-    return _of_twins(run_dir, null_dirs)
+    return _of_repeats(run_dir, null_dirs)
 
 
 def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | None = None) -> Study:
@@ -87,45 +87,47 @@ def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | Non
     whole = len(lines)
     if by is not None:
         lines += strata.primaries(run_dir, null_dirs, by, lines)
-    found = tuple(table.adjusted(lines))
-    said = verdicts.verdicts(found[:whole], run, nulls)
-    return Study(run, tuple(nulls), found, said, found[whole:])
+    results = tuple(table.adjusted(lines))
+    paragraphs = verdicts.verdicts(results[:whole], run, nulls)
+    return Study(run, tuple(nulls), results, paragraphs, results[whole:])
 
 
-def _of_twins(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
-    made: list[inputs.Made] = []
+def _of_repeats(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
+    """Of a corpus of repeated tokens, which needs no tallies."""
+    infos: list[inputs.RunInfo] = []
     lines: list[table.Result] = []
     for folder in (run_dir, *null_dirs):
         with reader.open_run(folder) as run:
-            made.append(inputs.made(run))
-            lines += induction.answer(made[-1], induction.load(run))
-    found = tuple(table.adjusted(lines))
-    ours = [line for line in found if line.run == made[0].label]
-    return Study(made[0], tuple(made[1:]), found, {"Q3": induction.verdict(ours)})
+            infos.append(inputs.run_info(run))
+            lines += induction.estimate(infos[-1], induction.load(run))
+    results = tuple(table.adjusted(lines))
+    trained, *nulls = infos
+    ours = [line for line in results if line.run == trained.label]
+    return Study(trained, tuple(nulls), results, {"Q3": induction.verdict(ours)})
 
 
-def write(found: Study, folder: Path | None = None) -> list[Path]:
+def write(studied: Study, folder: Path | None = None) -> list[Path]:
     """Writes the table and the verdicts; see ``table.write``.
 
     Args:
-        found: The study.
+        studied: The study.
         folder: Where; ``study`` in the run's folder by default.
     """
     if folder is None:
-        # Asked of a file in it: the folder itself could be a link that leads out of the run.
-        folder = contained.contained(found.run.path, FOLDER, "results").parent
-    return table.write(found.results, Path(folder), _about(found))
+        # The path of a file in it is checked: the folder may be a link that leads out of the run.
+        folder = contained.contained(studied.run.path, FOLDER, "results").parent
+    return table.write(studied.results, Path(folder), _about(studied))
 
 
-def _of_one(of: inputs.Inputs) -> list[table.Result]:
+def _of_one(run: inputs.Inputs) -> list[table.Result]:
     return [
-        *uncertainty.answer(of),
-        *discarding.answer(of),
-        *rarity.answer(of),
-        *context.answer(of),
-        *lifetimes.answer(of),
-        *copying.answer(of),
-        *sources.answer(of),
+        *uncertainty.estimate(run),
+        *discarding.estimate(run),
+        *rarity.estimate(run),
+        *context.estimate(run),
+        *lifetimes.estimate(run),
+        *copying.estimate(run),
+        *sources.estimate(run),
     ]
 
 
@@ -140,28 +142,28 @@ def _require_distinct(folders: Sequence[str | Path]) -> None:
         seen[digest] = folder
 
 
-def _about(found: Study) -> dict[str, Any]:
+def _about(studied: Study) -> dict[str, Any]:
     """What the numbers are of: enough to find the runs again."""
     return {
-        "run": _identity(found.run),
-        "nulls": [_identity(null) for null in found.nulls],
-        "verdicts": found.verdicts,
+        "run": _identity(studied.run),
+        "nulls": [_identity(null) for null in studied.nulls],
+        "verdicts": studied.verdicts,
     }
 
 
-def _identity(of: inputs.Made) -> dict[str, Any]:
-    lens, corpus = of.spec["lens"], of.spec["corpus"]
+def _identity(run: inputs.RunInfo) -> dict[str, Any]:
+    lens, corpus = run.spec["lens"], run.spec["corpus"]
     counted = (
-        {"positions_counted": int(of.group_rows.sum())} if isinstance(of, inputs.Inputs) else {}
+        {"positions_counted": int(run.group_rows.sum())} if isinstance(run, inputs.Inputs) else {}
     )
     return counted | {
-        "label": of.label,
-        "model_sha256": of.spec["model"]["sha256"],
+        "label": run.label,
+        "model_sha256": run.spec["model"]["sha256"],
         "corpus_sha256": corpus["sha256"],
         "tokens": corpus["n_tokens"],
         "documents": corpus["n_documents"],
         "decoder": lens["decoder"],
         "precision": lens["precision"],
         "temperatures": lens["temperatures"],
-        "layers": list(of.layer_names),
+        "layers": list(run.layer_names),
     }

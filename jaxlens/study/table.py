@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.export import text as escaping
+from jaxlens.export import text
 from jaxlens.files import outputs
-from jaxlens.study.inputs import Made
+from jaxlens.study import estimators
+from jaxlens.study.inputs import RunInfo
 from jaxlens.study.stats import bootstrap, multiplicity
 
 FORMATS = ("parquet", "csv", "json")
@@ -29,8 +30,8 @@ class Result:
 
     Attributes:
         question: ``Q0`` to ``Q3``.
-        estimator: What was estimated, a short name; `meaning` says it in words.
-        meaning: One sentence.
+        estimator: Name of what was estimated, see ``estimators``.
+        meaning: What it is, in a sentence.
         run: Label of the run that it is of, see ``inputs.Inputs``.
         null: Label of what was subtracted from it; empty where nothing was.
         layer: Layer; None where it is of the whole depth.
@@ -77,93 +78,89 @@ class Result:
 
 
 def result(
-    of: Made,
-    question: str,
+    run: RunInfo,
     estimator: str,
-    meaning: str,
     estimate: bootstrap.Estimate,
     *,
-    unit: str,
     layer: int | None = None,
     stratum: str = "all",
     null: str = "",
     smallest: float = math.nan,
-    tested: bool = False,
     primary: bool = False,
     note: str = "",
+    meaning: str = "",
 ) -> Result:
     """A line from an estimate.
 
     Args:
-        of: Run.
-        question: See `Result`.
-        estimator: See `Result`.
-        meaning: See `Result`.
+        run: Run that it is of.
+        estimator: Name, one of ``estimators.ESTIMATORS``.
         estimate: The number.
-        unit: See `Result`.
         layer: See `Result`.
         stratum: See `Result`.
         null: See `Result`.
         smallest: Smallest effect of interest, where there is one.
-        tested: Whether 0 is a hypothesis.
-        primary: See `Result`; a primary is tested.
+        primary: Whether it is a primary, which is tested and judged.
         note: Beside the estimate's own.
+        meaning: In the place of the estimator's, where it depends on the stratum.
     """
+    defined = estimators.ESTIMATORS[estimator]
+    tested = defined.tested or bool(null) or primary
     judged = primary or not math.isnan(smallest)
+    widened = bootstrap.WIDENED if defined.interval == estimators.WIDENED else ""
     return Result(
-        question=question,
+        question=defined.question,
         estimator=estimator,
-        meaning=meaning,
-        run=of.label,
+        meaning=meaning or (defined.contrast if null else defined.meaning),
+        run=run.label,
         null=null,
         layer=layer,
-        layer_name="" if layer is None else of.layer_names[layer],
-        depth=math.nan if layer is None else float(of.depths[layer]),
+        layer_name="" if layer is None else run.layer_names[layer],
+        depth=math.nan if layer is None else float(run.depths[layer]),
         stratum=stratum,
-        unit=unit,
-        estimate=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        se=estimate.se,
-        n=estimate.n,
-        clusters=estimate.clusters,
-        p=bootstrap.p_value(estimate) if tested or primary else math.nan,
+        unit=defined.unit,
+        **numbers(estimate),
+        p=bootstrap.p_value(estimate) if tested else math.nan,
         primary=primary,
         smallest=smallest,
         judgement=multiplicity.judge(estimate.value, estimate.low, estimate.high, smallest)
         if judged
         else "",
-        note="; ".join(filter(None, (estimate.note, note))),
+        note="; ".join(filter(None, (estimate.note, widened, note))),
     )
 
 
+def numbers(estimate: bootstrap.Estimate) -> dict[str, Any]:
+    """The columns of an estimate, without its note."""
+    return {
+        "estimate": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "se": estimate.se,
+        "n": estimate.n,
+        "clusters": estimate.clusters,
+    }
+
+
 def by_layer(
-    of: Made,
-    question: str,
-    estimator: str,
-    meaning: str,
-    estimates: Iterable[bootstrap.Estimate],
-    **more: Any,
+    run: RunInfo, estimator: str, estimates: Iterable[bootstrap.Estimate], **columns: Any
 ) -> list[Result]:
-    """A line for each layer, from the input on; ``more`` is what `result` takes beside."""
+    """A line for each layer, from the input on; ``columns`` are further arguments of `result`."""
     return [
-        result(of, question, estimator, meaning, found, layer=layer, **more)
-        for layer, found in enumerate(estimates)
+        result(run, estimator, estimate, layer=layer, **columns)
+        for layer, estimate in enumerate(estimates)
     ]
 
 
 def adjusted(results: Sequence[Result]) -> list[Result]:
     """The same lines with p-values adjusted: Holm for the primaries, BH for all others at once."""
-    found = list(results)
-    for primary, adjust in (
-        (True, multiplicity.holm),
-        (False, multiplicity.benjamini_hochberg),
-    ):
-        places = [i for i, line in enumerate(found) if line.primary == primary]
-        values = adjust(np.array([found[i].p for i in places]))
-        for place, value in zip(places, values, strict=True):
-            found[place] = dataclasses.replace(found[place], p_adjusted=float(value))
-    return found
+    lines = list(results)
+    for primary, adjust in ((True, multiplicity.holm), (False, multiplicity.benjamini_hochberg)):
+        chosen = [i for i, line in enumerate(lines) if line.primary == primary]
+        values = adjust(np.array([lines[i].p for i in chosen]))
+        for i, value in zip(chosen, values, strict=True):
+            lines[i] = dataclasses.replace(lines[i], p_adjusted=float(value))
+    return lines
 
 
 def write(
@@ -187,8 +184,8 @@ def write(
         ConfigError: A link, or anything else but a regular file, has one of the names.
         StorageError: The disk refuses.
     """
-    lines = [dataclasses.asdict(line) for line in results]
-    document = {**about, stem: [plain(line) for line in lines]}
+    lines = plain(results)
+    document = {**about, stem: lines}
     named = {
         f"{stem}.parquet": _parquet(lines, kind),
         f"{stem}.csv": _csv(lines, kind),
@@ -197,27 +194,30 @@ def write(
     return outputs.write_all(folder, named)
 
 
-def plain(line: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that JSON knows: what does not exist is null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in line.items()
-    }
+def plain(lines: Iterable[Any]) -> list[dict[str, Any]]:
+    """Lines as values that JSON knows: numbers that do not exist are null."""
+    return [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in dataclasses.asdict(line).items()
+        }
+        for line in lines
+    ]
 
 
 def _csv(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
-    text = io.StringIO()
+    sink = io.StringIO()
     names = [field.name for field in dataclasses.fields(kind)]
-    writer = csv.DictWriter(text, names, lineterminator="\r\n")
+    writer = csv.DictWriter(sink, names, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({k: _cell(v) for k, v in plain(line).items()} for line in lines)
-    return text.getvalue().encode()
+    writer.writerows({key: _cell(value) for key, value in line.items()} for line in lines)
+    return sink.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
     """A cell of CSV: numbers as they are, text as in exports, so that no spreadsheet runs it."""
     if isinstance(value, str):
-        return escaping.escape(value.encode(), spreadsheet=True)
+        return text.escape(value.encode(), spreadsheet=True)
     return "" if value is None else value
 
 
@@ -228,7 +228,7 @@ def _parquet(lines: Sequence[dict[str, Any]], kind: type) -> bytes:
     fields = [
         (field.name, kinds.get(str(field.type), pa.string())) for field in dataclasses.fields(kind)
     ]
-    stored = pa.Table.from_pylist([plain(line) for line in lines], pa.schema(fields))
+    stored = pa.Table.from_pylist(list(lines), pa.schema(fields))
     sink = io.BytesIO()
     pq.write_table(stored, sink, compression="zstd")
     return sink.getvalue()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from jaxlens.study import readings
-from jaxlens.study.inputs import TRAINED, Inputs, Made
+from jaxlens.study import estimators, readings
+from jaxlens.study.inputs import TRAINED, Inputs, RunInfo
 from jaxlens.study.table import Result
 
 Lines = Sequence[Result]
@@ -30,7 +30,7 @@ def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, 
     }
 
 
-def findings(results: Lines, run: Made, paragraphs: Mapping[str, str]) -> list[tuple[str, str]]:
+def findings(results: Lines, run: RunInfo, paragraphs: Mapping[str, str]) -> list[tuple[str, str]]:
     """What was found, in plain words: question and sentence, the most general first.
 
     Args:
@@ -55,8 +55,9 @@ def find(
     contrast: bool = False,
 ) -> Result | None:
     """The line of an estimator, or None."""
+    name = estimators.ESTIMATORS[estimator].name
     for line in results:
-        if (line.estimator, line.stratum, line.run) != (estimator, stratum, run):
+        if (line.estimator, line.stratum, line.run) != (name, stratum, run):
             continue
         if line.layer == layer and bool(line.null) == contrast:
             return line

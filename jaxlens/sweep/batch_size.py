@@ -6,81 +6,60 @@ running out of memory. The answer stands in the spec: bits depend on the shape o
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 
-from jaxlens import config as configs
 from jaxlens import errors, types
-from jaxlens.sweep import devices, resolve
-from jaxlens.sweep import step as steps
+from jaxlens.sweep import devices, resolve, step
 
 logger = logging.getLogger("jaxlens")
 
 
-def fit(
-    config: configs.RunConfig,
-    architecture: types.Architecture,
-    params: types.Params,
-    begun: Mapping[str, Any] | None = None,
-) -> configs.RunConfig:
-    """The settled configuration, its step halved until it fits each device.
+def fit_batch_to_memory(resolved: resolve.Resolved, params: types.Params) -> resolve.Resolved:
+    """Halves the step until it fits each device.
 
-    A size that was asked for, or that the run began with, is not changed; whether it fits is
-    found out when it is compiled, see `lanes.make`.
+    A size that the user gave, or that the run began with, is not changed; whether it fits is
+    found out when it is compiled, see `workers.compile_workers`.
 
     Args:
-        config: From ``config.load``.
-        architecture: Of the model.
-        params: Its parameters, on a device.
-        begun: The spec of the run, if it has begun.
+        resolved: Its step as large as a device likes.
+        params: Parameters of the model, on a device.
 
     Raises:
-        ConfigError: Not even one sequence fits, or see `settle.settle`.
+        ConfigError: Not even one sequence fits.
     """
-    settled = resolve.settle(config, architecture, begun)
-    if config.plan.step_sequences is not None or resolve.has_shape(begun):
-        return settled
-    chosen = devices.choose(config.devices)
-    room = devices.room(chosen)
-    while room is not None:
-        needed = _scratch_bytes(settled, architecture, params, chosen[0])
-        sequences = settled.plan.step_sequences or 1
-        if needed <= room:
+    if "plan.step_sequences" not in resolved.chosen_here:
+        return resolved
+    targets = devices.choose(resolved.config.devices)
+    limit = devices.free_bytes(targets)
+    while limit is not None:
+        needed = _scratch_bytes(resolved, params, targets[0])
+        if needed <= limit:
             break
-        if sequences == 1:
-            raise too_large(needed, room)
+        if resolved.step_sequences == 1:
+            raise too_large(needed, limit)
         logger.info(
             "a step of %d sequences needs %.1f GiB of %.1f GiB a device: halved",
-            *(sequences, needed / 2**30, room / 2**30),
+            *(resolved.step_sequences, needed / 2**30, limit / 2**30),
         )
-        plan = dataclasses.replace(config.plan, step_sequences=sequences // 2)
-        settled = resolve.settle(dataclasses.replace(config, plan=plan), architecture, begun)
-    return settled
+        resolved = resolved.with_step_sequences(resolved.step_sequences // 2)
+    return resolved
 
 
-def too_large(needed: int, room: int) -> errors.ConfigError:
-    """The refusal of a step."""
+def too_large(needed: int, limit: int) -> errors.ConfigError:
+    """The refusal of a step, in bytes."""
     return errors.ConfigError(
-        f"a step needs {needed / 2**30:.2f} GiB on each device, which has {room / 2**30:.2f} GiB",
+        f"a step needs {needed / 2**30:.2f} GiB on each device, which has {limit / 2**30:.2f} GiB",
         "lower plan.step_sequences, lens.block, plan.length or devices",
     )
 
 
-def _scratch_bytes(
-    config: configs.RunConfig,
-    architecture: types.Architecture,
-    params: types.Params,
-    device: jax.Device,
-) -> int:
+def _scratch_bytes(resolved: resolve.Resolved, params: types.Params, device: jax.Device) -> int:
     """Compiles the step from shapes alone; JAX keeps the result for the run itself."""
-    chosen = steps.static(config, architecture)
-    unembed = steps.unembed(config, architecture, params)
-    weights = (params, unembed, jax.eval_shape(chosen.prepare, unembed))
-    params, unembed, table = devices.shapes(weights, device)
-    length, sequences = config.plan.length, config.plan.step_sequences
-    batch = steps.batch_shape(length, sequences)  # type: ignore[arg-type]
-    return steps.scratch_bytes(steps.lower(chosen, params, unembed, table, batch).compile())
+    config = step.step_config(resolved)
+    unembed = step.unembed(resolved, params)
+    weights = (params, unembed, jax.eval_shape(config.tile_unembedding, unembed))
+    params, unembed, tiled = devices.shapes(weights, device)
+    batch = step.batch_shape(resolved.length, resolved.step_sequences)
+    return step.scratch_bytes(step.lower(config, params, unembed, tiled, batch).compile())

@@ -1,7 +1,7 @@
-"""What a machine keeps between runs: compiled programs and measured choices, never results.
+"""The cache of a machine: compiled programs, never results.
 
-Whoever can write into the folder can have programs run, so nothing is kept where anybody else can:
-every level of its path is looked at, from the root down.
+Whoever can write into the folder can run code, so nothing is kept where another user can write:
+every level of the path is checked, from the root down.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ logger = logging.getLogger("jaxlens")
 
 
 class _Unsafe(Exception):
-    """Somebody else could change what is kept; says where and how."""
+    """Another user could change the folder; the message says where and how."""
 
 
-def folder(told: str | None) -> Path | None:
-    """A private folder for machines like this one, which is made if needed.
+def folder(configured: str | None) -> Path | None:
+    """A private folder for machines like this one, made if needed.
 
     Args:
-        told: The configuration's ``cache``; the user's cache folder by default.
+        configured: The configuration's ``cache``; the user's cache folder by default.
 
     Returns:
         None where nothing is to be kept, or where it cannot be: the folder cannot be made, or
-        others could change it or put another in its place.
+        others could change it or replace it.
     """
-    if told == NOWHERE:
+    if configured == NOWHERE:
         return None
-    path = Path(told or _default()).expanduser().absolute()
+    path = Path(configured or _default()).expanduser().absolute()
     return private(path / _kind())
 
 
 def private(path: Path) -> Path | None:
-    """A folder that is ours alone, which is made if needed; None where it cannot be.
+    """A folder that only this user can write, made if needed; None where that is not possible.
 
-    Links above it are followed where nobody else can have made them; the folder itself is none.
+    Links above it are followed where no other user can have made them; it is not a link itself.
 
     Args:
         path: Absolute.
@@ -68,26 +68,26 @@ def _make(path: Path) -> Path:
         _Unsafe: Others can change a level.
     """
     rest = [part for part in reversed(os.path.normpath(path).split(os.sep)) if part]
-    place = Path(path.anchor)
-    _require_safe(place, os.lstat(place))
+    current = Path(path.anchor)
+    _require_safe(current, os.lstat(current))
     links = 0
     while rest:
-        below = place / rest.pop()
-        if not os.path.lexists(below):
-            below.mkdir(mode=0o700, exist_ok=True)
-        status = os.lstat(below)
+        child = current / rest.pop()
+        if not os.path.lexists(child):
+            child.mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(child)
         if not stat.S_ISLNK(status.st_mode):
-            _require_safe(below, status, last=not rest)
-            place = below
+            _require_safe(child, status, last=not rest)
+            current = child
             continue
         links += 1
         if not rest or links > _MAX_LINKS:
-            raise _Unsafe(f"{below} is a link")
-        _require_owner(below, status)
-        target = os.path.normpath(place / os.readlink(below))
+            raise _Unsafe(f"{child} is a link")
+        _require_owner(child, status)
+        target = os.path.normpath(current / os.readlink(child))
         rest += [part for part in reversed(target.split(os.sep)) if part]
-        place = Path(path.anchor)
-    return place
+        current = Path(path.anchor)
+    return current
 
 
 def _require_safe(path: Path, status: os.stat_result, last: bool = False) -> None:

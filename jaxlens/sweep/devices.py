@@ -19,17 +19,17 @@ T = TypeVar("T")
 _SHARE = 0.9
 """Of the free memory, what a step may take: buffers of the system and of others need some."""
 
-MOST_CORES = 16
-"""Most devices that are made of the cores of a host, each of which needs memory for a step."""
+MAX_CORES = 16
+"""Devices that are made of the cores of a host, each of which needs memory for a step."""
 
 
 def offer_cores() -> None:
-    """Makes the host's cores visible as devices, unless JAX has started or was told a number."""
-    told = getattr(jax.config, "jax_num_cpu_devices", -1)
-    if told >= 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
+    """Makes the host's cores visible as devices, unless JAX has started or has a number set."""
+    configured = getattr(jax.config, "jax_num_cpu_devices", -1)
+    if configured >= 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    with contextlib.suppress(RuntimeError):  # JAX has started: its devices are what there is
-        jax.config.update("jax_num_cpu_devices", min(MOST_CORES, _cores()))
+    with contextlib.suppress(RuntimeError):  # JAX has started
+        jax.config.update("jax_num_cpu_devices", min(MAX_CORES, _cores()))
 
 
 def choose(count: int | None) -> list[jax.Device]:
@@ -47,34 +47,34 @@ def choose(count: int | None) -> list[jax.Device]:
     return devices[:count]
 
 
-def room(chosen: Sequence[jax.Device]) -> int | None:
+def free_bytes(devices: Sequence[jax.Device]) -> int | None:
     """Bytes that each of these devices has for a step; None where the system does not say."""
-    if stats := chosen[0].memory_stats():
+    if stats := devices[0].memory_stats():
         if "bytes_limit" not in stats:
             return None
-        free = [d.memory_stats()["bytes_limit"] - d.memory_stats()["bytes_in_use"] for d in chosen]
+        free = [d.memory_stats()["bytes_limit"] - d.memory_stats()["bytes_in_use"] for d in devices]
         return int(_SHARE * min(free))
-    available = environment.available_bytes() if chosen[0].platform == "cpu" else None
-    return None if available is None else int(_SHARE * available / len(chosen))
+    available = environment.available_bytes() if devices[0].platform == "cpu" else None
+    return None if available is None else int(_SHARE * available / len(devices))
 
 
 def shapes(tree: T, device: jax.Device) -> T:
-    """What is on a device by shape and type alone, or will be: enough to compile for it."""
-    place = jax.sharding.SingleDeviceSharding(device)
+    """Shapes and types of arrays on a device: enough to compile for it."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
     )
 
 
-def place(tree: T, device: jax.Device) -> T:
+def put(tree: T, device: jax.Device) -> T:
     """A copy on a device; on CPUs the same memory under another name."""
 
-    def put(leaf: jax.Array) -> jax.Array:
+    def put_leaf(leaf: jax.Array) -> jax.Array:
         if leaf.devices() == {device}:
             return jax.device_put(leaf, device)  # committed, so that what meets it moves there
         return jax.device_put(np.asarray(leaf) if device.platform == "cpu" else leaf, device)
 
-    return jax.tree.map(lambda leaf: put(jnp.asarray(leaf)), tree)
+    return jax.tree.map(lambda leaf: put_leaf(jnp.asarray(leaf)), tree)
 
 
 def _cores() -> int:

@@ -67,14 +67,16 @@ def describe() -> dict[str, Any]:
 def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a description that can decide the bits of a result."""
     packages, variables = described.get("packages"), described.get("variables")
-    found = {name: described.get(name) for name in ("backend", "processor", "cores")}
+    decisive = {name: described.get(name) for name in ("backend", "processor", "cores")}
     if isinstance(devices := described.get("devices"), list):
-        found["devices"] = sorted({json.dumps(d, sort_keys=True) for d in devices})  # not how many
+        decisive["devices"] = sorted(
+            {json.dumps(d, sort_keys=True) for d in devices}
+        )  # not how many
     if isinstance(packages, dict):
-        found |= {name: packages.get(name) for name in ("jax", "jaxlib")}
+        decisive |= {name: packages.get(name) for name in ("jax", "jaxlib")}
     if isinstance(variables, dict):
-        found |= {name: variables.get(name) for name in ("XLA_FLAGS", "JAX_ENABLE_X64")}
-    return found
+        decisive |= {name: variables.get(name) for name in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    return decisive
 
 
 def peak_bytes() -> int:
@@ -93,19 +95,19 @@ def available_bytes() -> int | None:
     Of the machine, of the control group that it runs in, and of its own limit.
     """
     try:
-        told = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+        match = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
     except OSError:
         return None
-    found = [int(told[1]) * 1024] if told else []
+    limits = [int(match[1]) * 1024] if match else []
     with contextlib.suppress(OSError, ValueError):  # no such group, or no limit
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())
         cached = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.M)
         used = int((group / "memory.current").read_text()) - (int(cached[1]) if cached else 0)
-        found.append(max(0, limit - used))
+        limits.append(max(0, limit - used))
     if (left := memory.address_space_left()) is not None:
-        found.append(left)
-    return min(found, default=None)
+        limits.append(left)
+    return min(limits, default=None)
 
 
 def release_memory() -> None:
@@ -146,8 +148,8 @@ def instructions() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
-    told = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.M)
-    return told[1] if told else ""
+    match = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.M)
+    return match[1] if match else ""
 
 
 def _memory() -> int:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxlens import config as configs
+from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
-from jaxlens.files import scratch as scratches
+from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.store import run_directory
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import resolve, workers
-from jaxlens.sweep import step as steps
+from jaxlens.sweep import prepare, step
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.workers import Worker, compile_workers
 from jaxlens.tally import definitions
 
 _TALLY_ITEM = 8
@@ -57,25 +57,26 @@ class Estimate:
 
 
 @numerics.nan_is_missing()
-def estimate(config: configs.RunConfig) -> Estimate:
+def estimate(config: RunConfig) -> Estimate:
     """Tokenises the corpus into a temporary folder, compiles the step and times it.
 
     Raises:
         JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
     """
-    with scratches.folder() as folder:
-        job = jobs.prepare(config, folder, apart=True)
+    with scratch.folder() as temporary:
+        job = prepare.prepare(config, temporary, read_only=True)
         run_directory.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
-            jobs.gate(job, tokens)
+            prepare.check_identity(job, tokens)
             began = time.perf_counter()
-            devices = workers.make(job)
+            workers = compile_workers(job)
             compile_seconds = time.perf_counter() - began
-            seconds = _step_seconds(job, devices, tokens)
-        device_bytes = steps.device_bytes(devices[0].step)
-    architecture = job.static.architecture
-    kept = job.config.store.tallies
-    tallies = definitions.items(architecture.n_layer + 1, architecture.vocab_size, kept)
+            seconds = _step_seconds(job, workers, tokens)
+        device_bytes = step.device_bytes(workers[0].step)
+    architecture = job.resolved.architecture
+    tallies = definitions.items(
+        architecture.n_layer + 1, architecture.vocab_size, job.config.store.tallies
+    )
     token_bytes = job.ingested.index.dtype.itemsize
     n_tokens = job.plan.n_tokens
     return Estimate(
@@ -86,9 +87,9 @@ def estimate(config: configs.RunConfig) -> Estimate:
         shards=job.plan.n_shards,
         steps=job.plan.n_steps,
         fill=job.plan.fill,
-        row_bytes=resolve.row_bytes(job.config, architecture),
+        row_bytes=job.resolved.row_bytes,
         tally_bytes=tallies * _TALLY_ITEM,
-        disk_bytes=n_tokens * (resolve.row_bytes(job.config, architecture) + token_bytes)
+        disk_bytes=n_tokens * (job.resolved.row_bytes + token_bytes)
         + job.plan.n_shards * tallies * _TALLY_ITEM,
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,
@@ -96,19 +97,17 @@ def estimate(config: configs.RunConfig) -> Estimate:
     )
 
 
-def _step_seconds(
-    job: jobs.Job, devices: Sequence[workers.Lane], tokens: token_file.TokenFile
-) -> float:
-    """Time of a step where each device has one; the second round, as the first touches memory."""
-    totals = [lane.begin() for lane in devices]
+def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenFile) -> float:
+    """Time of a step while each worker computes one; of the second round, as the first pages in."""
+    totals = [worker.zero_totals() for worker in workers]
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
         rows = []
-        for i, lane in enumerate(devices):
+        for i, worker in enumerate(workers):
             batch, columns = job.batch(i % job.plan.n_steps, tokens)
-            found, totals[i] = lane.run(batch, job.tally_columns(columns), totals[i])
-            rows.append(found)
+            stored, totals[i] = worker.run(batch, job.tally_columns(columns), totals[i])
+            rows.append(stored)
         jax.device_get((rows, totals))
         seconds = time.perf_counter() - began
-    return seconds / len(devices)
+    return seconds / len(workers)

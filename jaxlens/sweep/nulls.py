@@ -1,4 +1,4 @@
-"""The controls of a study, as a configuration asks for them: null models and made corpora."""
+"""Controls of a study: null models and synthetic corpora, as the configuration names them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxlens import config as configs
-from jaxlens import designs, errors
+from jaxlens import designs, errors, models
+from jaxlens.config import RunConfig
 from jaxlens.corpus import token_folder
 from jaxlens.corpus.synthetic import generate
-from jaxlens.models import gpt2, loading, tokenizer
-from jaxlens.models.checkpoints import checkpoint as weights
+from jaxlens.models import loading, tokenizer
+from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.store import layout
 
 _SEEDS = 2**64
 
 
-def checkpoint(config: configs.RunConfig) -> weights.Checkpoint:
+def checkpoint(config: RunConfig) -> checkpoints.Checkpoint:
     """The weights of a run: those of its model, or fresh ones of the same architecture.
 
     Raises:
-        JaxlensError: As for ``weights.load``.
+        JaxlensError: As for ``checkpoints.load``.
     """
-    found = loading.load_checkpoint(config.model.path, config.model.revision)
+    loaded = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":
-        return found
-    fresh = gpt2.init(found.architecture, config.seed % _SEEDS)
-    return dataclasses.replace(found, params=fresh)
+        return loaded
+    params = models.init(loaded.architecture, config.seed % _SEEDS)
+    return dataclasses.replace(loaded, params=params)
 
 
-def of_corpus(
-    config: configs.RunConfig, model: loading.Model, bos_id: int | None
-) -> generate.Controls:
-    """What stands between the corpus' text and its token file.
+def of_corpus(config: RunConfig, model: loading.Model, bos_id: int | None) -> generate.Controls:
+    """The synthetic corpus or the shuffling that a run asks for.
 
     Args:
         config: From ``config.load``.
@@ -44,8 +42,8 @@ def of_corpus(
         bos_id: Token before every document.
 
     Raises:
-        MissingError: The counts are not there.
-        ConfigError: The counts are of another vocabulary, or the corpus has no use for them.
+        MissingError: The counts do not exist.
+        ConfigError: The counts are of another vocabulary, or the corpus does not use them.
     """
     name = designs.kind(config.corpus.paths)
     if config.corpus.counts is not None and name not in designs.BINNED:
@@ -53,42 +51,42 @@ def of_corpus(
             "corpus.counts is given, but the corpus has no frequency bins",
             f"use it with {' or '.join(designs.BINNED)}",
         )
-    made = None
+    corpus = None
     if name != designs.TEXT:
-        spelled = tokenizer.strings(model.tokenizer, model.config.vocab_size)
+        token_bytes = tokenizer.strings(model.tokenizer, model.config.vocab_size)
         length = config.plan.length or model.config.n_positions
-        made = generate.corpus(
+        corpus = generate.corpus(
             name,
             model.tokenizer,
-            spelled,
+            token_bytes,
             room=length - (bos_id is not None),
             seed=config.seed,
-            counts=_counts(config.corpus.counts, spelled),
+            counts=_counts(config.corpus.counts, token_bytes),
         )
-    return generate.Controls(made, config.seed if config.null == "shuffled" else None)
+    return generate.Controls(corpus, config.seed if config.null == "shuffled" else None)
 
 
-def record(config: configs.RunConfig) -> dict[str, Any]:
+def record(config: RunConfig) -> dict[str, Any]:
     """The ``null`` of the spec."""
     if config.null == "none":
         return {"kind": config.null}
     return {"kind": config.null, "seed": config.seed}
 
 
-def _counts(place: str | None, spelled: list[bytes]) -> Int[np.ndarray, " vocab"] | None:
+def _counts(folder: str | None, token_bytes: list[bytes]) -> Int[np.ndarray, " vocab"] | None:
     """Occurrences of each token in another corpus, of a run or of a folder of tokens."""
-    if place is None:
+    if folder is None:
         return None
-    folders = (Path(place), Path(place) / layout.TOKENS)
-    found = next(filter(None, (token_folder.find(folder, None) for folder in folders)), None)
-    if found is None:
+    candidates = (Path(folder), Path(folder) / layout.TOKENS)
+    counted = next(filter(None, (token_folder.find(path, None) for path in candidates)), None)
+    if counted is None:
         raise errors.MissingError(
-            f"no whole token file at {place}, which corpus.counts names",
+            f"no whole token file at {folder}, which corpus.counts names",
             "name a run, or the folder that jaxlens tokenize made",
         )
-    if not np.array_equal(token_folder.token_strings(found), np.array(spelled, np.bytes_)):
+    if not np.array_equal(token_folder.token_strings(counted), np.array(token_bytes, np.bytes_)):
         raise errors.ConfigError(
-            f"the counts at {place} are of another vocabulary than the model's",
+            f"the counts at {folder} are of another vocabulary than the model's",
             "count with the tokenizer of this model: jaxlens tokenize --model ...",
         )
-    return found.index.token_counts.sum(axis=0)
+    return counted.index.token_counts.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Repairing a run: what is damaged is computed again, bit for bit, and nothing else is touched."""
+"""Repair of a run: damaged shards are computed again, bit for bit, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import dataclasses
 import json
 import logging
 import shlex
-import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxlens import config as configs
-from jaxlens import designs, errors
+from jaxlens import config as run_config
+from jaxlens import errors
+from jaxlens.config import RunConfig
 from jaxlens.corpus import token_folder
-from jaxlens.files import contained, publish
-from jaxlens.files import scratch as scratches
+from jaxlens.files import contained, publish, scratch
 from jaxlens.lens import numerics
 from jaxlens.store import (
     commit,
@@ -28,9 +27,9 @@ from jaxlens.store import (
     shards,
     verify,
 )
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import preemption as graces
-from jaxlens.sweep import run
+from jaxlens.sweep import in_process, preemption, prepare
+from jaxlens.sweep.progress import Progress
+from jaxlens.sweep.spec import restore_config
 
 logger = logging.getLogger("jaxlens")
 
@@ -57,9 +56,9 @@ class Repaired:
 @numerics.nan_is_missing()
 def repair(
     run_dir: str | Path,
-    config: configs.RunConfig,
-    progress: run.Progress | None = None,
-    grace: graces.Grace | None = None,
+    config: RunConfig,
+    progress: Progress | None = None,
+    stop: preemption.StopRequest | None = None,
 ) -> Repaired:
     """Makes a run whole again.
 
@@ -71,8 +70,8 @@ def repair(
     Args:
         run_dir: Run.
         config: Where model and corpus are.
-        progress: Is told how far it is.
-        grace: Is asked whether to stop.
+        progress: Receives updates.
+        stop: Checked before every step.
 
     Raises:
         ConfigError: The model or the corpus is not that of the run.
@@ -88,7 +87,7 @@ def repair(
     listed = _listed(run_dir, spec)
     again = _to_recompute(run_dir, spec, before, listed)
     if again or any(name.startswith(f"{layout.TOKENS}/") for name, _ in before.damaged):
-        _recompute(run_dir, spec, again, config, progress, grace or graces.Grace())
+        _recompute(run_dir, spec, again, config, progress, stop or preemption.StopRequest())
     if len(shards.sound_shards(run_dir, spec.n_shards, spec.hash, "fast")) == spec.n_shards:
         finalize.finalize(run_dir)
     others = [n for n in again if n in listed and layout.read_record(run_dir, n) != listed[n]]
@@ -97,7 +96,7 @@ def repair(
 
 
 def _require_no_directory(run_dir: str | Path, report: verify.Report) -> None:
-    """Refuses, before anything is removed, what no file can replace and nobody else may remove.
+    """Refuses, before anything is removed, a directory that stands in the place of a file.
 
     Raises:
         DataError: A directory has the name of a file of the run.
@@ -123,8 +122,8 @@ def _restore_spec(run_dir: str | Path) -> None:
         pass
     for note in provenance.notes(run_dir, checked=False):  # the copy has a hash of its own
         if isinstance(note.get("spec"), dict):
-            copy = configs.canonical(note["spec"])
-            if votes[configs.spec_hash(copy)]:
+            copy = run_config.canonical(note["spec"])
+            if votes[run_config.spec_hash(copy)]:
                 publish.publish(contained.contained(run_dir, layout.RUN), copy)
                 return
     raise errors.DataError(
@@ -134,10 +133,10 @@ def _restore_spec(run_dir: str | Path) -> None:
 
 
 def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
-    """What the manifest says of each shard, if it is there and sound."""
+    """The records of the manifest by shard; none where it is missing or damaged."""
     try:
-        there = layout.existing_shards(run_dir, spec.n_shards)
-        spec_hash, entries = layout.read_manifest(run_dir, len(there))
+        n_present = len(layout.existing_shards(run_dir, spec.n_shards))
+        spec_hash, entries = layout.read_manifest(run_dir, n_present)
     except (errors.MissingError, errors.DataError):
         return {}
     return {entry.shard: entry for entry in entries} if spec_hash == spec.hash else {}
@@ -146,12 +145,12 @@ def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]
 def _to_recompute(
     run_dir: str | Path, spec: layout.Spec, report: verify.Report, listed: Collection[int]
 ) -> list[int]:
-    """Shards to compute again, among those of the manifest, or without one of those there.
+    """Shards to compute again: of those in the manifest or, without one, of those present.
 
-    What a plan promises beyond these may be any number.
+    A damaged plan may promise any number beyond these.
     """
-    there = set(layout.existing_shards(run_dir, spec.n_shards))
-    damaged = there.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
+    present = set(layout.existing_shards(run_dir, spec.n_shards))
+    damaged = present.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
     for name, _ in report.damaged:
         folder, _, file = name.rpartition("/")
         number = layout.part_number(file) if folder == layout.SHARDS else None
@@ -159,7 +158,7 @@ def _to_recompute(
         if number is not None and number < spec.n_shards and file.endswith(".h5"):
             damaged.add(number)
     if not listed:
-        damaged &= there
+        damaged &= present
     return sorted(number for number in damaged if number < spec.n_shards)
 
 
@@ -167,15 +166,15 @@ def _recompute(
     run_dir: str | Path,
     spec: layout.Spec,
     numbers: list[int],
-    config: configs.RunConfig,
-    progress: run.Progress | None,
-    grace: graces.Grace,
+    config: RunConfig,
+    progress: Progress | None,
+    stop: preemption.StopRequest,
 ) -> None:
-    with scratches.folder() as scratch:
-        tokens_there = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
-        wanted = _configured(spec.document, config, run_dir)
+    with scratch.folder() as temporary:
+        ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+        configured = restore_config(spec.document, config, run_dir)
         try:
-            job = jobs.prepare(wanted, scratch, ingested=tokens_there)
+            job = prepare.prepare(configured, temporary, ingested=ingested)
             run_directory.require_same_run(run_dir, job.spec_bytes)
         except run_directory.AnotherRun as error:
             raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
@@ -188,65 +187,24 @@ def _recompute(
         if progress is not None:
             total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
             progress.begin(total, 0)
-        run.complete(job, tokens, numbers, progress, grace)
-    if grace.asked:
-        raise grace.interruption()
+        in_process.execute(job, tokens, numbers, progress, stop)
+    if stop.requested:
+        raise stop.interruption()
 
 
-def _configured(
-    spec: Mapping[str, Any], config: configs.RunConfig, run_dir: str | Path
-) -> configs.RunConfig:
-    """The configuration that gives this spec, with the places and devices of the one at hand."""
-    try:
-        keep = tuple(spec["corpus"].get("keep", ()))
-        corpus = dataclasses.replace(config.corpus, bos=spec["corpus"]["bos"], keep=keep)
-        if (kind := spec["corpus"]["kind"]) in designs.CORPORA:  # it needs no place
-            corpus = dataclasses.replace(corpus, paths=(kind,))
-        if (null := spec["null"]["kind"]) not in typing.get_args(configs.Null):
-            raise KeyError(f"null {null!r:.40}")
-        made = configs.RunConfig(
-            model=dataclasses.replace(config.model, dtype=spec["model"]["dtype"]),
-            corpus=corpus,
-            plan=configs.PlanConfig(
-                **{k: spec["plan"][k] for k in ("length", "overlap", "step_sequences")}
-            ),
-            # The temperatures are those that the run began with; another model has others.
-            lens=configs.LensConfig(
-                **{k: v for k, v in spec["lens"].items() if k != "temperatures"}
-            ),
-            store=configs.StoreConfig(**_tupled(spec["store"])),
-            out=str(run_dir),
-            seed=spec["seed"],
-            null=null,
-            devices=config.devices,
-            cache=config.cache,
-        )
-        configs.require_types(made)
-        return made
-    except (KeyError, TypeError, errors.ConfigError) as error:
-        raise errors.DataError(
-            f"{run_dir}: {layout.RUN} is of another version, or damaged: {error}",
-            "use the version of jaxlens that made it",
-        ) from error
-
-
-def _tupled(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-
-
-def _remembered(run_dir: str | Path, config: configs.RunConfig) -> str:
-    """How to name the model and the corpus that the run says it had; not followed by itself."""
+def _remembered(run_dir: str | Path, config: RunConfig) -> str:
+    """A hint that names the recorded model and corpus, which are never opened by themselves."""
     for note in provenance.notes(run_dir):
         settings = note.get("settings")
         if isinstance(settings, dict):
-            had, given = _named(settings), _named(dataclasses.asdict(config))
-            if had == given:
+            recorded, current = _named(settings), _named(dataclasses.asdict(config))
+            if recorded == current:
                 return (
                     "model and corpus are named as they were for the run, so what is there has "
                     "changed since: restore it"
                 )
-            command = shlex.join(["jaxlens", "repair", str(run_dir), *had])
-            if len(command) <= _MOST_REMEMBERED:
+            command = shlex.join(["jaxlens", "repair", str(run_dir), *recorded])
+            if len(command) <= _MAX_COMMAND:
                 return f"name model and corpus as they were for the run: {command}"
             return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
     return "name the model and the corpus of the run with --model and --corpus"
@@ -258,11 +216,14 @@ def _named(settings: Mapping[str, Any]) -> list[str]:
     Type and BOS come from the spec; what is as by default is left out.
     """
     words: list[str] = []
-    for section, default in (("model", configs.ModelConfig()), ("corpus", configs.CorpusConfig())):
-        found = settings.get(section)
+    for section, default in (
+        ("model", run_config.ModelConfig()),
+        ("corpus", run_config.CorpusConfig()),
+    ):
+        values = settings.get(section)
         for key, usual in dataclasses.asdict(default).items():
             usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
-            value = found.get(key, usual) if isinstance(found, dict) else usual
+            value = values.get(key, usual) if isinstance(values, dict) else usual
             value = list(value) if isinstance(value, tuple) else value
             if f"{section}.{key}" in _FLAGS:
                 if value not in (None, []):
@@ -275,8 +236,8 @@ def _named(settings: Mapping[str, Any]) -> list[str]:
 
 _FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
 _OF_SPEC = frozenset({"dtype", "bos", "strict"})
-_MOST_REMEMBERED = 8_000
-"""Most characters of a command that is worth printing."""
+_MAX_COMMAND = 8_000
+"""Characters of a command that is worth printing."""
 
 
 def _words(value: Any) -> list[str]:

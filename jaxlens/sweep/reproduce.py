@@ -1,7 +1,7 @@
-"""The canary: before an environment adds to a run, it recomputes what another has committed.
+"""Before an environment adds to a run, it recomputes a shard that another has committed.
 
-Shards of one run are to be of one kind. On the same hardware, versions and flags they are equal to
-the bit; elsewhere the last digits differ, which is recorded, and more than that is refused.
+On the same hardware, versions and flags shards are equal to the bit; elsewhere the last digits
+differ, which is recorded, and more than that is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxlens import errors, schema
 from jaxlens.corpus import token_file
 from jaxlens.store import layout, provenance, shards
 from jaxlens.store.hdf5 import reading
-from jaxlens.sweep import environment, executor, workers
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import preemption as graces
+from jaxlens.sweep import compute, environment, preemption
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.workers import Worker
 from jaxlens.tally import bins
 
 SHARE = 0.01
@@ -50,15 +50,20 @@ class _Difference:
     structural: bool = False
 
 
-def witness(job: jobs.Job, here: Mapping[str, Any]) -> int | None:
+def shard_to_reproduce(job: Job, here: Mapping[str, Any]) -> int | None:
     """A committed shard that this environment has to reproduce first.
 
-    None where nothing is committed, or where this environment has begun the run, or has passed.
+    None where nothing is committed, where this environment began the run, or where it has
+    reproduced a shard before.
+
+    Args:
+        job: Sweep.
+        here: See ``environment.describe``.
     """
-    there = layout.existing_shards(job.out, job.plan.n_shards)
-    if not there or _is_known(job, environment.decisive(here)):
+    committed = layout.existing_shards(job.out, job.plan.n_shards)
+    if not committed or _is_known(job, environment.decisive(here)):
         return None
-    for shard in there:
+    for shard in committed:
         try:
             return shards.check(job.out, shard, job.spec_hash).shard
         except (errors.MissingError, errors.DataError):
@@ -66,44 +71,50 @@ def witness(job: jobs.Job, here: Mapping[str, Any]) -> int | None:
     return None
 
 
-def sing(
-    job: jobs.Job, tokens: token_file.TokenFile, devices: Sequence[workers.Lane], shard: int
+def check_reproduces(
+    job: Job, tokens: token_file.TokenFile, workers: Sequence[Worker], shard: int
 ) -> dict[str, Any]:
-    """Recomputes a committed shard and compares.
+    """Recomputes a committed shard and compares it with the file.
 
     Returns:
-        For the record: the shard, whether all bits are equal, and the differences if not.
+        JSON values: the shard, whether all bits are equal, and the differences if not.
 
     Raises:
         NumericalError: The differences are beyond what another environment explains.
     """
     logger.info("another environment: recomputing shard %d to compare", shard)
-    (again,) = executor.shards(job, tokens, [shard], devices, graces.Grace())
-    ours = {**executor.merged(job, again), **{f"tally/{k}": v for k, v in again.totals.items()}}
+    (again,) = compute.shards(job, tokens, [shard], workers, preemption.StopRequest())
+    ours = {
+        **compute.stored_columns(job, again),
+        **{f"tally/{k}": v for k, v in again.totals.items()},
+    }
     entry = shards.check(job.out, shard, job.spec_hash, "fast")
     path = layout.shard_path(job.out, shard)
-    with shards.open_shard(job.out, entry) as found, reading.reading(path):
-        theirs = {name: reading.whole(found.datasets[name], 1 << 30) for name in ours}
+    with shards.open_shard(job.out, entry) as contents, reading.reading(path):
+        theirs = {name: reading.whole(contents.datasets[name], 1 << 30) for name in ours}
     if all(_same_bits(ours[name], theirs[name]) for name in ours):
         return {"shard": shard, "equal": True}
     return {"shard": shard, "equal": False, **_judge(job, shard, ours, theirs)}
 
 
 def _judge(
-    job: jobs.Job, shard: int, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+    job: Job, shard: int, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     tolerance = TOLERANCE[job.config.lens.precision]
-    found = {name: _compare(name, ours, theirs, tolerance) for name in ours}
-    for name, difference in found.items():
+    differences = {name: _compare(name, ours, theirs, tolerance) for name in ours}
+    for name, difference in differences.items():
         if difference.structural or difference.largest > tolerance or difference.share > SHARE:
             raise errors.NumericalError(
                 f"{job.out}: this environment does not reproduce {name} of shard {shard}"
                 f" (off by {difference.largest:.3g}, {difference.share:.2%} of its values)",
                 "resume where the run began (see its folder environment), or use another --out",
             )
-    largest = max(difference.largest for difference in found.values())
+    largest = max(difference.largest for difference in differences.values())
     logger.warning("the bits of this environment differ, by at most %.2g: recorded", largest)
-    return {"largest": largest, "share": max(difference.share for difference in found.values())}
+    return {
+        "largest": largest,
+        "share": max(difference.share for difference in differences.values()),
+    }
 
 
 def _compare(
@@ -133,13 +144,13 @@ def _compare(
 def _of_floats(one: np.ndarray, other: np.ndarray) -> _Difference:
     if not np.array_equal(np.isnan(one), np.isnan(other)):
         return _Difference(structural=True)
-    apart = np.abs(one - other) / (1.0 + np.abs(other))
-    known = apart[~np.isnan(apart)]
+    distance = np.abs(one - other) / (1.0 + np.abs(other))
+    known = distance[~np.isnan(distance)]
     return _Difference(largest=float(known.max(initial=0.0)))
 
 
 def _of_means(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> _Difference:
-    """Averages say something even where no rows are kept."""
+    """Differences of the averages, which exist even where no rows are kept."""
     scale = 2.0**bins.FIXED_POINT_BITS * np.maximum(theirs["tally/count"], 1)
     return _of_floats(ours["tally/sum"] / scale, theirs["tally/sum"] / scale)
 
@@ -154,7 +165,7 @@ def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
     )
 
 
-def _is_known(job: jobs.Job, ours: Mapping[str, Any]) -> bool:
+def _is_known(job: Job, ours: Mapping[str, Any]) -> bool:
     """Whether all of the run comes from environments like this one, or this one has passed."""
     notes = provenance.notes(job.out)
     alike = [environment.decisive(note.get("environment", {})) == ours for note in notes]

@@ -1,4 +1,8 @@
-"""Defaults that depend on the model, and refusal of what model or memory cannot hold."""
+"""One resolution of the configuration: what a run computes, with every default filled in.
+
+Defaults depend on the model, on the backend and on the run that has begun; `resolve` decides them
+once. Whatever computes takes a `Resolved`, never a ``config.RunConfig``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jaxlens import config as configs
+from jaxlens import config as run_config
 from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
 from jaxlens.lens import options, unembedding
@@ -17,24 +21,94 @@ from jaxlens.store import shard_contents
 from jaxlens.tally import definitions
 
 MAX_SHARD_BYTES = 256 * 2**20
-"""Most bytes of rows a shard: it is built in memory, and two more wait to be written."""
+"""Bytes of rows in a shard: it is built in memory, and two more wait to be written."""
 
 MAX_STEP_TOKENS = 2**24
-"""Most positions a step; beyond any device, and below what would exhaust the host."""
+"""Positions of a step; beyond any device, and below what would exhaust the host."""
 
-_POSITIONS, _POSITIONS_THERE = 2_048, 65_536
-"""Positions of a step: enough for a core, and for an accelerator (there not measured yet)."""
+_STEP_TOKENS, _STEP_TOKENS_ACCELERATOR = 2_048, 65_536
+"""Positions of a step by default: enough for a core, and for an accelerator (not measured yet)."""
 
-_SHARD_TOKENS = 65_536
-_PACKAGED_SHARD_TOKENS = 4_096
+_SHARD_TOKENS, _SHARD_TOKENS_PACKAGED = 65_536, 4_096
 
 
-def settle(
-    config: configs.RunConfig,
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A configuration whose values are all known.
+
+    Attributes:
+        config: The configuration with its defaults filled in; ``lens.tile`` and ``lens.block``
+            are None for the reference lens, ``lens.temperatures`` until they are fitted.
+        architecture: Of the model.
+        length: Positions of a sequence.
+        step_sequences: Sequences of a step.
+        shard_tokens: Tokens that a shard holds at most.
+        chosen_here: Keys whose values neither the user nor the run that has begun gave, and
+            which may change with the device: ``plan.step_sequences``, ``lens.block``.
+    """
+
+    config: run_config.RunConfig
+    architecture: types.Architecture
+    length: int
+    step_sequences: int
+    shard_tokens: int
+    chosen_here: frozenset[str] = frozenset()
+
+    @property
+    def step_tokens(self) -> int:
+        """Positions of a step."""
+        return self.length * self.step_sequences
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a shard stores, in the order of the schema; none where no rows are kept."""
+        store = self.config.store
+        if store.rows == "none":
+            return ()
+        stored = {*schema.PROFILES[store.rows], *store.quantities}
+        return tuple(name for name in schema.QUANTITIES if name in stored)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row on disk, without compression and checksums."""
+        return schema.row_bytes(
+            self.columns,
+            self.config.store.rows,
+            self.architecture.vocab_size,
+            self.architecture.n_layer + 1,
+            self.config.lens.top_k,
+        )
+
+    def with_step_sequences(self, step_sequences: int) -> Resolved:
+        """The same with steps of another size, and the block that belongs to it."""
+        plan = dataclasses.replace(self.config.plan, step_sequences=step_sequences)
+        lens, step_tokens = self.config.lens, self.length * step_sequences
+        if "lens.block" in self.chosen_here:
+            block = unembedding.choose_block(self.architecture.vocab_size, step_tokens)
+            lens = dataclasses.replace(lens, block=min(block, step_tokens))
+        elif lens.block is not None:
+            lens = dataclasses.replace(lens, block=min(lens.block, step_tokens))
+        config = dataclasses.replace(self.config, plan=plan, lens=lens)
+        return dataclasses.replace(self, config=config, step_sequences=step_sequences)
+
+    def with_shard_tokens(self, shard_tokens: int) -> Resolved:
+        """The same with shards of another size."""
+        store = dataclasses.replace(self.config.store, shard_tokens=shard_tokens)
+        config = dataclasses.replace(self.config, store=store)
+        return dataclasses.replace(self, config=config, shard_tokens=shard_tokens)
+
+    def with_temperatures(self, temperatures: tuple[float, ...]) -> Resolved:
+        """The same with fitted temperatures, one a layer."""
+        lens = dataclasses.replace(self.config.lens, temperatures=temperatures)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, lens=lens))
+
+
+def resolve(
+    config: run_config.RunConfig,
     architecture: types.Architecture,
-    begun: Mapping[str, Any] | None = None,
-) -> configs.RunConfig:
-    """The configuration with every default that depends on the model filled in.
+    existing_spec: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Fills in every default.
 
     Bits depend on the shape of steps, tiles and blocks, whose defaults depend on the backend: a
     run that has begun keeps those it began with, wherever it goes on.
@@ -42,10 +116,11 @@ def settle(
     Args:
         config: From ``config.load``.
         architecture: Of the model.
-        begun: The spec of the run, if it has begun.
+        existing_spec: The spec of the run, if it has begun.
 
     Raises:
-        ConfigError: A length, overlap, step or shard that the model or memory cannot hold.
+        ConfigError: A length, overlap, step, shard or quantity that the model, the lens or memory
+            does not allow.
     """
     length = config.plan.length or architecture.n_positions
     if length > architecture.n_positions:
@@ -53,72 +128,76 @@ def settle(
             f"plan.length is {length}, the model has {architecture.n_positions} positions",
             f"give at most {architecture.n_positions}",
         )
-    # A shard of the study's tallies takes tens of MB before compression, however few its tokens.
-    small = config.model.path == loading.PACKAGED and config.store.tallies == "basic"
-    shard_tokens = config.store.shard_tokens or (_PACKAGED_SHARD_TOKENS if small else _SHARD_TOKENS)
-    sequences = config.plan.step_sequences or _sequences_of(begun) or default_sequences(length)
+    spec = existing_spec or {}
+    sequences = config.plan.step_sequences or _recorded_sequences(spec)
+    lens = _recorded_lens(config.lens, spec, architecture.n_layer + 1)
+    tiled = lens.implementation == "tiled"
+    chosen = {
+        "plan.step_sequences": sequences is None,
+        "lens.block": tiled and lens.block is None,
+    }
+    sequences = sequences or default_step_sequences(length)
+    shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
     plan.check_shape(length, config.plan.overlap, sequences, shard_tokens)
-    lens = _as_begun(config.lens, begun or {}, architecture.n_layer + 1)
-    if lens.implementation == "tiled":
-        vocab_size, capacity = architecture.vocab_size, length * sequences
-        lens = dataclasses.replace(
-            lens,
-            tile=min(lens.tile or unembedding.choose_tile(vocab_size), vocab_size),
-            block=min(lens.block or unembedding.choose_block(vocab_size, capacity), capacity),
-        )
-    settled = dataclasses.replace(
+    vocab_size = architecture.vocab_size
+    if tiled:
+        tile = min(lens.tile or unembedding.choose_tile(vocab_size), vocab_size)
+        lens = dataclasses.replace(lens, tile=tile)
+    filled = dataclasses.replace(
         config,
-        plan=dataclasses.replace(config.plan, length=length, step_sequences=sequences),
-        lens=dataclasses.replace(lens, top_k=min(lens.top_k, architecture.vocab_size)),
+        plan=dataclasses.replace(config.plan, length=length),
+        lens=dataclasses.replace(lens, top_k=min(lens.top_k, vocab_size)),
         store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
-    _require_temperatures(settled.lens.temperatures, architecture.n_layer + 1)
-    _require_small_shards(settled, architecture)
-    return settled
+    chosen_here = frozenset(key for key, is_chosen in chosen.items() if is_chosen)
+    resolved = Resolved(filled, architecture, length, sequences, shard_tokens, chosen_here)
+    resolved = resolved.with_step_sequences(sequences)
+    _require_temperatures(lens.temperatures, architecture.n_layer + 1)
+    _require_quantities(config)
+    _require_small_shards(resolved)
+    return resolved
 
 
-def default_sequences(length: int) -> int:
+def default_step_sequences(length: int) -> int:
     """Sequences that fill a device of this backend."""
-    positions = _POSITIONS if jax.default_backend() == "cpu" else _POSITIONS_THERE
-    return max(1, positions // length)
+    tokens = _STEP_TOKENS if jax.default_backend() == "cpu" else _STEP_TOKENS_ACCELERATOR
+    return max(1, tokens // length)
 
 
-def has_shape(begun: Mapping[str, Any] | None) -> bool:
-    """Whether a run has begun that says how large its steps are."""
-    return _sequences_of(begun) is not None
+def _default_shard_tokens(config: run_config.RunConfig) -> int:
+    # A shard of the study's tallies takes tens of MB before compression, however few its tokens.
+    small = config.model.path == loading.PACKAGED and config.store.tallies == "basic"
+    return _SHARD_TOKENS_PACKAGED if small else _SHARD_TOKENS
 
 
-def _sequences_of(begun: Mapping[str, Any] | None) -> int | None:
-    there = (begun or {}).get("plan")
-    found = there.get("step_sequences") if isinstance(there, dict) else None
-    return found if isinstance(found, int) and 0 < found <= MAX_STEP_TOKENS else None
+def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
+    section = spec.get("plan")
+    sequences = section.get("step_sequences") if isinstance(section, dict) else None
+    valid = isinstance(sequences, int) and 0 < sequences <= MAX_STEP_TOKENS
+    return sequences if valid else None
 
 
-def _as_begun(
-    lens: configs.LensConfig, begun: Mapping[str, Any], n_layers: int
-) -> configs.LensConfig:
-    """Tile, block and temperatures of the run that has begun, where none are asked for."""
-    there = begun.get("lens")
-    if not isinstance(there, dict) or there.get("implementation") != lens.implementation:
+def _recorded_lens(
+    lens: run_config.LensConfig, spec: Mapping[str, Any], n_layers: int
+) -> run_config.LensConfig:
+    """The lens with the recorded tile, block and temperatures, where the user gives none."""
+    section = spec.get("lens")
+    if not isinstance(section, dict) or section.get("implementation") != lens.implementation:
         return lens
-    kept = {
-        name: there[name]
+    recorded: dict[str, Any] = {
+        name: section[name]
         for name in ("tile", "block")
-        if getattr(lens, name) is None and isinstance(there.get(name), int) and there[name] > 0
+        if getattr(lens, name) is None and isinstance(section.get(name), int) and section[name] > 0
     }
-    found = there.get("temperatures")
-    # Of another model's run they are not: the spec will say so, and name the model.
-    if lens.temperatures is None and isinstance(found, list) and len(found) == n_layers:
-        kept["temperatures"] = tuple(found)
-    return dataclasses.replace(lens, **kept)
+    temperatures = section.get("temperatures")
+    # A run of another model may have others: its spec differs, and the refusal names the model.
+    fits = isinstance(temperatures, list) and len(temperatures) == n_layers
+    if lens.temperatures is None and fits:
+        recorded["temperatures"] = tuple(temperatures)
+    return dataclasses.replace(lens, **recorded)
 
 
-def rows(config: configs.RunConfig) -> tuple[str, ...]:
-    """Columns that a shard stores, in the order of the schema; none where only tallies are kept.
-
-    Raises:
-        ConfigError: A quantity that cannot be read.
-    """
+def _require_quantities(config: run_config.RunConfig) -> None:
     for name in config.store.quantities:
         options.check(name)
         if name in schema.REFERENCE_ONLY and config.lens.implementation != "reference":
@@ -127,53 +206,36 @@ def rows(config: configs.RunConfig) -> tuple[str, ...]:
             )
         if name.endswith("_follow"):
             raise errors.ConfigError(f"a sweep follows no tokens, so no {name}", "use read_lens")
-    if config.store.rows == "none":
-        return ()
-    chosen = {*schema.PROFILES[config.store.rows], *config.store.quantities}
-    return tuple(name for name in schema.QUANTITIES if name in chosen)
-
-
-def row_bytes(config: configs.RunConfig, architecture: types.Architecture) -> int:
-    """Bytes a row takes on disk, without compression and checksums."""
-    profile = config.store.rows
-    return schema.row_bytes(
-        rows(config),
-        profile,
-        architecture.vocab_size,
-        architecture.n_layer + 1,
-        config.lens.top_k,
-    )
 
 
 def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int) -> None:
     if temperatures is None:
         return
-    ok = all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in temperatures)
-    if not ok or len(temperatures) != n_layers or temperatures[-1] != 1.0:
+    valid = all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in temperatures)
+    if not valid or len(temperatures) != n_layers or temperatures[-1] != 1.0:
         raise errors.ConfigError(
             f"lens.temperatures are {len(temperatures)} numbers for {n_layers} layers",
             "give one above 0 for each, 1 for the last; or leave them out",
         )
 
 
-def _require_small_shards(config: configs.RunConfig, architecture: types.Architecture) -> None:
-    kept = config.store.tallies
-    items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, kept)
-    if (tally_bytes := 8 * items) > (most := shard_contents.MAX_TALLY_BYTES[kept]):
+def _require_small_shards(resolved: Resolved) -> None:
+    tallies, architecture = resolved.config.store.tallies, resolved.architecture
+    items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
+    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES[tallies]):
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",
-            f"a store holds at most {most >> 20} MiB of these; use a smaller model"
-            + (", or store.tallies: basic" if kept != "basic" else ""),
+            f"a store holds at most {limit >> 20} MiB of these; use a smaller model"
+            + (", or store.tallies: basic" if tallies != "basic" else ""),
         )
-    capacity = config.plan.length * config.plan.step_sequences  # type: ignore[operator]
-    if capacity > MAX_STEP_TOKENS:
+    if resolved.step_tokens > MAX_STEP_TOKENS:
         raise errors.ConfigError(
-            f"a step of {capacity} positions",
+            f"a step of {resolved.step_tokens} positions",
             f"lower plan.step_sequences: {MAX_STEP_TOKENS} at most",
         )
-    tokens = max(capacity, config.store.shard_tokens or 0)
-    size = tokens * row_bytes(config, architecture)
+    tokens = max(resolved.step_tokens, resolved.shard_tokens)
+    size = tokens * resolved.row_bytes
     if size > MAX_SHARD_BYTES:
         raise errors.ConfigError(
             f"a shard of {tokens} tokens would hold {size / 2**20:.0f} MiB of rows",

@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens import config as configs
-from jaxlens import schema, types
+from jaxlens import models, schema, types
 from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
-from jaxlens.models import gpt2
 from jaxlens.sweep import resolve
 from jaxlens.tally import definitions
 
@@ -23,7 +21,7 @@ _IN_FLIGHT = 3
 
 
 @dataclass(frozen=True)
-class Static:
+class StepConfig:
     """What a compiled step closes over; hashable.
 
     Attributes:
@@ -53,22 +51,23 @@ class Static:
         streams: jax.Array,
         unembed: types.Unembed,
         references: types.References,
-        table: unembedding.Table | None,
+        tiles: unembedding.Table | None,
     ) -> types.Readout:
-        """The lens that the run chose."""
+        """Reads the streams with the implementation of the run."""
         if self.implementation == "reference":
             return reference.read(streams, unembed, references, self.request)
-        return tiled.read(streams, unembed, references, self.request, table)
+        return tiled.read(streams, unembed, references, self.request, tiles)
 
-    def prepare(self, unembed: types.Unembed) -> unembedding.Table | None:
+    def tile_unembedding(self, unembed: types.Unembed) -> unembedding.Table | None:
         """The unembedding as the lens wants it; None for the reference lens."""
         if self.implementation == "reference":
             return None
         return unembedding.prepare(unembed, self.request)
 
 
-def static(config: configs.RunConfig, architecture: types.Architecture) -> Static:
-    """What a settled configuration computes."""
+def step_config(resolved: resolve.Resolved) -> StepConfig:
+    """What a step of a run computes."""
+    config, architecture = resolved.config, resolved.architecture
     lens, profile = config.lens, config.store.rows
     # All of `full` whatever the rows are: the tallies count every one.
     wanted = {*schema.FULL, *config.store.quantities}
@@ -83,20 +82,19 @@ def static(config: configs.RunConfig, architecture: types.Architecture) -> Stati
     )
     stored = tuple(
         (name, schema.stored_dtype(name, profile, architecture.vocab_size))
-        for name in resolve.rows(config)
+        for name in resolved.columns
         if name in schema.LAYERED or name in schema.PER_TOKEN
     )
     implementation, tallies = lens.implementation, config.store.tallies
-    return Static(architecture, request, implementation, lens.residuals, stored, tallies)
+    return StepConfig(architecture, request, implementation, lens.residuals, stored, tallies)
 
 
-def unembed(
-    config: configs.RunConfig, architecture: types.Architecture, params: types.Params
-) -> types.Unembed:
-    """Decoder and head of a settled configuration; temperatures are 1 until they are known."""
-    found = gpt2.unembed(params, architecture, config.lens.decoder)
-    temperatures = config.lens.temperatures or (1.0,) * (architecture.n_layer + 1)
-    return dataclasses.replace(found, temperature=jnp.asarray(temperatures, jnp.float32))
+def unembed(resolved: resolve.Resolved, params: types.Params) -> types.Unembed:
+    """Decoder and head of a run; temperatures are 1 until they are fitted."""
+    lens, architecture = resolved.config.lens, resolved.architecture
+    head = models.unembed(params, architecture, lens.decoder)
+    temperatures = lens.temperatures or (1.0,) * (architecture.n_layer + 1)
+    return dataclasses.replace(head, temperature=jnp.asarray(temperatures, jnp.float32))
 
 
 def batch_shape(length: int, sequences: int) -> types.Step:
@@ -118,11 +116,11 @@ def batch_shape(length: int, sequences: int) -> types.Step:
 
 
 def lower(
-    chosen: Static, params: types.Params, unembed: types.Unembed, table: Any, batch: types.Step
+    config: StepConfig, params: types.Params, unembed: types.Unembed, tiles: Any, batch: types.Step
 ) -> jax.stages.Lowered:
     """Traces a step for the device on which its parameters lie; shapes are enough."""
-    with numerics.matmul_precision(chosen.request.precision):
-        return _apply.lower(chosen, params, unembed, table, batch)
+    with numerics.matmul_precision(config.request.precision):
+        return _apply.lower(config, params, unembed, tiles, batch)
 
 
 def scratch_bytes(compiled: jax.stages.Compiled) -> int:
@@ -140,10 +138,10 @@ def device_bytes(compiled: jax.stages.Compiled) -> int:
 
 
 def apply(
-    chosen: Static,
+    config: StepConfig,
     params: types.Params,
     unembed: types.Unembed,
-    table: Any,
+    tiles: Any,
     batch: types.Step,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Residuals, readout, rows: all of a step that runs on the device.
@@ -151,28 +149,28 @@ def apply(
     Returns:
         Values for the tallies, ``[row, layer]``, and the rows in their stored types.
     """
-    streams = gpt2.residuals(
+    streams = models.residuals(
         params,
-        chosen.architecture,
+        config.architecture,
         batch.tokens,
         batch.positions,
         batch.segments,
-        dtype=chosen.residuals,
+        dtype=config.residuals,
     )
-    readout = chosen.read(streams, unembed, batch.references, table)
+    readout = config.read(streams, unembed, batch.references, tiles)
     values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
     of_token = {
         "token": batch.tokens,
         "surprisal": _surprisal(readout.logp_next, batch),
-        "embedding_norm": _norms(params["wte"], batch.tokens),
+        "embedding_norm": _norms(unembed.token_embedding, batch.tokens),
     }
     values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
-    stored = {name: values[name].astype(dtype) for name, dtype in chosen.stored}
-    kept = {name: values[name] for name in (*chosen.tallied, "token") if name in values}
-    if chosen.tallies == "study":
-        kept |= {name: values[name] for name in schema.PER_TOKEN}
-        kept["final_token"] = values["top_id"][:, -1, 0]
-    return kept, stored
+    stored = {name: values[name].astype(dtype) for name, dtype in config.stored}
+    tallied = {name: values[name] for name in (*config.tallied, "token") if name in values}
+    if config.tallies == "study":
+        tallied |= {name: values[name] for name in schema.PER_TOKEN}
+        tallied["final_token"] = values["top_id"][:, -1, 0]
+    return tallied, stored
 
 
 _apply = jax.jit(apply, static_argnums=0)

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlens import config as configs
-from jaxlens import types
+from jaxlens import models, types
 from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, temperature
-from jaxlens.models import gpt2, loading
+from jaxlens.models import loading
 from jaxlens.sweep import devices, environment
+from jaxlens.sweep.resolve import Resolved
 from jaxlens.tally import hashing
 
 logger = logging.getLogger("jaxlens")
@@ -27,43 +27,47 @@ logger = logging.getLogger("jaxlens")
 SHARE = 0.01
 """Share of the tokens that is fitted to."""
 
-LEAST, MOST = 1_024, 65_536
-"""Tokens that are fitted to at least, where there are so many, and at most."""
+MIN_TOKENS, MAX_TOKENS = 1_024, 65_536
+"""Fewest tokens that are fitted to, where the corpus has them, and most."""
 
 _CHUNK = 1_024
 """Positions that go through the model at once."""
 
 
-def fit(
-    config: configs.RunConfig, model: loading.Model, tokens: token_file.TokenFile
+def fit_temperatures(
+    resolved: Resolved, model: loading.Model, tokens: token_file.TokenFile
 ) -> tuple[float, ...]:
-    """Temperatures of all layers for a sweep.
+    """The temperature of every layer, 1 for the last.
 
     Args:
-        config: Settled.
+        resolved: The configuration.
         model: On the default device.
         tokens: Token file.
     """
     logger.info("fitting a temperature to each layer")
-    length: int = config.plan.length  # type: ignore[assignment]
+    config, length = resolved.config, resolved.length
     documents = sample(tokens.index, length)
     chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
-    unembed = gpt2.unembed(model.params, model.config, config.lens.decoder)
-    chosen = devices.choose(config.devices)
-    placed = [devices.place((model.params, unembed), device) for device in chosen]
+    unembed = models.unembed(model.params, model.config, config.lens.decoder)
+    weights = [
+        devices.put((model.params, unembed), device) for device in devices.choose(config.devices)
+    ]
 
-    def slopes_at(cold: np.ndarray) -> np.ndarray:
+    def slopes_at(inverse_temperature: np.ndarray) -> np.ndarray:
         # All are dispatched before one is waited for, so that all devices work.
-        found = [
-            _slopes(model.config, config.lens.precision, *placed[i % len(placed)], *chunk, cold)
+        architecture, precision = resolved.architecture, config.lens.precision
+        slopes = [
+            _slopes(
+                architecture, precision, *weights[i % len(weights)], *chunk, inverse_temperature
+            )
             for i, chunk in enumerate(chunks)
         ]
-        return np.sum([np.asarray(slope, np.float64) for slope in found], axis=0)
+        return np.sum([np.asarray(slope, np.float64) for slope in slopes], axis=0)
 
     with numerics.matmul_precision(config.lens.precision):
-        found = temperature.search(slopes_at, model.config.n_layer + 1)
+        fitted = temperature.search(slopes_at, model.config.n_layer + 1)
     environment.release_memory()
-    return found
+    return fitted
 
 
 def sample(index: token_file.Index, length: int) -> Int[np.ndarray, " document"]:
@@ -75,7 +79,7 @@ def sample(index: token_file.Index, length: int) -> Int[np.ndarray, " document"]
     """
     sizes = np.minimum(np.diff(index.document_start), length)
     order = np.lexsort((np.arange(index.n_documents), hashing.mix(index.document_hash)))
-    wanted = min(max(SHARE * index.n_tokens, LEAST), MOST)
+    wanted = min(max(SHARE * index.n_tokens, MIN_TOKENS), MAX_TOKENS)
     reached = np.cumsum(sizes[order])
     return order[: int(np.searchsorted(reached, wanted)) + 1]
 
@@ -113,8 +117,8 @@ def _slopes(
     unembed: types.Unembed,
     grid: Int[Array, "batch position"],
     mask: Bool[Array, "batch position"],
-    cold: Float[Array, "layer point"],
+    inverse_temperature: Float[Array, "layer point"],
 ) -> Float[Array, "layer point"]:
     """`temperature.slopes` of tokens, on the device where the parameters lie."""
-    streams = gpt2.residuals(params, architecture, grid)
-    return temperature.slopes(streams, mask, unembed, cold, precision)
+    streams = models.residuals(params, architecture, grid)
+    return temperature.slopes(streams, mask, unembed, inverse_temperature, precision)

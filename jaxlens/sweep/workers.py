@@ -1,7 +1,7 @@
-"""Devices that take turns with the steps of a sweep; each has the weights and a compiled step.
+"""Workers take turns with the steps of a sweep; each is a device with weights and a compiled step.
 
-Which device computes a step decides nothing: all of them run the same program of the same shape,
-and totals are added as integers. On CPUs a lane is a core. A core that works alone on a step does
+Which worker computes a step decides nothing: all of them run the same program of the same shape,
+and totals are added as integers. On CPUs a worker is a core. A core that works alone on a step does
 more in the same time than all of them together on one, since the tiles of the lens are small.
 """
 
@@ -17,23 +17,22 @@ import jax
 import numpy as np
 
 from jaxlens import types
-from jaxlens.sweep import batch_size, compilation_cache, devices, environment
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import step as steps
+from jaxlens.sweep import batch_size, compilation_cache, devices, environment, step
+from jaxlens.sweep.job import Job
 from jaxlens.tally import definitions, update
 
 
 @dataclass(frozen=True, eq=False)
-class Lane:
-    """A device with all it needs.
+class Worker:
+    """A device with everything it needs to compute steps.
 
     Attributes:
         device: Where everything lies.
-        weights: Parameters, unembedding and table of the lens.
+        weights: Parameters, unembedding and its tiles.
         step: The compiled step.
         add: The compiled update of the totals.
         totals: Names, shapes and types of the totals.
-        lookup: See ``exact.tables``.
+        lookup: See ``update.tables``.
     """
 
     device: jax.Device
@@ -43,8 +42,8 @@ class Lane:
     totals: dict[str, jax.ShapeDtypeStruct]
     lookup: update.Tables
 
-    def begin(self) -> update.Totals:
-        """Totals of nothing."""
+    def zero_totals(self) -> update.Totals:
+        """Empty totals on the device."""
         return update.zeros(self.totals, self.device)
 
     def run(
@@ -65,34 +64,35 @@ class Lane:
             return rows, self.add(totals, values | dict(columns), batch.count, self.lookup)
 
 
-def make(job: jobs.Job) -> list[Lane]:
+def compile_workers(job: Job) -> list[Worker]:
     """Compiles the step, whose shape is that of every step of the run, for each device.
 
     Raises:
         ConfigError: There are fewer devices than were asked for, or a step does not fit them.
     """
-    batch = steps.batch_shape(job.plan.length, job.plan.step_sequences)
-    chosen = devices.choose(job.config.devices)
-    with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
+    batch = step.batch_shape(job.plan.length, job.plan.step_sequences)
+    targets = devices.choose(job.config.devices)
+    with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
         lookup = job.lookup()
-        made = list(pool.map(functools.partial(_make, job, batch, lookup), chosen))
+        workers = list(pool.map(functools.partial(_compile, job, batch, lookup), targets))
     compilation_cache.seal(job.programs)
     environment.release_memory()
-    needed, room = max(steps.scratch_bytes(lane.step) for lane in made), devices.room(chosen)
-    if room is not None and needed > room:
-        raise batch_size.too_large(needed, room)
-    return made
+    needed = max(step.scratch_bytes(worker.step) for worker in workers)
+    limit = devices.free_bytes(targets)
+    if limit is not None and needed > limit:
+        raise batch_size.too_large(needed, limit)
+    return workers
 
 
-def _make(job: jobs.Job, batch: types.Step, lookup: update.Tables, device: jax.Device) -> Lane:
-    vocab_size = job.static.architecture.vocab_size
+def _compile(job: Job, batch: types.Step, lookup: update.Tables, device: jax.Device) -> Worker:
+    architecture = job.resolved.architecture
     tallies = definitions.TALLIES[job.config.store.tallies]
-    weights = devices.place((job.model.params, job.unembed, job.table), device)
-    lookup = devices.place(lookup, device)
-    lowered = steps.lower(job.static, *weights, batch)
+    weights = devices.put((job.model.params, job.unembed, job.tiles), device)
+    lookup = devices.put(lookup, device)
+    lowered = step.lower(job.step_config, *weights, batch)
     values, _ = lowered.out_info
     values = values | job.tally_shapes()
-    totals = update.shapes(tallies, job.static.architecture.n_layer + 1, vocab_size)
+    totals = update.shapes(tallies, architecture.n_layer + 1, architecture.vocab_size)
     zeros = update.zeros(totals, device)
     add = update.compile_update(tallies, zeros, values, lookup)
-    return Lane(device, weights, lowered.compile(), add, totals, lookup)
+    return Worker(device, weights, lowered.compile(), add, totals, lookup)

@@ -38,7 +38,7 @@ def line(text: str) -> str:
     return "".join(" " if c == " " else SIGNS.get(c) or _character(c) for c in text)
 
 
-def spelled(text: str) -> str:
+def lines(text: str) -> str:
     """A text whose controls, marks of direction and other invisible characters are numbers.
 
     Spaces of every width and ends of lines stay; see `line` for a text on one line.

@@ -13,7 +13,7 @@ from sweeps import PACKAGED
 
 import jaxlens
 from jaxlens import errors, types
-from jaxlens.api import checks
+from jaxlens.api import array_checks, checks
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint as weights
 
@@ -259,11 +259,13 @@ def test_residuals_of_fresh_and_of_trained_models_are_not_taken_for_normalised(m
         plain = dataclasses.replace(head, scale=np.ones(128), bias=np.zeros(128))
         for stream in [*streams, np.zeros_like(streams[0]), 40 * streams[-1]]:
             for unembed in (head, plain):
-                checks.not_normalised(stream, real, unembed)
-                checks.not_normalised(stream[:1, :1], real[:1, :1], unembed)
+                array_checks.not_normalised(stream, real, unembed)
+                array_checks.not_normalised(stream[:1, :1], real[:1, :1], unembed)
     random = np.random.default_rng(0)
     for scale in (0.3, 1.0, 3.0):  # nearly normal, but nobody has normalised them
-        checks.not_normalised(scale * random.standard_normal((2, 16, 128)), real[:, :16], plain)
+        array_checks.not_normalised(
+            scale * random.standard_normal((2, 16, 128)), real[:, :16], plain
+        )
 
 
 def test_a_stack_of_another_depth_is_refused_where_the_depth_is_known(model, tokens):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlens import config, errors
-from jaxlens.bench import measure, random_model
+from jaxlens.bench import counts, measure, random_model
 from jaxlens.cli import main
 
 TINY = {"plan.length": "32", "plan.step_sequences": "2", "devices": "1", "lens.block": "16"}
@@ -62,7 +62,7 @@ def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
 
 
 def test_operations_of_the_published_shape_are_those_of_the_cost_model():
-    flops = measure.count_flops(random_model.architecture("gpt2"), 1024)
+    flops = counts.count_flops(random_model.architecture("gpt2"), 1024)
     assert flops["lens"] == pytest.approx(1004e6, rel=0.01)
     # The cost model multiplies whole lines in attention, where half is masked.
     assert flops["forward"] + 12 * 2 * 1024 * 768 == pytest.approx(208e6, rel=0.01)

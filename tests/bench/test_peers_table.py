@@ -102,9 +102,19 @@ def test_the_newest_record_that_fits_is_taken(peers):
 def test_writing_makes_the_check_pass(peers, tmp_path, monkeypatch):
     table = peers["table"]
     readme, records = tmp_path / "README.md", tmp_path / "peers.jsonl"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page = tmp_path / "performance.md"
+    for path in (readme, page):
+        path.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     records.write_text(json.dumps(record()) + "\n")
-    arguments = ["table.py", "--readme", str(readme), "--records", str(records)]
+    arguments = [
+        "table.py",
+        "--readme",
+        str(readme),
+        "--records",
+        str(records),
+        "--page",
+        str(page),
+    ]
     monkeypatch.setattr(sys, "argv", [*arguments, "--check"])
     with pytest.raises(SystemExit, match="--write"):
         table.main()
@@ -112,8 +122,10 @@ def test_writing_makes_the_check_pass(peers, tmp_path, monkeypatch):
     table.main()
     monkeypatch.setattr(sys, "argv", [*arguments, "--check"])
     table.main()
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    for path in (readme, page):
+        text = path.read_text()
+        assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+        assert ("PyTorch" in text) == (path is page)
 
 
 def test_a_record_of_a_busy_machine_is_never_written(peers, tmp_path, monkeypatch):
@@ -123,7 +135,15 @@ def test_a_record_of_a_busy_machine_is_never_written(peers, tmp_path, monkeypatc
     records.write_text(json.dumps(busy) + "\n")
     readme = tmp_path / "README.md"
     readme.write_text(f"{table.BEGIN}{table.END}")
-    arguments = ["--readme", str(readme), "--records", str(records), "--write"]
+    arguments = [
+        "--readme",
+        str(readme),
+        "--page",
+        str(readme),
+        "--records",
+        str(records),
+        "--write",
+    ]
     monkeypatch.setattr(sys, "argv", ["table.py", *arguments])
     with pytest.raises(SystemExit, match="busy machine"):
         table.main()

@@ -14,7 +14,7 @@ from sweeps import flags, refused, run_cli
 
 import jaxlens
 from jaxlens import errors
-from jaxlens.cli import main, options, output, streams
+from jaxlens.cli import main, options, progress, streams, terminal
 from jaxlens.lens import numerics
 from jaxlens.sweep import run
 
@@ -238,9 +238,9 @@ def test_a_bar_is_drawn_on_terminals_and_not_among_json(as_json, monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    output.start_logging(False, False, "json" if as_json else "text")
+    terminal.start_logging(False, False, "json" if as_json else "text")
     stream = sys.stderr
-    with output.Bar() as bar:
+    with progress.Bar() as bar:
         bar.begin(100, 0)
         logging.getLogger("jaxlens").info("a line")
         bar.advance(50)

@@ -13,9 +13,8 @@ from safetensors import numpy
 from sweeps import TINY, configure, digest, flags, refused, run_cli, script_with_small_files
 
 import jaxlens
-from jaxlens import errors
+from jaxlens import errors, models
 from jaxlens.lens import implementations, reference
-from jaxlens.models import architecture as architectures
 from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.sweep import run as sweep
@@ -220,7 +219,7 @@ def test_converted_checkpoints_are_the_same_model(tiny, tmp_path, capsys):
         source = tmp_path / to
     one, two = checkpoint.load(tiny), checkpoint.load(tmp_path / "safetensors")
     assert checkpoint.digest(one.params) == checkpoint.digest(two.params)
-    assert one.architecture == two.architecture == architectures.parse(TINY)
+    assert one.architecture == two.architecture == models.parse(TINY)
     assert loading.from_checkpoint(two).tokenizer is not None
     refused(capsys, 2, "convert", tiny, tmp_path / "orbax", "--to", "orbax")
 

@@ -94,7 +94,7 @@ def test_signals_are_answered_while_a_text_is_encoded(tokenizer):
     began = time.monotonic()
     with (
         pytest.raises(errors.InterruptedRun, match="SIGTERM"),
-        preemption.on_signals(preemption.Grace(60)),
+        preemption.on_signals(preemption.StopRequest(60)),
     ):
         tokenize.build(corpus(LONG), tokenizer, len, vocab_size=2)
     assert time.monotonic() - began < 20
@@ -113,7 +113,7 @@ def test_a_signal_ends_the_search_for_the_document_and_its_process(tokenizer, mo
         return encodes(child, text)
 
     monkeypatch.setattr(encoding._Child, "encodes", asked)
-    with pytest.raises(errors.InterruptedRun), preemption.on_signals(preemption.Grace(60)):
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(preemption.StopRequest(60)):
         tokenize.build(corpus(LONG, "b"), tokenizer, len, vocab_size=2, encode_seconds=0.3)
     assert children[0].returncode == -signal.SIGKILL
 

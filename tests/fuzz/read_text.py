@@ -111,7 +111,7 @@ def _sound():
     corpus = FOLDER / "corpus.jsonl"
     lines = [json.dumps({"id": f"é{n}", "text": "the old town " * (n % 7)}) for n in range(50)]
     corpus.write_text("\n".join([*lines, "{", "{", ""]))
-    model = pathlib.Path(config.__file__).parent / "data" / "mini-gpt2"
+    model = pathlib.Path(config.__file__).parent / "models" / "packaged"
     settings = config.CorpusConfig(paths=(str(corpus),))
     ingest.ingest(settings, tokenizer.load_tokenizer(model), 4096, None, folder, WANTED)
     return {name: (folder / name).read_bytes() for name in token_folder.FILES}

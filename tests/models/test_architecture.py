@@ -4,8 +4,7 @@ import math
 import pytest
 
 from jaxlens import errors, models, types
-from jaxlens.models import architecture as architectures
-from jaxlens.models import gpt2
+from jaxlens.models import activations, gpt2_config
 
 MINIMAL = {
     "model_type": "gpt2",
@@ -22,19 +21,22 @@ def without(*keys, **changes):
 
 
 def test_missing_options_take_gpt2_defaults():
-    assert architectures.parse(MINIMAL) == types.Architecture(
+    assert models.parse(MINIMAL) == types.Architecture(
         n_layer=2,
-        n_head=3,
         n_embd=24,
         n_positions=32,
         vocab_size=97,
-        n_inner=96,
-        activation_function="gelu_new",
-        layer_norm_epsilon=1e-5,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
+        options=gpt2_config.Options(
+            n_head=3,
+            n_inner=96,
+            activation_function="gelu_new",
+            layer_norm_epsilon=1e-5,
+            scale_attn_weights=True,
+            scale_attn_by_inverse_layer_idx=False,
+        ),
         tie_word_embeddings=True,
         bos_token_id=None,
+        model_type="gpt2",
     )
 
 
@@ -51,39 +53,35 @@ def test_missing_options_take_gpt2_defaults():
     ],
 )
 def test_every_option_is_honoured(key, value):
-    assert getattr(architectures.parse({**MINIMAL, key: value}), key) == value
+    assert models.parse({**MINIMAL, key: value}).spec()[key] == value
 
 
 def test_null_inner_size_means_four_times_the_width():
-    assert architectures.parse({**MINIMAL, "n_inner": None}).n_inner == 96
+    assert models.parse({**MINIMAL, "n_inner": None}).options.n_inner == 96
 
 
 def test_old_name_of_the_context_length_is_read():
-    assert architectures.parse(without("n_positions", n_ctx=64)).n_positions == 64
+    assert models.parse(without("n_positions", n_ctx=64)).n_positions == 64
 
 
 @pytest.mark.parametrize("bos", [50256, 97, -1, None])
 def test_bos_outside_of_the_vocabulary_is_none(bos):
-    assert architectures.parse({**MINIMAL, "bos_token_id": bos}).bos_token_id is None
+    assert models.parse({**MINIMAL, "bos_token_id": bos}).bos_token_id is None
 
 
 def test_missing_bos_of_the_full_vocabulary_is_end_of_text():
-    assert architectures.parse({**MINIMAL, "vocab_size": 50257}).bos_token_id == 50256
+    assert models.parse({**MINIMAL, "vocab_size": 50257}).bos_token_id == 50256
 
 
 @pytest.mark.parametrize("name", ["GPT2LMHeadModel", "GPT2Model", "FlaxGPT2LMHeadModel"])
 def test_missing_model_type_is_taken_from_the_class_names(name):
-    assert architectures.parse(without("model_type", architectures=[name])).n_layer == 2
+    assert models.parse(without("model_type", architectures=[name])).n_layer == 2
 
 
-@pytest.mark.parametrize("name", architectures.ACTIVATIONS)
-def test_every_accepted_activation_is_computed(name):
-    assert architectures.parse({**MINIMAL, "activation_function": name}).activation_function == name
-    assert name in gpt2.ACTIVATIONS
-
-
-def test_no_computed_activation_is_refused():
-    assert set(gpt2.ACTIVATIONS) == set(architectures.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_every_computed_activation_is_accepted(name):
+    parsed = models.parse({**MINIMAL, "activation_function": name})
+    assert parsed.options.activation_function == name
 
 
 @pytest.mark.parametrize(
@@ -137,18 +135,18 @@ def test_no_computed_activation_is_refused():
 )
 def test_what_is_malformed_or_unsupported_is_refused_by_name(config, named):
     with pytest.raises(errors.DataError) as caught:
-        architectures.parse(config)
+        models.parse(config)
     assert named in caught.value.message
     assert "\n" not in caught.value.message + caught.value.hint
 
 
 def test_keys_that_are_not_on_the_list_have_no_effect():
     strange = {"auto_map": {"AutoModel": "evil.Model"}, "trust_remote_code": True, "_name": "x"}
-    assert architectures.parse({**MINIMAL, **strange}) == architectures.parse(MINIMAL)
+    assert models.parse({**MINIMAL, **strange}) == models.parse(MINIMAL)
 
 
 def test_dump_is_read_back_as_the_same_architecture():
-    original = architectures.parse(
+    original = models.parse(
         without(
             n_inner=40,
             activation_function="silu",
@@ -159,26 +157,29 @@ def test_dump_is_read_back_as_the_same_architecture():
             bos_token_id=3,
         )
     )
-    assert architectures.parse(json.loads(json.dumps(architectures.dump(original)))) == original
+    assert models.parse(json.loads(json.dumps(models.dump(original)))) == original
 
 
 def test_dump_keeps_the_absence_of_a_bos():
-    absent = architectures.parse({**MINIMAL, "bos_token_id": None, "vocab_size": 50257})
-    assert architectures.parse(architectures.dump(absent)).bos_token_id is None
+    absent = models.parse({**MINIMAL, "bos_token_id": None, "vocab_size": 50257})
+    assert models.parse(models.dump(absent)).bos_token_id is None
 
 
 def test_dump_is_read_by_transformers_as_the_same_model():
     transformers = pytest.importorskip("transformers")
-    dumped = architectures.dump(architectures.parse({**MINIMAL, "n_inner": 40}))
+    dumped = models.dump(models.parse({**MINIMAL, "n_inner": 40}))
     theirs = transformers.GPT2Config.from_dict(dumped)
     assert theirs.model_type == "gpt2"
-    assert architectures.parse(theirs.to_dict()) == architectures.parse(dumped)
+    assert models.parse(theirs.to_dict()) == models.parse(dumped)
 
 
-def test_every_family_is_importable_and_has_the_three_functions():
+def test_every_family_is_importable_and_has_the_whole_contract():
+    names = [name for name in vars(models.Family) if not name.startswith("_")]
+    assert {"parse", "dump", "leaves", "init", "residuals", "unembed"} < set(names)
     for model_type in models.FAMILIES:
         module = models.family(model_type)
-        assert all(callable(getattr(module, name)) for name in ("init", "residuals", "unembed"))
+        assert all(callable(getattr(module, name)) for name in names)
+        assert module.TITLE
 
 
 def test_unknown_family_is_refused_with_what_there_is():

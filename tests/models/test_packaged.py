@@ -8,14 +8,19 @@ import pytest
 
 from jaxlens.models.checkpoints import checkpoint as weights
 
-DIRECTORY = pathlib.Path(str(importlib.resources.files("jaxlens"))) / "data" / "mini-gpt2"
+DIRECTORY = pathlib.Path(str(importlib.resources.files("jaxlens"))) / "models" / "packaged"
 LARGEST = 6 * 10**6
 
 
 def test_packaged_model_loads_and_is_the_one_on_its_card():
     checkpoint = weights.load(DIRECTORY)
     sizes = checkpoint.architecture
-    assert (sizes.n_layer, sizes.n_embd, sizes.n_head, sizes.vocab_size) == (8, 128, 4, 4096)
+    assert (sizes.n_layer, sizes.n_embd, sizes.options.n_head, sizes.vocab_size) == (
+        8,
+        128,
+        4,
+        4096,
+    )
     assert sizes.bos_token_id == 0
     (stated,) = re.findall(r"`([0-9a-f]{64})`", (DIRECTORY / "README.md").read_text())
     assert weights.digest(checkpoint.params) == stated

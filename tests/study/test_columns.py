@@ -77,6 +77,6 @@ def test_sampled_columns_are_those_of_the_rows(of, rows):
 
 
 def test_the_share_that_is_copied_is_that_of_the_rows(of, rows):
-    share = next(line for line in sources.answer(of) if line.estimator == "copied_share")
+    share = next(line for line in sources.estimate(of) if line.estimator == "copied_share")
     assert share.estimate == pytest.approx(rows["copied"].mean(), abs=0)
     assert share.n == len(rows["copied"])

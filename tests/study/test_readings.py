@@ -179,4 +179,4 @@ def test_planted_copies_are_called_better_or_worse_by_their_sign(studies):
         pairs = induction.Pairs(
             copy.astype(int), control, np.arange(300) % 60, np.zeros(300, int), np.full(300, 16)
         )
-        assert words in induction.verdict(induction.answer(of, pairs))
+        assert words in induction.verdict(induction.estimate(of, pairs))

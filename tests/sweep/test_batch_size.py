@@ -8,8 +8,7 @@ from sweeps import TILES, configure, digest, refused
 
 from jaxlens import errors
 from jaxlens.store import commit, layout
-from jaxlens.sweep import devices, resolve, run, workers
-from jaxlens.sweep import job as jobs
+from jaxlens.sweep import devices, prepare, resolve, run, workers
 from jaxlens.sweep import step as steps
 
 DEFAULT = {"plan.step_sequences": None}
@@ -20,7 +19,7 @@ def room(monkeypatch):
     """Sets what every device has."""
 
     def give(size):
-        monkeypatch.setattr(devices, "room", lambda chosen: size)
+        monkeypatch.setattr(devices, "free_bytes", lambda chosen: size)
 
     return give
 
@@ -28,13 +27,13 @@ def room(monkeypatch):
 def needed(tiny, texts, tmp_path, sequences, **more):
     """What the compiler says of a step."""
     how = configure(tiny, texts, None, **{"plan.step_sequences": sequences} | more)
-    made = jobs.prepare(how, tmp_path, apart=True)
-    return steps.scratch_bytes(workers.make(made)[0].step)
+    made = prepare.prepare(how, tmp_path, read_only=True)
+    return steps.scratch_bytes(workers.compile_workers(made)[0].step)
 
 
 @pytest.mark.parametrize(("length", "sequences"), [(1024, 2), (256, 8), (32, 64), (4096, 1)])
 def test_a_step_has_as_many_sequences_as_fill_a_core(length, sequences):
-    assert resolve.default_sequences(length) == sequences
+    assert resolve.default_step_sequences(length) == sequences
 
 
 def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_path):
@@ -50,7 +49,7 @@ def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
 
 
 def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog, monkeypatch):
-    monkeypatch.setattr(resolve, "_POSITIONS", 16 * 32)
+    monkeypatch.setattr(resolve, "_STEP_TOKENS", 16 * 32)
     room(needed(tiny, texts, tmp_path, 4))
     with caplog.at_level("INFO", "jaxlens"):
         result = run.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
@@ -67,7 +66,7 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     with pytest.raises(errors.ConfigError, match=r"a step needs .* on each device"):
         run.run(configure(tiny, texts, tmp_path / "out", **{"plan.step_sequences": 4}))
     assert not list(tmp_path.glob("out/shards/*.h5"))
-    monkeypatch.setattr(resolve, "_POSITIONS", 32)  # the default is a single sequence
+    monkeypatch.setattr(resolve, "_STEP_TOKENS", 32)  # the default is a single sequence
     command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other", *TILES)
     assert "plan.step_sequences" in refused(capsys, 2, *command)
 
@@ -84,15 +83,15 @@ def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
 
 
 def test_looking_compiles_nothing_twice(tiny, texts, tmp_path):
-    made = jobs.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
-    weights = devices.place((made.model.params, made.unembed, made.table), devices.choose(1)[0])
+    made = prepare.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
+    weights = devices.put((made.model.params, made.unembed, made.tiles), devices.choose(1)[0])
     batch = steps.batch_shape(made.plan.length, made.plan.step_sequences)
-    one, two = (steps.lower(made.static, *weights, batch).compile() for _ in range(2))
+    one, two = (steps.lower(made.step_config, *weights, batch).compile() for _ in range(2))
     assert one.runtime_executable() is two.runtime_executable()
 
 
 def test_the_shape_of_a_batch_is_that_of_the_plan(tiny, texts, tmp_path):
-    made = jobs.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
+    made = prepare.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
     with made.ingested.open() as tokens:
         batch, _ = made.batch(1, tokens)
     shape = steps.batch_shape(made.plan.length, made.plan.step_sequences)

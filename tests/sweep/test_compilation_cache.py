@@ -126,26 +126,26 @@ def program(name):
 
 
 def test_only_programs_with_a_true_seal_are_left(cached, untold):
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     good, flipped, late = map(program, ("good", "flipped", "late"))
     for name in (good, flipped, late):
         (path / name).write_bytes(name.encode())
         if name != late:
             compilation_cache.seal(path)
     (path / flipped).write_bytes(b"flipper")
-    assert compilation_cache.keep(cached) == path
+    assert compilation_cache.enable(cached) == path
     assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", good]
     for broken in (b"", b"[]", b"\xff", b"{" * 9, json.dumps({good: 3}).encode()):
         (path / good).write_bytes(good.encode())
         (path / "SEALS.json").write_bytes(broken)
-        assert compilation_cache.keep(cached) == path
+        assert compilation_cache.enable(cached) == path
         assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
 def test_programs_that_another_process_removes_are_no_failure(cached, untold, monkeypatch, caplog):
     """A run that starts removes what has no seal yet, also what another run has just written."""
     caplog.set_level("INFO")
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     kept, gone = program("kept"), program("gone")
     for step in ("_sha256", "_remove_oldest"):
         for name in (kept, gone):
@@ -161,27 +161,27 @@ def test_programs_that_another_process_removes_are_no_failure(cached, untold, mo
             compilation_cache.seal(path)
             assert list(json.loads((path / "SEALS.json").read_bytes())) == [kept]
             (path / gone).write_bytes(b"")
-            assert compilation_cache.keep(cached) == path
+            assert compilation_cache.enable(cached) == path
         assert sorted(p.name for p in path.iterdir()) == ["SEALS.json", kept]
     assert not [one for one in caplog.records if one.name == "jaxlens"]
 
 
 def test_two_sealed_programs_that_were_swapped_are_both_removed(cached, untold):
     """JAX itself would run each in the place of the other."""
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     one, two = path / program("one"), path / program("two")
     one.write_bytes(b"1")
     two.write_bytes(b"2")
     compilation_cache.seal(path)
     one.write_bytes(b"2")
     two.write_bytes(b"1")
-    assert compilation_cache.keep(cached) == path
+    assert compilation_cache.enable(cached) == path
     assert [p.name for p in path.iterdir()] == ["SEALS.json"]
 
 
 def test_jax_names_its_files_as_is_believed_here(cached, untold):
     """Else nothing would be sealed, or be removed."""
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.jit(lambda x: x * 3 + len(str(path)))(jax.numpy.arange(7.0)).block_until_ready()
     made = [p.name for p in path.iterdir() if p.name.endswith("-cache")]
@@ -189,14 +189,14 @@ def test_jax_names_its_files_as_is_believed_here(cached, untold):
 
 
 def test_what_others_left_there_is_never_removed_nor_read(cached, untold, tmp_path):
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     (tmp_path / "precious").write_bytes(b"mine")
     for name in ("thesis.tex", "x-cache", "SEALS.json.bak"):
         (path / name).write_bytes(b"mine")
     (path / "folder").mkdir()
     (path / program("linked")).symlink_to(tmp_path / "precious")
     compilation_cache.seal(path)
-    assert compilation_cache.keep(cached) == path
+    assert compilation_cache.enable(cached) == path
     left = {"thesis.tex", "x-cache", "SEALS.json.bak", "folder", "SEALS.json"}
     assert {p.name for p in path.iterdir()} == left
     assert (tmp_path / "precious").read_bytes() == b"mine"
@@ -204,18 +204,18 @@ def test_what_others_left_there_is_never_removed_nor_read(cached, untold, tmp_pa
 
 
 def test_the_oldest_go_first_where_there_are_too_many(cached, untold, monkeypatch):
-    path = compilation_cache.keep(cached)
+    path = compilation_cache.enable(cached)
     for age, name in enumerate(map(program, ("new", "old", "oldest"))):
         (path / name).write_bytes(b"x" * 100)
         os.utime(path / name, (10**9 - age, 10**9 - age))
-    monkeypatch.setattr(compilation_cache, "MOST_BYTES", 250)
+    monkeypatch.setattr(compilation_cache, "MAX_BYTES", 250)
     compilation_cache.seal(path)
     assert {p.name for p in path.iterdir()} == {"SEALS.json", program("new"), program("old")}
 
 
 def test_a_folder_that_jax_was_told_is_left_alone(cached):
     assert jax.config.jax_compilation_cache_dir
-    assert compilation_cache.keep(cached) is None
+    assert compilation_cache.enable(cached) is None
     assert not (cached / compilation_cache.FOLDER).exists()
 
 
@@ -259,7 +259,7 @@ def test_no_folder_is_followed_that_is_a_link_or_lies_where_others_can_write(tmp
     told = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        assert compilation_cache.keep(cached) is None
+        assert compilation_cache.enable(cached) is None
     finally:
         jax.config.update("jax_compilation_cache_dir", told)
     assert [p.name for p in precious.iterdir()] == [program("mine")]

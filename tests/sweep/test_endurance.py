@@ -13,7 +13,7 @@ import pytest
 from random_model import random_params
 from sweeps import PACKAGED, TINY, digest, start
 
-from jaxlens.models import architecture as architectures
+from jaxlens import models
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import verify
 
@@ -70,7 +70,7 @@ def smallest(tmp_path):
     """A model of one block."""
     config = TINY | {"n_layer": 1, "n_positions": 256}
     folder = tmp_path / "smallest"
-    parsed = architectures.parse(config)
+    parsed = models.parse(config)
     checkpoint.save(
         folder, parsed, random_params(config, 0), "safetensors", tokenizer_from=PACKAGED
     )

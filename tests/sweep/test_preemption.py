@@ -24,7 +24,7 @@ class AskedAfter:
     def advance(self, count):
         self.steps -= 1
         if self.steps == 0:
-            self.asked.ask("SIGTERM")
+            self.asked.request("SIGTERM")
 
 
 def parts(out):
@@ -32,7 +32,7 @@ def parts(out):
 
 
 def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, tmp_path, swept):
-    asked = preemption.Grace(600)
+    asked = preemption.StopRequest(600)
     # A shard has four steps; one is always dispatched ahead, so here shard 1 is in work.
     with pytest.raises(errors.InterruptedRun, match="SIGTERM") as caught:
         run.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
@@ -43,7 +43,7 @@ def test_with_time_left_the_shard_in_work_is_finished_and_no_other(tiny, texts, 
 
 
 def test_without_time_the_shard_in_work_is_dropped(tiny, texts, tmp_path, swept):
-    asked = preemption.Grace(1.0)  # less than publishing a shard may take
+    asked = preemption.StopRequest(1.0)  # less than publishing a shard may take
     with pytest.raises(errors.InterruptedRun):
         run.run(configure(tiny, texts, tmp_path), AskedAfter(asked, 4), asked)
     assert parts(tmp_path) == ["part-00000.h5"]
@@ -52,8 +52,8 @@ def test_without_time_the_shard_in_work_is_dropped(tiny, texts, tmp_path, swept)
 
 
 def test_without_any_grace_a_signal_interrupts_at_once():
-    asked = preemption.Grace(0)
-    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
+    asked = preemption.StopRequest(0)
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
@@ -61,25 +61,25 @@ def test_without_any_grace_a_signal_interrupts_at_once():
 def test_a_signal_while_nothing_is_in_work_interrupts_at_once():
     with (
         pytest.raises(errors.InterruptedRun, match="SIGUSR1"),
-        preemption.on_signals(preemption.Grace(60)),
+        preemption.on_signals(preemption.StopRequest(60)),
     ):
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(5)
 
 
 def test_work_that_outlasts_its_grace_is_interrupted():
-    asked = preemption.Grace(0.2)
+    asked = preemption.StopRequest(0.2)
     began = time.monotonic()
-    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.asked and not asked.allows(0.3)
+        assert asked.requested and not asked.has_time_for(0.3)
         time.sleep(30)
     assert time.monotonic() - began < 20
 
 
 def test_a_second_signal_does_not_wait():
-    asked = preemption.Grace(600)
-    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.finishing():
+    asked = preemption.StopRequest(600)
+    with pytest.raises(errors.InterruptedRun), preemption.on_signals(asked), asked.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -87,8 +87,8 @@ def test_a_second_signal_does_not_wait():
 
 def test_handlers_and_timer_are_put_back():
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
-    asked = preemption.Grace(600)
-    with preemption.on_signals(asked), asked.finishing():
+    asked = preemption.StopRequest(600)
+    with preemption.on_signals(asked), asked.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert before == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
@@ -98,8 +98,8 @@ def test_outside_the_main_thread_no_handler_is_touched():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def work():
-        with preemption.on_signals(preemption.Grace(1)) as asked:
-            seen.append((signal.getsignal(signal.SIGTERM), asked.asked))
+        with preemption.on_signals(preemption.StopRequest(1)) as asked:
+            seen.append((signal.getsignal(signal.SIGTERM), asked.requested))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -14,7 +14,7 @@ from sweeps import configure, flags, refused, run_cli, start
 import jaxlens
 from jaxlens import config, errors
 from jaxlens.store import layout, provenance, verify
-from jaxlens.sweep import repair, run, temperatures
+from jaxlens.sweep import repair, run, spec, temperatures
 
 
 def tree(folder):
@@ -153,7 +153,9 @@ def test_another_corpus_is_refused_and_nothing_is_written(out, tiny, tmp_path):
 def test_another_model_is_refused_and_the_hint_says_which_the_run_had(out, tiny, monkeypatch):
     flip(layout.shard_path(out, 0))
     before = tree(out)
-    monkeypatch.setattr(temperatures, "fit", None)  # which would read the corpus with that model
+    monkeypatch.setattr(
+        temperatures, "fit_temperatures", None
+    )  # which would read the corpus with that model
     with pytest.raises(errors.ConfigError, match=r"model\.") as caught:
         repair.repair(out, config.load([], {}, {"devices": 1}))
     assert f"--model {tiny}" in caught.value.hint
@@ -319,7 +321,7 @@ def test_a_repair_needs_a_run(tmp_path, capsys):
 
 def test_a_repair_keeps_to_the_devices_and_the_cache_that_it_was_given(swept):
     given = config.load([], {}, {"devices": 1, "cache": "none"})
-    made = repair._configured(layout.read_spec(swept).document, given, swept)
+    made = spec.restore_config(layout.read_spec(swept).document, given, swept)
     assert (made.devices, made.cache) == (1, "none")
 
 

@@ -17,15 +17,17 @@ import pytest
 from sweeps import TINY, configure, digest, flags, run_cli, start
 
 import jaxlens
-from jaxlens import config, errors, schema, types
+from jaxlens import config, errors, schema
+from jaxlens.bench import random_model
 from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled, unembedding
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, layout, provenance, verify
-from jaxlens.sweep import devices, executor, job, resolve
+from jaxlens.sweep import compute, devices, prepare, resolve
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep import step as steps
+from jaxlens.sweep import tokens as token_files
 from jaxlens.tally import bins as binning
 
 # Float32 logits of order 10, in other shapes of the same sums.
@@ -146,8 +148,8 @@ def test_devices_that_are_not_there_are_refused(tiny, texts, tmp_path):
 
 def test_weights_lie_in_memory_once_however_many_cores_use_them():
     one, other = jax.devices()[:2]
-    leaf = devices.place(np.ones((100, 64), np.float32), one)
-    again = devices.place(leaf, other)
+    leaf = devices.put(np.ones((100, 64), np.float32), one)
+    again = devices.put(leaf, other)
     assert again.devices() == {other}
     assert again.unsafe_buffer_pointer() == leaf.unsafe_buffer_pointer()
 
@@ -256,11 +258,11 @@ def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_path):
-    made = job.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
-    step = jax.jit(lambda *arguments: steps.apply(made.static, *arguments))
+    made = prepare.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
+    step = jax.jit(lambda *arguments: steps.apply(made.step_config, *arguments))
     with made.ingested.open() as tokens:
         batch, _ = made.batch(1, tokens)
-    inputs = (made.model.params, made.unembed, made.table, batch)
+    inputs = (made.model.params, made.unembed, made.tiles, batch)
     assert len(jax.devices()) == 4
     bits = set()
     for device in jax.devices():
@@ -393,7 +395,7 @@ def test_a_run_keeps_its_tokens_when_their_record_is_lost(tiny, texts, tmp_path)
 
 def test_strict_also_refuses_a_token_file_that_was_made_without(tiny, texts, tmp_path):
     out = tmp_path / "out"
-    job.ingest_only(configure(tiny, texts, out))
+    token_files.tokenize(configure(tiny, texts, out))
     with pytest.raises(errors.DataError, match=r"texts\.jsonl:8"):
         sweep.run(configure(tiny, texts, out, **{"corpus.strict": True}))
 
@@ -406,7 +408,7 @@ def test_a_step_is_fetched_after_the_next_is_dispatched():
             told.append(f"dispatch {number}")
             yield number
 
-    fetched = executor.behind(dispatched(), 1)
+    fetched = compute.prefetch(dispatched(), 1)
     while (number := next(fetched, None)) is not None:
         told.append(f"fetch {number}")
     assert told == [
@@ -439,8 +441,9 @@ def test_every_shipped_configuration_fits_its_model(size, more):
     layers, embed = {"": (12, 768), "-medium": (24, 1024), "-large": (36, 1280), "-xl": (48, 1600)}[
         size
     ]
-    architecture = types.Architecture(layers, 12, embed, 1024, 50257, 4 * embed)
-    settled = resolve.settle(config.load(files), architecture)
+    architecture = random_model.architecture(f"gpt2{size}")
+    assert (architecture.n_layer, architecture.n_embd) == (layers, embed)
+    settled = resolve.resolve(config.load(files), architecture).config
     assert settled.lens.block <= settled.plan.length * settled.plan.step_sequences
 
 

@@ -9,7 +9,7 @@ import json
 import pytest
 from sweeps import configure
 
-from jaxlens.sweep import job
+from jaxlens.sweep import prepare
 
 FINGERPRINTS = {
     "file": "1c9760bcd3f577ab440321cd81e92c8d4d7a046dcd6f45212b8ce489399a32d4",
@@ -82,7 +82,7 @@ def corpora(tmp_path, texts):
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_run_that_began_before_can_be_resumed(name, corpora, tiny, tmp_path):
     corpus, more = corpora[name]
-    made = job.prepare(configure(tiny, corpus, None, **more), tmp_path, apart=True)
+    made = prepare.prepare(configure(tiny, corpus, None, **more), tmp_path, read_only=True)
     assert made.ingested.fingerprint == FINGERPRINTS[name]
     spec = json.loads(made.spec_bytes)
     del spec["corpus"]["index_sha256"]  # differs with the version of HDF5

@@ -49,10 +49,10 @@ def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
     few = index_of(np.full(5, 100), range(5))
     assert len(temperatures.sample(few, 256)) == 5
     many = index_of(np.full(40_000, 1_000), range(40_000))
-    assert len(temperatures.sample(many, 1_000)) == -(-temperatures.MOST // 1_000)
+    assert len(temperatures.sample(many, 1_000)) == -(-temperatures.MAX_TOKENS // 1_000)
     assert (
         len(temperatures.sample(index_of(np.full(100, 64), range(100)), 64))
-        == temperatures.LEAST // 64
+        == temperatures.MIN_TOKENS // 64
     )
 
 
@@ -103,7 +103,7 @@ def test_a_run_that_has_begun_keeps_its_temperatures(tiny, texts, tmp_path, monk
     def refit(*_):
         raise AssertionError("they stand in the spec")
 
-    monkeypatch.setattr(temperatures, "fit", refit)
+    monkeypatch.setattr(temperatures, "fit_temperatures", refit)
     assert sweep.run(dataclasses.replace(half, shard=None)).finished
 
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens import api, arguments, types
+from jaxlens import api, arguments, models, types
 from jaxlens.api import checks
 from jaxlens.api.prompts import answer_columns, batches, inputs, selection, spacing
 from jaxlens.api.prompts import table as prompttable
 from jaxlens.lens import numerics, options, tiled, unembedding
-from jaxlens.models import gpt2, loading
+from jaxlens.models import loading
 
 _QUANTITIES = ("top_id", "top_logp", "entropy", "kl_final", "rank_follow", "logp_follow")
 
@@ -203,7 +203,7 @@ class _Lens:
     def __init__(
         self, model: loading.Model, decoder: str, request: options.Options, answers: int, rows: int
     ) -> None:
-        self._unembed = gpt2.unembed(model.params, model.config, decoder)
+        self._unembed = models.unembed(model.params, model.config, decoder)
         block = unembedding.choose_block(model.config.vocab_size, 1 << 30)
         self._rows = min(block, 1 << max(3, (rows - 1).bit_length()))
         self._answers = answers
@@ -278,7 +278,7 @@ def _residuals_at(
     line: Int[Array, " row"],
     position: Int[Array, " row"],
 ) -> Float[Array, "layer row embed"]:
-    return gpt2.residuals(params, architecture, tokens)[:, line, position]
+    return models.residuals(params, architecture, tokens)[:, line, position]
 
 
 @functools.partial(jax.jit, static_argnums=3)

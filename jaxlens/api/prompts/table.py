@@ -177,11 +177,11 @@ class PromptTable:
             name: len(np.unique(groups[has[:, answer]]))
             for answer, name in enumerate(self.answers.names)
         }
-        few = {n: count for n, count in counts.items() if count < proportions.FEWEST_CLUSTERS}
+        few = {n: count for n, count in counts.items() if count < proportions.MIN_CLUSTERS}
         method = f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
         if not few:
             return method
-        needed = f"{proportions.FEWEST_CLUSTERS} are needed"
+        needed = f"{proportions.MIN_CLUSTERS} are needed"
         if len(few) == len(counts) and len(set(few.values())) == 1:
             few_clusters = errors.count(next(iter(few.values())), "cluster")
             return f"no intervals: there are only {few_clusters} by {cluster}, and {needed}"

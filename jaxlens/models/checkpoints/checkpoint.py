@@ -3,9 +3,8 @@
 Whatever the container, ``load`` gives the same NumPy pytree with the same bits (``digest`` is
 equal), checked against ``config.json`` before anything is compiled:
 
-``{"wte", "wpe", "h": {"ln_1", "attn", "ln_2", "mlp"}, "ln_f"}``, every leaf under ``h`` stacked
-over layers and kernels ``[in, out]``; ``lm_head`` only where the head is untied (``weight
-[vocab, embed]``) or has a ``bias``.
+every leaf of a block stacked over layers and kernels ``[in, out]``, under the paths of
+``models.leaves``.
 """
 
 from __future__ import annotations
@@ -21,10 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors, models, types
 from jaxlens.files import file_types, untrusted
-from jaxlens.models import architecture as architectures
-from jaxlens.models.checkpoints import folders, formats, hub, layout, orbax, stack, state_dict
+from jaxlens.models.checkpoints import (
+    checks,
+    folders,
+    formats,
+    hub,
+    layout,
+    orbax,
+    stack,
+    state_dict,
+)
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
 FORMATS = (*formats.SINGLE, formats.ORBAX)
@@ -54,7 +61,7 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
     Args:
         source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
         revision: Branch, tag or commit of a hub id.
-        config: Taken instead of ``config.json``, see ``architecture.parse``.
+        config: Taken instead of ``config.json``, see ``models.parse``.
 
     Raises:
         MissingError: The model or one of its files is not there.
@@ -65,14 +72,15 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
     label, found = place.label, place.found
     if config is None:
         config = _config(place.directory, label)
-    architecture = architectures.parse(config)
-    _require_memory(architecture, label)
+    architecture = models.parse(config)
+    expected = models.leaves(architecture)
+    _require_memory(expected, label)
     if found.format == "orbax":
-        params = orbax.load(place.directory, architecture, None, label)
+        params = orbax.load(place.directory, expected, label)
     else:
         params = stack.stack(
-            formats.tensors(place.directory, found, label, architecture),
-            architecture,
+            formats.tensors(place.directory, found, label, expected),
+            expected,
             formats.FLAVOUR[found.format],
             f"{label}/{found.file}",
         )
@@ -97,7 +105,7 @@ def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
         state: PyTorch's state dict, or Flax's parameters, nested or flattened (keys joined by
             ``/`` or tuples), with any of the prefixes of ``names``; or a training checkpoint that
             holds one of them, see ``statedict.CONTAINERS``. Values are arrays or PyTorch tensors.
-        config: Decoded ``config.json``, or what else ``architecture.parse`` takes; nanoGPT's
+        config: Decoded ``config.json``, or what else ``models.parse`` takes; nanoGPT's
             checkpoints have their own.
 
     Raises:
@@ -111,28 +119,10 @@ def from_state_dict(state: Mapping[Any, Any], config: Any = None) -> Checkpoint:
             "a state dict needs its config",
             "give config=model.config, or config=json.load(open('config.json'))",
         )
-    architecture = architectures.parse(config)
-    tensors, flavour = state_dict.tensors(state)
-    return Checkpoint(architecture, stack.stack(tensors, architecture, flavour, "state"), None)
-
-
-def load_orbax(
-    directory: str | Path, architecture: types.Architecture, shardings: Any = None
-) -> types.Params:
-    """Restores ``directory/orbax``, written by ``save``.
-
-    Args:
-        directory: Model directory.
-        architecture: What the weights must fit.
-        shardings: One ``jax.sharding.Sharding`` for every leaf, or a pytree of them with the
-            structure of the parameters; each device then reads only its part. None restores
-            NumPy arrays.
-
-    Raises:
-        MissingError: There is no Orbax checkpoint.
-        DataError: It is damaged or does not fit.
-    """
-    return orbax.load(Path(directory).expanduser(), architecture, shardings, str(directory))
+    architecture = models.parse(config)
+    expected = models.leaves(architecture)
+    tensors, flavour = state_dict.tensors(state, expected)
+    return Checkpoint(architecture, stack.stack(tensors, expected, flavour, "state"), None)
 
 
 def save(
@@ -162,7 +152,8 @@ def save(
         raise errors.ConfigError(f"unknown weights format {fmt!r}", f"one of {', '.join(FORMATS)}")
     if dtype not in SAVED_DTYPES:
         raise errors.ConfigError(f"unknown dtype {dtype!r}", f"one of {', '.join(SAVED_DTYPES)}")
-    params = stack.cast(stack.check(params, architecture, "parameters"), dtype)
+    expected = models.leaves(architecture)
+    params = stack.cast(checks.require(params, expected, "parameters"), dtype)
     target = Path(directory).expanduser()
     present = [name for name in _WEIGHT_FILES if (target / name).exists()]
     if present:
@@ -172,7 +163,7 @@ def save(
     try:
         target.mkdir(parents=True, exist_ok=True)
         _copy_tokenizer(tokenizer_from, target)
-        config = json.dumps(architectures.dump(architecture), indent=2)
+        config = json.dumps(models.dump(architecture), indent=2)
         (target / "config.json").write_text(config + "\n", encoding="utf-8")
     except OSError as error:
         raise errors.StorageError(
@@ -182,7 +173,7 @@ def save(
     if fmt == formats.ORBAX:
         orbax.save(target, params, str(directory))
     else:
-        named = stack.unstack(params, architecture, formats.FLAVOUR[fmt])
+        named = stack.unstack(params, expected, formats.FLAVOUR[fmt])
         formats.write(target / formats.SINGLE[fmt], fmt, named)
 
 
@@ -200,9 +191,9 @@ def digest(params: types.Params) -> str:
     return total.hexdigest()
 
 
-def _require_memory(architecture: types.Architecture, label: str) -> None:
+def _require_memory(expected: layout.Layout, label: str) -> None:
     """Refuses what no allocation could hold; a damaged digit is enough for terabytes."""
-    needed = 4 * layout.count(architecture, layout.required(architecture))
+    needed = 4 * expected.count(with_optional=False)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > machine:
         raise errors.DataError(

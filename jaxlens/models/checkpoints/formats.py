@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from flax import serialization
 
-from jaxlens import errors, types
+from jaxlens import errors
 from jaxlens.files import memory, untrusted
 from jaxlens.models.checkpoints import layout, msgpack, stack
 
@@ -66,7 +66,7 @@ class Found(NamedTuple):
 
 
 def tensors(
-    directory: Path, found: Found, label: str, architecture: types.Architecture
+    directory: Path, found: Found, label: str, expected: layout.Layout
 ) -> Iterator[stack.Tensor]:
     """Every tensor of a safetensors or msgpack checkpoint, under its own name.
 
@@ -76,7 +76,7 @@ def tensors(
         directory: Where the files are.
         found: Which of them.
         label: What to call the directory.
-        architecture: Bounds what is read at once.
+        expected: Bounds what is read at once.
 
     Raises:
         MissingError: A shard is not there.
@@ -84,7 +84,7 @@ def tensors(
     """
     read = {
         "safetensors": _read_safetensors,
-        "msgpack": functools.partial(_read_msgpack, largest=_largest(architecture)),
+        "msgpack": functools.partial(_read_msgpack, largest=_largest(expected)),
     }[found.format]
     if not found.is_index:
         yield from _read(read, directory / found.file, label)
@@ -202,9 +202,9 @@ def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stack.Tensor
         yield stack.of_array(name, value, where)
 
 
-def _largest(architecture: types.Architecture) -> int:
+def _largest(expected: layout.Layout) -> int:
     """Bytes that no msgpack file of an architecture exceeds, as float64."""
-    return _SLACK + 8 * layout.count(architecture, layout.LEAVES.values())
+    return _SLACK + 8 * expected.count()
 
 
 def _require_shards(directory: Path, shards: list[str], label: str, index: str) -> None:

@@ -1,16 +1,17 @@
-"""Names, shapes and orientation of GPT-2's weights in each container: one table.
+"""Names, shapes and orientation of a model's weights in each kind of checkpoint.
 
 Three layouts name the same tensors: ours (stacked over layers, kernels ``[in, out]``), PyTorch's
-(``h.0.attn.c_attn.weight``, also ``[in, out]``) and Flax's (``h/0/attn/c_attn/kernel``,
-``[out, in]``). Nothing else in the project knows. Kernels may also be stored the other way round,
-as ``torch.nn.Linear`` has them (nanoGPT); see ``stack`` for how that is recognised.
+and Flax's. Each family describes its own with one ``Layout``; what reads and writes checkpoints
+knows nothing else of a family.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from jaxlens import errors, types
@@ -18,128 +19,136 @@ from jaxlens.models.checkpoints import names
 
 Flavour = Literal["torch", "flax"]
 
+FLAVOURS: tuple[Flavour, ...] = ("torch", "flax")
 SEPARATOR: dict[str, str] = {"torch": ".", "flax": "/"}
-EXAMPLE: dict[str, str] = {"torch": "h.0.attn.c_attn.weight", "flax": "h/0/attn/c_attn/kernel"}
-"""A name of each, for messages."""
 
-PREFIX = "transformer"
-"""What models with a head put before every name but the head's; others are in ``names``."""
-
-# Causal masks that old PyTorch checkpoints store as buffers.
-_BUFFERS = ("attn.bias", "attn.masked_bias")
-# Leading zeros would let two names mean one layer.
-_LAYER = re.compile(r"h[./](0|[1-9][0-9]{0,5})[./](.+)")
-_DEEPEST = 16
+_MAX_DEPTH = 16
 
 
 class Leaf(NamedTuple):
-    """One leaf of the stacked pytree: its path, its name in each layout and its dimensions.
+    """One leaf of the stacked pytree.
 
-    ``dimensions`` has one letter each, see ``shape``; leaves under ``h`` add ``n_layer``.
+    Attributes:
+        path: In our pytree; leaves of blocks start with ``Layout.blocks``.
+        torch: Name in PyTorch's layout, of a block's leaf without the block.
+        flax: Name in Flax's layout, likewise.
+        shape: Of one block's, kernels ``[in, out]``.
+        transposed_in: Layouts that hold the transpose of ours, as transformers writes it.
+        either_way: Whether checkpoints store it either way round, see ``variants``.
+        is_optional: Whether a checkpoint may lack it.
     """
 
     path: str
     torch: str
     flax: str
-    dimensions: str
+    shape: tuple[int, ...]
+    transposed_in: tuple[Flavour, ...] = ()
+    either_way: bool = False
+    is_optional: bool = False
 
     @property
-    def is_layered(self) -> bool:
-        """Whether each layer has one."""
-        return self.path.startswith("h/")
+    def is_square(self) -> bool:
+        """Whether the shape cannot tell how a kernel is stored."""
+        return len(self.shape) == 2 and self.shape[0] == self.shape[1]
 
-    def name(self, flavour: Flavour, layer: int = 0) -> str:
-        """Its name in a container, without the prefix."""
-        own = self.torch if flavour == "torch" else self.flax
-        return SEPARATOR[flavour].join(("h", str(layer), own)) if self.is_layered else own
 
-    @property
-    def is_kernel(self) -> bool:
-        """Whether it is a matrix of a block, which checkpoints store either way round."""
-        return self.is_layered and self.path.endswith("/kernel")
+@dataclass(frozen=True)
+class Layout:
+    """The weights of an architecture.
 
-    def is_transposed(self, flavour: Flavour) -> bool:
-        """Whether a container holds the transpose of ours, as transformers writes it."""
-        return flavour == "flax" and self.flax.endswith("/kernel")
+    Attributes:
+        architecture: Sizes.
+        title: Whose names they are, for messages.
+        leaves: All leaves, in the order in which a missing one is reported.
+        prefix: What models with a head put before every name but the head's.
+        blocks: First part of the name of each leaf of a block, before its number.
+        embedding: Path of the token embedding.
+        head: Path of the unembedding.
+        buffers: Names within a block that PyTorch checkpoints store and that are not weights.
+        zeros: Paths that a checkpoint may leave out group by group, which means zeros.
+        orientation_note: What users should check where kernels are stored the other way round.
+    """
 
-    def shape(self, architecture: types.Architecture) -> tuple[int, ...]:
-        """Shape of one layer's, kernels ``[in, out]``."""
-        sizes = {
-            "V": architecture.vocab_size,
-            "P": architecture.n_positions,
-            "D": architecture.n_embd,
-            "T": 3 * architecture.n_embd,
-            "I": architecture.n_inner,
+    architecture: types.Architecture
+    title: str
+    leaves: tuple[Leaf, ...]
+    prefix: str
+    blocks: str = "h"
+    embedding: str = "wte"
+    head: str = "lm_head/weight"
+    buffers: tuple[str, ...] = ()
+    zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    orientation_note: str = ""
+
+    @functools.cached_property
+    def by_path(self) -> dict[str, Leaf]:
+        """Leaves by their path."""
+        return {leaf.path: leaf for leaf in self.leaves}
+
+    @functools.cached_property
+    def _by_name(self) -> dict[tuple[str, bool, str], Leaf]:
+        return {
+            (flavour, self.is_layered(leaf), getattr(leaf, flavour)): leaf
+            for flavour in FLAVOURS
+            for leaf in self.leaves
         }
-        return tuple(sizes[letter] for letter in self.dimensions)
 
-    def stacked_shape(self, architecture: types.Architecture) -> tuple[int, ...]:
+    def is_layered(self, leaf: Leaf) -> bool:
+        """Whether each block has one."""
+        return leaf.path.startswith(f"{self.blocks}/")
+
+    def copies(self, leaf: Leaf) -> int:
+        """How many a checkpoint holds."""
+        return self.architecture.n_layer if self.is_layered(leaf) else 1
+
+    def stacked_shape(self, leaf: Leaf) -> tuple[int, ...]:
         """Shape in the pytree."""
-        layers = (architecture.n_layer,) if self.is_layered else ()
-        return (*layers, *self.shape(architecture))
+        layers = (self.architecture.n_layer,) if self.is_layered(leaf) else ()
+        return (*layers, *leaf.shape)
 
+    def name(self, leaf: Leaf, flavour: Flavour, layer: int = 0) -> str:
+        """Name of a leaf in a checkpoint, without the prefix."""
+        own = getattr(leaf, flavour)
+        parts = (self.blocks, str(layer), own) if self.is_layered(leaf) else (own,)
+        return SEPARATOR[flavour].join(parts)
 
-LEAVES: dict[str, Leaf] = {
-    leaf.path: leaf
-    for leaf in (
-        Leaf("wte", "wte.weight", "wte/embedding", "VD"),
-        Leaf("wpe", "wpe.weight", "wpe/embedding", "PD"),
-        Leaf("h/ln_1/scale", "ln_1.weight", "ln_1/scale", "D"),
-        Leaf("h/ln_1/bias", "ln_1.bias", "ln_1/bias", "D"),
-        Leaf("h/attn/c_attn/kernel", "attn.c_attn.weight", "attn/c_attn/kernel", "DT"),
-        Leaf("h/attn/c_attn/bias", "attn.c_attn.bias", "attn/c_attn/bias", "T"),
-        Leaf("h/attn/c_proj/kernel", "attn.c_proj.weight", "attn/c_proj/kernel", "DD"),
-        Leaf("h/attn/c_proj/bias", "attn.c_proj.bias", "attn/c_proj/bias", "D"),
-        Leaf("h/ln_2/scale", "ln_2.weight", "ln_2/scale", "D"),
-        Leaf("h/ln_2/bias", "ln_2.bias", "ln_2/bias", "D"),
-        Leaf("h/mlp/c_fc/kernel", "mlp.c_fc.weight", "mlp/c_fc/kernel", "DI"),
-        Leaf("h/mlp/c_fc/bias", "mlp.c_fc.bias", "mlp/c_fc/bias", "I"),
-        Leaf("h/mlp/c_proj/kernel", "mlp.c_proj.weight", "mlp/c_proj/kernel", "ID"),
-        Leaf("h/mlp/c_proj/bias", "mlp.c_proj.bias", "mlp/c_proj/bias", "D"),
-        Leaf("ln_f/scale", "ln_f.weight", "ln_f/scale", "D"),
-        Leaf("ln_f/bias", "ln_f.bias", "ln_f/bias", "D"),
-        Leaf("lm_head/weight", "lm_head.weight", "lm_head/kernel", "VD"),
-        Leaf("lm_head/bias", "lm_head.bias", "lm_head/bias", "V"),
-    )
-}
+    def full_name(self, leaf: Leaf, flavour: Flavour, layer: int = 0) -> str:
+        """Name of a leaf in a checkpoint of a model with a head."""
+        name = self.name(leaf, flavour, layer)
+        is_of_head = leaf.path.split("/")[0] == self.head.split("/")[0]
+        return name if is_of_head else self.prefix + SEPARATOR[flavour] + name
 
-BIASES: dict[str, tuple[str, ...]] = {
-    "linear layers": tuple(p for p in LEAVES if p.startswith("h/") and "/c_" in p and "bias" in p),
-    "layer norms": tuple(path for path in LEAVES if "ln_" in path and path.endswith("/bias")),
-}
-"""Leaves that a checkpoint may leave out group by group, which means zeros (nanoGPT)."""
+    def example(self, flavour: Flavour) -> str:
+        """Name of a kernel, for messages."""
+        kernel = next((leaf for leaf in self.leaves if leaf.either_way), self.leaves[-1])
+        return self.name(kernel, flavour)
 
-_BY_NAME = {
-    **{("torch", leaf.is_layered, leaf.torch): leaf for leaf in LEAVES.values()},
-    **{("flax", leaf.is_layered, leaf.flax): leaf for leaf in LEAVES.values()},
-}
+    def find(self, name: str, flavour: Flavour) -> tuple[Leaf, int] | None:
+        """Leaf and layer (0 outside of the blocks) that a name in a checkpoint means, if any."""
+        layer, own = self._split(names.bare(name, SEPARATOR[flavour]), flavour)
+        leaf = self._by_name.get((flavour, layer is not None, own))
+        return (leaf, layer or 0) if leaf else None
 
+    def is_buffer(self, name: str, flavour: Flavour) -> bool:
+        """Whether a name means something that checkpoints store but that is not a weight."""
+        layer, own = self._split(names.bare(name, "."), "torch")
+        return flavour == "torch" and layer is not None and own in self.buffers
 
-def find(name: str, flavour: Flavour) -> tuple[Leaf, int] | None:
-    """Leaf and layer (0 outside of ``h``) that a name in a container means, if any."""
-    name = names.bare(name, SEPARATOR[flavour])
-    match = _LAYER.fullmatch(name) if name.startswith("h" + SEPARATOR[flavour]) else None
-    leaf = _BY_NAME.get((flavour, match is not None, match[2] if match else name))
-    return (leaf, int(match[1]) if match else 0) if leaf else None
+    def required(self) -> Iterator[Leaf]:
+        """Leaves that every checkpoint has."""
+        return (leaf for leaf in self.leaves if not leaf.is_optional)
 
+    def count(self, *, with_optional: bool = True) -> int:
+        """How many numbers the leaves have together."""
+        leaves = self.leaves if with_optional else self.required()
+        return sum(math.prod(self.stacked_shape(leaf)) for leaf in leaves)
 
-def is_buffer(name: str, flavour: Flavour) -> bool:
-    """Whether a name means something that checkpoints store but that is no weight."""
-    match = _LAYER.fullmatch(names.bare(name, "."))
-    return flavour == "torch" and match is not None and match[2] in _BUFFERS
-
-
-def required(architecture: types.Architecture) -> Iterator[Leaf]:
-    """Leaves that every checkpoint of an architecture has."""
-    for path, leaf in LEAVES.items():
-        is_untied = path == "lm_head/weight" and not architecture.tie_word_embeddings
-        if is_untied or not path.startswith("lm_head/"):
-            yield leaf
-
-
-def count(architecture: types.Architecture, leaves: Iterable[Leaf]) -> int:
-    """How many numbers some leaves have together."""
-    return sum(math.prod(leaf.stacked_shape(architecture)) for leaf in leaves)
+    def _split(self, name: str, flavour: Flavour) -> tuple[int | None, str]:
+        """Number of the block, None outside of them, and the name within it."""
+        cut = re.escape(SEPARATOR[flavour])
+        # Leading zeros would let two names mean one layer.
+        match = re.fullmatch(rf"{re.escape(self.blocks)}{cut}(0|[1-9][0-9]{{0,5}}){cut}(.+)", name)
+        return (int(match[1]), match[2]) if match else (None, name)
 
 
 def flat(tree: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
@@ -152,7 +161,7 @@ def flat(tree: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
     for key, value in tree.items():
         if not isinstance(value, Mapping):
             leaves[str(key)] = value
-        elif depth == _DEEPEST:
+        elif depth == _MAX_DEPTH:
             raise errors.DataError(
                 f"weights are nested too deeply at {str(key)[:80]!r}",
                 "give the parameters of the model, and not what holds them",

@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 
 from jaxlens.files import untrusted
-from jaxlens.models.checkpoints import layout, stack
+from jaxlens.models.checkpoints import checks, layout
 
 _NDARRAY = 1  # Flax's extension code of an array
 _SCALAR = 3  # of a NumPy scalar
@@ -79,7 +79,7 @@ def _array(code: int, data: bytes) -> np.ndarray:
     )
     dtype_name = name.decode("ascii")
     # An allow-list: object types would turn the bytes of the file into pointers.
-    if dtype_name not in stack.DTYPES:
+    if dtype_name not in checks.DTYPES:
         raise ValueError(f"a tensor has dtype {dtype_name[:40]}")
     dtype = np.dtype(jnp.bfloat16 if dtype_name == "bfloat16" else dtype_name)
     if not isinstance(buffer, bytes) or _count(shape) * dtype.itemsize != len(buffer):

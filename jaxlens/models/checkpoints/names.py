@@ -2,7 +2,7 @@
 
 Three tables: prefixes that mean nothing, heads of other tasks, and names that say the file is no
 plain model. A new wrapper is one line here; the names of a family's own weights stand with the
-family (``layout`` for GPT-2) and never contain one of these.
+family and never contain one of these.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: our stacked parameters in the folder ``orbax``, whole or in part."""
+"""Orbax checkpoints: our stacked parameters in the folder ``orbax``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxlens import errors, types
 from jaxlens.files import memory, untrusted
-from jaxlens.models.checkpoints import layout, stack
+from jaxlens.models.checkpoints import checks, layout
 
 FOLDER = "orbax"
 
@@ -33,8 +33,7 @@ def save(directory: Path, params: types.Params, label: str) -> None:
     """
     import orbax.checkpoint
 
-    # Orbax writes one chunk an array unless told otherwise, and a device that wants its part of
-    # a sharded array would have to read all of it.
+    # Orbax writes one chunk an array by default: programs that restore a part would read it all.
     pieces = orbax.checkpoint.SaveArgs(chunk_byte_size=_CHUNK_BYTES)
     try:
         with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
@@ -46,36 +45,29 @@ def save(directory: Path, params: types.Params, label: str) -> None:
         ) from error
 
 
-def load(
-    directory: Path, architecture: types.Architecture, shardings: Any, label: str
-) -> types.Params:
-    """Restores ``directory/orbax``; see ``weights.load_orbax``.
+def load(directory: Path, expected: layout.Layout, label: str) -> types.Params:
+    """Restores ``directory/orbax`` as float32 NumPy arrays.
 
     Raises:
-        MissingError: It is not there.
         DataError: It is damaged or does not fit.
     """
     import orbax.checkpoint
 
     folder, where = (directory / FOLDER).absolute(), f"{label}/{FOLDER}"
-    if not untrusted.is_there(folder):
-        raise errors.MissingError(
-            f"{where}: no such directory",
-            "give the directory that holds orbax/, as jaxlens convert --to orbax writes it",
-        )
     _require_files(folder, where)
-    _refuse_foreign(folder, where)
+    _refuse_foreign(folder, expected, where)
     handler = orbax.checkpoint.PyTreeCheckpointHandler()
     with _quiet(), orbax.checkpoint.Checkpointer(handler) as checkpointer:
-        leaves = {}
-        for leaf in layout.required(architecture):
-            leaves[leaf.path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
+
+        def restore(path: str) -> np.ndarray:
+            shape = expected.stacked_shape(expected.by_path[path])
+            return _restore(checkpointer, folder, path, shape, where)
+
+        leaves = {leaf.path: restore(leaf.path) for leaf in expected.required()}
         stored = _stored(checkpointer, folder, where)
-        stack.check_shapes(stored, architecture, where)
-        for path in stored.keys() - leaves.keys():
-            leaf = layout.LEAVES[path]
-            leaves[path] = _restore(checkpointer, folder, leaf, architecture, shardings, where)
-    return stack.check(layout.nested(leaves), architecture, where)
+        checks.require_shapes(stored, expected, where)
+        leaves |= {path: restore(path) for path in stored.keys() - leaves.keys()}
+    return checks.require(layout.nested(leaves), expected, where)
 
 
 def _require_files(folder: Path, where: str) -> None:
@@ -104,14 +96,14 @@ def _require_files(folder: Path, where: str) -> None:
                 )
 
 
-def _refuse_foreign(folder: Path, where: str) -> None:
+def _refuse_foreign(folder: Path, expected: layout.Layout, where: str) -> None:
     """Refuses a tree that another program saved, with what it holds.
 
     Raises:
         DataError: None of its leaves is one of ours.
     """
     paths = declared(folder, where)
-    if paths and not any(path in layout.LEAVES for path in paths):
+    if paths and not any(path in expected.by_path for path in paths):
         raise errors.DataError(
             f"{where}: not in jaxlens' own layout; it holds {untrusted.listed(paths, 3)}",
             "restore it with Orbax, then pass the parameters: jaxlens.load_model(tree, config=...)",
@@ -134,13 +126,8 @@ def declared(folder: Path, where: str) -> list[str]:
 
 
 def _restore(
-    checkpointer: Any,
-    folder: Path,
-    leaf: layout.Leaf,
-    architecture: types.Architecture,
-    shardings: Any,
-    where: str,
-) -> Any:
+    checkpointer: Any, folder: Path, path: str, shape: tuple[int, ...], where: str
+) -> np.ndarray:
     """One leaf, as float32.
 
     Orbax would read all leaves at once, but where one cannot be read it leaves the others behind
@@ -148,22 +135,15 @@ def _restore(
     """
     from orbax import checkpoint
 
-    shape = leaf.stacked_shape(architecture)
-    sharding = _sharding(shardings, leaf.path)
     arguments = checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=jnp.dtype("float32"))
-    if sharding is not None:
-        arguments = checkpoint.ArrayRestoreArgs(
-            sharding=sharding, global_shape=shape, dtype=jnp.dtype("float32")
-        )
-    abstract = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
     wanted = checkpoint.args.PyTreeRestore(
-        item=layout.nested({leaf.path: abstract}),
-        restore_args=layout.nested({leaf.path: arguments}),
+        item=layout.nested({path: jax.ShapeDtypeStruct(shape, jnp.float32)}),
+        restore_args=layout.nested({path: arguments}),
         partial_restore=True,
     )
     try:
-        _require_declared(folder, leaf.path, shape, where)
-        return layout.flat(checkpointer.restore(folder, args=wanted))[leaf.path]
+        _require_declared(folder, path, shape, where)
+        return layout.flat(checkpointer.restore(folder, args=wanted))[path]
     except errors.DataError:
         raise
     except Exception as error:
@@ -172,7 +152,7 @@ def _restore(
         # messages are pages long.
         kind = type(error).__name__
         raise errors.DataError(
-            f"{where}: tensor {leaf.path} is missing, damaged or does not fit ({kind})", _AGAIN
+            f"{where}: tensor {path} is missing, damaged or does not fit ({kind})", _AGAIN
         ) from error
 
 
@@ -193,7 +173,7 @@ def _require_declared(folder: Path, path: str, shape: tuple[int, ...], where: st
     metadata = untrusted.read_json(folder / "_METADATA", where)
     kind = "zarr3" if metadata.get("use_zarr3") else "zarr"
     array = tensorstore.open({"driver": kind, "kvstore": inside}, read=True).result()
-    stack.check_shape(array.shape, shape, f"{where}: tensor {path}")
+    checks.require_shape(array.shape, shape, f"{where}: tensor {path}")
     layouts = array.chunk_layout
     for chunk in (layouts.read_chunk.shape, layouts.write_chunk.shape):
         if any((part or 0) > whole for part, whole in zip(chunk or (), shape, strict=False)):
@@ -208,12 +188,6 @@ def _stored(checkpointer: Any, folder: Path, where: str) -> dict[str, tuple[tupl
     except Exception as error:
         memory.reraise(error)
         raise errors.DataError(f"{where}: damaged ({type(error).__name__})", _AGAIN) from error
-
-
-def _sharding(shardings: Any, path: str) -> jax.sharding.Sharding | None:
-    if shardings is None or isinstance(shardings, jax.sharding.Sharding):
-        return shardings
-    return layout.flat(shardings)[path]
 
 
 @contextlib.contextmanager

@@ -12,18 +12,11 @@ import numpy as np
 
 from jaxlens import errors, types
 from jaxlens.files import untrusted
-from jaxlens.models.checkpoints import layout, names, variants
+from jaxlens.models.checkpoints import checks, layout, names, variants
 
 logger = logging.getLogger("jaxlens")
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
-"""Stored types that are accepted; all become float32."""
-
-_FINITE = "training diverged or the file is damaged: fetch it again, or take an earlier checkpoint"
-_OTHER = "weights and config.json must be of one model"
 _ALIGNMENT = 64
-# Layers that have one of them are there.
-_PROOF = tuple(path for path, leaf in layout.LEAVES.items() if leaf.is_kernel)
 
 
 class Tensor(NamedTuple):
@@ -50,16 +43,13 @@ def of_array(name: str, value: np.ndarray, file: str) -> Tensor:
 
 
 def stack(
-    tensors: Iterable[Tensor],
-    architecture: types.Architecture,
-    flavour: layout.Flavour,
-    label: str,
+    tensors: Iterable[Tensor], expected: layout.Layout, flavour: layout.Flavour, label: str
 ) -> types.Params:
     """Stacks the tensors of a checkpoint over layers, each checked as it is read.
 
     Args:
         tensors: All tensors of the checkpoint, in any order.
-        architecture: What they must fit.
+        expected: What they must fit.
         flavour: Whose names and orientation they have.
         label: What to call the checkpoint where a tensor is missing.
 
@@ -72,13 +62,13 @@ def stack(
     kernels: list[variants.Kernel] = []
     others: dict[str, str] = {}
     for tensor in tensors:
-        if layout.is_buffer(tensor.name, flavour):
+        if expected.is_buffer(tensor.name, flavour):
             continue
         task = names.other_task(tensor.name, layout.SEPARATOR[flavour])
         if task is not None:
             others.setdefault(task, untrusted.shown(tensor.name))
             continue
-        leaf, layer = _place(tensor, architecture, flavour)
+        leaf, layer = _leaf_of(tensor, expected, flavour)
         if (leaf.path, layer) in seen:
             raise errors.DataError(
                 f"{tensor.file}: tensor {untrusted.shown(tensor.name)} is there twice, "
@@ -86,39 +76,35 @@ def stack(
                 "leave one of the two out",
             )
         seen[leaf.path, layer] = tensor.name
-        value = _checked(tensor, leaf, architecture, flavour, kernels)
+        value = _checked(tensor, leaf, flavour, kernels)
         if leaf.path not in stacks:
-            stacks[leaf.path] = _aligned(leaf.stacked_shape(architecture))
-        stacks[leaf.path][layer if leaf.is_layered else ...] = value
-    unembedding = "lm_head" if "lm_head/weight" in stacks else "wte, which config.json ties to it"
-    notes = [
-        f"ignored {name}, a head for {task}; the unembedding is {unembedding}"
-        for task, name in others.items()
-    ]
-    if variants.adopt_head(stacks, architecture, notes):
-        seen["wte", 0] = seen["lm_head/weight", 0]
-    added = variants.add_biases(stacks, architecture, notes)
-    present = {*seen, *((p, k) for p in added for k in range(architecture.n_layer))}
-    _require_all(present, architecture, flavour, others, label)
-    variants.settle_orientation(stacks, kernels, architecture, flavour, notes)
-    params = _settle_head(layout.nested(stacks), architecture, label)
+            stacks[leaf.path] = _aligned(expected.stacked_shape(leaf))
+        stacks[leaf.path][layer if expected.is_layered(leaf) else ...] = value
+    notes = _ignored(others, stacks, expected)
+    if variants.adopt_head(stacks, expected, notes):
+        seen[expected.embedding, 0] = seen[expected.head, 0]
+    added = variants.add_biases(stacks, expected, notes)
+    present = {*seen, *((p, k) for p in added for k in range(expected.architecture.n_layer))}
+    _require_all(present, expected, flavour, others, label)
+    variants.settle_orientation(stacks, kernels, expected, flavour, notes)
+    params = layout.nested(checks.drop_tied_head(stacks, expected, label))
     for note in notes:
         logger.info("%s: %s", label, note)
     return params
 
 
 def unstack(
-    params: types.Params, architecture: types.Architecture, flavour: layout.Flavour
+    params: types.Params, expected: layout.Layout, flavour: layout.Flavour
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Names and values in the layout of a container, the inverse of ``stack``."""
     for path, stacked in layout.flat(params).items():
-        leaf = layout.LEAVES[path]
-        prefix = "" if path.startswith("lm_head") else layout.PREFIX + layout.SEPARATOR[flavour]
+        leaf = expected.by_path[path]
         value = np.asarray(stacked)
-        if leaf.is_transposed(flavour):
+        if flavour in leaf.transposed_in:
             value = np.swapaxes(value, -1, -2)
-        for layer in range(architecture.n_layer if leaf.is_layered else 1):
-            yield prefix + leaf.name(flavour, layer), value[layer] if leaf.is_layered else value
+        for layer in range(expected.copies(leaf)):
+            name = expected.full_name(leaf, flavour, layer)
+            yield name, value[layer] if expected.is_layered(leaf) else value
 
 
 def cast(params: types.Params, dtype: str) -> types.Params:
@@ -137,43 +123,6 @@ def cast(params: types.Params, dtype: str) -> types.Params:
     return layout.nested(leaves)
 
 
-def check(params: types.Params, architecture: types.Architecture, label: str) -> types.Params:
-    """Stacked parameters, if every leaf is there with its shape and finite floats.
-
-    Raises:
-        DataError: Naming the leaf.
-    """
-    leaves = layout.flat(params)
-    check_shapes({k: (v.shape, v.dtype.name) for k, v in leaves.items()}, architecture, label)
-    for path, value in leaves.items():
-        # Values on devices are checked there: they may be sharded over more than one.
-        finite = np.isfinite if isinstance(value, np.ndarray) else jnp.isfinite
-        if not bool(finite(value).all()):
-            raise errors.DataError(
-                f"{label}: tensor {path} holds values that are not finite", _FINITE
-            )
-    return _settle_head(params, architecture, label)
-
-
-def check_shapes(
-    leaves: Mapping[str, tuple[tuple[int, ...], str]], architecture: types.Architecture, label: str
-) -> None:
-    """Refuses stacked leaves, given as path -> (shape, dtype), that do not fit.
-
-    Raises:
-        DataError: Naming the leaf.
-    """
-    for path, (shape, dtype) in leaves.items():
-        if path not in layout.LEAVES:
-            raise errors.DataError(f"{label}: unexpected tensor {untrusted.shown(path)}", _OTHER)
-        _check_dtype(dtype, f"{label}: tensor {path}")
-        expected = layout.LEAVES[path].stacked_shape(architecture)
-        check_shape(tuple(shape), expected, f"{label}: tensor {path}")
-    for leaf in layout.required(architecture):
-        if leaf.path not in leaves:
-            raise errors.DataError(f"{label}: tensor {leaf.path} is missing", _OTHER)
-
-
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
     """Memory that JAX on a CPU uses as it is; where it is not aligned so, JAX makes a copy."""
     size = 4 * math.prod(shape)
@@ -182,32 +131,44 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def _place(
-    tensor: Tensor, architecture: types.Architecture, flavour: layout.Flavour
+def _ignored(
+    others: Mapping[str, str], stacks: Collection[str], expected: layout.Layout
+) -> list[str]:
+    """Notes on the heads of other tasks, which are not read."""
+    tied = f"{expected.embedding}, which config.json ties to it"
+    unembedding = checks.part_of(expected.head) if expected.head in stacks else tied
+    return [
+        f"ignored {name}, a head for {task}; the unembedding is {unembedding}"
+        for task, name in others.items()
+    ]
+
+
+def _leaf_of(
+    tensor: Tensor, expected: layout.Layout, flavour: layout.Flavour
 ) -> tuple[layout.Leaf, int]:
-    found = layout.find(tensor.name, flavour)
+    """Leaf and layer of a tensor."""
+    match = expected.find(tensor.name, flavour)
     shown = untrusted.shown(tensor.name)
-    if found is None:
+    n_layer = expected.architecture.n_layer
+    if match is None:
         names.refuse_no_model(
             tensor.name, layout.SEPARATOR[flavour], f"{tensor.file}: tensor {shown}"
         )
         raise errors.DataError(
             f"{tensor.file}: unexpected tensor {shown}",
-            f"names are those of transformers' GPT-2, such as {layout.EXAMPLE[flavour]}; "
+            f"names are those of {expected.title}, such as {expected.example(flavour)}; "
             "docs/models.md lists the prefixes that may stand before them",
         )
-    if found[1] >= architecture.n_layer:
+    if match[1] >= n_layer:
         raise errors.DataError(
-            f"{tensor.file}: unexpected tensor {shown}",
-            f"config.json says n_layer {architecture.n_layer}",
+            f"{tensor.file}: unexpected tensor {shown}", f"config.json says n_layer {n_layer}"
         )
-    return found
+    return match
 
 
 def _checked(
     tensor: Tensor,
     leaf: layout.Leaf,
-    architecture: types.Architecture,
     flavour: layout.Flavour,
     kernels: list[variants.Kernel],
 ) -> np.ndarray:
@@ -216,24 +177,26 @@ def _checked(
     Kernels that tell are added to ``kernels``.
     """
     where = f"{tensor.file}: tensor {untrusted.shown(tensor.name)}"
-    _check_dtype(tensor.dtype, where)
-    shape = leaf.shape(architecture)
-    is_turned = leaf.is_transposed(flavour)
-    if leaf.is_kernel and not variants.is_square(leaf, architecture):
+    checks.require_dtype(tensor.dtype, where)
+    shape = leaf.shape
+    is_turned = flavour in leaf.transposed_in
+    if leaf.either_way and not leaf.is_square:
         is_turned = is_turned if tensor.shape not in (shape, shape[::-1]) else tensor.shape != shape
         kernels.append(variants.Kernel(where, leaf, is_turned))
-    check_shape(tensor.shape, shape[::-1] if is_turned else shape, where)
+    checks.require_shape(tensor.shape, shape[::-1] if is_turned else shape, where)
     value = tensor.read()
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
-        raise errors.DataError(f"{where} holds values that are not finite in float32", _FINITE)
+        raise errors.DataError(
+            f"{where} holds values that are not finite in float32", checks.FINITE
+        )
     return value.T if is_turned else value
 
 
 def _require_all(
     present: Collection[tuple[str, int]],
-    architecture: types.Architecture,
+    expected: layout.Layout,
     flavour: layout.Flavour,
     others: Mapping[str, str],
     label: str,
@@ -243,19 +206,21 @@ def _require_all(
     Raises:
         DataError: Naming the tensor, and what may explain it.
     """
-    last = max((layer for path, layer in present if path in _PROOF), default=-1)
-    for leaf in layout.required(architecture):
-        for layer in range(architecture.n_layer if leaf.is_layered else 1):
+    # Biases may be zeros that were added for every layer; matrices are only there if stored.
+    matrices = {leaf.path for leaf in expected.leaves if len(leaf.shape) > 1}
+    last = max((layer for path, layer in present if path in matrices), default=-1)
+    for leaf in expected.required():
+        for layer in range(expected.copies(leaf)):
             if (leaf.path, layer) not in present:
-                hint = _why_missing(leaf, layer > last, architecture, others)
-                name = leaf.name(flavour, layer)
+                hint = _why_missing(leaf, layer > last, expected, others)
+                name = expected.name(leaf, flavour, layer)
                 raise errors.DataError(f"{label}: tensor {name} is missing", hint)
 
 
 def _why_missing(
     leaf: layout.Leaf,
     is_beyond: bool,
-    architecture: types.Architecture,
+    expected: layout.Layout,
     others: Mapping[str, str],
 ) -> str:
     """What may explain that a leaf is not there, and what to do.
@@ -263,55 +228,22 @@ def _why_missing(
     Args:
         leaf: The leaf.
         is_beyond: Whether it belongs to a layer beyond the last that is there.
-        architecture: What the checkpoint was to fit.
+        expected: What the checkpoint was to fit.
         others: Tasks -> names of the heads that are there.
     """
-    if leaf.is_layered and is_beyond:
-        return f"config.json says n_layer {architecture.n_layer}"
-    if any(leaf.path in paths for paths in layout.BIASES.values()):
-        return f"only all {' or all '.join(layout.BIASES)} together may have none"
-    if leaf.path == "lm_head/weight" and others:
+    head, embedding = checks.part_of(expected.head), expected.embedding
+    if expected.is_layered(leaf) and is_beyond:
+        return f"config.json says n_layer {expected.architecture.n_layer}"
+    if any(leaf.path in paths for paths in expected.zeros.values()):
+        return f"only all {' or all '.join(expected.zeros)} together may have none"
+    if leaf.path == expected.head and others:
         task, name = next(iter(others.items()))
         return (
-            f"config.json does not tie it to wte, and {name} is a head for {task}, which says "
-            "nothing about tokens; use the model before it was given that head"
+            f"config.json does not tie it to {embedding}, and {name} is a head for {task}, which "
+            "says nothing about tokens; use the model before it was given that head"
         )
-    if leaf.path == "lm_head/weight":
+    if leaf.path == expected.head:
         return 'if the head is the embedding, set "tie_word_embeddings": true in config.json'
-    if leaf.path == "wte":
-        return 'lm_head stands for it only if config.json has "tie_word_embeddings": true'
+    if leaf.path == embedding:
+        return f'{head} stands for it only if config.json has "tie_word_embeddings": true'
     return "fetch the model again"
-
-
-def _check_dtype(dtype: str, where: str) -> None:
-    if dtype not in DTYPES:
-        raise errors.DataError(f"{where} has dtype {dtype}", f"supported: {', '.join(DTYPES)}")
-
-
-def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
-    """Refuses a tensor of another shape.
-
-    Raises:
-        DataError: Naming the tensor, which ``where`` does.
-    """
-    if shape != expected:
-        raise errors.DataError(
-            f"{where} has shape {list(shape)}, expected {list(expected)}",
-            "weights and config.json are of different models",
-        )
-
-
-def _settle_head(
-    params: types.Params, architecture: types.Architecture, label: str
-) -> types.Params:
-    """Drops a stored head that repeats the tied embedding; refuses one that contradicts it."""
-    head = params.get("lm_head", {})
-    if not architecture.tie_word_embeddings or "weight" not in head:
-        return params
-    if not bool((head["weight"] == params["wte"]).all()):
-        raise errors.DataError(
-            f"{label}: lm_head differs from wte although config.json ties them",
-            'if the head is its own, set "tie_word_embeddings": false',
-        )
-    rest = {key: value for key, value in params.items() if key != "lm_head"}
-    return {**rest, "lm_head": {"bias": head["bias"]}} if "bias" in head else rest

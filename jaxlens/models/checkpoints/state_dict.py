@@ -20,7 +20,7 @@ CONFIG = "model_args"
 _DEEPEST = 4
 
 
-def weights_of(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
+def weights_of(state: Mapping[Any, Any], expected: layout.Layout) -> Mapping[Any, Any]:
     """The mapping of names to arrays inside of a training checkpoint, or the mapping itself.
 
     An entry of ``CONTAINERS`` is taken if it holds weights and what lies beside it holds none.
@@ -28,7 +28,7 @@ def weights_of(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     for _ in range(_DEEPEST):
         inner = [key for key in CONTAINERS if isinstance(state.get(key), Mapping)]
         rest = {key: value for key, value in state.items() if key not in inner[:1]}
-        if not inner or _has_weights(rest):
+        if not inner or _has_weights(rest, expected):
             break
         state = state[inner[0]]
     return state
@@ -53,16 +53,19 @@ def of_module(model: Any, config: Any = None) -> tuple[Mapping[Any, Any], Any]:
     return state, config
 
 
-def tensors(state: Mapping[Any, Any]) -> tuple[Iterator[stack.Tensor], layout.Flavour]:
+def tensors(
+    state: Mapping[Any, Any], expected: layout.Layout
+) -> tuple[Iterator[stack.Tensor], layout.Flavour]:
     """The tensors of a state dict, each converted as it is taken, and whose names they have.
 
     Args:
         state: PyTorch's state dict, or Flax's parameters, nested or flattened.
+        expected: Whose names its tensors have.
 
     Raises:
         DataError: Nested too deeply, or (while reading) a value is not an array.
     """
-    leaves = _flat(weights_of(state))
+    leaves = _flat(weights_of(state, expected))
     return _tensors(leaves), _flavour(leaves)
 
 
@@ -106,15 +109,14 @@ def _flavour(leaves: Mapping[str, Any]) -> layout.Flavour:
     return "flax" if any("/" in name for name in leaves) else "torch"
 
 
-def _has_weights(rest: Mapping[Any, Any]) -> bool:
+def _has_weights(rest: Mapping[Any, Any], expected: layout.Layout) -> bool:
     """Whether any name is one of the model's."""
     try:
         leaves = _flat(rest)
     except errors.DataError:
         return False
-    flavours: tuple[layout.Flavour, ...] = ("torch", "flax")
     return any(
-        layout.find(name, flavour) or names.other_task(name, layout.SEPARATOR[flavour])
-        for flavour in flavours
+        expected.find(name, flavour) or names.other_task(name, layout.SEPARATOR[flavour])
+        for flavour in layout.FLAVOURS
         for name in leaves
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxlens import errors, types
+from jaxlens import errors
 from jaxlens.models.checkpoints import layout
 
 
@@ -25,20 +25,20 @@ class Kernel(NamedTuple):
 def settle_orientation(
     stacks: dict[str, np.ndarray],
     kernels: list[Kernel],
-    architecture: types.Architecture,
+    expected: layout.Layout,
     flavour: layout.Flavour,
     notes: list[str],
 ) -> None:
     """Turns square kernels as the others of their checkpoint are.
 
-    A square matrix looks the same either way. The attention's ``c_attn`` never does, so every
-    checkpoint has kernels that tell; all of them must agree.
+    A square matrix looks the same either way. The kernels whose shape tells must all agree; in
+    GPT-2 every checkpoint has some, since the attention's ``c_attn`` is never square.
 
     Args:
         stacks: Stacked kernels, ``[in, out]`` where the shape tells, as stored where not, with
             the flavour's own orientation assumed; changed in place.
         kernels: Those whose shape tells.
-        architecture: Sizes.
+        expected: What the checkpoint must fit.
         flavour: Whose names they have.
         notes: What was done is added.
 
@@ -51,7 +51,7 @@ def settle_orientation(
         few, order = (
             (turned, "[in, out]") if len(turned) <= len(straight) else (straight, "[out, in]")
         )
-        shape = few[0].leaf.shape(architecture)
+        shape = few[0].leaf.shape
         stored, other = (shape[::-1], shape) if few[0].is_turned else (shape, shape[::-1])
         raise errors.DataError(
             f"{few[0].where} has shape {list(stored)}, expected {list(other)}",
@@ -62,26 +62,19 @@ def settle_orientation(
     if not kernels or bool(turned) == usual:
         return
     for path, stacked in stacks.items():
-        leaf = layout.LEAVES[path]
-        if leaf.is_kernel and is_square(leaf, architecture):
-            for layer in range(architecture.n_layer):  # one at a time, for the memory
+        leaf = expected.by_path[path]
+        if leaf.either_way and leaf.is_square:
+            for layer in range(expected.architecture.n_layer):  # one at a time, for the memory
                 stacked[layer] = stacked[layer].T.copy()
     order, like = ("[out, in]", "torch.nn.Linear") if turned else ("[in, out]", "flax.linen.Dense")
+    witness = next(x for x in expected.leaves if x.either_way and not x.is_square)
     notes.append(
-        f"kernels are stored {order} as in {like}, by the shape of c_attn; "
-        f"the activation is {architecture.activation_function}"
+        f"kernels are stored {order} as in {like}, by the shape of {witness.path.split('/')[-2]}; "
+        + expected.orientation_note
     )
 
 
-def is_square(leaf: layout.Leaf, architecture: types.Architecture) -> bool:
-    """Whether a kernel's shape cannot tell how it is stored."""
-    rows, columns = leaf.shape(architecture)
-    return rows == columns
-
-
-def adopt_head(
-    stacks: dict[str, np.ndarray], architecture: types.Architecture, notes: list[str]
-) -> bool:
+def adopt_head(stacks: dict[str, np.ndarray], expected: layout.Layout, notes: list[str]) -> bool:
     """Takes the head for the embedding where a file keeps the two under the head's name alone.
 
     safetensors stores memory that is shared once, under one of its names.
@@ -89,15 +82,17 @@ def adopt_head(
     Returns:
         Whether it did; ``notes`` then says so.
     """
-    if "wte" in stacks or "lm_head/weight" not in stacks or not architecture.tie_word_embeddings:
+    embedding, head = expected.embedding, expected.head
+    if embedding in stacks or head not in stacks or not expected.architecture.tie_word_embeddings:
         return False
-    stacks["wte"] = stacks.pop("lm_head/weight")
-    notes.append("wte is stored under the name lm_head, which config.json ties to it")
+    stacks[embedding] = stacks.pop(head)
+    name = head.partition("/")[0]
+    notes.append(f"{embedding} is stored under the name {name}, which config.json ties to it")
     return True
 
 
 def add_biases(
-    stacks: dict[str, np.ndarray], architecture: types.Architecture, notes: list[str]
+    stacks: dict[str, np.ndarray], expected: layout.Layout, notes: list[str]
 ) -> set[str]:
     """Zeros for biases that a checkpoint leaves out as a whole.
 
@@ -105,11 +100,11 @@ def add_biases(
         Paths of the leaves that were added; ``notes`` says so.
     """
     added: set[str] = set()
-    for what, paths in layout.BIASES.items():
+    for what, paths in expected.zeros.items():
         if any(path in stacks for path in paths):
             continue
         for path in paths:
-            shape = layout.LEAVES[path].stacked_shape(architecture)
+            shape = expected.stacked_shape(expected.by_path[path])
             stacks[path] = np.zeros(shape, np.float32)
             added.add(path)
         notes.append(f"none of the {what} has a bias; zeros stand for them")

@@ -23,7 +23,7 @@ _TOKENS = {
     "number of documents": ("corpus", "n_documents"),
     "token file": ("corpus", "sha256"),
 }
-"""What decides the tokens, what it follows from first."""
+"""What decides the tokens; causes stand before what follows from them."""
 
 _SETTINGS = {
     "model": ("model", "sha256"),
@@ -52,7 +52,7 @@ def require(one: reader.Run, two: reader.Run) -> Pairs:
         raise errors.ConfigError(
             f"{two.path} is the same run as {one.path}", "compare it with another run"
         )
-    sides = [{what: _at(run.spec, *where) for what, where in _TOKENS.items()} for run in (one, two)]
+    sides = [{what: _value(run.spec, *key) for what, key in _TOKENS.items()} for run in (one, two)]
     for what in _TOKENS:
         ours, theirs = (side[what] for side in sides)
         if ours != theirs:
@@ -69,13 +69,9 @@ def require(one: reader.Run, two: reader.Run) -> Pairs:
 
 def differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
     """Settings in which two specs differ, each with both values."""
-    found = {
-        what: (_at(one, *where), _at(two, *where))
-        for what, where in _SETTINGS.items()
-        if _at(one, *where) != _at(two, *where)
-    }
-    nulls = [_null(spec) for spec in (one, two)]
-    return found | ({"null": (nulls[0], nulls[1])} if nulls[0] != nulls[1] else {})
+    settings = {what: (_value(one, *key), _value(two, *key)) for what, key in _SETTINGS.items()}
+    settings["null"] = (_null(one), _null(two))
+    return {what: (ours, theirs) for what, (ours, theirs) in settings.items() if ours != theirs}
 
 
 def notes(one: reader.Run, two: reader.Run, pairs: Pairs) -> Iterator[str]:
@@ -85,43 +81,45 @@ def notes(one: reader.Run, two: reader.Run, pairs: Pairs) -> Iterator[str]:
     else:
         blocks = [len(run.layer_names) - 1 for run in (one, two)]
         yield f"{blocks[0]} and {blocks[1]} blocks, aligned by relative depth"
-    if "core" in (_at(run.spec, "store", "rows") for run in (one, two)):
+    if "core" in (_value(run.spec, "store", "rows") for run in (one, two)):
         yield "rows of the core profile hold half floats: three digits a value"
 
 
-def groups(
-    one: reader.Run, two: reader.Run
-) -> Callable[[Int[np.ndarray, " row"]], Int[np.ndarray, " row"]] | None:
+Groups = Callable[[Int[np.ndarray, " row"]], Int[np.ndarray, " row"]]
+"""From rows to the groups of their documents."""
+
+
+def groups(one: reader.Run, two: reader.Run) -> Groups | None:
     """Group of the document of each row; None where neither run has an index of its tokens.
 
     Raises:
         ConfigError: The documents begin elsewhere.
         DataError: An index is damaged.
     """
-    found = []
+    indices = []
     for run in (one, two):
         try:
-            found.append(run.corpus.documents)
+            indices.append(run.corpus.documents)
         except errors.MissingError:
             continue
-    if not found:
+    if not indices:
         return None
-    for other in found[1:]:
-        if not np.array_equal(found[0].start, other.start):
-            raise errors.ConfigError(
-                f"{one.path} and {two.path} have the same tokens in other documents",
-                "compare runs over the same files",
-            )
-    of_document = bins.group_of(found[0].hash).astype(np.int64)
-    return lambda rows: of_document[found[0].of(rows)]
+    documents, *others = indices
+    if any(not np.array_equal(documents.start, other.start) for other in others):
+        raise errors.ConfigError(
+            f"{one.path} and {two.path} have the same tokens in other documents",
+            "compare runs over the same files",
+        )
+    of_document = bins.group_of(documents.hash).astype(np.int64)
+    return lambda rows: of_document[documents.of(rows)]
 
 
 def _null(spec: Mapping[str, Any]) -> str:
-    kind = _at(spec, "null", "kind")
-    seed = _at(spec, "null", "seed")
+    kind = _value(spec, "null", "kind")
+    seed = _value(spec, "null", "seed")
     return "none" if kind in (None, "none") else f"{kind} (seed {seed})"
 
 
-def _at(spec: Mapping[str, Any], section: str, key: str) -> Any:
-    there = spec.get(section)
-    return there.get(key) if isinstance(there, dict) else None
+def _value(spec: Mapping[str, Any], section: str, key: str) -> Any:
+    settings = spec.get(section)
+    return settings.get(key) if isinstance(settings, dict) else None

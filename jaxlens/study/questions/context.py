@@ -7,7 +7,6 @@ import math
 from jaxlens.study import columns, curves, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.stats import (
-    bootstrap,
     correlation,
     least_squares,
     multiplicity,
@@ -18,97 +17,66 @@ from jaxlens.study.stats import (
 from jaxlens.study.table import Result, result
 from jaxlens.tally import bins, definitions
 
-QUESTION = "Q2"
 
-
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Everything of one run, trained or null; the primary is marked for a trained one."""
-    return [*_correlations(of), *_between_types(of), *_within_types(of), *_pooled(of)]
+    return [*_correlations(run), *_between_types(run), *_within_types(run), *_pooled(run)]
 
 
-def _correlations(of: Inputs) -> list[Result]:
-    joint = of.tallies["joint_histogram"]
-    surprisal, mirror = correlation.partial_spearman(joint)
-    effect, n = curves.design_effect(of), int(joint[0].sum())
+def _correlations(run: Inputs) -> list[Result]:
+    joint = run.tallies["joint_histogram"]
+    effect, n = curves.design_effect(run), int(joint[0].sum())
     lines = []
-    for name, given, rho in (
-        ("surprisal", "rarity", surprisal),
-        ("rarity", "surprisal", mirror),
-    ):
+    for name, rho in zip(("surprisal", "rarity"), correlation.partial_spearman(joint), strict=True):
         lines += table.by_layer(
-            of,
-            QUESTION,
+            run,
             f"partial_spearman_{name}",
-            f"partial rank correlation of ln rank_input with {name} given {given}",
             [correlation.interval(float(value), n, 1, effect) for value in rho],
-            unit="1",
             smallest=multiplicity.SMALLEST["rho"],
-            tested=True,
-            note=bootstrap.WIDENED,
         )
     return lines
 
 
-def _between_types(of: Inputs) -> list[Result]:
-    counts = of.tallies["type_count"]
-    sums, squared = (of.tallies[f"type_{what}"] / bins.ONE for what in ("sum", "square"))
-    meaning = "share of the variance of ln rank_input between types; the interval is over types"
-    found = variance.omega_squared(counts, sums, squared)
-    return table.by_layer(of, QUESTION, "omega_squared", meaning, found, unit="1")
+def _between_types(run: Inputs) -> list[Result]:
+    counts = run.tallies["type_count"]
+    sums, squares = (run.tallies[f"type_{what}"] / bins.ONE for what in ("sum", "square"))
+    return table.by_layer(run, "omega_squared", variance.omega_squared(counts, sums, squares))
 
 
-def _within_types(of: Inputs) -> list[Result]:
-    lines = []
-    for layer in range(of.n_layers):
-        found = within_type.slope(*columns.of_rank(of, layer), columns.NAMES, "surprisal")
-        lines.append(
-            result(
-                of,
-                QUESTION,
-                "within_type_surprisal",
-                "slope of ln rank_input on surprisal within types, position, recency, piece and "
-                "final log-probability held; not 0: preservation is contextual",
-                found,
-                unit="nat per nat",
-                layer=layer,
-                smallest=_smallest_within(of),
-                tested=True,
-                primary=of.kind == TRAINED and layer == of.middle,
-            )
-        )
-    return lines
-
-
-def _smallest_within(of: Inputs) -> float:
-    """Slope by which a standard deviation of surprisal moves preservation by 0.02."""
-    sums = of.tallies["covariate_product"].sum(0) / bins.ONE
-    constant, place = (definitions.COVARIATES.index(name) for name in ("constant", "surprisal"))
-    n = max(float(sums[constant, constant]), 1.0)
-    mean = sums[constant, place] / n
-    spread = math.sqrt(max(sums[place, place] / n - mean * mean, 1e-12))
-    return multiplicity.SMALLEST["preservation"] * math.log(of.vocab_size) / spread
-
-
-def _pooled(of: Inputs) -> list[Result]:
-    """One regression over all tokens at mid depth, clustered by groups of documents."""
-    names = definitions.COVARIATES
-    found = regression.clustered(
-        of.tallies["covariate_product"] / bins.ONE,
-        of.tallies["covariate_outcome"][..., of.middle] / bins.ONE,
-        of.group_rows,
-        names,
-    )
+def _within_types(run: Inputs) -> list[Result]:
     return [
         result(
-            of,
-            QUESTION,
-            f"pooled_{name}",
-            f"slope of ln rank_input on {name}, all others held, over all types",
-            least_squares.coefficient(found, name),
-            unit="nat per unit",
-            layer=of.middle,
-            tested=True,
+            run,
+            "within_type_surprisal",
+            within_type.slope(*columns.of_rank(run, layer), columns.NAMES, "surprisal"),
+            layer=layer,
+            smallest=_smallest_within(run),
+            primary=run.kind == TRAINED and layer == run.middle,
         )
-        for name in names
+        for layer in range(run.n_layers)
+    ]
+
+
+def _smallest_within(run: Inputs) -> float:
+    """Slope by which a standard deviation of surprisal moves preservation by 0.02."""
+    sums = run.tallies["covariate_product"].sum(0) / bins.ONE
+    constant, surprisal = (definitions.COVARIATES.index(name) for name in ("constant", "surprisal"))
+    n = max(float(sums[constant, constant]), 1.0)
+    mean = sums[constant, surprisal] / n
+    spread = math.sqrt(max(sums[surprisal, surprisal] / n - mean * mean, 1e-12))
+    return multiplicity.SMALLEST["preservation"] * math.log(run.vocab_size) / spread
+
+
+def _pooled(run: Inputs) -> list[Result]:
+    """One regression over all tokens at mid depth, clustered by groups of documents."""
+    fit = regression.clustered(
+        run.tallies["covariate_product"] / bins.ONE,
+        run.tallies["covariate_outcome"][..., run.middle] / bins.ONE,
+        run.group_rows,
+        definitions.COVARIATES,
+    )
+    return [
+        result(run, f"pooled_{name}", least_squares.coefficient(fit, name), layer=run.middle)
+        for name in definitions.COVARIATES
         if name != "constant"
     ]

@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from jaxlens.study import table
+from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.sampled import Lines
-from jaxlens.study.stats import bootstrap, effects, matched, matching, multiplicity, shape
+from jaxlens.study.stats import binned, bootstrap, effects, matched, matching, multiplicity, shape
 from jaxlens.study.table import Result, result
 from jaxlens.tally import bins, definitions
-
-QUESTION = "Q3"
-
-CUT = 10
-"""Rank within which a token counts as retrieved; 1 and 5 are secondary."""
 
 DECILES, QUINTILES = 10, 5
 
 
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Copies against controls that are as frequent, as probable and as uncertain in the end."""
-    copies = Lines.of(of.tallies["copies"], of.n_layers)
-    others = Lines.of(of.tallies["controls"], of.n_layers)
-    found = match(copies, others)
-    note = f"{found.unmatched} of {len(copies)} copies had no control"
+    copies = Lines.of(run.tallies["copies"], run.n_layers)
+    others = Lines.of(run.tallies["controls"], run.n_layers)
+    pairs = Pairs(copies, others, match(copies, others))
     return [
-        *_depths(of, copies, others, found, note),
-        *_prominence(of, copies, others, found, note),
-        *_on_the_way(of, copies, others, found, note),
-        *_retrieval_curves(of),
+        *_depths(run, pairs),
+        *_prominence(run, pairs),
+        *_on_the_way(run, pairs),
+        *_retrieval_curve(run),
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Copies, candidates for their controls, and which of these are the controls.
+
+    Attributes:
+        copies: Copy events.
+        others: Positions that copy nothing.
+        matches: Places of both that belong together.
+    """
+
+    copies: Lines
+    others: Lines
+    matches: matching.Matches
+
+    @property
+    def note(self) -> str:
+        """How many copies are left out."""
+        return f"{self.matches.unmatched} of {len(self.copies)} copies had no control"
+
+    def values(
+        self, of_copies: Shaped[np.ndarray, " copy"], of_others: Shaped[np.ndarray, " other"]
+    ) -> tuple[Shaped[np.ndarray, " match"], Float[np.ndarray, "match control"]]:
+        """Values of the matched copies and of their controls, NaN where there is none."""
+        control = self.matches.control
+        controls = np.where(control >= 0, of_others[np.maximum(control, 0)], np.nan)
+        return of_copies[self.matches.copy], controls
+
+    @property
+    def documents(self) -> tuple[np.ndarray, np.ndarray]:
+        """Documents of the matched copies and of their controls."""
+        controls = self.others["document"][np.maximum(self.matches.control, 0)]
+        return self.copies["document"][self.matches.copy], controls
 
 
 def match(copies: Lines, others: Lines) -> matching.Matches:
@@ -68,182 +100,105 @@ def retrieval_depth(ranks: np.ndarray, cut: int) -> np.ndarray:
 
     Args:
         ranks: ``[row, layer]``.
-        cut: Greatest rank.
+        cut: Greatest rank that counts.
     """
     stays = np.flip(ranks <= cut, 1).astype(np.int64)
     first = ranks.shape[1] - np.cumprod(stays, axis=1).sum(1)
     return first / (ranks.shape[1] - 1)
 
 
-def _pairs(
-    values: np.ndarray, other: np.ndarray, found: matching.Matches
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the matched copies and of their controls, NaN where there is none."""
-    controls = np.where(found.control >= 0, other[np.maximum(found.control, 0)], np.nan)
-    return values[found.copy], controls
+def ln_rank(ranks: np.ndarray) -> Float[np.ndarray, "..."]:
+    """Natural logarithm of ranks; 0 where there is none."""
+    return np.log(np.maximum(ranks, 1))
 
 
-def _matched(
-    copies: Lines, others: Lines, found: matching.Matches, values: np.ndarray, other: np.ndarray
-) -> tuple[bootstrap.Estimate, np.ndarray, np.ndarray]:
-    ours, theirs = _pairs(values, other, found)
-    clusters = copies["document"][found.copy]
-    control = others["document"][np.maximum(found.control, 0)]
-    return matched.matched_difference(ours, theirs, clusters, control), ours, theirs
-
-
-def _depths(
-    of: Inputs, copies: Lines, others: Lines, found: matching.Matches, note: str
-) -> list[Result]:
+def _depths(run: Inputs, pairs: Pairs) -> list[Result]:
     lines = []
-    for cut in (1, 5, CUT):
-        depths = [retrieval_depth(rows.layers("rank_next"), cut) for rows in (copies, others)]
-        difference, ours, theirs = _matched(copies, others, found, *depths)
-        primary = cut == CUT and of.kind == TRAINED
+    for rank in RETRIEVAL_RANKS:
+        values = pairs.values(
+            *(retrieval_depth(r.layers("rank_next"), rank) for r in (pairs.copies, pairs.others))
+        )
+        difference = matched.matched_difference(*values, *pairs.documents)
         lines.append(
             result(
-                of,
-                QUESTION,
-                f"retrieval_depth_{cut}",
-                f"depth from which the next token stays within rank {cut}: copies minus matched "
-                "controls; positive: copies are retrieved later",
+                run,
+                f"retrieval_depth_{rank}",
                 difference,
-                unit="depth",
-                smallest=1 / (2 * (of.n_layers - 1)),
-                tested=True,
-                primary=primary,
-                note=f"{note}; smallest effect: half a layer",
+                smallest=1 / (2 * (run.n_layers - 1)),
+                primary=rank == RETRIEVED and run.kind == TRAINED,
+                note=f"{pairs.note}; smallest effect: half a layer",
             )
         )
-        for name, rows in (("copies", ours), ("controls", theirs[np.isfinite(theirs)])):
-            mean = bootstrap.missing("of the matched, without interval", _mean(rows), len(rows))
-            meaning = f"mean depth from which the next token stays within rank {cut}"
-            label = f"mean_retrieval_depth_{cut}"
-            lines.append(result(of, QUESTION, label, meaning, mean, unit="depth", stratum=name))
-        if cut == CUT:
-            lines += _effects(of, ours, theirs, note)
+        lines += _flat_means(run, f"mean_retrieval_depth_{rank}", *values)
+        if rank == RETRIEVED:
+            lines += _effects(run, *values, pairs.note)
     return lines
 
 
-def _effects(of: Inputs, ours: np.ndarray, theirs: np.ndarray, note: str) -> list[Result]:
+def _flat_means(run: Inputs, name: str, copies: np.ndarray, controls: np.ndarray) -> list[Result]:
+    """Means of the matched copies and of all their controls."""
+    lines = []
+    for stratum, values in (("copies", copies), ("controls", controls[np.isfinite(controls)])):
+        mean = float(values.mean()) if len(values) else np.nan
+        without = bootstrap.missing("of the matched, without interval", mean, len(values))
+        lines.append(result(run, name, without, stratum=stratum))
+    return lines
+
+
+def _effects(run: Inputs, copies: np.ndarray, controls: np.ndarray, note: str) -> list[Result]:
     """Cliff's delta and the Hodges-Lehmann shift of the matched."""
-    flat = theirs[np.isfinite(theirs)]
-    pairs = ours - _row_means(theirs)
-    meaning = "of the depths of copies and matched controls; positive: copies later"
+    delta = effects.cliff(copies, controls[np.isfinite(controls)])
+    shift = effects.hodges_lehmann(copies - _row_means(controls))
+    smallest = multiplicity.SMALLEST["cliff"]
     return [
-        result(
-            of,
-            QUESTION,
-            "cliff_delta",
-            f"Cliff's delta {meaning}",
-            effects.cliff(ours, flat),
-            unit="1",
-            smallest=multiplicity.SMALLEST["cliff"],
-            tested=True,
-            note=note,
-        ),
-        result(
-            of,
-            QUESTION,
-            "hodges_lehmann",
-            f"Hodges-Lehmann shift {meaning}",
-            effects.hodges_lehmann(pairs),
-            unit="depth",
-            note=note,
-        ),
+        result(run, "cliff_delta", delta, smallest=smallest, note=note),
+        result(run, "hodges_lehmann", shift, note=note),
     ]
 
 
-def _row_means(values: np.ndarray) -> np.ndarray:
-    held = np.isfinite(values)
-    total = np.where(held, values, 0.0).sum(1)
-    return np.divide(total, held.sum(1), out=np.full(len(values), np.nan), where=held.any(1))
+def _row_means(values: Float[np.ndarray, "match control"]) -> Float[np.ndarray, " match"]:
+    """Mean of the controls of each match."""
+    known = np.isfinite(values)
+    return binned.ratio(np.where(known, values, 0.0).sum(1), known.sum(1))
 
 
-def _prominence(
-    of: Inputs, copies: Lines, others: Lines, found: matching.Matches, note: str
-) -> list[Result]:
+def _prominence(run: Inputs, pairs: Pairs) -> list[Result]:
     """How far ln rank rises and falls again on its way: scrambled, then recovered."""
-    values = [
-        shape.prominence(np.log(np.maximum(rows.layers("rank_next"), 1)))
-        for rows in (copies, others)
+    values = pairs.values(
+        *(shape.prominence(ln_rank(r.layers("rank_next"))) for r in (pairs.copies, pairs.others))
+    )
+    difference = matched.matched_difference(*values, *pairs.documents)
+    return [
+        result(run, "scramble_recover", difference, note=pairs.note),
+        *_flat_means(run, "mean_prominence", *values),
     ]
-    difference, ours, theirs = _matched(copies, others, found, *values)
-    lines = [
-        result(
-            of,
-            QUESTION,
-            "scramble_recover",
-            "prominence of ln rank of the next token along depth: copies minus matched controls",
-            difference,
-            unit="nat",
-            tested=True,
-            note=note,
-        )
-    ]
-    for name, rows in (("copies", ours), ("controls", theirs[np.isfinite(theirs)])):
-        mean = bootstrap.missing("of the matched, without interval", _mean(rows), len(rows))
-        meaning = "mean prominence of ln rank of the next token; 0 where it only falls"
-        lines.append(
-            result(of, QUESTION, "mean_prominence", meaning, mean, unit="nat", stratum=name)
-        )
-    return lines
 
 
-def _on_the_way(
-    of: Inputs, copies: Lines, others: Lines, found: matching.Matches, note: str
-) -> list[Result]:
+def _on_the_way(run: Inputs, pairs: Pairs) -> list[Result]:
     """Of the matched at each layer: the share that is retrieved for good, and mean ln rank."""
-    clusters = copies["document"][found.copy]
+    ranks = [rows.layers("rank_next") for rows in (pairs.copies, pairs.others)]
     measures = {
-        f"retrieved_within_{CUT}": (
-            f"share whose next token is within rank {CUT} from here to the last layer",
-            "1",
-            lambda ranks: retrieval_depth(ranks, CUT)[:, None] <= of.depths,
-        ),
-        "matched_ln_rank_next": (
-            "mean ln rank of the next token",
-            "nat",
-            lambda ranks: np.log(np.maximum(ranks, 1)),
-        ),
+        f"retrieved_within_{RETRIEVED}": [
+            retrieval_depth(part, RETRIEVED)[:, None] <= run.depths for part in ranks
+        ],
+        "matched_ln_rank_next": [ln_rank(part) for part in ranks],
     }
     lines = []
-    for name, (meaning, unit, measure) in measures.items():
-        ours, theirs = (measure(rows.layers("rank_next")) for rows in (copies, others))
-        for layer in range(of.n_layers):
-            pairs = _pairs(ours[:, layer], theirs[:, layer], found)
-            for whose, values in zip(
-                ("copies", "controls"), (pairs[0], _row_means(pairs[1])), strict=True
-            ):
-                mean = bootstrap.clustered_mean(values, clusters)
-                lines.append(
-                    result(
-                        of,
-                        QUESTION,
-                        name,
-                        meaning,
-                        mean,
-                        unit=unit,
-                        layer=layer,
-                        stratum=whose,
-                        note=note,
-                    )
-                )
+    for name, sides in measures.items():
+        for layer in range(run.n_layers):
+            copies, controls = pairs.values(*(side[:, layer] for side in sides))
+            for stratum, values in (("copies", copies), ("controls", _row_means(controls))):
+                mean = bootstrap.clustered_mean(values, pairs.documents[0])
+                lines.append(result(run, name, mean, layer=layer, stratum=stratum, note=pairs.note))
     return lines
 
 
-def _retrieval_curves(of: Inputs) -> list[Result]:
+def _retrieval_curve(run: Inputs) -> list[Result]:
     """Of all positions with an earlier occurrence: when the token that followed it is in reach."""
-    counts = of.tallies["retrieval"][
-        definitions.TARGETS.index("copy"), definitions.RETRIEVAL_CUTS.index(CUT)
-    ].sum(0)
+    target, cut = definitions.TARGETS.index("copy"), definitions.RETRIEVAL_CUTS.index(RETRIEVED)
+    counts = run.tallies["retrieval"][target, cut].sum(0)
     total = int(counts.sum())
-    shares = np.cumsum(counts)[:-1] / total if total else np.full(of.n_layers, np.nan)
-    why = "all positions, without interval"
-    found = [bootstrap.missing(why, float(share), total) for share in shares]
-    meaning = f"share whose copy candidate is within rank {CUT} from here to the last layer"
-    return table.by_layer(of, QUESTION, f"copy_within_{CUT}", meaning, found, unit="1")
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.nan
+    shares = np.cumsum(counts)[:-1] / total if total else np.full(run.n_layers, np.nan)
+    note = "all positions, without interval"
+    estimates = [bootstrap.missing(note, float(share), total) for share in shares]
+    return table.by_layer(run, f"copy_within_{RETRIEVED}", estimates)

@@ -24,8 +24,6 @@ from jaxlens.study.stats import binned, bootstrap
 from jaxlens.study.table import Result, result
 from jaxlens.tally import bins, definitions
 
-QUESTION = "Q1"
-
 LAW = "a rough law"
 
 NEEDS = "needs norm and retention: --tallies study, or --set store.quantities=[norm,retention]"
@@ -47,45 +45,41 @@ def median_rank(
     return 1 + (vocab_size - 1) * stats.norm.sf(distance)
 
 
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Observed median rank of the input beside the two predictions, and norm and retention."""
-    if not (of.has("norm") and of.has("retention")):
-        found = bootstrap.missing(NEEDS if of.group_rows.any() else bootstrap.EMPTY)
-        return [result(of, QUESTION, "dilution_rank", "dilution null", found, unit="1")]
+    if not (run.has("norm") and run.has("retention")):
+        absent = bootstrap.missing(NEEDS if run.group_rows.any() else bootstrap.EMPTY)
+        return [result(run, "dilution_rank", absent, meaning="dilution null")]
     lines = []
-    for name, meaning in (
-        ("norm", "mean norm of the residual"),
-        ("retention", "mean projection on the token's own centred embedding, 1 at the embedding"),
-    ):
-        found = curves.means(of, name)
-        lines += table.by_layer(of, QUESTION, f"mean_{name}", meaning, found, unit="1")
-    observed = of.ranks("input").sum((1, 2))
+    for measure in ("norm", "retention"):
+        lines += table.by_layer(run, f"mean_{measure}", curves.means(run, measure))
+    observed = run.ranks("input").sum((1, 2))
     medians = np.exp(binned.ln_rank_quantile(observed, bins.RANK_EDGES))
-    pure, kept = predictions(of)
+    diluted, retained = predictions(run)
     n = int(observed[0].sum())
-    for name, ranks, meaning, note in (
-        ("median_rank_input", medians, "median rank of the input token", "a quantile of tokens"),
-        ("dilution_rank", pure, "median rank that growth of the norm alone explains", LAW),
-        ("retained_rank", kept, "median rank that norm and retention explain", LAW),
+    for name, ranks, note in (
+        ("median_rank_input", medians, "a quantile of tokens"),
+        ("dilution_rank", diluted, LAW),
+        ("retained_rank", retained, LAW),
     ):
-        found = [bootstrap.missing(note, float(rank), n) for rank in ranks]
-        lines += table.by_layer(of, QUESTION, name, meaning, found, unit="1")
+        estimates = [bootstrap.missing(note, float(rank), n) for rank in ranks]
+        lines += table.by_layer(run, name, estimates)
     return lines
 
 
-def predictions(of: Inputs) -> tuple[np.ndarray, np.ndarray]:
+def predictions(run: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Median ranks by layer under pure dilution, and with the retention that is left.
 
     The norms are means by rarity, and ln rank is averaged over the bins of rarity.
     """
-    counts = of.tallies["frequency_count"][definitions.MEASURES.index("norm")][:, 0]
+    counts = run.tallies["frequency_count"][definitions.MEASURES.index("norm")][:, 0]
     used = counts > 0
-    own = of.tallies["frequency_norm"][used] / bins.ONE / counts[used]
-    cosine = own[:, None] / of.by_frequency("norm")[used]
-    embed = int(of.spec["model"]["architecture"]["n_embd"])
+    own = run.tallies["frequency_norm"][used] / bins.ONE / counts[used]
+    cosine = own[:, None] / run.by_frequency("norm")[used]
+    embed = int(run.spec["model"]["architecture"]["n_embd"])
     weight = counts[used] / counts.sum()
     both = []
-    for share in (cosine, cosine * of.by_frequency("retention")[used]):
-        ranks = np.log(median_rank(share, embed, of.vocab_size))
+    for share in (cosine, cosine * run.by_frequency("retention")[used]):
+        ranks = np.log(median_rank(share, embed, run.vocab_size))
         both.append(np.exp((weight[:, None] * ranks).sum(0)))
     return both[0], both[1]

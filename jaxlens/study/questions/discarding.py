@@ -9,42 +9,28 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxlens.study import curves, table
+from jaxlens.study.estimators import FALLING, ON_DEMAND, RECORDED
 from jaxlens.study.inputs import RANDOM_INIT, Inputs
 from jaxlens.study.questions import dilution
-from jaxlens.study.stats import bootstrap, multiplicity, shape, two_lines
+from jaxlens.study.stats import binned, bootstrap, multiplicity, shape, two_lines
 from jaxlens.study.table import Result, result
 from jaxlens.tally import bins, definitions
-
-QUESTION = "Q1"
 
 NO_NULL = (
     "no random-init null was given: make one with jaxlens run --null random-init, pass it by --null"
 )
 
-_ALWAYS = {
-    "kl_final": "KL(last layer || this layer)",
-    "kl_final_matched": "KL(last layer || this layer at its matched temperature)",
-    "kl_input": "KL(input layer || this layer)",
-    "logp_input": "log-probability of the input token",
-    "rank_input": "ln rank of the input token",
-}
 
-_IF_RECORDED = {
-    "js_final": "Jensen-Shannon divergence of this layer from the last",
-    "js_input": "Jensen-Shannon divergence of this layer from the input layer",
-}
-
-
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Shape of the curves of one run, trained or null."""
     return [
-        *_means(of),
-        *_shapes(of),
-        *_token_shares(of),
-        *_nearer(of),
-        *_two_lines(of),
-        *_steps(of),
-        *dilution.answer(of),
+        *_means(run),
+        *_shapes(run),
+        *_token_shares(run),
+        *_nearer(run),
+        *_two_lines(run),
+        *_steps(run),
+        *dilution.estimate(run),
     ]
 
 
@@ -56,159 +42,108 @@ def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
     lines = []
     for kind in dict.fromkeys(null.kind for null in nulls):
         same = [null for null in nulls if null.kind == kind]
-        for name, what in _curves(run, *same).items():
-            measured = [null.measured(name) for null in same]
-            found = curves.difference(*run.measured(name), measured, shape.jump_share)
-            primary = name == "kl_final_matched" and kind == RANDOM_INIT
-            lines.append(_contrast(run, found, name, what, f"{kind} x {len(same)}", primary))
+        for measure in _measures(run, *same):
+            others = [null.measured(measure) for null in same]
+            difference = curves.difference(*run.measured(measure), others, shape.jump_share)
+            primary = measure == "kl_final_matched" and kind == RANDOM_INIT
+            lines.append(_contrast(run, difference, measure, f"{kind} x {len(same)}", primary))
     if not any(line.primary for line in lines):
-        found = bootstrap.missing(NO_NULL)
-        what = _ALWAYS["kl_final_matched"]
-        lines.append(_contrast(run, found, "kl_final_matched", what, RANDOM_INIT, True))
+        absent = bootstrap.missing(NO_NULL)
+        lines.append(_contrast(run, absent, "kl_final_matched", RANDOM_INIT, True))
     return lines
 
 
-def _curves(*runs: Inputs) -> dict[str, str]:
-    """Measures that all of these runs have, and what they are."""
-    more = {name: what for name, what in _IF_RECORDED.items() if all(r.has(name) for r in runs)}
-    return _ALWAYS | more
+def _measures(*runs: Inputs) -> list[str]:
+    """Measures that all of these runs have."""
+    further = [name for name in ON_DEMAND if all(run.has(name) for run in runs)]
+    return [*RECORDED, *further]
 
 
 def _contrast(
-    run: Inputs, found: bootstrap.Estimate, name: str, what: str, null: str, primary: bool
+    run: Inputs, difference: bootstrap.Estimate, measure: str, null: str, primary: bool
 ) -> Result:
-    return result(
-        run,
-        QUESTION,
-        f"jump_share_{name}",
-        f"share of the first block in all steps of the mean {what}, trained minus null",
-        found,
-        unit="1",
-        null=null,
-        smallest=multiplicity.SMALLEST["phi"],
-        tested=True,
-        primary=primary,
-    )
+    smallest = multiplicity.SMALLEST["phi"]
+    name = f"jump_share_{measure}"
+    return result(run, name, difference, null=null, smallest=smallest, primary=primary)
 
 
-def _means(of: Inputs) -> list[Result]:
+def _means(run: Inputs) -> list[Result]:
     lines = []
-    for name, what in _curves(of).items():
-        if name == "kl_final":  # reported with Q0
+    for measure in _measures(run):
+        if measure == "kl_final":  # reported with Q0
             continue
-        label, found = curves.name_of_mean(name), curves.means(of, name)
-        lines += table.by_layer(of, QUESTION, label, f"mean {what}", found, unit="nat")
-        if name in definitions.DIVERGENCES:
-            lines += curves.quartiles(of, QUESTION, name)
+        lines += table.by_layer(run, curves.name_of_mean(measure), curves.means(run, measure))
+        if measure in definitions.DIVERGENCES:
+            lines += curves.quartiles(run, measure)
     return lines
 
 
-def _shapes(of: Inputs) -> list[Result]:
+def _shapes(run: Inputs) -> list[Result]:
     lines = []
-    for name, what in _curves(of).items():
-        share = curves.statistic(*of.measured(name), shape.jump_share)
-        ratio = curves.statistic(*of.measured(name), shape.jump_ratio)
+    even = f"even: {1 / (run.n_layers - 1):.3f}"
+    for measure in _measures(run):
+        share = curves.statistic(*run.measured(measure), shape.jump_share)
+        ratio = curves.statistic(*run.measured(measure), shape.jump_ratio)
         lines += [
-            result(
-                of,
-                QUESTION,
-                f"jump_share_{name}",
-                f"share of the first block in all steps of the mean {what}; 1/L if even",
-                share,
-                unit="1",
-                note=f"even: {1 / (of.n_layers - 1):.3f}",
-            ),
-            result(
-                of,
-                QUESTION,
-                f"jump_ratio_{name}",
-                f"first step of the mean {what} over the median of the later ones",
-                ratio,
-                unit="1",
-            ),
+            result(run, f"jump_share_{measure}", share, note=even),
+            result(run, f"jump_ratio_{measure}", ratio),
         ]
     return lines
 
 
-def token_shares(of: Inputs, name: str) -> Float[np.ndarray, " bin"]:
+def token_shares(run: Inputs, measure: str) -> Float[np.ndarray, " bin"]:
     """Share of the tokens in each bin of the first block's part in all steps of a token's curve.
 
     Args:
-        of: Run.
-        name: One of ``ledger.JUMPS``.
+        run: Run.
+        measure: One of ``definitions.JUMPS``.
     """
-    counts = of.tallies["jump_histogram"][definitions.JUMPS.index(name)].sum(0)
-    none = np.full(counts.shape, np.nan)
-    return np.divide(counts, counts.sum(), out=none, where=counts.sum() > 0)
+    counts = run.tallies["jump_histogram"][definitions.JUMPS.index(measure)].sum(0)
+    return binned.ratio(counts, counts.sum())
 
 
-def _token_shares(of: Inputs) -> list[Result]:
+def _token_shares(run: Inputs) -> list[Result]:
     """Median over tokens of their own jump share; noise of single tokens makes it smaller."""
     lines = []
-    for place, name in enumerate(definitions.JUMPS):
-        counts = of.tallies["jump_histogram"][place].sum(0)
+    middles = (np.arange(bins.JUMP_BINS) + 0.5) / bins.JUMP_BINS
+    for i, measure in enumerate(definitions.JUMPS):
+        counts = run.tallies["jump_histogram"][i].sum(0)
         total = int(counts.sum())
-        middle = (np.arange(bins.JUMP_BINS) + 0.5) / bins.JUMP_BINS
-        value = float(middle[np.searchsorted(np.cumsum(counts), total / 2)]) if total else np.nan
-        found = bootstrap.missing("a quantile of tokens", value, total)
-        meaning = f"median over tokens of the first block's share in the steps of {_ALWAYS[name]}"
-        lines.append(result(of, QUESTION, f"token_jump_share_{name}", meaning, found, unit="1"))
+        median = float(middles[np.searchsorted(np.cumsum(counts), total / 2)]) if total else np.nan
+        without = bootstrap.missing("a quantile of tokens", median, total)
+        lines.append(result(run, f"token_jump_share_{measure}", without))
     return lines
 
 
-def _nearer(of: Inputs) -> list[Result]:
-    counts = np.repeat(of.group_rows[:, None], of.n_layers, axis=1)
-    meaning = "share of positions nearer the last layer than the input layer, in KL"
-    found = curves.by_layer(of.tallies["nearer_final"], counts, scale=1)
-    return table.by_layer(of, QUESTION, "share_nearer_output", meaning, found, unit="1")
+def _nearer(run: Inputs) -> list[Result]:
+    counts = np.repeat(run.group_rows[:, None], run.n_layers, axis=1)
+    shares = curves.by_layer(run.tallies["nearer_final"], counts, scale=1)
+    return table.by_layer(run, "share_nearer_output", shares)
 
 
-def _two_lines(of: Inputs) -> list[Result]:
+def _two_lines(run: Inputs) -> list[Result]:
     """Whether a divergence turns on the interior layers, as a U-shape would."""
     lines = []
-    for name in ("kl_input", "kl_final"):
-        sums, counts = of.measured(name)
-        none = np.full(sums.shape, np.nan)
-        by_group = np.divide(sums / bins.ONE, counts, out=none, where=counts > 0)
-        inside = slice(1, of.n_layers - 1)
-        found = two_lines.two_lines(by_group[:, inside], of.depths[inside], counts[:, 0])
-        note = f"shape: {found.shape}, break at depth {found.depth:.2f}"
-        for which, slope in (("first", found.first), ("second", found.second)):
-            lines.append(
-                result(
-                    of,
-                    QUESTION,
-                    f"two_lines_{which}_{name}",
-                    f"slope of the mean {_ALWAYS[name]} on depth, {which} of two lines inside",
-                    slope,
-                    unit="nat",
-                    tested=True,
-                    note=note,
-                )
-            )
+    inside = slice(1, run.n_layers - 1)
+    for measure in ("kl_input", "kl_final"):
+        sums, counts = run.measured(measure)
+        by_group = binned.mean(sums, counts)
+        test = two_lines.two_lines(by_group[:, inside], run.depths[inside], counts[:, 0])
+        note = f"shape: {test.shape}, break at depth {test.depth:.2f}"
+        for which, slope in (("first", test.first), ("second", test.second)):
+            lines.append(result(run, f"two_lines_{which}_{measure}", slope, note=note))
     return lines
 
 
-def _steps(of: Inputs) -> list[Result]:
+def _steps(run: Inputs) -> list[Result]:
     lines = []
-    for place, name in enumerate(definitions.JUMPS):
-        downward = name in ("kl_final", "kl_final_matched", "logp_input")
-        along = functools.partial(shape.monotone_share, falling=downward)
-        lines.append(
-            result(
-                of,
-                QUESTION,
-                f"monotone_share_{name}",
-                f"share of the steps of the mean {_ALWAYS[name]} that "
-                + ("fall" if downward else "rise"),
-                curves.statistic(*of.measured(name), along),
-                unit="1",
-            )
-        )
-        falling = of.tallies["descending"][place]
-        counts = np.repeat(falling[:, :1], of.n_layers, axis=1)
-        found = curves.by_layer(falling, counts, scale=1)
-        meaning = f"share of positions whose {_ALWAYS[name]} falls at this layer"
+    for i, measure in enumerate(definitions.JUMPS):
+        along = functools.partial(shape.monotone_share, falling=measure in FALLING)
+        share = curves.statistic(*run.measured(measure), along)
+        lines.append(result(run, f"monotone_share_{measure}", share))
+        falling = run.tallies["descending"][i]
+        counts = np.repeat(falling[:, :1], run.n_layers, axis=1)
+        shares = curves.by_layer(falling, counts, scale=1)
         # No step leads to the input: its place counts the positions.
-        lines += table.by_layer(of, QUESTION, f"falling_{name}", meaning, found, unit="1")[1:]
+        lines += table.by_layer(run, f"falling_{measure}", shares)[1:]
     return lines

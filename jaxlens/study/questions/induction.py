@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxlens import designs
 from jaxlens.store import reader
 from jaxlens.study import inputs, readings, table
+from jaxlens.study.estimators import RETRIEVED
 from jaxlens.study.questions import copying
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.study.table import Result, result
-
-QUESTION = "Q3"
-
-CUT = copying.CUT
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,7 @@ class Pairs:
 
 
 def load(run: reader.Run) -> Pairs:
-    """The pairs of a run over twins.
+    """The pairs of a run over repeated tokens, a corpus of ``designs.BINNED``.
 
     Args:
         run: With rows of ``rank_next``.
@@ -60,120 +57,83 @@ def load(run: reader.Run) -> Pairs:
     """
     ranks = np.concatenate([batch["rank_next"] for batch in run.batches(["rank_next"])])
     documents = run.corpus.documents
-    found: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
     for number, identifier in enumerate(documents.id.tolist()):
         design = designs.parse(identifier.decode("utf-8", "replace"))
         if design is None or design.bin is None:
             continue
         start, stop = int(documents.start[number]), int(documents.start[number + 1])
         ids = run.corpus.tokens(start, stop)
-        for copy, control in _places(design, ids, run.corpus.token_strings):
-            found.append((start + copy, start + control, number, design.bin, design.lag or 0))
-    table = np.array(found, np.int64).reshape(-1, 5)
-    copy, control = (ranks[table[:, i]].astype(np.int64) for i in (0, 1))
-    return Pairs(copy, control, table[:, 2], table[:, 3], table[:, 4])
+        for copy, control in _pairs(design, ids, run.corpus.token_strings):
+            rows.append((start + copy, start + control, number, design.bin, design.lag or 0))
+    copies, controls, sequence, bins, lags = np.array(rows, np.int64).reshape(-1, 5).T
+    copy, control = (ranks[positions].astype(np.int64) for positions in (copies, controls))
+    return Pairs(copy, control, sequence, bins, lags)
 
 
-def _places(
+def _pairs(
     design: designs.Design, ids: Int[np.ndarray, " n"], strings: np.ndarray
 ) -> Iterator[tuple[int, int]]:
-    """Places in a document of the positions before a copy, each with that of its control."""
+    """Positions in a document before a copy, each with that of its control."""
     if design.lag is not None:
         # The first token of the second block is announced by nothing.
-        for place in range(design.lag, min(2 * design.lag, len(ids)) - 1):
-            if ids[place + 1] == ids[place + 1 - design.lag]:
-                yield place, place - design.lag
+        for copy in range(design.lag, min(2 * design.lag, len(ids)) - 1):
+            control = copy - design.lag
+            if ids[copy + 1] == ids[control + 1]:
+                yield copy, control
         return
     noun = f" {design.name}".encode()
-    at = np.flatnonzero(strings[ids] == noun)
-    if len(at) == 2 and at[0] > 0:
-        yield int(at[1]) - 1, int(at[0]) - 1
+    nouns = np.flatnonzero(strings[ids] == noun)
+    if len(nouns) == 2 and nouns[0] > 0:
+        yield int(nouns[1]) - 1, int(nouns[0]) - 1
 
 
-def answer(of: inputs.Made, pairs: Pairs) -> list[Result]:
+def estimate(run: inputs.RunInfo, pairs: Pairs) -> list[Result]:
     """Each cell of the design, all of them together, and the curves by lag."""
-    lines = list(_cell(of, pairs, "all"))
+    lines = _cell(run, pairs, "all")
     for lag in np.unique(pairs.lag):
-        mine = pairs.where(pairs.lag == lag)
+        of_lag = pairs.where(pairs.lag == lag)
         name = f"lag {lag}" if lag else "all"
-        lines += _curves(of, mine, name)
-        for number in np.unique(mine.bin):
-            label = f"frequency bin {number}" + (f", {name}" if lag else "")
-            lines += _cell(of, mine.where(mine.bin == number), label)
+        lines += _curves(run, of_lag, name)
+        for number in np.unique(of_lag.bin):
+            stratum = f"frequency bin {number}" + (f", {name}" if lag else "")
+            lines += _cell(run, of_lag.where(of_lag.bin == number), stratum)
     return lines
 
 
-def _cell(of: inputs.Made, pairs: Pairs, stratum: str) -> Iterator[Result]:
-    note = "frequency bin 0 is the rarest"
-    for name, (meaning, unit, values, used) in _measures(pairs).items():
-        rows = slice(None) if used is None else used
-        found = bootstrap.clustered_mean(values[rows], pairs.sequence[rows])
-        tested = name in ("twins_gain", "twins_prominence")
-        yield result(
-            of, QUESTION, name, meaning, found, unit=unit, stratum=stratum, tested=tested, note=note
-        )
+def _cell(run: inputs.RunInfo, pairs: Pairs, stratum: str) -> list[Result]:
+    lines = []
+    for name, (values, used) in _measures(pairs).items():
+        mean = bootstrap.clustered_mean(values[used], pairs.sequence[used])
+        note = "frequency bin 0 is the rarest"
+        lines.append(result(run, name, mean, stratum=stratum, note=note))
+    return lines
 
 
-def _measures(pairs: Pairs) -> dict[str, tuple[str, str, np.ndarray, np.ndarray | None]]:
-    """Meaning, unit and values of each measure, and of which pairs."""
+def _measures(pairs: Pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Values of each measure, and which pairs have one."""
     copy, control = pairs.copy, pairs.control
-    depth = copying.retrieval_depth(copy, CUT)
-    reached = depth <= 1
-    within = f"are within the first {CUT} at the last layer"
+    depth = copying.retrieval_depth(copy, RETRIEVED)
+    retrieved, every = depth <= 1, np.ones(len(depth), bool)
+    prominence = [shape.prominence(copying.ln_rank(ranks)) for ranks in (copy, control)]
     return {
-        f"twins_retrieved_{CUT}": (
-            f"share of copies that {within}",
-            "1",
-            reached.astype(np.float64),
-            None,
-        ),
-        f"twins_control_{CUT}": (
-            f"share of controls that {within}",
-            "1",
-            (control[:, -1] <= CUT).astype(np.float64),
-            None,
-        ),
-        f"twins_depth_{CUT}": (
-            f"depth from which those copies stay within the first {CUT}",
-            "depth",
-            depth,
-            reached,
-        ),
-        "twins_gain": (
-            "ln rank of the control minus that of the copy, at the last layer",
-            "nat",
-            _ln(control[:, -1]) - _ln(copy[:, -1]),
-            None,
-        ),
-        "twins_prominence": (
-            "prominence of ln rank along depth, copy minus control",
-            "nat",
-            shape.prominence(_ln(copy)) - shape.prominence(_ln(control)),
-            None,
-        ),
+        f"twins_retrieved_{RETRIEVED}": (retrieved.astype(np.float64), every),
+        f"twins_control_{RETRIEVED}": ((control[:, -1] <= RETRIEVED).astype(np.float64), every),
+        f"twins_depth_{RETRIEVED}": (depth, retrieved),
+        "twins_gain": (copying.ln_rank(control[:, -1]) - copying.ln_rank(copy[:, -1]), every),
+        "twins_prominence": (prominence[0] - prominence[1], every),
     }
 
 
-def _curves(of: inputs.Made, pairs: Pairs, stratum: str) -> list[Result]:
+def _curves(run: inputs.RunInfo, pairs: Pairs, stratum: str) -> list[Result]:
     lines = []
     for name, ranks in (("copy", pairs.copy), ("control", pairs.control)):
-        lines += table.by_layer(
-            of,
-            QUESTION,
-            f"twins_mean_ln_rank_{name}",
-            f"mean ln rank of the token to come, {name}",
-            [
-                bootstrap.clustered_mean(_ln(ranks[:, layer]), pairs.sequence)
-                for layer in range(of.n_layers)
-            ],
-            unit="nat",
-            stratum=stratum,
-        )
+        means = [
+            bootstrap.clustered_mean(copying.ln_rank(ranks[:, layer]), pairs.sequence)
+            for layer in range(run.n_layers)
+        ]
+        lines += table.by_layer(run, f"twins_mean_ln_rank_{name}", means, stratum=stratum)
     return lines
-
-
-def _ln(ranks: np.ndarray) -> Float[np.ndarray, "..."]:
-    return np.log(np.maximum(ranks, 1))
 
 
 def verdict(results: list[Result]) -> str:
@@ -181,25 +141,25 @@ def verdict(results: list[Result]) -> str:
     share, control, depth, gain = (
         next(r for r in results if r.estimator == name and r.stratum == "all")
         for name in (
-            f"twins_retrieved_{CUT}",
-            f"twins_control_{CUT}",
-            f"twins_depth_{CUT}",
+            f"twins_retrieved_{RETRIEVED}",
+            f"twins_control_{RETRIEVED}",
+            f"twins_depth_{RETRIEVED}",
             "twins_gain",
         )
     )
     if not np.isfinite(share.estimate):
         return f"No planted copy was found{f': {readings.reason(share)}' if share.note else ''}."
     words = (
-        f"Of the planted copies {readings.spelled(share)} are within the first {CUT} at the last "
-        f"layer, of their controls {readings.spelled(control)}; ln rank of the control minus that "
-        f"of the copy is {readings.spelled(gain)} nat: {readings.direction(gain)}."
+        f"Of the planted copies {readings.spelled(share)} are within the first {RETRIEVED} at the "
+        f"last layer, of their controls {readings.spelled(control)}; ln rank of the control minus "
+        f"that of the copy is {readings.spelled(gain)} nat: {readings.direction(gain)}."
     )
     cells = [r for r in results if r.estimator == depth.estimator and r.stratum != "all"]
     known = [r for r in cells if np.isfinite(r.estimate)]
     if np.isfinite(depth.estimate):
         words += (
             " The copies that are within the first "
-            f"{CUT} in the end stay there from depth {readings.spelled(depth)} on."
+            f"{RETRIEVED} in the end stay there from depth {readings.spelled(depth)} on."
         )
     if len(known) < 2:
         return words

@@ -9,23 +9,18 @@ from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result
 from jaxlens.tally import definitions
 
-QUESTION = "Q2"
 
-
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Layers until half of the preservation is gone, and until the first ranks are left."""
-    effect = curves.design_effect(of)
-    kinds = {"half_life": (of.tallies["half_life"], "preservation is half of what it was")}
-    for place, cut in enumerate(definitions.EXIT_CUTS):
-        counts = of.tallies["first_exit"][place]
-        kinds[f"exit_from_{cut}"] = counts, f"the input is out of the first {cut}"
+    effect = curves.design_effect(run)
+    events = {"half_life": run.tallies["half_life"]}
+    for i, rank in enumerate(definitions.EXIT_CUTS):
+        events[f"exit_from_{rank}"] = run.tallies["first_exit"][i]
     return [
         line
-        for name, (counts, what) in kinds.items()
+        for name, counts in events.items()
         for stratum, bins in _thirds(counts.sum(1)).items()
-        for line in passages.lines(
-            of, QUESTION, name, counts[bins].sum(0), what, effect=effect, stratum=stratum
-        )
+        for line in passages.lines(run, name, counts[bins].sum(0), effect=effect, stratum=stratum)
     ]
 
 

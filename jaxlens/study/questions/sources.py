@@ -8,35 +8,24 @@ copies, so the position is held.
 
 from __future__ import annotations
 
+import math
+
 from jaxlens.study import columns, table
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.stats import bootstrap, within_type
 from jaxlens.study.table import Result, result
 
-QUESTION = "Q3"
 
-
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """The share that is copied, and its slope on ln rank_input within types at each layer."""
-    copied, total = (int(of.tallies[f"type_{name}"].sum()) for name in ("copied", "count"))
-    share = copied / total if total else float("nan")
-    found = bootstrap.missing("all positions, without interval", share, total)
-    meaning = "share of the positions that their context copies later"
+    copied, total = (int(run.tallies[f"type_{name}"].sum()) for name in ("copied", "count"))
+    share = copied / total if total else math.nan
     slopes = [
-        within_type.slope(*columns.of_copied(of, layer), columns.RANKED, "ln_rank_input")
-        for layer in range(of.n_layers)
+        within_type.slope(*columns.of_copied(run, layer), columns.RANKED, "ln_rank_input")
+        for layer in range(run.n_layers)
     ]
+    without = bootstrap.missing("all positions, without interval", share, total)
     return [
-        result(of, QUESTION, "copied_share", meaning, found, unit="1"),
-        *table.by_layer(
-            of,
-            QUESTION,
-            "copied_within_type",
-            "slope of the probability of being copied later on ln rank_input within types, "
-            "surprisal, position, recency, piece and final log-probability held; negative: what "
-            "is kept is copied more often",
-            slopes,
-            unit="1 per nat",
-            tested=True,
-        ),
+        result(run, "copied_share", without),
+        *table.by_layer(run, "copied_within_type", slopes),
     ]

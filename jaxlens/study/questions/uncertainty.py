@@ -10,54 +10,41 @@ from jaxlens.study.stats import binned
 from jaxlens.study.table import Result
 from jaxlens.tally import bins, definitions
 
-QUESTION = "Q0"
 
-
-def answer(of: Inputs) -> list[Result]:
+def estimate(run: Inputs) -> list[Result]:
     """Entropy, rank of the final top-1, and the layer from which it stays within the first ranks.
 
     Args:
-        of: Run, trained or null.
+        run: Trained or null.
     """
-    return [*_means(of), *_quantiles(of), *_settled(of)]
+    return [*_means(run), *_quantiles(run), *_settled(run)]
 
 
-def _means(of: Inputs) -> list[Result]:
-    lines = []
-    for name, meaning in (
-        ("entropy", "mean entropy of a layer's prediction"),
-        ("kl_final", "mean KL(last layer || this layer)"),
-        ("rank_final", "mean ln rank of the model's own top-1"),
-        ("rank_next", "mean ln rank of the true next token"),
-    ):
-        label, found = curves.name_of_mean(name), curves.means(of, name)
-        lines += table.by_layer(of, QUESTION, label, meaning, found, unit="nat")
-    return lines
+def _means(run: Inputs) -> list[Result]:
+    return [
+        line
+        for measure in ("entropy", "kl_final", "rank_final", "rank_next")
+        for line in table.by_layer(run, curves.name_of_mean(measure), curves.means(run, measure))
+    ]
 
 
-def _quantiles(of: Inputs) -> list[Result]:
-    ranks = of.ranks("final").sum((1, 2))
+def _quantiles(run: Inputs) -> list[Result]:
+    histogram = run.ranks("final").sum((1, 2))
     lines = []
     for share in curves.QUARTERS:
-        found = np.exp(binned.ln_rank_quantile(ranks, bins.RANK_EDGES, share))
-        lines += curves.quantile_lines(of, QUESTION, "rank_final", found, share, "1")
-    for name in ("entropy", "kl_final"):
-        lines += curves.quartiles(of, QUESTION, name)
+        ranks = np.exp(binned.ln_rank_quantile(histogram, bins.RANK_EDGES, share))
+        lines += curves.quantile_lines(run, "rank_final", ranks, share)
+    for measure in ("entropy", "kl_final"):
+        lines += curves.quartiles(run, measure)
     return lines
 
 
-def _settled(of: Inputs) -> list[Result]:
-    """Share whose final top-1 is within the first k for good from each layer on."""
-    target, effect = definitions.TARGETS.index("final"), curves.design_effect(of)
+def _settled(run: Inputs) -> list[Result]:
+    """Share whose final top-1 is within the first ranks for good from each layer on."""
+    target, effect = definitions.TARGETS.index("final"), curves.design_effect(run)
     lines = []
-    for place, cut in enumerate(definitions.RETRIEVAL_CUTS):
-        lines += passages.lines(
-            of,
-            QUESTION,
-            f"settled_within_{cut}",
-            of.tallies["retrieval"][target, place].sum(0),
-            f"the final top-1 is within the first {cut} for good",
-            effect=effect,
-            happened=True,
-        )
+    for i, rank in enumerate(definitions.RETRIEVAL_CUTS):
+        counts = run.tallies["retrieval"][target, i].sum(0)
+        name = f"settled_within_{rank}"
+        lines += passages.lines(run, name, counts, effect=effect, happened=True)
     return lines

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from jaxlens import designs, errors
 from jaxlens.store import reader
-from jaxlens.study import inputs, table, verdicts
-from jaxlens.study import study as answers
+from jaxlens.study import inputs, study, table, verdicts
 from jaxlens.study.report import (
     copying,
     decoders,
@@ -149,7 +148,7 @@ def gather(
 
     Args:
         run_dir: Finished run; with ``--tallies study`` or full rows it is studied.
-        null_dirs: Its null runs, see ``answers.study``.
+        null_dirs: Its null runs, see ``study.study``.
         variant_dirs: Runs that differ from it in their decoder alone.
 
     Raises:
@@ -159,27 +158,27 @@ def gather(
     """
     files.require_library()
     try:
-        study = answers.study(run_dir, null_dirs)
+        studied = study.study(run_dir, null_dirs)
     except errors.ConfigError as error:
         if null_dirs or variant_dirs:  # what is asked for is not left out in silence
             raise
         return _without_study(run_dir, visible.line(f"{error.message}: {error.hint}"))
-    found = facts.gather(run_dir, study.run)
+    found = facts.gather(run_dir, studied.run)
     excerpts = _excerpts(run_dir, variant_dirs)
-    others = decoders.studies(study, variant_dirs)
-    compared = decoders.figures(study, others) if others else []
+    others = decoders.studies(studied, variant_dirs)
+    compared = decoders.figures(studied, others) if others else []
     return Content(
         facts=found,
-        nulls=tuple(facts.gather(null.path, null) for null in study.nulls),
-        primaries=tuple(primaries.lines(study)),
-        summary=_drawn(primaries.figures(study), "summary"),
-        findings=tuple(verdicts.findings(study.results, study.run, study.verdicts)),
+        nulls=tuple(facts.gather(null.path, null) for null in studied.nulls),
+        primaries=tuple(primaries.lines(studied)),
+        summary=_drawn(primaries.figures(studied), "summary"),
+        findings=tuple(verdicts.findings(studied.results, studied.run, studied.verdicts)),
         excerpt=excerpts,
         no_excerpt="" if excerpts else _no_excerpt(run_dir),
-        sections=_sections(study),
-        variants=tuple(decoders.compared(study, others)) if others else (),
+        sections=_sections(studied),
+        variants=tuple(decoders.compared(studied, others)) if others else (),
         decoders=_drawn(compared, "variants"),
-        missing=tuple(_missing(study, found)),
+        missing=tuple(_missing(studied, found)),
     )
 
 
@@ -239,21 +238,21 @@ def _excerpt(run_dir: str | Path) -> tuple[Figure, ...]:
     )
 
 
-def _sections(study: answers.Study) -> tuple[Section, ...]:
-    source = series.Source(study)
+def _sections(studied: study.Study) -> tuple[Section, ...]:
+    source = series.Source(studied)
     questions: dict[str, tuple[str, Figures]] = dict(QUESTIONS)
-    if study.run.corpus in designs.BINNED:
+    if studied.run.corpus in designs.BINNED:
         questions = dict(OF_TWINS)
     return tuple(
         Section(
             name=question,
             title=title,
-            verdict=study.verdicts.get(question, ""),
+            verdict=studied.verdicts.get(question, ""),
             figures=_drawn(figures(source), question),
             lines=tuple(
                 line
-                for line in study.results
-                if (line.question, line.run) == (question, study.run.label) and line.layer is None
+                for line in studied.results
+                if (line.question, line.run) == (question, studied.run.label) and line.layer is None
             ),
         )
         for question, (title, figures) in questions.items()
@@ -276,8 +275,8 @@ def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
     )
 
 
-def _missing(study: answers.Study, found: facts.Facts) -> list[tuple[str, str]]:
-    of_text = study.run.corpus not in designs.BINNED
+def _missing(studied: study.Study, found: facts.Facts) -> list[tuple[str, str]]:
+    of_text = studied.run.corpus not in designs.BINNED
     fresh = (
         "No run with fresh weights was given. What a figure shows may be due to the architecture "
         "alone"
@@ -288,7 +287,7 @@ def _missing(study: answers.Study, found: facts.Facts) -> list[tuple[str, str]]:
             "No run over shuffled text was given. What a figure shows may be due to the tokens "
             "alone rather than to their context."
         )
-    given = {null.kind for null in study.nulls}
+    given = {null.kind for null in studied.nulls}
     return [
         (words, facts.null_command(found.settings, kind, 1))
         for kind, words in kinds.items()

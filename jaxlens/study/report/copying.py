@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from jaxlens.study.questions import copying
+from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
@@ -19,14 +19,14 @@ def figures(source: series.Source) -> list[plots.Plot]:
 
 
 def _matched(source: series.Source) -> plots.Plot:
-    why = source.why(f"retrieval_depth_{copying.CUT}")
+    why = source.why(f"retrieval_depth_{RETRIEVED}")
     shares = [
         plots.Lines(
-            f"within the top {copying.CUT} for good" if kind is source.kinds[0] else kind.name,
+            f"within the top {RETRIEVED} for good" if kind is source.kinds[0] else kind.name,
             "layer",
             source.layers,
             "share of matched positions",
-            _pair(source, kind, f"retrieved_within_{copying.CUT}"),
+            _pair(source, kind, f"retrieved_within_{RETRIEVED}"),
             why=why,
         )
         for kind in source.kinds
@@ -66,8 +66,8 @@ def _pair(
 
 
 def _depths(source: series.Source) -> plots.Plot:
-    rows = [(f"retrieval_depth_{cut}", "all") for cut in (1, 5, copying.CUT)]
-    labels = tuple(f"stays within rank {cut}" for cut in (1, 5, copying.CUT))
+    rows = [(f"retrieval_depth_{rank}", "all") for rank in RETRIEVAL_RANKS]
+    labels = tuple(f"stays within rank {rank}" for rank in RETRIEVAL_RANKS)
     later = plots.Points(
         "copies minus controls",
         "difference of relative depth",
@@ -113,8 +113,8 @@ def _copied(source: series.Source) -> plots.Plot:
     )
     candidate = source.panel(
         "copy candidate of the context",
-        f"share within the top {copying.CUT}",
-        f"copy_within_{copying.CUT}",
+        f"share within the top {RETRIEVED}",
+        f"copy_within_{RETRIEVED}",
     )
     share = source.line("copied_share", source.study.run.label)
     base = (
@@ -127,7 +127,7 @@ def _copied(source: series.Source) -> plots.Plot:
         "Are tokens that are kept copied more often?",
         "Change in the probability that a position is copied later per nat of ln rank of its token "
         "(below 0: tokens that are kept are copied more often), and share of positions whose copy "
-        f"candidate stays within the top {copying.CUT}.",
+        f"candidate stays within the top {RETRIEVED}.",
         (panel, candidate),
         series.basis(source, (panel, candidate))
         + base

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.study import inputs, table
-from jaxlens.study import study as answers
+from jaxlens.study import inputs, study, table
 from jaxlens.study.report import primaries, series
 from jaxlens.view.figures import plots
 
@@ -26,7 +25,7 @@ _PANELS = (
 )
 
 
-def studies(study: answers.Study, folders: Sequence[str | Path]) -> list[answers.Study]:
+def studies(studied: study.Study, folders: Sequence[str | Path]) -> list[study.Study]:
     """The studies of runs that differ from this one in their decoder alone.
 
     Raises:
@@ -36,15 +35,15 @@ def studies(study: answers.Study, folders: Sequence[str | Path]) -> list[answers
     """
     found = []
     for folder in folders:
-        other = answers.study(folder)
-        _require_variant(study.run, other.run)
+        other = study.study(folder)
+        _require_variant(studied.run, other.run)
         found.append(other)
     return found
 
 
-def figures(study: answers.Study, variants: Sequence[answers.Study]) -> list[plots.Plot]:
+def figures(studied: study.Study, variants: Sequence[study.Study]) -> list[plots.Plot]:
     """Curves of each decoder beside those of the others."""
-    sources = [series.Source(one) for one in (study, *variants)]
+    sources = [series.Source(one) for one in (studied, *variants)]
     panels = tuple(
         plots.Lines(
             title,
@@ -75,10 +74,10 @@ def figures(study: answers.Study, variants: Sequence[answers.Study]) -> list[plo
 
 
 def compared(
-    study: answers.Study, variants: Sequence[answers.Study]
+    studied: study.Study, variants: Sequence[study.Study]
 ) -> list[tuple[str, list[tuple[str, table.Result]]]]:
     """Each primary with its line in every study, by decoder."""
-    everything = (study, *variants)
+    everything = (studied, *variants)
     return [
         (
             line.meaning,
@@ -89,16 +88,16 @@ def compared(
                 if match.primary and match.estimator == line.estimator
             ],
         )
-        for line in primaries.lines(study)
+        for line in primaries.lines(studied)
     ]
 
 
-def decoder(study: answers.Study) -> str:
+def decoder(studied: study.Study) -> str:
     """Name of the decoder of a study's run."""
-    return str(study.run.spec["lens"]["decoder"])
+    return str(studied.run.spec["lens"]["decoder"])
 
 
-def _require_variant(run: inputs.Made, other: inputs.Made) -> None:
+def _require_variant(run: inputs.RunInfo, other: inputs.RunInfo) -> None:
     same: dict[str, Any] = {
         "model": ("model", "sha256"),
         "tokenizer": ("tokenizer", "sha256"),

@@ -62,7 +62,7 @@ def place(run: reader.Run) -> int | None:
         DataError: It is damaged.
     """
     corpus = run.corpus
-    ids = corpus.tokens(0, prose.MOST_TOKENS)
+    ids = corpus.tokens(0, prose.MAX_TOKENS)
     return prose.place(ids, corpus.documents.start, corpus.token_strings, TOKENS)
 
 

@@ -79,7 +79,7 @@ class Facts:
         return tuple(pair for pair in self.provenance if pair not in other.provenance)
 
 
-def gather(run_dir: str | Path, made: inputs.Made | None = None) -> Facts:
+def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
     """Reads the facts of a run.
 
     Args:
@@ -197,12 +197,13 @@ def _provenance(
     spec = run.spec
     model, lens, plan, corpus = (spec[part] for part in ("model", "lens", "plan", "corpus"))
     shape = model["architecture"]
+    heads = f"{shape['n_head']} heads, " if "n_head" in shape else ""
     yield "run", f"sha256 {run.spec_hash}"
     named = _at(settings, "model", "path", str)
     yield "model", f"{named + ', ' if named else ''}sha256 {model['sha256']}"
     yield (
         "sizes",
-        f"{shape['n_layer']} blocks, {shape['n_head']} heads, width {shape['n_embd']}, "
+        f"{shape['n_layer']} blocks, {heads}width {shape['n_embd']}, "
         f"{shape['vocab_size']:,} tokens, {shape['n_positions']:,} positions",
     )
     yield "tokenizer", f"sha256 {spec['tokenizer']['sha256']}"
@@ -236,7 +237,7 @@ def _machines(notes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _quality(
-    run: reader.Run, notes: Sequence[Mapping[str, Any]], made: inputs.Made | None
+    run: reader.Run, notes: Sequence[Mapping[str, Any]], made: inputs.RunInfo | None
 ) -> Iterator[tuple[str, str]]:
     spec = run.spec
     corpus, plan = spec["corpus"], spec["plan"]

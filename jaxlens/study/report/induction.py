@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from jaxlens.study.questions import induction
+from jaxlens.study.estimators import RETRIEVED
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
@@ -43,8 +43,8 @@ def _ranks(source: series.Source, kind: series.Kind) -> plots.Plot:
 
 def _cells(source: series.Source) -> plots.Plot:
     measures = {
-        f"twins_retrieved_{induction.CUT}": "share retrieved",
-        f"twins_depth_{induction.CUT}": "depth of retrieval",
+        f"twins_retrieved_{RETRIEVED}": "share retrieved",
+        f"twins_depth_{RETRIEVED}": "depth of retrieval",
         "twins_gain": "control minus copy, nat of rank",
     }
     strata = [s for s in source.strata("twins_gain") if s.startswith("frequency bin")]
@@ -64,7 +64,7 @@ def _cells(source: series.Source) -> plots.Plot:
         "cells",
         "Planted copies by frequency",
         "For each bin of frequency, rarest first: the share of copies that reach the top "
-        f"{induction.CUT}, the depth from which they stay there, and ln rank of the control minus "
+        f"{RETRIEVED}, the depth from which they stay there, and ln rank of the control minus "
         "that of the copy.",
         tuple(panels),
         series.basis(source, panels, "Bars", ", clustered by sequence"),

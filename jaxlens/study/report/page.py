@@ -11,14 +11,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxlens import __version__
 from jaxlens.files import contained, outputs
 from jaxlens.study import readings, table
 from jaxlens.study.report import content, facts
-from jaxlens.view import visible
-from jaxlens.view.figures import plots
-from jaxlens.view.figures import svg as drawing
-from jaxlens.view.prompt import html as pages
+from jaxlens.view import pages, visible
+from jaxlens.view.figures import plots, svg
 
 NAME = "report.html"
 """Where it goes in a run's folder."""
@@ -52,36 +49,35 @@ def write(
         StorageError: A file cannot be written.
     """
     target = contained.contained(run_dir, NAME) if out is None else out
-    found = content.gather(run_dir, null_dirs, variant_dirs)
-    data = page(found, command(run_dir, null_dirs, variant_dirs)).encode()
+    report = content.gather(run_dir, null_dirs, variant_dirs)
+    data = page(report, command(run_dir, null_dirs, variant_dirs)).encode()
     outputs.write(target, data, own=out is None)
     written = [target]
     if figures is not None:
-        drawn = {f"{shown.name}.svg": shown.svg for shown in found.figures if shown.svg}
-        named = {name: drawing.on_white(svg).encode() for name, svg in drawn.items()}
+        drawn = {f"{shown.name}.svg": shown.svg for shown in report.figures if shown.svg}
+        named = {name: svg.on_white(picture).encode() for name, picture in drawn.items()}
         written += outputs.write_all(figures, named)
     return written
 
 
-def page(found: content.Content, how: str) -> str:
+def page(report: content.Content, how: str) -> str:
     """The report as text of HTML.
 
     Args:
-        found: What it holds.
+        report: What it holds.
         how: The command that makes it.
     """
-    style = pages.asset("report.css", _PACKAGE)
-    return pages.render(
-        pages.asset("report.html", _PACKAGE),
-        policy=pages.policy([], [style]),
-        style=style,
-        version=__version__,
-        report=found,
-        facts=found.facts,
-        command=facts.command(found.facts.settings),
+    return pages.page(
+        "report.html",
+        title=f"{report.facts.name} · logit lens report",
+        styles=[pages.asset("report.css", _PACKAGE)],
+        package=_PACKAGE,
+        report=report,
+        facts=report.facts,
+        command=facts.command(report.facts.settings),
         nulls=[
-            (null.name, null.apart_from(found.facts), facts.command(null.settings))
-            for null in found.nulls
+            (null.name, null.apart_from(report.facts), facts.command(null.settings))
+            for null in report.nulls
         ],
         how=how,
         spelled=plots.spelled,

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxlens.study import inputs, readings, table
-from jaxlens.study import study as answers
+from jaxlens.study import inputs, readings, study, table
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
 
-def lines(study: answers.Study) -> list[table.Result]:
+def lines(studied: study.Study) -> list[table.Result]:
     """The lines of the primaries, in the order of the questions."""
-    return sorted((r for r in study.results if r.primary), key=lambda line: line.question)
+    return sorted((r for r in studied.results if r.primary), key=lambda line: line.question)
 
 
-def figures(study: answers.Study) -> list[plots.Plot]:
+def figures(studied: study.Study) -> list[plots.Plot]:
     """One figure; none where the corpus has no primaries or none has a number."""
-    known = [line for line in lines(study) if np.isfinite(line.estimate) and line.smallest > 0]
+    known = [line for line in lines(studied) if np.isfinite(line.estimate) and line.smallest > 0]
     if not known:
         return []
     numbers = np.array([_units(line) for line in known]).T

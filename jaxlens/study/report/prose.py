@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
-MOST_TOKENS = 1 << 18
+MAX_TOKENS = 1 << 18
 """Tokens that are looked at, from the beginning of the corpus."""
 
 _CANDIDATES = 64

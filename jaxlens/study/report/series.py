@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxlens.study import inputs, readings, table
-from jaxlens.study import study as answers
+from jaxlens.study import estimators, inputs, readings, study, table
 from jaxlens.view import visible
 from jaxlens.view.figures import plots
 
@@ -34,7 +33,7 @@ class Kind:
     """Runs that are drawn as one: the trained run, or all seeds of a kind of null.
 
     Attributes:
-        kind: See ``inputs.Made``.
+        kind: See ``inputs.RunInfo``.
         name: For legends.
         labels: Of its runs, as the table has them.
     """
@@ -53,20 +52,20 @@ class Source:
     """The table of a study, by estimator, run and stratum.
 
     Attributes:
-        study: The study.
+        studied: The study.
         kinds: The trained run, then its nulls by kind.
     """
 
-    def __init__(self, study: answers.Study) -> None:
-        self.study = study
+    def __init__(self, studied: study.Study) -> None:
+        self.study = studied
         self._lines: dict[tuple[str, str, str], list[table.Result]] = {}
-        for line in study.results:
+        for line in studied.results:
             if not line.null:
                 key = line.estimator, line.run, line.stratum
                 self._lines.setdefault(key, []).append(line)
-        kinds = [Kind(inputs.TRAINED, "this model", (study.run.label,))]
-        for kind in dict.fromkeys(null.kind for null in study.nulls):
-            labels = tuple(null.label for null in study.nulls if null.kind == kind)
+        kinds = [Kind(inputs.TRAINED, "this model", (studied.run.label,))]
+        for kind in dict.fromkeys(null.kind for null in studied.nulls):
+            labels = tuple(null.label for null in studied.nulls if null.kind == kind)
             many = f", {len(labels)} seeds" if len(labels) > 1 else ""
             kinds.append(Kind(kind, NAMES.get(kind, visible.line(kind)[:40]) + many, labels))
         self.kinds = tuple(kinds)
@@ -76,64 +75,56 @@ class Source:
         """Names of the layers."""
         return tuple(visible.line(name)[:40] for name in self.study.run.layer_names)
 
+    def _of_run(self, estimator: str) -> dict[str, list[table.Result]]:
+        """Lines of the trained run by stratum."""
+        name, label = estimators.ESTIMATORS[estimator].name, self.study.run.label
+        return {s: lines for (n, run, s), lines in self._lines.items() if (n, run) == (name, label)}
+
     def has(self, estimator: str) -> bool:
         """Whether the trained run has any number of an estimator."""
-        label = self.study.run.label
-        return any(
-            math.isfinite(line.estimate)
-            for (name, run, _), lines in self._lines.items()
-            for line in lines
-            if (name, run) == (estimator, label)
-        )
+        strata = self._of_run(estimator).values()
+        return any(math.isfinite(line.estimate) for lines in strata for line in lines)
 
-    def why(self, *estimators: str) -> str:
+    def why(self, *names: str) -> str:
         """Why the trained run has no number of these estimators; empty where it has one.
 
         Args:
-            estimators: The first that has a reason decides.
+            names: The first that has a reason decides.
         """
-        if any(map(self.has, estimators)):
+        if any(map(self.has, names)):
             return ""
-        label = self.study.run.label
-        for wanted in estimators:
-            for (name, run, _), lines in self._lines.items():
-                for line in lines:
-                    if (name, run) == (wanted, label) and (found := readings.reason(line)):
-                        return visible.line(found)
-        return ""
+        strata = (lines for name in names for lines in self._of_run(name).values())
+        reasons = (readings.reason(line) for lines in strata for line in lines)
+        return visible.line(next(filter(None, reasons), ""))
 
     def why_no_interval(self) -> str:
         """Why the trained run has numbers without an interval; empty where no reason is known."""
         label = self.study.run.label
-        for (_, run, _), lines in self._lines.items():
-            for line in lines:
-                bare = math.isfinite(line.estimate) and math.isnan(line.low)
-                if run == label and bare and (found := readings.reason(line)):
-                    return visible.line(found)
-        return ""
+        reasons = (
+            readings.reason(line)
+            for (_, run, _), lines in self._lines.items()
+            if run == label
+            for line in lines
+            if math.isfinite(line.estimate) and math.isnan(line.low)
+        )
+        return visible.line(next(filter(None, reasons), ""))
 
     def line(self, estimator: str, run: str, stratum: str = "all") -> table.Result | None:
         """The line of an estimator that has one; None where there is none."""
-        found = self._lines.get((estimator, run, stratum), [])
-        return found[0] if len(found) == 1 else None
+        lines = self._of(estimator, run, stratum)
+        return lines[0] if len(lines) == 1 else None
+
+    def _of(self, estimator: str, run: str, stratum: str) -> list[table.Result]:
+        return self._lines.get((estimators.ESTIMATORS[estimator].name, run, stratum), [])
 
     def smallest(self, estimator: str) -> float:
         """The smallest effect of interest of an estimator; NaN where it has none."""
-        label = self.study.run.label
-        return next(
-            (
-                line.smallest
-                for (name, run, _), lines in self._lines.items()
-                if (name, run) == (estimator, label)
-                for line in lines
-            ),
-            math.nan,
-        )
+        strata = self._of_run(estimator).values()
+        return next((line.smallest for lines in strata for line in lines), math.nan)
 
     def strata(self, estimator: str) -> list[str]:
         """The strata of an estimator, in the order of the table."""
-        label = self.study.run.label
-        return [s for name, run, s in self._lines if (name, run) == (estimator, label)]
+        return list(self._of_run(estimator))
 
     def along(
         self, estimator: str, run: str, stratum: str = "all", scale: Number | None = None
@@ -146,12 +137,12 @@ class Source:
             stratum: See ``table.Result``.
             scale: Applied to all, increasing; such as ``math.exp`` to logarithms of ranks.
         """
-        found = np.full((3, len(self.layers)), np.nan)
-        for line in self._lines.get((estimator, run, stratum), []):
+        values = np.full((3, len(self.layers)), np.nan)
+        for line in self._of(estimator, run, stratum):
             if line.layer is not None:
                 numbers = (line.estimate, line.low, line.high)
-                found[:, line.layer] = [scale(n) if scale else n for n in numbers]
-        return found
+                values[:, line.layer] = [scale(n) if scale else n for n in numbers]
+        return values
 
     def curve(
         self,
@@ -193,13 +184,13 @@ class Source:
         self, rows: Sequence[tuple[str, str]], kind: Kind, name: str | None = None
     ) -> plots.Curve:
         """Single estimates: pairs of estimator and stratum."""
-        found = np.full((len(kind.labels), 3, len(rows)), np.nan)
+        values = np.full((len(kind.labels), 3, len(rows)), np.nan)
         for i, run in enumerate(kind.labels):
             for j, (estimator, stratum) in enumerate(rows):
                 line = self.line(estimator, run, stratum)
                 if line is not None:
-                    found[i, :, j] = line.estimate, line.low, line.high
-        return plots.Curve(name or kind.name, kind.style, *merged(found))
+                    values[i, :, j] = line.estimate, line.low, line.high
+        return plots.Curve(name or kind.name, kind.style, *merged(values))
 
 
 def merged(of_runs: Float[np.ndarray, "run 3 x"]) -> Float[np.ndarray, "3 x"]:

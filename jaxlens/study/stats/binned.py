@@ -14,6 +14,12 @@ from jaxtyping import Float, Int, Num
 from jaxlens.tally import bins
 
 
+def ratio(total: Num[np.ndarray, "..."], count: Num[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Total by count; NaN where nothing was counted."""
+    none = np.full(np.broadcast_shapes(np.shape(total), np.shape(count)), np.nan)
+    return np.divide(total, count, out=none, where=np.asarray(count) > 0)
+
+
 def mean(sums: Int[np.ndarray, "..."], counts: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Mean of a fixed-point sum, in the unit of the quantity; NaN where nothing was counted.
 
@@ -21,10 +27,7 @@ def mean(sums: Int[np.ndarray, "..."], counts: Int[np.ndarray, "..."]) -> Float[
         sums: Multiples of 2^-16.
         counts: Number of values.
     """
-    sums, counts = np.asarray(sums), np.asarray(counts)
-    none = np.full(np.broadcast_shapes(sums.shape, counts.shape), np.nan)
-    scaled = sums / 2.0**bins.FIXED_POINT_BITS
-    return np.divide(scaled, counts, out=none, where=counts > 0)
+    return ratio(np.asarray(sums) / bins.ONE, counts)
 
 
 def _place(

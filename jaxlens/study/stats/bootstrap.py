@@ -35,7 +35,7 @@ from jaxlens.tally import hashing
 REPLICAS = 500
 """Replicas unless another number is asked for."""
 
-FEWEST_CLUSTERS = 10
+MIN_CLUSTERS = 10
 """With fewer groups that hold anything there is no interval."""
 
 FINITE_SHARE = 0.9
@@ -167,7 +167,7 @@ def t_interval(value: float, se: float, df: float, level: float, n: int, cluster
     """The interval ``value ± t(df) se``, NaN and flagged with fewer than ten clusters."""
     if not math.isfinite(value):
         return missing(EMPTY, n=n, clusters=clusters)
-    if clusters < FEWEST_CLUSTERS:
+    if clusters < MIN_CLUSTERS:
         return missing(TOO_FEW, value, n, clusters)
     df = min(max(df, 1.0), clusters - 1.0)
     reach = float(stats.t.ppf(0.5 + level / 2, df)) * se
@@ -200,7 +200,7 @@ def interval(
     finite = finite[np.isfinite(finite)]
     if math.isfinite(value) and len(finite) < max(2, FINITE_SHARE * len(replicas)):
         return missing(UNSTABLE, value, n, clusters)
-    if not math.isfinite(value) or clusters < FEWEST_CLUSTERS:
+    if not math.isfinite(value) or clusters < MIN_CLUSTERS:
         return t_interval(value, math.nan, math.nan, level, n, clusters)
     size = max(float(effective(counts)), 2.0)
     se = float(finite.std(ddof=1)) * math.sqrt(size / (size - 1))

@@ -58,7 +58,7 @@ def matched_difference(
     ours, theirs = np.split(place.reshape(-1), 2)
     clusters = min(len(np.unique(ours)), len(np.unique(theirs)))
     size = float(bootstrap.effective(np.bincount(ours, weight)))
-    if clusters < bootstrap.FEWEST_CLUSTERS:
+    if clusters < bootstrap.MIN_CLUSTERS:
         return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
     variance = _shared_member_variance(terms, weight, ours, theirs, len(names))
     return bootstrap.t_interval(value, math.sqrt(variance), size - 1, level, n, clusters)

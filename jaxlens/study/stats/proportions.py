@@ -6,29 +6,34 @@ less than as many independent ones. There the number of observations is divided 
 effect, the cluster-robust variance of the share over that of independent observations, and the
 normal quantile becomes that of t with one degree of freedom less than there are clusters.
 
+Shares of a curve, which begin at 1 and fall, have the interval of ``ln(-ln share)`` instead, as
+Kaplan-Meier curves have.
+
 Reference:
     Wilson 1927, doi:10.1080/01621459.1927.10502953; Kish 1965, Survey Sampling (design effect);
     Korn and Graubard 1998, Survey Methodology 24, 193 (effective sample size); Dean and Pagano
-    2015, doi:10.1093/jssam/smv024 (Wilson's interval with it).
+    2015, doi:10.1093/jssam/smv024 (Wilson's interval with it); Kalbfleisch and
+    Prentice 2002, The Statistical Analysis of Failure Time Data (log-log interval).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from jaxlens import errors
 
 LEVEL = 0.95
 """Coverage of the intervals."""
 
-FEWEST_CLUSTERS = 10
+MIN_CLUSTERS = 10
 """With fewer clusters there is no interval."""
 
-FEWEST_MIXED = 10
+MIN_MIXED = 10
 """With fewer clusters that hold a true observation, or a false one, each cluster counts as one."""
 
 Interval = tuple[float, float, float]
@@ -77,7 +82,7 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
     share = float(np.mean(true))
     _, place = np.unique(cluster, return_inverse=True)
     m = int(place.max()) + 1
-    if m < FEWEST_CLUSTERS:
+    if m < MIN_CLUSTERS:
         return share, math.nan, math.nan
     residuals = np.bincount(place, weights=np.asarray(true, np.float64) - share)
     independent = share * (1 - share) / n
@@ -87,7 +92,38 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
     # Clusters of unequal size count as fewer.
     effective = min(m, sizes.sum() ** 2 / (sizes @ sizes))
     hits = np.bincount(place, weights=np.asarray(true, np.float64))
-    if min(np.sum(hits > 0), np.sum(hits < sizes)) < FEWEST_MIXED:
+    if min(np.sum(hits > 0), np.sum(hits < sizes)) < MIN_MIXED:
         effect = max(effect, n / effective)
     quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(effective - 1, 1.0)))
     return wilson(share * n / effect, n / effect, quantile)
+
+
+class Shares(NamedTuple):
+    """Shares with their standard errors and intervals."""
+
+    value: Float[np.ndarray, "..."]
+    se: Float[np.ndarray, "..."]
+    low: Float[np.ndarray, "..."]
+    high: Float[np.ndarray, "..."]
+
+
+def log_log(counts: Num[np.ndarray, "..."], n: float, design_effect: float = 1.0) -> Shares:
+    """Shares of n observations, with the interval that is symmetric in ``ln(-ln share)``.
+
+    Args:
+        counts: Observations that are true.
+        n: All of them.
+        design_effect: Factor on the variance of independent observations.
+
+    Returns:
+        NaN for the ends of the interval where the share is 0 or 1, and for all where n is 0.
+    """
+    share = np.asarray(counts, np.float64) / n if n else np.full(np.shape(counts), math.nan)
+    inner = (share > 0) & (share < 1)
+    value = np.where(inner, share, 0.5)
+    relative = np.sqrt((1 - value) / (max(n, 1) * value) * design_effect)
+    z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    factor = np.exp(z * relative / np.abs(np.log(value)))
+    low, high = (np.where(inner, value**power, np.nan) for power in (factor, 1 / factor))
+    se = np.where(inner, value * relative, 0.0 * share)
+    return Shares(share, se, low, high)

@@ -93,7 +93,7 @@ def clustered(
     part = xtx[:, kept][:, :, kept]
     scores = (xty[:, kept] - part @ slopes) @ inverse
     free = n - len(kept)
-    if clusters < bootstrap.FEWEST_CLUSTERS or free < 1:
+    if clusters < bootstrap.MIN_CLUSTERS or free < 1:
         nothing = np.full(len(kept), math.nan)
         note = bootstrap.TOO_FEW if free > 0 else TOO_FEW
         return least_squares.assemble(

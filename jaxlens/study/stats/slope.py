@@ -23,10 +23,10 @@ from jaxtyping import Float, Int, Num
 
 from jaxlens.study.stats import binned, bootstrap
 
-FEWEST_TOKENS = 50
+MIN_TOKENS = 50
 """Bins with fewer own or foreign tokens are left out."""
 
-FEWEST_BINS = 3
+MIN_BINS = 3
 """A slope through two points tests nothing."""
 
 
@@ -36,7 +36,7 @@ def excess(location: Float[np.ndarray, "... own_foreign bin"]) -> Float[np.ndarr
 
 
 def bin_weights(
-    counts: Int[np.ndarray, "own_foreign bin"], fewest: int = FEWEST_TOKENS
+    counts: Int[np.ndarray, "own_foreign bin"], fewest: int = MIN_TOKENS
 ) -> Float[np.ndarray, " bin"]:
     """Weights of the bins: root of the smaller number of tokens, 0 below ``fewest``."""
     smaller = np.asarray(counts, np.float64).min(axis=0)
@@ -60,7 +60,7 @@ def weighted_slope(
     centred = rarity - ((w * rarity).sum(axis=-1) / total)[..., None]
     spread = (w * centred * centred).sum(axis=-1)
     moment = (w * centred * np.where(used, values, 0.0)).sum(axis=-1)
-    enough = (used.sum(axis=-1) >= FEWEST_BINS) & (spread > 0)
+    enough = (used.sum(axis=-1) >= MIN_BINS) & (spread > 0)
     return np.divide(moment, spread, out=np.full(np.shape(spread), np.nan), where=enough)
 
 
@@ -69,7 +69,7 @@ def mean_slope(
     counts: Int[np.ndarray, "group own_foreign bin"],
     rarity: Float[np.ndarray, " bin"],
     level: float = 0.95,
-    fewest: int = FEWEST_TOKENS,
+    fewest: int = MIN_TOKENS,
 ) -> bootstrap.Estimate:
     """Slope of the excess preservation of means, at one layer.
 
@@ -94,7 +94,7 @@ def median_slope(
     edges: Float[np.ndarray, " edge"],
     rarity: Float[np.ndarray, " bin"],
     level: float = 0.95,
-    fewest: int = FEWEST_TOKENS,
+    fewest: int = MIN_TOKENS,
 ) -> bootstrap.Estimate:
     """Slope of the excess preservation of medians, at one layer.
 

@@ -23,7 +23,7 @@ from jaxtyping import Float, Num
 
 from jaxlens.study.stats import bootstrap
 
-FEWEST_LAYERS = 4
+MIN_LAYERS = 4
 """Each line needs two layers of its own."""
 
 
@@ -63,7 +63,7 @@ def two_lines(
     counts = np.asarray(counts, np.float64)
     used = np.isfinite(curves).all(axis=1) & (counts > 0)
     curves, counts = curves[used], counts[used]
-    if len(depths) < FEWEST_LAYERS or not len(curves):
+    if len(depths) < MIN_LAYERS or not len(curves):
         nothing = bootstrap.missing("too few layers" if len(curves) else bootstrap.EMPTY)
         return TwoLines("not estimable", math.nan, nothing, nothing)
     mean, se = _weighted(curves, counts)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Num
 
 from jaxlens.study.stats import bootstrap, least_squares, regression
 
-LEAST_SAMPLED = 200
+MIN_SAMPLED = 200
 """With fewer sampled rows there is no interval."""
 
 
@@ -86,7 +86,7 @@ def slope(
     clusters = len(np.unique(sample.clusters))
     if not math.isfinite(found.value):
         return bootstrap.missing(found.note or "constant within types", n=fit.n, clusters=clusters)
-    if len(sample.y) < LEAST_SAMPLED:
+    if len(sample.y) < MIN_SAMPLED:
         return bootstrap.missing("too few sampled rows", found.value, fit.n, clusters)
     kept = [i for i, column in enumerate(names) if column not in fit.dropped]
     columns, residual = _centred(sums, sample, kept, np.asarray(fit.values)[kept])

@@ -270,9 +270,9 @@ class Comparison:
         Raises:
             ConfigError: No such metric, too many tokens, or jinja2 is not installed.
         """
-        from jaxlens.view.comparison import html as difference_page
+        from jaxlens.view.comparison import html
 
-        return difference_page.page_of(self, metric)
+        return html.page(self, metric)
 
     def _repr_html_(self) -> str:
         """What notebooks show: the difference as a coloured table."""

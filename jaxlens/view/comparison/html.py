@@ -12,44 +12,40 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxlens import __version__, errors
-from jaxlens.view import visible
+from jaxlens import errors
+from jaxlens.view import pages, visible
 from jaxlens.view.comparison import difference
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import html, metrics
 
-MOST_COLUMNS = 128
+MAX_COLUMNS = 128
 """Tokens of a page; three tables of more would not be read."""
 
 COLOURS = 33
 """Steps of the diverging scale; odd, so that 0 has one of its own."""
 
 
-def page_of(shown: difference.Comparison, metric: str | None = None) -> str:
+def page(shown: difference.Comparison, metric: str | None = None) -> str:
     """The page; see ``difference.Comparison.html``."""
     first = shown.view(metric).name
-    if len(shown) > MOST_COLUMNS:
+    if len(shown) > MAX_COLUMNS:
         raise errors.ConfigError(
             f"a page that compares {len(shown):,} tokens",
-            f"choose at most {MOST_COLUMNS}: --tokens 0:{MOST_COLUMNS}, or part()",
+            f"choose at most {MAX_COLUMNS}: --tokens 0:{MAX_COLUMNS}, or part()",
         )
-    style = "\n".join(
-        (html.asset("prompt.css"), html.asset("compare.css"), html.shades(), _shades())
-    )
-    script = html.asset("compare.js")
     one, two = shown.names
-    return html.render(
-        html.asset("compare.html"),
+    ends = palette.DIVERGING_LIGHT, palette.DIVERGING_DARK
+    styles = [pages.asset("prompt.css"), pages.asset("compare.css"), html.shades()]
+    return pages.page(
+        "compare.html",
         title=f"{one} compared with {two} · logit lens"[:120],
         what=shown.what,
         one=one,
         two=two,
         notes="; ".join([*_common(shown), *shown.notes]),
-        version=__version__,
-        policy=html.policy([script], [style]),
-        style=style,
-        script=script,
-        data=html.embedded(_document(shown, first)),
+        styles=[*styles, pages.shades("d", *(palette.diverging(end, COLOURS) for end in ends))],
+        scripts=[pages.asset("compare.js")],
+        data=_document(shown, first),
     )
 
 
@@ -139,16 +135,3 @@ def _steps(strengths: Float[np.ndarray, "..."], count: int, low: float) -> Any:
 
 def _ticks(ticks: list[tuple[float, str]], count: int, low: float) -> list[list[Any]]:
     return [[int(_steps(np.array(place), count, low)), label] for place, label in ticks]
-
-
-def _shades() -> str:
-    """A class for each colour of differences, for both themes; paper is light."""
-
-    def rules(selector: str, ends: tuple[float, float]) -> str:
-        return "\n".join(
-            f"{selector}.d{place} {{ background: {ground}; color: {palette.ink(ground)}; }}"
-            for place, ground in enumerate(palette.diverging(ends, COLOURS))
-        )
-
-    dark = rules('[data-theme="dark"] ', palette.DIVERGING_DARK)
-    return f"{rules('', palette.DIVERGING_LIGHT)}\n@media screen {{\n{dark}\n}}"

@@ -15,7 +15,7 @@ from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import generate, nouns, prompts, templates
 from jaxlens.models import tokenizer as vocabulary
 
-PACKAGED = pathlib.Path(jaxlens.__file__).parent / "data" / "mini-gpt2"
+PACKAGED = pathlib.Path(jaxlens.__file__).parent / "models" / "packaged"
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import pytest
 import safetensors.numpy
 from flax import serialization
 
-from jaxlens import errors
-from jaxlens.models import architecture as architectures
+from jaxlens import errors, models
 from jaxlens.models import gpt2
 from jaxlens.models.checkpoints import checkpoint
 
@@ -110,7 +109,7 @@ def test_save_refuses_what_it_cannot_store(tmp_path):
         checkpoint.save(tmp_path, architecture, params, "msgpack", "int8")
     with pytest.raises(errors.DataError, match="shape"):
         checkpoint.save(
-            tmp_path, architectures.parse({**checkpoints.CONFIG, "n_layer": 1}), params, "msgpack"
+            tmp_path, models.parse({**checkpoints.CONFIG, "n_layer": 1}), params, "msgpack"
         )
     params["wte"][3, 2] = 1e6
     with pytest.raises(errors.DataError, match="wte overflows in float16"):
@@ -279,7 +278,7 @@ def test_digest_changes_with_one_bit():
 
 
 def test_initial_weights_round_trip(tmp_path):
-    architecture = architectures.parse(checkpoints.UNTIED)
+    architecture = models.parse(checkpoints.UNTIED)
     params = gpt2.init(architecture, seed=0)
     checkpoint.save(tmp_path, architecture, params, "safetensors")
     checkpoints.assert_same_bits(checkpoint.load(tmp_path).params, params)

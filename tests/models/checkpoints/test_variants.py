@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlens import errors
-from jaxlens.models import architecture as architectures
+from jaxlens import errors, models
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.models.checkpoints import layout, names
 
@@ -106,7 +105,7 @@ def test_no_wrapper_is_part_of_a_name():
     """Or stripping would change what a name means."""
     parts = {
         p
-        for leaf in layout.LEAVES.values()
+        for leaf in models.leaves(models.parse(checkpoints.CONFIG)).leaves
         for p in (*leaf.torch.split("."), *leaf.flax.split("/"))
     }
     tables = {*names.WRAPPERS, *names.TRANSPARENT, *names.OTHER_HEADS, *names.NO_MODEL}
@@ -259,31 +258,31 @@ def nanogpt():
 
 
 def test_nanogpts_configuration_means_gpt2_with_the_exact_gelu():
-    architecture = architectures.parse(NANOGPT)
-    assert (architecture.n_positions, architecture.activation_function) == (7, "gelu")
-    assert architecture.n_inner == 24
+    architecture = models.parse(NANOGPT)
+    assert (architecture.n_positions, architecture.options.activation_function) == (7, "gelu")
+    assert architecture.options.n_inner == 24
     # minGPT has the same key, but states a type and computes the approximation.
-    mingpt = architectures.parse({**NANOGPT, "model_type": "gpt2"})
-    assert (mingpt.n_positions, mingpt.activation_function) == (7, "gelu_new")
+    mingpt = models.parse({**NANOGPT, "model_type": "gpt2"})
+    assert (mingpt.n_positions, mingpt.options.activation_function) == (7, "gelu_new")
 
 
 @pytest.mark.parametrize("size", ["gpt-mini", "gpt-nano", "gpt2-xl", "gopher-44m", None])
 def test_mingpts_names_of_sizes_mean_gpt2(size):
     sizes = {key: value for key, value in NANOGPT.items() if key not in ("bias", "dropout")}
-    assert architectures.parse({**sizes, "model_type": size}) == architectures.parse(
+    assert models.parse({**sizes, "model_type": size}) == models.parse(
         {**sizes, "model_type": "gpt2"}
     )
     with pytest.raises(errors.DataError, match="mamba"):
-        architectures.parse({**sizes, "model_type": "mamba"})
+        models.parse({**sizes, "model_type": "mamba"})
 
 
 def test_configuration_that_leaves_the_activation_open_is_refused():
     """build-nanogpt's, whose blocks compute the approximation."""
     sizes = {key: value for key, value in NANOGPT.items() if key not in ("bias", "dropout")}
     with pytest.raises(errors.DataError, match="activation_function"):
-        architectures.parse(sizes)
-    told = architectures.parse({**sizes, "activation_function": "gelu_new"})
-    assert (told.n_positions, told.activation_function) == (7, "gelu_new")
+        models.parse(sizes)
+    told = models.parse({**sizes, "activation_function": "gelu_new"})
+    assert (told.n_positions, told.options.activation_function) == (7, "gelu_new")
 
 
 def test_nanogpts_checkpoint_loads_from_memory_with_its_own_configuration():
@@ -299,7 +298,7 @@ def test_nanogpts_checkpoint_loads_from_memory_with_its_own_configuration():
     }
     checkpoint = weights.from_state_dict(whole)
     checkpoints.assert_same_bits(checkpoint.params, params)
-    assert checkpoint.architecture.activation_function == "gelu"
+    assert checkpoint.architecture.options.activation_function == "gelu"
 
 
 def test_nanogpts_weights_load_from_a_folder(tmp_path):
@@ -354,7 +353,7 @@ def test_configuration_objects_are_taken_for_mappings():
         n_layer=2, n_head=2, n_embd=6, n_positions=7, vocab_size=11, n_inner=10
     )
     checkpoints.assert_same_bits(weights.from_state_dict(found, config).params, params)
-    assert architectures.parse(GPTConfig()) == architectures.parse(NANOGPT)
+    assert models.parse(GPTConfig()) == models.parse(NANOGPT)
 
 
 @pytest.mark.parametrize("config", [None, 3, "config.json", GPTConfig])

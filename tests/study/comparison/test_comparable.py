@@ -7,8 +7,7 @@ from random_model import random_params
 from sweeps import PACKAGED, TEMPERATURES, TINY, configure, refused
 
 import jaxlens
-from jaxlens import config
-from jaxlens.models import architecture
+from jaxlens import config, models
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, records, run_directory
 from jaxlens.store.hdf5 import images
@@ -86,7 +85,7 @@ def test_swept_runs_of_another_shape_are_refused_as_renamed_ones_are(
 
 def made_model(folder, sizes, seed):
     """A random model with the packaged tokenizer."""
-    parsed, params = architecture.parse(sizes), random_params(sizes, seed)
+    parsed, params = models.parse(sizes), random_params(sizes, seed)
     checkpoint.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
     return folder
 

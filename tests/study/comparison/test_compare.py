@@ -13,10 +13,9 @@ from scipy import stats
 from sweeps import PACKAGED, TINY, configure, refused, run_cli
 
 import jaxlens
-from jaxlens import schema
-from jaxlens.models import architecture as architectures
+from jaxlens import models, schema
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.study.comparison import compare, paired
+from jaxlens.study.comparison import compare, lines, paired, rows
 from jaxlens.study.report import comparing
 from jaxlens.study.stats import bootstrap, correlation
 from jaxlens.sweep import run as sweep
@@ -43,7 +42,7 @@ def near(value):
     return pytest.approx(value, abs=1e-12, nan_ok=True)
 
 
-def lines(found, quantity, statistic=compare.MEAN):
+def lines_of(found, quantity, statistic=lines.MEAN):
     return [one for one in found.lines if (one.quantity, one.statistic) == (quantity, statistic)]
 
 
@@ -58,7 +57,7 @@ def test_means_are_those_of_paired_tokens(swept, plain, found):
         if schema.QUANTITIES[name].kind == "rank":
             a, b = (np.log(np.where(v > 0, v, np.nan)) for v in (a, b))
         both = np.isfinite(a) & np.isfinite(b)
-        for layer, line in enumerate(lines(found, name)):
+        for layer, line in enumerate(lines_of(found, name)):
             mine = both[:, layer]
             assert line.n == mine.sum() and line.first_layer == one.layer_names[layer]
             assert line.estimate == pytest.approx((a - b)[mine, layer].mean(), abs=1e-12)
@@ -71,16 +70,16 @@ def test_means_are_those_of_paired_tokens(swept, plain, found):
 def test_agreement_and_rank_correlations_are_those_of_all_tokens(swept, plain, found):
     one, two = jaxlens.open_run(swept), jaxlens.open_run(plain)
     same = (one["top_id"][:] == two["top_id"][:])[..., 0].mean(0)
-    agreed = lines(found, "top_id", compare.AGREEMENT)
+    agreed = lines_of(found, "top_id", lines.AGREEMENT)
     assert [line.estimate for line in agreed] == pytest.approx(same.tolist())
     assert agreed[-1].estimate == 1 and agreed[-1].note == paired.CONSTANT
     assert math.isnan(agreed[-1].low), "no certainty from tokens that never differed"
     for name in ("rank_next", "entropy"):
-        for layer, line in enumerate(lines(found, name, compare.CORRELATION)):
+        for layer, line in enumerate(lines_of(found, name, lines.CORRELATION)):
             a, b = (run[name][:, layer].astype(float) for run in (one, two))
             mine = (a > 0) & (b > 0)
             a, b = (np.log(v[mine]) if name == "rank_next" else v[mine] for v in (a, b))
-            edges = compare._edges(one, two, ((layer, layer),), (name,))[name][:, 0]
+            edges = rows._edges(lines.Sides(one, two, ((layer, layer),)), (name,))[name][:, 0]
             binned = [np.searchsorted(e, v, "right") for e, v in zip(edges, (a, b), strict=True)]
             assert line.estimate == pytest.approx(stats.spearmanr(*binned).statistic, abs=1e-9)
             assert line.estimate == pytest.approx(stats.spearmanr(a, b).statistic, abs=0.03)
@@ -89,7 +88,7 @@ def test_agreement_and_rank_correlations_are_those_of_all_tokens(swept, plain, f
 def test_the_order_of_the_runs_is_the_sign(swept, plain, found):
     back = compare.compare(plain, swept)
     for one, two in zip(found.lines, back.lines, strict=True):
-        if one.statistic == compare.MEAN:
+        if one.statistic == lines.MEAN:
             assert two.estimate == near(-one.estimate)
             assert (two.first, two.second) == (one.second, one.first)
         else:
@@ -97,7 +96,7 @@ def test_the_order_of_the_runs_is_the_sign(swept, plain, found):
 
 
 def test_batches_of_any_size_give_the_same_numbers(swept, plain, found, monkeypatch):
-    monkeypatch.setattr(compare, "ROWS", 333)
+    monkeypatch.setattr(rows, "ROWS", 333)
     for one, two in zip(found.lines, compare.compare(swept, plain).lines, strict=True):
         assert (one.n, one.clusters) == (two.n, two.clusters)
         assert two.estimate == near(one.estimate)
@@ -107,10 +106,10 @@ def test_without_rows_means_of_totals_are_compared_and_it_says_so(swept, studied
     found = compare.compare(studied / "trained", decoded / "trained")
     assert not found.from_rows and "without intervals" in found.notes[-1]
     one, two = (jaxlens.open_run(folder / "trained").summary() for folder in (studied, decoded))
-    for line in lines(found, "rank_next"):
+    for line in lines_of(found, "rank_next"):
         ours, theirs = (side[line.first_layer]["mean_ln_rank_next"] for side in (one, two))
         assert line.estimate == pytest.approx(ours - theirs) and math.isnan(line.low)
-        assert line.note == compare.NO_ROWS
+        assert line.note == lines.NO_ROWS
     assert run_cli("compare", swept, decoded / "trained") == 0
     said = capsys.readouterr().out
     assert "without intervals" in said and "[" not in said and "95 %" not in said
@@ -118,7 +117,7 @@ def test_without_rows_means_of_totals_are_compared_and_it_says_so(swept, studied
 
 def test_models_of_other_depth_are_aligned_by_relative_depth(swept, texts, tmp_path):
     deep = TINY | {"n_layer": 4}
-    parsed = architectures.parse(deep)
+    parsed = models.parse(deep)
     checkpoint.save(
         tmp_path / "deep", parsed, random_params(deep, 1), "safetensors", tokenizer_from=PACKAGED
     )
@@ -129,7 +128,7 @@ def test_models_of_other_depth_are_aligned_by_relative_depth(swept, texts, tmp_p
     assert "half floats" in found.notes[1]
     assert found.layers == (("input", "input"), ("h.0", "h.1"), ("h.1", "h.3"))
     one, two = jaxlens.open_run(swept), jaxlens.open_run(tmp_path / "run")
-    (middle,) = [line for line in lines(found, "entropy") if line.first_layer == "h.0"]
+    (middle,) = [line for line in lines_of(found, "entropy") if line.first_layer == "h.0"]
     expected = (one["entropy"][:, 1].astype(float) - two["entropy"][:, 2].astype(float)).mean()
     assert middle.estimate == pytest.approx(expected) and middle.depth == 0.5
     assert set(found.differing) == {"model", "rows"}
@@ -155,7 +154,7 @@ def test_the_command_prints_and_writes_the_same_numbers(swept, plain, found, tmp
     out, picture = tmp_path / "out", tmp_path / "figure.png"
     assert run_cli("compare", swept, plain, "--out", out, "--figure", picture) == 0
     said = capsys.readouterr().out
-    (line,) = [one for one in lines(found, "entropy") if one.first_layer == "h.0"]
+    (line,) = [one for one in lines_of(found, "entropy") if one.first_layer == "h.0"]
     assert f"{line.estimate:+.4f} [{line.low:.4f}, {line.high:.4f}]" in said
     assert "A / B: decoder final_norm / plain" in said and paired.CONSTANT in said
     table = pyarrow.parquet.read_table(out / "comparison.parquet").to_pylist()
@@ -175,7 +174,7 @@ def test_the_figure_draws_the_estimates(found):
     plot = comparing.figure(found)
     assert plot.caption == "A: swept; B: run"
     drawn = {curve.name: curve for panel in plot.panels for curve in panel.curves}
-    expected = [line.estimate for line in lines(found, "entropy")]
+    expected = [line.estimate for line in lines_of(found, "entropy")]
     np.testing.assert_array_equal(drawn["entropy"].values, expected)
     looks = {(c.style.colour % 7, c.style.dashes, c.style.mark) for c in drawn.values()}
     assert len(looks) == len(drawn) == 9, "each curve has a look of its own"
@@ -190,7 +189,7 @@ def test_a_run_without_its_index_is_compared_without_intervals(swept, plain, tmp
         shutil.copytree(folder, copies[-1])
         shutil.rmtree(copies[-1] / "tokens")
     found = compare.compare(*copies)
-    assert {line.note for line in found.lines} == {compare.NO_DOCUMENTS}
+    assert {line.note for line in found.lines} == {lines.NO_DOCUMENTS}
     assert all(math.isnan(line.low) for line in found.lines)
     # One index is enough: the tokens are the same.
     one = compare.compare(swept, copies[1])

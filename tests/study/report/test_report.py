@@ -448,12 +448,12 @@ def test_a_caption_speaks_of_intervals_only_where_some_are_drawn(study, source):
 def test_every_curve_of_the_figure_of_two_runs_has_a_colour_of_its_own(studied):
     found = compare.compare(studied / "trained", studied / "random-1")
     names = {"rank_input", "rank_next", "rank_final", "kl_final", "kl_input", "entropy"}
-    lines = [compare.Line(**(vars(found.lines[0]) | {"quantity": name})) for name in names]
+    lines = [dataclasses.replace(found.lines[0], quantity=name) for name in names]
     for name, statistic in (("top_id", "agreement"), ("rank_next", "rank correlation")):
         change = {"quantity": name, "statistic": statistic}
-        lines.append(compare.Line(**(vars(found.lines[0]) | change)))
+        lines.append(dataclasses.replace(found.lines[0], **change))
     change = {"quantity": "entropy", "statistic": "rank correlation"}
-    lines.append(compare.Line(**(vars(found.lines[0]) | change)))
+    lines.append(dataclasses.replace(found.lines[0], **change))
     plot = comparing.figure(dataclasses.replace(found, lines=tuple(lines)))
     styles = [curve.style for panel in plot.panels for curve in panel.curves]
     colours = {palette.LINES[style.colour % len(palette.LINES)] for style in styles}

@@ -30,8 +30,8 @@ from jaxlens.study.report import (
     rarity,
     uncertainty,
 )
+from jaxlens.view import pages
 from jaxlens.view.figures import palette, plots
-from jaxlens.view.prompt import html as pages
 
 
 def test_the_page_runs_nothing_and_loads_nothing(text):

@@ -318,7 +318,7 @@ def opened(chromium, tmp_path):
 
     def act(shown, **window):
         path = tmp_path / "compared.html"
-        path.write_text(html.page_of(shown), encoding="utf-8")
+        path.write_text(html.page(shown), encoding="utf-8")
         addresses.append(chromium.open(path, **window))
         return chromium
 
@@ -399,4 +399,4 @@ def test_hostile_tokens_are_text_on_the_page(opened):
     browser = opened(readout.compare(readout, 0, 1))
     assert browser.run("return document.querySelectorAll('img').length") == 0
     with pytest.raises(errors.ConfigError, match="a page that compares 135 tokens"):
-        html.page_of(difference.compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))
+        html.page(difference.compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))

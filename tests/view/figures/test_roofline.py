@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlens import config, errors
-from jaxlens.bench import measure, random_model
+from jaxlens.bench import counts, random_model
 from jaxlens.sweep import resolve
 from jaxlens.view.figures import files, roofline
 
@@ -56,12 +56,12 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch):
 def test_least_traffic_is_counted_by_hand():
     given = {"plan.length": 256, "plan.step_sequences": 2, "lens.block": 100, "lens.tile": 512}
     sizes = random_model.architecture("gpt2")
-    moved = measure.count_bytes(sizes, resolve.settle(config.load([], {}, given), sizes))
+    moved = counts.count_bytes(resolve.resolve(config.load([], {}, given), sizes))
     streams = 13 * 768 * 4
     kernels = 12 * (768 * 3 * 768 + 768 * 768 + 2 * 768 * 4 * 768) * 4
     assert moved["forward"] == pytest.approx(kernels / 512 + streams)
     ends = 3 * 2 * 50257 * 4
     assert moved["lens"] == pytest.approx(streams + 2 * 50257 * 768 * 4 / 100 + ends)
     narrow = given | {"lens.precision": "bfloat16", "lens.residuals": "bfloat16"}
-    less = measure.count_bytes(sizes, resolve.settle(config.load([], {}, narrow), sizes))
+    less = counts.count_bytes(resolve.resolve(config.load([], {}, narrow), sizes))
     assert less["lens"] == pytest.approx((moved["lens"] - ends) / 2 + ends)

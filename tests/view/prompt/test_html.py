@@ -11,7 +11,7 @@ import pytest
 from view.hostile import TOKENS, prompt_of
 
 from jaxlens import errors
-from jaxlens.view import visible
+from jaxlens.view import pages, visible
 from jaxlens.view.prompt import html, metrics
 
 HALF = 0.0005 + 1e-6
@@ -60,7 +60,7 @@ def test_large_divergences_and_vocabularies_are_kept_or_said_to_be_more():
     reading["kl_final"][0, 0] = 80.0
     reading["rank_input"][0, 0] = 100_000
     (found,) = data_of(html.page([shown]))["prompts"]
-    assert html.unpack(found["readings"]["plain"]["kl_final"])[0, 0] == html.MOST
+    assert html.unpack(found["readings"]["plain"]["kl_final"])[0, 0] == html.MAX
     assert html.unpack(found["readings"]["plain"]["rank_input"])[0, 0] == 100_000
 
 
@@ -110,10 +110,10 @@ def test_the_policy_allows_the_script_and_the_style_of_the_page_and_nothing_else
 def test_the_page_loads_nothing():
     elements = Elements(html.page([prompt_of()]))
     assert not [a for _, a in elements.found if a.keys() & {"src", "href", "srcset", "action"}]
-    assert "url(" not in html.asset("prompt.css") and "@import" not in html.asset("prompt.css")
+    assert "url(" not in pages.asset("prompt.css") and "@import" not in pages.asset("prompt.css")
     for script in html.SCRIPTS:
         for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "innerHTML", "eval("):
-            assert word not in html.asset(script)
+            assert word not in pages.asset(script)
 
 
 def test_prompts_that_cannot_share_a_page_are_refused():

@@ -1,4 +1,4 @@
-"""Computing shards: steps on the devices, fetched behind, put together into images."""
+"""Computing shards: steps are dispatched to workers, fetched later, and joined into images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import numpy as np
 from jaxlens import schema
 from jaxlens.corpus import token_file
 from jaxlens.store import records
-from jaxlens.store.hdf5 import buffers, images
-from jaxlens.sweep import job as jobs
-from jaxlens.sweep import preemption as graces
-from jaxlens.sweep import resolve, workers
+from jaxlens.store.hdf5 import images
+from jaxlens.store.hdf5.buffers import Buffer
+from jaxlens.sweep import preemption
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.workers import Worker
 from jaxlens.tally import update
 
 T = TypeVar("T")
 
 PUBLISH_SECONDS = 2.0
-"""Generous time to publish a shard, of at most 256 MiB, within a grace."""
+"""Generous time to publish a shard, of at most 256 MiB, before the deadline of a stop."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,26 @@ class _Fetchable:
 
 
 def shards(
-    job: jobs.Job,
+    job: Job,
     tokens: token_file.TokenFile,
     numbers: Iterable[int],
-    devices: Sequence[workers.Lane],
-    grace: graces.Grace,
+    workers: Sequence[Worker],
+    stop: preemption.StopRequest,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Shard]:
-    """Computes shards; ends early, between shards, where it is asked to stop.
+    """Computes shards; ends early, between shards, where a stop is requested.
 
     Args:
         job: Sweep.
         tokens: Its token file.
         numbers: Shards.
-        devices: Of `lanes.make`; they take turns.
-        grace: Is asked before every step; a shard that does not fit is dropped.
-        advance: Is told of every step how many tokens it had.
+        workers: Of `workers.compile_workers`; they take turns.
+        stop: Checked before every step; a shard that cannot be finished in time is dropped.
+        advance: Receives the number of tokens of every step.
     """
     columns: list[dict[str, np.ndarray]] = []
     rows: list[dict[str, np.ndarray]] = []
-    for item in behind(_dispatch(job, tokens, numbers, devices, grace), _ahead(devices)):
+    for item in prefetch(_dispatch(job, tokens, numbers, workers, stop), _n_ahead(workers)):
         count = len(item.columns["token"])
         columns.append(item.columns)
         rows.append({name: np.asarray(value)[:count] for name, value in item.rows.items()})
@@ -84,65 +85,65 @@ def shards(
 
 
 def _dispatch(
-    job: jobs.Job,
+    job: Job,
     tokens: token_file.TokenFile,
     numbers: Iterable[int],
-    devices: Sequence[workers.Lane],
-    grace: graces.Grace,
+    workers: Sequence[Worker],
+    stop: preemption.StopRequest,
 ) -> Iterator[_Fetchable]:
     began, done = time.monotonic(), 0
     for shard in numbers:
-        if grace.asked:
+        if stop.requested:
             return
-        totals: dict[workers.Lane, update.Totals] = {}
+        totals: dict[Worker, update.Totals] = {}
         steps = job.plan.steps_of(shard)
         for number in steps:
             # Those that wait to be fetched were dispatched before it.
-            left = steps[-1] - number + 1 + _ahead(devices)
+            left = steps[-1] - number + 1 + _n_ahead(workers)
             pace = (time.monotonic() - began) / max(1, done)
-            if grace.asked and not grace.allows(left * pace + PUBLISH_SECONDS):
+            if stop.requested and not stop.has_time_for(left * pace + PUBLISH_SECONDS):
                 return
             batch, columns = job.batch(number, tokens)
-            lane = devices[done % len(devices)]
-            begun = totals.get(lane) or lane.begin()
-            rows, totals[lane] = lane.run(batch, job.tally_columns(columns), begun)
+            worker = workers[done % len(workers)]
+            so_far = totals.get(worker) or worker.zero_totals()
+            rows, totals[worker] = worker.run(batch, job.tally_columns(columns), so_far)
             done += 1
             last = list(totals.values()) if number == steps[-1] else None
             yield _Fetchable(shard, columns, rows, last)
 
 
-def _ahead(devices: Sequence[workers.Lane]) -> int:
-    """Steps that are dispatched before one is waited for: each device has another at hand."""
-    return 2 * len(devices) - 1
+def _n_ahead(workers: Sequence[Worker]) -> int:
+    """Steps dispatched before the first is fetched, so that each worker always has the next."""
+    return 2 * len(workers) - 1
 
 
-def behind(items: Iterable[T], count: int) -> Iterator[T]:
-    """The same items, each only after ``count`` more were asked for.
+def prefetch(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items, each yielded once ``count`` more are taken from the iterable.
 
     The devices then work on the next steps while one is fetched.
     """
-    held: collections.deque[T] = collections.deque()
+    waiting: collections.deque[T] = collections.deque()
     for item in items:
-        held.append(item)
-        if len(held) > count:
-            yield held.popleft()
-    yield from held
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
-def merged(job: jobs.Job, shard: Shard) -> dict[str, np.ndarray]:
-    """Every column of a shard as it is stored."""
+def stored_columns(job: Job, shard: Shard) -> dict[str, np.ndarray]:
+    """Every column of a shard in its stored type, by name."""
     names = shard.rows[0]
-    found = {name: np.concatenate([rows[name] for rows in shard.rows]) for name in names}
+    stored = {name: np.concatenate([rows[name] for rows in shard.rows]) for name in names}
     vocab_size = job.model.config.vocab_size
-    for name in (n for n in resolve.rows(job.config) if n in schema.COLUMNS):
+    for name in (n for n in job.resolved.columns if n in schema.COLUMNS):
         column = np.concatenate([columns[name] for columns in shard.columns])
         dtype = schema.stored_dtype(name, job.config.store.rows, vocab_size)
-        found[name] = column.astype(dtype)  # an id of -1 becomes the largest, the missing id
-    return found
+        stored[name] = column.astype(dtype)  # an id of -1 becomes the largest, the missing id
+    return stored
 
 
-def place(job: jobs.Job, shard: int) -> records.ShardRange:
-    """Where a shard belongs."""
+def shard_range(job: Job, shard: int) -> records.ShardRange:
+    """The run and the tokens that a shard belongs to."""
     start, stop = job.plan.tokens_of_shard(shard)
     return records.ShardRange(
         spec_hash=job.spec_hash,
@@ -153,11 +154,11 @@ def place(job: jobs.Job, shard: int) -> records.ShardRange:
     )
 
 
-def build(job: jobs.Job, shard: Shard, buffer: buffers.Buffer) -> tuple[memoryview, int]:
-    """The image of a shard, and its number of rows; it holds until the memory is used again."""
-    where, rows = place(job, shard.number), merged(job, shard)
+def build(job: Job, shard: Shard, buffer: Buffer) -> tuple[memoryview, int]:
+    """The image of a shard, and its number of rows; valid until the buffer is used again."""
+    place, rows = shard_range(job, shard.number), stored_columns(job, shard)
     data = images.shard_image(
-        where,
+        place,
         rows,
         shard.totals,
         job.model.config.layer_names,
@@ -166,4 +167,4 @@ def build(job: jobs.Job, shard: Shard, buffer: buffers.Buffer) -> tuple[memoryvi
         buffer=buffer,
         version=job.spec["format_version"],
     )
-    return data, where.token_stop - where.token_start if rows else 0
+    return data, place.token_stop - place.token_start if rows else 0

@@ -1,0 +1,62 @@
+"""Loading a model: weights, tokenizer and the identity gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxlens import arguments, errors
+from jaxlens.api import checks
+from jaxlens.models import loading
+from jaxlens.models import tokenizer as tokenizers
+from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints import state_dict
+from jaxlens.models.loading import Model
+
+
+def load_model(
+    source: str | Path | Mapping[Any, Any],
+    dtype: str = "float32",
+    *,
+    config: Any = None,
+    revision: str | None = None,
+    tokenizer: Any = None,
+) -> Model:
+    """Loads a GPT-2 and checks that the lens at its last layer is the model.
+
+    Args:
+        source: Local directory or weights file, hub id, ``packaged``, a state dict or Flax
+            parameters (with ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
+        dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or
+            ``bfloat16``; the residual stream is float32 always.
+        config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
+            instead of the file.
+        revision: Branch, tag or commit of a hub id.
+        tokenizer: Directory of a tokenizer, a ``tokenizers.Tokenizer``, or a fast tokenizer of
+            transformers; by default the one beside the weights.
+
+    Raises:
+        MissingError: The model is not there.
+        DataError: It is damaged, or not a GPT-2.
+        NumericalError: The identity gate failed.
+    """
+    if callable(getattr(source, "state_dict", None)):  # a PyTorch model
+        source, config = state_dict.of_module(source, config)
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise errors.ConfigError(
+            f"source is {arguments.described(source)}",
+            "give a directory, a hub id such as 'gpt2', 'packaged', or a state dict",
+        )
+    checks.configuration(config)
+    if isinstance(source, Mapping):
+        checkpoint = checkpoints.from_state_dict(source, config)
+    else:
+        checkpoint = loading.load_checkpoint(source, revision, config)
+    model = loading.from_checkpoint(checkpoint, dtype)
+    if tokenizer is not None:
+        model = dataclasses.replace(model, tokenizer=tokenizers.as_tokenizer(tokenizer))
+    loading.check_identity(model)
+    return model

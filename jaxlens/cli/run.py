@@ -1,0 +1,189 @@
+"""Commands of a run: run, tokenize, verify, repair, finalize; heavy imports inside each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jaxlens.cli import options, progress, run_output, terminal
+from jaxlens.config import Null
+from jaxlens.sweep import preemption
+
+
+def run(
+    *,
+    config: options.Files = (),
+    model: str | None = None,
+    corpus: options.Paths = None,
+    out: Path | None = None,
+    limit: str | None = None,
+    rows: Literal["none", "core", "full"] | None = None,
+    tallies: Literal["basic", "study"] | None = None,
+    lens: Literal["tiled", "reference"] | None = None,
+    shard: str | None = None,
+    null: Null | None = None,
+    seed: int | None = None,
+    strict: bool | None = None,
+    settings: options.Settings = (),
+    dry_run: bool = False,
+    output: options.Shown = options.Output(),
+) -> None:
+    """Sweep a corpus into a run directory; the same command again resumes.
+
+    Without arguments, the packaged model reads the prose of Python's own help.
+
+    Args:
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id of a GPT-2.
+        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
+            twins:repeats, twins:plasma or prompts:curated, which are made.
+        out: Run directory; runs/<first 8 digits of the spec's hash> by default.
+        limit: Tokens to read, for instance 10M.
+        rows: Columns to store: core, full, or none (tallies only).
+        tallies: Totals to keep: basic, or study, which answers its questions without rows.
+        lens: Implementation: tiled, or reference to check it.
+        shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
+        null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
+            each document in another order.
+        seed: Seed of a null, of random twins and of the foreign tokens.
+        strict: Stop at the first malformed line of the corpus.
+        settings: key=value for any other key of the configuration, for instance lens.tile=1024.
+        dry_run: Print what the run would cost, and stop.
+        output: What is printed.
+    """
+    options.begin(output)
+    flags = {
+        "model.path": model,
+        "corpus.paths": corpus,
+        "out": None if out is None else str(out),
+        "corpus.limit": limit,
+        "store.rows": rows,
+        "store.tallies": tallies,
+        "lens.implementation": lens,
+        "shard": shard,
+        "null": null,
+        "seed": seed,
+        "corpus.strict": strict,
+    }
+    merged = options.load(config, flags, settings)
+    if dry_run:
+        from jaxlens.sweep import estimate
+
+        run_output.show_estimate(estimate.estimate(merged))
+        return
+    from jaxlens.sweep import run as sweep
+
+    stop = preemption.StopRequest(merged.grace)
+    with progress.Bar() as bar, preemption.on_signals(stop):
+        result = sweep.run(merged, bar, stop)
+    run_output.show_result(result)
+
+
+def tokenize(
+    *,
+    config: options.Files = (),
+    model: str | None = None,
+    corpus: options.Paths = None,
+    out: Path,
+    limit: str | None = None,
+    null: Null | None = None,
+    seed: int | None = None,
+    strict: bool | None = None,
+    settings: options.Settings = (),
+    output: options.Shown = options.Output(),
+) -> None:
+    """Make the token file of a run ahead of time; run does it when needed.
+
+    Args:
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id whose tokenizer is used.
+        corpus: Files, directories or globs; or a corpus that is made, as for run.
+        out: Run directory; the token file goes to its folder tokens.
+        limit: Tokens to read, for instance 10M.
+        null: Null model, as for run; shuffled makes other tokens.
+        seed: Seed of a null and of random twins.
+        strict: Stop at the first malformed line of the corpus.
+        settings: key=value for any other key of the configuration.
+        output: What is printed.
+    """
+    options.begin(output)
+    flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
+    flags |= {"out": str(out), "null": null, "seed": seed, "corpus.strict": strict}
+    merged = options.load(config, flags, settings)
+    from jaxlens.sweep import tokens
+
+    run_output.show_tokens(tokens.tokenize(merged))
+
+
+def verify(
+    run_dir: Path,
+    /,
+    *,
+    fast: bool = False,
+    untrusted: bool = False,
+    output: options.Shown = options.Output(),
+) -> None:
+    """Check a run: every shard, every row, every derived file.
+
+    Args:
+        run_dir: Run directory.
+        fast: Compare sizes and the manifest only, without reading the shards.
+        untrusted: Read it in a process with limits; for runs from people you do not know.
+        output: What is printed.
+    """
+    options.begin(output)
+    from jaxlens.store import untrusted as guarded
+    from jaxlens.store import verify
+
+    check = guarded.verify_untrusted if untrusted else verify.verify
+    run_output.show_verification(check(run_dir, "fast" if fast else "full"), run_dir)
+
+
+def repair(
+    run_dir: Path,
+    /,
+    *,
+    config: options.Files = (),
+    model: str | None = None,
+    corpus: options.Paths = None,
+    limit: str | None = None,
+    settings: options.Settings = (),
+    output: options.Shown = options.Output(),
+) -> None:
+    """Recompute what is damaged in a run, bit for bit, and nothing else.
+
+    The run records what to compute, but not where model and corpus are. The corpus is needed
+    only where the token file itself is damaged.
+
+    Args:
+        run_dir: Run directory.
+        config: YAML file; may be repeated, the last wins.
+        model: Directory or hub id of the run's model.
+        corpus: Files, directories or globs of the run's corpus.
+        limit: Tokens to read, as for the run.
+        settings: key=value for any other key of the configuration.
+        output: What is printed.
+    """
+    options.begin(output)
+    flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
+    merged = options.load(config, flags, settings)
+    from jaxlens.sweep import repair
+
+    stop = preemption.StopRequest(merged.grace)
+    with progress.Bar() as bar, preemption.on_signals(stop):
+        done = repair.repair(run_dir, merged, bar, stop)
+    run_output.show_repair(done, run_dir)
+
+
+def finalize(run_dir: Path, /, *, output: options.Shown = options.Output()) -> None:
+    """Rebuild the derived files of a run: MANIFEST, summary.h5, index.h5.
+
+    Args:
+        run_dir: Run directory.
+        output: What is printed.
+    """
+    options.begin(output)
+    from jaxlens.store import finalize
+
+    finalize.finalize(run_dir)
+    terminal.say(f"finalized {run_dir}")

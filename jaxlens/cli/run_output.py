@@ -1,0 +1,169 @@
+"""What the commands of a run print: its summary, findings, repairs, tokens and cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jaxlens import errors
+from jaxlens.cli import streams, terminal
+
+if TYPE_CHECKING:
+    from jaxlens.corpus import token_folder
+    from jaxlens.export import order
+    from jaxlens.store import verify
+    from jaxlens.sweep import estimate, repair, run
+
+logger = logging.getLogger("jaxlens")
+
+LAYER_COLUMNS = (
+    ("median rank of input", "median_rank_input", "{:,.1f}"),
+    ("median rank of final", "median_rank_final", "{:,.1f}"),
+    ("mean KL(final‖layer)", "mean_kl_final", "{:.3f}"),
+    ("mean KL(input‖layer)", "mean_kl_input", "{:.3f}"),
+    ("mean entropy", "mean_entropy", "{:.3f}"),
+)
+
+
+def layer_table(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """Medians and means, one line a layer."""
+    keys = {key for statistics in summary.values() for key in statistics}
+    columns = [(title, key, form) for title, key, form in LAYER_COLUMNS if key in keys]
+    lines = [["layer", *(title for title, _, _ in columns)]]
+    for name, statistics in summary.items():
+        lines.append([name, *(terminal.cell(statistics[key], form) for _, key, form in columns)])
+    return terminal.aligned(lines)
+
+
+def show_result(result: run.Result) -> None:
+    """The closing summary: what was done, one line a layer, and how to open it."""
+    skipped = sum(result.skipped.values())
+    if skipped:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result.skipped.items()))
+        what = errors.count(skipped, "document or line", "documents or lines")
+        where = f"{result.out}/tokens/TOKENS.json"
+        logger.warning("skipped %s: %s; all of them: %s", what, why, where)
+    tokens = errors.count(result.n_tokens, "token")
+    if not result.finished:
+        computed = errors.count(result.computed, "shard")
+        terminal.say(f"{result.out}: computed {computed}; other workers' are missing yet")
+        return
+    if result.tokens_per_second is None:
+        terminal.say(f"{result.out}: finished already, {tokens}")
+    else:
+        terminal.say(
+            f"{result.out}: {tokens} in {errors.count(result.n_shards, 'shard')}, "
+            f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
+        )
+    from jaxlens.store import reader
+
+    with reader.open_run(result.out) as opened:
+        summary, has_rows = opened.summary(), bool(opened.names)
+    streams.say(layer_table(summary))
+    if any(key.startswith("median_") for statistics in summary.values() for key in statistics):
+        terminal.say("median ranks are interpolated in bins of 10 %: they need not be whole")
+    terminal.say(f"totals: {result.out}/summary.h5")
+    if has_rows:
+        terminal.say(f"rows of each token: {result.out}/shards/*.h5")
+        terminal.say(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
+        terminal.say(f"       or: xarray.open_dataset({result.out + '/shards/part-00000.h5'!r})")
+
+
+def show_verification(report: verify.Report, run_dir: object) -> None:
+    """One line a finding.
+
+    Raises:
+        DataError: There are findings.
+        InterruptedRun: There are none, but the run is not finished.
+    """
+    for name, what in report.damaged:
+        terminal.say(f"{name}: {what}", always=True)
+    present = f"{report.shards - report.missing:,} of {errors.count(report.shards, 'shard')}"
+    if not report.sound:
+        count = errors.count(len(report.damaged), "finding")
+        notes = all(name.startswith("environment/") for name, _ in report.damaged)
+        going_on = "" if report.finished else f" in a run that is not finished ({present})"
+        raise errors.DataError(
+            f"{run_dir}: {count}{going_on}, the first in {report.damaged[0][0]}",
+            "remove the notes that are named: no result depends on them"
+            if notes
+            else f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
+        )
+    rows = errors.count(report.rows, "row")
+    if not report.finished:
+        raise errors.InterruptedRun(
+            f"{run_dir}: not finished, {present} and {rows} are there; what is there is sound",
+            "wait, or run the same jaxlens run command again: it goes on where it stopped",
+        )
+    terminal.say(f"{run_dir}: ok, {errors.count(report.shards, 'shard')}, {rows}")
+
+
+def show_repair(done: repair.Repaired, run_dir: object) -> None:
+    """What was wrong, what was done about it, and what is left.
+
+    Raises:
+        DataError: Something is left.
+    """
+    for name, what in done.found:
+        terminal.say(f"{name}: {what}")
+    if done.other_bits:
+        logger.warning("recomputed with other bits than before: shards %s", list(done.other_bits))
+    if done.left:
+        name, what = done.left[0]
+        one = len(done.left) == 1
+        raise errors.DataError(
+            f"{run_dir}: {errors.count(len(done.left), 'finding')} {'is' if one else 'are'} left, "
+            f"the first: {name} {what}",
+            "jaxlens verify names them; files that belong to no run are yours to remove",
+        )
+    recomputed = errors.count(len(done.recomputed), "shard")
+    what = f"repaired, {recomputed} recomputed; ok" if done.found else "ok, nothing to repair"
+    if not done.finished:
+        what += "; the run is not finished: run the same jaxlens run command again"
+    terminal.say(f"{run_dir}: {what}")
+
+
+def show_exports(done: Sequence[order.Exported]) -> None:
+    """One line a file."""
+    for one in done:
+        what = f"{errors.count(one.records, 'record')} of {errors.count(one.columns, 'column')}"
+        terminal.say(f"{one.path}: {what}, {_bytes(one.size)}")
+
+
+def show_tokens(ingested: token_folder.Ingested) -> None:
+    """What a token file holds."""
+    verb = "made" if ingested.fresh else "found"
+    tokens = errors.count(ingested.index.n_tokens, "token")
+    documents = errors.count(ingested.index.n_documents, "document")
+    terminal.say(f"{verb} {ingested.directory}: {tokens}, {documents}")
+    for reason, count in sorted(ingested.skipped.items()):
+        streams.say(f"skipped {count:,}: {reason}")
+
+
+def show_estimate(cost: estimate.Estimate) -> None:
+    """What a run would cost."""
+    lines = {
+        "run directory": cost.out,
+        "tokens (rows)": f"{cost.tokens:,} in {errors.count(cost.documents, 'document')}",
+        "skipped": errors.count(cost.skipped, "document or line", "documents or lines"),
+        "shards": f"{cost.shards:,}",
+        "steps": f"{cost.steps:,}, {cost.fill:.0%} of the positions filled",
+        "on disk": f"{_bytes(cost.disk_bytes)} at most "
+        f"({errors.count(cost.row_bytes, 'byte')} a row)",
+        "tallies": f"{_bytes(cost.tally_bytes)} in memory for each device",
+        "device memory": _bytes(cost.device_bytes),
+        "expected time": f"{cost.compile_seconds:.0f} s to compile, then "
+        f"{cost.seconds:,.0f} s ({cost.tokens / cost.seconds:,.0f} tok/s)",
+    }
+    width = max(len(key) for key in lines)
+    for key, value in lines.items():
+        terminal.say(f"{key:<{width}}  {value}")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"

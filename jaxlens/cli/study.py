@@ -1,0 +1,117 @@
+"""Commands of the study: study, compare, report; heavy imports inside each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from jaxlens import errors
+from jaxlens.cli import comparison_output, options, study_output, terminal
+from jaxlens.files import outputs
+
+
+def study(
+    run_dir: Path,
+    /,
+    *,
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
+    by: str | None = None,
+    out: Path | None = None,
+    output: options.Shown = options.Output(),
+) -> None:
+    """Answer the questions of the study: a table of estimates with intervals, and verdicts.
+
+    Args:
+        run_dir: Run with --rows full (the default) or --tallies study.
+        null: Null runs of the same text: jaxlens run --null random-init --seed S, of several
+            seeds, and --null shuffled. Takes all words after it.
+        by: Field of the documents, kept with corpus.keep, within whose values the primaries are
+            estimated too.
+        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
+        output: What is printed.
+    """
+    options.begin(output)
+    errors.require_package("scipy", "study", "studies")
+    from jaxlens.study import study
+
+    result = study.study(run_dir, null, by)
+    study_output.show_study(result, study.write(result, out))
+
+
+def compare(
+    run_dir: Path,
+    other: Path,
+    /,
+    *,
+    out: Path | None = None,
+    figure: Path | None = None,
+    json: bool = False,
+    output: options.Shown = options.Output(),
+) -> None:
+    """Compare two runs over the same tokens: differences by layer, with intervals.
+
+    The runs may differ in weights, decoder, precision or depth. Tokens are paired, and intervals
+    are clustered by document; where only totals are stored, means are compared without intervals.
+
+    Args:
+        run_dir: Run; differences are this one minus the other.
+        other: The other run.
+        out: Folder for comparison.parquet, .csv and .json, and the figure comparison.svg.
+        figure: File for the figure: .png, .svg or .pdf.
+        json: Print all numbers as JSON instead.
+        output: What is printed.
+    """
+    options.begin(output)
+    errors.require_package("scipy", "study", "comparisons of runs")
+    from jaxlens.study.comparison import compare
+    from jaxlens.view.figures import files
+
+    if figure is not None:
+        files.require(figure)
+    if out is not None:
+        files.require_library()
+        outputs.require_own([out / compare.PICTURE])
+    result = compare.compare(run_dir, other)
+    written = [] if out is None else compare.write(result, out)
+    for path in (figure, None if out is None else out / compare.PICTURE):
+        if path is not None:
+            from jaxlens.study.report import comparing
+            from jaxlens.view.figures import svg
+
+            svg.save(comparing.figure(result), path, own=path is not figure)
+            written.append(path)
+    if json:
+        terminal.print_json(compare.document(result))
+    else:
+        comparison_output.show_runs(result, written)
+
+
+def report(
+    run_dir: Path,
+    /,
+    *,
+    null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
+    variant: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
+    out: Path | None = None,
+    figures: Path | None = None,
+    output: options.Shown = options.Output(),
+) -> None:
+    """Write one page with every figure of a run's study: intervals, nulls, verdicts, provenance.
+
+    Args:
+        run_dir: Run with --rows full (the default) or --tallies study; of any other run the page
+            has the curves of its totals.
+        null: Null runs of the same text, as for jaxlens study.
+        variant: Runs that differ in lens.decoder alone, to be compared.
+        out: File to write; report.html in the run directory by default.
+        figures: Folder to which the figures are written too, as SVG.
+        output: What is printed.
+    """
+    options.begin(output)
+    errors.require_package("scipy", "study", "reports")
+    from jaxlens.study.report import page
+
+    for path in page.write(run_dir, null, variant, out=out, figures=figures):
+        terminal.say(f"wrote {path}")

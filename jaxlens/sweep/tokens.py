@@ -1,0 +1,82 @@
+"""The token file of a run: read where it exists, made where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxlens import errors
+from jaxlens.config import RunConfig
+from jaxlens.corpus import ingest, token_folder
+from jaxlens.files import scratch
+from jaxlens.models import loading, tokenizer
+from jaxlens.store import layout
+from jaxlens.sweep import nulls
+
+RUNS = Path("runs")
+"""Where runs are written that are given no folder."""
+
+
+def tokenize(config: RunConfig) -> token_folder.Ingested:
+    """Makes the token file of a run, and nothing else.
+
+    Raises:
+        JaxlensError: See ``errors``.
+    """
+    checkpoint = loading.load_checkpoint(config.model.path, config.model.revision)
+    with scratch.folder() as temporary:
+        ingested = read_or_make(config, loading.from_checkpoint(checkpoint), temporary)
+        if ingested.directory == temporary:
+            raise errors.ConfigError(
+                f"{config.out} is of another run: its corpus differs", "use another --out"
+            )
+    return ingested
+
+
+def read_or_make(
+    config: RunConfig, model: loading.Model, temporary: Path, read_only: bool = False
+) -> token_folder.Ingested:
+    """The token file of a corpus.
+
+    Args:
+        config: From ``config.load``.
+        model: With its tokenizer.
+        temporary: Folder for a token file that may not replace the run's.
+        read_only: Whether to write nothing outside of it.
+
+    Raises:
+        MissingError: The model has no tokenizer.
+        ConfigError: The model has no BOS token, which the configuration wants.
+        JaxlensError: See ``ingest.ingest``.
+    """
+    if model.tokenizer is None:
+        raise errors.MissingError(
+            f"{config.model.path} has no tokenizer", "put its tokenizer.json beside the weights"
+        )
+    bos_id = None
+    if config.corpus.bos == "start":
+        bos_id = model.config.bos_token_id
+        if bos_id is None:
+            raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
+    vocab_size, digest = model.config.vocab_size, tokenizer.tokenizer_digest(model.tokenizer)
+    controls = nulls.of_corpus(config, model, bos_id)
+    fingerprint = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id, controls)
+    folder = _folder(config, fingerprint, temporary, read_only)
+    return ingest.ingest(
+        config.corpus, model.tokenizer, vocab_size, bos_id, folder, fingerprint, controls
+    )
+
+
+def _folder(config: RunConfig, fingerprint: str, temporary: Path, read_only: bool) -> Path:
+    """Where the token file is, or is to be made.
+
+    A run that has begun keeps the tokens it has: others are made in the temporary folder, and
+    reach it only once the spec, which names their hash, has been found to be the same.
+    """
+    if config.out is None:
+        # A run without a name gets one from its spec, which needs the tokens first.
+        return temporary if read_only else RUNS / ".tokens" / fingerprint[:16]
+    own = Path(config.out) / layout.TOKENS
+    if token_folder.find(own, fingerprint) is not None:
+        return own
+    has_begun = (Path(config.out) / layout.RUN).exists()
+    return temporary if read_only or has_begun else own

@@ -1,0 +1,66 @@
+"""The table of estimators: what the questions use, and what each line of a study says."""
+
+import math
+
+import pytest
+
+from jaxlens.study import estimators, inputs, readings, study, table, verdicts
+from jaxlens.study.stats import bootstrap
+
+KINDS = {
+    value for name, value in vars(estimators).items() if name.isupper() and isinstance(value, str)
+}
+
+
+def test_names_are_unique_and_every_field_is_filled():
+    members = [one for family, values in estimators.FAMILIES for one in [family] * len(values)]
+    assert len(members) == len(estimators.ESTIMATORS)
+    for name, one in estimators.ESTIMATORS.items():
+        assert name == one.name and "{" not in name + one.meaning
+        assert one.question in {"Q0", "Q1", "Q2", "Q3"} and one.unit and one.meaning
+        assert one.interval in KINDS
+
+
+def test_an_unknown_name_is_refused():
+    run = inputs.RunInfo(None, "trained", "trained", {}, ("input", "h.0"))  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        table.result(run, "mean_entropi", bootstrap.missing("none"))
+
+
+@pytest.fixture(scope="module")
+def lines(studied):
+    nulls = [studied / name for name in ("random-1", "random-2", "shuffled")]
+    return study.study(studied / "trained", nulls).results
+
+
+def test_every_estimator_is_estimated(lines):
+    unused = set(estimators.ESTIMATORS) - {line.estimator for line in lines}
+    # Those of repeated tokens need such a corpus.
+    assert [name for name in unused if not name.startswith("twins_")] == []
+
+
+def test_lines_say_what_the_table_says(lines):
+    for line in lines:
+        one = estimators.ESTIMATORS[line.estimator]
+        assert (line.question, line.unit) == (one.question, one.unit)
+        assert line.meaning.endswith("trained minus null") == bool(line.null)
+        assert one.interval != estimators.NONE or math.isnan(line.low)
+        tested = one.tested or bool(line.null)
+        assert tested == (not math.isnan(line.p)) or math.isnan(line.se)
+
+
+def test_kinds_of_intervals_are_those_that_lines_have(lines):
+    """But for what three layers and few tokens have none of."""
+    never = set(estimators.ESTIMATORS) - {
+        line.estimator for line in lines if math.isfinite(line.low)
+    }
+    none = {name for name, one in estimators.ESTIMATORS.items() if one.interval == estimators.NONE}
+    assert none <= never
+    tiny = {name for name in never if name.startswith(("twins_", "two_lines_", "excess_slope"))}
+    assert never - none - tiny == set()
+
+
+def test_the_report_and_the_verdicts_refuse_names_that_are_not_in_the_table(lines):
+    with pytest.raises(KeyError):
+        verdicts.find(lines, "mean_entropi")
+    assert set(readings.READINGS) <= set(estimators.ESTIMATORS)
