@@ -24,7 +24,7 @@ import numpy as np
 from jaxlens import config, schema
 from jaxlens.files import publish
 from jaxlens.store import commit, finalize, layout, records, run_directory, verify
-from jaxlens.store.hdf5 import buffer, images
+from jaxlens.store.hdf5 import buffers, images
 from jaxlens.tally import definitions
 
 N_LAYER, VOCAB_SIZE = 12, 50_257
@@ -97,10 +97,10 @@ def candidates(
         commit.publish_shard(run, place, made, n_tokens)
         return lambda: commit.discard(run, 0)
 
-    memory = buffer.Buffer()
+    memory = buffers.Buffer()
 
     def commit_rows() -> Callable[[], object]:
-        again = images.shard_image(place, rows, totals, LAYER_NAMES, memory=memory)
+        again = images.shard_image(place, rows, totals, LAYER_NAMES, buffer=memory)
         commit.publish_shard(run, place, again, n_tokens)
         return lambda: commit.discard(run, 0)
 
@@ -189,7 +189,7 @@ def overhead(folder: pathlib.Path) -> dict[str, float]:
     with prepared.ingested.open() as tokens:
         devices = workers.compile_workers(prepared)
         numbers = range(prepared.plan.n_shards)
-        memory = buffer.Buffer()
+        memory = buffers.Buffer()
         began, wall = time.process_time(), time.perf_counter()
         for shard in compute.shards(prepared, tokens, numbers, devices, preemption.StopRequest()):
             # Of this thread alone: the device computes the next step meanwhile.

@@ -17,7 +17,7 @@ from jaxlens.corpus import token_file
 from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
 from jaxlens.store import commit, run_directory
-from jaxlens.store.hdf5.buffer import Buffer
+from jaxlens.store.hdf5.buffers import Buffer
 from jaxlens.sweep import compute, in_process, preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker

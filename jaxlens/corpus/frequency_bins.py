@@ -19,14 +19,14 @@ from jaxtyping import Bool, Int, Int8
 from jaxlens import designs, errors
 
 
-def by_id(spelled: Sequence[bytes], special: Collection[int]) -> Int8[np.ndarray, " vocab"]:
+def by_id(token_bytes: Sequence[bytes], special: Collection[int]) -> Int8[np.ndarray, " vocab"]:
     """Bins of equal width in log id, 0 for the last ids.
 
     Left out are special tokens, ids without a string, and strings of one byte: they are the
     alphabet, which was not merged and lies in the order of its bytes.
 
     Args:
-        spelled: Bytes of each token, see ``vocabulary.strings``.
+        token_bytes: Bytes of each token, see ``vocabulary.strings``.
         special: Ids of tokens that no merge made.
 
     Returns:
@@ -35,17 +35,17 @@ def by_id(spelled: Sequence[bytes], special: Collection[int]) -> Int8[np.ndarray
     Raises:
         ConfigError: No token has one.
     """
-    merged = np.array([len(token) > 1 for token in spelled], bool)
+    merged = np.array([len(token) > 1 for token in token_bytes], bool)
     # Counted from 1, as no logarithm of 0 is wanted.
-    level = _levels(np.arange(1, len(spelled) + 1), _without(merged, special))
+    level = _levels(np.arange(1, len(token_bytes) + 1), _without(merged, special))
     return np.where(level < 0, -1, designs.N_BINS - 1 - level).astype(np.int8)
 
 
 def by_count(
-    counts: Int[np.ndarray, " vocab"], spelled: Sequence[bytes], special: Collection[int]
+    counts: Int[np.ndarray, " vocab"], token_bytes: Sequence[bytes], special: Collection[int]
 ) -> Int8[np.ndarray, " vocab"]:
     """Bins of equal width in log count, of the tokens that occur; see ``by_id``."""
-    known = np.array([bool(token) for token in spelled], bool)
+    known = np.array([bool(token) for token in token_bytes], bool)
     return _levels(counts, _without(known & (counts > 0), special)).astype(np.int8)
 
 

@@ -72,8 +72,8 @@ def ingest(
         controls: What is made or shuffled.
 
     Raises:
-        MissingError: A source is not there.
-        DataError: A source is damaged, or there is no token in it.
+        MissingError: A source does not exist.
+        DataError: A source is damaged, or holds no token.
     """
     ingested = token_folder.find(directory, wanted)
     if ingested is None:
@@ -153,16 +153,16 @@ def _tell_special(index: token_file.Index, tokenizer: Any, bos_id: int | None) -
 
 def _say_kept(counts: Mapping[str, Mapping[str, int]], n_documents: int) -> None:
     """Warns of fields that no document has, and of values that are not kept whole."""
-    for name, found in counts.items():
-        if found[document_fields.MISSING] == n_documents:
+    for name, counted in counts.items():
+        if counted[document_fields.MISSING] == n_documents:
             logger.warning("no document has the field %r of corpus.keep", name)
-        if found[document_fields.CUT]:
+        if counted[document_fields.CUT]:
             logger.warning(
-                "field %r: %s long values were cut", name, f"{found[document_fields.CUT]:,}"
+                "field %r: %s long values were cut", name, f"{counted[document_fields.CUT]:,}"
             )
-        if found[document_fields.OTHER]:
+        if counted[document_fields.OTHER]:
             what = "values are neither text, number nor boolean, and kept as null"
-            logger.warning("field %r: %s %s", name, f"{found[document_fields.OTHER]:,}", what)
+            logger.warning("field %r: %s %s", name, f"{counted[document_fields.OTHER]:,}", what)
 
 
 def _documents(

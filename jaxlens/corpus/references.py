@@ -62,9 +62,9 @@ def foreign_index(
     left = np.arange(len(index))
     for attempt in range(FOREIGN_TRIES):
         candidate = (hashing.mix(own[left] + np.uint64(attempt)) % total).astype(np.int64)
-        found = document_of(document_start, candidate) != document[left]
-        drawn[left[found]] = candidate[found]
-        left = left[~found]
+        is_foreign = document_of(document_start, candidate) != document[left]
+        drawn[left[is_foreign]] = candidate[is_foreign]
+        left = left[~is_foreign]
     return drawn
 
 
@@ -140,10 +140,10 @@ def copied(
         following: The next token of the document, -1 where there is none.
         previous: See `earlier`.
     """
-    found = np.zeros(len(token), bool)
+    is_copied = np.zeros(len(token), bool)
     again = (previous >= 0) & (copy_token(token, previous) == following)
-    found[previous[again] + 1] = True
-    return found
+    is_copied[previous[again] + 1] = True
+    return is_copied
 
 
 def piece(

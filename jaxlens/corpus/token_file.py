@@ -128,9 +128,9 @@ class TokenFile(closing.Closing):
         index: Its index.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It has not the size that the index says.
-        StorageError: The system refuses.
+        StorageError: The system refused.
     """
 
     def __init__(self, path: str | Path, index: Index) -> None:
@@ -159,7 +159,7 @@ class TokenFile(closing.Closing):
         Raises:
             IndexError: Outside the file.
             DataError: The file ends before, or holds a token that the vocabulary has not.
-            StorageError: The system refuses.
+            StorageError: The system refused.
         """
         if not 0 <= start <= stop <= self.index.n_tokens:
             raise IndexError(f"tokens {start}:{stop} of {self.index.n_tokens}")
@@ -173,8 +173,8 @@ class TokenFile(closing.Closing):
             if self._resident is None:
                 self._resident = self.read(0, self.index.n_tokens)
             return self._resident[indices]
-        places, back = np.unique(indices, return_inverse=True)
-        joined = b"".join(self._bytes(size * i, size * (i + 1)) for i in places.tolist())
+        unique, back = np.unique(indices, return_inverse=True)
+        joined = b"".join(self._bytes(size * i, size * (i + 1)) for i in unique.tolist())
         return self._ids(joined)[back]
 
     def document_of(self, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -50,8 +50,8 @@ def build(
     Special tokens written out in the text are read as such; none are added. Long documents are
     cut where a space or a line end follows a character. For GPT-2's tokenizer this changes no
     id; with others only documents of over four million characters are cut. Only a run of a
-    million characters without such a place is cut inside. A document that brings its ids is
-    taken as it is.
+    million characters without such a place is cut inside. A document with ids is taken
+    as it is.
 
     Args:
         corpus: Documents; read a little ahead of ``limit``.
@@ -60,10 +60,10 @@ def build(
         vocab_size: Tokens that the model knows.
         limit: Stop after this many tokens and cut the last document there.
         bos_id: Token to put before every document.
-        skips: Is told of documents that have no tokens.
+        skips: Counts the documents that have no tokens.
         shuffle_seed: Write the tokens of each document in another order, but for its BOS; the
             index does not change, and the longest document is held in memory.
-        kept: Is told the kept fields of every document that has tokens.
+        kept: Takes the kept fields of every document that has tokens.
         encode_seconds: Longest time that the tokenizer may take for a document, or for a piece
             of one that is cut.
 
@@ -121,8 +121,8 @@ def _batches(
 def _cut(text: str, size: int) -> Iterator[str]:
     start = 0
     while len(text) - start > size:
-        found = _CUT.search(text, start + size, start + size + _OVERRUN)
-        stop = found.start() if found else start + size + _OVERRUN
+        match = _CUT.search(text, start + size, start + size + _OVERRUN)
+        stop = match.start() if match else start + size + _OVERRUN
         yield text[start:stop]
         start = stop
     yield text[start:]

@@ -1,1 +1,1 @@
-"""Reading and writing files: contained, bounded, whole or not at all; errors of the system told."""
+"""Reading and writing files: contained, bounded, whole or not at all, with errors for users."""

@@ -28,7 +28,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-"""Names of the files that a tokenizer is read from; see ``corpus.tokenizerfiles``."""
+"""Names of the files that a tokenizer is read from; see ``models.tokenizer_files``."""
 
 
 class FileType(NamedTuple):

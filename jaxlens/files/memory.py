@@ -1,4 +1,4 @@
-"""Too little memory: told from damage, and reported even where a library ends the process.
+"""Too little memory: distinguished from damage, and reported even where a library ends the process.
 
 Compilers and thread pools written in C++ call ``abort`` where an allocation fails. Memory that is
 only limited by the machine never fails so; with a limit of address space (``ulimit -v``) it does.
@@ -29,7 +29,7 @@ MIN_ADDRESS_SPACE = 256 << 20
 a thread that gets no memory while it starts leaves its process waiting for ever."""
 
 _NEARLY_ALL = 64 << 20
-"""Where so little was left, an error of a library is no evidence of damage."""
+"""Where so little was left, an error of a library is not evidence of damage."""
 
 _HDF5_SAYS, _HDF5_TAKES = "memory allocation failed", 256 << 20
 """What HDF5 says of memory, and the most that it takes at once of a sound file. Where more was left
@@ -55,9 +55,9 @@ def is_shortage(error: BaseException | None) -> bool:
         if type(error) is ImportError and address_space() is not None:
             return True
         if not isinstance(error, errors.JaxlensError):
-            said = str(error)
-            margin = _HDF5_TAKES if _HDF5_SAYS in said else _NEARLY_ALL
-            if any(saying in said for saying in _SAYINGS) or _came_within(margin):
+            message = str(error)
+            margin = _HDF5_TAKES if _HDF5_SAYS in message else _NEARLY_ALL
+            if any(saying in message for saying in _SAYINGS) or _came_within(margin):
                 return True
         error = error.__cause__ or error.__context__
     return False
@@ -169,12 +169,12 @@ def _wait(child: int) -> tuple[int, bool]:
     """
     was_interrupted = False
     while True:
-        found = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
-        if found.si_signo == signal.SIGCHLD:
+        received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        if received.si_signo == signal.SIGCHLD:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return status, was_interrupted
             continue
-        was_interrupted |= found.si_signo == signal.SIGINT
-        if found.si_code <= _SENT_BY_A_PROCESS:
-            os.kill(child, found.si_signo)
+        was_interrupted |= received.si_signo == signal.SIGINT
+        if received.si_code <= _SENT_BY_A_PROCESS:
+            os.kill(child, received.si_signo)

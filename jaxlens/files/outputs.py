@@ -145,7 +145,7 @@ def is_stream(path: str | Path) -> bool:
 
     Raises:
         ConfigError: A directory, a socket or a block device has that path.
-        StorageError: The system refuses to look.
+        StorageError: The system refused to look.
     """
     with refusals.writing(path):
         return _regular(os.fspath(path), own=False) is None

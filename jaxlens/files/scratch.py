@@ -26,8 +26,8 @@ def folder() -> Generator[Path]:
     try:
         import fcntl
     except ImportError:  # not a POSIX system
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as made:
-            yield Path(made)
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as path:
+            yield Path(path)
         return
     _remove_stale(Path(tempfile.gettempdir()))
     ends = contextlib.ExitStack()
@@ -35,13 +35,13 @@ def folder() -> Generator[Path]:
         descriptor: int | None = None
         ends.callback(lambda: None if descriptor is None else os.close(descriptor))
         with interrupts.shielded():
-            made = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+            path = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
         # Locked before it has its name, so that nobody finds it unlocked.
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-        descriptor = os.open(made / f"{LOCK}.new", flags, 0o600)
+        descriptor = os.open(path / f"{LOCK}.new", flags, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.rename(made / f"{LOCK}.new", made / LOCK)
-        yield made
+        os.rename(path / f"{LOCK}.new", path / LOCK)
+        yield path
     finally:
         with interrupts.shielded():
             ends.close()

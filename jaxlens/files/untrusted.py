@@ -56,7 +56,7 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
         where: What to call it.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is a folder, a pipe or a device, or holds something else than its name says
             (a Git LFS pointer, a web page).
         StorageError: The system refused, also while reading.
@@ -111,8 +111,8 @@ def read_json(path: Path, label: str) -> Any:
     """A JSON file, in which a key that is there twice is an error.
 
     Raises:
-        MissingError: The file is not there.
-        DataError: It is no regular file, too large or not JSON.
+        MissingError: The file does not exist.
+        DataError: It is not a regular file, too large or not JSON.
         StorageError: The system refused.
     """
     where = f"{label}/{path.name}"

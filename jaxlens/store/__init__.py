@@ -1,6 +1,6 @@
-"""Files that survive anything: HDF5 images built in RAM, published whole, checked when read.
+"""Crash-safe and checksummed files of a run: HDF5 images built in RAM, published whole.
 
-``publish`` and ``writer`` put bytes on disk, ``image`` makes them, ``layout`` and ``records``
-know where they lie, ``derive`` rebuilds what follows from the shards, ``reader`` and ``verify``
-trust none of it. h5py lives here alone, and nothing here loads jax.
+``layout`` names the files, ``records`` and ``run_directory`` write the small ones, ``commit``
+publishes shards, ``finalize`` rebuilds what follows from them, ``reader`` and ``verify`` check all
+of it. h5py is imported here alone, and nothing here loads jax.
 """

@@ -1,6 +1,6 @@
 """Values that a run can hold: whatever is read is compared with the schema before it is used.
 
-A hash says that a file is the one that its record names, not that its values make sense: who
+A hash says that a file is the one that its record names, not that its values are valid: whoever
 rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the
 run in the place of names.
 """
@@ -34,7 +34,7 @@ SIGNED = (
 """Sums that can be negative; no other tally can."""
 
 _SAMPLED: dict[str, str | int] = {"group": bins.GROUPS, "key": sampling.NO_KEY}
-"""Fields of sampled rows that are no column of the schema."""
+"""Fields of sampled rows that are not columns of the schema."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ def check_tally(path: str | Path, name: str, block: np.ndarray, of: Sizes) -> No
     if tally.merge == "bottom_k":
         _check_sampled(path, name, block, of)
         return
-    most = of.counted if tally.unit == "1" else min(of.counted * _MAX_PRODUCT, 2**63 - 1)
-    least = -most if tally.name in SIGNED else 0
-    wrong = (block < least) | (block > most)
+    high = of.counted if tally.unit == "1" else min(of.counted * _MAX_PRODUCT, 2**63 - 1)
+    low = -high if tally.name in SIGNED else 0
+    wrong = (block < low) | (block > high)
     if wrong.any():
-        raise _impossible(path, name, block[wrong][0], f"numbers from {least:,} to {most:,}")
+        raise _impossible(path, name, block[wrong][0], f"numbers from {low:,} to {high:,}")
 
 
 _MAX_PRODUCT = int(bins.FIXED_POINT_LIMIT) ** 2 * bins.ONE
@@ -139,21 +139,21 @@ def _check_sampled(path: str | Path, name: str, block: np.ndarray, of: Sizes) ->
     if (block[:, 0] < 0).any():
         raise _impossible(path, f"{name}, key", block[block[:, 0] < 0, 0][0], "no negative ones")
     lines = block[block[:, 0] != sampling.NO_KEY]
-    for place, field in enumerate(sampling.fields(of.layers)):
+    for number, field in enumerate(sampling.fields(of.layers)):
         column = field.partition(".")[0]
-        values, least = lines[:, place], 0
+        values, low = lines[:, number], 0
         if column in sampling.FIXED_FIELDS:
-            limit, least = _MAX_FIXED, -_MAX_FIXED
+            limit, low = _MAX_FIXED, -_MAX_FIXED
         elif column in _SAMPLED:
             limit = int(_SAMPLED[column])
         else:
             limit = _limit(column, of)
-            least = 0 if column not in ("next_token", "copy_token") else -1
-        wrong = (values < least) | (values >= limit)
+            low = 0 if column not in ("next_token", "copy_token") else -1
+        wrong = (values < low) | (values >= limit)
         if column in schema.UNKNOWN:
             wrong &= values != schema.UNKNOWN[column]
         if wrong.any():
-            what = f"numbers from {least:,} to {limit - 1:,}"
+            what = f"numbers from {low:,} to {limit - 1:,}"
             raise _impossible(path, f"{name}, {field}", values[wrong][0], what)
 
 
@@ -172,11 +172,11 @@ def _limit(name: str, of: Sizes) -> int:
 
 
 def _count(part: object, name: str) -> int:
-    found = part.get(name) if isinstance(part, Mapping) else None
-    return found if type(found) is int and 0 <= found < UNSTATED else UNSTATED
+    value = part.get(name) if isinstance(part, Mapping) else None
+    return value if type(value) is int and 0 <= value < UNSTATED else UNSTATED
 
 
-def _impossible(path: str | Path, name: str, value: Any, most: str) -> errors.DataError:
+def _impossible(path: str | Path, name: str, value: Any, possible: str) -> errors.DataError:
     return errors.DataError(
-        f"{path} is damaged: {name} holds {value}, where there can be {most}", _HINT
+        f"{path} is damaged: {name} holds {value}, where there can be {possible}", _HINT
     )

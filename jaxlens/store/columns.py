@@ -34,9 +34,9 @@ def signed(quantity: schema.Quantity, block: np.ndarray) -> np.ndarray:
     """Rows as they are handed out: ids as int32, -1 where there is none; all others as stored."""
     if quantity.kind != "id":
         return block
-    found = block.astype(np.int32)
-    found[block == np.iinfo(block.dtype).max] = -1
-    return found
+    ids = block.astype(np.int32)
+    ids[block == np.iinfo(block.dtype).max] = -1
+    return ids
 
 
 def unsigned(quantity: schema.Quantity, block: np.ndarray, stored: np.dtype) -> np.ndarray:
@@ -121,12 +121,16 @@ class Column:
     @property
     def attributes(self) -> dict[str, Any]:
         """Unit, meaning and, unless it is NaN, as ``missing`` the value of rows that have none."""
-        found: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "units": self.quantity.unit,
             "long_name": self.quantity.meaning,
         }
         absent = self.quantity.absent
-        return found if absent is None or math.isnan(absent) else found | {"missing": int(absent)}
+        return (
+            attributes
+            if absent is None or math.isnan(absent)
+            else attributes | {"missing": int(absent)}
+        )
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -199,12 +203,12 @@ class Column:
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         local = rows - self._starts[owner]
         order = np.lexsort((local, owner))
-        places = np.stack([owner, local // self._step])[:, order]
-        edges = np.flatnonzero((places[:, 1:] != places[:, :-1]).any(axis=0)) + 1
-        for mine in np.split(order, edges) if len(order) else ():
-            low, high = int(local[mine[0]]), int(local[mine[-1]]) + 1
-            block = self._read(int(owner[mine[0]]), low, high)[local[mine] - low]
-            out[mine] = self._finish(block, rest)
+        blocks = np.stack([owner, local // self._step])[:, order]
+        edges = np.flatnonzero((blocks[:, 1:] != blocks[:, :-1]).any(axis=0)) + 1
+        for group in np.split(order, edges) if len(order) else ():
+            low, high = int(local[group[0]]), int(local[group[-1]]) + 1
+            block = self._read(int(owner[group[0]]), low, high)[local[group] - low]
+            out[group] = self._finish(block, rest)
         return out
 
     def _empty(self, rows: int, rest: tuple[Any, ...]) -> np.ndarray:

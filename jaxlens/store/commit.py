@@ -1,4 +1,4 @@
-"""Committing a shard: exactly one of each, whoever else is at work on the run."""
+"""Committing a shard exactly once, even with concurrent writers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxlens.files import publish, system
 from jaxlens.store import layout, records, shards
 
 TRIES = 16
-"""Attempts to commit a shard that rivals with other bits keep replacing."""
+"""Attempts to commit a shard that concurrent writers with other bits keep replacing."""
 
 
 def publish_shard(
@@ -23,21 +23,21 @@ def publish_shard(
 ) -> records.Record | None:
     """Commits a shard: the sidecar first, then the image, whose name is the commit.
 
-    Where a rival has committed the shard meanwhile, it stands, and nothing is written; what is
-    there but damaged gives way. Rivals on like machines compute equal bits, so it matters to
-    nobody which of them was first. Where bits differ, one's sidecar may meet the other's image;
-    hence nobody leaves before he has seen the two fit after his own last change of them, so that
-    they fit when all have left.
+    A sound shard that a concurrent writer committed first stays, and nothing is written; a damaged
+    one is replaced. Writers on like machines compute equal bits, so their order does not matter.
+    Where bits differ, the sidecar of one writer may meet the image of another; hence each writer
+    returns only after it has seen that the two fit after its own last change, so that they fit when
+    all writers have returned.
 
     Args:
-        run_dir: Run, begun with `run_directory.create_run`.
-        shard_range: Where the shard belongs; the same that is in the image.
-        image: Of `image.shard_image`.
+        run_dir: Run, from `run_directory.create_run`.
+        shard_range: Range of the shard, the one in the image.
+        image: Of `images.shard_image`.
         rows: Rows in the image; 0 where it holds only tallies.
         disk: System calls.
 
     Returns:
-        The record of a rival's shard that stands although its bits are others; else None.
+        The record of a concurrent writer's shard that stays although its bits differ; else None.
 
     Raises:
         StorageError: The disk is full or failed, or does not keep what is written.
@@ -67,7 +67,7 @@ def publish_shard(
 
 
 def discard(run_dir: str | Path, shard: int, disk: system.Disk = system.DISK) -> None:
-    """Removes a shard that is to be computed again, its record last.
+    """Removes a shard that must be computed again, its record last.
 
     Raises:
         StorageError: The disk failed.

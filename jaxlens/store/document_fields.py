@@ -57,11 +57,11 @@ class Metadata:
         """
         if name not in self.names:
             raise KeyError(name)
-        place = self.names.index(name)
-        known = np.empty(len(self.values[place]) + 1, object)
-        known[:-1] = self.values[place]
+        number = self.names.index(name)
+        known = np.empty(len(self.values[number]) + 1, object)
+        known[:-1] = self.values[number]
         known[-1] = None
-        return known[self.codes[:, place]]
+        return known[self.codes[:, number]]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As they are stored; none where nothing is kept."""
@@ -125,13 +125,13 @@ class Builder:
         self._known: list[dict[tuple[str, Value], int]] = [{} for _ in self.names]
         self._codes = array("i")
 
-    def add(self, found: Sequence[Any]) -> None:
+    def add(self, values: Sequence[Any]) -> None:
         """The next document's values, in the order of the names; what is not given is missing."""
-        for place, name in enumerate(self.names):
-            value, what = stored(found[place] if place < len(found) else None)
+        for number, name in enumerate(self.names):
+            value, what = stored(values[number] if number < len(values) else None)
             if what:
                 self.counts[name][what] += 1
-            known = self._known[place]
+            known = self._known[number]
             key = (_kind(value), value)
             self._codes.append(-1 if value is None else known.setdefault(key, len(known)))
 

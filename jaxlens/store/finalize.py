@@ -13,7 +13,7 @@ from jaxlens.store import bounds, layout, records, shard_contents, shards, summa
 from jaxlens.store.hdf5 import images, reading
 
 TRIES = 8
-"""Attempts to derive files from shards that rivals with other bits keep replacing."""
+"""Attempts to derive files from shards that concurrent writers with other bits keep replacing."""
 
 MAX_INDEXED = 256
 """Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
@@ -24,7 +24,7 @@ class Derived:
     """What follows from the shards.
 
     Attributes:
-        files: Bytes by name; None for a file that must not be there.
+        files: Bytes by name; None for a file that must not exist.
         tallies: Merged totals.
     """
 
@@ -33,11 +33,11 @@ class Derived:
 
 
 def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> summary.Tallies:
-    """Rebuilds the derived files of a run whose shards are all there.
+    """Rebuilds the derived files of a run that has all its shards.
 
-    Doing it again changes nothing: a file that is right already is left alone, and the bytes are
-    the same each time. A rival with other bits may replace a shard meanwhile, so the shards are
-    looked at again in the end.
+    It is idempotent: a file that is right is left alone, and the bytes are the same each time. A
+    concurrent writer with other bits may replace a shard meanwhile, so the shards are checked again
+    in the end.
 
     Args:
         run_dir: Run.
@@ -72,7 +72,7 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
 
     Args:
         run_dir: Run.
-        hashed: Whether to compare the hash of each shard; not where that was just done.
+        hashed: Whether to compare the hash of each shard.
 
     Raises:
         MissingError: Shards are missing.
@@ -80,7 +80,7 @@ def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
     """
     spec = layout.read_spec(run_dir)
     entries = shards.complete(run_dir, spec)
-    # The manifest comes last: where it is, the others are.
+    # The manifest comes last: where it exists, the others do.
     files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
     tallies: summary.Tallies = {}
     if entries:
@@ -101,12 +101,12 @@ def _images(
 ) -> dict[str, bytes | None]:
     about = _attributes(spec, entries)
     version = layout.format_version(spec)
-    made = images.summary_image(about, tallies, form.layer_names, form.labels, version)
-    files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(made), layout.INDEX: None}
+    image = images.summary_image(about, tallies, form.layer_names, form.labels, version)
+    files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(image), layout.INDEX: None}
     if about["n_rows"] and len(entries) <= MAX_INDEXED:
         sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
-        made = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
-        files[layout.INDEX] = reading.seal(made)
+        image = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
+        files[layout.INDEX] = reading.seal(image)
     return files
 
 
@@ -156,12 +156,12 @@ def _fold(
     tallies: summary.Tallies | None = None
     for entry in entries:
         path = layout.shard_path(run_dir, entry.shard)
-        with shards.open_shard(run_dir, entry, hashed) as found, reading.reading(path):
-            mine = shard_contents.read_form(found)
-            form = form or mine
-            if mine != form:
+        with shards.open_shard(run_dir, entry, hashed) as contents, reading.reading(path):
+            own_form = shard_contents.read_form(contents)
+            form = form or own_form
+            if own_form != form:
                 raise ValueError("its layers or quantities are not those of the first shard")
-            part = shard_contents.tallies(found, spec.document)
+            part = shard_contents.tallies(contents, spec.document)
             sizes = bounds.sizes(spec.document, entry.token_stop - entry.token_start)
             tallies = summary.add(tallies, str(path), part, sizes)
     assert form is not None and tallies is not None

@@ -35,14 +35,14 @@ def dataset(
     """
     xarray = errors.require_package("xarray", "study", "datasets of xarray")
     masked = arguments.flag(masked, "masked")
-    columns = {name: run[name] for name in wanted(names, run.names)}
+    quantities = {name: run[name] for name in wanted(names, run.names)}
     coordinates: dict[str, Any] = {
         "layer": np.arange(len(run.layer_names)),
         "layer_name": ("layer", np.array(run.layer_names, dtype=object)),
     }
     if run.n_rows:
         coordinates["row"] = np.arange(run.n_rows)
-    variables = {name: _variable(column, masked) for name, column in columns.items()}
+    variables = {name: _variable(column, masked) for name, column in quantities.items()}
     about = {"Conventions": "CF-1.10", "spec_hash": run.spec_hash}
     return xarray.Dataset(variables, coordinates, about)
 
@@ -76,34 +76,36 @@ def records(
         MissingError: pandas is not installed.
     """
     pandas = errors.require_package("pandas", "view", "data frames")
-    chosen_names = wanted(names, (*run.names, *run.document_fields))
-    kept = [name for name in chosen_names if name.startswith(document_fields.PREFIX)]
-    columns = {name: run[name] for name in chosen_names if name not in kept}
-    chosen = _layers(run, layers)
-    layered = [name for name, column in columns.items() if "layer" in column.quantity.axes]
-    depth = len(chosen) if layered else 1
+    all_names = wanted(names, (*run.names, *run.document_fields))
+    document_names = [name for name in all_names if name.startswith(document_fields.PREFIX)]
+    quantities = {name: run[name] for name in all_names if name not in document_names}
+    layer_numbers = _layers(run, layers)
+    layered = [name for name, column in quantities.items() if "layer" in column.quantity.axes]
+    depth = len(layer_numbers) if layered else 1
     first, last = extent(start, stop, run.n_rows)
-    most = last if limit is None else first + max(1, arguments.whole(limit, "limit") // depth)
-    end = min(last, most)
-    found: dict[str, Any] = {"row": np.repeat(np.arange(first, max(first, end)), depth)}
-    for name in (n for n in columns if n not in layered):
-        values = columns[name][first:end]
-        found |= _pandas(columns[name].quantity, np.repeat(values, depth, axis=0))
-    if kept:
-        parts = list(run.batches(kept, start=first, stop=end)) if end > first else []
-        for name in kept:
+    end_of_limit = (
+        last if limit is None else first + max(1, arguments.whole(limit, "limit") // depth)
+    )
+    end = min(last, end_of_limit)
+    fields: dict[str, Any] = {"row": np.repeat(np.arange(first, max(first, end)), depth)}
+    for name in (n for n in quantities if n not in layered):
+        values = quantities[name][first:end]
+        fields |= _pandas(quantities[name].quantity, np.repeat(values, depth, axis=0))
+    if document_names:
+        parts = list(run.batches(document_names, start=first, stop=end)) if end > first else []
+        for name in document_names:
             values = [part[name] for part in parts]
             whole = np.concatenate(values) if values else np.zeros(0, object)
-            found[name] = np.repeat(whole, depth)
+            fields[name] = np.repeat(whole, depth)
     if layered:
         count = max(0, end - first)
-        labels = np.array([run.layer_names[number] for number in chosen], object)
-        found["layer"] = np.tile(np.array(chosen, np.int64), count)
-        found["layer_name"] = pandas.array(np.tile(labels, count).tolist(), dtype="string")
+        labels = np.array([run.layer_names[number] for number in layer_numbers], object)
+        fields["layer"] = np.tile(np.array(layer_numbers, np.int64), count)
+        fields["layer_name"] = pandas.array(np.tile(labels, count).tolist(), dtype="string")
     for name in layered:
-        values = columns[name][first:end][:, chosen]
-        found |= _pandas(columns[name].quantity, values.reshape(-1, *values.shape[2:]))
-    frame = pandas.DataFrame(found)
+        values = quantities[name][first:end][:, layer_numbers]
+        fields |= _pandas(quantities[name].quantity, values.reshape(-1, *values.shape[2:]))
+    frame = pandas.DataFrame(fields)
     if end < last:
         frame.attrs["next_row"] = end
         warnings.warn(
@@ -118,10 +120,10 @@ def wanted(names: Any, default: Iterable[str]) -> tuple[str, ...]:
     """The quantities that a caller asks for; ``default`` where none are named.
 
     Raises:
-        ConfigError: They are no names.
+        ConfigError: They are not names.
     """
-    found = arguments.names(names, "names", "names=['rank_input']")
-    return tuple(default if found is None else found)
+    chosen_names = arguments.names(names, "names", "names=['rank_input']")
+    return tuple(default if chosen_names is None else chosen_names)
 
 
 def extent(start: Any, stop: Any, count: int) -> tuple[int, int]:
@@ -143,16 +145,16 @@ def _layers(run: reader.Run, layers: Iterable[int | str] | None) -> list[int]:
     several: list[Any] = [layers] if listed is None else listed
     if not several:
         raise errors.ConfigError("no layers to read", "name at least one, or leave it out")
-    found = []
+    numbers = []
     for one in several:
         if isinstance(one, str) and one in labels:
-            found.append(labels.index(one))
+            numbers.append(labels.index(one))
         elif arguments.is_whole(one) and -len(labels) <= one < len(labels):
-            found.append(int(one) % len(labels))
+            numbers.append(int(one) % len(labels))
         else:
             known = f"{', '.join(labels)}, or 0 to {len(labels) - 1}"
             raise errors.ConfigError(f"no layer {errors.show(one)}", f"layers are {known}")
-    return found
+    return numbers
 
 
 def _pandas(quantity: schema.Quantity, values: np.ndarray) -> dict[str, Any]:
@@ -160,17 +162,17 @@ def _pandas(quantity: schema.Quantity, values: np.ndarray) -> dict[str, Any]:
     import pandas
 
     flat = values.reshape(len(values), math.prod(values.shape[1:]))
-    found = {}
-    for place in range(flat.shape[1]):
-        one = flat[:, place]
+    columns = {}
+    for number in range(flat.shape[1]):
+        one = flat[:, number]
         if quantity.kind in ("rank", "id"):
             absent = one == 0 if quantity.kind == "rank" else one < 0
             # Ranks of large vocabularies need more than 16 bits; all fit 32.
             column: Any = pandas.arrays.IntegerArray(one.astype(np.int32), absent)
         else:
             column = one
-        found[f"{quantity.name}.{place + 1}" if flat.shape[1] > 1 else quantity.name] = column
-    return found
+        columns[f"{quantity.name}.{number + 1}" if flat.shape[1] > 1 else quantity.name] = column
+    return columns
 
 
 def facts(run: reader.Run) -> dict[str, str]:
@@ -187,18 +189,18 @@ def fragment(run: reader.Run) -> str:
     """A run as HTML without a script: sizes, names, and a line for each layer."""
     from jaxlens.view.prompt import notebook
 
-    known = facts(run) | {"recorded": ", ".join(run.names) or "tallies only"}
-    parts = [notebook.facts(f"Run {run.path}", known)]
+    sizes = facts(run) | {"recorded": ", ".join(run.names) or "tallies only"}
+    parts = [notebook.facts(f"Run {run.path}", sizes)]
     summary: dict[str, dict[str, float]] = {}
     with contextlib.suppress(errors.JaxlensError):  # what is damaged is told where it is read
         summary = run.summary()
-    columns = list(dict.fromkeys(name for line in summary.values() for name in line))
-    chosen = [name for name in columns if name in _SHOWN]
-    if chosen:
+    all_columns = list(dict.fromkeys(name for line in summary.values() for name in line))
+    shown = [name for name in all_columns if name in _SHOWN]
+    if shown:
         lines = [
-            [layer, *(_number(line, name) for name in chosen)] for layer, line in summary.items()
+            [layer, *(_number(line, name) for name in shown)] for layer, line in summary.items()
         ]
-        parts.append(notebook.table(["layer", *(_SHOWN[name] for name in chosen)], lines))
+        parts.append(notebook.table(["layer", *(_SHOWN[name] for name in shown)], lines))
     return "".join(parts)
 
 

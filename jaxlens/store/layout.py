@@ -81,18 +81,18 @@ def token_path(run_dir: str | Path, name: str = TOKEN_FILE) -> Path:
 
 
 def environment_path(run_dir: str | Path, worker: str) -> Path:
-    """Where a worker notes what must not matter: versions, devices, times.
+    """The note of a worker about what does not decide results: versions, devices, times.
 
     Raises:
-        ConfigError: The worker's name is no file name.
+        ConfigError: The name of the worker is not a file name.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", worker):
-        raise errors.ConfigError(f"{worker!r} is no name for a worker", "use letters and digits")
+        raise errors.ConfigError(f"{worker!r} is not a name for a worker", "use letters and digits")
     return contained.contained(run_dir, ENVIRONMENT, f"{worker}.json")
 
 
 def part_number(name: str) -> int | None:
-    """The shard that a file name in ``shards/`` stands for; None if it stands for none."""
+    """The shard of a file name in ``shards/``; None for other files."""
     match = _PART.fullmatch(name)
     if match is None or name not in (shard_name(int(match[1])), sidecar_name(int(match[1]))):
         return None
@@ -100,9 +100,9 @@ def part_number(name: str) -> int | None:
 
 
 def existing_shards(run_dir: str | Path, n_shards: int) -> list[int]:
-    """Shards of a plan of which anything is there, in order.
+    """Shards of a plan of which a file exists, in order.
 
-    A plan may promise millions of shards; what is done about it grows with what is there.
+    A plan may have millions of shards; the work here grows with those that exist.
 
     Raises:
         JaxlensError: The folder leads elsewhere, or cannot be listed.
@@ -145,10 +145,10 @@ def format_version(spec: Spec) -> int:
 
 
 def read_record(run_dir: str | Path, shard: int) -> records.Record:
-    """Reads the sidecar of a shard, whatever it says.
+    """Reads the sidecar of a shard, whichever run and shard it names.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged.
     """
     path = sidecar_path(run_dir, shard)
@@ -160,10 +160,10 @@ def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records
 
     Args:
         run_dir: Run.
-        n_shards: Shards that there are, which bounds what is read; a few more do not matter.
+        n_shards: Number of shards, which bounds what is read.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged.
     """
     path = contained.contained(run_dir, MANIFEST)
@@ -187,10 +187,10 @@ def read_note(run_dir: str | Path, name: str, checked: bool = True) -> dict[str,
     Args:
         run_dir: Run.
         name: File in ``environment``.
-        checked: Whether its checksum must fit; not where only a part is wanted that has its own.
+        checked: Whether its checksum must fit.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged.
     """
     path = contained.contained(run_dir, ENVIRONMENT, name)
@@ -202,7 +202,7 @@ def read_tokens(run_dir: str | Path) -> records.Tokens:
     """Reads ``tokens/TOKENS.json``.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged.
     """
     path = token_path(run_dir, TOKEN_RECORD)

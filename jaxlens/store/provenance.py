@@ -17,8 +17,8 @@ def notes(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
         run_dir: Run.
         checked: See ``layout.read_note``.
     """
-    found = []
+    documents = []
     for name in layout.note_names(run_dir):
         with contextlib.suppress(errors.JaxlensError):
-            found.append(layout.read_note(run_dir, name, checked))
-    return found
+            documents.append(layout.read_note(run_dir, name, checked))
+    return documents

@@ -68,7 +68,7 @@ class Run(closing.Closing):
         self.spec = spec.document
         self.spec_hash = spec.hash
         self._entries = shards.complete(path, spec)
-        self._check_manifest()
+        shards.check_manifest(path, spec, self._entries)
         self.n_tokens = self._entries[-1].token_stop if self._entries else 0
         self.n_rows = sum(entry.rows for entry in self._entries)
         self._starts = np.cumsum([0, *(entry.rows for entry in self._entries)])
@@ -289,14 +289,3 @@ class Run(closing.Closing):
             if contents.attribute("spec_hash") != self.spec_hash:
                 raise ValueError("it belongs to another run")
             return shard_contents.read_tallies(contents, self.spec, self.n_tokens)
-
-    def _check_manifest(self) -> None:
-        try:
-            manifest = layout.read_manifest(self.path, len(self._entries))
-        except errors.MissingError:
-            return
-        if manifest != (self.spec_hash, self._entries):
-            raise errors.DataError(
-                f"{self.path / layout.MANIFEST} does not fit the shards",
-                "jaxlens verify names what is damaged",
-            )

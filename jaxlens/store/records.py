@@ -215,7 +215,7 @@ def parse_manifest(raw: bytes, name: str) -> tuple[str, list[Record]]:
 
 def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
     """Shards, in order, that do not continue the one before, with what is wrong."""
-    found = []
+    problems = []
     before: Record | None = None
     for entry in entries:
         length = entry.token_stop - entry.token_start
@@ -223,13 +223,13 @@ def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
         if entry.shard == 0:
             start = 0
         if start is not None and entry.token_start != start:
-            found.append((entry.shard, f"starts at token {entry.token_start}, not at {start}"))
+            problems.append((entry.shard, f"starts at token {entry.token_start}, not at {start}"))
         if before and entry.tokens_sha256 != before.tokens_sha256:
-            found.append((entry.shard, "comes from another token file"))
+            problems.append((entry.shard, "comes from another token file"))
         if entry.rows not in (0, length):
-            found.append((entry.shard, f"has {entry.rows} rows for {length} tokens"))
+            problems.append((entry.shard, f"has {entry.rows} rows for {length} tokens"))
         before = entry
-    return found
+    return problems
 
 
 def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
 
 TRIES = 8
-"""Attempts to open a shard that rivals keep replacing by the same bytes."""
+"""Attempts to open a shard that concurrent writers keep replacing by the same bytes."""
 
 
 _HINT = "run the same command again; it recomputes what is missing or damaged"
@@ -45,11 +45,11 @@ def missing_shards(
 def sound_shards(
     run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
 ) -> set[int]:
-    """Shards of a run that are there and sound; memory grows with these, not with the plan.
+    """Sound shards of a run; memory grows with these, not with the plan.
 
     Args and errors are those of `missing_shards`.
     """
-    there = layout.existing_shards(run_dir, n_shards)
+    numbers = layout.existing_shards(run_dir, n_shards)
 
     def is_sound(shard: int) -> bool:
         try:
@@ -59,15 +59,15 @@ def sound_shards(
         return True
 
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        verdicts = zip(there, pool.map(is_sound, there), strict=True)
+        verdicts = zip(numbers, pool.map(is_sound, numbers), strict=True)
         return {shard for shard, good in verdicts if good}
 
 
 def check(run_dir: str | Path, shard: int, spec_hash: str, level: Level = "full") -> records.Record:
-    """The record of a shard that is there and sound.
+    """The record of a sound shard.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged or belongs elsewhere.
     """
     entry = read_record(run_dir, shard, spec_hash)
@@ -82,7 +82,7 @@ def read_record(run_dir: str | Path, shard: int, spec_hash: str) -> records.Reco
     """The sidecar of a shard.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is damaged or belongs elsewhere.
     """
     path = layout.sidecar_path(run_dir, shard)
@@ -98,7 +98,7 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
     """Records of all shards of a run, in order, their sizes checked.
 
     Raises:
-        MissingError: Some are not there yet.
+        MissingError: Some do not exist yet.
         DataError: Some are damaged.
     """
     entries, damaged = [], []
@@ -124,8 +124,25 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
     return entries
 
 
+def check_manifest(run_dir: str | Path, spec: layout.Spec, entries: list[records.Record]) -> None:
+    """Compares ``MANIFEST`` with the records of all shards; it may be missing.
+
+    Raises:
+        DataError: It is damaged, or lists other shards.
+    """
+    try:
+        manifest = layout.read_manifest(run_dir, len(entries))
+    except errors.MissingError:
+        return
+    if manifest != (spec.hash, entries):
+        raise errors.DataError(
+            f"{Path(run_dir) / layout.MANIFEST} does not fit the shards",
+            "jaxlens verify names what is damaged",
+        )
+
+
 def half(run_dir: str | Path, shard: int) -> str | None:
-    """The file of a shard's pair that is missing while the other is there; None if there is none.
+    """The missing file of a shard of whose two files only one exists; else None.
 
     Raises:
         DataError: A link leads out of the run.
@@ -139,7 +156,7 @@ def check_size(run_dir: str | Path, entry: records.Record) -> None:
     """Compares a shard's size with its record.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It has another size.
     """
     path = layout.shard_path(run_dir, entry.shard)
@@ -155,27 +172,27 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
         hashed: Whether to read all of it and compare the hash; without, the size must do.
 
     Raises:
-        MissingError: It is not there.
+        MissingError: It does not exist.
         DataError: It is not what the record says.
     """
     path = layout.shard_path(run_dir, entry.shard)
     contents = _open_unreplaced(path, entry, hashed)
     try:
         with reading.reading(path):
-            _compare_place(contents, entry)
+            _compare_attributes(contents, entry)
     except BaseException:
         contents.close()
         raise
     return contents
 
 
-def format_there(run_dir: str | Path) -> int | None:
+def stored_format(run_dir: str | Path) -> int | None:
     """The format of the shards of a run that may have lost its spec; None where none is sound."""
     for number in layout.existing_shards(run_dir, records.MAX_SHARDS):
         with contextlib.suppress(errors.MissingError, errors.DataError):
             entry = layout.read_record(run_dir, number)
-            with open_shard(run_dir, entry) as found:
-                return int(found.attribute("format_version"))
+            with open_shard(run_dir, entry) as contents:
+                return int(contents.attribute("format_version"))
     return None
 
 
@@ -194,7 +211,7 @@ def count_specs(run_dir: str | Path) -> collections.Counter[str]:
 
 
 def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading.Contents:
-    """Opens the very file that was hashed, trying again while rivals replace it."""
+    """Opens the file that was hashed, trying again while concurrent writers replace it."""
     tries = 0
     while True:
         tries += 1
@@ -222,12 +239,12 @@ def _compare_size(path: Path, size: int, entry: records.Record) -> None:
         raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
 
 
-def _compare_place(contents: reading.Contents, entry: records.Record) -> None:
+def _compare_attributes(contents: reading.Contents, entry: records.Record) -> None:
     if (version := contents.attribute("format_version")) not in schema.FORMATS:
         raise ValueError(f"format {version} is unknown here")
     for name, value in vars(entry.shard_range()).items():
         if contents.attribute(name) != value:
             raise ValueError(f"{name} is not that of its record")
-    found = {item.shape[0] for item in shard_contents.row_items(contents).values()} or {0}
-    if found != {entry.rows}:
-        raise ValueError(f"it has {sorted(found)} rows, its record says {entry.rows}")
+    row_counts = {item.shape[0] for item in shard_contents.row_items(contents).values()} or {0}
+    if row_counts != {entry.rows}:
+        raise ValueError(f"it has {sorted(row_counts)} rows, its record says {entry.rows}")

@@ -19,7 +19,7 @@ BATCH_BYTES = 32 << 20
 """Rows that are held at once."""
 
 _MARGIN_BYTES = 1 << 20
-"""Space for what is no rows, beside a share of them for scales and checksums."""
+"""Space for scales and checksums, beside a share of the rows."""
 
 
 def write(
@@ -36,7 +36,7 @@ def write(
     Images are built in RAM because HDF5 promises nothing about a file that was not closed, and
     dies on a full disk. This file may be too large for that, and it needs less: nobody resumes
     it. It goes to a temporary file that is closed, synced and then named, through a
-    `draft.Draft`, so that HDF5 never hears of a disk that is full.
+    `draft.Draft`, so that HDF5 never hears of a full disk.
 
     Args:
         run: Where the rows come from.
@@ -109,11 +109,11 @@ def _fill(
     layers: Sequence[int],
     start: int,
     stop: int,
-    most: int,
+    max_rows: int,
 ) -> Iterator[None]:
     """Writes the rows; pauses after each block."""
     all_layers = list(layers) == list(range(len(run.layer_names)))
-    for batch in run.batches([name for name in datasets if name in run], most, start, stop):
+    for batch in run.batches([name for name in datasets if name in run], max_rows, start, stop):
         numbers = batch.pop("row")
         low = int(numbers[0]) - start
         datasets["row"][low : low + len(numbers)] = numbers

@@ -42,4 +42,4 @@ def _is_deep(document: object) -> bool:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")

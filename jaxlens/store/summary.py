@@ -117,12 +117,12 @@ def statistics(tallies: Tallies, labels: Labels) -> dict[str, Statistic]:
     logarithm of a rank, whose exponential is the geometric mean. ``median_<rank>`` comes from
     the histogram of ln rank, see `median_rank`.
     """
-    found: dict[str, Statistic] = {}
+    by_name: dict[str, Statistic] = {}
     if {"count", "sum"} <= set(tallies):
-        found.update(_means(tallies["count"], tallies["sum"], labels["quantity"]))
+        by_name.update(_means(tallies["count"], tallies["sum"], labels["quantity"]))
     if "ln_rank_histogram" in tallies:
-        found.update(_medians(tallies["ln_rank_histogram"], labels["reference"]))
-    return found
+        by_name.update(_medians(tallies["ln_rank_histogram"], labels["reference"]))
+    return by_name
 
 
 def median_rank(histogram: np.ndarray) -> float:
@@ -139,12 +139,12 @@ def median_rank(histogram: np.ndarray) -> float:
     n = int(reached[-1]) if reached.size else 0
     if n == 0:
         return math.nan
-    place = int(np.searchsorted(reached, n / 2, side="left"))
-    if place == 0:
+    number = int(np.searchsorted(reached, n / 2, side="left"))
+    if number == 0:
         return 1.0
-    before = int(reached[place - 1])
-    share = (n / 2 - before) / int(histogram[place])
-    low, high = (float(edge) for edge in bins.LN_RANK_EDGES[place : place + 2])
+    before = int(reached[number - 1])
+    share = (n / 2 - before) / int(histogram[number])
+    low, high = (float(edge) for edge in bins.LN_RANK_EDGES[number : number + 2])
     return math.exp(low + share * (high - low))
 
 
@@ -156,7 +156,7 @@ def _check(name: str, key: str, value: Any) -> None:
 
 
 def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict[str, Statistic]:
-    found = {}
+    statistics = {}
     for name, n, s in zip(names, count, total, strict=True):
         quantity = schema.QUANTITIES[name]
         if not n.any():
@@ -164,17 +164,19 @@ def _means(count: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> dict
         none = np.full(len(n), np.nan)
         values = np.divide(s / 2.0**bins.FIXED_POINT_BITS, n, out=none, where=n > 0)
         if quantity.kind == "rank":
-            found[f"mean_ln_{name}"] = Statistic(values, "1", f"mean of ln {name}")
+            statistics[f"mean_ln_{name}"] = Statistic(values, "1", f"mean of ln {name}")
         else:
-            found[f"mean_{name}"] = Statistic(values, quantity.unit, f"mean: {quantity.meaning}")
-    return found
+            statistics[f"mean_{name}"] = Statistic(
+                values, quantity.unit, f"mean: {quantity.meaning}"
+            )
+    return statistics
 
 
 def _medians(histogram: np.ndarray, references: tuple[str, ...]) -> dict[str, Statistic]:
-    found = {}
+    statistics = {}
     for reference, layers in zip(references, histogram, strict=True):
         if layers.any():
             values = np.array([median_rank(counts) for counts in layers])
             meaning = f"median of rank_{reference}, interpolated in ln rank"
-            found[f"median_rank_{reference}"] = Statistic(values, "1", meaning)
-    return found
+            statistics[f"median_rank_{reference}"] = Statistic(values, "1", meaning)
+    return statistics

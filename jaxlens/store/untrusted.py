@@ -1,10 +1,11 @@
-"""Verifying what a stranger made: in a process that may do little, and may die.
+"""Verifying an untrusted run in a process with limits.
 
-HDF5 was not written for hostile files. Its structure checks and ours refuse what is known to harm;
-against the rest, the files are read in a child that has bounded memory, time and descriptors,
-cannot write a byte into any file, and inherits neither secrets nor descriptors. Whatever happens to
-it becomes a finding. It is no sandbox: code that ran in the child could do what its user may do,
-within those limits.
+HDF5 was not written for hostile files: forged metadata can end the process that reads it (see
+`reading`, and ``test_run_that_needs_too_much_memory_is_a_finding_that_names_the_file`` in
+``tests/store/test_untrusted.py``). `structure` refuses what is known to harm; against the rest, the
+files are read in a child process that has bounded memory, time and descriptors, cannot write to any
+file, and inherits neither secrets nor descriptors. Whatever happens to the child becomes a finding.
+It is not a sandbox: code that ran in the child could do what its user may do, within those limits.
 """
 
 from __future__ import annotations
@@ -26,17 +27,24 @@ from jaxlens import errors
 from jaxlens.store import layout, shards, strict_json, verify
 
 MEMORY_BYTES = 512 << 20
-"""Memory of the child beyond what Python and its libraries take, where the system can limit it."""
+"""Memory of the child beyond that of Python and its libraries, where the system can limit it."""
 
 SECONDS = 60
-"""Time of the child; twice as much where it waits more than it computes."""
+"""Processor time of the child; it may take twice as long in all."""
 
 BYTES_PER_SECOND = 10 << 20
-"""Slowest rate of reading that is waited for, beside that."""
+"""Slowest rate of reading; the child gets the time for it in addition."""
 
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HDF5_USE_FILE_LOCKING", "LC_ALL", "LANG")
+_INHERITED = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "HDF5_USE_FILE_LOCKING",
+    "LC_ALL",
+    "LANG",
+)
 _CHILD = "from jaxlens.store import untrusted; untrusted.main()"
-_NONSENSE = "made the process talk nonsense"
+_NONSENSE = "made the process write nonsense"
 _MAX_LINE_BYTES = 8 << 20
 _MAX_NAME_CHARACTERS = 1000
 _DESCRIPTORS = 64
@@ -53,14 +61,14 @@ def verify_untrusted(
         memory: Bytes that the process may add to those of an idle one.
 
     Raises:
-        MissingError: There is no such directory, or no run in it.
-        StorageError: The system has no room for another process.
+        MissingError: The directory does not exist, or holds no run.
+        StorageError: The system cannot start another process.
     """
     seconds = SECONDS + _size(run_dir) // BYTES_PER_SECOND
-    wanted = json.dumps([os.path.abspath(run_dir), level, memory, seconds])
+    arguments = json.dumps([os.path.abspath(run_dir), level, memory, seconds])
     try:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-B", "-c", _CHILD, wanted],
+            [sys.executable, "-P", "-B", "-c", _CHILD, arguments],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -83,14 +91,14 @@ def verify_untrusted(
 
 
 def main() -> None:
-    """The child: sets its limits, verifies, and prints one JSON object a line."""
+    """The child: sets its limits, verifies, and prints JSON objects, one a line."""
     run_dir, level, memory, seconds = json.loads(sys.argv[1])
     _limit(memory, seconds)
 
-    def say(**what: Any) -> None:
-        print(json.dumps(what), flush=True)
+    def say(**message: Any) -> None:
+        print(json.dumps(message), flush=True)
 
-    say(at="")  # from here on, what goes wrong is the run's doing
+    say(at="")  # from here on, errors are due to the files of the run
     try:
         report = verify.verify(run_dir, level, lambda name: say(at=name))
         say(report=dataclasses.asdict(report))
@@ -101,11 +109,11 @@ def main() -> None:
 
 
 def _limit(memory: int, seconds: int) -> None:
-    import resource  # not on every system, where the parent then has no such command
+    import resource  # only on POSIX systems, as the command
 
     def lower(which: int, value: int) -> None:
-        _, most = resource.getrlimit(which)
-        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        _, hard = resource.getrlimit(which)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(OSError, ValueError):  # not every system can limit everything
             resource.setrlimit(which, (value, value))
 
@@ -113,38 +121,42 @@ def _limit(memory: int, seconds: int) -> None:
     lower(resource.RLIMIT_FSIZE, 0)
     lower(resource.RLIMIT_NOFILE, _DESCRIPTORS)
     lower(resource.RLIMIT_CPU, seconds)
-    with contextlib.suppress(OSError):  # only Linux says so, and only there the limit works
+    with contextlib.suppress(OSError):  # only Linux tells it, and only there the limit works
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + memory)
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     root = str(Path(jaxlens.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    # One thread of BLAS: each takes address space. No HDF5 plugins: they are code to be loaded.
-    return kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+    # One thread of BLAS: each takes address space. No HDF5 plugins: they are code.
+    return inherited | {
+        "PYTHONPATH": path,
+        "OPENBLAS_NUM_THREADS": "1",
+        "HDF5_PLUGIN_PRELOAD": "::",
+    }
 
 
 def _listen(lines: IO[bytes]) -> tuple[str | None, dict[str, Any]]:
-    """The file that the child looked at last, and what it said in the end.
+    """The file that the child checked last, and its last message.
 
-    The file is None where the child did not begin. Nothing here grows with what it says.
+    The file is None where the child did not begin. Memory does not grow with what the child writes.
     """
     at = None
     while (line := lines.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
         try:
-            said = strict_json.parse(line, "")
+            message = strict_json.parse(line, "")
         except errors.DataError:
             return at, {"died": _NONSENSE}
-        if not isinstance(said.get("at"), str):
-            return at, said
-        at = said["at"][:_MAX_NAME_CHARACTERS]
+        if not isinstance(message.get("at"), str):
+            return at, message
+        at = message["at"][:_MAX_NAME_CHARACTERS]
     return at, {}
 
 
 def _judge(at: str, answer: dict[str, Any], status: int) -> verify.Report:
-    """What the child's last words mean; those are not trusted either."""
+    """The report that the last message of the child means; the message is not trusted either."""
     match answer:
         case {
             "report": {
@@ -173,7 +185,7 @@ def _findings(items: list[Any]) -> Iterator[tuple[str, str]]:
             case [str(name), str(what)]:
                 yield name, what
             case _:
-                yield "the run", "what was found there makes no sense"
+                yield "the run", "what the process reported makes no sense"
 
 
 def _not_started(why: str) -> errors.StorageError:
@@ -191,7 +203,7 @@ def _spell(status: int) -> str:
 
 
 def _size(run_dir: str | Path) -> int:
-    """Bytes that the files of a run take on disk, whatever they claim; none are opened."""
+    """Bytes that the files of a run take on disk; none are opened."""
     total = 0
     for part in (".", layout.SHARDS, layout.TOKENS):
         folder = os.path.join(run_dir, part)

@@ -15,7 +15,7 @@ from jaxlens import schema
 from jaxlens.corpus import token_file
 from jaxlens.store import records
 from jaxlens.store.hdf5 import images
-from jaxlens.store.hdf5.buffer import Buffer
+from jaxlens.store.hdf5.buffers import Buffer
 from jaxlens.sweep import preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker
@@ -164,7 +164,7 @@ def build(job: Job, shard: Shard, buffer: Buffer) -> tuple[memoryview, int]:
         job.model.config.layer_names,
         compression=job.config.store.compression,
         skipped=job.ingested.skipped,
-        memory=buffer,
+        buffer=buffer,
         version=job.spec["format_version"],
     )
     return data, place.token_stop - place.token_start if rows else 0

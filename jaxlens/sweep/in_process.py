@@ -12,7 +12,7 @@ from typing import Any
 from jaxlens.corpus import token_file
 from jaxlens.files import publish
 from jaxlens.store import commit, layout, records, writer
-from jaxlens.store.hdf5.buffer import Buffer
+from jaxlens.store.hdf5.buffers import Buffer
 from jaxlens.sweep import compute, environment, preemption, prepare, reproduce
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Progress

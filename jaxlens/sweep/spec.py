@@ -94,7 +94,7 @@ def format_version(existing_spec: Mapping[str, Any] | None, out: str | None) -> 
     """The format of a run: the one it began with, if that is known."""
     recorded = (existing_spec or {}).get("format_version")
     if existing_spec is None and out is not None:  # it may have lost its spec, not its shards
-        recorded = shards.format_there(out)
+        recorded = shards.stored_format(out)
     # A damaged spec may hold true, or 3.0.
     known = [version for version in schema.FORMATS if type(recorded) is int and recorded == version]
     return known[0] if known else schema.FORMAT_VERSION

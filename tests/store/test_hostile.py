@@ -29,6 +29,20 @@ def external_storage(file, _):
     file.create_dataset("kl_final", (ROWS, 4), "f2", external=secret)
 
 
+def test_h5py_alone_reads_a_file_outside_and_a_claim_without_data(tmp_path):
+    """Why `structure` looks at a file first: h5py follows what it says."""
+    (tmp_path / "secret").write_bytes(b"secret!!")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        outside = [(str(tmp_path / "secret"), 0, 8)]
+        file.create_dataset("kl_final", (8,), "u1", external=outside)
+        file.create_dataset("claim", (2**24,), "u1", chunks=(2**12,))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["kl_final"][:].tobytes() == b"secret!!"
+        assert len(file["claim"][:]) == 2**24 > 1000 * (tmp_path / "a.h5").stat().st_size
+    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(ValueError):
+        structure.datasets(file, virtual=False)
+
+
 def external_link(file, folder):
     with h5py.File(folder / "other.h5", "w") as other:
         other["secret"] = np.zeros((ROWS, 4), "f2")

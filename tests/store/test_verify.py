@@ -442,7 +442,7 @@ def test_a_run_of_an_older_format_is_sound_and_keeps_it(tmp_path):
     for shard in range(SHARDS):
         commit_as(tmp_path, spec_bytes, shard, version=3)
     finalize.finalize(tmp_path)
-    assert verify.verify(tmp_path).ok and shards.format_there(tmp_path) == 3
+    assert verify.verify(tmp_path).ok and shards.stored_format(tmp_path) == 3
     for name in ("summary.h5", "index.h5", part(0)):
         with h5py.File(tmp_path / name) as file:
             assert file.attrs["format_version"] == 3
@@ -453,7 +453,7 @@ def test_a_format_that_is_unknown_is_refused(tmp_path):
     example.write_shards(tmp_path, SHARDS, ROWS, more={"format_version": 99})
     with pytest.raises(errors.DataError, match="format 99 is unknown here"):
         finalize.finalize(tmp_path)
-    assert shards.format_there(tmp_path / "nothing") is None
+    assert shards.stored_format(tmp_path / "nothing") is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'{"measured":1e999}', b'{"odd":1}', b"[]"])

@@ -42,13 +42,13 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
     if answers is None:
         return {}
     if isinstance(answers, Mapping):
-        found: dict[str, list[Any]] = {}
+        named: dict[str, list[Any]] = {}
         for name, value in answers.items():
-            mine = _column(str(name), value, count)
-            if twice := [one for one in mine if one in found]:
+            own = _column(str(name), value, count)
+            if twice := [one for one in own if one in named]:
                 raise errors.ConfigError(f"two answers are called {twice[0]!r}", "rename one")
-            found |= mine
-        return _checked(found)
+            named |= own
+        return _checked(named)
     if not _is_one(answers):
         answers = _listed(answers, "answers are")
         if any(isinstance(one, Mapping) for one in answers):
@@ -56,17 +56,17 @@ def columns(answers: Any, count: int) -> dict[str, list[Any]]:
     return _checked(_column(NAME, answers, count))
 
 
-def _checked(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    if len(found) > MAX_ANSWERS:
+def _checked(named: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    if len(named) > MAX_ANSWERS:
         raise errors.ConfigError(
-            f"{len(found):,} answers to a prompt", f"give at most {MAX_ANSWERS}; top_k ranks others"
+            f"{len(named):,} answers to a prompt", f"give at most {MAX_ANSWERS}; top_k ranks others"
         )
-    if "id" in found:
+    if "id" in named:
         raise errors.ConfigError(
             "an answer is called 'id', whose token would hide the prompt's own token_id",
             "rename it",
         )
-    return found
+    return named
 
 
 def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
@@ -82,23 +82,23 @@ def _records(answers: list[Any], count: int) -> dict[str, list[Any]]:
 def _column(name: str, value: Any, count: int) -> dict[str, list[Any]]:
     if _is_one(value):
         return {name: [_value(name, value)] * count}
-    given = _listed(value, f"answer {name!r} is")
-    if len(given) != count:
+    values = _listed(value, f"answer {name!r} is")
+    if len(values) != count:
         raise errors.ConfigError(
-            f"{len(given)} answers {name!r} for {count} prompts",
+            f"{len(values)} answers {name!r} for {count} prompts",
             "give one for each prompt; a single text, or {name: text}, is for all of them",
         )
-    if not any(isinstance(one, (list, tuple, np.ndarray)) for one in given):
-        return {name: [_value(name, one) for one in given]}
-    given = [one.item() if isinstance(one, np.ndarray) and not one.ndim else one for one in given]
+    if not any(isinstance(one, (list, tuple, np.ndarray)) for one in values):
+        return {name: [_value(name, one) for one in values]}
+    values = [one.item() if isinstance(one, np.ndarray) and not one.ndim else one for one in values]
     # A prompt without any candidate lacks one.
-    lists = [[one] if _is_one(one) else list(one) or [None] for one in given]
+    lists = [[one] if _is_one(one) else list(one) or [None] for one in values]
     width = max(map(len, lists))
     return {
-        f"{name}.{place + 1}": [
-            _value(name, one[place]) if place < len(one) else PADDING for one in lists
+        f"{name}.{number + 1}": [
+            _value(name, one[number]) if number < len(one) else PADDING for one in lists
         ]
-        for place in range(width)
+        for number in range(width)
     }
 
 
@@ -127,13 +127,13 @@ def _listed(value: Any, what: str) -> list[Any]:
     require_order(what, value)
     if isinstance(value, np.ndarray) and not value.ndim:
         value = [value.item()]
-    found = arguments.listed(value)
-    if found is None:
+    values = arguments.listed(value)
+    if values is None:
         raise errors.ConfigError(
             f"{what} {arguments.described(value)}",
             "give a text or a token id for each prompt, or a mapping of names to them",
         )
-    return found
+    return values
 
 
 def _is_one(value: Any) -> bool:

@@ -68,7 +68,7 @@ def resolve(
     named: Mapping[str, Sequence[Any]],
     prompts: Sequence[str],
     encode: Callable[[Sequence[str]], list[list[int]]],
-    spelled: Mapping[int, str],
+    token_texts: Mapping[int, str],
     vocab_size: int,
     space: spacing.Space = "auto",
 ) -> Answers:
@@ -78,7 +78,7 @@ def resolve(
         named: From `columns`.
         prompts: Texts of the prompts, for what stands before an answer.
         encode: Gives the token ids of some texts.
-        spelled: Texts of the token ids that are given.
+        token_texts: Texts of the token ids that are given.
         vocab_size: Tokens of the model.
         space: See ``spacing.begins_with_space``.
 
@@ -89,32 +89,32 @@ def resolve(
     text = np.full(shape, None, object)
     token, n_tokens = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
     added, padding = np.zeros(shape, bool), np.zeros(shape, bool)
-    for place, (name, column) in enumerate(named.items()):
-        wanted: dict[str, list[int]] = {}
+    for answer, (name, column) in enumerate(named.items()):
+        prompts_of: dict[str, list[int]] = {}
         for prompt, value in enumerate(column):
-            padding[prompt, place] = value is answer_columns.PADDING
+            padding[prompt, answer] = value is answer_columns.PADDING
             if isinstance(value, int):
                 if not 0 <= value < vocab_size:
                     raise errors.ConfigError(
                         f"answer {name!r} of prompt {prompt} is token {errors.show(value)}",
                         f"the model has the tokens 0 to {vocab_size - 1}",
                     )
-                text[prompt, place], token[prompt, place] = spelled.get(value, ""), value
-                n_tokens[prompt, place] = 1
+                text[prompt, answer], token[prompt, answer] = token_texts.get(value, ""), value
+                n_tokens[prompt, answer] = 1
             elif isinstance(value, str):
-                added[prompt, place] = spacing.begins_with_space(value, prompts[prompt], space)
-                text[prompt, place] = " " * bool(added[prompt, place]) + value
-                wanted.setdefault(text[prompt, place], []).append(prompt)
-        for ids, where in zip(encode(list(wanted)), wanted.values(), strict=True):
-            n_tokens[where, place] = len(ids)
+                added[prompt, answer] = spacing.begins_with_space(value, prompts[prompt], space)
+                text[prompt, answer] = " " * bool(added[prompt, answer]) + value
+                prompts_of.setdefault(text[prompt, answer], []).append(prompt)
+        for ids, where in zip(encode(list(prompts_of)), prompts_of.values(), strict=True):
+            n_tokens[where, answer] = len(ids)
             known = ids and ids[0] < vocab_size
-            token[where, place] = ids[0] if known else -1
+            token[where, answer] = ids[0] if known else -1
     return Answers(tuple(named), text, token, n_tokens, added, _collisions(token), padding)
 
 
 def _collisions(token: Int[np.ndarray, "prompt answer"]) -> Bool[np.ndarray, "prompt answer"]:
-    found = np.zeros(token.shape, bool)
+    collides = np.zeros(token.shape, bool)
     for prompt, ids in enumerate(token.tolist()):
         times = collections.Counter(ids)
-        found[prompt] = [number >= 0 and times[number] > 1 for number in ids]
-    return found
+        collides[prompt] = [number >= 0 and times[number] > 1 for number in ids]
+    return collides

@@ -58,13 +58,13 @@ def batches(ids: Sequence[Any], most_tokens: int, longest: int) -> Iterator[Batc
         enough = max(_power_above(len(members)), MIN_POSITIONS // length)
         lines = min(_power_below(max(1, most_tokens // length)), enough)
         for start in range(0, len(members), lines):
-            chosen = members[start : start + lines]
+            group = members[start : start + lines]
             tokens = np.zeros((lines, length), np.int32)
             mask = np.zeros((lines, length), bool)
-            for line, prompt in enumerate(chosen.tolist()):
+            for line, prompt in enumerate(group.tolist()):
                 count = len(ids[prompt])
                 tokens[line, :count], mask[line, :count] = ids[prompt], True
-            yield Batch(chosen, tokens, mask)
+            yield Batch(group, tokens, mask)
 
 
 def _power_below(n: int) -> int:

@@ -1,4 +1,4 @@
-"""What is given to ``read_prompts``, as ids and positions, and what of it cannot be read."""
+"""Prompts of ``read_prompts`` as ids, and those that cannot be read."""
 
 from __future__ import annotations
 
@@ -45,41 +45,41 @@ def listed(prompts: Any) -> list[Any]:
         raise errors.ConfigError("prompts are one text", "give a list of texts: [text]")
     answer_columns.require_order("prompts are", prompts)
     try:
-        found = list(prompts)
+        values = list(prompts)
     except TypeError as error:
         raise errors.ConfigError(
             f"prompts are {arguments.described(prompts)}", "give a list of texts or of lists of ids"
         ) from error
-    if found and all(isinstance(one, (int, np.integer)) for one in found):
+    if values and all(isinstance(one, (int, np.integer)) for one in values):
         raise errors.ConfigError("prompts are one list of ids", "give a list of lists: [ids]")
-    if not found:
+    if not values:
         raise errors.ConfigError("no prompts", "give at least one")
-    return found
+    return values
 
 
-def encode(model: loading.Model, given: Sequence[Any], bos: bool) -> Encoded:
+def encode(model: loading.Model, prompts: Sequence[Any], bos: bool) -> Encoded:
     """Prompts as token ids, with the reasons why some cannot be read.
 
     Raises:
         ConfigError: There are texts and no tokenizer, or ``bos`` and no such token.
         DataError: The tokenizer fails.
     """
-    ids: list[Any] = [np.zeros(0, np.int32)] * len(given)
-    texts, reasons = [""] * len(given), {}
-    where = [number for number, one in enumerate(given) if isinstance(one, str)]
-    found = _ids(model, [given[number] for number in where])
-    for number, one in zip(where, found, strict=True):
-        texts[number], ids[number] = given[number], np.array(one, np.int32)
+    ids: list[Any] = [np.zeros(0, np.int32)] * len(prompts)
+    texts, reasons = [""] * len(prompts), {}
+    where = [number for number, one in enumerate(prompts) if isinstance(one, str)]
+    encoded = _ids(model, [prompts[number] for number in where])
+    for number, one in zip(where, encoded, strict=True):
+        texts[number], ids[number] = prompts[number], np.array(one, np.int32)
         if not one:
             reasons[number] = EMPTY
-    lines = [number for number, one in enumerate(given) if not isinstance(one, str)]
+    lines = [number for number, one in enumerate(prompts) if not isinstance(one, str)]
     for number in lines:
-        ids[number], why = _line(given[number], model.config.vocab_size)
+        ids[number], why = _line(prompts[number], model.config.vocab_size)
         if why:
             reasons[number] = why
-    spelled = spell(model, np.concatenate([ids[0][:0], *(ids[number] for number in lines)]))
+    token_bytes = spell(model, np.concatenate([ids[0][:0], *(ids[number] for number in lines)]))
     for number in lines:
-        raw = (spelled.get(one, b"") for one in ids[number].tolist())
+        raw = (token_bytes.get(one, b"") for one in ids[number].tolist())
         texts[number] = b"".join(raw).decode("utf-8", "replace")
     if bos:
         _add_bos(model, ids, reasons)
@@ -104,23 +104,23 @@ def _add_bos(model: loading.Model, ids: list[Any], reasons: Mapping[int, str]) -
 
 
 def _line(one: Any, vocab_size: int) -> tuple[np.ndarray, str]:
-    """Ids of a prompt that is no text, or why there are none."""
+    """Ids of a prompt that is not text, or why it has none."""
     nothing = np.zeros(0, np.int32)
     if answer_columns.is_missing(one):
         return nothing, MISSING
     if isinstance(one, bytes):
         return nothing, BYTES
     try:
-        found = np.asarray(one)
+        ids = np.asarray(one)
     except ValueError:
         return nothing, NO_TEXT
-    if found.ndim == 1 and not found.size:
+    if ids.ndim == 1 and not ids.size:
         return nothing, EMPTY
-    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         return nothing, NO_TEXT
-    if found.min() < 0 or found.max() >= vocab_size:
+    if ids.min() < 0 or ids.max() >= vocab_size:
         return nothing, OUTSIDE
-    return found.astype(np.int32), ""
+    return ids.astype(np.int32), ""
 
 
 def _ids(model: loading.Model, texts: Sequence[str]) -> list[list[int]]:
@@ -136,7 +136,7 @@ def _ids(model: loading.Model, texts: Sequence[str]) -> list[list[int]]:
         raise errors.ConfigError(
             "the model has no tokenizer", "put tokenizer.json beside its weights, or give token ids"
         )
-    found: list[list[int]] = []
+    ids: list[list[int]] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
         # What no UTF-8 can hold, as a surrogate alone, becomes a replacement character.
         part = [one.encode("utf-8", "replace").decode() for one in texts[start:][:_BATCH_TEXTS]]
@@ -153,8 +153,8 @@ def _ids(model: loading.Model, texts: Sequence[str]) -> list[list[int]]:
                 f"the tokenizer fails: {error}",
                 "take the tokenizer that the model was published with",
             ) from error
-        found += [one.ids for one in encoded]
-    return found
+        ids += [one.ids for one in encoded]
+    return ids
 
 
 def spell_of(model: loading.Model) -> Any:
@@ -177,7 +177,7 @@ def take_answers(
     encoded: Encoded,
     space: spacing.Space,
 ) -> answer_tokens.Answers:
-    """The token of each answer; see ``corpus.answers``.
+    """The token of each answer; see ``answer_tokens``.
 
     Raises:
         ConfigError: ``space`` is unknown, a token id is not the model's, or there are texts and no
@@ -186,10 +186,10 @@ def take_answers(
     arguments.one_of(space, "leading_space", ("auto", "never", "always"))
     numbers = [one for values in named.values() for one in values if isinstance(one, int)]
     raw = spell(model, [one for one in numbers if 0 <= one < model.config.vocab_size])
-    spelled = {number: one.decode("utf-8", "replace") for number, one in raw.items()}
+    token_texts = {number: one.decode("utf-8", "replace") for number, one in raw.items()}
     encode_texts = functools.partial(_ids, model)
     size = model.config.vocab_size
-    return answer_tokens.resolve(named, encoded.texts, encode_texts, spelled, size, space)
+    return answer_tokens.resolve(named, encoded.texts, encode_texts, token_texts, size, space)
 
 
 def problems_of(
@@ -198,13 +198,13 @@ def problems_of(
     named: Mapping[str, Sequence[str | int | None]],
 ) -> list[table.Problem]:
     """Prompts and answers that cannot be read, and why."""
-    found = [table.Problem(number, why) for number, why in sorted(encoded.reasons.items())]
-    for place, (name, values) in enumerate(named.items()):
+    problems = [table.Problem(number, why) for number, why in sorted(encoded.reasons.items())]
+    for answer, (name, values) in enumerate(named.items()):
         for prompt, value in enumerate(values):
-            if answer_columns.is_given(value) and taken.token[prompt, place] < 0:
-                what = ANSWER_OUTSIDE if taken.n_tokens[prompt, place] else NO_ANSWER
-                found.append(table.Problem(prompt, f"{what}: {name}"))
-    return found
+            if answer_columns.is_given(value) and taken.token[prompt, answer] < 0:
+                what = ANSWER_OUTSIDE if taken.n_tokens[prompt, answer] else NO_ANSWER
+                problems.append(table.Problem(prompt, f"{what}: {name}"))
+    return problems
 
 
 class UnreadableError(errors.ConfigError):

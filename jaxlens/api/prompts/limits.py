@@ -46,14 +46,14 @@ class Count:
         self._size += size
         self._rows += rows
         self._values += values
-        for found, most, what in (
+        for number, limit, what in (
             (self._size, MAX_BYTES, "bytes of data"),
             (self._rows, MAX_ROWS, "rows"),
             (self._values, MAX_VALUES, "values"),
         ):
-            if found > most:
+            if number > limit:
                 raise errors.DataError(
-                    f"{self._path} holds more than {most:,} {what}",
+                    f"{self._path} holds more than {limit:,} {what}",
                     "split it into several files with fewer rows, and read each of them",
                 )
 

@@ -60,8 +60,8 @@ class Table:
 
 def listed(names: Sequence[str]) -> str:
     """Names of columns as a shell takes them, as many as have room in a message."""
-    found = ", ".join(map(shlex.quote, names[:_SHOWN_CHARACTERS]))
-    return found if len(found) <= _SHOWN_CHARACTERS else found[:_SHOWN_CHARACTERS] + " ..."
+    shown = ", ".join(map(shlex.quote, names[:_SHOWN_CHARACTERS]))
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + " ..."
 
 
 def read(path: str | Path) -> Table:
@@ -69,9 +69,9 @@ def read(path: str | Path) -> Table:
 
     Raises:
         ConfigError: Its suffix names no format.
-        MissingError: It is not there, or a package that its format needs is not installed.
-        DataError: It is damaged, holds more than ``promptlimits`` allows, or has no rows.
-        StorageError: The system refuses to read.
+        MissingError: It does not exist, or a package that its format needs is not installed.
+        DataError: It is damaged, holds more than ``limits`` allows, or has no rows.
+        StorageError: The system refused to read.
     """
     name = str(path)
     stem = next(
@@ -157,12 +157,12 @@ def _array(path: str, data: bytes, count: limits.Count) -> list[Any] | None:
     if data.lstrip()[:1] != b"[":
         return None
     count.add(values=sum(map(data.count, _MARKS)))
-    found = _value(data)
-    if isinstance(found, list):
-        count.add(rows=len(found))
-        return found
+    value = _value(data)
+    if isinstance(value, list):
+        count.add(rows=len(value))
+        return value
     hint = "check the file, or write one object a line"
-    raise errors.DataError(f"{path} cannot be read as JSON: {found}", hint)
+    raise errors.DataError(f"{path} cannot be read as JSON: {value}", hint)
 
 
 def _records(
@@ -178,16 +178,16 @@ def _records(
             raise errors.DataError(f"{path} is UTF-16", encodings.hint(path, line))
         if not line:
             continue
-        found = _value(line)
-        if isinstance(found, _Refused):
-            bad[number] = found.why
-            found = None
-        yield found
+        value = _value(line)
+        if isinstance(value, _Refused):
+            bad[number] = value.why
+            value = None
+        yield value
         number += 1
 
 
 class _Refused:
-    """What is no JSON.
+    """Data that are not JSON.
 
     Attributes:
         why: A reason, to be counted.
@@ -221,10 +221,10 @@ class _TwiceError(ValueError):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise _TwiceError("an object names a key twice")
-    return found
+    return mapping
 
 
 def _whole(digits: str) -> int | str:

@@ -20,7 +20,7 @@ from jaxlens.models import loading
 _QUANTITIES = ("top_id", "top_logp", "entropy", "kl_final", "rank_follow", "logp_follow")
 
 # Positions of a forward pass, on CPUs and on accelerators.
-_BATCH_TOKENS, _BATCH_TOKENS_THERE = 2048, 16_384
+_BATCH_TOKENS, _BATCH_TOKENS_ACCELERATOR = 2048, 16_384
 
 
 class Progress(Protocol):
@@ -66,7 +66,7 @@ def read_prompts(
         answers: One text or token id for each prompt, or for all. Where a prompt has several, a
             list of candidates for each (named ``answer.1``, ...), a mapping of names for each, or
             one mapping of names to one for each prompt or for all:
-            ``{"right": [" Paris", " Rome"], "wrong": " London"}``. None is no answer.
+            ``{"right": [" Paris", " Rome"], "wrong": " London"}``. None stands for no answer.
         top_k: Best tokens to keep at each layer.
         positions: ``last``; ``all``; numbers for all prompts, negative from the end; or a list of
             such numbers for each prompt.
@@ -85,7 +85,7 @@ def read_prompts(
             rows or no token, and stand in ``table.problems``.
         decoder: As for ``read_lens``.
         precision: As for ``read_lens``.
-        progress: Is told of all tokens at the start, and of those that were run since.
+        progress: Receives the number of tokens, and then those that are done.
 
     Returns:
         A table; its docstring defines the columns. Ranks count from 1, logarithms are in nats,
@@ -102,19 +102,19 @@ def read_prompts(
     bos, strict = (
         arguments.flag(value, name) for value, name in ((bos, "bos"), (strict, "strict"))
     )
-    given = inputs.listed(prompts)
-    named = answer_columns.columns(answers, len(given))
-    encoded = inputs.encode(model, given, bos)
+    prompt_list = inputs.listed(prompts)
+    named = answer_columns.columns(answers, len(prompt_list))
+    encoded = inputs.encode(model, prompt_list, bos)
     taken = inputs.take_answers(model, named, encoded, leading_space)
     problems = inputs.problems_of(encoded, taken, named)
     rows = selection.rows(positions, encoded, problems)
     if strict and problems:
         raise inputs.refusal(problems)
     n_layers = model.config.n_layer + 1
-    chosen = checks.layers(layers, n_layers)
-    if chosen is not None:
-        chosen = tuple(dict.fromkeys(chosen))
-    request = options.Options(_QUANTITIES, chosen, top_k, precision)
+    layer_numbers = checks.layers(layers, n_layers)
+    if layer_numbers is not None:
+        layer_numbers = tuple(dict.fromkeys(layer_numbers))
+    request = options.Options(_QUANTITIES, layer_numbers, top_k, precision)
     request = request.for_model(n_layers, model.config.vocab_size)
     read = _read(model, decoder, request, encoded, rows, taken.token, progress)
     numbers = request.layers or ()
@@ -125,7 +125,7 @@ def read_prompts(
         answers=taken,
         difference=selection.difference_of(difference, taken.names),
         texts=encoded.texts,
-        metadata=selection.metadata_of(metadata, len(given)),
+        metadata=selection.metadata_of(metadata, len(prompt_list)),
         problems=tuple(problems),
         trailing_space=encoded.trailing_space,
         decoder=decoder,
@@ -150,16 +150,16 @@ def _read(
     token = np.fromiter(lines, np.int32, len(prompt))
     depth, width = len(request.layers or ()), answers.shape[1]
     shapes = {"top_id": request.top_k, "top_logp": request.top_k, "rank": width, "logp": width}
-    found = {
+    arrays = {
         name: np.zeros((len(prompt), depth, size), np.int32 if name in _IDS else np.float32)
         for name, size in shapes.items()
     }
-    found |= {n: np.zeros((len(prompt), depth), np.float32) for n in ("entropy", "kl_final")}
+    arrays |= {n: np.zeros((len(prompt), depth), np.float32) for n in ("entropy", "kl_final")}
     lens = _Lens(model, decoder, request, width, len(prompt))
     for where, streams in lens.regrouped(_streams(model, encoded.ids, rows, starts, progress)):
         for name, values in lens.read(streams, token[where], answers[prompt[where]]).items():
-            found[name][where] = values
-    return {"prompt": prompt, "position": position, "token": token} | found
+            arrays[name][where] = values
+    return {"prompt": prompt, "position": position, "token": token} | arrays
 
 
 _IDS = ("top_id", "rank")
@@ -173,14 +173,14 @@ def _streams(
     progress: Progress | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of the table, and their residuals ``[layer, row, embed]``, batch after batch."""
-    here = jax.default_backend() == "cpu"
-    most = _BATCH_TOKENS if here else _BATCH_TOKENS_THERE
-    read = np.array([number for number, chosen in enumerate(rows) if len(chosen)], np.int64)
+    on_cpu = jax.default_backend() == "cpu"
+    max_tokens = _BATCH_TOKENS if on_cpu else _BATCH_TOKENS_ACCELERATOR
+    read = np.array([number for number, positions in enumerate(rows) if len(positions)], np.int64)
     if progress is not None:
         progress.begin(sum(len(ids[number]) for number in read), 0)
     if not len(read):
         return
-    for batch in batches.batches([ids[n] for n in read], most, model.config.n_positions):
+    for batch in batches.batches([ids[n] for n in read], max_tokens, model.config.n_positions):
         members = read[batch.prompts]
         where = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in members])
         line = np.repeat(np.arange(len(members)), [len(rows[n]) for n in members])
@@ -190,9 +190,9 @@ def _streams(
         while room < len(at):
             room *= 2
         padding = (0, room - len(at))
-        places = (np.pad(part.astype(np.int32), padding) for part in (line, at))
-        found = _residuals_at(model.params, model.config, batch.tokens, *places)
-        yield where, np.asarray(found)[:, : len(at)]
+        indices = (np.pad(part.astype(np.int32), padding) for part in (line, at))
+        streams = _residuals_at(model.params, model.config, batch.tokens, *indices)
+        yield where, np.asarray(streams)[:, : len(at)]
         if progress is not None:
             progress.advance(int(batch.mask.sum()))
 
@@ -204,8 +204,8 @@ class _Lens:
         self, model: loading.Model, decoder: str, request: options.Options, answers: int, rows: int
     ) -> None:
         self._unembed = models.unembed(model.params, model.config, decoder)
-        most = unembedding.choose_block(model.config.vocab_size, 1 << 30)
-        self._rows = min(most, 1 << max(3, (rows - 1).bit_length()))
+        block = unembedding.choose_block(model.config.vocab_size, 1 << 30)
+        self._rows = min(block, 1 << max(3, (rows - 1).bit_length()))
         self._answers = answers
         self._request = request
         with numerics.matmul_precision(request.precision):
@@ -254,9 +254,9 @@ class _Lens:
             follow=follow,  # type: ignore[arg-type]
         )
         with numerics.matmul_precision(self._request.precision):
-            found = _lens(streams[:, :, None], self._unembed, known, self._request, self._table)
+            readout = _lens(streams[:, :, None], self._unembed, known, self._request, self._table)
         values: dict[str, np.ndarray] = {}
-        for name, value in found.present().items():
+        for name, value in readout.present().items():
             rows = np.asarray(value)[:, :count, 0].swapaxes(0, 1)
             stem, followed, _ = name.partition("_follow")
             values[stem] = rows[..., : self._answers] if followed else rows

@@ -32,16 +32,16 @@ def rows(
         wanted = (np.arange(len(ids)) if everything else [-1] for ids in encoded.ids)
     else:
         wanted = _wanted(positions, count)
-    found = []
-    for number, (ids, chosen) in enumerate(zip(encoded.ids, wanted, strict=True)):
-        line = np.asarray(chosen, np.int64).reshape(-1)
+    lines = []
+    for number, (ids, positions_of_prompt) in enumerate(zip(encoded.ids, wanted, strict=True)):
+        line = np.asarray(positions_of_prompt, np.int64).reshape(-1)
         if number in encoded.reasons:
             line = line[:0]
         elif not len(line) or (line < -len(ids)).any() or (line >= len(ids)).any():
             problems.append(table.Problem(number, inputs.NO_POSITION))
             line = line[(line >= -len(ids)) & (line < len(ids))]
-        found.append(np.unique(line % max(1, len(ids))))
-    return found
+        lines.append(np.unique(line % max(1, len(ids))))
+    return lines
 
 
 def _wanted(positions: Any, count: int) -> Iterator[Any]:
@@ -77,9 +77,9 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     pair = (wanted,) if several is None else tuple(several)
     known = all(isinstance(one, str) and one in names for one in pair)
     if len(pair) != 2 or not known or pair[0] == pair[1]:
-        said = ", ".join(one if isinstance(one, str) else errors.show(one) for one in pair)
+        names_shown = ", ".join(one if isinstance(one, str) else errors.show(one) for one in pair)
         raise errors.ConfigError(
-            f"difference of {said or 'nothing'}",
+            f"difference of {names_shown or 'nothing'}",
             f"name two different answers of these: {', '.join(names)}"
             if names
             else "there are no answers: give some",
@@ -87,30 +87,30 @@ def difference_of(wanted: Any, names: tuple[str, ...]) -> tuple[str, str] | None
     return pair[0], pair[1]
 
 
-def metadata_of(given: Mapping[str, Sequence[Any]] | None, count: int) -> dict[str, list[Any]]:
+def metadata_of(metadata: Mapping[str, Sequence[Any]] | None, count: int) -> dict[str, list[Any]]:
     """Columns of one value a prompt.
 
     Raises:
         ConfigError: They are not columns by name, or one has another length.
     """
-    found: dict[str, list[Any]] = {}
-    if given is not None and not callable(getattr(given, "items", None)):
+    columns: dict[str, list[Any]] = {}
+    if metadata is not None and not callable(getattr(metadata, "items", None)):
         raise errors.ConfigError(
-            f"metadata are {arguments.described(given)}", "give a mapping of names to lists"
+            f"metadata are {arguments.described(metadata)}", "give a mapping of names to lists"
         )
-    for key, column in () if given is None else given.items():
+    for key, column in () if metadata is None else metadata.items():
         name = str(key)
-        if name in found:
+        if name in columns:
             raise errors.ConfigError(f"two columns of metadata are called {name!r}", "rename one")
         listed = arguments.listed(column)
         if listed is None:
             raise errors.ConfigError(
                 f"metadata {name!r} are {arguments.described(column)}", "give a list"
             )
-        found[name] = listed
-        if len(found[name]) != count:
+        columns[name] = listed
+        if len(columns[name]) != count:
             raise errors.ConfigError(
-                f"metadata {name!r} has {len(found[name])} values for {count} prompts",
+                f"metadata {name!r} has {len(columns[name])} values for {count} prompts",
                 "give one for each prompt",
             )
-    return found
+    return columns

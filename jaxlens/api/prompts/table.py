@@ -139,12 +139,14 @@ class PromptTable:
                 it is an ``IndexError`` too.
         """
         numbers = np.arange(len(self))
-        chosen = arguments.indexed(lambda: np.atleast_1d(numbers[rows]), len(self), "rows")
-        if chosen.ndim > 1:
-            raise errors.ConfigError(f"rows of shape {chosen.shape}", _ROWS)
+        row_numbers = arguments.indexed(lambda: np.atleast_1d(numbers[rows]), len(self), "rows")
+        if row_numbers.ndim > 1:
+            raise errors.ConfigError(f"rows of shape {row_numbers.shape}", _ROWS)
         names = ("prompt", "position", "token", "top_id", "top_logp")
         names = (*names, "entropy", "kl_final", "rank", "logp")
-        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        return dataclasses.replace(
+            self, **{name: getattr(self, name)[row_numbers] for name in names}
+        )
 
     def problem_counts(self) -> dict[str, int]:
         """How many prompts or answers have each problem."""
@@ -172,21 +174,21 @@ class PromptTable:
         groups = self._groups(cluster)[self.prompt[rows]]
         has = self.answers.token[self.prompt[rows]] >= 0
         counts = {
-            name: len(np.unique(groups[has[:, place]]))
-            for place, name in enumerate(self.answers.names)
+            name: len(np.unique(groups[has[:, answer]]))
+            for answer, name in enumerate(self.answers.names)
         }
         few = {n: count for n, count in counts.items() if count < proportions.MIN_CLUSTERS}
-        said = f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
+        method = f"intervals: 95 %, Wilson's with the design effect of clusters by {cluster}"
         if not few:
-            return said
+            return method
         needed = f"{proportions.MIN_CLUSTERS} are needed"
         if len(few) == len(counts) and len(set(few.values())) == 1:
-            found = errors.count(next(iter(few.values())), "cluster")
-            return f"no intervals: there are only {found} by {cluster}, and {needed}"
+            few_clusters = errors.count(next(iter(few.values())), "cluster")
+            return f"no intervals: there are only {few_clusters} by {cluster}, and {needed}"
         which = ", ".join(f"{name} has {count}" for name, count in few.items())
         if len(few) == len(counts):
             return f"no intervals: there are too few clusters by {cluster} ({which}); {needed}"
-        return f"{said}; none where there are too few of them ({which}); {needed}"
+        return f"{method}; none where there are too few of them ({which}); {needed}"
 
     def summary(self, cluster: str | None = None) -> dict[str, np.ndarray]:
         """Columns over prompts, one entry for each answer and layer.
@@ -206,19 +208,19 @@ class PromptTable:
         """
         rows = self.last_rows
         groups = None if cluster is None else self._groups(cluster)[self.prompt[rows]]
-        found: dict[str, list[Any]] = {name: [] for name in SUMMARY}
-        for place, name in enumerate(self.answers.names):
-            has = self.rank[rows, :1, place][:, 0] > 0 if len(self.layers) else rows > 0
+        columns: dict[str, list[Any]] = {name: [] for name in SUMMARY}
+        for answer, name in enumerate(self.answers.names):
+            has = self.rank[rows, :1, answer][:, 0] > 0 if len(self.layers) else rows > 0
             for layer, number in enumerate(self.layers):
-                rank = self.rank[rows, layer, place][has]
+                rank = self.rank[rows, layer, answer][has]
                 interval = _interval(rank == 1, None if groups is None else groups[has])
                 some = len(rank) > 0
                 median = float(np.median(rank)) if some else np.nan
-                mean = float(np.exp(self.logp[rows, layer, place][has]).mean()) if some else np.nan
+                mean = float(np.exp(self.logp[rows, layer, answer][has]).mean()) if some else np.nan
                 line = (name, number, self.layer_names[layer], len(rank), *interval, median, mean)
                 for column, value in zip(SUMMARY, line, strict=True):
-                    found[column].append(value)
-        return {name: np.array(column) for name, column in found.items()}
+                    columns[column].append(value)
+        return {name: np.array(column) for name, column in columns.items()}
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with one record for each prompt, position and layer.
@@ -231,7 +233,7 @@ class PromptTable:
         is ``<NA>`` or NaN.
 
         Raises:
-            ConfigError: pandas is not installed.
+            MissingError: pandas is not installed.
         """
         from jaxlens.view.prompt_table import dataframe
 
@@ -244,7 +246,7 @@ class PromptTable:
         ``token``, ``n_tokens``, ``space_added`` and ``collides``; see `Answers`.
 
         Raises:
-            ConfigError: pandas is not installed.
+            MissingError: pandas is not installed.
         """
         from jaxlens.view.prompt_table import dataframe
 

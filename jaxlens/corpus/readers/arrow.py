@@ -28,7 +28,7 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     memory does not grow with them; compressed ones are refused, since they can claim any size.
 
     Raises:
-        MissingError: pyarrow is not installed, or the file is not there.
+        MissingError: pyarrow is not installed, or the file does not exist.
         DataError: The file is damaged or compressed, has no such text column, or two of one name.
     """
     assert source.path is not None
@@ -49,20 +49,22 @@ def _rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         call(lambda: _check_messages(path, mapped))
         mapped.seek(begin)
         schema = call(lambda: ipc.open_stream(mapped).schema)
-        places = call(lambda: arrow_columns.require(path, schema, fields))
+        columns = call(lambda: arrow_columns.require(path, schema, fields))
         mapped.seek(begin)
         tops = {
-            place if place in schema.names else place.partition(".")[0] for place in places if place
+            column if column in schema.names else column.partition(".")[0]
+            for column in columns
+            if column
         }
         options = ipc.IpcReadOptions(included_fields=[schema.names.index(top) for top in tops])
         batches = call(lambda: ipc.open_stream(mapped, options=options))
         while (batch := call(lambda: next(batches, None))) is not None:
             call(batch.validate)
-            yield from arrow_columns.values(path, batch, places, _checked)
+            yield from arrow_columns.values(path, batch, columns, _checked)
 
 
 def _checked(column: Any) -> Any:
-    """A column whose values lie where they say; each text in it may still be no UTF-8."""
+    """A column whose offsets are valid; each text in it may still not be UTF-8."""
     pyarrow = arrow_columns.arrow("pyarrow")
     bare = column
     for text, raw in (

@@ -32,16 +32,16 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
     Raises:
         DataError: There is no such text, it is nested, or two columns have one name.
     """
-    places = [name if _type(schema, name) is not None else None for name in fields.names]
+    columns = [name if _type(schema, name) is not None else None for name in fields.names]
     text, names = fields.names[0], schema.names
-    if places[0] is None:
+    if columns[0] is None:
         leaves = list(_leaves(schema))
         shown = ", ".join(leaves)[:_SHOWN_CHARACTERS]
         texts = [name for name in leaves if is_text(_type(schema, name))]
         remedy = f"name one: {missing_text.option(texts)}" if texts else "none of them is text"
         raise errors.DataError(f"{path} has no column {text!r}", f"its columns: {shown}; {remedy}")
-    for place in filter(None, places):
-        top = place if place in names else place.partition(".")[0]
+    for column in filter(None, columns):
+        top = column if column in names else column.partition(".")[0]
         if names.count(top) > 1:
             raise errors.DataError(
                 f"{path} has {names.count(top)} columns {top!r}", "name the columns apart"
@@ -49,11 +49,13 @@ def require(path: str, schema: Any, fields: items.Fields) -> list[str | None]:
     kind = _type(schema, text)
     if is_nested(kind):
         raise errors.DataError(
-            f"{path}: the column {text!r} is no text, but {str(kind)[:_SHOWN_CHARACTERS]}",
+            f"{path}: the column {text!r} is not text, but {str(kind)[:_SHOWN_CHARACTERS]}",
             "name a column of text, or a field of it; a conversation must be one string first",
         )
-    # An id that is a list or a structure is none, and could be large.
-    return [None if place is None or is_nested(_type(schema, place)) else place for place in places]
+    # A list or a structure cannot be an id, and could be large.
+    return [
+        None if column is None or is_nested(_type(schema, column)) else column for column in columns
+    ]
 
 
 def is_nested(kind: Any) -> bool:
@@ -70,7 +72,7 @@ def is_text(kind: Any) -> bool:
 def values(
     path: str,
     batch: Any,
-    places: list[str | None],
+    columns: list[str | None],
     check: Callable[[Any], Any] = lambda column: column,
 ) -> Iterator[items.Found]:
     """The values of each row of a batch.
@@ -78,19 +80,19 @@ def values(
     Args:
         path: Of the file, for errors.
         batch: Of pyarrow.
-        places: See ``require``.
+        columns: See ``require``.
         check: Is given each column that is read and returns it, or refuses it.
 
     Raises:
         DataError: The batch is damaged.
     """
-    found = [
+    arrays = [
         itertools.repeat(None)
-        if place is None
-        else call(path, lambda p=place: check(_column(batch, p)))
-        for place in places
+        if column is None
+        else call(path, lambda p=column: check(_column(batch, p)))
+        for column in columns
     ]
-    for scalars in zip(*found, strict=False):  # the text, which is first, is always there
+    for scalars in zip(*arrays, strict=False):  # the text, which is first, is always there
         try:
             yield tuple(map(_value, scalars))
         except UnicodeDecodeError:
@@ -115,10 +117,10 @@ def call(path: str, work: Callable[[], Any]) -> Any:
         raise compression.damaged(path, str(error)) from error
 
 
-def _column(batch: Any, place: str) -> Any:
-    if place in batch.schema.names:
-        return batch.column(place)
-    top, *steps = place.split(".")
+def _column(batch: Any, name: str) -> Any:
+    if name in batch.schema.names:
+        return batch.column(name)
+    top, *steps = name.split(".")
     # Unlike the structure's own child, a flattened one is missing where the structure is.
     return arrow("pyarrow.compute").struct_field(batch.column(top), steps)
 

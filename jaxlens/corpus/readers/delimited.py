@@ -76,8 +76,8 @@ def _values(row: list[str], width: int, columns: list[int | None]) -> items.Foun
         return skip_log.EMPTY
     if len(row) != width:  # a delimiter or a quote in the text that was not written as such
         return skip_log.UNEVEN
-    found = tuple(None if column is None else row[column] for column in columns)
-    return found if _is_text(found[0] or "") else skip_log.INVALID_UTF8
+    values = tuple(None if column is None else row[column] for column in columns)
+    return values if _is_text(values[0] or "") else skip_log.INVALID_UTF8
 
 
 def _is_text(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Readers of text: files in, documents out one at a time, and a log of what was skipped.
+"""Reading documents from files one at a time, with a log of what is skipped.
 
-A line that holds no usable text is counted and skipped; a file that cannot be read to its end is
-an error, since what is missing behind the damage cannot be counted.
+A line without usable text is counted and skipped; a file that cannot be read to its end is an
+error, since what is lost behind the damage cannot be counted.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def expand(paths: Iterable[str | Path]) -> list[Path]:
 
     Raises:
         MissingError: A name matches nothing.
-        DataError: A named file has an unsupported suffix, or a file is no regular file.
-        StorageError: The system refuses to list or inspect.
+        DataError: A named file has an unsupported suffix, or a file is not a regular file.
+        StorageError: The system refused to list or inspect.
     """
     return [Path(source.path) for source in sources.find(paths) if source.path is not None]
 
@@ -89,25 +89,26 @@ def read(
         separator: What stands between two documents of a ``.txt``.
         keep: Fields or columns whose values are wanted, in this order; None where there is none.
         strict: Stop at the first line that would be skipped.
-        skips: Is told of every document and every skip.
+        skips: Counts every document and every skip.
 
     Raises:
         MissingError: See ``expand``; or an optional package is not installed.
         DataError: A file is damaged or ends early, a table has no such column, a
-            ``.txt`` file is larger than ``lines.LINE_BYTES``; with ``strict``, any malformed line.
-        StorageError: The system refuses to read.
+            ``.txt`` file is larger than ``json_lines.LINE_BYTES``; with ``strict``, any malformed
+            line.
+        StorageError: The system refused to read.
     """
     log = skip_log.SkipLog() if skips is None else skips
     survey = sources.survey(paths)
     for line in survey.report():
         logger.info("corpus: %s", line)
     for source in survey.sources:
-        told = missing_text.Account(source, text_field, log)
+        account = missing_text.Account(source, text_field, log)
         request = items.Request(items.Fields((text_field, id_field, *keep)), separator)
-        for location, found in _items(source, request):
-            document = _document(found, location)
+        for location, values in _items(source, request):
+            document = _document(values, location)
             if isinstance(document, Document):
-                del found
+                del values
                 log.documents += 1
                 missing_text.warn(log)
                 yield document
@@ -117,8 +118,8 @@ def read(
                 )
             else:
                 log.add(location, document)
-                told.skip(location, document, found)
-        told.finish(request.fields)
+                account.skip(location, document, values)
+        account.finish(request.fields)
 
 
 def fingerprint(paths: Iterable[str | Path], options: Mapping[str, Any]) -> str:
@@ -168,7 +169,7 @@ def _packaged(source: sources.Source) -> Iterator[items.Item]:
 
 
 def _document(values: items.Found, location: skip_log.Location) -> Document | str:
-    """The document of a record, or the reason why it is none."""
+    """The document of a record, or the reason why it has none."""
     if isinstance(values, str):
         return values
     text, ident, *kept = values

@@ -51,12 +51,12 @@ class Fields:
 
     Attributes:
         names: The text first, the id second, then any others.
-        there: Names of the fields of records that have no text, up to ``MAX_NAMES``, and whether
+        seen: Names of the fields of records that have no text, up to ``MAX_NAMES``, and whether
             a value of theirs is text.
     """
 
     names: tuple[str, ...]
-    there: dict[str, bool] = field(default_factory=dict)
+    seen: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._paths = [name.split(".") for name in self.names]
@@ -68,14 +68,14 @@ class Fields:
         return {*self.names, *(step for path in self._paths for step in path)}
 
     def pick(self, record: Mapping[str, Any]) -> Found:
-        """The values of a record; what it names itself is noted where there is no text."""
+        """The values of a record; its field names are noted where it has no text."""
         if not self._nested:
-            found = tuple(map(record.get, self.names))
-        elif isinstance(found := self._follow(record), str):
-            return found
-        if found[0] is None and len(self.there) < MAX_NAMES:
+            values = tuple(map(record.get, self.names))
+        elif isinstance(values := self._follow(record), str):
+            return values
+        if values[0] is None and len(self.seen) < MAX_NAMES:
             self.note(record)
-        return found
+        return values
 
     def note(self, record: Mapping[str, Any]) -> None:
         """Remembers the names of a record's fields."""
@@ -83,9 +83,9 @@ class Fields:
             inner = {name: value}
             if isinstance(value, Mapping):
                 inner = {f"{name}.{key}": one for key, one in value.items()}
-            for found in list(inner)[: MAX_NAMES - len(self.there)]:
-                short = found[:_NAME_CHARACTERS]
-                self.there[short] = self.there.get(short, False) or isinstance(inner[found], str)
+            for key in list(inner)[: MAX_NAMES - len(self.seen)]:
+                short = key[:_NAME_CHARACTERS]
+                self.seen[short] = self.seen.get(short, False) or isinstance(inner[key], str)
 
     def _follow(self, record: Mapping[str, Any]) -> Found:
         values = []
@@ -119,5 +119,5 @@ Reader = Callable[[Source, Request], Iterator[Item]]
 
 def numbered(source: Source, records: Iterator[Found]) -> Iterator[Item]:
     """Records of a file that holds many, counted from 1."""
-    for line, found in enumerate(records, 1):
-        yield source.location(line), found
+    for line, values in enumerate(records, 1):
+        yield source.location(line), values

@@ -38,10 +38,10 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     line = 0
     while records:
         line += 1
-        found = json_lines.checked(records.pop())
+        record = json_lines.checked(records.pop())
         yield (
             source.location(line),
-            request.fields.pick(found) if isinstance(found, dict) else found,
+            request.fields.pick(record) if isinstance(record, dict) else record,
         )
 
 
@@ -51,10 +51,10 @@ def _has_record(path: str, decoder: json.JSONDecoder, within: int) -> bool:
         mark = json_lines.BOM
         while within and (line := json_lines.next_line(stream)) != b"":
             if line is not None:
-                found = json_lines.record(line.removeprefix(mark), decoder)
-                if isinstance(found, dict) or found == skip_log.DUPLICATE_KEY:
+                record = json_lines.record(line.removeprefix(mark), decoder)
+                if isinstance(record, dict) or record == skip_log.DUPLICATE_KEY:
                     return True
-                within -= found != skip_log.EMPTY
+                within -= record != skip_log.EMPTY
             else:
                 within -= 1
             mark = b""
@@ -74,7 +74,7 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
     if not data.removeprefix(json_lines.BOM).strip():
         return []
     try:
-        found = decoder.decode(data.removeprefix(json_lines.BOM).decode("utf-8"))
+        value = decoder.decode(data.removeprefix(json_lines.BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise errors.DataError(f"{path} is not UTF-8: {error}", suspects.utf8_hint(path)) from error
     except RecursionError as error:
@@ -84,4 +84,4 @@ def _whole(path: str, decoder: json.JSONDecoder) -> list[Any]:
             f"{path} is neither one JSON value nor lines of JSON: {error}",
             "write one record a line, as .jsonl; with jq: jq -c . FILE.json > FILE.jsonl",
         ) from error
-    return found if isinstance(found, list) else [found]
+    return value if isinstance(value, list) else [value]

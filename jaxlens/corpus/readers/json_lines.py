@@ -45,13 +45,13 @@ def read(stream: BinaryIO, fields: items.Fields) -> Iterator[items.Found]:
     """
     make, mark = decoder(fields.parts), BOM
     while (line := next_line(stream)) != b"":
-        found = skip_log.TOO_LONG if line is None else record(line.removeprefix(mark), make)
+        values = skip_log.TOO_LONG if line is None else record(line.removeprefix(mark), make)
         mark = b""
         del line  # it may be huge, and whoever takes the text may keep us waiting
-        if isinstance(found, dict):
-            found = fields.pick(found)
-        yield found
-        del found
+        if isinstance(values, dict):
+            values = fields.pick(values)
+        yield values
+        del values
 
 
 def next_line(stream: BinaryIO) -> bytes | None:
@@ -80,11 +80,11 @@ def record(line: bytes, decoder: json.JSONDecoder) -> dict[str, Any] | str:
         return skip_log.BAD_JSON
 
 
-def checked(found: Any) -> dict[str, Any] | str:
+def checked(value: Any) -> dict[str, Any] | str:
     """A value that is to be a record, or the reason why it is none."""
-    if isinstance(found, items.Ambiguous):
+    if isinstance(value, items.Ambiguous):
         return skip_log.DUPLICATE_KEY
-    return found if isinstance(found, dict) else skip_log.NOT_AN_OBJECT
+    return value if isinstance(value, dict) else skip_log.NOT_AN_OBJECT
 
 
 def decoder(names: set[str]) -> json.JSONDecoder:
@@ -113,8 +113,8 @@ def is_crowded(line: bytes) -> bool:
     # Without its escapes, a string ends at the next quote.
     plain = line.replace(rb"\\", b"").replace(rb"\"", b"")
     values = 0
-    for found in _VALUES.finditer(plain):
-        values += plain[found.start()] != 0x22
+    for match in _VALUES.finditer(plain):
+        values += plain[match.start()] != 0x22
         if values > MAX_VALUES:
             return True
     return False

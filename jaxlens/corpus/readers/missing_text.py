@@ -1,4 +1,4 @@
-"""What is wrong with files of which nothing could be used, said once for a file."""
+"""What is wrong with files of which no record is usable, reported once for each file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Account:
     Args:
         source: The file.
         text_field: Where the text was looked for.
-        log: Of the skips; is told what is wrong with a file of which nothing is usable.
+        log: Of the skips; takes what is wrong with a file of which nothing is usable.
     """
 
     def __init__(self, source: items.Source, text_field: str, log: skip_log.SkipLog) -> None:
@@ -45,7 +45,7 @@ class Account:
         self._odd = ""
 
     def skip(self, location: skip_log.Location, reason: str, values: items.Found) -> None:
-        """Is told of a skip, and of the values that were read."""
+        """Notes a skip, and the values that were read."""
         self._reasons[reason] += 1
         self._first = self._first or location
         if reason == skip_log.NOT_A_STRING and not self._odd:
@@ -67,9 +67,9 @@ class Account:
 
     def _why(self, fields: items.Fields) -> tuple[str, str]:
         name = self._source.name
-        if fields.there and self._reasons[skip_log.NO_TEXT]:
-            shown = f"there are: {shortened(fields.there)}"
-            texts = [one for one, is_text in fields.there.items() if is_text]
+        if fields.seen and self._reasons[skip_log.NO_TEXT]:
+            shown = f"there are: {shortened(fields.seen)}"
+            texts = [one for one, is_text in fields.seen.items() if is_text]
             remedy = f"name one: {option(texts)}" if texts else f"none of them is text; {_JOIN}"
             return f"{name}: no record has the field {self._field!r}", f"{shown}; {remedy}"
         if self._odd:
@@ -117,7 +117,7 @@ def option(names: Iterable[str]) -> str:
 
 
 def describe(value: Any) -> str:
-    """What a value is that is no text, in words."""
+    """What a value is that is not text, in words."""
     if isinstance(value, list):
         first = value[0] if value else None
         if isinstance(first, Mapping):

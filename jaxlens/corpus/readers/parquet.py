@@ -20,9 +20,9 @@ def read(source: items.Source, request: items.Request) -> Iterator[items.Item]:
     """The rows of a Parquet file, counted from 1.
 
     Raises:
-        MissingError: pyarrow is not installed, or the file is not there.
+        MissingError: pyarrow is not installed, or the file does not exist.
         DataError: The file is damaged, has no such text column, or two of one name.
-        StorageError: The system refuses to read.
+        StorageError: The system refused to read.
     """
     assert source.path is not None
     return items.numbered(source, rows(source.path, request.fields))
@@ -37,14 +37,14 @@ def rows(path: str, fields: items.Fields) -> Iterator[items.Found]:
         options = {"page_checksum_verification": True, **_STREAMED}
         file = arrow_columns.call(path, lambda: parquet.ParquetFile(stream, **options))
         schema = arrow_columns.call(path, lambda: file.schema_arrow)
-        places = arrow_columns.call(path, lambda: arrow_columns.require(path, schema, fields))
-        n_rows = arrow_columns.call(path, lambda: _batch_rows(file, places, chunks))
-        for batch in _batches(path, file, places, n_rows):
-            yield from arrow_columns.values(path, batch, places)
+        columns = arrow_columns.call(path, lambda: arrow_columns.require(path, schema, fields))
+        n_rows = arrow_columns.call(path, lambda: _batch_rows(file, columns, chunks))
+        for batch in _batches(path, file, columns, n_rows):
+            yield from arrow_columns.values(path, batch, columns)
             del batch
 
 
-def _batch_rows(file: Any, places: list[str | None], chunks: list[parquet_pages.Chunk]) -> int:
+def _batch_rows(file: Any, columns: list[str | None], chunks: list[parquet_pages.Chunk]) -> int:
     """Rows that can be held at once.
 
     No value is larger than the page that holds it or its dictionary, but any number of rows can
@@ -52,26 +52,26 @@ def _batch_rows(file: Any, places: list[str | None], chunks: list[parquet_pages.
 
     Args:
         file: Of pyarrow.
-        places: Columns to read.
-        chunks: See ``pages.check``.
+        columns: Columns to read.
+        chunks: See ``parquet_pages.check``.
 
     Raises:
         ValueError: A column that is read unpacks to what no text does.
     """
     leaves = [file.schema.column(index).path for index in range(len(file.schema))]
-    mine = [
+    read_chunks = [
         chunk
         for number, chunk in enumerate(chunks)
-        if leaves[number % len(leaves)] in places or len(chunks) % len(leaves)
+        if leaves[number % len(leaves)] in columns or len(chunks) % len(leaves)
     ]
-    if bomb := max((chunk.bomb for chunk in mine), default=0):
+    if bomb := max((chunk.bomb for chunk in read_chunks), default=0):
         raise ValueError(f"a page of little more than nothing claims {bomb} bytes unpacked")
-    largest = max((chunk.largest for chunk in mine), default=0)
+    largest = max((chunk.largest for chunk in read_chunks), default=0)
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
 
 
-def _batches(path: str, file: Any, places: list[str | None], n_rows: int) -> Iterator[Any]:
-    names = list(dict.fromkeys(filter(None, places)))
+def _batches(path: str, file: Any, columns: list[str | None], n_rows: int) -> Iterator[Any]:
+    names = list(dict.fromkeys(filter(None, columns)))
     batches = arrow_columns.call(path, lambda: file.iter_batches(n_rows, columns=names))
     while (batch := arrow_columns.call(path, lambda: next(batches, None))) is not None:
         yield batch

@@ -1,8 +1,9 @@
 """What a Parquet file claims of its pages, checked before Arrow takes as much memory.
 
-A page's header says how many bytes follow, and Arrow allocates them before it looks whether they
-are there: a file of two kilobytes can take two gigabytes. pyarrow's own view of the footer is no
-help, since it ends the process where the footer is damaged.
+The header of a page says how many bytes follow, and Arrow allocates and unpacks whatever it says:
+for a file of three kilobytes pyarrow 26 takes four gigabytes, as ``test_pyarrow_alone_takes_...``
+of ``tests/corpus/readers/test_parquet.py`` shows. pyarrow's own view of the footer does not help,
+since it ends the process where the footer is damaged.
 
 Reference:
     Apache Thrift, "Compact protocol"; Apache Parquet, ``parquet.thrift``.
@@ -49,7 +50,7 @@ class Chunk:
 
     Attributes:
         largest: Bytes of the largest page, unpacked.
-        bomb: Bytes of the largest page that is no text, so small is it packed; 0 for none.
+        bomb: Bytes of the largest page that is packed too small to be text; 0 for none.
     """
 
     largest: int = 0
@@ -94,7 +95,7 @@ def _chunks(footer: BinaryIO) -> Iterator[Mapping[int, int]]:
 
 
 def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> Chunk:
-    found = Chunk()
+    pages = Chunk()
     at, values = _count(chunk, _DATA_AT), _count(chunk, _VALUES_OF_CHUNK)
     if 0 < chunk.get(_DICTIONARY_AT, 0) < at:
         at = chunk[_DICTIONARY_AT]
@@ -110,10 +111,10 @@ def _check_chunk(stream: BinaryIO, chunk: Mapping[int, int], size: int) -> Chunk
             raise ValueError("a dictionary claims more values than it has bytes")
         for kind in (_DATA, _DATA_2):
             values -= max(0, page.get(_inside(kind, _VALUES), 0))
-        found.largest = max(found.largest, inflated)
+        pages.largest = max(pages.largest, inflated)
         if inflated > max(_SMALL_BYTES, _TEXT_RATIO * stored):
-            found.bomb = max(found.bomb, inflated)
-    return found
+            pages.bomb = max(pages.bomb, inflated)
+    return pages
 
 
 def _count(fields: Mapping[int, int], field: int) -> int:
@@ -138,18 +139,18 @@ def _integers(stream: BinaryIO, kind: int, wanted: int | None = None) -> dict[in
     """
     if kind != _STRUCT:
         raise ValueError("its metadata makes no sense")
-    found: dict[int, int] = {}
+    integers: dict[int, int] = {}
     for field, inner_kind in _fields(stream):
         if inner_kind == _STRUCT and wanted in (None, field):
             for inner, leaf in _fields(stream):
                 key = inner if wanted else _inside(field, inner)
-                found |= {key: _integer(stream)} if leaf in (_I32, _I64) else {}
+                integers |= {key: _integer(stream)} if leaf in (_I32, _I64) else {}
                 _skip(stream, _TRUE if leaf in (_I32, _I64) else leaf)
         elif inner_kind in (_I32, _I64) and wanted is None:
-            found[field] = _integer(stream)
+            integers[field] = _integer(stream)
         else:
             _skip(stream, inner_kind)
-    return found
+    return integers
 
 
 def _fields(stream: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -31,8 +31,8 @@ def read_stream(
         request: What is asked for.
 
     Raises:
-        DataError: It is one document of more than ``lines.LINE_BYTES``, or stands for a file that
-            is not there, as Git LFS leaves it.
+        DataError: It is one document of more than ``json_lines.LINE_BYTES``, or a pointer of Git
+            LFS.
     """
     if request.separator is None:
         yield _whole(stream, path, location, request)
@@ -81,10 +81,10 @@ def _values(
 
 
 def _split(stream: BinaryIO, separator: str) -> Iterator[bytes | None]:
-    """The bytes between separators, CRLF as LF; None for more than ``lines.LINE_BYTES``.
+    """The bytes between separators, CRLF as LF; None for more than ``json_lines.LINE_BYTES``.
 
     A line end right before or after a visible separator belongs to it, and nothing but white
-    space after the last one is no document.
+    space after the last one is not a document.
     """
     mark = separator.encode("utf-8")
     edge = b"\n" if separator.strip() else b""

@@ -36,20 +36,20 @@ def data_files(folder: str, names: Sequence[str]) -> set[str] | None:
     state = _read(path)
     if not isinstance(state, dict) or not isinstance(listed := state.get("_data_files"), list):
         return None
-    given = [entry.get("filename") for entry in listed if isinstance(entry, dict)]
-    found = {name for name in given if isinstance(name, str)}
-    if len(found) != len(listed):
+    file_names = [entry.get("filename") for entry in listed if isinstance(entry, dict)]
+    files = {name for name in file_names if isinstance(name, str)}
+    if len(files) != len(listed):
         raise compression.damaged(path, "its list of files makes no sense")
     if state.get("_indices_data_files") or state.get("_indices_files"):
         raise errors.DataError(
             f"{folder} is a selection from another order of its rows",
             "flatten it: dataset.flatten_indices().save_to_disk(...)",
         )
-    for name in sorted(found - set(names)):
+    for name in sorted(files - set(names)):
         raise errors.MissingError(
             f"{folder} lacks {name!r:.200}, which {STATE} lists", "copy the folder again"
         )
-    return found
+    return files
 
 
 def refuse_several(folder: str) -> None:

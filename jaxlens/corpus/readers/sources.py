@@ -57,8 +57,8 @@ def find(paths: Iterable[str | Path]) -> list[Source]:
 
     Raises:
         MissingError: A name matches nothing.
-        DataError: A named file has an unsupported suffix, or a file is no regular file.
-        StorageError: The system refuses to list or inspect.
+        DataError: A named file has an unsupported suffix, or a file is not a regular file.
+        StorageError: The system refused to list or inspect.
     """
     return survey(paths).sources
 
@@ -88,17 +88,17 @@ def _matches(name: str, survey: Survey) -> Iterator[tuple[str, str | None]]:
         return
     path = os.path.expanduser(name) if arguments.is_possible(name) else ""
     if os.path.isdir(path):
-        found = _chosen(_walk(path, path), survey)
+        files = _lowest_rank(_walk(path, path), survey)
     elif os.path.lexists(path):
-        found = [_named(path)]
+        files = [_named(path)]
     else:
-        found = _chosen(_globbed(path), survey)
-    if not found:
+        files = _lowest_rank(_globbed(path), survey)
+    if not files:
         holds = f", but {_count(survey.passed)}" if survey.passed else ""
         raise errors.MissingError(
             f"no text at {name}{holds}", f"name a file, folder or pattern of {formats.supported()}"
         )
-    yield from found
+    yield from files
 
 
 def _named(path: str) -> tuple[str, str]:
@@ -125,22 +125,22 @@ class _Candidates:
     split: list[str] = field(default_factory=list)
 
 
-def _chosen(found: _Candidates, survey: Survey) -> list[tuple[str, str]]:
+def _lowest_rank(candidates: _Candidates, survey: Survey) -> list[tuple[str, str]]:
     """The files of the lowest rank; see ``formats.Format``."""
-    lowest = min((_rank(path) for _, path, _ in found.files), default=0)
-    chosen = []
-    for name, path, linked in found.files:
+    lowest = min((_rank(path) for _, path, _ in candidates.files), default=0)
+    files = []
+    for name, path, linked in candidates.files:
         if _rank(path) == lowest:
             _check_regular(path)
-            chosen.append((name, path))
+            files.append((name, path))
             survey.links += linked
         else:
-            _pass_over(found, path)
-    if any(path.lower().endswith(".arrow") for _, path in chosen):
-        for folder in found.split:
+            _pass_over(candidates, path)
+    if any(path.lower().endswith(".arrow") for _, path in files):
+        for folder in candidates.split:
             saved_datasets.refuse_several(folder)
-    survey.passed += found.passed
-    return chosen
+    survey.passed += candidates.passed
+    return files
 
 
 def _rank(name: str) -> float:
@@ -149,9 +149,9 @@ def _rank(name: str) -> float:
 
 
 def _globbed(pattern: str) -> _Candidates:
-    found = _Candidates()
+    candidates = _Candidates()
     if not glob.has_magic(pattern):
-        return found
+        return candidates
     root = os.path.dirname(pattern)
     while glob.has_magic(root):
         root = os.path.dirname(root)
@@ -159,12 +159,12 @@ def _globbed(pattern: str) -> _Candidates:
     for hit in sorted(glob.glob(pattern, recursive=True)):
         if os.path.isdir(hit):
             inner = _walk(hit, root)
-            found.files += inner.files
-            found.split += inner.split
-            found.passed += inner.passed
+            candidates.files += inner.files
+            candidates.split += inner.split
+            candidates.passed += inner.passed
         else:
-            _add(found, hit, root, linked=False)
-    return found
+            _add(candidates, hit, root, linked=False)
+    return candidates
 
 
 def _walk(folder: str, root: str) -> _Candidates:
@@ -173,7 +173,7 @@ def _walk(folder: str, root: str) -> _Candidates:
     def refuse(error: OSError) -> None:
         raise refusals.read_error(str(error.filename), error) from error
 
-    found = _Candidates()
+    candidates = _Candidates()
     base = os.path.realpath(folder)
     entered: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
@@ -185,37 +185,39 @@ def _walk(folder: str, root: str) -> _Candidates:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         listed = saved_datasets.data_files(parent, files)
         if saved_datasets.SPLITS in files:
-            found.split.append(parent)
+            candidates.split.append(parent)
         linked = os.path.commonpath([base, real]) != base
         for name in files:
             if name.startswith("."):
-                found.passed["hidden files"] += 1
+                candidates.passed["hidden files"] += 1
             elif listed is not None and name not in listed and _rank(name):
-                _pass_over(found, name)
+                _pass_over(candidates, name)
             else:
                 path = os.path.join(parent, name)
                 # What a data set lists must be there; the rest of a folder may be any files.
-                _add(found, path, root, linked, needed=listed is not None and name in listed)
-    found.files.sort()
-    return found
+                _add(candidates, path, root, linked, needed=listed is not None and name in listed)
+    candidates.files.sort()
+    return candidates
 
 
-def _pass_over(found: _Candidates, path: str) -> None:
+def _pass_over(candidates: _Candidates, path: str) -> None:
     """Counts a file that is not read; what describes a data set is part of it."""
     if os.path.basename(path) not in saved_datasets.FILES:
-        found.passed[formats.suffix(path)] += 1
+        candidates.passed[formats.suffix(path)] += 1
 
 
-def _add(found: _Candidates, path: str, root: str, linked: bool, *, needed: bool = False) -> None:
+def _add(
+    candidates: _Candidates, path: str, root: str, linked: bool, *, needed: bool = False
+) -> None:
     """Adds a file that is of a supported kind, or counts it."""
     if not needed and os.path.islink(path) and not os.path.exists(path):
-        found.passed["links that lead nowhere"] += 1
+        candidates.passed["links that lead nowhere"] += 1
     elif formats.suffix(path):
         name = _portable(os.path.relpath(path, root).replace(os.sep, "/"))
-        found.files.append((name, path, linked or os.path.islink(path)))
+        candidates.files.append((name, path, linked or os.path.islink(path)))
     else:
         end = _portable(os.path.splitext(path)[1].lower())
-        found.passed[end if end.isprintable() and end else "files without a suffix"] += 1
+        candidates.passed[end if end.isprintable() and end else "files without a suffix"] += 1
 
 
 def _count(passed: collections.Counter[str]) -> str:

@@ -128,11 +128,11 @@ class _Forward:
         """Bytes read so far."""
         return self._at
 
-    def seek(self, place: int) -> int:
+    def seek(self, offset: int) -> int:
         """Skips to a place further on, or to the end."""
-        if place < self._at:
+        if offset < self._at:
             raise tarfile.ReadError("its headers overlap")
-        while self._at < place and self.take(min(_BLOCK_BYTES, place - self._at)):
+        while self._at < offset and self.take(min(_BLOCK_BYTES, offset - self._at)):
             pass
         return self._at
 

@@ -30,5 +30,5 @@ def sample(begin: UInt64[np.ndarray, " 1"], size: int, count: int) -> Int[np.nda
     keys = hashing.mix(begin + np.arange(size, dtype=np.uint64))
     if count == size:
         return np.argsort(keys)
-    chosen = np.argpartition(keys, count)[:count]
-    return chosen[np.argsort(keys[chosen])]
+    lowest = np.argpartition(keys, count)[:count]
+    return lowest[np.argsort(keys[lowest])]

@@ -60,7 +60,7 @@ NONE = Controls()
 def corpus(
     name: str,
     tokenizer: tokenizers.Tokenizer,
-    spelled: Sequence[bytes],
+    token_bytes: Sequence[bytes],
     *,
     room: int,
     seed: int,
@@ -71,7 +71,7 @@ def corpus(
     Args:
         name: One of ``designs.CORPORA``.
         tokenizer: Of the model.
-        spelled: Bytes of each token, see ``vocabulary.strings``.
+        token_bytes: Bytes of each token, see ``vocabulary.strings``.
         room: Tokens that a sequence of the plan has for a document, beside its BOS.
         seed: Of the random blocks.
         counts: Occurrences of each token; the order of the vocabulary stands in for them.
@@ -82,26 +82,26 @@ def corpus(
     if name == designs.CURATED:
         return Generated({"corpus": name, "prompts": _hash(prompts.PROMPTS)}, prompts.read)
     special = vocabulary.added_ids(tokenizer)
-    found = (
-        frequency_bins.by_id(spelled, special)
+    bins = (
+        frequency_bins.by_id(token_bytes, special)
         if counts is None
-        else frequency_bins.by_count(counts, spelled, special)
+        else frequency_bins.by_count(counts, token_bytes, special)
     )
     definition: dict[str, Any] = {
         "corpus": name,
-        "bins": hashlib.sha256(found.tobytes()).hexdigest(),
+        "bins": hashlib.sha256(bins.tobytes()).hexdigest(),
         "room": room,
     }
     if name == designs.PLASMA:
         definition["texts"] = _hash({templates.POST: [templates.TEMPLATE, *nouns.NOUNS]})
-        return Generated(definition, functools.partial(templates.read, tokenizer, found, room))
+        return Generated(definition, functools.partial(templates.read, tokenizer, bins, room))
     definition |= {
         "version": repeated_tokens.VERSION,
         "seed": seed,
         "lags": designs.LAGS,
         "sequences": designs.SEQUENCES,
     }
-    return Generated(definition, functools.partial(repeated_tokens.read, found, seed, room))
+    return Generated(definition, functools.partial(repeated_tokens.read, bins, seed, room))
 
 
 def _hash(document: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Controlled twins: a block of random tokens of one frequency, and the same block again.
+"""Repeated tokens: a block of random tokens of one frequency, and the same block again.
 
 In the second block each token is bound to be copied from one lag before, whatever it is: what
 differs between sequences is how frequent its tokens are and how far away the first block lies.
@@ -39,10 +39,10 @@ def read(
         bins: Frequency bin of each token, -1 where it has none.
         seed: Any integer; its lowest 64 bits count.
         room: Tokens that a sequence of the plan has for them.
-        skips: Is told of every sequence that is left out, and of those that are made.
+        skips: Counts the sequences that are made, and those that are left out.
     """
     members = [np.flatnonzero(bins == number) for number in range(designs.N_BINS)]
-    made = []
+    cells = []
     for lag in designs.LAGS:
         if not fits(lag, room):
             logger.info(
@@ -55,9 +55,9 @@ def read(
             elif not len(tokens):
                 _leave_out(number, lag, skip_log.EMPTY_BIN, skips)
             else:
-                made.append((number, lag))
+                cells.append((number, lag))
     for sequence in range(designs.SEQUENCES):
-        for number, lag in made:
+        for number, lag in cells:
             half = block(members[number], (seed, number, lag, sequence), lag)
             skips.documents += 1
             yield documents.Document(

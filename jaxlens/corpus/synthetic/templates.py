@@ -42,7 +42,7 @@ def read(
         tokenizer: Of the model.
         bins: Frequency bin of each token, -1 where it has none.
         room: Tokens that a sequence of the plan has for them.
-        skips: Is told of every noun that is left out, and of the sentences that are made.
+        skips: Counts the sentences that are made, and the nouns that are left out.
 
     Raises:
         DataError: The tokenizer fails.
@@ -80,10 +80,10 @@ def _fault(token: list[int], ids: list[int], bins: Int8[np.ndarray, " vocab"], r
 
 def _encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     try:
-        found = encoding.encode(tokenizer, texts)
+        encoded = encoding.encode(tokenizer, texts)
     except (ValueError, encoding.TooSlow) as error:
         raise errors.DataError(
             f"the tokenizer fails on {designs.PLASMA}: {error}",
             "take the tokenizer that the model was published with",
         ) from error
-    return [one.ids for one in found]
+    return [one.ids for one in encoded]

@@ -72,10 +72,10 @@ class Draft(io.RawIOBase):
         view = memoryview(target).cast("B")
         size = max(0, min(view.nbytes, self._end - self._at))
         try:
-            found = os.pread(self._descriptor, size, self._at)
+            data = os.pread(self._descriptor, size, self._at)
         except OSError as error:
-            self._error, found = self._error or error, b""
-        view[:size] = found + bytes(size - len(found))
+            self._error, data = self._error or error, b""
+        view[:size] = data + bytes(size - len(data))
         for at, data in self._refused:
             low, high = max(at, self._at), min(at + len(data), self._at + size)
             if low < high:

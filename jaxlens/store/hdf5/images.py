@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlens import schema
 from jaxlens.store import records, summary
-from jaxlens.store.hdf5 import buffer, variables, writing
+from jaxlens.store.hdf5 import buffers, variables, writing
 
 
 def shard_image(
@@ -27,7 +27,7 @@ def shard_image(
     skipped: object = None,
     labels: summary.Labels | None = None,
     compression: Literal["none", "gzip"] = "none",
-    memory: buffer.Buffer | None = None,
+    buffer: buffers.Buffer | None = None,
     version: int = schema.FORMAT_VERSION,
 ) -> memoryview:
     """One shard.
@@ -41,15 +41,15 @@ def shard_image(
         skipped: What the corpus skipped there; anything that JSON can say.
         labels: Labels of the axes ``quantity`` and ``reference``; the schema's by default.
         compression: Filter of the rows; tallies are always compressed.
-        memory: Where to build it; the image then holds until that is used again.
+        buffer: Where to build it; the image is valid until the buffer is used again.
         version: That of the run's spec, one of ``schema.FORMATS``.
 
     Raises:
         ValueError: An array has the wrong name, type or shape.
     """
     n_rows = shard_range.token_stop - shard_range.token_start
-    memory = memory or buffer.Buffer()
-    with writing.new_file(memory) as file:
+    buffer = buffer or buffers.Buffer()
+    with writing.new_file(buffer) as file:
         about = {
             "skipped": json.dumps(skipped, sort_keys=True, allow_nan=False),
             **vars(shard_range),
@@ -65,7 +65,7 @@ def shard_image(
             item = writing.dataset(file, name, rows[name], compression == "gzip")
             variables.explain_quantity(item, name, scales, version)
         variables.add_tallies(file, tallies, layer_names, labels)
-    return memory.image()
+    return buffer.image()
 
 
 def summary_image(
@@ -84,8 +84,8 @@ def summary_image(
         labels: Labels of the axes ``quantity`` and ``reference``.
         version: That of the run's spec.
     """
-    memory = buffer.Buffer()
-    with writing.new_file(memory) as file:
+    buffer = buffers.Buffer()
+    with writing.new_file(buffer) as file:
         writing.describe(file, "Logit lens, summary", attributes, version)
         scales = variables.row_scales(file, (), layer_names)
         for name, statistic in summary.statistics(dict(tallies), labels).items():
@@ -94,7 +94,7 @@ def summary_image(
             item.attrs["coordinates"] = "layer_name"
             writing.attach(item, ("layer",), scales)
         variables.add_tallies(file, tallies, layer_names, labels)
-    return memory.image()
+    return buffer.image()
 
 
 def index_image(
@@ -118,8 +118,8 @@ def index_image(
         layer_names: Labels of the layers.
         version: That of the run's spec.
     """
-    memory = buffer.Buffer()
-    with writing.new_file(memory) as file:
+    buffer = buffers.Buffer()
+    with writing.new_file(buffer) as file:
         note = "a missing source reads as fill values; jaxlens.open_run refuses instead"
         writing.describe(file, "Logit lens, all rows", {"comment": note, **attributes}, version)
         sizes = {
@@ -132,7 +132,7 @@ def index_image(
         for name, (dtype, tail) in columns.items():
             item = writing.virtual(file, name, dtype, tail, entries, sources, version)
             variables.explain_quantity(item, name, scales, version)
-    return memory.image()
+    return buffer.image()
 
 
 def arrays_image(
@@ -150,8 +150,8 @@ def arrays_image(
     Raises:
         ValueError: A type cannot be stored, or axes of one name differ in length.
     """
-    memory = buffer.Buffer()
-    with writing.new_file(memory) as file:
+    buffer = buffers.Buffer()
+    with writing.new_file(buffer) as file:
         writing.describe(file, "jaxlens arrays", attributes, schema.ARRAYS_VERSION)
         scales: dict[str, h5py.Dataset] = {}
         for name, data in sorted(arrays.items()):
@@ -161,4 +161,4 @@ def arrays_image(
                 if axis not in scales:
                     scales[axis] = writing.scale(file, axis, np.arange(length))
             writing.attach(writing.dataset(file, name, data, compress=True), names, scales)
-    return memory.image()
+    return buffer.image()

@@ -186,7 +186,7 @@ def labels(dataset: h5py.Dataset) -> tuple[str, ...]:
 def read_arrays(
     path: str | Path, sha256: str | None = None, limit: int = structure.MAX_DATASET_BYTES
 ) -> tuple[dict[str, np.ndarray], dict[str, int | str]]:
-    """Reads what `image.arrays_image` made.
+    """Reads what `images.arrays_image` made.
 
     Args:
         path: File.

@@ -2,8 +2,8 @@
 
 Allowed are hard links only, no external storage, no virtual datasets but those of an index, no
 filter but those that the store writes, and no dataset that claims far more than the file can hold.
-``tests/store/test_hostile.py`` builds a file for each of these, and shows that h5py itself reads or
-allocates what they claim.
+``tests/store/test_hostile.py`` builds a file for each of these; ``test_h5py_alone_...`` in it shows
+that h5py reads other files and fills memory with data that the file does not hold.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlens import schema
 from jaxlens.store import records
-from jaxlens.store.hdf5 import buffer
+from jaxlens.store.hdf5 import buffers
 
 Attributes = Mapping[str, int | str]
 
@@ -35,11 +35,11 @@ AXES = {
 
 
 @contextlib.contextmanager
-def new_file(memory: buffer.Buffer) -> Generator[h5py.File]:
-    """An HDF5 file in a buffer; take its image when the block has ended."""
-    memory.clear()
+def new_file(buffer: buffers.Buffer) -> Generator[h5py.File]:
+    """An HDF5 file in a buffer, whose image is complete when the block ends."""
+    buffer.clear()
     # Not "latest": HDF5 1.10 must be able to read it. No cache of chunks, each is written once.
-    with h5py.File(memory, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
+    with h5py.File(buffer, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
         yield file
 
 

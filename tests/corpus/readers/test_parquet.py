@@ -179,7 +179,7 @@ def test_values_that_python_has_not_are_no_text_and_no_id(write_table, unit):
 
 def test_a_nested_column_is_refused_as_text_and_is_no_id(write_table):
     path = write_table({"text": [["a"], []], "t": ["a", "b"], "id": [{"a": 1}, None]})
-    with pytest.raises(errors.DataError, match=r"'text' is no text, but list<"):
+    with pytest.raises(errors.DataError, match=r"'text' is not text, but list<"):
         read(path)
     found, _ = read(path, text_field="t")
     assert [d.id for d in found] == ["t.parquet:1", "t.parquet:2"]
@@ -262,6 +262,22 @@ def test_a_text_that_every_row_repeats_is_held_a_few_times_not_sixteen(
     assert (
         memory_growth(READ_ALL, path, rows) < 15 * 18
     )  # sixteen rows at once took 36 and 49 times
+
+
+def test_pyarrow_alone_takes_hundreds_of_megabytes_for_a_file_of_kilobytes(tmp_path, memory_growth):
+    """Why `parquet_pages` looks at the pages first: once this fails, it can go."""
+    path = tmp_path / "t.parquet"
+    repeated(path, 20)
+    script = """
+import sys
+import pyarrow.parquet
+mark()
+file = pyarrow.parquet.ParquetFile(sys.argv[1], pre_buffer=False, buffer_size=2**20)
+assert sum(batch.num_rows for batch in file.iter_batches(16)) == 64
+"""
+    assert memory_growth(script, path) > 20 * 18
+    with pytest.raises(errors.DataError, match="bytes unpacked"):
+        read(path)
 
 
 def test_a_page_that_no_text_packs_so_small_is_refused_before_it_is_unpacked(tmp_path):

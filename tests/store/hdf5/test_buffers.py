@@ -1,11 +1,11 @@
-"""The memory that HDF5 takes for a file behaves as a file does."""
+"""The buffer that HDF5 takes for a file behaves as a file does."""
 
 import os
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlens.store.hdf5 import buffer
+from jaxlens.store.hdf5 import buffers
 
 PLACE = st.integers(0, 300)
 STEPS = st.lists(
@@ -34,34 +34,34 @@ def perform(file, step, place, what):
 
 @given(STEPS)
 def test_buffer_does_what_a_file_does(steps):
-    memory = buffer.Buffer()
+    buffer = buffers.Buffer()
     with open(os.memfd_create("model"), "w+b", buffering=0) as model:
         for step, place, what in steps:
             if step == "clear":
-                memory.clear()
+                buffer.clear()
                 model.truncate(0)
             else:
-                assert perform(memory, step, place, what) == perform(model, step, place, what)
+                assert perform(buffer, step, place, what) == perform(model, step, place, what)
             model.seek(0)
-            assert bytes(memory.image()) == model.read()
-            if size := len(memory.image()):
-                assert memory.seek(-1, os.SEEK_END) == size - 1
-                assert memory.seek(1, os.SEEK_CUR) == size
+            assert bytes(buffer.image()) == model.read()
+            if size := len(buffer.image()):
+                assert buffer.seek(-1, os.SEEK_END) == size - 1
+                assert buffer.seek(1, os.SEEK_CUR) == size
 
 
 def test_image_is_not_that_of_the_file_before():
-    memory = buffer.Buffer()
-    memory.write(b"x" * 100)
-    memory.clear()
-    memory.seek(50)
-    memory.write(b"y")
-    assert bytes(memory.image()) == bytes(50) + b"y"
+    buffer = buffers.Buffer()
+    buffer.write(b"x" * 100)
+    buffer.clear()
+    buffer.seek(50)
+    buffer.write(b"y")
+    assert bytes(buffer.image()) == bytes(50) + b"y"
 
 
 def test_image_stays_as_it_is_where_the_next_one_needs_more_memory():
-    memory = buffer.Buffer()
-    memory.write(b"one")
-    first = memory.image()
-    memory.write(bytes(buffer.FIRST_BYTES))
+    buffer = buffers.Buffer()
+    buffer.write(b"one")
+    first = buffer.image()
+    buffer.write(bytes(buffers.FIRST_BYTES))
     assert bytes(first) == b"one" and first.readonly
-    assert memory.readable() and memory.writable() and memory.seekable()
+    assert buffer.readable() and buffer.writable() and buffer.seekable()
