@@ -148,9 +148,38 @@ READER = (
     ),
 )
 
+TALLY = (
+    {
+        "tally/definitions.py": replaced(
+            "STUDY = (\n",
+            "STUDY = (\n"
+            '    tally.define("opening_count", (), "frequency", "early positions by rarity"),\n',
+        ),
+        "tally/rules.py": replaced(
+            "RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {\n",
+            "def _opening_count(rows: Facts) -> Iterator[Addition]:\n"
+            '    early = rows.valid & (rows.values["position"] < 9)\n'
+            '    yield (rows.frequency["input"],), None, early\n\n\n'
+            "RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {\n"
+            '    "opening_count": _opening_count,\n',
+        ),
+    },
+    script(
+        """
+        one = sweep(**{"store.tallies": "study"})
+        position = one["position"][:]
+        counted = (position > 0) & (position < 9) & ~np.isnan(one["surprisal"][:])
+        assert one.tally["opening_count"].sum() == counted.sum() > 0
+        other = sweep(out="other", **{"store.tallies": "study", "store.shard_tokens": 256})
+        assert (one.tally["opening_count"] == other.tally["opening_count"]).all()
+        """
+    ),
+)
+
 CASES = {
     "A model family": FAMILY,
     "A quantity of the residual stream": QUANTITY,
+    "A tally": TALLY,
     "A corpus reader": READER,
     "An executor": EXECUTOR,
 }
