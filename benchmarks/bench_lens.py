@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     case = make_case(*SHAPES[given.shape], given.tokens)
     options = Options(PROFILES[given.quantities], None, 1, given.precision, given.tile, given.block)
-    table = unembedding.prepare(case[1], options)
+    table = unembedding.tile_unembedding(case[1], options)
     candidates = {"tiled": lambda: tiled_read(*case, options, table)}
     if not given.alone:
         candidates["reference"] = lambda: reference_read(*case, options)
@@ -98,7 +98,9 @@ reference_read = jax.jit(reference.read, static_argnums=3)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def multiplies(streams: jax.Array, table: unembedding.Table, precision: str) -> jax.Array:
+def multiplies(
+    streams: jax.Array, table: unembedding.TiledUnembedding, precision: str
+) -> jax.Array:
     """Every product that the lens needs, in its own tiles, and next to no reduction."""
     rows = streams.reshape(-1, streams.shape[-1]).astype(table.weight.dtype)
 
@@ -111,7 +113,7 @@ def multiplies(streams: jax.Array, table: unembedding.Table, precision: str) -> 
         return jax.lax.scan(body, jnp.zeros(len(rows)), table.weight)[0]
 
 
-def worst_difference(case: tuple, options: Options, table: unembedding.Table) -> float:
+def worst_difference(case: tuple, options: Options, table: unembedding.TiledUnembedding) -> float:
     """Greatest difference from the float32 reference over all float quantities."""
     exact = Options(options.quantities, None, 1, "float32")
     got = tiled_read(*case, options, table).present()

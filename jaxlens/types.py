@@ -10,14 +10,21 @@ import dataclasses
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 Params = dict[str, Any]
+
+if TYPE_CHECKING:
+    Array = jax.Array
+else:
+    Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct
+"""Values on a device, values on the host, or their shape alone, from which programs are traced."""
 
 _T = TypeVar("_T")
 
@@ -118,7 +125,7 @@ class Unembed:
     """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``.
 
     Attributes:
-        kind: Decoder, one of ``lens.decoders.KINDS``.
+        kind: Decoder, one of ``lens.decoders.DECODERS``.
         scale: Gain of the final layer norm.
         bias: Bias of the final layer norm.
         eps: Epsilon of the final layer norm.
@@ -269,6 +276,6 @@ class Readout:
         """Probabilities of the best tokens, ``exp(top_logp)``; None where that was not read."""
         return None if self.top_logp is None else jnp.exp(self.top_logp)
 
-    def present(self) -> dict[str, jax.Array]:
+    def present(self) -> dict[str, Array]:
         """The quantities that were read, by name."""
         return {k: v for k, v in vars(self).items() if v is not None and k != "labels"}

@@ -27,6 +27,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of the process above them
     os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
 
+import typechecking  # noqa: E402
+
+typechecking.install()
+
 from corpora import memory_growth, shared_data, tokenizer, write_lines  # noqa: E402
 from sweeps import decoded, studied, swept, texts, tiny  # noqa: E402 (JAX starts there)
 from view.browser import chromium  # noqa: E402

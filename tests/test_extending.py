@@ -103,7 +103,7 @@ QUANTITY = (
         "lens/readout.py": replaced(
             '    if options.wants("norm"):\n',
             '    if options.wants("peak"):\n'
-            '        values["peak"] = jnp.abs(chosen).max(-1)\n'
+            '        values["peak"] = jnp.abs(streams).max(-1)\n'
             '    if options.wants("norm"):\n',
         ),
     },

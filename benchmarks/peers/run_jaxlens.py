@@ -33,7 +33,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
 
     @jax.jit
     def step(
-        params: types.Params, table: unembedding.Table, known: types.References
+        params: types.Params, table: unembedding.TiledUnembedding, known: types.References
     ) -> types.Readout:
         unembed = models.unembed(params, model.config)
         streams = models.residuals(params, model.config, known.input)
@@ -45,7 +45,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     lines = np.array_split(np.arange(given.tokens // length), len(jax.local_devices()))
     places = [p for p, mine in zip(jax.local_devices(), lines, strict=True) if len(mine)]
     unembed = models.unembed(model.params, model.config)
-    shape = jax.eval_shape(lambda: unembedding.prepare(unembed, options))
+    shape = jax.eval_shape(lambda: unembedding.tile_unembedding(unembed, options))
     compiled = []
     with numerics.matmul_precision(given.precision):
         for place, mine in zip(places, lines, strict=False):
@@ -53,10 +53,10 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
             here = devices.shapes((model.params, shape, known), place)
             compiled.append(step.lower(*here).compile())
     environment.release_memory()
-    table = unembedding.prepare(unembed, options)
+    table = unembedding.tile_unembedding(unembed, options)
     weights = [devices.put((model.params, table), place) for place in places]
     request = Options((), None, 1, given.precision)
-    loading.check_identity(model, request=request, table=table)
+    loading.check_identity(model, request=request, tiles=table)
     environment.release_memory()
 
     def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:

@@ -45,7 +45,7 @@ def decoder(value: Any) -> None:
     Raises:
         ConfigError: There is no such decoder.
     """
-    arguments.one_of(value, "decoder", decoders.KINDS)
+    arguments.one_of(value, "decoder", decoders.DECODERS)
 
 
 def configuration(value: Any) -> None:

@@ -7,6 +7,9 @@ of them the *last* layer is decoded by the model's own final norm, so that it is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -14,30 +17,51 @@ from jaxlens import errors, types
 from jaxlens.lens import numerics
 from jaxlens.lens.options import Options
 
-KINDS = ("final_norm", "plain", "final_norm_nobias")
+Decoder = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""From normalised residuals, gain and bias of the final norm, and whether a layer is the last."""
+
+
+def _final_norm(
+    normed: jax.Array, scale: jax.Array, bias: jax.Array, is_last: jax.Array
+) -> jax.Array:
+    return normed * scale + bias
+
+
+def _plain(normed: jax.Array, scale: jax.Array, bias: jax.Array, is_last: jax.Array) -> jax.Array:
+    return normed * jnp.where(is_last, scale, 1.0) + jnp.where(is_last, bias, 0.0)
+
+
+def _final_norm_nobias(
+    normed: jax.Array, scale: jax.Array, bias: jax.Array, is_last: jax.Array
+) -> jax.Array:
+    return normed * scale + jnp.where(is_last, bias, 0.0)
+
+
+DECODERS: dict[str, Decoder] = {
+    "final_norm": _final_norm,
+    "plain": _plain,
+    "final_norm_nobias": _final_norm_nobias,
+}
+"""Name -> decoder; ``config.Decoder`` lists the names for the command line, which loads no JAX."""
 
 
 def normalise(
     residuals: Float[Array, "layer *token embed"], unembed: types.Unembed
 ) -> Float[Array, "layer *token embed"]:
-    """Normalised residuals of *all* layers of a model, ready for ``weight.T``; float32.
+    """Decoded residuals of *all* layers of a model, ready for ``weight.T``; float32.
 
     Raises:
-        ConfigError: ``unembed.kind`` is no decoder.
+        ConfigError: ``unembed.kind`` is not a decoder.
     """
-    if unembed.kind not in KINDS:
-        raise errors.ConfigError(f"unknown decoder {unembed.kind}", f"one of {', '.join(KINDS)}")
+    if unembed.kind not in DECODERS:
+        raise errors.ConfigError(f"unknown decoder {unembed.kind}", f"one of {', '.join(DECODERS)}")
     normed = numerics.normalise(residuals, unembed.eps)
     scale, bias = numerics.widen(unembed.scale, normed), numerics.widen(unembed.bias, normed)
-    if unembed.kind == "final_norm":
-        return normed * scale + bias
     layers = jnp.arange(residuals.shape[0]).reshape(-1, *[1] * (residuals.ndim - 1))
-    is_last = layers == residuals.shape[0] - 1
-    gain = scale if unembed.kind == "final_norm_nobias" else jnp.where(is_last, scale, 1.0)
-    return normed * gain + jnp.where(is_last, bias, 0.0)
+    return DECODERS[unembed.kind](normed, scale, bias, layers == residuals.shape[0] - 1)
 
 
-def coldness(unembed: types.Unembed, options: Options) -> Float[Array, " layer"] | None:
+def inverse_temperature(unembed: types.Unembed, options: Options) -> Float[Array, " layer"] | None:
     """Inverse temperature of every layer, if matched divergences are asked for.
 
     Raises:

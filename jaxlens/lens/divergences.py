@@ -25,7 +25,7 @@ def of_interior(
     inner: online.Running,
     cross: Sums,
     end: online.Running,
-    coldness: Float[Array, " layer"] | None = None,
+    inverse_temperature: Float[Array, " layer"] | None = None,
 ) -> dict[str, jax.Array]:
     """KL of the interior layers with both ends.
 
@@ -34,32 +34,36 @@ def of_interior(
         cross: ``kl_E``, the mean of their logits under end E, and ``kl_to_E``, the sum of the
             logits of E weighted with theirs.
         end: State of the end layers.
-        coldness: Inverse temperatures of the interior layers, where they are matched.
+        inverse_temperature: Of the interior layers, for matched divergences.
     """
     values = {}
     log_total = inner.log_total
     for i, name in enumerate(ENDS):
-        own = (end.moment / end.total - end.log_total)[i][None]
+        own = (end.sum_exp_logit / end.sum_exp - end.log_total)[i][None]
         values[f"kl_{name}"] = own - (cross[f"kl_{name}"] - log_total)
         if f"kl_to_{name}" in cross:
-            mean = cross[f"kl_to_{name}"] / inner.total
+            mean = cross[f"kl_to_{name}"] / inner.sum_exp
             values[f"kl_to_{name}"] = (
-                inner.moment / inner.total - log_total - (mean - end.log_total[i][None])
+                inner.sum_exp_logit / inner.sum_exp - log_total - (mean - end.log_total[i][None])
             )
-    if coldness is not None:
-        own = (end.moment / end.total - end.log_total)[1][None]
-        values["kl_final_matched"] = own - tempered(inner, cross["kl_final"], coldness[:, None])
+    if inverse_temperature is not None:
+        own = (end.sum_exp_logit / end.sum_exp - end.log_total)[1][None]
+        values["kl_final_matched"] = own - mean_log_p_tempered(
+            inner, cross["kl_final"], inverse_temperature[:, None]
+        )
     return {name: jnp.maximum(value, 0.0) for name, value in values.items()}
 
 
-def tempered(state: online.Running, mean: jax.Array, coldness: jax.Array) -> jax.Array:
+def mean_log_p_tempered(
+    state: online.Running, mean: jax.Array, inverse_temperature: jax.Array
+) -> jax.Array:
     """Mean log-probability at a temperature, from the mean of the logits."""
-    assert state.matched is not None, "it is summed wherever there is a temperature"
-    return coldness * (mean - state.greatest) - jnp.log(state.matched)
+    assert state.sum_exp_tempered is not None, "it is summed wherever there is a temperature"
+    return inverse_temperature * (mean - state.max_logit) - jnp.log(state.sum_exp_tempered)
 
 
 def of_ends(
-    end: online.Running, between: Sums, coldness: Float[Array, "2"] | None = None
+    end: online.Running, between: Sums, inverse_temperature: Float[Array, "2"] | None = None
 ) -> dict[str, jax.Array]:
     """Divergences of the end layers, ``[2, token]``; of an end from itself 0, by construction.
 
@@ -67,9 +71,9 @@ def of_ends(
         end: Their state.
         between: ``kl_E``, the mean under end E of the other end's logits, ``[token]``, and
             ``js``, where it is asked for.
-        coldness: Inverse temperatures of the two, where they are matched; the last has 1.
+        inverse_temperature: Of the two, for matched divergences; 1 of the last.
     """
-    own = end.moment / end.total - end.log_total
+    own = end.sum_exp_logit / end.sum_exp - end.log_total
     to_first = own[1] - (between["kl_final"] - end.log_total[0])
     to_last = own[0] - (between["kl_input"] - end.log_total[1])
     zero = jnp.zeros_like(to_first)
@@ -86,9 +90,9 @@ def of_ends(
     if "js" in between:
         values["js_final"] = pair(between["js"], zero)
         values["js_input"] = pair(zero, between["js"])
-    if coldness is not None:
+    if inverse_temperature is not None:
         first = jax.tree.map(lambda leaf: leaf[0], end)
-        matched = own[1] - tempered(first, between["kl_final"], coldness[0])
+        matched = own[1] - mean_log_p_tempered(first, between["kl_final"], inverse_temperature[0])
         values["kl_final_matched"] = pair(matched, zero)
     return values
 

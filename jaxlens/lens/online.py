@@ -1,6 +1,6 @@
-"""Online statistics of logits that pass by tile after tile.
+"""Online statistics of logits, one tile of the vocabulary after the other.
 
-What is kept of each ``[layer, token]`` is a few numbers, whatever the vocabulary: the greatest
+Of each ``[layer, token]`` a few numbers are kept, whatever the vocabulary: the greatest
 logit, the sum of exponentials and their first moment relative to it, counts of logits above the
 reference tokens', and the best tokens.
 
@@ -19,37 +19,37 @@ from jaxtyping import Array, Float, Int
 # Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
 PADDING_LOGIT = np.float32(-1e30)
 
-_LANES = 64
+_GROUP = 64
 
 
 class Running(NamedTuple):
-    """What is known of each ``[layer, token]`` after some tiles."""
+    """Statistics of each ``[layer, token]`` after some tiles."""
 
-    greatest: jax.Array  # greatest logit so far
-    total: jax.Array  # sum of exp(z - greatest)
-    moment: jax.Array  # sum of exp(z - greatest) z
-    greater: jax.Array  # [layer, token, reference]: other tokens' logits above the reference's
+    max_logit: jax.Array  # greatest logit so far
+    sum_exp: jax.Array  # sum of exp(z - max_logit)
+    sum_exp_logit: jax.Array  # sum of exp(z - max_logit) z
+    n_greater: jax.Array  # [layer, token, reference]: other tokens' logits above the reference's
     top: jax.Array  # [layer, token, k]: best logits
     top_id: jax.Array  # [layer, token, k]: their tokens
-    matched: jax.Array | None = None  # sum of exp((z - greatest) / temperature)
+    sum_exp_tempered: jax.Array | None = None  # sum of exp((z - max_logit) / temperature)
 
     @property
     def log_total(self) -> jax.Array:
         """Log-sum-exp of the logits so far."""
-        return self.greatest + jnp.log(self.total)
+        return self.max_logit + jnp.log(self.sum_exp)
 
 
-def start(layers: int, tokens: int, references: int, top_k: int, matched: bool = False) -> Running:
+def start(layers: int, tokens: int, references: int, top_k: int, tempered: bool = False) -> Running:
     """The state before the first tile."""
     shape = (layers, tokens)
     return Running(
-        greatest=jnp.full(shape, PADDING_LOGIT),
-        total=jnp.zeros(shape, jnp.float32),
-        moment=jnp.zeros(shape, jnp.float32),
-        greater=jnp.zeros((*shape, references), jnp.int32),
+        max_logit=jnp.full(shape, PADDING_LOGIT),
+        sum_exp=jnp.zeros(shape, jnp.float32),
+        sum_exp_logit=jnp.zeros(shape, jnp.float32),
+        n_greater=jnp.zeros((*shape, references), jnp.int32),
         top=jnp.full((*shape, top_k), PADDING_LOGIT),
         top_id=jnp.zeros((*shape, top_k), jnp.int32),
-        matched=jnp.zeros(shape, jnp.float32) if matched else None,
+        sum_exp_tempered=jnp.zeros(shape, jnp.float32) if tempered else None,
     )
 
 
@@ -57,36 +57,36 @@ def update(
     running: Running,
     z: Float[Array, "layer token column"],
     column: jax.Array,
-    at: Float[Array, "layer token reference"],
+    reference_logits: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
-    coldness: Float[Array, " layer"] | None = None,
+    inverse_temperature: Float[Array, " layer"] | None = None,
 ) -> tuple[Running, jax.Array, jax.Array]:
-    """Takes in one tile whose first column is ``column``.
+    """Adds one tile, whose first column is ``column``.
 
-    ``coldness``, the inverse temperature, is needed where ``running.matched`` is.
+    ``inverse_temperature`` is needed where ``running.sum_exp_tempered`` is kept.
 
     Returns:
-        The new state, ``exp(z - greatest)``, and the factor that old sums were scaled by.
+        The new state, ``exp(z - max_logit)``, and the factor that old sums were scaled by.
     """
     best = z.max(-1)
-    greatest = jnp.maximum(running.greatest, best)
-    decay = jnp.exp(running.greatest - greatest)
+    max_logit = jnp.maximum(running.max_logit, best)
+    decay = jnp.exp(running.max_logit - max_logit)
     # Written once and read by every sum: XLA would compute the exponential again for each.
-    e = jax.lax.optimization_barrier(jnp.exp(z - greatest[..., None]))
+    e = jax.lax.optimization_barrier(jnp.exp(z - max_logit[..., None]))
     top, top_id = _best(running, z, best, column)
     updated = Running(
-        greatest=greatest,
-        total=running.total * decay + e.sum(-1),
-        moment=running.moment * decay + (e * z).sum(-1),
-        greater=running.greater + count_greater(z, column, at, ids),
+        max_logit=max_logit,
+        sum_exp=running.sum_exp * decay + e.sum(-1),
+        sum_exp_logit=running.sum_exp_logit * decay + (e * z).sum(-1),
+        n_greater=running.n_greater + count_greater(z, column, reference_logits, ids),
         top=top,
         top_id=top_id,
     )
-    if coldness is not None and running.matched is not None:
-        cold = coldness[:, None]
-        tempered = jnp.exp(cold[..., None] * (z - greatest[..., None])).sum(-1)
-        decayed = running.matched * jnp.exp(cold * (running.greatest - greatest))
-        updated = updated._replace(matched=decayed + tempered)
+    if inverse_temperature is not None and running.sum_exp_tempered is not None:
+        beta = inverse_temperature[:, None]
+        tempered = jnp.exp(beta[..., None] * (z - max_logit[..., None])).sum(-1)
+        decayed = running.sum_exp_tempered * jnp.exp(beta * (running.max_logit - max_logit))
+        updated = updated._replace(sum_exp_tempered=decayed + tempered)
     return updated, e, decay
 
 
@@ -98,8 +98,8 @@ def _best(
     k = running.top.shape[-1]
     if k == 1:
         # A maximum and a minimum vectorise where an argmax does not.
-        columns = _lanes(jnp.arange(width, dtype=jnp.int32)[None, None])
-        first = jnp.where(_lanes(z) == best[..., None, None], columns, width).min(-2)
+        columns = _grouped(jnp.arange(width, dtype=jnp.int32)[None, None])
+        first = jnp.where(_grouped(z) == best[..., None, None], columns, width).min(-2)
         first = jax.lax.optimization_barrier(first).min(-1) + column
         better = best > running.top[..., 0]
         top = jnp.where(better, best, running.top[..., 0])
@@ -114,25 +114,27 @@ def _best(
 def count_greater(
     z: Float[Array, "layer token column"],
     column: jax.Array | int,
-    at: Float[Array, "layer token reference"],
+    reference_logits: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
 ) -> Int[Array, "layer token reference"]:
     """Logits of this tile above each reference's, the reference's own column left out.
 
     Its own column is left out because the gathered logit equals the tile's only to rounding.
     Several counts share one integer while a tile is read: each needs only the bits that count the
-    groups of `_lanes`, so that the logits are read once for all references.
+    groups of `_grouped`, so that the logits are read once for all references.
     """
-    columns = _lanes(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
-    lanes = _lanes(z)
-    bits = lanes.shape[-2].bit_length()
+    columns = _grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
+    groups = _grouped(z)
+    bits = groups.shape[-2].bit_length()
     together = 31 // bits
     counts = []
-    for first in range(0, at.shape[-1], together):
-        members = range(first, min(first + together, at.shape[-1]))
+    for first in range(0, reference_logits.shape[-1], together):
+        members = range(first, min(first + together, reference_logits.shape[-1]))
         packed = jnp.zeros((), jnp.int32)
         for place, r in enumerate(members):
-            above = (lanes > at[..., r, None, None]) & (columns != ids[None, :, r, None, None])
+            above = (groups > reference_logits[..., r, None, None]) & (
+                columns != ids[None, :, r, None, None]
+            )
             packed = packed + jnp.where(above, np.int32(1 << bits * place), np.int32(0))
         packed = jax.lax.optimization_barrier(packed.sum(-2, dtype=jnp.int32))
         for place in range(len(members)):
@@ -141,23 +143,25 @@ def count_greater(
     return jnp.stack(counts, -1)
 
 
-def _lanes(x: jax.Array) -> jax.Array:
+def _grouped(x: jax.Array) -> jax.Array:
     """Columns in groups of 64, where they divide: ``[..., group, 64]``.
 
     Integers reduce twice as fast on CPUs along the groups and then within one (a barrier between
     the two keeps XLA from joining them again) as along all columns at once.
     """
-    width = _LANES if x.shape[-1] % _LANES == 0 else x.shape[-1]
+    width = _GROUP if x.shape[-1] % _GROUP == 0 else x.shape[-1]
     return x.reshape(*x.shape[:-1], -1, width)
 
 
-def finish(running: Running, at: Float[Array, "layer token reference"]) -> dict[str, jax.Array]:
-    """What the state alone gives, ``[layer, token, ...]``."""
+def finish(
+    running: Running, reference_logits: Float[Array, "layer token reference"]
+) -> dict[str, jax.Array]:
+    """Quantities that follow from the state alone, ``[layer, token, ...]``."""
     log_total = running.log_total
     return {
-        "entropy": log_total - running.moment / running.total,
-        "rank": 1 + running.greater,
-        "logp": at - log_total[..., None],
+        "entropy": log_total - running.sum_exp_logit / running.sum_exp,
+        "rank": 1 + running.n_greater,
+        "logp": reference_logits - log_total[..., None],
         "top_id": running.top_id,
         "top_logp": running.top - log_total[..., None],
     }

@@ -1,4 +1,4 @@
-"""From raw per-layer values to a ``Readout``: what needs no logits, and what is masked."""
+"""From values of each layer to a ``Readout``: quantities without logits, and masking."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISSING_ID = -1
 
 
 def reference_tokens(references: types.References) -> dict[str, jax.Array]:
-    """Reference tokens that are known before the model has spoken, by name."""
+    """Reference tokens that do not depend on the model, by name."""
     return {
         name: jnp.asarray(getattr(references, name))
         for name in ("input", "next", "foreign", "copy")
@@ -28,34 +28,34 @@ def of_residuals(
 ) -> dict[str, jax.Array]:
     """``norm`` and ``retention`` of the chosen layers, where they are asked for."""
     values: dict[str, jax.Array] = {}
-    chosen = residuals[np.asarray(options.layers)].astype(jnp.float32)
+    streams = residuals[np.asarray(options.layers)].astype(jnp.float32)
     if options.wants("norm"):
-        values["norm"] = jnp.sqrt(jnp.square(chosen).sum(-1))
+        values["norm"] = jnp.sqrt(jnp.square(streams).sum(-1))
     if options.wants("retention"):
         table = unembed.token_embedding
         rows = table[jnp.maximum(references.input, 0)].astype(jnp.float32)
         rows = rows - table.astype(jnp.float32).mean(0)[None, None]
-        values["retention"] = (chosen * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]
+        values["retention"] = (streams * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]
     return values
 
 
 def readout(
     values: dict[str, jax.Array], references: types.References, options: Options
 ) -> types.Readout:
-    """Keeps what was asked for and masks padding and absent references.
+    """Selects the requested quantities and masks padding and absent references.
 
     Args:
         values: Arrays ``[layer, batch, position, ...]`` of the chosen layers.
         references: Their mask and their -1 entries decide what is missing.
         options: The request.
     """
-    kept: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in values.items():
         if name not in options.quantities:
             continue
         present = _present(name, references)
-        kept[name] = _mask(name, value, present)
-    return types.Readout(**kept)
+        fields[name] = _mask(name, value, present)
+    return types.Readout(**fields)
 
 
 def _present(name: str, references: types.References) -> jax.Array:

@@ -35,7 +35,7 @@ def read(
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
     """
     options = options.for_model(residuals.shape[0], unembed.weight.shape[0])
-    coldness = decoders.coldness(unembed, options)
+    inverse_temperature = decoders.inverse_temperature(unembed, options)
     normed = decoders.normalise(residuals, unembed)
     last, first = (logits(normed[i], unembed, options.precision) for i in (-1, 0))
     tokens = readout.reference_tokens(references)
@@ -48,8 +48,8 @@ def read(
         z = logits(normed[index], unembed, options.precision)
         is_end = {"final": index == residuals.shape[0] - 1, "input": index == 0}
         values = _layer(z, {"final": last, "input": first}, is_end, tokens, options)
-        if coldness is not None:
-            log_p = numerics.log_softmax(z * coldness[index])
+        if inverse_temperature is not None:
+            log_p = numerics.log_softmax(z * inverse_temperature[index])
             matched = numerics.kl_divergence(numerics.log_softmax(last), log_p)
             values["kl_final_matched"] = jnp.where(is_end["final"], 0.0, matched)
         return values
@@ -84,10 +84,10 @@ def _layer(
     for end, end_logits in ends.items():
         end_log_p = numerics.log_softmax(end_logits)
         # By construction 0 where the layer is the end; rounding would leave about 1e-7.
-        apart = jnp.where(is_end[end], np.float32(0.0), np.float32(1.0))
-        values[f"kl_{end}"] = apart * numerics.kl_divergence(end_log_p, log_p)
-        values[f"kl_to_{end}"] = apart * numerics.kl_divergence(log_p, end_log_p)
-        values[f"js_{end}"] = apart * numerics.js_divergence(end_log_p, log_p)
+        factor = jnp.where(is_end[end], np.float32(0.0), np.float32(1.0))
+        values[f"kl_{end}"] = factor * numerics.kl_divergence(end_log_p, log_p)
+        values[f"kl_to_{end}"] = factor * numerics.kl_divergence(log_p, end_log_p)
+        values[f"js_{end}"] = factor * numerics.js_divergence(end_log_p, log_p)
     for name, ids in tokens.items():
         values |= _token(z, log_p, name, ids)
     if options.wants("top_id", "top_logp"):
@@ -99,10 +99,13 @@ def _layer(
 def _token(z: jax.Array, log_p: jax.Array, name: str, ids: jax.Array) -> dict[str, jax.Array]:
     """Rank, ties and log-probability of one reference token at each position."""
     many = ids if ids.ndim == z.ndim else ids[..., None]
-    at = jnp.take_along_axis(z, many, -1)
+    reference_logits = jnp.take_along_axis(z, many, -1)
     wide = z[..., None, :]
-    found = {"logp": jnp.take_along_axis(log_p, many, -1), "rank": numerics.rank(wide, many, at)}
+    values = {
+        "logp": jnp.take_along_axis(log_p, many, -1),
+        "rank": numerics.rank(wide, many, reference_logits),
+    }
     if f"ties_{name}" in schema.REFERENCE_ONLY:
-        found["ties"] = numerics.ties(wide, many, at)
+        values["ties"] = numerics.ties(wide, many, reference_logits)
     squeezed = ids.ndim < z.ndim
-    return {f"{kind}_{name}": v[..., 0] if squeezed else v for kind, v in found.items()}
+    return {f"{kind}_{name}": v[..., 0] if squeezed else v for kind, v in values.items()}

@@ -2,7 +2,7 @@
 
 ``KL(p_last || softmax(z / tau))`` is convex in ``1 / tau``, with the derivative ``E_tau[z] -
 E_last[z]``; so the temperature that minimises its mean over tokens is where the mean of that
-derivative crosses zero. It is looked for on a grid, and then on a finer one within a cell of it.
+derivative crosses zero. The search takes a grid, and then a finer one within a cell of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxlens import types
 from jaxlens.lens import decoders, reference
 
 LIMITS = (1 / 64, 64.0)
-"""Least and greatest temperature that is looked for."""
+"""Smallest and largest temperature of the search."""
 
 DECIMALS = 3
 """Digits after the point that are kept, so that the last bits of a sum decide nothing."""
@@ -49,21 +49,21 @@ def search(slopes_at: Callable[[Points], Points], n_layers: int) -> tuple[float,
     for _ in range(2):
         grid = np.linspace(low, high, POINTS, axis=-1)
         low, high, root = _crossing(grid, slopes_at(np.exp(grid).astype(np.float32)))
-    found = np.maximum(np.round(np.exp(-root), DECIMALS), 10.0**-DECIMALS)
-    found[-1] = 1.0
-    return tuple(found.tolist())
+    temperatures = np.maximum(np.round(np.exp(-root), DECIMALS), 10.0**-DECIMALS)
+    temperatures[-1] = 1.0
+    return tuple(temperatures.tolist())
 
 
 def of_batch(
-    residuals: Float[Array, "layer batch position embed"],
+    residuals: Float[types.Array, "layer batch position embed"],
     mask: Bool[np.ndarray, "batch position"],
     unembed: types.Unembed,
     precision: str,
 ) -> tuple[float, ...]:
     """Temperatures that fit the real positions of one batch."""
 
-    def slopes_at(cold: Points) -> Points:
-        return np.asarray(slopes(residuals, mask, unembed, cold, precision))
+    def slopes_at(inverse_temperature: Points) -> Points:
+        return np.asarray(slopes(residuals, mask, unembed, inverse_temperature, precision))
 
     return search(slopes_at, residuals.shape[0])
 
@@ -73,7 +73,7 @@ def slopes(
     residuals: Float[Array, "layer batch position embed"],
     mask: Bool[Array, "batch position"],
     unembed: types.Unembed,
-    cold: Float[Array, "layer point"],
+    inverse_temperature: Float[Array, "layer point"],
     precision: str,
 ) -> Float[Array, "layer point"]:
     """Sum over real positions of ``E_tau[z] - E_last[z]``.
@@ -82,7 +82,7 @@ def slopes(
         residuals: All streams, before the final norm.
         mask: Which positions are real.
         unembed: Decoder and head.
-        cold: Inverse temperatures to try, of each layer.
+        inverse_temperature: Inverse temperatures to try, of each layer.
         precision: Operands of the matrix multiplies.
     """
     normed = decoders.normalise(residuals, unembed)
@@ -94,19 +94,21 @@ def slopes(
     blocks = flat.reshape(n_layers, -1, block, embed).swapaxes(0, 1)
     weights = jnp.pad(real, (0, ragged)).reshape(-1, block).astype(jnp.float32)
 
-    def one(total: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        rows, weight = given
+    def one(total: jax.Array, xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        rows, weight = xs
         p = jax.nn.softmax(reference.logits(rows[-1], unembed, precision), axis=-1)
 
-        def layer(given: tuple[jax.Array, jax.Array]) -> Float[Array, " point"]:
-            z = reference.logits(given[0], unembed, precision)
+        def layer(xs: tuple[jax.Array, jax.Array]) -> Float[Array, " point"]:
+            z = reference.logits(xs[0], unembed, precision)
             z = z - z.max(-1, keepdims=True)
             mean = (p * z).sum(-1)
-            return jax.lax.map(lambda beta: (weight * (_mean_at(z, beta) - mean)).sum(), given[1])
+            return jax.lax.map(lambda beta: (weight * (_mean_at(z, beta) - mean)).sum(), xs[1])
 
-        return total + jax.lax.map(layer, (rows, cold)), None
+        return total + jax.lax.map(layer, (rows, inverse_temperature)), None
 
-    return jax.lax.scan(one, jnp.zeros(cold.shape, jnp.float32), (blocks, weights))[0]
+    return jax.lax.scan(one, jnp.zeros(inverse_temperature.shape, jnp.float32), (blocks, weights))[
+        0
+    ]
 
 
 def _mean_at(z: Float[Array, "token vocab"], beta: Float[Array, ""]) -> Float[Array, " token"]:

@@ -1,15 +1,15 @@
 """The production lens: two phases over vocabulary tiles, never all logits.
 
 Tokens are taken in blocks. For one block, phase A multiplies only the two end layers with every
-vocabulary tile and keeps their logits (``[2, block, vocab]``, the largest thing here). That gives
+vocabulary tile and keeps their logits (``[2, block, vocab]``, the largest array here). That gives
 the last layer's top-1, which is a reference token of every other layer, and both end
 distributions. Phase B multiplies the interior layers with one tile after the other and reduces
 each tile at once: running maximum, sum of exponentials, entropy and divergence moments, rank
 counts, best tokens. Phase C (only for Jensen-Shannon, which needs the log-sum-exp first) sweeps
 the interior layers again.
 
-The unembedding is centred (its mean row and mean bias subtracted): no softmax or rank can see
-that, the moments become small, and bfloat16 operands round less.
+The unembedding is centred (its mean row and mean bias subtracted): no softmax or rank depends
+on that, the moments become small, and bfloat16 operands round less.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read(
     unembed: types.Unembed,
     references: types.References,
     options: Options,
-    table: unembedding.Table | None = None,
+    tiles: unembedding.TiledUnembedding | None = None,
 ) -> types.Readout:
     """Reads the lens at every chosen layer; same contract as ``reference.read``.
 
@@ -43,7 +43,7 @@ def read(
         unembed: Decoder and head.
         references: Tokens to compare with, and the mask of real positions.
         options: What to read, tile and block.
-        table: ``tables.prepare(unembed, options)``, where it is at hand.
+        tiles: ``unembedding.tile_unembedding(unembed, options)``; computed here by default.
 
     Returns:
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
@@ -59,20 +59,22 @@ def read(
         )
     n_layers, batch, length, embed = residuals.shape
     options = options.for_model(n_layers, unembed.weight.shape[0])
-    table = unembedding.prepare(unembed, options) if table is None else table
+    tiles = unembedding.tile_unembedding(unembed, options) if tiles is None else tiles
     block = min(
-        options.block or unembedding.choose_block(table.vocab_size, batch * length), batch * length
+        options.block or unembedding.choose_block(tiles.vocab_size, batch * length), batch * length
     )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length
-    coldness = decoders.coldness(unembed, options)
+    inverse_temperature = decoders.inverse_temperature(unembed, options)
     flat = jnp.pad(residuals.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
     ids = jnp.pad(_reference_ids(references), ((0, ragged), (0, 0)))
 
     def one(number: jax.Array) -> dict[str, jax.Array]:
         rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
         tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
-        return _block(decoders.normalise(rows, unembed), tokens, table, coldness, options)
+        return _block(
+            decoders.normalise(rows, unembed), tokens, tiles, inverse_temperature, options
+        )
 
     with numerics.matmul_precision(options.precision):
         values = jax.lax.map(one, jnp.arange(n_blocks))
@@ -115,8 +117,8 @@ def _unblock(value: jax.Array, batch: int, length: int) -> jax.Array:
 def _block(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
-    table: unembedding.Table,
-    coldness: Float[Array, " layer"] | None,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, " layer"] | None,
     options: Options,
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
@@ -124,25 +126,30 @@ def _block(
     last = normed.shape[0] - 1
     ends = np.array([0, last])
     interior = np.array([layer for layer in chosen if 0 < layer < last], int)
-    normed = normed.astype(table.weight.dtype)
+    normed = normed.astype(tiles.weight.dtype)
 
-    at = _reference_logits(normed, ids, table)
-    cold, colder = (None, None) if coldness is None else (coldness[ends], coldness[interior])
-    end, kept = _phase_a(normed[ends], at[ends], ids, table, cold, options)
+    reference_logits = _reference_logits(normed, ids, tiles)
+    end_beta = None if inverse_temperature is None else inverse_temperature[ends]
+    beta = None if inverse_temperature is None else inverse_temperature[interior]
+    end, end_logits = _phase_a(normed[ends], reference_logits[ends], ids, tiles, end_beta, options)
     final = end.top_id[1, :, :1]
-    at = jnp.concatenate([at, _reference_logits(normed, final, table)], -1)
-    ids = jnp.concatenate([ids, final], -1)
-    end = _count_final(end, kept, at[0, :, -1], final[:, 0])
-    inner, cross, between = _phase_b(
-        normed[interior], at[interior], ids, kept, end, table, colder, options
+    reference_logits = jnp.concatenate(
+        [reference_logits, _reference_logits(normed, final, tiles)], -1
     )
-    values = online.finish(end, at[ends]) | divergences.of_ends(end, between, cold)
+    ids = jnp.concatenate([ids, final], -1)
+    end = _count_final(end, end_logits, reference_logits[0, :, -1], final[:, 0])
+    inner, cross, between = _phase_b(
+        normed[interior], reference_logits[interior], ids, end_logits, end, tiles, beta, options
+    )
+    values = online.finish(end, reference_logits[ends]) | divergences.of_ends(
+        end, between, end_beta
+    )
     if interior.size:
-        inside = online.finish(inner, at[interior]) | divergences.of_interior(
-            inner, cross, end, colder
+        inside = online.finish(inner, reference_logits[interior]) | divergences.of_interior(
+            inner, cross, end, beta
         )
         if options.wants(*divergences.SYMMETRIC):
-            inside |= _phase_c(normed[interior], inner.log_total, kept, end, table)
+            inside |= _phase_c(normed[interior], inner.log_total, end_logits, end, tiles)
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
     row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(interior)}
     rows = np.array([row_of[layer] for layer in chosen])
@@ -164,20 +171,20 @@ def _logits(
 def _reference_logits(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
-    table: unembedding.Table,
+    tiles: unembedding.TiledUnembedding,
 ) -> Float[Array, "layer token reference"]:
     """Logits of chosen tokens, from the same rounded operands as the tiles."""
-    weight = table.weight.reshape(-1, normed.shape[-1])[ids]
+    weight = tiles.weight.reshape(-1, normed.shape[-1])[ids]
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
-    return product if table.bias is None else product + table.bias.reshape(-1)[ids][None]
+    return product if tiles.bias is None else product + tiles.bias.reshape(-1)[ids][None]
 
 
 def _phase_a(
     rows: Float[Array, "2 token embed"],
-    at: Float[Array, "2 token reference"],
+    reference_logits: Float[Array, "2 token reference"],
     ids: Int[Array, "token reference"],
-    table: unembedding.Table,
-    coldness: Float[Array, "2"] | None,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, "2"] | None,
     options: Options,
 ) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
     """The two end layers: their state, and all their logits."""
@@ -185,16 +192,16 @@ def _phase_a(
     def body(running: online.Running, tile: Tile) -> tuple[online.Running, jax.Array]:
         column, weight, bias = tile
         z = _logits(rows, weight, bias)
-        return online.update(running, z, column, at, ids, coldness)[0], z
+        return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0], z
 
-    matched = coldness is not None
-    start = online.start(2, rows.shape[1], at.shape[-1], options.top_k, matched)
-    return jax.lax.scan(body, start, (table.column, table.weight, table.bias))
+    is_tempered = inverse_temperature is not None
+    start = online.start(2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered)
+    return jax.lax.scan(body, start, (tiles.column, tiles.weight, tiles.bias))
 
 
 def _count_final(
     end: online.Running,
-    kept: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "n_tiles 2 token tile"],
     at_final: Float[Array, " token"],
     final: Int[Array, " token"],
 ) -> online.Running:
@@ -202,28 +209,28 @@ def _count_final(
 
     At the last layer nothing is above it, by construction.
     """
-    n_tiles, _, _, tile = kept.shape
+    n_tiles, _, _, tile = end_logits.shape
     columns = jnp.arange(n_tiles * tile, dtype=jnp.int32).reshape(n_tiles, 1, tile)
-    above = (kept[:, 0] > at_final[None, :, None]) & (columns != final[None, :, None])
+    above = (end_logits[:, 0] > at_final[None, :, None]) & (columns != final[None, :, None])
     above = above.sum((0, 2), dtype=jnp.int32)
     both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
-    return end._replace(greater=jnp.concatenate([end.greater, both], -1))
+    return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
 
 
 def _phase_b(
     rows: Float[Array, "layer token embed"],
-    at: Float[Array, "layer token reference"],
+    reference_logits: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
-    kept: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
-    table: unembedding.Table,
-    coldness: Float[Array, " layer"] | None,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, " layer"] | None,
     options: Options,
 ) -> tuple[online.Running, Sums, Sums]:
     """The interior layers: their state, their moments with the end layers, and those of these.
 
     ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
-    ``sum_v exp(z(v) - greatest) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
+    ``sum_v exp(z(v) - max_logit) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
     other end's logits.
     """
     ends = list(enumerate(divergences.ENDS))
@@ -231,10 +238,10 @@ def _phase_b(
     symmetric = options.wants(*divergences.SYMMETRIC)
 
     def body(
-        state: tuple[online.Running, Sums, Sums], given: tuple[Tile, jax.Array]
+        state: tuple[online.Running, Sums, Sums], xs: tuple[Tile, jax.Array]
     ) -> tuple[tuple[online.Running, Sums, Sums], None]:
         running, cross, between = state
-        (column, weight, bias), end_z = given
+        (column, weight, bias), end_z = xs
         log_p = end_z - end.log_total[..., None]
         p = jnp.exp(log_p)
         means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in ends]
@@ -245,7 +252,9 @@ def _phase_b(
         if not rows.shape[0]:
             return (running, cross, between), None
         z = _logits(rows, weight, bias)
-        running, e, decay = online.update(running, z, column, at, ids, coldness)
+        running, e, decay = online.update(
+            running, z, column, reference_logits, ids, inverse_temperature
+        )
         sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in ends}
         for i, name in reverse:
             sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
@@ -255,28 +264,30 @@ def _phase_b(
     none = jnp.zeros(rows.shape[:2], jnp.float32)
     cross = dict.fromkeys(forward + [name for _, name in reverse], none)
     between = dict.fromkeys(forward + ["js"] * symmetric, jnp.zeros(rows.shape[1], jnp.float32))
-    matched = coldness is not None
-    start = online.start(rows.shape[0], rows.shape[1], at.shape[-1], options.top_k, matched)
-    tiles = (table.column, table.weight, table.bias)
-    return jax.lax.scan(body, (start, cross, between), (tiles, kept))[0]
+    is_tempered = inverse_temperature is not None
+    start = online.start(
+        rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
+    )
+    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
+    return jax.lax.scan(body, (start, cross, between), xs)[0]
 
 
 def _phase_c(
     rows: Float[Array, "layer token embed"],
     log_total: Float[Array, "layer token"],
-    kept: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "n_tiles 2 token tile"],
     end: online.Running,
-    table: unembedding.Table,
+    tiles: unembedding.TiledUnembedding,
 ) -> dict[str, jax.Array]:
     """Jensen-Shannon divergences of the interior layers from both ends."""
 
-    def body(total: jax.Array, given: tuple[Tile, jax.Array]) -> tuple[jax.Array, None]:
-        (_, weight, bias), end_z = given
+    def body(total: jax.Array, xs: tuple[Tile, jax.Array]) -> tuple[jax.Array, None]:
+        (_, weight, bias), end_z = xs
         log_p = _logits(rows, weight, bias) - log_total[..., None]
         log_end = (end_z - end.log_total[..., None])[:, None]
         return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
 
     start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
-    tiles = (table.column, table.weight, table.bias)
-    total, _ = jax.lax.scan(body, start, (tiles, kept))
+    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
+    total, _ = jax.lax.scan(body, start, xs)
     return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}

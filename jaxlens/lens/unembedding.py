@@ -1,4 +1,4 @@
-"""The unembedding as the lens uses it: centred, rounded, cut into tiles."""
+"""The unembedding as the tiled lens reads it: centred, rounded, in tiles."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jaxlens import types
 from jaxlens.lens import numerics, online
 from jaxlens.lens.options import Options
 
-# Bytes that the kept end logits of one block may take, and most tokens a block: on CPUs, and on
-# accelerators (there not measured yet: 1,024 tokens of GPT-2 small make 11 x 1024 x 4096 logits).
-_KEPT_BYTES, _MAX_BLOCK = 64 * 2**20, 128
-_KEPT_BYTES_THERE, _MAX_BLOCK_THERE = 2**30, 1024
+# Bytes that the end logits of one block may take, and most tokens a block: on CPUs, and on
+# accelerators (not measured yet: 1,024 tokens of GPT-2 small make 11 x 1024 x 4096 logits).
+_END_LOGITS_BYTES, _MAX_BLOCK = 64 * 2**20, 128
+_END_LOGITS_BYTES_ACCELERATOR, _MAX_BLOCK_ACCELERATOR = 2**30, 1024
 
 
 @struct.dataclass
-class Table:
+class TiledUnembedding:
     """The unembedding in tiles of one width.
 
     Attributes:
@@ -30,8 +30,8 @@ class Table:
         vocab_size: Real columns.
     """
 
-    weight: Float[Array, "n_tiles tile embed"]
-    bias: Float[Array, "n_tiles tile"] | None
+    weight: Float[types.Array, "n_tiles tile embed"]
+    bias: Float[types.Array, "n_tiles tile"] | None
     vocab_size: int = struct.field(pytree_node=False)
 
     @property
@@ -47,10 +47,12 @@ def choose_tile(vocab_size: int) -> int:
 
 
 def choose_block(vocab_size: int, tokens: int) -> int:
-    """Tokens a block: as many as the kept end logits may be, in blocks of equal size."""
-    kept, most = (_KEPT_BYTES, _MAX_BLOCK) if _on_cpu() else (_KEPT_BYTES_THERE, _MAX_BLOCK_THERE)
-    most = max(1, min(most, kept // (2 * 4 * vocab_size), tokens))
-    return -(-tokens // -(-tokens // most))
+    """Tokens a block: as many as the end logits leave room for, in blocks of equal size."""
+    size, block = _END_LOGITS_BYTES, _MAX_BLOCK
+    if not _on_cpu():
+        size, block = _END_LOGITS_BYTES_ACCELERATOR, _MAX_BLOCK_ACCELERATOR
+    block = max(1, min(block, size // (2 * 4 * vocab_size), tokens))
+    return -(-tokens // -(-tokens // block))
 
 
 def _on_cpu() -> bool:
@@ -58,7 +60,7 @@ def _on_cpu() -> bool:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def prepare(unembed: types.Unembed, options: Options) -> Table:
+def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembedding:
     """Centres, pads and tiles the unembedding; once a run, not once a step."""
     vocab_size, embed = unembed.weight.shape
     tile = min(options.tile or choose_tile(vocab_size), vocab_size)
@@ -70,9 +72,9 @@ def prepare(unembed: types.Unembed, options: Options) -> Table:
     weight = jnp.pad(weight, ((0, padding), (0, 0))).reshape(-1, tile, embed)
     bias = unembed.output_bias
     if bias is None and not padding:
-        return Table(weight, None, vocab_size)
+        return TiledUnembedding(weight, None, vocab_size)
     bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias)
     bias = bias.astype(jnp.float32)
     bias = bias - bias.mean(keepdims=True)
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(-1, tile)
-    return Table(weight, bias, vocab_size)
+    return TiledUnembedding(weight, bias, vocab_size)

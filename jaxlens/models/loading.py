@@ -88,7 +88,7 @@ def check_identity(
     implementation: str = "tiled",
     decoder: str = "final_norm",
     request: options.Options | None = None,
-    table: unembedding.Table | None = None,
+    tiles: unembedding.TiledUnembedding | None = None,
 ) -> float:
     """Runs the identity gate of ``lens.identity``.
 
@@ -98,7 +98,7 @@ def check_identity(
         implementation: Lens to check.
         decoder: Decoder to check; at the last layer all of them are the model.
         request: Precision, tile and block to check.
-        table: The table of the tiled lens to check; made for it by default.
+        tiles: The tiled unembedding to check; computed here by default.
 
     Returns:
         The measured difference in nats.
@@ -111,9 +111,9 @@ def check_identity(
     numerics.require_precision(request.precision)
     streams = forward(model.params, model.config, jnp.asarray(sample), request.precision)
     unembed = models.unembed(model.params, model.config, decoder)
-    if implementation == "tiled" and table is None:
-        table = unembedding.prepare(unembed, request)
-    prepared = () if table is None else (table,)
+    if implementation == "tiled" and tiles is None:
+        tiles = unembedding.tile_unembedding(unembed, request)
+    prepared = () if tiles is None else (tiles,)
     return identity.require(
         implementations.IMPLEMENTATIONS[implementation],
         *(streams, unembed, sample, request, *prepared),

@@ -43,7 +43,7 @@ class Job:
     out: Path
     model: loading.Model
     unembed: types.Unembed
-    tiles: unembedding.Table | None
+    tiles: unembedding.TiledUnembedding | None
     ingested: token_folder.Ingested
     plan: plan.Plan
     words: tuple[np.ndarray, np.ndarray]

@@ -139,5 +139,5 @@ def check_identity(job: Job, tokens: token_file.TokenFile) -> float:
         implementation=job.step_config.implementation,
         decoder=job.config.lens.decoder,
         request=job.step_config.request,
-        table=job.tiles,
+        tiles=job.tiles,
     )

@@ -51,18 +51,18 @@ class StepConfig:
         streams: jax.Array,
         unembed: types.Unembed,
         references: types.References,
-        tiles: unembedding.Table | None,
+        tiles: unembedding.TiledUnembedding | None,
     ) -> types.Readout:
         """Reads the streams with the implementation of the run."""
         if self.implementation == "reference":
             return reference.read(streams, unembed, references, self.request)
         return tiled.read(streams, unembed, references, self.request, tiles)
 
-    def tile_unembedding(self, unembed: types.Unembed) -> unembedding.Table | None:
+    def tile_unembedding(self, unembed: types.Unembed) -> unembedding.TiledUnembedding | None:
         """The unembedding as the lens wants it; None for the reference lens."""
         if self.implementation == "reference":
             return None
-        return unembedding.prepare(unembed, self.request)
+        return unembedding.tile_unembedding(unembed, self.request)
 
 
 def step_config(resolved: resolve.Resolved) -> StepConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int64, UInt64
+from jaxtyping import Int64, Integer, UInt64
 
 from jaxlens.tally import bins, hashing
 
@@ -75,7 +75,7 @@ def lowest(lines: Int64[np.ndarray, "line field"], count: int) -> Int64[np.ndarr
 
 
 def key_of(
-    document_hash: UInt64[np.ndarray, " n"], offset: Int[np.ndarray, " n"]
+    document_hash: UInt64[np.ndarray, " n"], offset: Integer[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " n"]:
     """Random number of a token, from 0 to 2**63 - 2, by its document and its place there."""
     drawn = hashing.mix(hashing.mix(document_hash.astype(np.uint64)) + offset.astype(np.uint64))

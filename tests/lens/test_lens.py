@@ -100,7 +100,7 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 SHORT = (97, "final_norm"), (257, "plain")
 PRODUCTS = [
     pytest.param(lens, *rest, marks=() if lens != "tiled" and rest in SHORT else pytest.mark.long)
-    for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.KINDS))
+    for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
 ]
 
 

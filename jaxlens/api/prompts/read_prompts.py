@@ -209,7 +209,7 @@ class _Lens:
         self._answers = answers
         self._request = request
         with numerics.matmul_precision(request.precision):
-            self._table = unembedding.prepare(self._unembed, request)
+            self._tiles = unembedding.tile_unembedding(self._unembed, request)
 
     def regrouped(
         self, batches: Iterable[tuple[np.ndarray, np.ndarray]]
@@ -254,7 +254,7 @@ class _Lens:
             follow=follow,  # type: ignore[arg-type]
         )
         with numerics.matmul_precision(self._request.precision):
-            readout = _lens(streams[:, :, None], self._unembed, known, self._request, self._table)
+            readout = _lens(streams[:, :, None], self._unembed, known, self._request, self._tiles)
         values: dict[str, np.ndarray] = {}
         for name, value in readout.present().items():
             rows = np.asarray(value)[:, :count, 0].swapaxes(0, 1)
@@ -287,6 +287,6 @@ def _lens(
     unembed: types.Unembed,
     known: types.References,
     request: options.Options,
-    table: unembedding.Table,
+    tiles: unembedding.TiledUnembedding,
 ) -> types.Readout:
-    return tiled.read(streams, unembed, known, request, table)
+    return tiled.read(streams, unembed, known, request, tiles)
