@@ -1,10 +1,8 @@
 """One table of everything that is recorded: per-token quantities and mergeable tallies.
 
-This module is data. The lens fills the quantities, the store writes them with the units and
-meanings given here, and ``jaxlens.tally`` updates the tallies from these definitions alone.
-
-NumPy is imported where arrays are made: the command line reads this module before it knows whether
-there is memory enough for NumPy.
+The lens fills the quantities, and the store writes them with the units and meanings given here.
+NumPy is imported where it is needed: the command line reads this module before it knows whether
+there is enough memory for NumPy.
 """
 
 from __future__ import annotations
@@ -224,10 +222,7 @@ QUANTITIES: dict[str, Quantity] = {
         ),
         _column("fold", "uint8", "fold of the document, from the hash of its text"),
         _column(
-            "foreign_fold",
-            "uint8",
-            "fold of the foreign token's document; 255 unknown",
-            absent=255,
+            "foreign_fold", "uint8", "fold of the foreign token's document; 255 unknown", absent=255
         ),
     )
 }
@@ -252,37 +247,14 @@ FULL = tuple(q.name for q in QUANTITIES.values() if q.full)
 PROFILES: dict[str, tuple[str, ...]] = {"none": (), "core": CORE, "full": FULL}
 """Rows that ``--rows`` names."""
 
-LIMITS: dict[str, str | int] = {
-    "document": "documents",
-    "offset": "tokens",
-    "position": "positions",
-    "prev_distance": "positions",
-    "prev_count": "positions",
-    "match_length": 256,
-    "copied": 2,
-    "piece": 4,
-    "fold": 2,
-    "foreign_fold": 2,
-}
-"""What every value of a column is below: a number, or a size of the run; see ``store.bounds``."""
-
-UNKNOWN: dict[str, int] = {"piece": 255, "foreign_fold": 255}
-"""Values of columns that stand for none."""
-
-ALWAYS = ("token",)
-"""Ids that every row has."""
-
-NON_NEGATIVE = ("norm", "embedding_norm")
-"""Floats that cannot be negative; a divergence near 0 may be, by rounding."""
-
-MOST_FIELDS = 16
+MAX_FIELDS = 16
 """Fields that a run can keep."""
 
 STRING_BYTES = 200
-"""Most bytes of a string, UTF-8."""
+"""Bytes of a string, UTF-8."""
 
 ID_BYTES = 200
-"""Most bytes of a document's id."""
+"""Bytes of a document's id."""
 
 
 def id_dtype(vocab_size: int) -> str:
@@ -307,11 +279,11 @@ def stored_dtype(name: str, profile: str, vocab_size: int) -> str:
 
 
 def fill_value(name: str, dtype: Any) -> Any:
-    """What stands in a file where a row has no value, a scalar; None where every row has one.
+    """The scalar that a file has where a row has no value; None where every row has one.
 
     Args:
         name: A key of ``QUANTITIES``.
-        dtype: As which it is stored.
+        dtype: Its stored type.
     """
     import numpy as np
 
@@ -326,17 +298,3 @@ SUMMED = tuple(
     if "layer" in q.axes and q.full and q.kind in ("rank", "float")
 )
 """Quantities with a sum; of ranks the natural logarithm is summed."""
-
-
-def row_bytes(
-    names: tuple[str, ...], profile: str, vocab_size: int, n_layers: int, top_k: int
-) -> int:
-    """Bytes that one row takes on disk, without compression and checksums."""
-    import numpy as np
-
-    sizes = {"layer": n_layers, "k": top_k}
-    return sum(
-        np.dtype(stored_dtype(name, profile, vocab_size)).itemsize
-        * math.prod(sizes.get(axis, 1) for axis in QUANTITIES[name].axes)
-        for name in names
-    )

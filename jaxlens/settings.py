@@ -113,10 +113,10 @@ def _require_fields(names: Sequence[str], paths: Sequence[str]) -> None:
     Raises:
         ConfigError: They are too many, repeated, no names, or of a corpus that has no fields.
     """
-    if len(names) > schema.MOST_FIELDS or len(set(names)) < len(names):
+    if len(names) > schema.MAX_FIELDS or len(set(names)) < len(names):
         raise errors.ConfigError(
             f"corpus.keep names {len(names)} fields",
-            f"name each once, at most {schema.MOST_FIELDS}",
+            f"name each once, at most {schema.MAX_FIELDS}",
         )
     for name in names:
         if not 0 < len(name.encode("utf-8", "replace")) <= schema.STRING_BYTES or "\0" in name:

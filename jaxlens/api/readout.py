@@ -89,7 +89,7 @@ class Readout(types.Readout):
             relative_depth: Align the layers of models of different depth by their relative depth.
 
         Returns:
-            A `jaxlens.view.comparison.difference.Comparison`: ``difference(metric)`` has the
+            A `jaxlens.view.comparison.comparison.Comparison`: ``difference(metric)`` has the
             numbers, ``plot()`` a figure, ``html()`` a page; notebooks show it.
 
         Raises:

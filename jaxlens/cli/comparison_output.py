@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxlens.study.comparison import compare, lines
-    from jaxlens.view.comparison import difference
+    from jaxlens.view.comparison.comparison import Comparison
 
 
 def show_prompts(
-    comparison: difference.Comparison,
+    comparison: Comparison,
     metric: str | None,
     html: Path | None,
     pictures: Sequence[Path],

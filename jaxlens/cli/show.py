@@ -11,9 +11,9 @@ from jaxlens import api, errors, models
 from jaxlens.lens import numerics
 from jaxlens.models import encoding, loading
 from jaxlens.sweep import compilation_cache
-from jaxlens.view.comparison import difference as differences
-from jaxlens.view.prompt import prompt as views
+from jaxlens.view.comparison.comparison import Comparison, compare
 from jaxlens.view.prompt import readouts
+from jaxlens.view.prompt.prompt import QUANTITIES, Prompt
 
 DECODERS = ("final_norm", "plain")
 
@@ -68,7 +68,7 @@ def sides(
 
 def prompts(
     model: str, texts: Sequence[str], decoders: Sequence[str], follow: Sequence[str], top_k: int
-) -> list[views.Prompt]:
+) -> list[Prompt]:
     """Prompts of a model that has yet to be loaded; see `read`.
 
     The programs are kept where those of sweeps are, so that the next prompt finds them.
@@ -88,8 +88,8 @@ def prompts(
 
 def comparison(
     first: Side, second: Side, follow: Sequence[str], top_k: int, relative_depth: bool = False
-) -> differences.Comparison:
-    """Two prompts, two models or two decoders, aligned; see `difference.compare`.
+) -> Comparison:
+    """Two prompts, two models or two decoders, aligned; see `compare`.
 
     Args:
         first: One side.
@@ -99,7 +99,7 @@ def comparison(
         relative_depth: Whether layers of models of different depth are aligned by relative depth.
 
     Raises:
-        ConfigError: See `read` and `difference.compare`.
+        ConfigError: See `read` and `compare`.
         MissingError: A model is not there.
     """
     names = dict.fromkeys((first.model, second.model))
@@ -116,7 +116,7 @@ def comparison(
             )
             for side in (first, second)
         ]
-    return differences.compare(shown[0], shown[1], relative_depth=relative_depth)
+    return compare(shown[0], shown[1], relative_depth=relative_depth)
 
 
 def read(
@@ -128,7 +128,7 @@ def read(
     top_k: int = 5,
     follow: Sequence[str] = (),
     precision: str = "float32",
-) -> views.Prompt:
+) -> Prompt:
     """Reads the lens on a text, with each decoder.
 
     Args:
@@ -155,7 +155,7 @@ def read(
             tokens,
             mask,
             top_k=min(top_k, model.config.vocab_size),
-            quantities=views.QUANTITIES,
+            quantities=QUANTITIES,
             follow=followed or None,
             precision=precision,
             tokenizer=model.tokenizer,

@@ -1,8 +1,8 @@
 """Values that a run can hold: whatever is read is compared with the schema before it is used.
 
 A hash says that a file is the one that its record names, not that its values are valid: whoever
-rewrites the record can store anything. The limits are those of ``schema``, with the sizes of the
-run in the place of names.
+rewrites the record can store anything. The limits are those below, with the sizes of the run in the
+place of names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,29 @@ import numpy as np
 
 from jaxlens import errors, schema
 from jaxlens.tally import bins, definitions, sampling
+
+LIMITS: dict[str, str | int] = {
+    "document": "documents",
+    "offset": "tokens",
+    "position": "positions",
+    "prev_distance": "positions",
+    "prev_count": "positions",
+    "match_length": 256,
+    "copied": 2,
+    "piece": 4,
+    "fold": 2,
+    "foreign_fold": 2,
+}
+"""What every value of a column is below: a number, or a size of the run."""
+
+UNKNOWN: dict[str, int] = {"piece": 255, "foreign_fold": 255}
+"""Values of columns that stand for none."""
+
+ALWAYS = ("token",)
+"""Ids that every row has."""
+
+NON_NEGATIVE = ("norm", "embedding_norm")
+"""Floats that cannot be negative; a divergence near 0 may be, by rounding."""
 
 UNSTATED = 2**62
 """A size that the spec does not state."""
@@ -91,15 +114,15 @@ def check_rows(path: Path, name: str, block: np.ndarray, of: Sizes) -> None:
     """
     quantity = schema.QUANTITIES[name]
     if quantity.kind == "float":
-        if name in schema.NON_NEGATIVE and (wrong := block[block < 0]).size:
+        if name in NON_NEGATIVE and (wrong := block[block < 0]).size:
             raise _impossible(path, name, wrong[0], "no negative ones")
         return
     limit = _limit(name, of)
     wrong = block >= limit
     if not wrong.any():
         return
-    none = schema.UNKNOWN.get(name)
-    if quantity.kind == "id" and name not in schema.ALWAYS:
+    none = UNKNOWN.get(name)
+    if quantity.kind == "id" and name not in ALWAYS:
         none = np.iinfo(block.dtype).max
     if none is not None:
         wrong &= block != none
@@ -150,8 +173,8 @@ def _check_sampled(path: str | Path, name: str, block: np.ndarray, of: Sizes) ->
             limit = _limit(column, of)
             low = 0 if column not in ("next_token", "copy_token") else -1
         wrong = (values < low) | (values >= limit)
-        if column in schema.UNKNOWN:
-            wrong &= values != schema.UNKNOWN[column]
+        if column in UNKNOWN:
+            wrong &= values != UNKNOWN[column]
         if wrong.any():
             what = f"numbers from {low:,} to {limit - 1:,}"
             raise _impossible(path, f"{name}, {field}", values[wrong][0], what)
@@ -167,7 +190,7 @@ def _limit(name: str, of: Sizes) -> int:
         return of.vocab + 1
     if quantity.kind == "id":
         return of.vocab
-    limit = schema.LIMITS[name]
+    limit = LIMITS[name]
     return limit if isinstance(limit, int) else int(getattr(of, limit))
 
 

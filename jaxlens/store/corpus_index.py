@@ -115,7 +115,7 @@ class TokenIndex:
 
 def limit(n_documents: int, n_kept: int = 0) -> int:
     """Most bytes that an index of this many documents may claim, with so many kept fields."""
-    kept = document_fields.VALUE_BYTES * min(max(n_kept, 0), schema.MOST_FIELDS)
+    kept = document_fields.VALUE_BYTES * min(max(n_kept, 0), schema.MAX_FIELDS)
     return _VOCABULARY_BYTES + (_DOCUMENT_BYTES + kept) * n_documents
 
 

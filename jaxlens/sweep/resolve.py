@@ -7,10 +7,12 @@ once. Whatever computes takes a `Resolved`, never a ``config.RunConfig``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlens import config as run_config
 from jaxlens import errors, schema, types
@@ -71,12 +73,12 @@ class Resolved:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row on disk, without compression and checksums."""
-        return schema.row_bytes(
-            self.columns,
-            self.config.store.rows,
-            self.architecture.vocab_size,
-            self.architecture.n_layer + 1,
-            self.config.lens.top_k,
+        sizes = {"layer": self.architecture.n_layer + 1, "k": self.config.lens.top_k}
+        profile, vocab_size = self.config.store.rows, self.architecture.vocab_size
+        return sum(
+            np.dtype(schema.stored_dtype(name, profile, vocab_size)).itemsize
+            * math.prod(sizes.get(axis, 1) for axis in schema.QUANTITIES[name].axes)
+            for name in self.columns
         )
 
     def with_step_sequences(self, step_sequences: int) -> Resolved:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlens import config, schema
 from jaxlens.files import publish, system
-from jaxlens.store import commit, finalize, layout, records, run_directory, shards, writer
+from jaxlens.store import bounds, commit, finalize, layout, records, run_directory, shards, writer
 from jaxlens.store.hdf5 import images
 from jaxlens.tally import bins, definitions
 
@@ -84,10 +84,10 @@ def compute_rows(shard, rows, profile="core", salt=0):
             values = random.gamma(2.0, 1.0, shape)
             values[random.random(shape) < 0.05] = np.nan
         else:
-            most = schema.LIMITS.get(name, VOCAB_SIZE)
+            most = bounds.LIMITS.get(name, VOCAB_SIZE)
             # Sizes of the run, such as its number of tokens, are no less than the rows of a shard.
             values = random.integers(0, most if isinstance(most, int) else rows, shape)
-        if quantity.kind == "id" and name not in schema.ALWAYS:
+        if quantity.kind == "id" and name not in bounds.ALWAYS:
             values[random.random(shape) < 0.1] = np.iinfo(dtype).max
         found[name] = values.astype(dtype)
     return found

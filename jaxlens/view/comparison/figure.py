@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.view.comparison import difference
+from jaxlens.view.comparison.comparison import Comparison
 from jaxlens.view.figures import files, palette
 from jaxlens.view.prompt import metrics, raster
 
@@ -27,7 +28,7 @@ _TWO_LINES = 0.3
 """Height of a cell that names a best token and a number."""
 
 
-def draw(shown: difference.Comparison, path: Path, metric: str | None = None) -> None:
+def draw(shown: Comparison, path: Path, metric: str | None = None) -> None:
     """Draws a comparison into a file whose suffix says the format.
 
     Raises:
@@ -37,8 +38,8 @@ def draw(shown: difference.Comparison, path: Path, metric: str | None = None) ->
     plot(shown, metric, path)
 
 
-def plot(shown: difference.Comparison, metric: str | None, path: str | Path | None) -> Any:
-    """The figure, and its file; see ``difference.Comparison.plot``."""
+def plot(shown: Comparison, metric: str | None, path: str | Path | None) -> Any:
+    """The figure, and its file; see ``Comparison.plot``."""
     target = None if path is None else files.require(path)
     made = figure(shown, metric)
     if target is not None:
@@ -46,7 +47,7 @@ def plot(shown: difference.Comparison, metric: str | None, path: str | Path | No
     return made
 
 
-def figure(shown: difference.Comparison, metric: str | None = None) -> Any:
+def figure(shown: Comparison, metric: str | None = None) -> Any:
     """The figure, a ``matplotlib.figure.Figure`` of three panels.
 
     Raises:
@@ -76,7 +77,7 @@ def figure(shown: difference.Comparison, metric: str | None = None) -> Any:
     return made
 
 
-def _caption(shown: difference.Comparison, letters: int) -> str:
+def _caption(shown: Comparison, letters: int) -> str:
     one, two = shown.names
     words = [f"A: {one}", f"B: {two}", "blue: greater in A, orange: greater in B", *shown.notes]
     return textwrap.fill("; ".join(words), max(letters, 40))
@@ -91,7 +92,7 @@ def _difference_cells(found: difference.Difference) -> _Cells:
     return found.strength(found.values), words, palette.diverging(count=255), (-1, 1), found.ticks()
 
 
-def _side_cells(shown: difference.Comparison, metric: metrics.Metric, side: int) -> _Cells:
+def _side_cells(shown: Comparison, metric: metrics.Metric, side: int) -> _Cells:
     values = shown.values(metric.name, side)
     mine = shown.sides[side].view(metric.name)
     words = [[raster.short(float(value), metric.kind) for value in line] for line in values]
@@ -103,12 +104,12 @@ def _side_cells(shown: difference.Comparison, metric: metrics.Metric, side: int)
     return mine.strength(values), words, palette.ramp(count=256), (0, 1), mine.ticks()
 
 
-def _is_named(shown: difference.Comparison, side: int) -> bool:
+def _is_named(shown: Comparison, side: int) -> bool:
     """Whether the best tokens of a side were read."""
     return "top_id" in shown.readings[side]
 
 
-def _best(shown: difference.Comparison, side: int) -> list[list[str]]:
+def _best(shown: Comparison, side: int) -> list[list[str]]:
     """The best token of each cell as it is shown; empty where the side has no token."""
     ids, places = shown.readings[side]["top_id"], shown.columns[:, side].tolist()
     return [
@@ -123,7 +124,7 @@ def _best(shown: difference.Comparison, side: int) -> list[list[str]]:
 def _panel(
     made: Any,
     axes: Any,
-    shown: difference.Comparison,
+    shown: Comparison,
     cells: _Cells,
     title: str,
     side: int | None = None,
@@ -156,13 +157,13 @@ def _panel(
     bar.outline.set_visible(False)
 
 
-def _layers(shown: difference.Comparison, side: int | None) -> list[str]:
+def _layers(shown: Comparison, side: int | None) -> list[str]:
     if side is None:
         return list(shown.layer_names)
     return [shown.sides[side].layers[pair[side]] for pair in shown.pairs]
 
 
-def _tokens(shown: difference.Comparison, side: int | None) -> list[str]:
+def _tokens(shown: Comparison, side: int | None) -> list[str]:
     """Labels of the columns: the token of a side, or of both where they differ."""
     tokens = [shown.token(at) for at in range(len(shown))]
     if side is not None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxlens import errors
 from jaxlens.view import pages, visible
-from jaxlens.view.comparison import difference
+from jaxlens.view.comparison.comparison import Comparison
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import html, metrics
 
@@ -25,8 +25,8 @@ COLOURS = 33
 """Steps of the diverging scale; odd, so that 0 has one of its own."""
 
 
-def page(shown: difference.Comparison, metric: str | None = None) -> str:
-    """The page; see ``difference.Comparison.html``."""
+def page(shown: Comparison, metric: str | None = None) -> str:
+    """The page; see ``Comparison.html``."""
     first = shown.view(metric).name
     if len(shown) > MAX_COLUMNS:
         raise errors.ConfigError(
@@ -49,14 +49,14 @@ def page(shown: difference.Comparison, metric: str | None = None) -> str:
     )
 
 
-def _common(shown: difference.Comparison) -> list[str]:
+def _common(shown: Comparison) -> list[str]:
     """Model and decoder, where both sides have the same."""
     models, decoders = {side.model for side in shown.sides}, set(shown.decoders)
     found = [f"model {model}" for model in models if model and len(models) == 1]
     return found + [f"decoder {decoder}" for decoder in decoders if len(decoders) == 1]
 
 
-def _document(shown: difference.Comparison, first: str) -> dict[str, Any]:
+def _document(shown: Comparison, first: str) -> dict[str, Any]:
     names: dict[str, int] = {}
 
     def number(name: str) -> int:
@@ -73,7 +73,7 @@ def _document(shown: difference.Comparison, first: str) -> dict[str, Any]:
     return found | {"words": list(names)}
 
 
-def _side(shown: difference.Comparison, side: int, number: Callable[[str], int]) -> dict[str, Any]:
+def _side(shown: Comparison, side: int, number: Callable[[str], int]) -> dict[str, Any]:
     """Tokens, next tokens, stars and best tokens of one side, by column; words as numbers."""
     whose, reading = shown.sides[side], shown.readings[side]
     places = shown.columns[:, side].tolist()
@@ -100,7 +100,7 @@ def _side(shown: difference.Comparison, side: int, number: Callable[[str], int])
     }
 
 
-def _metric(shown: difference.Comparison, metric: metrics.Metric) -> dict[str, Any]:
+def _metric(shown: Comparison, metric: metrics.Metric) -> dict[str, Any]:
     found = shown.difference(metric.name)
     sides = []
     for side in (0, 1):

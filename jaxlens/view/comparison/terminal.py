@@ -9,15 +9,14 @@ import numpy as np
 from rich import console, style, text
 
 from jaxlens.view.comparison import difference
+from jaxlens.view.comparison.comparison import Comparison
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import terminal
 
 _RAMP = palette.diverging()
 
 
-def show(
-    shown: difference.Comparison, metric: str | None, stream: TextIO, width: int | None = None
-) -> None:
+def show(shown: Comparison, metric: str | None, stream: TextIO, width: int | None = None) -> None:
     """Prints the grid, as many blocks below each other as its tokens need.
 
     Colours are for terminals; a pipe or a file gets the same table without them.
@@ -36,7 +35,7 @@ def show(
         out.print(line, end="\n", crop=False, no_wrap=True)
 
 
-def lines(shown: difference.Comparison, metric: str | None, columns: int) -> Iterator[text.Text]:
+def lines(shown: Comparison, metric: str | None, columns: int) -> Iterator[text.Text]:
     """The lines of the picture."""
     found = shown.difference(metric)
     one, two = shown.names
@@ -53,7 +52,7 @@ def lines(shown: difference.Comparison, metric: str | None, columns: int) -> Ite
 
 
 def _block(
-    shown: difference.Comparison, found: difference.Difference, places: range, label: int
+    shown: Comparison, found: difference.Difference, places: range, label: int
 ) -> Iterator[text.Text]:
     best = [_best(shown, side) for side in (0, 1)]
     strengths = found.strength(found.values)
@@ -73,7 +72,7 @@ def _block(
         yield terminal.row("", ["=" if one == two else two for one, two in tokens], label)
 
 
-def _best(shown: difference.Comparison, side: int) -> list[list[str]]:
+def _best(shown: Comparison, side: int) -> list[list[str]]:
     """Best token of each cell of a side; empty where it has no token or none was read."""
     whose, reading = shown.sides[side], shown.readings[side]
     if "top_id" not in reading:

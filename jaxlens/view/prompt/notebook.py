@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view.comparison import difference as differences
+from jaxlens.view.comparison.comparison import Comparison
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, prompt, readouts
 
@@ -65,7 +65,7 @@ def fragment(readout: types.Readout) -> str | None:
     return f'<div style="{OUTER}">{"".join(parts)}</div>'
 
 
-def difference(of: differences.Comparison) -> str:
+def difference(of: Comparison) -> str:
     """A comparison: the difference of its first metric, layers by tokens, the last layer on top."""
     try:
         found = of.difference()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlens import arguments, errors
-from jaxlens.view.comparison import difference
+from jaxlens.view.comparison import comparison
 from jaxlens.view.figures import files
 from jaxlens.view.prompt import prompt, raster
 
@@ -115,7 +115,7 @@ def compare(
     lines: tuple[int, int],
     names: tuple[str, str] | None,
     relative_depth: bool,
-) -> difference.Comparison:
+) -> comparison.Comparison:
     """One prompt of each of two readouts, compared; see ``types.Readout.compare``."""
     if not callable(getattr(pair[1], "present", None)):
         raise errors.ConfigError(
@@ -127,7 +127,7 @@ def compare(
         names = (arguments.text(one, "names", example), arguments.text(two, "names", example))
     depth = arguments.flag(relative_depth, "relative_depth")
     shown = [prompt_of([one], line) for one, line in zip(pair, lines, strict=True)]
-    return difference.compare(shown[0], shown[1], names=names, relative_depth=depth)
+    return comparison.compare(shown[0], shown[1], names=names, relative_depth=depth)
 
 
 def _on_axes(

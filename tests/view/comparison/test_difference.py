@@ -13,6 +13,7 @@ from view.labelled import readout_of
 
 from jaxlens import errors
 from jaxlens.view.comparison import depths, difference, figure, html
+from jaxlens.view.comparison.comparison import compare
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, raster
 
@@ -42,21 +43,21 @@ def prompt_of(words, seed=0, n_layers=4, known=KNOWN, **more):
 
 def test_differences_are_first_minus_second_of_ranks_their_ratio():
     one, two = prompt_of(WORDS), prompt_of(WORDS, seed=1)
-    found = difference.compare(one, two)
+    found = compare(one, two)
     assert found.equal.all() and len(found) == len(WORDS)
     for name, metric in found.views().items():
         a, b = (metric.values(side.readings["plain"]) for side in (one, two))
         expected = np.log(a) - np.log(b) if metric.kind == metrics.RANK else a - b
         values = found.difference(name).values
         np.testing.assert_array_equal(values, expected)
-        back = difference.compare(two, one).difference(name).values
+        back = compare(two, one).difference(name).values
         np.testing.assert_array_equal(back, -values)
     assert np.isnan(found.difference("rank_next").values[:, -1]).all(), "no token follows"
 
 
 def test_tokens_are_aligned_by_position_where_they_are_equal():
     other = [*WORDS[:3], " here", *WORDS[4:]]
-    found = difference.compare(prompt_of(WORDS), prompt_of(other, seed=1))
+    found = compare(prompt_of(WORDS), prompt_of(other, seed=1))
     assert found.equal.tolist() == [True] * 3 + [False] + [True] * 5
     values = found.difference("entropy").values
     assert np.isnan(values[:, 3]).all() and np.isfinite(np.delete(values, 3, 1)).all()
@@ -68,7 +69,7 @@ def test_tokens_are_aligned_by_position_where_they_are_equal():
 
 def test_prompts_of_other_lengths_are_aligned_from_both_ends():
     longer = [*WORDS[:3], " here", " and", *WORDS[4:]]
-    found = difference.compare(prompt_of(WORDS), prompt_of(longer, seed=1))
+    found = compare(prompt_of(WORDS), prompt_of(longer, seed=1))
     assert found.columns.tolist() == [
         *([i, i] for i in range(3)),
         *([3, 3], [-1, 4]),
@@ -79,33 +80,33 @@ def test_prompts_of_other_lengths_are_aligned_from_both_ends():
     np.testing.assert_array_equal(one[:, 8], found.first.readings["plain"]["entropy"][:, 7])
     np.testing.assert_array_equal(two[:, 8], found.second.readings["plain"]["entropy"][:, 8])
     assert np.isnan(one[:, 4]).all() and np.isfinite(two[:, 4]).all()
-    repeated = difference.compare(prompt_of([" the"] * 3), prompt_of([" the"] * 5, seed=1))
+    repeated = compare(prompt_of([" the"] * 3), prompt_of([" the"] * 5, seed=1))
     assert repeated.columns.tolist() == [[0, 0], [1, 1], [2, 2], [-1, 3], [-1, 4]]
 
 
 def test_other_tokenizers_are_aligned_where_tokens_cover_the_same_text():
     pieces = ["The", " cap", "ital", " of", " France", " ", "is"]
     other = prompt_of(pieces, 1, known=[*pieces, "x", "y", "z", "v", "w"], model="other")
-    found = difference.compare(prompt_of(WORDS[:5]), other)
+    found = compare(prompt_of(WORDS[:5]), other)
     assert found.columns[found.equal].tolist() == [[0, 0], [2, 3], [3, 4]]
     alone = sorted(found.columns[~found.equal].tolist())
     assert alone == [[-1, 1], [-1, 2], [-1, 5], [-1, 6], [1, -1], [4, -1]]
     assert "3 of 5 and 7 tokens stand for the same part of the text" in found.notes[0]
     wordless = dataclasses.replace(other, spelled={})
     with pytest.raises(errors.ConfigError, match="without the text"):
-        difference.compare(prompt_of(WORDS), wordless)
+        compare(prompt_of(WORDS), wordless)
 
 
 def test_other_depths_are_refused_unless_relative_depth_is_asked_for():
     one, two = prompt_of(WORDS, n_layers=9), prompt_of(WORDS, seed=1, n_layers=13)
     with pytest.raises(errors.ConfigError, match="8 and 12 blocks") as refused:
-        difference.compare(one, two)
+        compare(one, two)
     assert "--relative-depth" in refused.value.hint
-    found = difference.compare(one, two, relative_depth=True)
+    found = compare(one, two, relative_depth=True)
     assert found.pairs[0] == (0, 0) and found.pairs[-1] == (8, 12) and len(found.pairs) == 9
     assert all(abs(i / 8 - j / 12) <= 1 / 24 + 1e-12 for i, j in found.pairs)
     assert found.layer_names[1] == "h.0 | h.1" and found.layer_names[0] == "input"
-    swapped = difference.compare(two, one, relative_depth=True)
+    swapped = compare(two, one, relative_depth=True)
     assert swapped.pairs == tuple((j, i) for i, j in found.pairs)
     np.testing.assert_array_equal(
         swapped.difference("entropy").values, -found.difference("entropy").values
@@ -138,12 +139,12 @@ def test_relative_depth_keeps_both_ends_and_the_order(few, many):
     ],
 )
 def test_a_difference_is_spelled_with_its_sign(value, kind, words):
-    assert difference.spelled(value, kind) == words
+    assert difference.format_difference(value, kind) == words
 
 
 @pytest.mark.parametrize("name", ["p_top", "rank_input", "kl_final"])
 def test_the_scale_is_centred_on_zero_and_no_value_is_beyond_it(name):
-    found = difference.compare(prompt_of(WORDS), prompt_of(WORDS, seed=1)).difference(name)
+    found = compare(prompt_of(WORDS), prompt_of(WORDS, seed=1)).difference(name)
     assert found.limit >= np.nanmax(np.abs(found.values))
     places = [place for place, _ in found.ticks()]
     assert places[0] == 1 and places[2] == 0 and places[-1] == -1
@@ -158,30 +159,30 @@ def test_small_differences_are_not_painted_as_if_they_mattered():
     reading = one.readings["plain"] | {
         "entropy": one.readings["plain"]["entropy"] + np.float32(1e-4)
     }
-    found = difference.compare(one, dataclasses.replace(one, readings={"plain": reading}))
+    found = compare(one, dataclasses.replace(one, readings={"plain": reading}))
     entropy = found.difference("entropy")
-    assert entropy.limit == difference.LEAST[metrics.NATS]
+    assert entropy.limit == difference.MIN_LIMIT[metrics.NATS]
     assert np.abs(entropy.strength(entropy.values)).max() < 0.05
 
 
 def test_what_cannot_be_compared_is_refused():
     one = prompt_of(WORDS)
     with pytest.raises(errors.ConfigError, match="no token stands at the same place"):
-        difference.compare(prompt_of(["The", " of"]), prompt_of([" of", "The"]))
+        compare(prompt_of(["The", " of"]), prompt_of([" of", "The"]))
     with pytest.raises(errors.ConfigError, match="a part of a prompt"):
-        difference.compare(one.part(1, None), one)
+        compare(one.part(1, None), one)
     with pytest.raises(errors.ConfigError, match="no metric loss"):
-        difference.compare(one, one).difference("loss")
+        compare(one, one).difference("loss")
     with pytest.raises(errors.ConfigError, match="no tokens from 9"):
-        difference.compare(one, one).part(9, None)
+        compare(one, one).part(9, None)
     lacking = {n: v for n, v in one.readings["plain"].items() if n != "entropy"}
     other = dataclasses.replace(one, readings={"plain": lacking})
     with pytest.raises(errors.ConfigError, match="entropy needs entropy"):
-        difference.compare(one, other).difference("entropy")
+        compare(one, other).difference("entropy")
 
 
 def test_json_holds_both_sides_and_the_differences():
-    found = difference.compare(prompt_of(WORDS), prompt_of(WORDS[:-1], seed=1)).document()
+    found = compare(prompt_of(WORDS), prompt_of(WORDS[:-1], seed=1)).document()
     found = json.loads(json.dumps(found, allow_nan=False))
     assert found["first"]["tokens"] == list(range(9)) and found["aligned"][1].startswith("layers")
     assert found["tokens"][-1] == {"first": 8, "second": -1, "equal": False}
@@ -269,7 +270,7 @@ def test_every_difference_can_be_read_on_its_colour(ends):
 
 def test_the_figure_says_the_numbers_of_all_three_panels():
     longer = [*WORDS[:3], " here", " and", *WORDS[4:]]
-    shown = difference.compare(prompt_of(WORDS), prompt_of(longer, seed=1))
+    shown = compare(prompt_of(WORDS), prompt_of(longer, seed=1))
     made = figure.figure(shown, "kl_final")
     above, *sides = made.axes[:3]
     found = shown.difference("kl_final")
@@ -298,7 +299,7 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
     assert "blue: greater in A, orange: greater in B" in caption and shown.notes[0] in caption
     red, _, blue, _ = image.cmap(1.0)
     assert blue > red and image.cmap(0.0)[0] > image.cmap(0.0)[2]
-    many = difference.compare(prompt_of(WORDS * 8), prompt_of(WORDS * 8))
+    many = compare(prompt_of(WORDS * 8), prompt_of(WORDS * 8))
     with pytest.raises(errors.ConfigError, match="a figure of 72 tokens"):
         figure.figure(many)
 
@@ -337,7 +338,7 @@ def is_blue(colour):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_shows_every_number_and_the_legend_is_true_in_both_themes(opened, scheme):
     other = [*WORDS[:3], " here", *WORDS[4:]]
-    shown = difference.compare(prompt_of(WORDS), prompt_of(other, seed=1))
+    shown = compare(prompt_of(WORDS), prompt_of(other, seed=1))
     browser = opened(shown, scheme=scheme)
     assert (
         "blue: greater in A; orange: greater in B" in browser.each("#difference", "e.innerText")[0]
@@ -374,7 +375,7 @@ def test_the_page_shows_every_number_and_the_legend_is_true_in_both_themes(opene
 
 
 def test_the_chosen_cell_shows_both_sides_and_fits_a_phone(opened):
-    shown = difference.compare(prompt_of(WORDS), prompt_of(WORDS, seed=1))
+    shown = compare(prompt_of(WORDS), prompt_of(WORDS, seed=1))
     browser = opened(shown, width=390, height=844, touch=True)
     assert browser.run("return document.documentElement.scrollWidth") <= 390
     cell = browser.driver.find_elements("css selector", "#difference tbody td")[3]
@@ -399,4 +400,4 @@ def test_hostile_tokens_are_text_on_the_page(opened):
     browser = opened(readout.compare(readout, 0, 1))
     assert browser.run("return document.querySelectorAll('img').length") == 0
     with pytest.raises(errors.ConfigError, match="a page that compares 135 tokens"):
-        html.page(difference.compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))
+        html.page(compare(prompt_of(WORDS * 15), prompt_of(WORDS * 15)))
