@@ -148,6 +148,36 @@ READER = (
     ),
 )
 
+DECODER = (
+    {
+        "config.py": replaced(
+            'Decoder = Literal["final_norm", ', 'Decoder = Literal["halved", "final_norm", '
+        ),
+        "lens/decoders.py": replaced(
+            "DECODERS: dict[str, Decoder] = {\n",
+            "def _halved(\n"
+            "    normed: jax.Array, scale: jax.Array, bias: jax.Array, is_last: jax.Array\n"
+            ") -> jax.Array:\n"
+            "    return (normed * scale + bias) * jnp.where(is_last, 1.0, 0.5)\n\n\n"
+            'DECODERS: dict[str, Decoder] = {\n    "halved": _halved,\n',
+        ),
+    },
+    script(
+        """
+        model = jaxlens.load_model("tiny")
+        tokens = np.arange(20).reshape(2, 10)
+        names = ("halved", "final_norm")
+        read = {name: jaxlens.read_lens(model, tokens, decoder=name) for name in names}
+        # Logits of the head without a bias are halved too: the order stays, the entropy grows.
+        ranks = [np.asarray(one.rank_next) for one in read.values()]
+        assert (ranks[0] == ranks[1]).mean() > 0.99
+        assert (read["halved"].entropy[:-1] > read["final_norm"].entropy[:-1]).all()
+        run = sweep(**{"lens.decoder": "halved"})
+        assert run.spec["lens"]["decoder"] == "halved"
+        """
+    ),
+)
+
 TALLY = (
     {
         "tally/definitions.py": replaced(
@@ -179,6 +209,7 @@ TALLY = (
 CASES = {
     "A model family": FAMILY,
     "A quantity of the residual stream": QUANTITY,
+    "A decoder": DECODER,
     "A tally": TALLY,
     "A corpus reader": READER,
     "An executor": EXECUTOR,

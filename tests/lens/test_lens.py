@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import typing
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,7 +14,7 @@ import pytest
 from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
 
-from jaxlens import errors, schema
+from jaxlens import config, errors, schema
 from jaxlens.lens import decoders, numerics, reference, tiled
 from jaxlens.lens.options import Options, resolve_quantities
 
@@ -276,3 +277,7 @@ def test_an_unknown_name_brings_the_nearest():
 def test_a_layer_the_model_does_not_have_is_refused():
     with pytest.raises(errors.ConfigError, match="layer 9"):
         read("tiled", make_case(97), layers=(9,))
+
+
+def test_the_configuration_names_the_decoders_that_there_are():
+    assert set(typing.get_args(config.Decoder)) == set(decoders.DECODERS)
