@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxlens import errors, settings
+from jaxlens import config_values, errors
 from jaxlens.files import yaml
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
@@ -172,7 +172,7 @@ def load(
     merged.update(_read_environment(environment or {}))
     merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
     config = _build(RunConfig, merged)
-    settings.validate(config)
+    config_values.validate(config)
     return config
 
 
@@ -205,13 +205,13 @@ def require_types(config: RunConfig) -> None:
     for key, kind in keys().items():
         section, _, name = key.rpartition(".")
         value = getattr(getattr(config, section) if section else config, name)
-        converted = settings.convert(key, value, kind, "the spec") if key != "seed" else value
+        converted = config_values.convert(key, value, kind, "the spec") if key != "seed" else value
         if converted != value or type(converted) is not type(value):
             raise errors.ConfigError(f"{key} is {errors.show(value)}", "")
     if type(config.seed) is not int:
         raise errors.ConfigError(f"seed is {errors.show(config.seed)}", "expected a whole number")
-    within = (config.seed + settings.WORD // 2) % settings.WORD - settings.WORD // 2
-    settings.validate(dataclasses.replace(config, seed=within))
+    within = (config.seed + config_values.WORD // 2) % config_values.WORD - config_values.WORD // 2
+    config_values.validate(dataclasses.replace(config, seed=within))
 
 
 def canonical(spec: Mapping[str, Any]) -> bytes:
@@ -263,7 +263,7 @@ def _build(cls: type, merged: dict[str, tuple[Any, str]]) -> RunConfig:
     nested: dict[str, dict[str, Any]] = {"": {}}
     for key, (value, where) in merged.items():
         section, _, name = key.rpartition(".")
-        nested.setdefault(section, {})[name] = settings.convert(key, value, known[key], where)
+        nested.setdefault(section, {})[name] = config_values.convert(key, value, known[key], where)
     hints = typing.get_type_hints(cls)
     sections = {s: hints[s](**values) for s, values in nested.items() if s}
     return RunConfig(**nested[""], **sections)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "jaxlens"
 
 VOCABULARY = {
-    *("arguments", "config", "designs", "errors", "interrupts", "schema", "settings", "types"),
+    *("arguments", "config", "designs", "errors", "interrupts", "schema", "config_values", "types"),
     "files",
 }
 """What every room may use."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxlens import config, errors, settings
+from jaxlens import config, config_values, errors
 
 
 def test_later_files_the_environment_and_overrides_win(tmp_path):
@@ -77,7 +77,7 @@ def test_counts_may_have_a_unit(text, number):
 
 @pytest.mark.parametrize("text", ["", "k", "1.5", "inf", "nan", "1e999", "ten", True, None, 1.5])
 def test_what_is_no_count_is_none(text):
-    assert settings.count(text) is None
+    assert config_values.count(text) is None
 
 
 def test_a_missing_file_and_a_file_that_is_no_yaml_are_refused(tmp_path):

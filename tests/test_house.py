@@ -27,10 +27,10 @@ VOCABULARY = {
     "schema": set(),
     "designs": set(),
     "types": set(),
-    "settings": {"designs", "errors", "schema"},
+    "config_values": {"designs", "errors", "schema"},
     "arguments": {"errors"},
     "files": {"errors", "interrupts"},
-    "config": {"errors", "files", "settings"},
+    "config": {"config_values", "errors", "files"},
 }
 MAX_MODULES, MAX_FOLDERS, MAX_FLOORS = 8, 12, 8
 HOME = {

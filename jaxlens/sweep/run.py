@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jaxlens import arguments, errors, settings
+from jaxlens import arguments, config_values, errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
@@ -89,7 +89,7 @@ def _run(
     execute: executors.Executor,
 ) -> Result:
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
-    index, total = settings.shard_of(job.config.shard)
+    index, total = config_values.shard_of(job.config.shard)
     mine = [shard for shard in missing if shard % total == index]
     rate = None
     if mine:

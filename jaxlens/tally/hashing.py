@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 
-def mix(value: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def mix(value: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     """One step of SplitMix64, elementwise on uint64.
 
     Reference:

@@ -8,7 +8,7 @@ from sweeps import refused, run_cli
 
 import jaxlens
 from jaxlens import api
-from jaxlens.cli import show
+from jaxlens.cli import read_texts
 from jaxlens.view.prompt import prompt
 
 PLASMA = "Other times, when people say plasma"
@@ -28,7 +28,7 @@ def test_json_holds_what_the_lens_reads(model, capsys):
     assert found["tokens"] == ids
     assert "".join(found["spelled"][str(i)] for i in ids) == PLASMA
     followed = model.tokenizer.encode(" the").ids
-    tokens, mask = show._padded(np.array(ids), model.config.n_positions)
+    tokens, mask = read_texts._padded(np.array(ids), model.config.n_positions)
     for decoder in ("final_norm", "plain"):
         how = {"decoder": decoder, "top_k": 5, "quantities": prompt.QUANTITIES, "follow": followed}
         readout = jaxlens.read_lens(model, tokens, mask, **how)
@@ -48,12 +48,12 @@ def test_prompts_of_other_lengths_need_no_other_programs(model, monkeypatch):
 
     monkeypatch.setattr(api, "read_residuals", seen)
     for text in (PLASMA, "Other times"):
-        found = show.read(model, "packaged", text, decoders=("plain",))
+        found = read_texts.read(model, "packaged", text, decoders=("plain",))
         assert len(found.ids) == len(model.tokenizer.encode(text).ids)
         assert all(values.shape[1] == len(found.ids) for values in found.readings["plain"].values())
-    assert shapes == [show.STRIDE, show.STRIDE]
+    assert shapes == [read_texts.STRIDE, read_texts.STRIDE]
     for count, length in {1: 32, 32: 32, 33: 40, 40: 40}.items():  # a model of 40 positions
-        tokens, mask = show._padded(np.arange(count) + 7, 40)
+        tokens, mask = read_texts._padded(np.arange(count) + 7, 40)
         assert tokens.shape == mask.shape == (1, length)
         assert tokens[mask].tolist() == list(range(7, 7 + count)) and not tokens[~mask].any()
 
@@ -157,5 +157,5 @@ def test_what_cannot_be_shown_is_refused_by_name(words, why, capsys):
 
 
 def test_a_lone_surrogate_is_read_as_a_replacement_character(model):
-    shown = show.read(model, "packaged", "a \ud800 b", decoders=("final_norm",))
+    shown = read_texts.read(model, "packaged", "a \ud800 b", decoders=("final_norm",))
     assert json.dumps(shown.document(), allow_nan=False).isascii()

@@ -13,7 +13,7 @@ import tokenizers
 from sweeps import PACKAGED, flags, refused, start
 
 from jaxlens import api, errors
-from jaxlens.cli import show
+from jaxlens.cli import read_texts
 from jaxlens.corpus import tokenize
 from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.models import encoding
@@ -142,7 +142,7 @@ def test_a_prompt_that_takes_too_long_is_refused(tiny, tokenizer, monkeypatch):
     monkeypatch.setattr(encoding, "SECONDS", 0.2)
     monkeypatch.setattr(encoding.encode, "__defaults__", (0.2,))
     with pytest.raises(errors.DataError, match=r"takes over 0\.2 s"):
-        show.encode(dataclasses.replace(model, tokenizer=tokenizer), LONG)
+        read_texts.encode(dataclasses.replace(model, tokenizer=tokenizer), LONG)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

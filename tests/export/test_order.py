@@ -417,7 +417,7 @@ def test_an_export_calls_no_jax(out, tmp_path):
 
 
 def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
-    real, calls = reader.Run._read, []
+    real, calls = reader.Run._read_column, []
 
     def read(self, *arguments):
         calls.append(arguments)
@@ -425,7 +425,7 @@ def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(reader.Run, "_read", read)
+    monkeypatch.setattr(reader.Run, "_read_column", read)
     for to in ("parquet", "csv", "hdf5"):
         calls.clear()
         end = "h5" if to == "hdf5" else to

@@ -12,7 +12,7 @@ import jax
 import pytest
 from sweeps import configure, digest, flags
 
-from jaxlens.cli import show
+from jaxlens.cli import read_texts
 from jaxlens.sweep import cache, compilation_cache, run
 
 CODE = "from jaxlens.cli.main import main; main()"
@@ -112,7 +112,7 @@ def test_the_next_prompt_finds_the_programs_of_the_one_before(untold, tiny, tmp_
     kept = []
     for text in ("the quick brown fox", "a lazy dog while it rains in the old town"):
         jax.clear_caches()  # as in a new process
-        show.prompts(str(tiny), [text], ("final_norm",), (), 1)
+        read_texts.prompts(str(tiny), [text], ("final_norm",), (), 1)
         lens = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("jit__read-*-cache")}
         kept.append(lens)
     (seals,) = tmp_path.rglob("SEALS.json")
