@@ -22,7 +22,7 @@ from sweeps import refused, run_cli, script_with_small_files
 import jaxlens
 from jaxlens import schema
 from jaxlens.export import selection, tables, text
-from jaxlens.store import layout, reader, summary
+from jaxlens.store import layout, open_shards, reader, summary
 from jaxlens.tally import bins as binning
 from jaxlens.tally import definitions, sampling
 
@@ -417,7 +417,7 @@ def test_an_export_calls_no_jax(out, tmp_path):
 
 
 def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
-    real, calls = reader.Run._read_column, []
+    real, calls = open_shards.OpenShards.read, []
 
     def read(self, *arguments):
         calls.append(arguments)
@@ -425,7 +425,7 @@ def test_an_interrupted_export_leaves_nothing(out, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(reader.Run, "_read_column", read)
+    monkeypatch.setattr(open_shards.OpenShards, "read", read)
     for to in ("parquet", "csv", "hdf5"):
         calls.clear()
         end = "h5" if to == "hdf5" else to
