@@ -20,7 +20,7 @@ COUNTS = (1_000, pytest.param(10_000, marks=pytest.mark.long))
 """Mangled inputs for a reader; the first thousand are the same."""
 
 HANG_SECONDS = 5
-MOST_MIB = 50
+MAX_MIB = 50
 """Growth of the process beyond what reading the seeds took."""
 
 _NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1]
@@ -60,7 +60,7 @@ def fuzz(target, seeds, count, folder, seed=0, words=()):
     assert found["read"] + found["refused"] == count, found
     assert found["refused"] > 0, "nothing was refused: the mutations do not reach the reader"
     assert found["slowest"] < HANG_SECONDS, found
-    assert found["mib"] < MOST_MIB, found
+    assert found["mib"] < MAX_MIB, found
     return found
 
 

@@ -190,8 +190,8 @@ def read_residuals(
         functools.partial(tokenizers.spelled, tokenizer) if tokenizer is not None else None,
     )
     # The labels join the arrays here, where they are known to belong together.
-    found = _read(implementation, streams, unembed, known, request)
-    return Readout(**found.present(), labels=labels)
+    values = _read(implementation, streams, unembed, known, request)
+    return Readout(**values.present(), labels=labels)
 
 
 def log_probs(

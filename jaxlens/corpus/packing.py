@@ -19,9 +19,9 @@ def pack(
     while bounds[-1] < len(size):
         first = bounds[-1]
         room = np.searchsorted(total, total[first] + lines * length, side="right") - 1
-        placed = _fill(size[first:room].tolist(), length, lines)
-        line[first : first + len(placed)] = placed
-        bounds.append(first + len(placed))
+        lines_of = _fill(size[first:room].tolist(), length, lines)
+        line[first : first + len(lines_of)] = lines_of
+        bounds.append(first + len(lines_of))
     return np.asarray(bounds, np.int64), line
 
 
@@ -36,9 +36,9 @@ def _fill(sizes: list[int], length: int, lines: int) -> list[int]:
     while low < high:
         middle = (low + high + 1) // 2
         largest_first = sorted(range(middle), key=sizes.__getitem__, reverse=True)
-        placed = _place(sizes[:middle], largest_first, length, lines)
-        if len(placed) == middle:
-            best, low = placed, middle
+        lines_of = _place(sizes[:middle], largest_first, length, lines)
+        if len(lines_of) == middle:
+            best, low = lines_of, middle
         else:
             high = middle - 1
     return best
@@ -48,18 +48,18 @@ def _place(sizes: list[int], order: Iterable[int], length: int, lines: int) -> l
     """Lines by best fit, in the given order; cut before the first window that fits nowhere."""
     room = [length] * lines  # ascending
     owner = list(range(lines))
-    placed = [0] * len(sizes)
+    lines_of = [0] * len(sizes)
     for done, item in enumerate(order):
         slot = bisect.bisect_left(room, sizes[item])
         if slot == lines:
-            return placed[:done]
+            return lines_of[:done]
         rest = room.pop(slot) - sizes[item]
         line = owner.pop(slot)
-        placed[item] = line
+        lines_of[item] = line
         slot = bisect.bisect_left(room, rest)
         room.insert(slot, rest)
         owner.insert(slot, line)
-    return placed
+    return lines_of
 
 
 def columns(

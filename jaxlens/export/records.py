@@ -104,10 +104,10 @@ def _plain(values: np.ndarray, absent: np.ndarray | None) -> list[Any]:
     if values.dtype.kind == "f":
         # The shortest text that is the same float32.
         return [None if math.isnan(value) else float(str(value)) for value in values]
-    found = [_finite(value) for value in values.tolist()]
+    plain = [_finite(value) for value in values.tolist()]
     if absent is None:
-        return found
-    return [None if gone else value for value, gone in zip(found, absent.tolist(), strict=True)]
+        return plain
+    return [None if gone else value for value, gone in zip(plain, absent.tolist(), strict=True)]
 
 
 def _finite(value: Any) -> Any:
@@ -157,12 +157,12 @@ def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> 
         return pa.array(values, mask=np.isnan(values))
     if values.dtype != object:
         return pa.array(values, mask=absent)
-    found = values.tolist()
-    made = _typed(found)
+    items = values.tolist()
+    made = _typed(items)
     if made is not None and not (spreadsheet and _is_text(made.type)):
         return made
     spelled = _escape if spreadsheet else _utf_8
-    words = [None if one is None else spelled(_word(one)) for one in found]
+    words = [None if one is None else spelled(_word(one)) for one in items]
     return pa.array(words, pa.string())
 
 

@@ -124,15 +124,15 @@ def fields(run: reader.Run, chosen: Selection) -> list[Field]:
     """The columns of the table, in order."""
     before = ["row", *(("document_id", "token_string") if chosen.texts else ())]
     before += ["layer", "layer_name"] if chosen.layout == "long" else []
-    found = [Field(name, *_IDENTIFIERS[name]) for name in before]  # type: ignore[arg-type]
+    selected = [Field(name, *_IDENTIFIERS[name]) for name in before]  # type: ignore[arg-type]
     place = before.index("token_string") + 1 if chosen.texts else 0
-    found[place:place] = document_fields(run) if chosen.texts else []
+    selected[place:place] = document_fields(run) if chosen.texts else []
     for name in chosen.names:
         quantity, stored = run[name].quantity, run[name].stored
         for heading, where in _headings(run, chosen, name):
             meaning = quantity.meaning + where
-            found.append(Field(heading, kind(quantity, stored.name), quantity.unit, meaning))
-    return found
+            selected.append(Field(heading, kind(quantity, stored.name), quantity.unit, meaning))
+    return selected
 
 
 def document_fields(run: reader.Run) -> list[Field]:

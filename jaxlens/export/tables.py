@@ -17,7 +17,7 @@ from jaxlens.store import document_fields, reader
 GROUP_BYTES = 32 << 20
 """About as much of a table as is held at once, and as a row group of Parquet has."""
 
-MOST_RECORDS = 1 << 17
+MAX_RECORDS = 1 << 17
 """Records of a row group, where `GROUP_BYTES` allows more."""
 
 
@@ -54,8 +54,8 @@ class Texts:
                 words = [document_fields.spelled(value).encode() for value in values]
                 known = [text.escape(raw, self.spreadsheet) for raw in words]
             codes = documents.kept.codes[numbers, place]
-            found = pa.array(known, getattr(pa, column.kind)())
-            yield found.take(pa.array(codes, mask=codes < 0))
+            array = pa.array(known, getattr(pa, column.kind)())
+            yield array.take(pa.array(codes, mask=codes < 0))
 
     def strings(self, rows: np.ndarray) -> pa.Array:
         """Text of the token of each of some rows, which follow each other."""
@@ -115,7 +115,7 @@ def tables(
 def group_records(run: reader.Run, chosen: selection.Selection) -> int:
     """Records that are held, and written, at once."""
     size = selection.record_bytes(selection.fields(run, chosen))
-    return max(1, min(MOST_RECORDS, GROUP_BYTES // size))
+    return max(1, min(MAX_RECORDS, GROUP_BYTES // size))
 
 
 def grouped(tables: Iterator[pa.Table], records: int) -> Iterator[pa.Table]:

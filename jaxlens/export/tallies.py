@@ -51,15 +51,15 @@ def cells(
     run: reader.Run, name: str, words: tables.Texts | None, of: pa.Schema
 ) -> Iterator[pa.Table]:
     """The cells of a tally, a bounded number at a time, in the order of its axes."""
-    tally, found, labels = definitions.BY_NAME[name], run.tally[name], _labels(run)
+    tally, total, labels = definitions.BY_NAME[name], run.tally[name], _labels(run)
     if tally.merge == "bottom_k":
-        kept = found[found[:, 0] != sampling.NO_KEY]
+        kept = total[total[:, 0] != sampling.NO_KEY]
         if len(kept):
             yield pa.Table.from_arrays([pa.array(column) for column in kept.T], schema=of)
         return
-    step = max(1, _BLOCK_ITEMS // max(1, math.prod(found.shape[1:])))
-    for start in range(0, len(found), step):
-        block = found[start : start + step]
+    step = max(1, _BLOCK_ITEMS // max(1, math.prod(total.shape[1:])))
+    for start in range(0, len(total), step):
+        block = total[start : start + step]
         places = np.nonzero(block)
         if not places[0].size:  # a row group has records, and a file may have no row group
             continue

@@ -25,30 +25,30 @@ def escape(raw: bytes, spreadsheet: bool = False) -> str:
         spreadsheet: Whether a first ``=``, ``+``, ``-`` or ``@``, with which spreadsheets begin a
             formula, becomes ``\xNN`` too.
     """
-    found = "".join(_pieces(raw))
-    if spreadsheet and found[:1] in _FORMULA and found:
-        return f"\\x{ord(found[0]):02x}{found[1:]}"
-    return found
+    escaped = "".join(_pieces(raw))
+    if spreadsheet and escaped[:1] in _FORMULA and escaped:
+        return f"\\x{ord(escaped[0]):02x}{escaped[1:]}"
+    return escaped
 
 
 def unescape(text: str) -> bytes:
     """The bytes that `escape` was given."""
-    found, at = bytearray(), 0
+    raw, at = bytearray(), 0
     widths = {"x": 2, "u": 4, "U": 8}
     plain = {escaped[1]: character for character, escaped in _NAMED.items()}
     while at < len(text):
         if text[at] != "\\":
-            found += text[at].encode()
+            raw += text[at].encode()
             at += 1
             continue
         kind, at = text[at + 1], at + 2
         if kind in plain:
-            found += plain[kind].encode()
+            raw += plain[kind].encode()
             continue
         number = int(text[at : at + widths[kind]], 16)
-        found += bytes([number]) if kind == "x" else chr(number).encode()
+        raw += bytes([number]) if kind == "x" else chr(number).encode()
         at += widths[kind]
-    return bytes(found)
+    return bytes(raw)
 
 
 def _pieces(raw: bytes) -> Iterator[str]:

@@ -54,21 +54,21 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     folder = Path(directory)
     if os.path.lexists(folder / tokenizer_files.WHOLE):
         where = folder / tokenizer_files.WHOLE
-        found = _parsed(str(where), lambda: tokenizer_files.read_whole(folder))
+        loaded = _parsed(str(where), lambda: tokenizer_files.read_whole(folder))
     else:
         form = tokenizer_files.form(folder)
         if form is None:
             return None
         where = folder / next(iter(form.files))
-        found = _parsed(str(where), lambda: tokenizer_files.read(folder, form))
-    if found.num_special_tokens_to_add(False) or tokenizer_files.adds_bos(folder):
+        loaded = _parsed(str(where), lambda: tokenizer_files.read(folder, form))
+    if loaded.num_special_tokens_to_add(False) or tokenizer_files.adds_bos(folder):
         logger.info(
             "%s puts special tokens around each text, and jaxlens leaves them out; "
             "--set corpus.bos=start puts the beginning-of-text token before each document "
             "(jaxlens prompts: --bos)",
             where,
         )
-    return found
+    return loaded
 
 
 def as_tokenizer(given: Any) -> tokenizers.Tokenizer:
@@ -80,12 +80,12 @@ def as_tokenizer(given: Any) -> tokenizers.Tokenizer:
         DataError: A file is malformed.
     """
     if isinstance(given, (str, os.PathLike)):
-        found = load_tokenizer(Path(given))
-        if found is None:
+        loaded = load_tokenizer(Path(given))
+        if loaded is None:
             raise errors.MissingError(
                 f"{os.fspath(given)} holds no tokenizer", "name the directory of tokenizer.json"
             )
-        return found
+        return loaded
     inner = getattr(given, "backend_tokenizer", given)
     if not isinstance(inner, tokenizers.Tokenizer):
         raise errors.ConfigError(

@@ -174,12 +174,12 @@ def contents(path: Path) -> bytes:
     with refusals.reading(str(path)):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
                 raise errors.DataError(f"{path} is no regular file", "fetch the model again")
-            if found.st_size > TOKENIZER_BYTES:
+            if status.st_size > TOKENIZER_BYTES:
                 raise errors.DataError(
-                    f"{path} has {found.st_size} bytes",
+                    f"{path} has {status.st_size} bytes",
                     f"a tokenizer has at most {TOKENIZER_BYTES}",
                 )
             with open(descriptor, "rb", closefd=False) as file:  # refuses a folder

@@ -89,8 +89,8 @@ NO_INTERVAL = "no direction: there is no interval"
 
 def label(line: Result) -> str:
     """The noun of an estimator; its short name where it has none."""
-    found = READINGS.get(line.estimator)
-    return found.label if found else line.estimator
+    reading = READINGS.get(line.estimator)
+    return reading.label if reading else line.estimator
 
 
 def reason(line: Result) -> str:
@@ -153,14 +153,14 @@ def finding(line: Result) -> str:
     unit = {"1": "", "depth": " of the depth"}.get(line.unit, f" {line.unit}")
     least = f"the smallest effect that matters: {line.smallest:.3g}"
     numbers = f"the {name} is {spelled(line)}{unit} ({least})"
-    said = direction(line)
-    said = said[0].upper() + said[1:]
+    text = direction(line)
+    text = text[0].upper() + text[1:]
     if line.judgement == multiplicity.LARGER:
-        return f"{said}: {numbers}."
+        return f"{text}: {numbers}."
     if line.judgement == multiplicity.SMALLER:
         if has_direction(line):
-            return f"{said}, but by too little to matter: {numbers}."
+            return f"{text}, but by too little to matter: {numbers}."
         return f"No effect that matters: {numbers}."
     if has_direction(line):
-        return f"{said}; whether by enough to matter is undecided: {numbers}."
+        return f"{text}; whether by enough to matter is undecided: {numbers}."
     return f"Undecided, even the direction: {numbers}."

@@ -81,8 +81,8 @@ def _said(line: Result | None, words: str, what: str) -> str:
 def _primary(line: Result, words: str) -> str:
     """The sentence of a primary: its number, what the sign says, and whether it matters."""
     what = readings.label(line)
-    said = f"{words}: {readings.direction(line)}; {readings.judged(line)}."
-    return _said(line, f"Primary: {said}", f"Primary: the {what}")
+    text = f"{words}: {readings.direction(line)}; {readings.judged(line)}."
+    return _said(line, f"Primary: {text}", f"Primary: the {what}")
 
 
 def _resolving(results: Lines, run: Inputs) -> str:
@@ -266,8 +266,8 @@ def _copying(results: Lines, run: Inputs) -> str:
 def _directed(line: Result | None, words: str) -> str:
     """A number with what its sign says."""
     what = "" if line is None else readings.label(line)
-    said = "" if line is None else readings.direction(line)
-    return _said(line, f"{words}: {said}.", f"The {what}" if what else "It")
+    text = "" if line is None else readings.direction(line)
+    return _said(line, f"{words}: {text}.", f"The {what}" if what else "It")
 
 
 def _copied(results: Lines, run: Inputs) -> str:

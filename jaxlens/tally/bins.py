@@ -48,7 +48,7 @@ STRATA = tuple(
 )
 """Classes of positions: what the token is of a word, and whether the context has seen it."""
 
-MOST_LN = 2**16
+MAX_LN = 2**16
 """Greatest integer of `ln_table`."""
 
 

@@ -21,7 +21,7 @@ class Tables(NamedTuple):
 
     ln_rank: Any  # fixed-point ln, by rank from 0 to the vocabulary size
     ln_rank_bin: Any  # bin of `bins.LN_RANK_EDGES`, by rank
-    ln: Any = None  # fixed-point ln, by integer to `bins.MOST_LN`
+    ln: Any = None  # fixed-point ln, by integer to `bins.MAX_LN`
     rarity: Any = None  # fixed-point rarity, [fold, vocab]
     log_edges: Any = None  # `bins.LOG_EDGES`
 
@@ -32,7 +32,7 @@ def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
     if counts is None:
         return Tables(*ranks)
     rarity = bins.rarity_table(counts)
-    return Tables(*ranks, bins.ln_table(bins.MOST_LN), rarity, bins.LOG_EDGES)
+    return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES)
 
 
 class Facts(NamedTuple):

@@ -188,7 +188,7 @@ def test_any_selection_in_groups_of_any_size_has_exactly_those_rows(out, data):
         stop = data.draw(st.integers(start + 1, TOTAL))
         how = data.draw(st.sampled_from(["wide", "long"]))
         records = data.draw(st.integers(1, 2 * TOTAL))
-        patch.setattr(tables, "MOST_RECORDS", records)
+        patch.setattr(tables, "MAX_RECORDS", records)
         spelled = [str(n) for n in layers]
         chosen = selection.select(run, names, spelled, start, stop, how, texts=True)
         form = tables.arrow_schema(selection.fields(run, chosen), {})

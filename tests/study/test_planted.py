@@ -3,7 +3,7 @@
 import pytest
 from study import planted
 
-LEAST_COVERAGE, MOST_REJECTION, REPLICAS = 0.91, 0.09, 200
+LEAST_COVERAGE, MAX_REJECTION, REPLICAS = 0.91, 0.09, 200
 """A correct 95 % interval fails either in 0.6 % of all sets of 200 replicas."""
 
 QUICK_COVERAGE, QUICK_REJECTION, QUICK = 0.85, 0.15, 40
@@ -24,7 +24,7 @@ def test_primaries_cover_what_was_planted_and_reject_only_what_was(primary, docu
     scores = [planted.score(primary, documents, effect, REPLICAS) for effect in (False, True)]
     print(planted.markdown(scores))
     assert all(found.coverage >= LEAST_COVERAGE for found in scores)
-    assert scores[0].rejection <= MOST_REJECTION
+    assert scores[0].rejection <= MAX_REJECTION
 
 
 def test_the_table_has_a_line_for_every_score():

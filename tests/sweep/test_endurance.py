@@ -19,7 +19,7 @@ from jaxlens.store import verify
 
 JOBS = 20
 SOAK_TOKENS = 10_000_000
-MOST_SLOPE = 1.0
+MAX_SLOPE = 1.0
 """Mebibytes by which memory may grow in a million tokens."""
 
 KIBIBYTES_A_MEBIBYTE = 1024
@@ -121,6 +121,6 @@ def test_ten_million_tokens_take_no_more_memory_or_descriptors_than_one(tmp_path
     tokens, resident, descriptors = np.array(swept).T
     slope = np.polyfit(tokens / 1e6, resident / KIBIBYTES_A_MEBIBYTE, 1)[0]
     print(f"{len(swept)} samples, slope {slope:.3f} MiB, descriptors {set(descriptors.tolist())}")
-    assert slope < MOST_SLOPE
+    assert slope < MAX_SLOPE
     # A shard being published holds one more, and its directory another.
     assert descriptors.max() - descriptors.min() <= 2

@@ -69,20 +69,20 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
         ConfigError: There are several models.
     """
     place = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    label, found = place.label, place.found
+    label, weights = place.label, place.found
     if config is None:
         config = _config(place.directory, label)
     architecture = models.parse(config)
     expected = models.leaves(architecture)
     _require_memory(expected, label)
-    if found.format == "orbax":
+    if weights.format == "orbax":
         params = orbax.load(place.directory, expected, label)
     else:
         params = stack.stack(
-            formats.tensors(place.directory, found, label, expected),
+            formats.tensors(place.directory, weights, label, expected),
             expected,
-            formats.FLAVOUR[found.format],
-            f"{label}/{found.file}",
+            formats.FLAVOUR[weights.format],
+            f"{label}/{weights.file}",
         )
     return Checkpoint(architecture, params, place.tokenizer)
 

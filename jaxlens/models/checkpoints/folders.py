@@ -108,10 +108,10 @@ def resolve(path: Path, label: str) -> Place:
         if not path.is_dir():
             return _of_file(path, label)
         directory, label = _snapshot(path, label)
-        found = _weights(directory)
-        if found is not None:
+        weights = _weights(directory)
+        if weights is not None:
             _refuse_adapter(directory, label)
-            return Place(directory, label, found, _holder(directory, label))
+            return Place(directory, label, weights, _holder(directory, label))
         steps = [name for name in untrusted.names(directory) if _is_checkpoint(directory, name)]
         if len(steps) > 1:
             steps.sort(key=lambda name: int(name.removeprefix("checkpoint-")))
@@ -123,9 +123,9 @@ def resolve(path: Path, label: str) -> Place:
             logger.info("%s: reading %s, the only checkpoint with weights", label, steps[0])
             inner = directory / steps[0]
             _refuse_adapter(inner, f"{label}/{steps[0]}")
-            found = _weights(inner)
-            assert found is not None
-            return Place(inner, f"{label}/{steps[0]}", found, _holder(inner, label))
+            weights = _weights(inner)
+            assert weights is not None
+            return Place(inner, f"{label}/{steps[0]}", weights, _holder(inner, label))
         raise _absent(directory, label)
     except OSError as error:
         raise errors.StorageError(f"{label}: {error.strerror}", untrusted.READABLE) from error
@@ -157,8 +157,8 @@ def _of_file(path: Path, label: str) -> Place:
                 f"give the directory, {parent}, or {parent}/{formats.INDEX[fmt]}",
             )
         if name.endswith(Path(single).suffix) or name == formats.INDEX[fmt]:
-            found = formats.Found(fmt, name)  # type: ignore[arg-type]
-            return Place(path.parent, parent, found, path.parent)
+            weights = formats.Found(fmt, name)  # type: ignore[arg-type]
+            return Place(path.parent, parent, weights, path.parent)
     raise errors.DataError(
         f"{label}: a file; a model is a directory", "give the directory that holds the file"
     )
@@ -255,12 +255,12 @@ def _elsewhere(directory: Path, label: str, names: list[str]) -> errors.JaxlensE
             hint = f"the model is the directory above: {Path(label).parent}"
         # A manager's steps keep the tree in a folder of its own.
         trees = (orbax.declared(directory / name, label) for name in ("", *below[:_MOST_TREES]))
-        found = untrusted.listed(next(filter(None, trees), names))
-        return errors.DataError(f"{label}: an Orbax checkpoint by itself, with {found}", hint)
+        listed = untrusted.listed(next(filter(None, trees), names))
+        return errors.DataError(f"{label}: an Orbax checkpoint by itself, with {listed}", hint)
     steps = [name for name in below if _is_orbax(directory / name)]
     if steps:
-        found = untrusted.listed(steps)
-        return errors.DataError(f"{label}: Orbax checkpoints by themselves, {found}", _RESTORE)
+        listed = untrusted.listed(steps)
+        return errors.DataError(f"{label}: Orbax checkpoints by themselves, {listed}", _RESTORE)
     saved = [name for name in below if _CHECKPOINT.fullmatch(name)]
     if saved:  # without weights that are read
         return _absent(directory / saved[-1], f"{label}/{saved[-1]}")

@@ -80,17 +80,17 @@ def _require_files(folder: Path, where: str) -> None:
         raise errors.DataError(f"{where}: no directory", _AGAIN)
     for parent, _, names in os.walk(folder, onerror=fail):
         for name in names:
-            found = (Path(parent) / name).stat()
-            if not stat.S_ISREG(found.st_mode):
+            status = (Path(parent) / name).stat()
+            if not stat.S_ISREG(status.st_mode):
                 raise errors.DataError(
                     f"{where}/{untrusted.shown(name)}: not a regular file", _AGAIN
                 )
-            if found.st_size <= _LARGEST_POINTER:
+            if status.st_size <= _LARGEST_POINTER:
                 with untrusted.opened(Path(parent) / name, f"{where}/{untrusted.shown(name)}"):
                     pass  # a Git LFS pointer is refused
-            if name.endswith("METADATA") and found.st_size > untrusted.MAX_JSON_BYTES:
+            if name.endswith("METADATA") and status.st_size > untrusted.MAX_JSON_BYTES:
                 raise errors.DataError(
-                    f"{where}/{untrusted.shown(name)}: {found.st_size} bytes, "
+                    f"{where}/{untrusted.shown(name)}: {status.st_size} bytes, "
                     f"at most {untrusted.MAX_JSON_BYTES}",
                     _AGAIN,
                 )

@@ -89,7 +89,7 @@ def mean_differences(sums: Sums, name: str) -> list[bootstrap.Estimate]:
 def agreements(sums: Sums) -> list[bootstrap.Estimate]:
     """Share of the tokens with the same best token, by pair of layers."""
     assert sums.equal is not None
-    return [_share(found) for found in curves.by_layer(sums.equal[0], sums.equal[1], 1)]
+    return [_share(estimate) for estimate in curves.by_layer(sums.equal[0], sums.equal[1], 1)]
 
 
 def rank_correlation(joint: Num[np.ndarray, "group bins"]) -> bootstrap.Estimate:
@@ -104,23 +104,23 @@ def rank_correlation(joint: Num[np.ndarray, "group bins"]) -> bootstrap.Estimate
         with np.errstate(divide="ignore"):
             return np.arctanh(rho)
 
-    found = bootstrap.bootstrap(
+    estimate = bootstrap.bootstrap(
         fisher, (joint,), joint.sum(axis=1), weight=bootstrap.weights(len(joint))
     )
-    if found.note == bootstrap.EMPTY or not math.isfinite(found.value):
+    if estimate.note == bootstrap.EMPTY or not math.isfinite(estimate.value):
         rho = float(correlation.spearman(joint.sum(axis=0).reshape(BINS, BINS)))
         why = CONSTANT if math.isfinite(rho) else "constant in a run"
-        return bootstrap.missing(why, rho, found.n, found.clusters)
-    value, low, high = (math.tanh(x) for x in (found.value, found.low, found.high))
-    se = found.se * (1 - value * value)
-    return dataclasses.replace(found, value=value, low=low, high=high, se=se)
+        return bootstrap.missing(why, rho, estimate.n, estimate.clusters)
+    value, low, high = (math.tanh(x) for x in (estimate.value, estimate.low, estimate.high))
+    se = estimate.se * (1 - value * value)
+    return dataclasses.replace(estimate, value=value, low=low, high=high, se=se)
 
 
-def _share(found: bootstrap.Estimate) -> bootstrap.Estimate:
+def _share(estimate: bootstrap.Estimate) -> bootstrap.Estimate:
     """Ends between 0 and 1, where the truth is, so that nothing is lost."""
-    if math.isnan(found.low):
-        return found
-    return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    if math.isnan(estimate.low):
+        return estimate
+    return dataclasses.replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
 def quantiles(values: Float[np.ndarray, "row pair"]) -> Float[np.ndarray, "pair edge"]:

@@ -163,12 +163,12 @@ def gather(
         if null_dirs or variant_dirs:  # what is asked for is not left out in silence
             raise
         return _without_study(run_dir, visible.line(f"{error.message}: {error.hint}"))
-    found = facts.gather(run_dir, studied.run)
+    run_facts = facts.gather(run_dir, studied.run)
     excerpts = _excerpts(run_dir, variant_dirs)
     others = decoders.studies(studied, variant_dirs)
     compared = decoders.figures(studied, others) if others else []
     return Content(
-        facts=found,
+        facts=run_facts,
         nulls=tuple(facts.gather(null.path, null) for null in studied.nulls),
         primaries=tuple(primaries.lines(studied)),
         summary=_drawn(primaries.figures(studied), "summary"),
@@ -178,7 +178,7 @@ def gather(
         sections=_sections(studied),
         variants=tuple(decoders.compared(studied, others)) if others else (),
         decoders=_drawn(compared, "variants"),
-        missing=tuple(_missing(studied, found)),
+        missing=tuple(_missing(studied, run_facts)),
     )
 
 
@@ -259,7 +259,7 @@ def _sections(studied: study.Study) -> tuple[Section, ...]:
     )
 
 
-def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
+def _drawn(plotted: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
     return tuple(
         Figure(
             name=f"{section}-{plot.name}",
@@ -271,11 +271,11 @@ def _drawn(found: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
             tables=tuple((panel.title, *panel.table()) for panel in plot.panels),
             lacking=plot.lacking,
         )
-        for plot in found
+        for plot in plotted
     )
 
 
-def _missing(studied: study.Study, found: facts.Facts) -> list[tuple[str, str]]:
+def _missing(studied: study.Study, run_facts: facts.Facts) -> list[tuple[str, str]]:
     of_text = studied.run.corpus not in designs.BINNED
     fresh = (
         "No run with fresh weights was given. What a figure shows may be due to the architecture "
@@ -289,7 +289,7 @@ def _missing(studied: study.Study, found: facts.Facts) -> list[tuple[str, str]]:
         )
     given = {null.kind for null in studied.nulls}
     return [
-        (words, facts.null_command(found.settings, kind, 1))
+        (words, facts.null_command(run_facts.settings, kind, 1))
         for kind, words in kinds.items()
         if kind not in given
     ]

@@ -33,12 +33,12 @@ def studies(studied: study.Study, folders: Sequence[str | Path]) -> list[study.S
         MissingError: A run is not there or not finished.
         DataError: A run is damaged.
     """
-    found = []
+    variants = []
     for folder in folders:
         other = study.study(folder)
         _require_variant(studied.run, other.run)
-        found.append(other)
-    return found
+        variants.append(other)
+    return variants
 
 
 def figures(studied: study.Study, variants: Sequence[study.Study]) -> list[plots.Plot]:

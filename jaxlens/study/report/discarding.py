@@ -79,15 +79,15 @@ def _jumps(source: series.Source) -> plots.Plot:
 
 
 def _contrasts(source: series.Source, names: list[str]) -> tuple[plots.Curve, ...]:
-    found = []
+    contrasts = []
     for kind in source.kinds[1:]:
         numbers = np.full((3, len(names)), np.nan)
         for line in source.study.results:
             name = line.estimator.removeprefix("jump_share_")
             if line.null.startswith(f"{kind.kind} x") and name in names:
                 numbers[:, names.index(name)] = line.estimate, line.low, line.high
-        found.append(plots.Curve(kind.name, kind.style, *numbers))
-    return tuple(found)
+        contrasts.append(plots.Curve(kind.name, kind.style, *numbers))
+    return tuple(contrasts)
 
 
 def _smallest(source: series.Source) -> float:

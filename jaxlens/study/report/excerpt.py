@@ -74,9 +74,9 @@ def text(shown: prompt.Prompt) -> str:
 
 def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Tokens from a place on, and the token after each; -1 where the document ends."""
-    found = run.corpus.tokens(first, min(first + TOKENS + 1, end))
-    after = np.append(found[1:], -1)
-    return found[:TOKENS], after[:TOKENS]
+    ids = run.corpus.tokens(first, min(first + TOKENS + 1, end))
+    after = np.append(ids[1:], -1)
+    return ids[:TOKENS], after[:TOKENS]
 
 
 def svg(shown: prompt.Prompt, ends: tuple[float, float] = palette.LIGHT) -> str:
@@ -89,7 +89,7 @@ def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]]
     """The numbers of each view, the last layer on top."""
     (decoder,) = shown.decoders
     heading = ["layer", *(shown.name(number, 20) for number in shown.ids)]
-    found = []
+    excerpts = []
     for name in raster.VIEWS:
         if name in shown.views():
             metric = shown.view(name)
@@ -98,5 +98,5 @@ def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]]
                 [shown.layers[i], *(metrics.spelled(float(v), metric.kind) for v in values[i])]
                 for i in range(len(shown.layers) - 1, -1, -1)
             ]
-            found.append((metric.title, heading, lines))
-    return tuple(found)
+            excerpts.append((metric.title, heading, lines))
+    return tuple(excerpts)

@@ -277,5 +277,5 @@ def _clipped(run: reader.Run) -> str:
 def _at(note: Mapping[str, Any], section: str, key: str, kind: type) -> Any:
     """A value of a note, or None where it is not of its kind."""
     part = note.get(section)
-    found = part.get(key) if isinstance(part, Mapping) else None
-    return found if isinstance(found, kind) else None
+    value = part.get(key) if isinstance(part, Mapping) else None
+    return value if isinstance(value, kind) else None

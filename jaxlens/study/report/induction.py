@@ -55,8 +55,8 @@ def _cells(source: series.Source) -> plots.Plot:
         curves = []
         for lag, style in zip(lags, _LAGS, strict=False):
             rows = [(estimator, f"{name}, {lag}" if lag else name) for name in bins]
-            found = source.points(rows, source.kinds[0])
-            values = found.values, found.low, found.high
+            points = source.points(rows, source.kinds[0])
+            values = points.values, points.low, points.high
             curves.append(plots.Curve(lag or "all lags", style, *values))
         why = source.why(estimator, "twins_gain")
         panels.append(plots.Points(title, title, bins, tuple(curves), why=why))

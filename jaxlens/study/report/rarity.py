@@ -22,9 +22,9 @@ _THIRDS = {
 
 def figures(source: series.Source) -> list[plots.Plot]:
     """Ranks by rarity, their excess, the landscape, what a type explains, and survival."""
-    found = [_fan(source), _excess(source), _slopes(source)]
-    found += [_landscape(source), _types(source), _survival(source)]
-    return found
+    drawn = [_fan(source), _excess(source), _slopes(source)]
+    drawn += [_landscape(source), _types(source), _survival(source)]
+    return drawn
 
 
 def _fan(source: series.Source) -> plots.Plot:
@@ -71,8 +71,8 @@ def _rarities(source: series.Source, estimator: str, kind: series.Kind) -> tuple
 
 
 def _held(source: series.Source, estimator: str, stratum: str) -> bool:
-    found = source.along(estimator, source.study.run.label, stratum)
-    return bool(np.isfinite(found[0]).any())
+    points = source.along(estimator, source.study.run.label, stratum)
+    return bool(np.isfinite(points[0]).any())
 
 
 def _shade(stratum: str, strata: list[str]) -> plots.Style:

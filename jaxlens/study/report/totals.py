@@ -19,26 +19,26 @@ _STYLES = (plots.Style(0, "-", "o"), plots.Style(3, "--", "s"), plots.Style(2, "
 
 def findings(run: reader.Run) -> list[str]:
     """Medians of ranks at the ends and in the middle, in plain words."""
-    found = run.summary()
-    if not found:
+    summary = run.summary()
+    if not summary:
         return []
-    layers = list(found)
+    layers = list(summary)
     places = {"at the input layer": 0, "at mid depth": len(layers) // 2, "at the last layer": -1}
     sentences = []
     for key, name in _RANKS.items():
-        values = {where: found[layers[i]].get(key) for where, i in places.items()}
+        values = {where: summary[layers[i]].get(key) for where, i in places.items()}
         if all(value is not None for value in values.values()):
-            said = ", ".join(f"{value:,.4g} {where}" for where, value in values.items())
-            sentences.append(f"The median rank {name} is {said} (1 is the best).")
+            text = ", ".join(f"{value:,.4g} {where}" for where, value in values.items())
+            sentences.append(f"The median rank {name} is {text} (1 is the best).")
     return sentences
 
 
 def figures(run: reader.Run) -> list[plots.Plot]:
     """Medians of ranks, and means of divergences and entropy, by layer."""
-    found = run.summary()
+    summary = run.summary()
     panels = [
-        _panel(found, _RANKS, "median rank", "rank", plots.RANK),
-        _panel(found, _MEANS, "means", "nat", plots.LINEAR),
+        _panel(summary, _RANKS, "median rank", "rank", plots.RANK),
+        _panel(summary, _MEANS, "means", "nat", plots.LINEAR),
     ]
     return [
         plots.Plot(
@@ -53,12 +53,12 @@ def figures(run: reader.Run) -> list[plots.Plot]:
 
 
 def _panel(
-    found: dict[str, dict[str, float]], names: dict[str, str], title: str, up: str, scale: str
+    summary: dict[str, dict[str, float]], names: dict[str, str], title: str, up: str, scale: str
 ) -> plots.Lines:
-    layers = tuple(visible.line(layer)[:40] for layer in found)
+    layers = tuple(visible.line(layer)[:40] for layer in summary)
     curves = []
     for (key, name), style in zip(names.items(), _STYLES, strict=False):
-        values = np.array([found[layer].get(key, np.nan) for layer in found])
+        values = np.array([summary[layer].get(key, np.nan) for layer in summary])
         if np.isfinite(values).any():
             curves.append(plots.bare(name, style, values))
     return plots.Lines(title, "layer", layers, up, tuple(curves), scale)

@@ -94,11 +94,11 @@ def _thresholds() -> Int[np.ndarray, " count"]:
     one, terms = 1 << 128, range(40)
     factorials = [math.factorial(k) for k in terms]
     inverse_e = sum((-1) ** k * (one // factorials[k]) for k in terms)
-    found, reached = [], 0
+    thresholds, reached = [], 0
     for k in range(20):
         reached += inverse_e // factorials[k]
-        found.append(min(reached >> 64, (1 << 64) - 1))
-    return np.array(found, np.uint64)
+        thresholds.append(min(reached >> 64, (1 << 64) - 1))
+    return np.array(thresholds, np.uint64)
 
 
 def weights(
@@ -122,9 +122,9 @@ def _drawn(n_groups: int, replicas: int, seed: int) -> Int[np.ndarray, "replica 
     start = hashing.mix(np.full(1, seed, np.uint64))
     replica = np.arange(replicas, dtype=np.uint64)[:, None] << np.uint64(32)
     drawn = hashing.mix(hashing.mix(start ^ (replica | np.arange(n_groups, dtype=np.uint64))))
-    found = np.searchsorted(_thresholds(), drawn, side="right").astype(np.int64)
-    found.setflags(write=False)
-    return found
+    counts = np.searchsorted(_thresholds(), drawn, side="right").astype(np.int64)
+    counts.setflags(write=False)
+    return counts
 
 
 def replicate(

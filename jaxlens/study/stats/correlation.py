@@ -60,8 +60,8 @@ def partial(
     left = (1 - ac * ac) * (1 - bc * bc)
     none = np.full(np.broadcast_shapes(ab.shape, left.shape), np.nan)
     # Rounding leaves about 1e-16 of a coefficient of exactly one.
-    found = np.divide(ab - ac * bc, np.sqrt(np.abs(left)), out=none, where=left > 1e-12)
-    return np.clip(found, -1.0, 1.0)
+    correlation = np.divide(ab - ac * bc, np.sqrt(np.abs(left)), out=none, where=left > 1e-12)
+    return np.clip(correlation, -1.0, 1.0)
 
 
 def partial_spearman(

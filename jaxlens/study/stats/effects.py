@@ -145,5 +145,5 @@ def _nearest(d: Float[np.ndarray, " n"], centre: float) -> float:
     """The mean of two of the sorted values that is nearest to a centre."""
     place = np.searchsorted(d, 2 * centre - d)
     means = [(d + d[np.clip(place + side, 0, len(d) - 1)]) / 2 for side in (-1, 0)]
-    found = np.concatenate(means)
-    return float(found[np.argmin(np.abs(found - centre))])
+    nearest = np.concatenate(means)
+    return float(nearest[np.argmin(np.abs(nearest - centre))])

@@ -88,8 +88,8 @@ def _labels(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _split(labels: np.ndarray, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Rows by label."""
     order = rows[np.argsort(labels[rows], kind="stable")]
-    found, start = np.unique(labels[order], return_index=True)
-    return dict(zip(found.tolist(), np.split(order, start[1:]), strict=True)) if len(rows) else {}
+    keys, start = np.unique(labels[order], return_index=True)
+    return dict(zip(keys.tolist(), np.split(order, start[1:]), strict=True)) if len(rows) else {}
 
 
 def _take_turns(

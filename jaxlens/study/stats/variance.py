@@ -81,5 +81,5 @@ def _omega(
     total = q - s * s / np.where(n > 0, n, 1.0)
     within = (q - a) / np.where(degrees > 0, degrees, 1.0)
     scale = total + within
-    found = (a - (q - total) - (k - 1) * within) / np.where(scale > 0, scale, 1.0)
-    return np.where((degrees > 0) & (scale > 1e-12 * np.maximum(np.abs(q), 1e-300)), found, np.nan)
+    omega = (a - (q - total) - (k - 1) * within) / np.where(scale > 0, scale, 1.0)
+    return np.where((degrees > 0) & (scale > 1e-12 * np.maximum(np.abs(q), 1e-300)), omega, np.nan)

@@ -82,12 +82,14 @@ def slope(
     fit = regression.within(
         sums.xtx, sums.xty, sums.yty, sums.type_counts, sums.type_x, sums.type_y, names, level
     )
-    found = least_squares.coefficient(fit, name)
+    estimate = least_squares.coefficient(fit, name)
     clusters = len(np.unique(sample.clusters))
-    if not math.isfinite(found.value):
-        return bootstrap.missing(found.note or "constant within types", n=fit.n, clusters=clusters)
+    if not math.isfinite(estimate.value):
+        return bootstrap.missing(
+            estimate.note or "constant within types", n=fit.n, clusters=clusters
+        )
     if len(sample.y) < MIN_SAMPLED:
-        return bootstrap.missing("too few sampled rows", found.value, fit.n, clusters)
+        return bootstrap.missing("too few sampled rows", estimate.value, fit.n, clusters)
     kept = [i for i, column in enumerate(names) if column not in fit.dropped]
     columns, residual = _centred(sums, sample, kept, np.asarray(fit.values)[kept])
     inverse = np.linalg.inv(_within(sums)[np.ix_(kept, kept)])
@@ -101,7 +103,7 @@ def slope(
     size = max(float(bootstrap.effective(np.bincount(document))), 2.0)
     types = int(np.count_nonzero(sums.type_counts))
     se = math.sqrt(variance * (fit.n - 1) / max(fit.n - types - len(kept), 1))
-    return bootstrap.t_interval(found.value, se, size - 1, level, fit.n, clusters)
+    return bootstrap.t_interval(estimate.value, se, size - 1, level, fit.n, clusters)
 
 
 def _within(sums: Sums) -> Float[np.ndarray, "column column"]:

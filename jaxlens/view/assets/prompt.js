@@ -1,7 +1,7 @@
 // The page of prompts. All text goes in by textContent, all colours by classes: what tokens hold is never markup.
 
-const MOST_COLUMNS = 128; // columns that are drawn as cells; the map above them shows every token
-const MOST_CELLS = 4096; // cells of all prompts together at first
+const MAX_COLUMNS = 128; // columns that are drawn as cells; the map above them shows every token
+const MAX_CELLS = 4096; // cells of all prompts together at first
 const find = (id) => document.getElementById(id);
 const root = document.documentElement;
 const longest = Math.max(...data.prompts.map((prompt) => prompt.tokens.length));
@@ -243,7 +243,7 @@ function move(event) {
 
 function range(from, to) {
   state.from = Math.min(Math.max(0, from), longest - 1);
-  state.to = Math.min(longest, state.from + Math.min(Math.max(1, to - from), MOST_COLUMNS));
+  state.to = Math.min(longest, state.from + Math.min(Math.max(1, to - from), MAX_COLUMNS));
   find("from").value = offset + state.from;
   find("to").value = offset + state.to - 1;
   find("back").disabled = state.from === 0;
@@ -373,7 +373,7 @@ function start() {
   listen();
   find("controls").hidden = find("legend").hidden = find("details").hidden = false;
   follow();
-  const few = Math.floor(MOST_CELLS / (data.layers.length * data.prompts.length));
+  const few = Math.floor(MAX_CELLS / (data.layers.length * data.prompts.length));
   range(0, Math.min(longest, Math.max(8, Math.min(few, 64))));
   const first = data.prompts[0];
   point(first, LAST, first.at.at, false);

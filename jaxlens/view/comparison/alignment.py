@@ -89,15 +89,15 @@ def by_text(first: prompt.Prompt, second: prompt.Prompt) -> Columns:
         else:
             columns.append((-1, j))
             j += 1
-    found = np.array(columns).reshape(-1, 2)
-    equal = np.asarray((found >= 0).all(axis=1))
+    pairs = np.array(columns).reshape(-1, 2)
+    equal = np.asarray((pairs >= 0).all(axis=1))
     words = (
         f"the tokenizers differ: {int(equal.sum()):,} of {len(first):,} and {len(second):,} tokens "
         "stand for the same part of the text and are aligned"
     )
     if first.vocab_size != second.vocab_size:
         words += f"; ranks are among {first.vocab_size:,} and {second.vocab_size:,} tokens"
-    return found, equal, words
+    return pairs, equal, words
 
 
 def layers(first: prompt.Prompt, second: prompt.Prompt, relative_depth: bool) -> tuple[Pairs, str]:
@@ -129,14 +129,14 @@ def layers(first: prompt.Prompt, second: prompt.Prompt, relative_depth: bool) ->
     return pairs, words
 
 
-def _spans(ids: np.ndarray, spelled: Mapping[int, bytes]) -> list[tuple[int, int, bytes]]:
+def _spans(ids: np.ndarray, token_bytes: Mapping[int, bytes]) -> list[tuple[int, int, bytes]]:
     """Beginning and end of each token in the bytes of the text, and the token's own bytes."""
-    found, at = [], 0
+    spans, at = [], 0
     for number in ids.tolist():
-        raw = spelled.get(number, b"")
-        found.append((at, at + len(raw), raw))
+        raw = token_bytes.get(number, b"")
+        spans.append((at, at + len(raw), raw))
         at += len(raw)
-    return found
+    return spans
 
 
 def _number(name: str) -> int:

@@ -87,22 +87,22 @@ class Comparison:
         Raises:
             ConfigError: One of the sides does not have it.
         """
-        found = self.views()
-        if not found:
+        views = self.views()
+        if not views:
             raise errors.ConfigError(
                 "nothing was read of both that can be compared",
                 f"read one of {', '.join(prompt.QUANTITIES)} with both",
             )
         name = (
-            None if name is None else arguments.text(name, "metric", f"one of {', '.join(found)}")
+            None if name is None else arguments.text(name, "metric", f"one of {', '.join(views)}")
         )
-        if name is not None and name not in found:
+        if name is not None and name not in views:
             for side in self.sides:
                 side.view(name)  # says what is missing
             raise errors.ConfigError(
-                f"{name} is of another token on each side", f"one of {', '.join(found)}"
+                f"{name} is of another token on each side", f"one of {', '.join(views)}"
             )
-        return found[next(iter(found)) if name is None else name]
+        return views[next(iter(views)) if name is None else name]
 
     def values(self, name: str, side: int) -> Float[np.ndarray, "layer column"]:
         """A metric of one side at the aligned layers, by column; NaN where the side has no token.
@@ -112,9 +112,9 @@ class Comparison:
             side: 0 or 1.
         """
         metric = self.sides[side].view(name)
-        found = metric.values(self.readings[side])[[pair[side] for pair in self.pairs]]
+        columns = metric.values(self.readings[side])[[pair[side] for pair in self.pairs]]
         places = self.columns[:, side]
-        return np.where(places >= 0, found[:, places], np.nan)
+        return np.where(places >= 0, columns[:, places], np.nan)
 
     def difference(self, name: str | None = None) -> difference.Difference:
         """First minus second, where the tokens are the same.
@@ -139,11 +139,11 @@ class Comparison:
 
     def following(self, column: int) -> tuple[str, str]:
         """The true next tokens of a column as they can be shown; empty where there is none."""
-        found = []
+        next_tokens = []
         for side, at in zip(self.sides, self.columns[column].tolist(), strict=True):
             number = side.following[at] if at >= 0 else -1
-            found.append(side.name(number) if number >= 0 else "")
-        return found[0], found[1]
+            next_tokens.append(side.name(number) if number >= 0 else "")
+        return next_tokens[0], next_tokens[1]
 
     def _same_next(self) -> Bool[np.ndarray, " column"]:
         pairs = [self.following(column) for column in range(len(self))]
@@ -211,7 +211,7 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """Everything as plain values: what ``--json`` prints; see `prompt.Prompt.document`."""
-        found = {name: self.difference(name) for name in self.views()}
+        differences = {name: self.difference(name) for name in self.views()}
         return {
             "first": {"name": self.names[0], "decoder": self.decoders[0], **self.first.document()},
             "second": {
@@ -230,7 +230,7 @@ class Comparison:
                     "unit": "ln ratio" if one.metric.kind == metrics.RANK else one.metric.kind,
                     "values": [[_plain(v) for v in row] for row in one.values.tolist()],
                 }
-                for name, one in found.items()
+                for name, one in differences.items()
             },
         }
 

@@ -41,10 +41,10 @@ def draw(shown: Comparison, path: Path, metric: str | None = None) -> None:
 def plot(shown: Comparison, metric: str | None, path: str | Path | None) -> Any:
     """The figure, and its file; see ``Comparison.plot``."""
     target = None if path is None else files.require(path)
-    made = figure(shown, metric)
+    drawn = figure(shown, metric)
     if target is not None:
-        files.save(made, target)
-    return made
+        files.save(drawn, target)
+    return drawn
 
 
 def figure(shown: Comparison, metric: str | None = None) -> Any:
@@ -61,20 +61,20 @@ def figure(shown: Comparison, metric: str | None = None) -> Any:
             f"a figure of {len(shown):,} tokens",
             f"choose at most {_MOST_TOKENS}: --tokens 0:{_MOST_TOKENS}, or part()",
         )
-    found = shown.difference(metric)
+    shown_difference = shown.difference(metric)
     width = 1.9 + _CELL[0] * max(len(shown), 8)
     rows = [_CELL[1], *(_TWO_LINES if _is_named(shown, side) else _CELL[1] for side in (0, 1))]
     heights = [0.95 + row * len(shown.pairs) for row in rows]
-    made = canvas.Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
-    axes = made.subplots(3, 1, height_ratios=heights)
-    _panel(made, axes[0], shown, _difference_cells(found), found.title())
+    drawn = canvas.Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
+    axes = drawn.subplots(3, 1, height_ratios=heights)
+    _panel(drawn, axes[0], shown, _difference_cells(shown_difference), shown_difference.title())
     for side in (0, 1):
-        cells = _side_cells(shown, found.metric, side)
+        cells = _side_cells(shown, shown_difference.metric, side)
         best = "best token, and " if _is_named(shown, side) else ""
-        title = f"{'AB'[side]}: {best}{found.metric.title}"
-        _panel(made, axes[side + 1], shown, cells, title, side)
-    made.supxlabel(_caption(shown, int(width * 17)), fontsize=_SIZE + 0.5, parse_math=False)
-    return made
+        title = f"{'AB'[side]}: {best}{shown_difference.metric.title}"
+        _panel(drawn, axes[side + 1], shown, cells, title, side)
+    drawn.supxlabel(_caption(shown, int(width * 17)), fontsize=_SIZE + 0.5, parse_math=False)
+    return drawn
 
 
 def _caption(shown: Comparison, letters: int) -> str:
@@ -87,9 +87,15 @@ _Cells = tuple[np.ndarray, list[list[str]], list[str], tuple[float, float], list
 """Places on a ramp, words, the ramp, its ends, and its ticks."""
 
 
-def _difference_cells(found: difference.Difference) -> _Cells:
-    words = [[found.spelled(float(value)) for value in line] for line in found.values]
-    return found.strength(found.values), words, palette.diverging(count=255), (-1, 1), found.ticks()
+def _difference_cells(values: difference.Difference) -> _Cells:
+    words = [[values.spelled(float(value)) for value in line] for line in values.values]
+    return (
+        values.strength(values.values),
+        words,
+        palette.diverging(count=255),
+        (-1, 1),
+        values.ticks(),
+    )
 
 
 def _side_cells(shown: Comparison, metric: metrics.Metric, side: int) -> _Cells:
@@ -122,7 +128,7 @@ def _best(shown: Comparison, side: int) -> list[list[str]]:
 
 
 def _panel(
-    made: Any,
+    drawn: Any,
     axes: Any,
     shown: Comparison,
     cells: _Cells,
@@ -152,7 +158,7 @@ def _panel(
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(title, loc="left", fontsize=_SIZE + 2, parse_math=False)
-    bar = made.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
+    bar = drawn.colorbar(image, ax=axes, pad=0.01, fraction=0.03, ticks=[t for t, _ in ticks])
     bar.ax.set_yticklabels([words for _, words in ticks], fontsize=_SIZE)
     bar.outline.set_visible(False)
 

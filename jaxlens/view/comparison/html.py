@@ -52,8 +52,8 @@ def page(shown: Comparison, metric: str | None = None) -> str:
 def _common(shown: Comparison) -> list[str]:
     """Model and decoder, where both sides have the same."""
     models, decoders = {side.model for side in shown.sides}, set(shown.decoders)
-    found = [f"model {model}" for model in models if model and len(models) == 1]
-    return found + [f"decoder {decoder}" for decoder in decoders if len(decoders) == 1]
+    parts = [f"model {model}" for model in models if model and len(models) == 1]
+    return parts + [f"decoder {decoder}" for decoder in decoders if len(decoders) == 1]
 
 
 def _document(shown: Comparison, first: str) -> dict[str, Any]:
@@ -63,14 +63,14 @@ def _document(shown: Comparison, first: str) -> dict[str, Any]:
         return names.setdefault(name, len(names))
 
     sides = [_side(shown, side, number) for side in (0, 1)]
-    found = {
+    document = {
         "layers": list(shown.layer_names),
         "equal": shown.equal.astype(int).tolist(),
         "sides": sides,
         "metrics": [_metric(shown, metric) for metric in shown.views().values()],
         "first": list(shown.views()).index(first),
     }
-    return found | {"words": list(names)}
+    return document | {"words": list(names)}
 
 
 def _side(shown: Comparison, side: int, number: Callable[[str], int]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _side(shown: Comparison, side: int, number: Callable[[str], int]) -> dict[st
 
 
 def _metric(shown: Comparison, metric: metrics.Metric) -> dict[str, Any]:
-    found = shown.difference(metric.name)
+    shown_difference = shown.difference(metric.name)
     sides = []
     for side in (0, 1):
         mine, values = shown.sides[side].view(metric.name), shown.values(metric.name, side)
@@ -115,10 +115,10 @@ def _metric(shown: Comparison, metric: metrics.Metric) -> dict[str, Any]:
     return {
         "name": metric.name,
         "title": metric.title,
-        "says": found.title(),
-        "ticks": _ticks(found.ticks(), COLOURS, -1.0),
-        "words": _spelled(found.values, found.spelled),
-        "steps": _steps(found.strength(found.values), COLOURS, -1.0),
+        "says": shown_difference.title(),
+        "ticks": _ticks(shown_difference.ticks(), COLOURS, -1.0),
+        "words": _spelled(shown_difference.values, shown_difference.spelled),
+        "steps": _steps(shown_difference.strength(shown_difference.values), COLOURS, -1.0),
         "sides": sides,
     }
 

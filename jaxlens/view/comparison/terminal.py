@@ -37,32 +37,32 @@ def show(shown: Comparison, metric: str | None, stream: TextIO, width: int | Non
 
 def lines(shown: Comparison, metric: str | None, columns: int) -> Iterator[text.Text]:
     """The lines of the picture."""
-    found = shown.difference(metric)
+    shown_difference = shown.difference(metric)
     one, two = shown.names
     yield text.Text(f"A: {one}")
     yield text.Text(f"B: {two}")
-    yield text.Text(f"each cell: best token of A, best token of B, {found.title()}")
+    yield text.Text(f"each cell: best token of A, best token of B, {shown_difference.title()}")
     yield text.Text(f"{'; '.join(shown.notes)}")
-    yield _legend(found)
+    yield _legend(shown_difference)
     label = max(terminal.LABEL, max(map(len, shown.layer_names)) + 1)
     count = max(1, (columns - label) // (terminal.CELL + 1))
     for start in range(0, len(shown), count):
         yield text.Text("")
-        yield from _block(shown, found, range(len(shown))[start : start + count], label)
+        yield from _block(shown, shown_difference, range(len(shown))[start : start + count], label)
 
 
 def _block(
-    shown: Comparison, found: difference.Difference, places: range, label: int
+    shown: Comparison, shown_difference: difference.Difference, places: range, label: int
 ) -> Iterator[text.Text]:
     best = [_best(shown, side) for side in (0, 1)]
-    strengths = found.strength(found.values)
+    strengths = shown_difference.strength(shown_difference.values)
     for layer in reversed(range(len(shown.pairs))):
         rows = [text.Text(terminal.fit(shown.layer_names[layer], label))]
         rows += [text.Text(" " * label) for _ in range(2)]
         for at in places:
             for row, names in zip(rows, best, strict=False):
                 row.append(terminal.fit(names[layer][at], terminal.CELL)).append(" ")
-            number = found.spelled(float(found.values[layer, at]))
+            number = shown_difference.spelled(float(shown_difference.values[layer, at]))
             look = _look(float(strengths[layer, at]))
             rows[-1].append(terminal.fit(number, terminal.CELL, right=True), look).append(" ")
         yield from rows
@@ -86,9 +86,9 @@ def _best(shown: Comparison, side: int) -> list[list[str]]:
     ]
 
 
-def _legend(found: difference.Difference) -> text.Text:
+def _legend(shown_difference: difference.Difference) -> text.Text:
     line = text.Text("colour: ")
-    for place, label in found.ticks():
+    for place, label in shown_difference.ticks():
         line.append(f" {label} ", _look(place))
     return line.append("   blue: greater in A, orange: greater in B")
 

@@ -18,6 +18,6 @@ class Figure(figure.Figure):
     """A matplotlib figure that is its own picture."""
 
     def _repr_png_(self) -> bytes:
-        found = io.BytesIO()
-        self.savefig(found, format="png", dpi=DPI)
-        return found.getvalue()
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=DPI)
+        return picture.getvalue()

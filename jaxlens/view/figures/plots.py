@@ -254,15 +254,15 @@ def basis(panels: Sequence[Panel], words: str, why: str = "") -> str:
 
 def _drawn(panel: Lines | Points) -> list[np.ndarray]:
     """All numbers of a panel, its reference and the ends of intervals among them."""
-    found = [part for c in panel.curves for part in (c.values, c.low, c.high)]
-    return [*found, np.array([panel.level, panel.region, -panel.region])]
+    parts = [part for c in panel.curves for part in (c.values, c.low, c.high)]
+    return [*parts, np.array([panel.level, panel.region, -panel.region])]
 
 
 def ends(*values: np.ndarray) -> tuple[float, float]:
     """The least and the greatest number; NaN where there is none."""
-    found = np.concatenate([np.ravel(part) for part in values]) if values else np.empty(0)
-    found = found[np.isfinite(found)]
-    return (float(found.min()), float(found.max())) if len(found) else (math.nan, math.nan)
+    numbers = np.concatenate([np.ravel(part) for part in values]) if values else np.empty(0)
+    numbers = numbers[np.isfinite(numbers)]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (math.nan, math.nan)
 
 
 def missing(n: int) -> Float[np.ndarray, " x"]:
@@ -272,8 +272,8 @@ def missing(n: int) -> Float[np.ndarray, " x"]:
 
 def bare(name: str, style: Style, values: Sequence[float] | np.ndarray) -> Curve:
     """A curve without intervals."""
-    found = np.asarray(values, np.float64)
-    return Curve(name, style, found, missing(len(found)), missing(len(found)))
+    numbers = np.asarray(values, np.float64)
+    return Curve(name, style, numbers, missing(len(numbers)), missing(len(numbers)))
 
 
 def spelled(value: float, low: float = math.nan, high: float = math.nan) -> str:

@@ -64,8 +64,8 @@ def draw(title: str, roofs: Sequence[Roof], points: Sequence[Point], path: Path)
 def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
     from matplotlib import figure, ticker
 
-    made = figure.Figure(figsize=(7, 4.5), layout="constrained")
-    axes = made.add_subplot()
+    drawn = figure.Figure(figsize=(7, 4.5), layout="constrained")
+    axes = drawn.add_subplot()
     low = min(point.intensity for point in points) / 8
     high = max(max(p.intensity for p in points), *(4 * r.flops / r.bandwidth for r in roofs)) * 2
     ridges = [roof.flops / roof.bandwidth for roof in roofs]
@@ -97,5 +97,5 @@ def _figure(title: str, roofs: Sequence[Roof], points: Sequence[Point]) -> Any:
     axes.set_title(title, loc="left", fontsize=10)
     axes.grid(which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    made.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=len(roofs))
-    return made
+    drawn.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=len(roofs))
+    return drawn

@@ -66,11 +66,11 @@ def save(plot: plots.Plot, path: Path, own: bool = False) -> None:
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
-        made = figure(plot)
-        made.suptitle(
+        drawn = figure(plot)
+        drawn.suptitle(
             f"{plot.caption}\n{plot.basis}", fontsize=_LOOK["font.size"], parse_math=False
         )
-        files.save(made, path, own)
+        files.save(drawn, path, own)
 
 
 def address(svg: str) -> str:
@@ -100,11 +100,11 @@ def draw(plot: plots.Plot, path: Path, heading: bool = False) -> None:
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
-        made = figure(plot)
+        drawn = figure(plot)
         if heading:
             above = f"{plot.title}\n{plot.basis}"
-            made.suptitle(above, x=0.01, ha="left", fontsize=9, parse_math=False)
-        files.save(made, path)
+            drawn.suptitle(above, x=0.01, ha="left", fontsize=9, parse_math=False)
+        files.save(drawn, path)
 
 
 def figure(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> Any:
@@ -217,7 +217,7 @@ def _points(axes: Any, panel: plots.Points, beside: int) -> dict[str, Any]:
     return drawn
 
 
-def _heat(made: Any, axes: Any, panel: plots.Heat, ends: tuple[float, float]) -> None:
+def _heat(drawn: Any, axes: Any, panel: plots.Heat, ends: tuple[float, float]) -> None:
     from matplotlib import colors
 
     image = axes.pcolormesh(
@@ -233,7 +233,7 @@ def _heat(made: Any, axes: Any, panel: plots.Heat, ends: tuple[float, float]) ->
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     axes.grid(visible=False)
-    bar = made.colorbar(image, ax=axes, pad=0.02)
+    bar = drawn.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(panel.shade)
     bar.outline.set_visible(False)
 

@@ -55,13 +55,13 @@ _SPELLED = {"top_id": "top_token", "follow_id": "follow_token"}
 
 def _quantities(readout: types.Readout, references: types.References) -> dict[str, np.ndarray]:
     """Arrays ``[layer, batch, position, ...]``; followed tokens stand before their numbers."""
-    found: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     for name, values in readout.present().items():
         if name in prompt.FOLLOWED and references.follow is not None:
             every = (len(readout.labels.layers), *np.shape(references.follow))
-            found.setdefault("follow_id", np.broadcast_to(references.follow, every))
-        found[name] = np.asarray(values)
-    return found
+            columns.setdefault("follow_id", np.broadcast_to(references.follow, every))
+        columns[name] = np.asarray(values)
+    return columns
 
 
 def _numbered(name: str, *flat: np.ndarray) -> Iterator[tuple[Any, ...]]:
@@ -94,7 +94,7 @@ def _texts(ids: np.ndarray, labels: types.Labels) -> Any:
 
     different, place = np.unique(ids, return_inverse=True)
     asked = different[different >= 0].tolist()
-    spelled = labels.spell(asked) if labels.spell is not None else {}
-    found = [spelled.get(number, b"") for number in different.tolist()]
-    words = [raw.decode("utf-8", "backslashreplace") if raw else None for raw in found]
+    token_bytes = labels.spell(asked) if labels.spell is not None else {}
+    texts = [token_bytes.get(number, b"") for number in different.tolist()]
+    words = [raw.decode("utf-8", "backslashreplace") if raw else None for raw in texts]
     return pandas.array(words, dtype=pandas.StringDtype()).take(place)

@@ -43,12 +43,12 @@ class Metric:
 
     def values(self, readings: Mapping[str, Num[np.ndarray, "..."]]) -> Float[np.ndarray, "..."]:
         """The numbers of the cells; NaN where there is none."""
-        found = np.asarray(readings[self.quantity], np.float64)
-        if found.ndim == 3:
-            found = found[..., self.place]
+        numbers = np.asarray(readings[self.quantity], np.float64)
+        if numbers.ndim == 3:
+            numbers = numbers[..., self.place]
         if self.kind == SHARE:
-            return np.exp(found)
-        return np.where(found > 0, found, np.nan) if self.kind == RANK else found
+            return np.exp(numbers)
+        return np.where(numbers > 0, numbers, np.nan) if self.kind == RANK else numbers
 
     def strength(self, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Place on the ramp of colours, 0 to 1; NaN stays."""

@@ -20,7 +20,7 @@ from jaxlens.view.prompt import metrics, prompt, readouts
 if TYPE_CHECKING:
     from jaxlens import types
 
-MOST_LINES, MOST_TOKENS = 2, 24
+MAX_LINES, MAX_TOKENS = 2, 24
 """Prompts, and tokens of each, that are shown; the others are counted."""
 
 _NAME = 12
@@ -46,7 +46,7 @@ def fragment(readout: types.Readout) -> str | None:
     except errors.ConfigError:
         return None
     lines = np.flatnonzero(np.any(references.mask, axis=1)).tolist()
-    shown = {line: readouts.prompt_of([readout], line) for line in lines[:MOST_LINES]}
+    shown = {line: readouts.prompt_of([readout], line) for line in lines[:MAX_LINES]}
     views = [metric for one in shown.values() for metric in one.views().values()]
     if not views:
         return None
@@ -68,27 +68,27 @@ def fragment(readout: types.Readout) -> str | None:
 def difference(of: Comparison) -> str:
     """A comparison: the difference of its first metric, layers by tokens, the last layer on top."""
     try:
-        found = of.difference()
+        shown = of.difference()
     except errors.ConfigError:
         return f"<div>{_said(repr(of))}</div>"
-    part = of.part(0, MOST_TOKENS)
+    part = of.part(0, MAX_TOKENS)
     one, two = of.names
     ticks = "".join(
         f'<span style="padding:0 6px{_diverging(place)}">{_said(label)}</span>'
-        for place, label in found.ticks()
+        for place, label in shown.ticks()
     )
     parts = [
         f"<div>{_said('; '.join((f'A: {one}', f'B: {two}', *of.notes)))}</div>",
-        f"<div>{_said(found.title())}: {ticks}</div>",
+        f"<div>{_said(shown.title())}: {ticks}</div>",
     ]
     if len(of) > len(part):
         parts.append(f"<div>the first {len(part)} of {len(of):,} tokens; part(), html()</div>")
     parts.append(f'<table style="{TABLE};{_FONT}">')
-    strengths = found.strength(found.values)
+    strengths = shown.strength(shown.values)
     for layer in reversed(range(len(of.pairs))):
         cells = [
             f'<td style="{_CELL}{_diverging(float(strengths[layer, at]))}">'
-            f"{_said(found.spelled(float(found.values[layer, at])))}</td>"
+            f"{_said(shown.spelled(float(shown.values[layer, at])))}</td>"
             for at in range(len(part))
         ]
         parts.append(_row(of.layer_names[layer], cells))
@@ -122,7 +122,7 @@ def table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _prompt(shown: prompt.Prompt, title: str, metric: metrics.Metric) -> Iterator[str]:
-    part = shown.part(0, MOST_TOKENS)
+    part = shown.part(0, MAX_TOKENS)
     words = [title] if title else []
     if len(shown) > len(part):
         words.append(f"the first {len(part)} of {len(shown):,} tokens")
@@ -147,9 +147,11 @@ def _cells(part: prompt.Prompt, metric: metrics.Metric) -> list[list[str]]:
     strengths = metric.strength(values[metric.name])
 
     def cell(layer: int, at: int) -> str:
-        spelled = {n: metrics.spelled(float(values[n][layer, at]), views[n].kind) for n in views}
-        details = "\n".join(f"{name} {number}" for name, number in spelled.items())
-        words = [f"<small>{_said(spelled[metric.name])}</small>"]
+        token_bytes = {
+            n: metrics.spelled(float(values[n][layer, at]), views[n].kind) for n in views
+        }
+        details = "\n".join(f"{name} {number}" for name, number in token_bytes.items())
+        words = [f"<small>{_said(token_bytes[metric.name])}</small>"]
         if "top_id" in reading:
             words.insert(0, _said(_name(part, reading["top_id"][layer, at, 0])))
         look = _look(float(strengths[layer, at]))

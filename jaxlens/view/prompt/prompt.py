@@ -88,12 +88,12 @@ class Prompt:
 
     def views(self) -> dict[str, metrics.Metric]:
         """The metrics that can be made of what was read, by name, as they are offered."""
-        found = list(metrics.table(self.vocab_size).values())
+        known = list(metrics.table(self.vocab_size).values())
         for place, number in enumerate(self.follow):
             name = self.name(number) if number >= 0 else f"followed token {place + 1}"
-            found += metrics.followed(name, place, self.vocab_size, len(self.follow) > 1)
+            known += metrics.followed(name, place, self.vocab_size, len(self.follow) > 1)
         read = set.intersection(*map(set, self.readings.values()))
-        return {metric.name: metric for metric in found if metric.quantity in read}
+        return {metric.name: metric for metric in known if metric.quantity in read}
 
     def view(self, name: str) -> metrics.Metric:
         """One of the `views`.
@@ -101,9 +101,9 @@ class Prompt:
         Raises:
             ConfigError: There is none of that name, or its quantity was not read.
         """
-        found = self.views()
-        name = arguments.text(name, "metric", f"one of {', '.join(found)}")
-        if name not in found:
+        views = self.views()
+        name = arguments.text(name, "metric", f"one of {', '.join(views)}")
+        if name not in views:
             if name.partition(".")[0] in ("rank_follow", "p_follow"):
                 last = f", the last of them number {len(self.follow)}" if self.follow else ""
                 raise errors.ConfigError(
@@ -113,9 +113,9 @@ class Prompt:
             quantity = metrics.find(name, self.vocab_size).quantity
             raise errors.ConfigError(
                 f"{name} needs {quantity}, which was not read",
-                f"read it: quantities=[{quantity!r}]; drawable is {', '.join(found) or 'nothing'}",
+                f"read it: quantities=[{quantity!r}]; drawable is {', '.join(views) or 'nothing'}",
             )
-        return found[name]
+        return views[name]
 
     def part(self, start: int, stop: int | None) -> Prompt:
         """Some of its positions, which were read with all before them.
@@ -165,9 +165,9 @@ class Prompt:
 
 def _plain(name: str, values: np.ndarray) -> Any:
     missing = values <= 0 if name.startswith("rank_") else np.isnan(np.asarray(values, float))
-    found = values.astype(object)
-    found[missing] = None
+    plain = values.astype(object)
+    plain[missing] = None
     if np.issubdtype(values.dtype, np.floating):
         # The shortest text that is the same float32.
-        found[~missing] = [float(str(value)) for value in values[~missing]]
-    return found.tolist()
+        plain[~missing] = [float(str(value)) for value in values[~missing]]
+    return plain.tolist()

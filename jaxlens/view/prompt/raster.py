@@ -24,7 +24,7 @@ VIEWS = ("p_top", "rank_final", "kl_final", "rank_input", "kl_input")
 WRAP = 32
 """Tokens side by side; more could not be read."""
 
-MOST_CELLS = 2048
+MAX_CELLS = 2048
 """Columns of all panels together."""
 
 _FONT, _SIZE, _NAME = "DejaVu Sans Mono", 6.5, 8
@@ -78,7 +78,7 @@ def figure(
     """The figure, a ``matplotlib.figure.Figure``.
 
     Args:
-        shown: One prompt or several, one below the other; all panels at most ``MOST_CELLS`` wide.
+        shown: One prompt or several, one below the other; all panels at most ``MAX_CELLS`` wide.
         decoder: Which reading.
         views: Names of metrics; by default ``VIEWS`` and the ranks of followed tokens, and of
             several prompts the first of these.
@@ -101,15 +101,15 @@ def figure(
     width = max(len(part) for part, *_ in panels)
     heights = [_AROUND + _CELL[1] * len(part.layers) for part, *_ in panels]
     size = (1.7 + _CELL[0] * max(width, 6), 0.35 + 0.3 * bool(title) + sum(heights))
-    made = canvas.Figure(figsize=figsize or size, layout="constrained")
-    grid = made.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    drawn = canvas.Figure(figsize=figsize or size, layout="constrained")
+    grid = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (part, metric, named, heading) in zip(grid, panels, strict=True):
         panel(axes, part, decoder, metric, named=named, title=heading, width=width, ends=ends)
     words = caption or _caption(several[0], decoder)
-    made.supxlabel(words, fontsize=_SIZE + 0.5, parse_math=False)
+    drawn.supxlabel(words, fontsize=_SIZE + 0.5, parse_math=False)
     if title:
-        made.suptitle(title, fontsize=_SIZE + 4, parse_math=False)
-    return made
+        drawn.suptitle(title, fontsize=_SIZE + 4, parse_math=False)
+    return drawn
 
 
 def default(shown: prompt.Prompt) -> metrics.Metric:
@@ -134,7 +134,7 @@ def _panels(
     """The panels of a figure from top to bottom."""
     if wrap < 1:
         raise errors.ConfigError(f"rows of {wrap} tokens", "give a wrap of at least 1")
-    found: list[_Panel] = []
+    panels: list[_Panel] = []
     for number, shown in enumerate(several):
         names = _default(shown) if views is None else views
         alone = views is not None or len(several) == 1
@@ -143,17 +143,17 @@ def _panels(
             named = place == 0 and metric.quantity not in prompt.FOLLOWED
             first = title(shown, metric, named)
             first = f"{called[number]}: {first}" if number < len(called) else first
-            found += [
+            panels += [
                 (part, metric, named, first + _which(part) * (len(part) < len(shown)))
                 for part in _rows(shown, wrap)
             ]
-    drawn = sum(len(part) for part, *_ in found)
-    if drawn > MOST_CELLS:
+    drawn = sum(len(part) for part, *_ in panels)
+    if drawn > MAX_CELLS:
         raise errors.ConfigError(
-            f"a figure of {sum(map(len, several)):,} tokens in {len(found)} panels",
+            f"a figure of {sum(map(len, several)):,} tokens in {len(panels)} panels",
             "choose fewer: --tokens 0:64, or start=, stop= and one metric",
         )
-    return found
+    return panels
 
 
 def _which(part: prompt.Prompt) -> str:
@@ -177,14 +177,14 @@ def title(shown: prompt.Prompt, metric: metrics.Metric, named: bool) -> str:
 
 def _default(shown: prompt.Prompt) -> list[str]:
     known = shown.views()
-    found = [name for name in VIEWS if name in known]
-    found += [name for name in known if name.startswith("rank_follow")]
-    found = found or list(known)
-    if not found:
+    names = [name for name in VIEWS if name in known]
+    names += [name for name in known if name.startswith("rank_follow")]
+    names = names or list(known)
+    if not names:
         raise errors.ConfigError(
             "nothing that was read can be drawn", f"read one of {', '.join(prompt.QUANTITIES)}"
         )
-    return found
+    return names
 
 
 def _caption(shown: prompt.Prompt, decoder: str) -> str:

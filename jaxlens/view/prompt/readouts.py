@@ -37,9 +37,9 @@ def prompt_of(
     readings = {found.labels.decoder: _reading(found, line, count) for found in readouts}
     ids, following = (np.asarray(a)[line, :count] for a in (references.input, references.next))
     follow = () if references.follow is None else _constant(references.follow, line, count)
-    spelled = _spelled(labels, [ids, follow, *(r.get("top_id", ()) for r in readings.values())])
+    token_bytes = _spelled(labels, [ids, follow, *(r.get("top_id", ()) for r in readings.values())])
     if text is None:
-        text = b"".join(spelled.get(number, b"") for number in ids.tolist()).decode(
+        text = b"".join(token_bytes.get(number, b"") for number in ids.tolist()).decode(
             "utf-8", "replace"
         )
     last = labels.streams - 1
@@ -50,7 +50,7 @@ def prompt_of(
         following=following,
         layers=labels.layer_names,
         vocab_size=labels.vocab_size,
-        spelled=spelled,
+        spelled=token_bytes,
         readings=readings,
         follow=follow,
         last=labels.layers.index(last) if last in labels.layers else None,
@@ -79,12 +79,12 @@ def plot(
         if len(lines) > 1:
             count = len(known(readout).mask)
             look["names"] = [f"line {one % count}" for one in lines]
-        made = raster.figure(several, decoder, None if metric is None else (metric,), **look)
+        drawn = raster.figure(several, decoder, None if metric is None else (metric,), **look)
     else:
-        made = _on_axes(axes, several, decoder, metric, look)
+        drawn = _on_axes(axes, several, decoder, metric, look)
     if target is not None:
-        files.save(made, target)
-    return made
+        files.save(drawn, target)
+    return drawn
 
 
 def _check_look(axes: Any, look: Mapping[str, Any]) -> None:
@@ -156,10 +156,10 @@ def _lines(readout: types.Readout, line: int | Sequence[int] | None) -> list[int
     if line is None:
         return np.flatnonzero(np.any(known(readout).mask, axis=1)).tolist()
     several = arguments.listed(line)
-    found: list[Any] = [line] if several is None else several
-    if not found:
+    lines: list[Any] = [line] if several is None else several
+    if not lines:
         raise errors.ConfigError("no lines to draw", "name at least one, or None for all")
-    return found
+    return lines
 
 
 def known(readout: types.Readout) -> types.References:
@@ -205,12 +205,12 @@ def length(references: types.References, line: int) -> int:
 
 def described(readout: types.Readout) -> str:
     """Sizes and quantities in a few words, whatever the arrays are."""
-    found = {name: np.shape(array) for name, array in readout.present().items()}
-    if not found:
+    shapes = {name: np.shape(array) for name, array in readout.present().items()}
+    if not shapes:
         return "no quantities"
-    first, *others = {shape[:3] for shape in found.values()}
+    first, *others = {shape[:3] for shape in shapes.values()}
     if others or len(first) < 3:
-        return ", ".join(f"{name} {list(shape)}" for name, shape in found.items())
+        return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     layers, lines, positions = first
     sizes = (
         errors.count(layers, "layer"),
@@ -222,15 +222,15 @@ def described(readout: types.Readout) -> str:
     if labels.references is not None:
         tokens = errors.count(int(np.sum(labels.references.mask)), "token")
         words += f", {tokens}, decoder {labels.decoder}"
-    return f"{words}; {', '.join(found)}"
+    return f"{words}; {', '.join(shapes)}"
 
 
 def _reading(readout: types.Readout, line: int, count: int) -> dict[str, np.ndarray]:
     """What pictures are made of, of one line."""
     known(readout)
     drawn = (*prompt.QUANTITIES, *prompt.FOLLOWED)
-    found = readout.present()
-    return {name: np.asarray(found[name])[:, line, :count] for name in drawn if name in found}
+    arrays = readout.present()
+    return {name: np.asarray(arrays[name])[:, line, :count] for name in drawn if name in arrays}
 
 
 def _constant(follow: Any, line: int, count: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from jaxlens.view.prompt import metrics, notebook
 if TYPE_CHECKING:
     from jaxlens.api.prompts import table as prompttable
 
-MOST_PROMPTS = 10
+MAX_PROMPTS = 10
 """Prompts that a notebook shows."""
 
 _TEXT = 48
@@ -35,53 +35,56 @@ def columns(table: prompttable.PromptTable, texts: bool = True, raw: bool = Fals
             bytes that are no UTF-8 as ``\xe2``.
     """
     depth, rows = len(table.layers), len(table)
-    spelled = _bytes(table) if raw else _spelled(table)
+    token_bytes = _bytes(table) if raw else _spelled(table)
     prompt = np.repeat(table.prompt, depth)
-    found: Columns = {"prompt": (prompt, None)}
+    data: Columns = {"prompt": (prompt, None)}
     if texts:
-        found["text"] = (np.array(table.texts, object)[prompt], None)
-    own = _numbers(table, spelled, depth, rows)
+        data["text"] = (np.array(table.texts, object)[prompt], None)
+    own = _numbers(table, token_bytes, depth, rows)
     for name, values in table.metadata.items():
         # A column of the file never hides one of ours, nor another one of its own.
         key = name
-        while key in own or key in found or (key != name and key in table.metadata):
+        while key in own or key in data or (key != name and key in table.metadata):
             key += "_given"
-        found[key] = (_objects(values)[prompt], None)
-    return found | own
+        data[key] = (_objects(values)[prompt], None)
+    return data | own
 
 
 def _numbers(
-    table: prompttable.PromptTable, spelled: Mapping[int, str | bytes], depth: int, rows: int
+    table: prompttable.PromptTable, token_bytes: Mapping[int, str | bytes], depth: int, rows: int
 ) -> Columns:
-    found: Columns = {
+    numbers: Columns = {
         "position": (np.repeat(table.position, depth), None),
         "token_id": (np.repeat(table.token, depth), None),
-        "token": (_texts(np.repeat(table.token, depth), spelled), None),
+        "token": (_texts(np.repeat(table.token, depth), token_bytes), None),
         "layer": (np.tile(np.array(table.layers, np.int64), rows), None),
         "layer_name": (np.tile(np.array(table.layer_names, object), rows), None),
     }
     several = table.top_id.shape[2] > 1
     for place in range(table.top_id.shape[2]):
         number = f".{place + 1}" if several else ""
-        found[f"top_token{number}"] = (_texts(table.top_id[..., place].ravel(), spelled), None)
-        found[f"top_p{number}"] = (np.exp(table.top_logp[..., place]).ravel(), None)
-    found["entropy"] = (table.entropy.ravel(), None)
-    found["kl_final"] = (table.kl_final.ravel(), None)
+        numbers[f"top_token{number}"] = (
+            _texts(table.top_id[..., place].ravel(), token_bytes),
+            None,
+        )
+        numbers[f"top_p{number}"] = (np.exp(table.top_logp[..., place]).ravel(), None)
+    numbers["entropy"] = (table.entropy.ravel(), None)
+    numbers["kl_final"] = (table.kl_final.ravel(), None)
     first_top = table.first_top
     for place, name in enumerate(table.answers.names):
         rank = table.rank[..., place].ravel()
         logp = table.logp[..., place].ravel()
         first = np.repeat(first_top[:, place], depth)
         token = np.repeat(table.answers.token[table.prompt, place], depth)
-        found[f"text_{name}"] = (np.repeat(table.answers.text[table.prompt, place], depth), None)
-        found[f"token_{name}"] = (_texts(token, spelled), None)
-        found[f"rank_{name}"] = (rank, rank == 0)
-        found[f"p_{name}"] = (np.exp(logp), None)
-        found[f"logp_{name}"] = (logp, None)
-        found[f"first_top_{name}"] = (first, first < 0)
+        numbers[f"text_{name}"] = (np.repeat(table.answers.text[table.prompt, place], depth), None)
+        numbers[f"token_{name}"] = (_texts(token, token_bytes), None)
+        numbers[f"rank_{name}"] = (rank, rank == 0)
+        numbers[f"p_{name}"] = (np.exp(logp), None)
+        numbers[f"logp_{name}"] = (logp, None)
+        numbers[f"first_top_{name}"] = (first, first < 0)
     if (difference := table.logit_difference) is not None:
-        found["logit_difference"] = (difference.ravel(), None)
-    return found
+        numbers["logit_difference"] = (difference.ravel(), None)
+    return numbers
 
 
 def answer_columns(table: prompttable.PromptTable) -> Columns:
@@ -127,7 +130,7 @@ def document(
     }
 
 
-def frame(found: Columns) -> Any:
+def frame(series: Columns) -> Any:
     """Columns as a ``pandas.DataFrame``.
 
     Raises:
@@ -142,11 +145,13 @@ def frame(found: Columns) -> Any:
             return pandas.array(values.tolist(), dtype=pandas.StringDtype())
         if values.dtype != object:
             return values
-        found = pandas.Series(values, dtype=object)
+        series = pandas.Series(values, dtype=object)
         # pandas would take it for strings, which hold what UTF-8 can.
-        return found if any(isinstance(one, str) for one in values) else found.infer_objects().array
+        return (
+            series if any(isinstance(one, str) for one in values) else series.infer_objects().array
+        )
 
-    return pandas.DataFrame({name: column(*pair) for name, pair in found.items()})
+    return pandas.DataFrame({name: column(*pair) for name, pair in series.items()})
 
 
 def _is_text(value: Any) -> bool:
@@ -166,17 +171,17 @@ def described(table: prompttable.PromptTable) -> str:
         errors.count(len(table.layers), "layer"),
     )
     names = ", ".join(table.answers.names[:4]) + ", ..." * (len(table.answers.names) > 4)
-    said = f"{errors.count(table.n_prompts, 'prompt')}, {rows} × {layers}"
-    said += f", decoder {table.decoder}"
-    said += f"; answers: {names}" if names else "; no answers"
+    text = f"{errors.count(table.n_prompts, 'prompt')}, {rows} × {layers}"
+    text += f", decoder {table.decoder}"
+    text += f"; answers: {names}" if names else "; no answers"
     if table.problems:
-        said += f"; {errors.count(len(table.problems), 'problem')}"
-    return said
+        text += f"; {errors.count(len(table.problems), 'problem')}"
+    return text
 
 
 def fragment(table: prompttable.PromptTable) -> str:
     """The first prompts at the last layer that was read, as HTML."""
-    rows = table.last_rows[:MOST_PROMPTS]
+    rows = table.last_rows[:MAX_PROMPTS]
     parts = [f"<div>{_said(f'PromptTable: {described(table)}')}</div>"]
     counts = ", ".join(f"{n:,} × {what}" for what, n in table.problem_counts().items())
     if counts:
@@ -184,8 +189,8 @@ def fragment(table: prompttable.PromptTable) -> str:
     if len(rows):
         name = table.layer_names[-1]
         parts.append(f"<div>at {_said(name)}, at the last position read of each prompt:</div>")
-        spelled = _bytes(table[rows])
-        body = "".join(_line(table, int(row), spelled) for row in rows)
+        token_bytes = _bytes(table[rows])
+        body = "".join(_line(table, int(row), token_bytes) for row in rows)
         head = "".join(f'<th style="{_CELL}">{_said(word)}</th>' for word in _heading(table))
         parts.append(f'<table style="{notebook.TABLE}"><tr>{head}</tr>{body}</table>')
     more = len(table.last_rows) - len(rows)
@@ -203,11 +208,11 @@ def _heading(table: prompttable.PromptTable) -> Iterator[str]:
         yield from (name, "rank", "p", "on top from")
 
 
-def _line(table: prompttable.PromptTable, row: int, spelled: Mapping[int, bytes]) -> str:
+def _line(table: prompttable.PromptTable, row: int, token_bytes: Mapping[int, bytes]) -> str:
     prompt = int(table.prompt[row])
     text = visible.line(table.texts[prompt])
     cells = [str(prompt), text if len(text) <= _TEXT else "…" + text[1 - _TEXT :]]
-    cells += [_name(int(table.top_id[row, -1, 0]), spelled), _share(table.top_logp[row, -1, 0])]
+    cells += [_name(int(table.top_id[row, -1, 0]), token_bytes), _share(table.top_logp[row, -1, 0])]
     first_top = table.first_top
     for place in range(len(table.answers.names)):
         token = int(table.answers.token[prompt, place])
@@ -217,7 +222,7 @@ def _line(table: prompttable.PromptTable, row: int, spelled: Mapping[int, bytes]
         first = int(first_top[row, place])
         named = dict(zip(table.layers, table.layer_names, strict=True)).get(first, "–")
         rank = metrics.spelled(float(table.rank[row, -1, place]), metrics.RANK)
-        cells += [_name(token, spelled), rank, _share(table.logp[row, -1, place]), named]
+        cells += [_name(token, token_bytes), rank, _share(table.logp[row, -1, place]), named]
     return "<tr>" + "".join(f'<td style="{_CELL}">{_said(cell)}</td>' for cell in cells) + "</tr>"
 
 
@@ -225,8 +230,8 @@ def _share(logp: float) -> str:
     return metrics.spelled(float(np.exp(logp)), metrics.SHARE)
 
 
-def _name(token: int, spelled: Mapping[int, bytes]) -> str:
-    raw = spelled.get(token)
+def _name(token: int, token_bytes: Mapping[int, bytes]) -> str:
+    raw = token_bytes.get(token)
     return visible.token(raw, 20) if raw else f"<{token}>"
 
 
@@ -244,16 +249,16 @@ def _spelled(table: prompttable.PromptTable) -> dict[int, str]:
     return {number: one.decode("utf-8", "backslashreplace") for number, one in raw.items()}
 
 
-def _texts(ids: np.ndarray, spelled: Mapping[int, str | bytes]) -> np.ndarray:
+def _texts(ids: np.ndarray, token_bytes: Mapping[int, str | bytes]) -> np.ndarray:
     different, place = np.unique(ids, return_inverse=True)
-    words = [spelled.get(number) or None for number in different.tolist()]
+    words = [token_bytes.get(number) or None for number in different.tolist()]
     return _objects(words)[place] if words else np.empty(0, object)
 
 
 def _objects(values: Any) -> np.ndarray:
-    found = np.empty(len(values), object)
-    found[:] = list(values)
-    return found
+    objects = np.empty(len(values), object)
+    objects[:] = list(values)
+    return objects
 
 
 def _said(words: str) -> str:

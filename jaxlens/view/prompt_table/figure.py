@@ -78,8 +78,8 @@ def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[pl
 
 def _short(name: str, place: int) -> str:
     """A name that has room in the legend, and stays unique there."""
-    said = visible.line(name)
-    return said if said == name and len(said) <= _LETTERS else f"{said[:_LETTERS]}… ({place + 1})"
+    text = visible.line(name)
+    return text if text == name and len(text) <= _LETTERS else f"{text[:_LETTERS]}… ({place + 1})"
 
 
 def draw(summary: Mapping[str, np.ndarray], about: str, basis: str, path: Path) -> None:
