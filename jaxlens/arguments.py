@@ -1,4 +1,4 @@
-"""Arguments of the public functions: what they may be, and what callers are told where not."""
+"""Arguments of the public functions: their checks, and the errors where they do not fit."""
 
 from __future__ import annotations
 

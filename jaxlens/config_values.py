@@ -210,10 +210,9 @@ def _as_items(kind: Any, value: Any) -> Any:
 def _spell(kind: Any) -> str:
     """A type in words, for a hint."""
     if typing.get_origin(kind) is Literal:
-        return " or ".join(str(v) for v in typing.get_args(kind))
+        return "one of " + ", ".join(str(value) for value in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         numbers = typing.get_args(kind)[0] is float
         return "a list of numbers" if numbers else "a list of strings"
-    return {int: "a whole number of at most 64 bits", str: "a string", bool: "true or false"}.get(
-        kind, str(kind)
-    )
+    words = {int: "a whole number, such as 500000, 20k or 10M", str: "a string"}
+    return (words | {bool: "true or false"}).get(kind, str(kind))

@@ -1,4 +1,4 @@
-"""The exceptions that users see, each with a stable exit code (docs: README, "Exit codes")."""
+"""The exceptions that users see, each with a stable exit code (docs/troubleshooting.md)."""
 
 from __future__ import annotations
 

@@ -24,12 +24,6 @@ ARRAYS_VERSION = 3
 REFERENCES = ("input", "next", "final", "foreign", "copy")
 """Tokens that a position is compared with."""
 
-FIXED_POINT_BITS = 16
-"""Sums are int64 multiples of 2**-16; a value is rounded once, before it is added."""
-
-FIXED_POINT_LIMIT = 2.0**14
-"""A larger magnitude saturates and is counted."""
-
 
 @dataclass(frozen=True)
 class Quantity:
@@ -76,13 +70,12 @@ def _column(
     return Quantity(name, kind, ("row",), unit, meaning, full=True, dtype=dtype, absent=absent)
 
 
-_REFERENCE_MEANING = {
-    "input": "the token at this position",
-    "next": "the true next token of the document",
-    "final": "the model's own top-1 at the last layer",
-    "foreign": "a token drawn from another document",
-    "copy": "the token that followed the last earlier occurrence of the input token",
-}
+_MEANINGS = (
+    *("the token at this position", "the true next token of the document"),
+    *("the model's own top-1 at the last layer", "a token drawn from another document"),
+    "the token that followed the last earlier occurrence of the input token",
+)
+_REFERENCE_MEANING = dict(zip(REFERENCES, _MEANINGS, strict=True))
 
 PIECE_WHOLE, PIECE_FIRST, PIECE_MIDDLE, PIECE_LAST, PIECE_UNKNOWN = 0, 1, 2, 3, 255
 

@@ -36,7 +36,7 @@ def run(
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of a GPT-2.
         corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
-            twins:repeats, twins:plasma or prompts:curated, which are made.
+            twins:repeats, twins:plasma or prompts:curated (generated corpora).
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).

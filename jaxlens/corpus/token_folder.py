@@ -105,7 +105,7 @@ def _index(path: Path, record: records.Tokens, n_documents: Any, n_kept: int) ->
     """The index, if it is that of the record."""
     hint = "tokenise again"
     if not isinstance(n_documents, int) or not 0 < n_documents <= record.n_tokens:
-        raise errors.DataError(f"{path} is of {n_documents!r:.20} documents", hint)
+        raise errors.DataError(f"{path} states {n_documents!r:.20} documents", hint)
     index = token_file.Index.from_arrays(_read_arrays(path, n_documents, n_kept))
     stated = (record.n_tokens, n_documents, record.dtype)
     if (index.n_tokens, index.n_documents, index.dtype.name) != stated:

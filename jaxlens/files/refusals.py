@@ -1,4 +1,4 @@
-"""Errors of the operating system, turned into those that users see: one place for all rooms."""
+"""Converts errors of the operating system to errors of jaxlens, with a hint."""
 
 from __future__ import annotations
 

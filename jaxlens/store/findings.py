@@ -39,4 +39,4 @@ class Findings:
             yield
         except errors.JaxlensError as error:
             path = os.path.join(os.path.realpath(self.run_dir), name)
-            self.add(name, error.message.replace(path, "").strip(" :,"))
+            self.add(name, error.message.replace(path + os.sep, "").replace(path, "").strip(" :,"))

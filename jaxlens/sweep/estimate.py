@@ -98,7 +98,7 @@ def estimate(config: RunConfig) -> Estimate:
 
 
 def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenFile) -> float:
-    """Time of a step while each worker computes one; of the second round, as the first pages in."""
+    """Time of a step while each worker computes one; the first of two rounds is a warm-up."""
     totals = [worker.zero_totals() for worker in workers]
     seconds = 0.0
     for _ in range(2):

@@ -47,7 +47,7 @@ def execute(
     workers = compile_workers(job)
     measured["devices"] = len(workers)
     if (shard := reproduce.shard_to_reproduce(job, here)) is not None:
-        # The key that runs of earlier versions have, too.
+        # The recorded name of the reproduction check, since the first version.
         measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)
     _note(job, here, measured)
     rate = publish_all(job, tokens, numbers, workers, stop, progress)

@@ -207,7 +207,9 @@ def _require_quantities(config: run_config.RunConfig) -> None:
                 f"only the reference lens counts {name}", "use lens.implementation=reference"
             )
         if name.endswith("_follow"):
-            raise errors.ConfigError(f"a sweep follows no tokens, so no {name}", "use read_lens")
+            raise errors.ConfigError(
+                f"{name} needs followed tokens, which a sweep does not have", "use read_lens"
+            )
 
 
 def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int) -> None:

@@ -242,7 +242,7 @@ class _Lens:
         room = (0, self._rows - count)
         streams = np.pad(streams, ((0, 0), room, (0, 0)))
         absent = np.full((self._rows, 1), -1, np.int32)
-        # The lens takes at least one followed token, be it none.
+        # The lens needs at least one followed token; -1 stands for none.
         follow = np.full((self._rows, 1, max(1, self._answers)), -1, np.int32)
         follow[:count, 0, : self._answers] = answers
         known: Any = types.References(

@@ -106,7 +106,7 @@ class SkipLog:
         counts: Skips by reason.
         why: Message and hint that say why nothing was usable, where a reader knows it.
         unusable: Files of which nothing was usable.
-        held: What is to be said of them once it is known that others hold text.
+        held: Warnings about them, deferred until another file proves usable.
         warned: How many of them were named.
     """
 

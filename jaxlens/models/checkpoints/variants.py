@@ -29,7 +29,7 @@ def settle_orientation(
     flavour: layout.Flavour,
     notes: list[str],
 ) -> None:
-    """Turns square kernels as the others of their checkpoint are.
+    """Transposes square kernels to match the other kernels of their checkpoint.
 
     A square matrix looks the same either way. The kernels whose shape tells must all agree; in
     GPT-2 every checkpoint has some, since the attention's ``c_attn`` is never square.

@@ -30,17 +30,17 @@ class Buffer(io.RawIOBase):
         self._at = self._end = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a place, as of a file."""
+        """Sets the position, like ``io.seek``."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         self._at = origin + offset
         return self._at
 
     def tell(self) -> int:
-        """The place."""
+        """The current position."""
         return self._at
 
     def write(self, data: Any) -> int:
-        """Writes at the place, and moves behind it."""
+        """Writes at the position, and moves it on."""
         size = len(data)
         if size == 0:  # nothing, written beyond the end, does not move the end
             return 0
@@ -52,7 +52,7 @@ class Buffer(io.RawIOBase):
         return size
 
     def readinto(self, target: Any) -> int:
-        """Reads at the place, and moves behind it."""
+        """Reads at the position, and moves it on."""
         size = max(0, min(len(target), self._end - self._at))
         target[:size] = memoryview(self._bytes)[self._at : self._at + size]
         self._at += size
@@ -78,7 +78,7 @@ class Buffer(io.RawIOBase):
         return True
 
     def _reach(self, size: int) -> None:
-        """Makes the file as long as that; what nobody writes is zero, not of the image before."""
+        """Extends the file to a size; unwritten bytes are zero, never those of an earlier image."""
         if size > self._end:
             self._grow(size)
             memoryview(self._bytes)[self._end : size] = bytes(size - self._end)
@@ -86,7 +86,7 @@ class Buffer(io.RawIOBase):
 
     def _grow(self, size: int) -> None:
         if size > len(self._bytes):
-            # Into another place: somebody may still hold a view of this one.
+            # Into new memory: somebody may still hold a view of this one.
             larger = bytearray(max(size, 2 * len(self._bytes)))
             larger[: self._end] = memoryview(self._bytes)[: self._end]
             self._bytes = larger

@@ -1,4 +1,4 @@
-"""A file that HDF5 may write in any order, and of whose disk it never hears anything bad."""
+"""A file that HDF5 writes in any order, and that hides write errors from it until `check`."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Draft(io.RawIOBase):
                 raise self._error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a place, as of a file."""
+        """Sets the position, like ``io.seek``."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         self._at = origin + offset
         return self._at
 
     def tell(self) -> int:
-        """The place."""
+        """The current position."""
         return self._at
 
     def write(self, data: Any) -> int:
-        """Writes at the place, and moves behind it; never fails."""
+        """Writes at the position, and moves it on; never fails."""
         view = memoryview(data).cast("B")
         rest, at = view, self._at
         while rest.nbytes and self._error is None:
@@ -68,7 +68,7 @@ class Draft(io.RawIOBase):
         return view.nbytes
 
     def readinto(self, target: Any) -> int:
-        """Reads at the place, and moves behind it; what was never written is zero."""
+        """Reads at the position, and moves it on; what was never written is zero."""
         view = memoryview(target).cast("B")
         size = max(0, min(view.nbytes, self._end - self._at))
         try:

@@ -1,14 +1,14 @@
 """The dilution null: what rank the input would have if nothing of it were erased.
 
 A residual that keeps its embedding ``e`` whole and adds a part that has nothing to do with the
-vocabulary grows in norm, and the input is outshouted. If that part is isotropic in ``d``
-dimensions, the logit of a random token is normal beside that of the input, and
+vocabulary grows in norm, and its other directions outweigh the input. If that part is isotropic
+in ``d`` dimensions, the logit of a random token is normal beside that of the input, and
 
     rank = 1 + (V - 1) Phi(-c sqrt(d) / sqrt(1 - c^2)),    c = |e| / |h|.
 
 With the projection that is really left, ``c`` times the retention, it is the rank that the amount
-of the embedding explains. What is between the two was erased; what is beyond the second, other
-directions outdo it. It is a rough law: gain and bias of the final norm and the crowding of
+of the embedding explains. What is between the two was erased; what is beyond the second is due to
+other directions. It is a rough law: gain and bias of the final norm and the crowding of
 embeddings are left out.
 """
 

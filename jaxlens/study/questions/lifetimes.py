@@ -1,4 +1,4 @@
-"""Q2, continued. How many layers does the input stay in sight?"""
+"""Q2, continued. How many layers does the input stay within the first k ranks?"""
 
 from __future__ import annotations
 
