@@ -100,7 +100,9 @@ def test_without_syncing_directories_power_losses_take_promised_shards(
 ):
     without_syncing = without(ops, "dsync")
     found = lose_power("no fsync of directories", scratch, without_syncing, expected, step=step)
-    assert found["a promised shard is lost"] > found.total() / 4 > 50
+    assert found["a promised shard is lost"] > found.total() / 4
+    # How many states a search has varies by a few: the writer's thread and the main one alternate.
+    assert found.total() > 150
 
 
 @pytest.mark.usefixtures("quick")
