@@ -82,10 +82,10 @@ def names(value: Any, name: str, example: str) -> list[str] | None:
     """
     if value is None:
         return None
-    found = [value] if isinstance(value, str) else listed(value)
-    if found is None or not all(isinstance(one, str) for one in found):
+    names = [value] if isinstance(value, str) else listed(value)
+    if names is None or not all(isinstance(one, str) for one in names):
         raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give texts: {example}")
-    return found
+    return names
 
 
 def listed(value: Any) -> list[Any] | None:
@@ -104,10 +104,10 @@ def pair(value: Any, name: str, example: str) -> tuple[Any, Any]:
     Raises:
         ConfigError: They are something else.
     """
-    found = listed(value) if isinstance(value, (Sequence, np.ndarray)) else None
-    if found is None or len(found) != 2:
+    values = listed(value) if isinstance(value, (Sequence, np.ndarray)) else None
+    if values is None or len(values) != 2:
         raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give two: {example}")
-    return found[0], found[1]
+    return values[0], values[1]
 
 
 def path(value: Any, name: str, what: str) -> Path:

@@ -167,8 +167,8 @@ def load(
     merged: dict[str, tuple[Any, str]] = {}
     sections = {key.rpartition(".")[0] for key in keys()}
     for path in files:
-        found = yaml.read_flat(Path(path), sections)
-        merged.update((k, (v, str(path))) for k, v in found.items())
+        values = yaml.read_flat(Path(path), sections)
+        merged.update((k, (v, str(path))) for k, v in values.items())
     merged.update(_read_environment(environment or {}))
     merged.update((k, (v, "the command line")) for k, v in (overrides or {}).items())
     config = _build(RunConfig, merged)

@@ -77,8 +77,8 @@ def parse(identifier: str) -> Design | None:
     Files may be called anything: ask the run's ``spec["corpus"]["kind"]`` first.
     """
     for pattern in _GRAMMAR:
-        if found := pattern.fullmatch(identifier):
-            fields = found.groupdict()
+        if match := pattern.fullmatch(identifier):
+            fields = match.groupdict()
             numbers = {k: int(fields[k]) for k in ("bin", "lag") if fields.get(k) is not None}
             return Design(fields["design"], fields["name"], **numbers)
     return None

@@ -143,9 +143,9 @@ def watched() -> Iterator[Watch]:
 
     # What a signal raises is raised again; nobody needs to read of it twice. Extensions written in
     # C, such as NumPy's, print what interrupts their imports by the second hook.
-    def unraisable(found: Any) -> None:
-        if not isinstance(found.exc_value, (Signalled, errors.InterruptedRun)):
-            hooks[0](found)
+    def unraisable(raised: Any) -> None:
+        if not isinstance(raised.exc_value, (Signalled, errors.InterruptedRun)):
+            hooks[0](raised)
 
     def printed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if not isinstance(error, Signalled):

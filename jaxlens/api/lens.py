@@ -178,8 +178,8 @@ def read_residuals(
         ids: Any = array_checks.follow(follow, known.input.shape, vocab_size)
         known = dataclasses.replace(known, follow=ids)
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
-    chosen = checks.layers(layers, len(streams))
-    request = options.Options(names, chosen, top_k, precision)
+    numbers = checks.layers(layers, len(streams))
+    request = options.Options(names, numbers, top_k, precision)
     own: Any = np.array(known.mask)  # not the caller's, who may write on it
     labels = types.Labels(
         dataclasses.replace(known, mask=own),
@@ -187,7 +187,7 @@ def read_residuals(
         len(streams),
         unembed.kind,
         vocab_size,
-        functools.partial(tokenizers.spelled, tokenizer) if tokenizer is not None else None,
+        functools.partial(tokenizers.token_bytes, tokenizer) if tokenizer is not None else None,
     )
     # The labels join the arrays here, where they are known to belong together.
     values = _read(implementation, streams, unembed, known, request)

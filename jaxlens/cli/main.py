@@ -51,24 +51,24 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
-    given = list(sys.argv[1:] if words is None else words)
+    arguments = list(sys.argv[1:] if words is None else words)
     with interrupts.watched() as watch:
-        code = _main(given, watch, supervised=words is None)
+        code = _main(arguments, watch, supervised=words is None)
     if code:
         sys.exit(code)
 
 
-def _main(given: Sequence[str], watch: interrupts.Watch, supervised: bool) -> int:
+def _main(arguments: Sequence[str], watch: interrupts.Watch, supervised: bool) -> int:
     """Status of a command."""
     code = 0
     try:
         streams.prepare()
-        if "--debug" not in given:
+        if "--debug" not in arguments:
             # Where the tokenizer library panics, which becomes an error of ours, it adds pages.
             os.environ["RUST_BACKTRACE"] = "0"
         if supervised:
             memory.supervise()
-        app(options.positional_dash(given), exit_on_error=False, print_error=False)
+        app(options.positional_dash(arguments), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         pass
@@ -78,7 +78,7 @@ def _main(given: Sequence[str], watch: interrupts.Watch, supervised: bool) -> in
     except (Exception, KeyboardInterrupt) as error:
         watch.end()
         # What a signal has led to, an error of a library for instance, is not reported by itself.
-        code = options.report(watch.error or error, given)
+        code = options.report(watch.error or error, arguments)
     finally:
         watch.end()
         streams.flush()

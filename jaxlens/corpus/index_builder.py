@@ -37,7 +37,7 @@ class IndexBuilder:
         limit: int | None,
         bos_id: int | None,
         skips: skip_log.SkipLog | None,
-        kept: document_fields.Builder | None,
+        fields: document_fields.Builder | None,
         encode_seconds: float,
     ) -> None:
         self._encode_seconds = encode_seconds
@@ -47,7 +47,7 @@ class IndexBuilder:
         self._limit = limit
         self._bos = np.array([] if bos_id is None else [bos_id], np.int64)
         self._skips = skip_log.SkipLog() if skips is None else skips
-        self._kept = document_fields.Builder(()) if kept is None else kept
+        self._kept = document_fields.Builder(()) if fields is None else fields
         self._counts = np.zeros(2 * vocab_size, np.int64)
         self._tokens = 0
         self.starts = array("q")

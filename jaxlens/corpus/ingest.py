@@ -96,7 +96,7 @@ def _make(
 ) -> token_folder.Ingested:
     """Tokenises the corpus into a folder."""
     logger.info("tokenising the corpus")
-    log, kept = skip_log.SkipLog(), document_fields.Builder(corpus.keep)
+    log, fields = skip_log.SkipLog(), document_fields.Builder(corpus.keep)
     with publish.stream(directory / layout.TOKEN_FILE) as stream:
         index = tokenize.build(
             _documents(corpus, controls, log),
@@ -107,7 +107,7 @@ def _make(
             bos_id=bos_id,
             skips=log,
             shuffle_seed=controls.shuffle,
-            kept=kept,
+            fields=fields,
             encode_seconds=corpus.encode_seconds,
         )
     _tell_special(index, tokenizer, bos_id)
@@ -127,8 +127,8 @@ def _make(
         "skipped_at": skipped_at,
     }
     if corpus.keep:
-        more["kept"] = kept.counts
-        _say_kept(kept.counts, index.n_documents)
+        more["kept"] = fields.counts
+        _say_kept(fields.counts, index.n_documents)
     data = records.encode_tokens(record, more)
     publish.publish(directory / layout.TOKEN_RECORD, data)
     return token_folder.Ingested(

@@ -88,7 +88,7 @@ class Index:
             if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
                 raise _mismatch(f"{name} is {arrays[name].dtype} of {arrays[name].ndim} axes")
         try:
-            kept = document_fields.Metadata.from_arrays(arrays, len(arrays["document_hash"]))
+            fields = document_fields.Metadata.from_arrays(arrays, len(arrays["document_hash"]))
         except (KeyError, ValueError) as error:
             raise _mismatch(str(error)) from error
         index = cls(
@@ -96,7 +96,7 @@ class Index:
             document_hash=arrays["document_hash"].astype(np.uint64),
             document_id=arrays["document_id"],
             token_counts=arrays["token_counts"].astype(np.int64),
-            kept=kept,
+            kept=fields,
         )
         n_documents = len(index.document_hash)
         start, counts = index.document_start, index.token_counts

@@ -42,7 +42,7 @@ def build(
     bos_id: int | None = None,
     skips: skip_log.SkipLog | None = None,
     shuffle_seed: int | None = None,
-    kept: document_fields.Builder | None = None,
+    fields: document_fields.Builder | None = None,
     encode_seconds: float = encoding.SECONDS,
 ) -> token_file.Index:
     """Tokenises documents on all cores and writes their ids, in bounded memory.
@@ -63,7 +63,7 @@ def build(
         skips: Counts the documents that have no tokens.
         shuffle_seed: Write the tokens of each document in another order, but for its BOS; the
             index does not change, and the longest document is held in memory.
-        kept: Takes the kept fields of every document that has tokens.
+        fields: Takes the kept fields of every document that has tokens.
         encode_seconds: Longest time that the tokenizer may take for a document, or for a piece
             of one that is cut.
 
@@ -78,7 +78,7 @@ def build(
         raise errors.ConfigError(f"BOS token {bos_id} is not below {vocab_size}", "use bos: none")
     size = _EXACT_PIECE if vocabulary.splits_at_spaces(tokenizer) else _OTHER_PIECE
     builder = index_builder.IndexBuilder(
-        tokenizer, vocab_size, limit, bos_id, skips, kept, encode_seconds
+        tokenizer, vocab_size, limit, bos_id, skips, fields, encode_seconds
     )
     shuffler = None
     if shuffle_seed is not None:

@@ -85,7 +85,7 @@ def export(run_dir: str | Path, order: Order, disk: system.Disk = system.DISK) -
 
 def _export_rows(run: reader.Run, order: Order, target: Path, disk: system.Disk) -> Exported:
     texts = order.to != "hdf5" and run.n_rows > 0 and _has_texts(run)
-    chosen = selection.select(
+    selected = selection.select(
         run,
         order.quantities,
         order.layers,
@@ -95,16 +95,16 @@ def _export_rows(run: reader.Run, order: Order, target: Path, disk: system.Disk)
         texts,
     )
     if order.to == "hdf5":
-        rows = (chosen.names, chosen.layers, chosen.start, chosen.stop)
+        rows = (selected.names, selected.layers, selected.start, selected.stop)
         size = single.write(run, target, *rows, disk)
-        return Exported(target, chosen.stop - chosen.start, len(chosen.names), size)
+        return Exported(target, selected.stop - selected.start, len(selected.names), size)
     _require_arrow()
     from jaxlens.export import formats, tables
 
-    words = _words(run, order) if chosen.texts else None
-    about = {"spec_hash": run.spec_hash, "layout": chosen.layout}
-    form = tables.arrow_schema(selection.fields(run, chosen), about)
-    pieces = tables.tables(run, chosen, form, words)
+    words = _words(run, order) if selected.texts else None
+    about = {"spec_hash": run.spec_hash, "layout": selected.layout}
+    form = tables.arrow_schema(selection.fields(run, selected), about)
+    pieces = tables.tables(run, selected, form, words)
     records, size = formats.write(target, order.to, form, pieces, disk)
     return Exported(target, records, len(form), size)
 

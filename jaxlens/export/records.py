@@ -161,8 +161,8 @@ def _arrow(values: np.ndarray, absent: np.ndarray | None, spreadsheet: bool) -> 
     made = _typed(items)
     if made is not None and not (spreadsheet and _is_text(made.type)):
         return made
-    spelled = _escape if spreadsheet else _utf_8
-    words = [None if one is None else spelled(_word(one)) for one in items]
+    encode = _escape if spreadsheet else _utf_8
+    words = [None if one is None else encode(_word(one)) for one in items]
     return pa.array(words, pa.string())
 
 
@@ -181,7 +181,7 @@ def _typed(values: list[Any]) -> pa.Array | None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    """Whether values of a type are spelled here before they become cells."""
+    """Whether values of a type are formatted here before they become cells."""
     import pyarrow as pa
 
     types = pa.types

@@ -109,10 +109,10 @@ def select(
             f"choose --start and --stop between 0 and {run.n_rows}, start before stop",
         )
     numbers = range(len(run.layer_names))
-    chosen = numbers if layers is None else [_layer(run, layer) for layer in layers]
+    wanted = numbers if layers is None else [_layer(run, layer) for layer in layers]
     return Selection(
         names=tuple(dict.fromkeys(run.names if names is None else names)),
-        layers=tuple(dict.fromkeys(chosen)),
+        layers=tuple(dict.fromkeys(wanted)),
         start=start,
         stop=end,
         layout=layout,
@@ -120,16 +120,16 @@ def select(
     )
 
 
-def fields(run: reader.Run, chosen: Selection) -> list[Field]:
+def fields(run: reader.Run, selection: Selection) -> list[Field]:
     """The columns of the table, in order."""
-    before = ["row", *(("document_id", "token_string") if chosen.texts else ())]
-    before += ["layer", "layer_name"] if chosen.layout == "long" else []
+    before = ["row", *(("document_id", "token_string") if selection.texts else ())]
+    before += ["layer", "layer_name"] if selection.layout == "long" else []
     selected = [Field(name, *_IDENTIFIERS[name]) for name in before]  # type: ignore[arg-type]
-    place = before.index("token_string") + 1 if chosen.texts else 0
-    selected[place:place] = document_fields(run) if chosen.texts else []
-    for name in chosen.names:
+    after_text = before.index("token_string") + 1 if selection.texts else 0
+    selected[after_text:after_text] = document_fields(run) if selection.texts else []
+    for name in selection.names:
         quantity, stored = run[name].quantity, run[name].stored
-        for heading, where in _headings(run, chosen, name):
+        for heading, where in _headings(run, selection, name):
             meaning = quantity.meaning + where
             selected.append(Field(heading, kind(quantity, stored.name), quantity.unit, meaning))
     return selected
@@ -137,13 +137,13 @@ def fields(run: reader.Run, chosen: Selection) -> list[Field]:
 
 def document_fields(run: reader.Run) -> list[Field]:
     """Columns of the kept fields of documents; of mixed kinds they are text."""
-    kept = run.corpus.documents.kept
+    columns = run.corpus.documents.kept
     return [
         Field(heading, _kind_of(values), "", f"field {name} of the document")
         for heading, name, values in zip(
-            labels([metadata.PREFIX + name for name in kept.names]),
-            labels(kept.names),
-            kept.values,
+            labels([metadata.PREFIX + name for name in columns.names]),
+            labels(columns.names),
+            columns.values,
             strict=True,
         )
     ]
@@ -168,17 +168,17 @@ def record_bytes(columns: Sequence[Field]) -> int:
     return sum(KIND_BYTES[column.kind] for column in columns)
 
 
-def _headings(run: reader.Run, chosen: Selection, name: str) -> Iterator[tuple[str, str]]:
+def _headings(run: reader.Run, selection: Selection, name: str) -> Iterator[tuple[str, str]]:
     """Headings of a quantity's columns with what they add to its meaning, layer by layer."""
     column = run[name]
     layered = "layer" in column.quantity.axes
     places = math.prod(column.shape[2:])
-    in_columns = layered and chosen.layout == "wide"
+    in_columns = layered and selection.layout == "wide"
     names = labels(run.layer_names)
-    for layer in chosen.layers if in_columns else (None,):
-        for place in range(places):
-            heading = name if column.ndim < 3 or places == 1 else f"{name}.{place + 1}"
-            where = "" if heading == name else f"; number {place + 1}"
+    for layer in selection.layers if in_columns else (None,):
+        for number in range(places):
+            heading = name if column.ndim < 3 or places == 1 else f"{name}.{number + 1}"
+            where = "" if heading == name else f"; number {number + 1}"
             if layer is not None:
                 heading += f".{names[layer]}"
                 where += f"; layer {layer}"

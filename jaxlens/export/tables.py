@@ -48,12 +48,12 @@ class Texts:
         documents = self.run.corpus.documents
         numbers = documents.of(rows)
         columns = selection.document_fields(self.run)
-        for place, (column, values) in enumerate(zip(columns, documents.kept.values, strict=True)):
+        for number, (column, values) in enumerate(zip(columns, documents.kept.values, strict=True)):
             known = list(values)
             if column.kind == "string":
-                words = [document_fields.spelled(value).encode() for value in values]
+                words = [document_fields.as_text(value).encode() for value in values]
                 known = [text.escape(raw, self.spreadsheet) for raw in words]
-            codes = documents.kept.codes[numbers, place]
+            codes = documents.kept.codes[numbers, number]
             array = pa.array(known, getattr(pa, column.kind)())
             yield array.take(pa.array(codes, mask=codes < 0))
 
@@ -95,26 +95,26 @@ def arrow_schema(fields: Sequence[selection.Field], about: Mapping[str, str]) ->
 
 
 def tables(
-    run: reader.Run, chosen: selection.Selection, form: pa.Schema, words: Texts | None
+    run: reader.Run, selected: selection.Selection, form: pa.Schema, words: Texts | None
 ) -> Iterator[pa.Table]:
     """The table, in pieces of `group_records` records whatever the shards are.
 
     Raises:
         DataError: A shard is damaged.
     """
-    records = group_records(run, chosen)
-    most = max(1, records // chosen.records_per_row)
-    batches = run.batches(chosen.names, most, chosen.start, chosen.stop)
+    records = group_records(run, selected)
+    most = max(1, records // selected.records_per_row)
+    batches = run.batches(selected.names, most, selected.start, selected.stop)
     pieces = (
-        pa.Table.from_arrays(list(_columns(run, chosen, batch, words)), schema=form)
+        pa.Table.from_arrays(list(_columns(run, selected, batch, words)), schema=form)
         for batch in batches
     )
     return grouped(pieces, records)
 
 
-def group_records(run: reader.Run, chosen: selection.Selection) -> int:
+def group_records(run: reader.Run, selected: selection.Selection) -> int:
     """Records that are held, and written, at once."""
-    size = selection.record_bytes(selection.fields(run, chosen))
+    size = selection.record_bytes(selection.fields(run, selected))
     return max(1, min(MAX_RECORDS, GROUP_BYTES // size))
 
 
@@ -149,39 +149,39 @@ def nullable(quantity: schema.Quantity, values: np.ndarray, kind: str) -> pa.Arr
 
 def _columns(
     run: reader.Run,
-    chosen: selection.Selection,
+    selected: selection.Selection,
     batch: Mapping[str, np.ndarray],
     words: Texts | None,
 ) -> Iterator[pa.Array]:
     """The columns of a batch, in the order of `selection.fields`."""
-    rows, each = batch["row"], chosen.records_per_row
+    rows, each = batch["row"], selected.records_per_row
     yield pa.array(np.repeat(rows, each))
     if words is not None:
         places = pa.array(np.repeat(np.arange(len(rows)), each))
         yield words.documents(rows).take(places)
         yield words.strings(rows).take(places)
         yield from (column.take(places) for column in words.fields(rows))
-    if chosen.layout == "long":
-        yield pa.array(np.tile(np.array(chosen.layers, np.int32), len(rows)))
-        names = pa.array(selection.labels([run.layer_names[layer] for layer in chosen.layers]))
+    if selected.layout == "long":
+        yield pa.array(np.tile(np.array(selected.layers, np.int32), len(rows)))
+        names = pa.array(selection.labels([run.layer_names[layer] for layer in selected.layers]))
         yield names.take(pa.array(np.tile(np.arange(each), len(rows))))
-    for name in chosen.names:
+    for name in selected.names:
         quantity, stored = run[name].quantity, run[name].stored
         kind = selection.kind(quantity, stored.name)
-        for values in _split(quantity, batch[name], chosen):
+        for values in _split(quantity, batch[name], selected):
             yield nullable(quantity, values, kind)
 
 
 def _split(
-    quantity: schema.Quantity, block: np.ndarray, chosen: selection.Selection
+    quantity: schema.Quantity, block: np.ndarray, selected: selection.Selection
 ) -> Iterator[np.ndarray]:
     """The columns of one quantity: layer by layer, and place by place where there are several."""
     if "layer" not in quantity.axes:
-        yield np.repeat(block, chosen.records_per_row)
+        yield np.repeat(block, selected.records_per_row)
         return
-    block = block.reshape(*block.shape[:2], -1)[:, chosen.layers]
-    if chosen.layout == "long":
-        yield from (block[:, :, place].reshape(-1) for place in range(block.shape[2]))
+    block = block.reshape(*block.shape[:2], -1)[:, selected.layers]
+    if selected.layout == "long":
+        yield from (block[:, :, number].reshape(-1) for number in range(block.shape[2]))
     else:
         # Once for all columns: each of them alone would walk through the whole block.
         yield from np.ascontiguousarray(block.reshape(len(block), -1).T)

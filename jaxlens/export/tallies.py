@@ -53,9 +53,9 @@ def cells(
     """The cells of a tally, a bounded number at a time, in the order of its axes."""
     tally, total, labels = definitions.BY_NAME[name], run.tally[name], _labels(run)
     if tally.merge == "bottom_k":
-        kept = total[total[:, 0] != sampling.NO_KEY]
-        if len(kept):
-            yield pa.Table.from_arrays([pa.array(column) for column in kept.T], schema=of)
+        used = total[total[:, 0] != sampling.NO_KEY]
+        if len(used):
+            yield pa.Table.from_arrays([pa.array(column) for column in used.T], schema=of)
         return
     step = max(1, _BLOCK_ITEMS // max(1, math.prod(total.shape[1:])))
     for start in range(0, len(total), step):
@@ -65,8 +65,8 @@ def cells(
             continue
         columns = [
             column
-            for number, (axis, place) in enumerate(zip(tally.axes, places, strict=True))
-            for column in _columns(axis, place + (0 if number else start), run, labels, words)
+            for number, (axis, index) in enumerate(zip(tally.axes, places, strict=True))
+            for column in _columns(axis, index + (0 if number else start), run, labels, words)
         ]
         yield pa.Table.from_arrays([*columns, pa.array(block[places])], schema=of)
 
@@ -103,15 +103,15 @@ def _columns(
     words: tables.Texts | None,
 ) -> Iterator[pa.Array]:
     """What `_fields` names."""
-    chosen = pa.array(places)
+    indices = pa.array(places)
     if axis in labels:
-        yield pa.array(selection.labels(labels[axis]), pa.string()).take(chosen)
+        yield pa.array(selection.labels(labels[axis]), pa.string()).take(indices)
         return
     yield pa.array(places.astype(np.int32))
     if axis == "layer":
-        yield pa.array(selection.labels(run.layer_names), pa.string()).take(chosen)
+        yield pa.array(selection.labels(run.layer_names), pa.string()).take(indices)
     elif axis == "vocab" and words is not None:
-        yield words.tokens.take(chosen)
+        yield words.tokens.take(indices)
     elif axis == "ln_rank_bin":
         yield pa.array(bins.LN_RANK_EDGES[places])
         yield pa.array(bins.LN_RANK_EDGES[places + 1])

@@ -107,8 +107,8 @@ def _best(
     tile_top, tile_id = jax.lax.top_k(z, min(k, width))
     values = jnp.concatenate([running.top, tile_top], -1)
     ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)
-    top, place = jax.lax.top_k(values, k)
-    return top, jnp.take_along_axis(ids, place, -1)
+    top, positions = jax.lax.top_k(values, k)
+    return top, jnp.take_along_axis(ids, positions, -1)
 
 
 def count_greater(
@@ -131,14 +131,14 @@ def count_greater(
     for first in range(0, reference_logits.shape[-1], together):
         members = range(first, min(first + together, reference_logits.shape[-1]))
         packed = jnp.zeros((), jnp.int32)
-        for place, r in enumerate(members):
+        for member, r in enumerate(members):
             above = (groups > reference_logits[..., r, None, None]) & (
                 columns != ids[None, :, r, None, None]
             )
-            packed = packed + jnp.where(above, np.int32(1 << bits * place), np.int32(0))
+            packed = packed + jnp.where(above, np.int32(1 << bits * member), np.int32(0))
         packed = jax.lax.optimization_barrier(packed.sum(-2, dtype=jnp.int32))
-        for place in range(len(members)):
-            one = (packed >> np.int32(bits * place)) & np.int32((1 << bits) - 1)
+        for member in range(len(members)):
+            one = (packed >> np.int32(bits * member)) & np.int32((1 << bits) - 1)
             counts.append(one.sum(-1, dtype=jnp.int32))
     return jnp.stack(counts, -1)
 

@@ -127,8 +127,8 @@ def _crossing(grid: Points, slope: Points) -> tuple[np.ndarray, np.ndarray, np.n
     above = np.where((slope > 0).any(-1), np.maximum(above, 1), grid.shape[-1] - 1)
     third = np.where(above > 1, above - 2, above + 1)
     lines = np.arange(len(grid))
-    x = np.stack([grid[lines, place] for place in (above - 1, above, third)])
-    y = np.stack([slope[lines, place] for place in (above - 1, above, third)]).astype(np.float64)
+    x = np.stack([grid[lines, knot] for knot in (above - 1, above, third)])
+    y = np.stack([slope[lines, knot] for knot in (above - 1, above, third)]).astype(np.float64)
     root = np.zeros(len(grid))
     with np.errstate(divide="ignore", invalid="ignore"):
         for i in range(3):

@@ -122,10 +122,10 @@ def _block(
     options: Options,
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
-    chosen = options.layers or ()
+    layers = options.layers or ()
     last = normed.shape[0] - 1
     ends = np.array([0, last])
-    interior = np.array([layer for layer in chosen if 0 < layer < last], int)
+    interior = np.array([layer for layer in layers if 0 < layer < last], int)
     normed = normed.astype(tiles.weight.dtype)
 
     reference_logits = _reference_logits(normed, ids, tiles)
@@ -152,7 +152,7 @@ def _block(
             inside |= _phase_c(normed[interior], inner.log_total, end_logits, end, tiles)
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
     row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(interior)}
-    rows = np.array([row_of[layer] for layer in chosen])
+    rows = np.array([row_of[layer] for layer in layers])
     return {name: value[rows] for name, value in values.items()}
 
 

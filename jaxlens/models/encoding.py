@@ -84,9 +84,9 @@ def encode(
     )
     if not work.done.wait(seconds):
         # Many texts may take that long together; one that does so alone is to be named.
-        place = 0 if len(texts) == 1 else _slow(tokenizer, texts, seconds, work.done)
-        if place is not None:
-            raise TooSlow(place)
+        text = 0 if len(texts) == 1 else _slow(tokenizer, texts, seconds, work.done)
+        if text is not None:
+            raise TooSlow(text)
         work.done.wait()
     try:
         return work.result()
@@ -129,11 +129,11 @@ def _slow(
 ) -> int | None:
     """The first text that takes too long; None where none does, or all are done meanwhile."""
     with _Child(tokenizer, seconds) as child:
-        for place, text in enumerate(texts):
+        for number, text in enumerate(texts):
             if done.is_set():
                 return None
             if not child.encodes(text):
-                return None if done.is_set() else place
+                return None if done.is_set() else number
     return None
 
 

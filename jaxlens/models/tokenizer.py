@@ -71,7 +71,7 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     return loaded
 
 
-def as_tokenizer(given: Any) -> tokenizers.Tokenizer:
+def as_tokenizer(value: Any) -> tokenizers.Tokenizer:
     """A tokenizer that was given by its directory, as it is, or inside of one of transformers.
 
     Raises:
@@ -79,17 +79,17 @@ def as_tokenizer(given: Any) -> tokenizers.Tokenizer:
         ConfigError: It is something else.
         DataError: A file is malformed.
     """
-    if isinstance(given, (str, os.PathLike)):
-        loaded = load_tokenizer(Path(given))
+    if isinstance(value, (str, os.PathLike)):
+        loaded = load_tokenizer(Path(value))
         if loaded is None:
             raise errors.MissingError(
-                f"{os.fspath(given)} holds no tokenizer", "name the directory of tokenizer.json"
+                f"{os.fspath(value)} holds no tokenizer", "name the directory of tokenizer.json"
             )
         return loaded
-    inner = getattr(given, "backend_tokenizer", given)
+    inner = getattr(value, "backend_tokenizer", value)
     if not isinstance(inner, tokenizers.Tokenizer):
         raise errors.ConfigError(
-            f"the tokenizer is a {type(given).__name__}",
+            f"the tokenizer is a {type(value).__name__}",
             "give a directory, a tokenizers.Tokenizer, or a fast tokenizer of transformers",
         )
     # What truncates or pads is switched off in a copy: the caller's stays as it is.
@@ -103,11 +103,11 @@ def tokenizer_digest(tokenizer: tokenizers.Tokenizer) -> str:
 
 
 def strings(tokenizer: tokenizers.Tokenizer, vocab_size: int) -> list[bytes]:
-    """The bytes that each token of the vocabulary stands for; see `spelled`."""
-    return list(spelled(tokenizer, range(vocab_size)).values())
+    """The bytes that each token of the vocabulary stands for; see `token_bytes`."""
+    return list(token_bytes(tokenizer, range(vocab_size)).values())
 
 
-def spelled(tokenizer: tokenizers.Tokenizer, ids: Iterable[int]) -> dict[int, bytes]:
+def token_bytes(tokenizer: tokenizers.Tokenizer, ids: Iterable[int]) -> dict[int, bytes]:
     """The bytes that some tokens stand for; empty for ids without a token.
 
     Byte-level vocabularies are undone, so a leading space is a space and a token may hold part
@@ -123,16 +123,16 @@ def spelled(tokenizer: tokenizers.Tokenizer, ids: Iterable[int]) -> dict[int, by
 
 
 def word_tables(
-    spelled: Sequence[bytes],
+    token_bytes: Sequence[bytes],
 ) -> tuple[Bool[np.ndarray, " vocab"], Bool[np.ndarray, " vocab"]]:
     """Whether each token starts, and ends, with a letter or a digit.
 
     A part of a character counts as a letter: it is joined to what its neighbours hold.
     """
-    size = len(spelled)
+    size = len(token_bytes)
     # Four bytes hold the outermost character, whatever the cut leaves beside it.
-    starts = (token[:4].decode("utf-8", "replace")[:1] for token in spelled)
-    ends = (token[-4:].decode("utf-8", "replace")[-1:] for token in spelled)
+    starts = (token[:4].decode("utf-8", "replace")[:1] for token in token_bytes)
+    ends = (token[-4:].decode("utf-8", "replace")[-1:] for token in token_bytes)
     return (
         np.fromiter((c.isalnum() or c == "\ufffd" for c in starts), bool, size),
         np.fromiter((c.isalnum() or c == "\ufffd" for c in ends), bool, size),
@@ -223,7 +223,7 @@ def _growth(normalizer: Any) -> int:
 @contextlib.contextmanager
 def _shut(descriptor: int) -> Generator[None]:
     try:
-        kept = os.dup(descriptor)
+        saved = os.dup(descriptor)
     except OSError:  # is shut already
         yield
         return
@@ -232,8 +232,8 @@ def _shut(descriptor: int) -> Generator[None]:
             os.dup2(nothing.fileno(), descriptor)
         yield
     finally:
-        os.dup2(kept, descriptor)
-        os.close(kept)
+        os.dup2(saved, descriptor)
+        os.close(saved)
 
 
 def added_ids(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:

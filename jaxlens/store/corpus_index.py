@@ -115,14 +115,14 @@ class TokenIndex:
 
 def limit(n_documents: int, n_kept: int = 0) -> int:
     """Most bytes that an index of this many documents may claim, with so many kept fields."""
-    kept = document_fields.VALUE_BYTES * min(max(n_kept, 0), schema.MAX_FIELDS)
-    return _VOCABULARY_BYTES + (_DOCUMENT_BYTES + kept) * n_documents
+    field_bytes = document_fields.VALUE_BYTES * min(max(n_kept, 0), schema.MAX_FIELDS)
+    return _VOCABULARY_BYTES + (_DOCUMENT_BYTES + field_bytes) * n_documents
 
 
 def n_kept(document: Mapping[str, Any]) -> int:
     """Number of kept fields that ``TOKENS.json`` states."""
-    kept = document.get("kept")
-    return len(kept) if isinstance(kept, dict) else 0
+    fields = document.get("kept")
+    return len(fields) if isinstance(fields, dict) else 0
 
 
 def read(
@@ -140,9 +140,9 @@ def read(
         DataError: It is damaged, or that of another run.
         StorageError: The system refused to read.
     """
-    record, n_documents, kept = _record(run_dir, spec, entries)
+    record, n_documents, n_fields = _record(run_dir, spec, entries)
     path = layout.token_path(run_dir, layout.TOKEN_INDEX)
-    arrays, _ = reading.read_arrays(path, record.index_sha256, limit(n_documents, kept))
+    arrays, _ = reading.read_arrays(path, record.index_sha256, limit(n_documents, n_fields))
     with reading.reading(path):
         documents = _documents(arrays)
         if (int(documents.start[-1]), len(documents)) != (record.n_tokens, n_documents):
@@ -192,8 +192,8 @@ def _documents(arrays: Mapping[str, np.ndarray]) -> Documents:
             raise ValueError(f"{name} is {arrays[name].dtype} of {arrays[name].ndim} axes")
     start = arrays["document_start"].astype(np.int64)
     hashes = arrays["document_hash"].astype(np.uint64)
-    kept = document_fields.Metadata.from_arrays(arrays, len(hashes))
-    documents = Documents(start, hashes, arrays["document_id"], kept)
+    fields = document_fields.Metadata.from_arrays(arrays, len(hashes))
+    documents = Documents(start, hashes, arrays["document_id"], fields)
     if len(start) != len(documents) + 1 or len(documents.id) != len(documents):
         raise ValueError("its fields differ in length")
     # No differences, which hostile numbers would overflow.

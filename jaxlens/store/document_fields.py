@@ -164,7 +164,7 @@ def _string(text: str) -> tuple[str, str]:
     return whole[: schema.STRING_BYTES - len(mark)].decode("utf-8", "ignore") + mark, CUT
 
 
-def spelled(value: Value) -> str:
+def as_text(value: Value) -> str:
     """A value as a word: text as it is, null as ``null``, the others as in JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -172,8 +172,8 @@ def spelled(value: Value) -> str:
 def names_in(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """Fields that a run keeps, by its spec."""
     corpus = spec.get("corpus")
-    kept = corpus.get("keep") if isinstance(corpus, dict) else None
-    return tuple(map(str, kept)) if isinstance(kept, list) else ()
+    names = corpus.get("keep") if isinstance(corpus, dict) else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _kind(value: Value) -> str:

@@ -213,12 +213,12 @@ class Run(closing.Closing):
         wanted = frames.wanted(names, self.names)
         rows = arguments.whole(rows, "rows", 1)
         first, last = frames.extent(start, stop, self.n_rows)
-        kept = {
+        fields = {
             name: self._kept(name) for name in wanted if name.startswith(document_fields.PREFIX)
         }
-        quantities = {name: self[name] for name in wanted if name not in kept}
+        quantities = {name: self[name] for name in wanted if name not in fields}
         batches = self._batches(quantities, rows, first, last)
-        return self._with_fields(batches, kept) if kept else batches
+        return self._with_fields(batches, fields) if fields else batches
 
     @property
     def document_fields(self) -> tuple[str, ...]:
@@ -266,11 +266,11 @@ class Run(closing.Closing):
         return self.corpus.documents.kept.column(field)
 
     def _with_fields(
-        self, batches: Iterator[dict[str, np.ndarray]], kept: Mapping[str, np.ndarray]
+        self, batches: Iterator[dict[str, np.ndarray]], fields: Mapping[str, np.ndarray]
     ) -> Iterator[dict[str, np.ndarray]]:
         for batch in batches:
             document = self.corpus.documents.of(batch["row"])
-            yield batch | {name: values[document] for name, values in kept.items()}
+            yield batch | {name: values[document] for name, values in fields.items()}
 
     def _batches(
         self, quantities: Mapping[str, columns.Column], max_rows: int, first: int, last: int

@@ -57,13 +57,13 @@ def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5
     items = _tally_items(contents).items()
     stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
     # A run that keeps more states it in its spec.
-    kept = "study" if spec.get("store", {}).get("tallies") == "study" else "basic"
+    profile = "study" if spec.get("store", {}).get("tallies") == "study" else "basic"
     for name, item in stored.items():
         shape = definitions.shape(definitions.BY_NAME[name], n_layers, vocab_size)
         if item.shape != shape:
             raise ValueError(f"tally {name} is {item.shape}, not {shape}")
     claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
-    if claimed > (limit := MAX_TALLY_BYTES[kept]):
+    if claimed > (limit := MAX_TALLY_BYTES[profile]):
         raise ValueError(f"its tallies take {claimed} bytes, at most {limit} are allowed")
     return stored
 

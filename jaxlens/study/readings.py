@@ -98,7 +98,7 @@ def reason(line: Result) -> str:
     return line.note.partition("; ")[0]
 
 
-def spelled(line: Result | None, digits: int = 3) -> str:
+def format_number(line: Result | None, digits: int = 3) -> str:
     """A number with its interval, as text."""
     if line is None or math.isnan(line.estimate):
         why = "" if line is None or not line.note else f" ({reason(line)})"
@@ -149,10 +149,10 @@ def finding(line: Result) -> str:
     if line.judgement == multiplicity.NOT_ESTIMABLE or not line.judgement:
         if math.isnan(line.estimate):
             return f"Not estimable: the {name} ({reason(line) or 'no reason is known'})."
-        return f"Not judged: the {name} is {spelled(line)}."
+        return f"Not judged: the {name} is {format_number(line)}."
     unit = {"1": "", "depth": " of the depth"}.get(line.unit, f" {line.unit}")
     least = f"the smallest effect that matters: {line.smallest:.3g}"
-    numbers = f"the {name} is {spelled(line)}{unit} ({least})"
+    numbers = f"the {name} is {format_number(line)}{unit} ({least})"
     text = direction(line)
     text = text[0].upper() + text[1:]
     if line.judgement == multiplicity.LARGER:

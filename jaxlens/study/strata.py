@@ -98,7 +98,7 @@ def masks(run_dir: str | Path, name: str) -> dict[str, Bool[np.ndarray, " docume
         )
     values = (*fields.values[column], None)
     order = np.argsort(-counts, kind="stable")
-    labels = {int(code): document_fields.spelled(values[code]) for code in codes}
+    labels = {int(code): document_fields.as_text(values[code]) for code in codes}
     if len(set(labels.values())) < len(labels):  # the text 1 beside the number 1
         labels = {code: repr(values[code]) for code in labels}
     return {labels[int(codes[i])]: of_document == codes[i] for i in order}

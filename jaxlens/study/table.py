@@ -156,9 +156,9 @@ def adjusted(results: Sequence[Result]) -> list[Result]:
     """The same lines with p-values adjusted: Holm for the primaries, BH for all others at once."""
     lines = list(results)
     for primary, adjust in ((True, multiplicity.holm), (False, multiplicity.benjamini_hochberg)):
-        chosen = [i for i, line in enumerate(lines) if line.primary == primary]
-        values = adjust(np.array([lines[i].p for i in chosen]))
-        for i, value in zip(chosen, values, strict=True):
+        members = [i for i, line in enumerate(lines) if line.primary == primary]
+        values = adjust(np.array([lines[i].p for i in members]))
+        for i, value in zip(members, values, strict=True):
             lines[i] = dataclasses.replace(lines[i], p_adjusted=float(value))
     return lines
 

@@ -11,7 +11,7 @@ from jaxlens.study.table import Result
 
 Lines = Sequence[Result]
 
-spelled = readings.spelled
+format_number = readings.format_number
 
 
 def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, str]:
@@ -75,7 +75,7 @@ def _said(line: Result | None, words: str, what: str) -> str:
     if line is None or math.isnan(line.estimate):
         why = f": {readings.reason(line)}" if line is not None and line.note else ""
         return f"{what} cannot be estimated{why}."
-    return words.replace("{}", readings.spelled(line))
+    return words.replace("{}", readings.format_number(line))
 
 
 def _primary(line: Result, words: str) -> str:
@@ -91,8 +91,8 @@ def _resolving(results: Lines, run: Inputs) -> str:
     words = [
         _said(
             first,
-            f"Mean entropy is {{}} nat at the input layer, {spelled(half)} at mid depth and "
-            f"{spelled(end)} at the last layer.",
+            f"Mean entropy is {{}} nat at the input layer, {format_number(half)} at mid depth and "
+            f"{format_number(end)} at the last layer.",
             "Mean entropy",
         )
     ]
@@ -137,15 +137,17 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
         _said(
             raw,
             "The first block accounts for {} of the total change of the mean KL(output||layer), "
-            f"and for {spelled(matched)} at matched temperatures, where equal steps would account "
-            f"for {even:.3f} each; of KL(input||layer) it accounts for {spelled(entry)}.",
+            f"and for {format_number(matched)} at matched temperatures, where equal steps "
+            f"would account for {even:.3f} each; of KL(input||layer) it accounts for {format_number(entry)}.",
             "The first block's share of the change of the mean divergences",
         )
     ]
     for null in nulls:
         line = find(results, "jump_share_kl_final", run=null.label)
         cold = find(results, "jump_share_kl_final_matched", run=null.label)
-        words.append(f"In {null.label} the two are {spelled(line)} and {spelled(cold)}.")
+        words.append(
+            f"In {null.label} the two are {format_number(line)} and {format_number(cold)}."
+        )
     primary = next(r for r in results if r.primary and r.question == "Q1")
     words.append(_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
     share = find(results, "share_nearer_output", layer=1)
@@ -162,11 +164,11 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
 
 def _dilution(results: Lines, run: Inputs) -> list[str]:
     observed = find(results, "median_rank_input", layer=run.middle)
-    pure, kept = (
+    pure, retained = (
         find(results, name, layer=run.middle) for name in ("dilution_rank", "retained_rank")
     )
     what = "The rank of the input that the norm alone would give"
-    if observed is None or pure is None or kept is None:
+    if observed is None or pure is None or retained is None:
         return [_said(find(results, "dilution_rank"), "{}", what)]
     retention = find(results, "mean_retention", layer=run.middle)
     return [
@@ -174,7 +176,7 @@ def _dilution(results: Lines, run: Inputs) -> list[str]:
             observed,
             f"At mid depth the median rank of the input is {_rank(observed)}; the norm alone would "
             f"give a rank of {_rank(pure)}, and the norm with the mean retention of "
-            f"{spelled(retention)} a rank of {_rank(kept)}.",
+            f"{format_number(retention)} a rank of {_rank(retained)}.",
             what,
         )
     ]
@@ -201,7 +203,7 @@ def _preserving(results: Lines, run: Inputs) -> str:
         _said(
             rho,
             "Over all tokens, the partial rank correlation of ln rank is {} with surprisal given "
-            f"rarity and {spelled(mirror)} with rarity given surprisal.",
+            f"rarity and {format_number(mirror)} with rarity given surprisal.",
             "The partial rank correlation of ln rank with surprisal",
         )
     )
@@ -225,8 +227,8 @@ def _by_rarity(results: Lines) -> str:
     above, below = sum(r.low > 0 for r in known), sum(r.high < 0 for r in known)
     words = (
         f"The whole interval is above 0 in {above} of {len(known)} bins of rarity and below "
-        f"0 in {below}; the estimate is greatest at {most.stratum}, {spelled(most)} nat, and least "
-        f"at {least.stratum}, {spelled(least)} nat."
+        f"0 in {below}; the estimate is greatest at {most.stratum}, {format_number(most)} nat, "
+        f"and least at {least.stratum}, {format_number(least)} nat."
     )
     ends = known[0], known[-1]
     inside = most not in ends and all(end.high < most.low for end in ends)

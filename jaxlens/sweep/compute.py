@@ -156,9 +156,9 @@ def shard_range(job: Job, shard: int) -> records.ShardRange:
 
 def build(job: Job, shard: Shard, buffer: Buffer) -> tuple[memoryview, int]:
     """The image of a shard, and its number of rows; valid until the buffer is used again."""
-    place, rows = shard_range(job, shard.number), stored_columns(job, shard)
+    range_, rows = shard_range(job, shard.number), stored_columns(job, shard)
     data = images.shard_image(
-        place,
+        range_,
         rows,
         shard.totals,
         job.model.config.layer_names,
@@ -167,4 +167,4 @@ def build(job: Job, shard: Shard, buffer: Buffer) -> tuple[memoryview, int]:
         buffer=buffer,
         version=job.spec["format_version"],
     )
-    return data, place.token_stop - place.token_start if rows else 0
+    return data, range_.token_stop - range_.token_start if rows else 0

@@ -90,8 +90,8 @@ def publish_all(
 def _publish(job: Job, shard: compute.Shard, buffer: Buffer) -> None:
     """Builds a shard's image and commits it; runs in the writer's thread, one at a time."""
     data, rows = compute.build(job, shard, buffer)
-    place = compute.shard_range(job, shard.number)
-    if commit.publish_shard(job.out, place, data, rows) is not None:
+    range_ = compute.shard_range(job, shard.number)
+    if commit.publish_shard(job.out, range_, data, rows) is not None:
         logger.warning(
             "shard %d was committed meanwhile, with other bits; that one stands", shard.number
         )

@@ -134,7 +134,7 @@ def resolve(
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
     lens = _recorded_lens(config.lens, spec, architecture.n_layer + 1)
     tiled = lens.implementation == "tiled"
-    chosen = {
+    set_by_user = {
         "plan.step_sequences": sequences is None,
         "lens.block": tiled and lens.block is None,
     }
@@ -151,7 +151,7 @@ def resolve(
         lens=dataclasses.replace(lens, top_k=min(lens.top_k, vocab_size)),
         store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
-    chosen_here = frozenset(key for key, is_chosen in chosen.items() if is_chosen)
+    chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
     resolved = Resolved(filled, architecture, length, sequences, shard_tokens, chosen_here)
     resolved = resolved.with_step_sequences(sequences)
     _require_temperatures(lens.temperatures, architecture.n_layer + 1)

@@ -34,8 +34,8 @@ def _known(rows: Facts, name: str) -> Any:
 
 def _first(condition: Any, xp: Any) -> Any:
     """First place along the layers where a condition holds; the number of layers where nowhere."""
-    place = condition.argmax(1).astype(xp.int32)
-    return xp.where(condition.any(1), place, np.int32(condition.shape[1]))
+    first = condition.argmax(1).astype(xp.int32)
+    return xp.where(condition.any(1), first, np.int32(condition.shape[1]))
 
 
 def _rank_histogram(rows: Facts) -> Iterator[Addition]:
@@ -59,14 +59,14 @@ def _type_count(rows: Facts) -> Iterator[Addition]:
 
 
 def _type_sum(rows: Facts) -> Iterator[Addition]:
-    place = rows.values["token"][:, None], rows.layers
-    yield place, rows.ln["input"], rows.present["input"]
+    cell = rows.values["token"][:, None], rows.layers
+    yield cell, rows.ln["input"], rows.present["input"]
 
 
 def _type_square(rows: Facts) -> Iterator[Addition]:
     ln = rows.ln["input"]
-    place = rows.values["token"][:, None], rows.layers
-    yield place, facts.product(ln, ln, rows.xp), rows.present["input"]
+    cell = rows.values["token"][:, None], rows.layers
+    yield cell, facts.product(ln, ln, rows.xp), rows.present["input"]
 
 
 def _places(rows: Facts) -> Any:
@@ -74,8 +74,8 @@ def _places(rows: Facts) -> Any:
 
 
 def _type_covariate(rows: Facts) -> Iterator[Addition]:
-    place = rows.values["token"][:, None], _places(rows)[None]
-    yield place, rows.covariates, rows.valid[:, None]
+    cell = rows.values["token"][:, None], _places(rows)[None]
+    yield cell, rows.covariates, rows.valid[:, None]
 
 
 def _covariate_product(rows: Facts) -> Iterator[Addition]:
@@ -112,11 +112,11 @@ def _copied(rows: Facts) -> Any:
     return rows.valid & (rows.values["copied"] > 0)
 
 
-def _measured(rows: Facts, place: Any, summed: bool) -> Iterator[Addition]:
+def _measured(rows: Facts, groups: Any, summed: bool) -> Iterator[Addition]:
     for line, name in enumerate(axes.MEASURES):
         if name in rows.values:
             amount = _curve(rows, name) if summed else None
-            yield (line, place[:, None], rows.layers), amount, _known(rows, name)
+            yield (line, groups[:, None], rows.layers), amount, _known(rows, name)
 
 
 def _frequency_norm(rows: Facts) -> Iterator[Addition]:
@@ -130,11 +130,11 @@ def _frequency_norm(rows: Facts) -> Iterator[Addition]:
 def _excess(rows: Facts, kind: str) -> Iterator[Addition]:
     middle = definitions.mid_depth(rows.layers.shape[1])
     for line, name in enumerate(axes.COMPARED):
-        known, place = rows.present[name], (line, rows.group, rows.frequency[name])
+        known, cell = rows.present[name], (line, rows.group, rows.frequency[name])
         if kind == "count":
-            yield place, None, known[:, 0]
+            yield cell, None, known[:, 0]
         elif kind == "histogram":
-            yield (*place, rows.rank_bin[name][:, middle]), None, known[:, 0]
+            yield (*cell, rows.rank_bin[name][:, middle]), None, known[:, 0]
         else:
             wide = line, rows.group[:, None], rows.frequency[name][:, None], rows.layers
             yield wide, rows.ln[name], known
@@ -159,9 +159,9 @@ def _descending(rows: Facts) -> Iterator[Addition]:
 def _divergence_histogram(rows: Facts) -> Iterator[Addition]:
     for line, name in enumerate(axes.DIVERGENCES):
         if name in rows.values:
-            place = rows.xp.searchsorted(rows.tables.log_edges, rows.values[name], side="right")
+            bin_ = rows.xp.searchsorted(rows.tables.log_edges, rows.values[name], side="right")
             where = line, rows.layers, rows.frequency["input"][:, None]
-            yield (*where, place.astype(rows.xp.int32)), None, _known(rows, name)
+            yield (*where, bin_.astype(rows.xp.int32)), None, _known(rows, name)
 
 
 def _jump_histogram(rows: Facts) -> Iterator[Addition]:
@@ -171,8 +171,8 @@ def _jump_histogram(rows: Facts) -> Iterator[Addition]:
         steps = xp.abs(curve[:, 1:] - curve[:, :-1])
         total = steps.sum(1)
         share = steps[:, 0] * bins.JUMP_BINS // xp.maximum(total, 1)
-        place = facts.bin_of(share, bins.JUMP_BINS, xp)
-        yield (line, rows.frequency["input"], place), None, rows.valid & (total > 0)
+        bin_ = facts.bin_of(share, bins.JUMP_BINS, xp)
+        yield (line, rows.frequency["input"], bin_), None, rows.valid & (total > 0)
 
 
 def _first_exit(rows: Facts) -> Iterator[Addition]:

@@ -144,14 +144,14 @@ def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
     """Adds the additions of a tally's rule."""
     flat = total.reshape(-1)
     for places, amount, where in rules.RULES[name](rows):
-        place: Any = np.int32(0)
+        cell: Any = np.int32(0)
         for size, index in zip(total.shape, places, strict=True):
-            place = place * np.int32(size) + jnp.asarray(index, jnp.int32)
-        shape = jnp.broadcast_shapes(place.shape, where.shape)
-        place = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(place, shape), flat.size)
+            cell = cell * np.int32(size) + jnp.asarray(index, jnp.int32)
+        shape = jnp.broadcast_shapes(cell.shape, where.shape)
+        cell = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(cell, shape), flat.size)
         one = jnp.ones((), jnp.int64) if amount is None else amount.astype(jnp.int64)
         amount = jnp.broadcast_to(one.reshape((1,) * (len(shape) - one.ndim) + one.shape), shape)
-        flat = flat.at[place.reshape(-1)].add(amount.reshape(-1), mode="drop")
+        flat = flat.at[cell.reshape(-1)].add(amount.reshape(-1), mode="drop")
     return flat.reshape(total.shape)
 
 
@@ -196,9 +196,9 @@ def _binned(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     """Histogram ``[layer, bin]`` of ln rank."""
     n_bins = len(bins.LN_RANK_EDGES) - 1
     layers = value.shape[1]
-    place = lookup.ln_rank_bin[value] + n_bins * jnp.arange(layers, dtype=jnp.int32)[None]
-    place = jnp.where(_present(value, real), place, layers * n_bins)
-    flat = jnp.zeros(layers * n_bins, jnp.int64).at[place.ravel()].add(1, mode="drop")
+    bin_ = lookup.ln_rank_bin[value] + n_bins * jnp.arange(layers, dtype=jnp.int32)[None]
+    bin_ = jnp.where(_present(value, real), bin_, layers * n_bins)
+    flat = jnp.zeros(layers * n_bins, jnp.int64).at[bin_.ravel()].add(1, mode="drop")
     return flat.reshape(layers, n_bins)
 
 

@@ -311,8 +311,8 @@ def test_nouns_are_paired_with_their_first_place(tiny, tmp_path):
 def test_a_missing_number_is_spelled_with_its_reason():
     of = inputs.RunInfo(None, "trained", "trained", {}, ("input", "h.0"))  # type: ignore[arg-type]
     line = table.result(of, "aupc", bootstrap.missing("no reason"))
-    assert verdicts.spelled(line) == "not estimable (no reason)"
-    assert verdicts.spelled(None) == "not estimable"
+    assert verdicts.format_number(line) == "not estimable (no reason)"
+    assert verdicts.format_number(None) == "not estimable"
     assert discarding.NO_NULL.startswith("no random-init null")
 
 

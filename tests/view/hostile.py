@@ -51,7 +51,7 @@ def prompt_of(tokens=TOKENS, n_layers=4, seed=0, follow=(0, 8), decoders=("final
         following=np.append(ids[1:], -1),
         layers=("input", *(f"h.{i}" for i in range(n_layers - 1))),
         vocab_size=count,
-        spelled=dict(enumerate(tokens)),
+        token_bytes=dict(enumerate(tokens)),
         readings={name: reading() for name in decoders},
         follow=tuple(follow),
     )

@@ -161,7 +161,7 @@ def spell_of(model: loading.Model) -> Any:
     """What gives the bytes of some tokens; None without a tokenizer."""
     if model.tokenizer is None:
         return None
-    return functools.partial(tokenizer.spelled, model.tokenizer)
+    return functools.partial(tokenizer.token_bytes, model.tokenizer)
 
 
 def spell(model: loading.Model, ids: Any) -> Mapping[int, bytes]:

@@ -172,7 +172,7 @@ def _document(values: items.Found, location: skip_log.Location) -> Document | st
     """The document of a record, or the reason why it has none."""
     if isinstance(values, str):
         return values
-    text, ident, *kept = values
+    text, ident, *fields = values
     if text is None:
         return skip_log.NO_TEXT
     if isinstance(text, bytes):  # a column of Arrow that does not say that it is text
@@ -186,7 +186,7 @@ def _document(values: items.Found, location: skip_log.Location) -> Document | st
         return reason
     usable = isinstance(ident, (str, int)) and not isinstance(ident, bool)
     return Document(
-        (str(ident) if usable else "") or str(location), text, location, kept=tuple(kept)
+        (str(ident) if usable else "") or str(location), text, location, kept=tuple(fields)
     )
 
 

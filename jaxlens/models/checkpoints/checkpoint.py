@@ -68,23 +68,23 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
         DataError: A file is damaged, contradicts ``config.json`` or is not supported.
         ConfigError: There are several models.
     """
-    place = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    label, weights = place.label, place.found
+    folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
+    label, weights = folder.label, folder.found
     if config is None:
-        config = _config(place.directory, label)
+        config = _config(folder.directory, label)
     architecture = models.parse(config)
     expected = models.leaves(architecture)
     _require_memory(expected, label)
     if weights.format == "orbax":
-        params = orbax.load(place.directory, expected, label)
+        params = orbax.load(folder.directory, expected, label)
     else:
         params = stack.stack(
-            formats.tensors(place.directory, weights, label, expected),
+            formats.tensors(folder.directory, weights, label, expected),
             expected,
             formats.FLAVOUR[weights.format],
             f"{label}/{weights.file}",
         )
-    return Checkpoint(architecture, params, place.tokenizer)
+    return Checkpoint(architecture, params, folder.tokenizer)
 
 
 def _config(directory: Path, label: str) -> Any:

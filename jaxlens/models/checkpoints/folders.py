@@ -171,21 +171,21 @@ def _snapshot(directory: Path, label: str) -> tuple[Path, str]:
         return directory, label
     reference = directory / "refs" / "main"
     there = untrusted.names(snapshots)
-    chosen = there[0] if len(there) == 1 else ""
+    commit = there[0] if len(there) == 1 else ""
     if untrusted.is_there(reference):
         with untrusted.opened(reference, f"{label}/refs/main") as file:
-            chosen = file.read(_LONGEST_REFERENCE).decode("utf-8", "replace").strip()
-        if not _COMMIT.fullmatch(chosen):
+            commit = file.read(_LONGEST_REFERENCE).decode("utf-8", "replace").strip()
+        if not _COMMIT.fullmatch(commit):
             raise errors.DataError(
                 f"{label}/refs/main: names no commit", "give one of the folders in snapshots"
             )
-    if chosen not in there:
+    if commit not in there:
         raise errors.MissingError(
             f"{label}: a repository of the hub's cache, whose refs/main names no snapshot; "
             f"there are {untrusted.listed(there) or 'none'}",
             f"name one: {label}/snapshots/COMMIT",
         )
-    return snapshots / chosen, f"{label}/snapshots/{chosen}"
+    return snapshots / commit, f"{label}/snapshots/{commit}"
 
 
 def _is_orbax(directory: Path) -> bool:

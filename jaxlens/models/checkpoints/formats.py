@@ -66,7 +66,7 @@ class Found(NamedTuple):
 
 
 def tensors(
-    directory: Path, found: Found, label: str, expected: layout.Layout
+    directory: Path, weights: Found, label: str, expected: layout.Layout
 ) -> Iterator[stack.Tensor]:
     """Every tensor of a safetensors or msgpack checkpoint, under its own name.
 
@@ -74,7 +74,7 @@ def tensors(
 
     Args:
         directory: Where the files are.
-        found: Which of them.
+        weights: Which of them.
         label: What to call the directory.
         expected: Bounds what is read at once.
 
@@ -85,21 +85,21 @@ def tensors(
     read = {
         "safetensors": _read_safetensors,
         "msgpack": functools.partial(_read_msgpack, largest=_largest(expected)),
-    }[found.format]
-    if not found.is_index:
-        yield from _read(read, directory / found.file, label)
+    }[weights.format]
+    if not weights.is_index:
+        yield from _read(read, directory / weights.file, label)
         return
-    index = _read_index(directory / found.file, label, SINGLE[found.format])
+    index = _read_index(directory / weights.file, label, SINGLE[weights.format])
     waiting = dict(index)
     shards = sorted(set(index.values()))
-    _require_shards(directory, shards, label, found.file)
+    _require_shards(directory, shards, label, weights.file)
     for name in shards:
         for tensor in _read(read, directory / name, label):
             if index.get(tensor.name) != name:
                 stated = index.get(tensor.name, "no shard")
                 raise errors.DataError(
                     f"{tensor.file}: tensor {untrusted.shown(tensor.name)} belongs to {stated} "
-                    f"according to {found.file}",
+                    f"according to {weights.file}",
                     _AGAIN,
                 )
             waiting.pop(tensor.name, None)

@@ -76,9 +76,9 @@ class Sums:
         """Counts where the best tokens are known and equal."""
         assert self.equal is not None
         known = (one >= 0) & (two >= 0)
-        for total, chosen in zip(self.equal, ((one == two) & known, known), strict=True):
+        for total, counted in zip(self.equal, ((one == two) & known, known), strict=True):
             for pair in range(one.shape[1]):
-                total[:, pair] += np.bincount(group[chosen[:, pair]], minlength=binning.GROUPS)
+                total[:, pair] += np.bincount(group[counted[:, pair]], minlength=binning.GROUPS)
 
 
 def mean_differences(sums: Sums, name: str) -> list[bootstrap.Estimate]:

@@ -40,9 +40,9 @@ class Pairs:
     bin: Int[np.ndarray, " pair"]
     lag: Int[np.ndarray, " pair"]
 
-    def where(self, chosen: np.ndarray) -> Pairs:
+    def where(self, mask: np.ndarray) -> Pairs:
         """Some of the pairs."""
-        return Pairs(*(value[chosen] for value in vars(self).values()))
+        return Pairs(*(value[mask] for value in vars(self).values()))
 
 
 def load(run: reader.Run) -> Pairs:
@@ -150,16 +150,17 @@ def verdict(results: list[Result]) -> str:
     if not np.isfinite(share.estimate):
         return f"No planted copy was found{f': {readings.reason(share)}' if share.note else ''}."
     words = (
-        f"Of the planted copies {readings.spelled(share)} are within the first {RETRIEVED} at the "
-        f"last layer, of their controls {readings.spelled(control)}; ln rank of the control minus "
-        f"that of the copy is {readings.spelled(gain)} nat: {readings.direction(gain)}."
+        f"Of the planted copies {readings.format_number(share)} are within the first "
+        f"{RETRIEVED} at the last layer, of their controls {readings.format_number(control)}; "
+        f"ln rank of the control minus that of the copy is "
+        f"{readings.format_number(gain)} nat: {readings.direction(gain)}."
     )
     cells = [r for r in results if r.estimator == depth.estimator and r.stratum != "all"]
     known = [r for r in cells if np.isfinite(r.estimate)]
     if np.isfinite(depth.estimate):
         words += (
             " The copies that are within the first "
-            f"{RETRIEVED} in the end stay there from depth {readings.spelled(depth)} on."
+            f"{RETRIEVED} in the end stay there from depth {readings.format_number(depth)} on."
         )
     if len(known) < 2:
         return words

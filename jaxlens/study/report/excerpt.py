@@ -49,7 +49,7 @@ def read(run: reader.Run, first: int | None = None) -> prompt.Prompt | None:
         following=following,
         layers=run.layer_names,
         vocab_size=len(strings),
-        spelled={number: bytes(strings[number]) for number in named},
+        token_bytes={number: bytes(strings[number]) for number in named},
         readings={str(run.spec["lens"]["decoder"]): reading},
     )
 
@@ -68,7 +68,7 @@ def place(run: reader.Run) -> int | None:
 
 def text(shown: prompt.Prompt) -> str:
     """What the tokens say, on one line that shows nothing invisible."""
-    raw = b"".join(shown.spelled[int(i)] for i in shown.ids)
+    raw = b"".join(shown.token_bytes[int(i)] for i in shown.ids)
     return visible.line(raw.decode("utf-8", "replace").strip())
 
 
@@ -95,7 +95,10 @@ def tables(shown: prompt.Prompt) -> tuple[tuple[str, list[str], list[list[str]]]
             metric = shown.view(name)
             values = metric.values(shown.readings[decoder])
             lines = [
-                [shown.layers[i], *(metrics.spelled(float(v), metric.kind) for v in values[i])]
+                [
+                    shown.layers[i],
+                    *(metrics.format_number(float(v), metric.kind) for v in values[i]),
+                ]
                 for i in range(len(shown.layers) - 1, -1, -1)
             ]
             excerpts.append((metric.title, heading, lines))

@@ -122,12 +122,12 @@ def command(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = Non
     if not flat:
         return ""
     try:
-        chosen = config.load(overrides=flat | dict(changes or {}))
+        config_of_run = config.load(overrides=flat | dict(changes or {}))
     except errors.JaxlensError:  # nobody vouches for notes
         return ""
     usual = dict(_flat(dataclasses.asdict(config.RunConfig())))
     words = ["jaxlens", "run"]
-    for key, value in _flat(dataclasses.asdict(chosen)):
+    for key, value in _flat(dataclasses.asdict(config_of_run)):
         if key in _WHERE or value == usual[key]:
             continue
         if key in _FLAGS:

@@ -80,7 +80,7 @@ def page(report: content.Content, how: str) -> str:
             for null in report.nulls
         ],
         how=how,
-        spelled=plots.spelled,
+        format_number=plots.format_number,
         direction=_direction,
         judgement=readings.judgement,
     )

@@ -47,9 +47,9 @@ def place(
     worth[used] = [_worth(texts[int(i)]) for i in used]
     total = np.concatenate([[0.0], np.cumsum(worth[ids])])
     sums = total[length:] - total[:-length]
-    chosen = whole & _begins(ids, starts, texts)[: len(whole)]
-    chosen = chosen if chosen.any() else whole
-    sums = np.where(chosen, sums, -np.inf)
+    candidates = whole & _begins(ids, starts, texts)[: len(whole)]
+    candidates = candidates if candidates.any() else whole
+    sums = np.where(candidates, sums, -np.inf)
     best = np.argsort(-sums, kind="stable")[:_CANDIDATES]
     best = best[np.isfinite(sums[best])]
     distinct = [sums[i] + len(np.unique(ids[i : i + length])) / 2 for i in best]

@@ -76,9 +76,9 @@ def _held(source: series.Source, estimator: str, stratum: str) -> bool:
 
 
 def _shade(stratum: str, strata: list[str]) -> plots.Style:
-    place = strata.index(stratum)
+    number = strata.index(stratum)
     marks = ("o", "s", "^", "D", "v")
-    return plots.Style(place / max(len(strata) - 1, 1), "-", marks[place % len(marks)])
+    return plots.Style(number / max(len(strata) - 1, 1), "-", marks[number % len(marks)])
 
 
 def _excess(source: series.Source) -> plots.Plot:
@@ -153,11 +153,11 @@ def _landscape(source: series.Source) -> plots.Plot:
             "rarity, nat",
             _HALF * np.arange(columns[0], columns[-1] + 2),
             _HALF * np.arange(rows[0], rows[-1] + 2),
-            found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1],
+            values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1],
             "mean preservation",
             (min(low, 0.0), top),
         )
-        for name, found in maps.items()
+        for name, values in maps.items()
         if held.any()
     ]
     return plots.Plot(

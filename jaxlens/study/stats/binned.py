@@ -38,11 +38,11 @@ def _place(
     total = reached[..., -1]
     wanted = np.asarray(q * total)[..., None]
     # Where q is small an empty first bin would "reach" 0 values, so at least one is wanted.
-    place = np.argmax((reached >= wanted) & (reached > 0), axis=-1)
-    held = np.take_along_axis(histogram, place[..., None], -1)[..., 0]
-    before = np.take_along_axis(reached, place[..., None], -1)[..., 0] - held
+    bin_ = np.argmax((reached >= wanted) & (reached > 0), axis=-1)
+    held = np.take_along_axis(histogram, bin_[..., None], -1)[..., 0]
+    before = np.take_along_axis(reached, bin_[..., None], -1)[..., 0] - held
     share = (wanted[..., 0] - before) / np.where(held > 0, held, 1)
-    return place, np.clip(share, 0.0, 1.0), total
+    return bin_, np.clip(share, 0.0, 1.0), total
 
 
 def ln_rank_quantile(
@@ -61,9 +61,9 @@ def ln_rank_quantile(
         In nat; 0 where the quantile is rank 1, NaN where nothing was counted.
     """
     edges = np.asarray(edges, np.float64)
-    place, share, total = _place(np.asarray(histogram), q)
-    inside = edges[place] + share * (edges[place + 1] - edges[place])
-    return np.where(total > 0, np.where(place == 0, 0.0, inside), np.nan)
+    bin_, share, total = _place(np.asarray(histogram), q)
+    inside = edges[bin_] + share * (edges[bin_ + 1] - edges[bin_])
+    return np.where(total > 0, np.where(bin_ == 0, 0.0, inside), np.nan)
 
 
 def bucket_quantile(
@@ -83,8 +83,8 @@ def bucket_quantile(
         In the unit of the edges; NaN where nothing was counted.
     """
     edges = np.asarray(edges, np.float64)
-    place, share, total = _place(np.asarray(histogram), q)
-    low, high = edges[place], edges[place + 1]
+    bin_, share, total = _place(np.asarray(histogram), q)
+    low, high = edges[bin_], edges[bin_ + 1]
     high = np.where(np.isfinite(high), high, low)
     positive = low > 0
     ratio = np.where(positive, high, 1.0) / np.where(positive, low, 1.0)

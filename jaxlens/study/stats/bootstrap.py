@@ -261,8 +261,8 @@ def clustered_mean(values: Num[np.ndarray, " row"], cluster: Num[np.ndarray, " r
     """
     if not len(values):
         return missing(EMPTY)
-    _, place = np.unique(cluster, return_inverse=True)
-    sums, counts = np.bincount(place, values), np.bincount(place)
+    _, of_cluster = np.unique(cluster, return_inverse=True)
+    sums, counts = np.bincount(of_cluster, values), np.bincount(of_cluster)
 
     def statistic(total: np.ndarray, count: np.ndarray) -> np.ndarray:
         none = np.full(total.shape, np.nan)

@@ -119,11 +119,11 @@ def _inverted(
 
     value = (ordered((pairs + 1) // 2) + ordered(pairs // 2 + 1)) / 2
     z = float(stats.norm.ppf(0.5 + level / 2))
-    place = math.floor(pairs / 2 - z * math.sqrt(variance))
-    if place < 0:
+    index = math.floor(pairs / 2 - z * math.sqrt(variance))
+    if index < 0:
         return bootstrap.missing("too few observations", value, len(d))
     # Up to ``place`` pairs on one side the test rejects; the interval starts at the next one.
-    low, high = ordered(place + 1), ordered(pairs - place)
+    low, high = ordered(index + 1), ordered(pairs - index)
     return bootstrap.Estimate(value, low, high, (high - low) / (2 * z), len(d), 0)
 
 
@@ -143,7 +143,7 @@ def _smallest(at_most: Callable[[float], int], k: int, low: float, high: float) 
 
 def _nearest(d: Float[np.ndarray, " n"], centre: float) -> float:
     """The mean of two of the sorted values that is nearest to a centre."""
-    place = np.searchsorted(d, 2 * centre - d)
-    means = [(d + d[np.clip(place + side, 0, len(d) - 1)]) / 2 for side in (-1, 0)]
+    index = np.searchsorted(d, 2 * centre - d)
+    means = [(d + d[np.clip(index + side, 0, len(d) - 1)]) / 2 for side in (-1, 0)]
     nearest = np.concatenate(means)
     return float(nearest[np.argmin(np.abs(nearest - centre))])

@@ -70,30 +70,30 @@ def coefficient(fit: Fit, name: str) -> bootstrap.Estimate:
 
 def kept_columns(xtx: np.ndarray, scale: np.ndarray) -> list[int]:
     """Columns of which something is left after those before them."""
-    kept: list[int] = []
+    columns: list[int] = []
     for j in range(len(xtx)):
         left = xtx[j, j]
-        if kept and left > 0:
-            _, slopes = solve(xtx, xtx[:, j], kept)
-            left = left - slopes @ xtx[kept, j]
+        if columns and left > 0:
+            _, slopes = solve(xtx, xtx[:, j], columns)
+            left = left - slopes @ xtx[columns, j]
         if left > COLLINEAR * scale[j]:
-            kept.append(j)
-    return kept
+            columns.append(j)
+    return columns
 
 
 def solve(
-    xtx: np.ndarray, xty: np.ndarray, kept: list[int]
+    xtx: np.ndarray, xty: np.ndarray, columns: list[int]
 ) -> tuple[Float[np.ndarray, "kept kept"], Float[np.ndarray, " kept"]]:
     """Inverse of X'X and the coefficients, with columns scaled to unit length in between."""
-    part = xtx[np.ix_(kept, kept)]
+    part = xtx[np.ix_(columns, columns)]
     length = np.sqrt(np.diag(part))
     inverse = np.linalg.inv(part / np.outer(length, length)) / np.outer(length, length)
-    return inverse, inverse @ np.asarray(xty, np.float64)[kept]
+    return inverse, inverse @ np.asarray(xty, np.float64)[columns]
 
 
 def assemble(
     names: tuple[str, ...],
-    kept: list[int],
+    columns: list[int],
     slopes: np.ndarray,
     se: np.ndarray,
     df: np.ndarray,
@@ -106,10 +106,10 @@ def assemble(
 
     def full(part: np.ndarray) -> np.ndarray:
         whole = np.full(len(names), math.nan)
-        whole[kept] = part
+        whole[columns] = part
         return whole
 
     reach = stats.t.ppf(0.5 + level / 2, df) * se
-    dropped = tuple(name for j, name in enumerate(names) if j not in kept)
+    dropped = tuple(name for j, name in enumerate(names) if j not in columns)
     low, high = full(slopes - reach), full(slopes + reach)
     return Fit(names, full(slopes), full(se), low, high, full(df), dropped, n, clusters, note)

@@ -54,8 +54,8 @@ def matched_difference(
     theirs = np.asarray(control_cluster)[used][held]
     weight = (share / n)[held]
     # Small labels, since labels may be hashes.
-    names, place = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
-    ours, theirs = np.split(place.reshape(-1), 2)
+    names, of_name = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
+    ours, theirs = np.split(of_name.reshape(-1), 2)
     clusters = min(len(np.unique(ours)), len(np.unique(theirs)))
     size = float(bootstrap.effective(np.bincount(ours, weight)))
     if clusters < bootstrap.MIN_CLUSTERS:

@@ -62,19 +62,19 @@ def match(
     labels, control_labels = _labels(strata, control_strata)
     finite = np.flatnonzero(np.isfinite(control_measures).all(axis=1))
     pools = _split(control_labels, finite)
-    found = np.full((len(strata), n_controls), -1, np.int64)
+    controls = np.full((len(strata), n_controls), -1, np.int64)
     usable = np.flatnonzero(np.isfinite(measures).all(axis=1))
     for label, copies in _split(labels, usable).items():
         pool = pools.get(label)
         if pool is None:
             continue
         copies = copies[np.argsort(keys[copies], kind="stable")]
-        chosen = _take_turns(
+        members = _take_turns(
             measures[copies], control_measures[pool], control_keys[pool], n_controls, caliper
         )
-        found[copies] = np.where(chosen >= 0, pool[chosen], -1)
-    matched = np.flatnonzero(found[:, 0] >= 0)
-    return Matches(matched, found[matched], len(strata) - len(matched))
+        controls[copies] = np.where(members >= 0, pool[members], -1)
+    matched = np.flatnonzero(controls[:, 0] >= 0)
+    return Matches(matched, controls[matched], len(strata) - len(matched))
 
 
 def _labels(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +102,7 @@ def _take_turns(
     start = np.searchsorted(pool[:, 0], measures[:, 0] - caliper, "left")
     stop = np.searchsorted(pool[:, 0], measures[:, 0] + caliper, "right")
     free = np.ones(len(pool), bool)
-    chosen = np.full((len(measures), n_controls), -1, np.int64)
+    members = np.full((len(measures), n_controls), -1, np.int64)
     active = np.arange(len(measures))
     for turn in range(n_controls):
         for i in active:
@@ -110,9 +110,9 @@ def _take_turns(
             near = np.abs(pool[window, 1:] - measures[i, 1:]) <= caliper
             open_ = np.flatnonzero(free[window] & near.all(axis=1))
             if len(open_):
-                place = open_[np.argmin(keys[window][open_])] + start[i]
-                free[place] = False
-                chosen[i, turn] = place
+                member = open_[np.argmin(keys[window][open_])] + start[i]
+                free[member] = False
+                members[i, turn] = member
         # Who finds none now finds none later: candidates only become fewer.
-        active = active[chosen[active, turn] >= 0]
-    return np.where(chosen >= 0, order[chosen], -1)
+        active = active[members[active, turn] >= 0]
+    return np.where(members >= 0, order[members], -1)

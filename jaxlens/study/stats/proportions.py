@@ -80,18 +80,18 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
     if not n:
         return math.nan, math.nan, math.nan
     share = float(np.mean(true))
-    _, place = np.unique(cluster, return_inverse=True)
-    m = int(place.max()) + 1
+    _, of_cluster = np.unique(cluster, return_inverse=True)
+    m = int(of_cluster.max()) + 1
     if m < MIN_CLUSTERS:
         return share, math.nan, math.nan
-    residuals = np.bincount(place, weights=np.asarray(true, np.float64) - share)
+    residuals = np.bincount(of_cluster, weights=np.asarray(true, np.float64) - share)
     independent = share * (1 - share) / n
     robust = m / (m - 1) * float(residuals @ residuals) / n**2
     effect = max(1.0, robust / independent) if independent > 0 else 1.0
-    sizes = np.bincount(place).astype(np.float64)
+    sizes = np.bincount(of_cluster).astype(np.float64)
     # Clusters of unequal size count as fewer.
     effective = min(m, sizes.sum() ** 2 / (sizes @ sizes))
-    hits = np.bincount(place, weights=np.asarray(true, np.float64))
+    hits = np.bincount(of_cluster, weights=np.asarray(true, np.float64))
     if min(np.sum(hits > 0), np.sum(hits < sizes)) < MIN_MIXED:
         effect = max(effect, n / effective)
     quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(effective - 1, 1.0)))

@@ -58,15 +58,15 @@ def within(
     raw = np.asarray(xtx, np.float64)
     left_xtx, left_xty = raw - x.T @ x, np.asarray(xty, np.float64) - x.T @ y
     n = int(counts.sum())
-    kept = least_squares.kept_columns(left_xtx, np.diag(raw))
-    inverse, slopes = least_squares.solve(left_xtx, left_xty, kept)
-    df = n - int(used.sum()) - len(kept)
-    residual = max(float(yty) - float(y @ y) - float(slopes @ left_xty[kept]), 0.0)
+    columns = least_squares.kept_columns(left_xtx, np.diag(raw))
+    inverse, slopes = least_squares.solve(left_xtx, left_xty, columns)
+    df = n - int(used.sum()) - len(columns)
+    residual = max(float(yty) - float(y @ y) - float(slopes @ left_xty[columns]), 0.0)
     variance = residual / df if df > 0 else math.nan
     se = np.sqrt(np.diag(inverse) * variance)
     note = "" if df > 0 else TOO_FEW
-    freedom = np.full(len(kept), max(df, 1.0))
-    return least_squares.assemble(tuple(names), kept, slopes, se, freedom, level, n, 0, note)
+    freedom = np.full(len(columns), max(df, 1.0))
+    return least_squares.assemble(tuple(names), columns, slopes, se, freedom, level, n, 0, note)
 
 
 def clustered(
@@ -87,20 +87,20 @@ def clustered(
     """
     xtx, xty = np.asarray(xtx, np.float64), np.asarray(xty, np.float64)
     whole, names = xtx.sum(axis=0), tuple(names)
-    kept = least_squares.kept_columns(whole, np.diag(whole))
-    inverse, slopes = least_squares.solve(whole, xty.sum(axis=0), kept)
+    columns = least_squares.kept_columns(whole, np.diag(whole))
+    inverse, slopes = least_squares.solve(whole, xty.sum(axis=0), columns)
     n, clusters = int(np.sum(counts)), int(np.count_nonzero(counts))
-    part = xtx[:, kept][:, :, kept]
-    scores = (xty[:, kept] - part @ slopes) @ inverse
-    free = n - len(kept)
+    part = xtx[:, columns][:, :, columns]
+    scores = (xty[:, columns] - part @ slopes) @ inverse
+    free = n - len(columns)
     if clusters < bootstrap.MIN_CLUSTERS or free < 1:
-        nothing = np.full(len(kept), math.nan)
+        nothing = np.full(len(columns), math.nan)
         note = bootstrap.TOO_FEW if free > 0 else TOO_FEW
         return least_squares.assemble(
-            names, kept, slopes, nothing, nothing, level, n, clusters, note
+            names, columns, slopes, nothing, nothing, level, n, clusters, note
         )
     factor = clusters / (clusters - 1) * (n - 1) / free
     se = np.sqrt(factor * np.square(scores).sum(axis=0))
     influence = np.einsum("ia,gij,ja->ga", inverse, part, inverse, optimize=True)
     df = np.maximum(bootstrap.effective(np.maximum(influence, 0.0)) - 1, 1.0)
-    return least_squares.assemble(names, kept, slopes, se, df, level, n, clusters, "")
+    return least_squares.assemble(names, columns, slopes, se, df, level, n, clusters, "")

@@ -69,9 +69,11 @@ def two_lines(
     mean, se = _weighted(curves, counts)
     bend = np.polyfit(depths, mean, 2)[0]
     upward = 1.0 if bend >= 0 else -1.0
-    place = _robin_hood(curves, depths, counts, mean * upward, se)
-    first, second = (_slope(curves, counts, row, level) for row in _lines(depths, depths[place]))
-    return TwoLines(_verdict(first, second), float(depths[place]), first, second)
+    breakpoint_ = _robin_hood(curves, depths, counts, mean * upward, se)
+    first, second = (
+        _slope(curves, counts, row, level) for row in _lines(depths, depths[breakpoint_])
+    )
+    return TwoLines(_verdict(first, second), float(depths[breakpoint_]), first, second)
 
 
 def _weighted(

@@ -90,10 +90,10 @@ def slope(
         )
     if len(sample.y) < MIN_SAMPLED:
         return bootstrap.missing("too few sampled rows", estimate.value, fit.n, clusters)
-    kept = [i for i, column in enumerate(names) if column not in fit.dropped]
-    columns, residual = _centred(sums, sample, kept, np.asarray(fit.values)[kept])
-    inverse = np.linalg.inv(_within(sums)[np.ix_(kept, kept)])
-    pull = columns @ inverse[kept.index(names.index(name))]
+    used = [i for i, column in enumerate(names) if column not in fit.dropped]
+    columns, residual = _centred(sums, sample, used, np.asarray(fit.values)[used])
+    inverse = np.linalg.inv(_within(sums)[np.ix_(used, used)])
+    pull = columns @ inverse[used.index(names.index(name))]
     _, document = np.unique(sample.clusters, return_inverse=True)
     # What a document does to the slope it is compared with, as in a jackknife: without this a few
     # large documents would make the interval too short.
@@ -102,7 +102,7 @@ def slope(
     variance = _clustered(influence, document, min(1.0, len(sample.y) / fit.n))
     size = max(float(bootstrap.effective(np.bincount(document))), 2.0)
     types = int(np.count_nonzero(sums.type_counts))
-    se = math.sqrt(variance * (fit.n - 1) / max(fit.n - types - len(kept), 1))
+    se = math.sqrt(variance * (fit.n - 1) / max(fit.n - types - len(used), 1))
     return bootstrap.t_interval(estimate.value, se, size - 1, level, fit.n, clusters)
 
 
@@ -114,17 +114,17 @@ def _within(sums: Sums) -> Float[np.ndarray, "column column"]:
 
 
 def _centred(
-    sums: Sums, sample: Sample, kept: list[int], slopes: Float[np.ndarray, " kept"]
+    sums: Sums, sample: Sample, used: list[int], slopes: Float[np.ndarray, " kept"]
 ) -> tuple[Float[np.ndarray, "row kept"], Float[np.ndarray, " row"]]:
     """Sampled columns less the means of their types over all rows, and what the slopes leave."""
     counts = np.maximum(sums.type_counts, 1)
-    x = sample.x[:, kept] - (sums.type_x[:, kept] / counts[:, None])[sample.types]
+    x = sample.x[:, used] - (sums.type_x[:, used] / counts[:, None])[sample.types]
     y = sample.y - (sums.type_y / counts)[sample.types]
     return x, y - x @ slopes
 
 
 def _clustered(
-    influence: Float[np.ndarray, " row"], place: Int[np.ndarray, " row"], share: float
+    influence: Float[np.ndarray, " row"], of_cluster: Int[np.ndarray, " row"], share: float
 ) -> float:
     """Variance of the sum of all rows' influences, from a sample that holds this share of them.
 
@@ -132,6 +132,6 @@ def _clustered(
     contradict each other is not believed.
     """
     alone = float(np.square(influence).sum()) / share
-    together = float(np.square(np.bincount(place, influence)).sum())
+    together = float(np.square(np.bincount(of_cluster, influence)).sum())
     pairs = (together - float(np.square(influence).sum())) / share**2
     return alone + max(pairs, 0.0)

@@ -54,7 +54,7 @@ function strength(metric, number) {
 }
 
 const whole = new Intl.NumberFormat("en");
-function spelled(number, kind) {
+function formatNumber(number, kind) {
   if (Number.isNaN(number)) return "–";
   if (kind === "rank") return whole.format(number);
   if (kind === "nat") return (number >= MOST ? "≥" : "") + number.toFixed(2);

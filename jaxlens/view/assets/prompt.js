@@ -117,7 +117,7 @@ function paint(prompt, cell) {
   const at = state.from + cell.place;
   const best = name(raw(prompt, "top_id", cell.layer, at));
   const number = value(prompt, state.metric, cell.layer, at);
-  const said = spelled(number, state.metric.kind);
+  const said = formatNumber(number, state.metric.kind);
   // Only what is new: every word that is written is measured and painted again.
   write(cell.firstChild.firstChild, best);
   write(cell.lastChild.firstChild, said);
@@ -174,7 +174,7 @@ function details(prompt, layer, at) {
   const best = tableOf(panel, "best", ["best tokens", "probability"]);
   for (let k = 0; k < prompt.readings[state.decoder].top_id.depth; k++) {
     const found = share(prompt, "top_logp", layer, at, k);
-    const row = line(best, named(raw(prompt, "top_id", layer, at, k), 64), [spelled(found, "share")]);
+    const row = line(best, named(raw(prompt, "top_id", layer, at, k), 64), [formatNumber(found, "share")]);
     row.style.setProperty("--share", `${(100 * found).toFixed(1)}%`);
   }
   const ranks = tableOf(panel, "ranks", ["", "token", "rank", "probability"]);
@@ -184,7 +184,7 @@ function details(prompt, layer, at) {
     ["final", raw(prompt, "top_id", LAST, at), "rank_final", "logp_final", 0],
     ...data.follow.map((id, k) => ["followed", id, "rank_follow", "logp_follow", k]),
   ]) {
-    const numbers = [spelled(rank(prompt, ranked, layer, at, k), "rank"), spelled(share(prompt, logged, layer, at, k), "share")];
+    const numbers = [formatNumber(rank(prompt, ranked, layer, at, k), "rank"), formatNumber(share(prompt, logged, layer, at, k), "share")];
     line(ranks, header(null, what, "row"), numbers).firstChild.after(named(id, 32));
   }
   const more = tableOf(panel, "more", ["", "nat"]);
@@ -192,7 +192,7 @@ function details(prompt, layer, at) {
     ["KL(last ‖ this)", "kl_final"], ["KL(this ‖ last)", "kl_to_final"],
     ["KL(input ‖ this)", "kl_input"], ["entropy", "entropy"],
   ]) {
-    line(more, header(null, what, "row"), [spelled(nats(prompt, quantity, layer, at), "nat")]);
+    line(more, header(null, what, "row"), [formatNumber(nats(prompt, quantity, layer, at), "nat")]);
   }
 }
 

@@ -23,7 +23,7 @@ def same_vocabulary(first: prompt.Prompt, second: prompt.Prompt) -> bool:
     Raises:
         ConfigError: The vocabularies differ and the tokens have no text to compare.
     """
-    one, two = first.spelled, second.spelled
+    one, two = first.token_bytes, second.token_bytes
     alike = first.vocab_size == second.vocab_size and bool(one) == bool(two)
     if alike and all(one[number] == two[number] for number in one.keys() & two.keys()):
         return True
@@ -74,7 +74,7 @@ def _alike(one: np.ndarray, two: np.ndarray, most: int) -> int:
 
 def by_text(first: prompt.Prompt, second: prompt.Prompt) -> Columns:
     """Tokens of two vocabularies, aligned where they stand for the same part of the text."""
-    spans = [_spans(one.ids, one.spelled) for one in (first, second)]
+    spans = [_spans(one.ids, one.token_bytes) for one in (first, second)]
     columns: list[tuple[int, int]] = []
     i = j = 0
     while i < len(spans[0]) or j < len(spans[1]):

@@ -163,8 +163,8 @@ class Comparison:
                 f"no tokens from {start} to {'the end' if stop is None else stop}",
                 f"there are {len(self)}; count from 0, or from the end with negative numbers",
             )
-        chosen = slice(first, last)
-        return dataclasses.replace(self, columns=self.columns[chosen], equal=self.equal[chosen])
+        columns = slice(first, last)
+        return dataclasses.replace(self, columns=self.columns[columns], equal=self.equal[columns])
 
     def token(self, column: int) -> tuple[str, str]:
         """The tokens of a column as they can be shown; empty where a side has none."""
@@ -259,7 +259,7 @@ def compare(
         raise errors.ConfigError(
             "a part of a prompt was given", "compare whole prompts, then take a part of both"
         )
-    chosen = decoders or (first.decoders[0], second.decoders[0])
+    compared = decoders or (first.decoders[0], second.decoders[0])
     pairs, by_layer = alignment.layers(first, second, relative_depth)
     alike = alignment.same_vocabulary(first, second)
     align = alignment.by_position if alike else alignment.by_text
@@ -269,8 +269,8 @@ def compare(
             "no token stands at the same place in both",
             "compare prompts that begin alike, or that differ in some tokens only",
         )
-    called = names or side_names.tell_apart(first, second, chosen)
-    return Comparison(first, second, chosen, called, pairs, columns, equal, (by_token, by_layer))
+    called = names or side_names.tell_apart(first, second, compared)
+    return Comparison(first, second, compared, called, pairs, columns, equal, (by_token, by_layer))
 
 
 def _plain(value: float) -> float | None:

@@ -47,7 +47,9 @@ class Difference:
         half = self.limit / 4 if self.metric.kind == metrics.NATS else self.limit / 2
         values = [self.limit, half, 0.0, -half, -self.limit]
         places = self.strength(np.array(values)).tolist()
-        return [(place, self._tick(value)) for place, value in zip(places, values, strict=True)]
+        return [
+            (position, self._tick(value)) for position, value in zip(places, values, strict=True)
+        ]
 
     def _tick(self, value: float) -> str:
         if self.metric.kind == metrics.RANK:
@@ -59,7 +61,7 @@ class Difference:
         sign = "over" if self.metric.kind == metrics.RANK else "minus"
         return f"{self.metric.title}: A {sign} B"
 
-    def spelled(self, value: float) -> str:
+    def format_number(self, value: float) -> str:
         """A difference as cells show it: signed, or of ranks how many times the other."""
         return format_difference(value, self.metric.kind)
 

@@ -88,7 +88,7 @@ _Cells = tuple[np.ndarray, list[list[str]], list[str], tuple[float, float], list
 
 
 def _difference_cells(values: difference.Difference) -> _Cells:
-    words = [[values.spelled(float(value)) for value in line] for line in values.values]
+    words = [[values.format_number(float(value)) for value in line] for line in values.values]
     return (
         values.strength(values.values),
         words,
@@ -148,8 +148,12 @@ def _panel(
         interpolation="nearest",
     )
     for layer, at in np.ndindex(strengths.shape):
-        place = (float(strengths[layer, at]) - low) / (high - low)
-        ink = "#000000" if np.isnan(place) else palette.ink(ramp[round(place * (len(ramp) - 1))])
+        strength = (float(strengths[layer, at]) - low) / (high - low)
+        ink = (
+            "#000000"
+            if np.isnan(strength)
+            else palette.ink(ramp[round(strength * (len(ramp) - 1))])
+        )
         word = "\n".join(raster.cut(line) for line in words[layer][at].split("\n"))
         axes.text(at, layer, word, color=ink, ha="center", va="center", clip_on=True, **_FONT)
     axes.set_xticks(np.arange(len(shown)), _tokens(shown, side), **_FONT)

@@ -1,7 +1,7 @@
 """The page of a comparison: the difference on top, both sides beside each other below it.
 
-Every number is spelled and every colour chosen here, by the rules of the other pictures; the script
-puts them into tables as text and as classes.
+Every number is formatted and every colour chosen here, by the rules of the other pictures; the
+script puts them into tables as text and as classes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def _side(shown: Comparison, side: int, number: Callable[[str], int]) -> dict[st
             return []
         shares = [""] * top.shape[2]
         if logs is not None:
-            shares = [metrics.spelled(float(np.exp(p)), metrics.SHARE) for p in logs[layer, at]]
+            shares = [
+                metrics.format_number(float(np.exp(p)), metrics.SHARE) for p in logs[layer, at]
+            ]
         named = [number(whose.name(i)) for i in top[layer, at]]
         return [list(pair) for pair in zip(named, shares, strict=False)]
 
@@ -107,7 +109,9 @@ def _metric(shown: Comparison, metric: metrics.Metric) -> dict[str, Any]:
         mine, values = shown.sides[side].view(metric.name), shown.values(metric.name, side)
         sides.append(
             {
-                "words": _spelled(values, lambda value: metrics.spelled(value, metric.kind)),
+                "words": _formatted(
+                    values, lambda value: metrics.format_number(value, metric.kind)
+                ),
                 "steps": _steps(mine.strength(values), html.COLOURS, 0.0),
                 "ticks": _ticks(mine.ticks(), html.COLOURS, 0.0),
             }
@@ -117,13 +121,13 @@ def _metric(shown: Comparison, metric: metrics.Metric) -> dict[str, Any]:
         "title": metric.title,
         "says": shown_difference.title(),
         "ticks": _ticks(shown_difference.ticks(), COLOURS, -1.0),
-        "words": _spelled(shown_difference.values, shown_difference.spelled),
+        "words": _formatted(shown_difference.values, shown_difference.format_number),
         "steps": _steps(shown_difference.strength(shown_difference.values), COLOURS, -1.0),
         "sides": sides,
     }
 
 
-def _spelled(values: Float[np.ndarray, "layer column"], how: Callable[[float], str]) -> Any:
+def _formatted(values: Float[np.ndarray, "layer column"], how: Callable[[float], str]) -> Any:
     return [[how(float(value)) for value in row] for row in values]
 
 
@@ -134,4 +138,4 @@ def _steps(strengths: Float[np.ndarray, "..."], count: int, low: float) -> Any:
 
 
 def _ticks(ticks: list[tuple[float, str]], count: int, low: float) -> list[list[Any]]:
-    return [[int(_steps(np.array(place), count, low)), label] for place, label in ticks]
+    return [[int(_steps(np.array(position), count, low)), label] for position, label in ticks]

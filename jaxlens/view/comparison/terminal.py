@@ -62,7 +62,7 @@ def _block(
         for at in places:
             for row, names in zip(rows, best, strict=False):
                 row.append(terminal.fit(names[layer][at], terminal.CELL)).append(" ")
-            number = shown_difference.spelled(float(shown_difference.values[layer, at]))
+            number = shown_difference.format_number(float(shown_difference.values[layer, at]))
             look = _look(float(strengths[layer, at]))
             rows[-1].append(terminal.fit(number, terminal.CELL, right=True), look).append(" ")
         yield from rows
@@ -88,14 +88,14 @@ def _best(shown: Comparison, side: int) -> list[list[str]]:
 
 def _legend(shown_difference: difference.Difference) -> text.Text:
     line = text.Text("colour: ")
-    for place, label in shown_difference.ticks():
-        line.append(f" {label} ", _look(place))
+    for strength, label in shown_difference.ticks():
+        line.append(f" {label} ", _look(strength))
     return line.append("   blue: greater in A, orange: greater in B")
 
 
-def _look(place: float) -> style.Style:
+def _look(strength: float) -> style.Style:
     """Ground and ink; both are set, so that any theme of the terminal can read them."""
-    if np.isnan(place):
+    if np.isnan(strength):
         return style.Style(dim=True)
-    ground = _RAMP[round((place + 1) / 2 * (len(_RAMP) - 1))]
+    ground = _RAMP[round((strength + 1) / 2 * (len(_RAMP) - 1))]
     return style.Style(color=palette.ink(ground), bgcolor=ground)

@@ -60,7 +60,7 @@ def ramp(ends: tuple[float, float] = LIGHT, count: int = 33) -> list[str]:
         ends: Lightness of the first and the last.
         count: How many.
     """
-    return [_hex(*_lab(place / (count - 1), ends)) for place in range(count)]
+    return [_hex(*_lab(step / (count - 1), ends)) for step in range(count)]
 
 
 def diverging(ends: tuple[float, float] = DIVERGING_LIGHT, count: int = 33) -> list[str]:
@@ -72,13 +72,13 @@ def diverging(ends: tuple[float, float] = DIVERGING_LIGHT, count: int = 33) -> l
         ends: Lightness of 0, and of -1 and 1.
         count: How many; odd, so that 0 has a colour of its own.
     """
-    places = (2 * place / (count - 1) - 1 for place in range(count))
-    return [_hex(*_diverging_lab(place, ends)) for place in places]
+    places = (2 * step / (count - 1) - 1 for step in range(count))
+    return [_hex(*_diverging_lab(step, ends)) for step in places]
 
 
-def _diverging_lab(place: float, ends: tuple[float, float]) -> tuple[float, float, float]:
-    size = abs(place)
-    hue = math.radians(_BLUE if place > 0 else _ORANGE)
+def _diverging_lab(strength: float, ends: tuple[float, float]) -> tuple[float, float, float]:
+    size = abs(strength)
+    hue = math.radians(_BLUE if strength > 0 else _ORANGE)
     chroma = _DIVERGING_CHROMA * size
     return ends[0] + size * (ends[1] - ends[0]), chroma * math.cos(hue), chroma * math.sin(hue)
 

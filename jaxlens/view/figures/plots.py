@@ -148,7 +148,7 @@ class Heat:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each row, from the top."""
         lines = [
-            [f"{self.rows[i]:g}", *(spelled(value) for value in self.values[i])]
+            [f"{self.rows[i]:g}", *(format_number(value) for value in self.values[i])]
             for i in range(len(self.values) - 1, -1, -1)
         ]
         return [f"{self.up} \\ {self.across}", *(f"{left:g}" for left in self.columns[:-1])], lines
@@ -197,8 +197,8 @@ def _table(
 ) -> tuple[list[str], list[list[str]]]:
     """Heading, and a line for each place with the number of every curve there."""
     lines = [
-        [place, *(spelled(c.values[i], c.low[i], c.high[i]) for c in curves)]
-        for i, place in enumerate(places)
+        [position, *(format_number(c.values[i], c.low[i], c.high[i]) for c in curves)]
+        for i, position in enumerate(places)
     ]
     return [first, *(curve.name for curve in curves)], lines
 
@@ -276,7 +276,7 @@ def bare(name: str, style: Style, values: Sequence[float] | np.ndarray) -> Curve
     return Curve(name, style, numbers, missing(len(numbers)), missing(len(numbers)))
 
 
-def spelled(value: float, low: float = math.nan, high: float = math.nan) -> str:
+def format_number(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A number with its interval: four digits, a dash where there is none."""
     if not math.isfinite(value):
         return "–"

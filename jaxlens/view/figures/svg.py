@@ -196,10 +196,10 @@ def _points(axes: Any, panel: plots.Points, beside: int) -> dict[str, Any]:
 
     _reference(axes, panel, axes.axvspan, axes.axvline)
     drawn, up = {}, np.arange(len(panel.rows), dtype=np.float64)
-    for place, curve in enumerate(panel.curves):
+    for number, curve in enumerate(panel.curves):
         look = _look(curve.style) | {"linestyle": "none"}
         # Several estimates of a line stand a little apart.
-        at = up + 0.22 * (place - (len(panel.curves) - 1) / 2)
+        at = up + 0.22 * (number - (len(panel.curves) - 1) / 2)
         (line,) = axes.plot(curve.values, at, label=curve.name, zorder=3, **look)
         line.set_gid(f"curve:{curve.name}")
         drawn[curve.name] = line

@@ -67,8 +67,8 @@ def _quantities(readout: types.Readout, references: types.References) -> dict[st
 def _numbered(name: str, *flat: np.ndarray) -> Iterator[tuple[Any, ...]]:
     """Columns with their names, which are numbered from 1 where there are several."""
     several = flat[0].shape[1] > 1
-    for place in range(flat[0].shape[1]):
-        yield f"{name}.{place + 1}" if several else name, *(one[:, place] for one in flat)
+    for number in range(flat[0].shape[1]):
+        yield f"{name}.{number + 1}" if several else name, *(one[:, number] for one in flat)
 
 
 def _absent(name: str, references: types.References) -> np.ndarray:
@@ -92,9 +92,9 @@ def _texts(ids: np.ndarray, labels: types.Labels) -> Any:
     """What tokens spell; missing without a tokenizer, and for ids without a token."""
     import pandas
 
-    different, place = np.unique(ids, return_inverse=True)
+    different, of_token = np.unique(ids, return_inverse=True)
     asked = different[different >= 0].tolist()
     token_bytes = labels.spell(asked) if labels.spell is not None else {}
     texts = [token_bytes.get(number, b"") for number in different.tolist()]
     words = [raw.decode("utf-8", "backslashreplace") if raw else None for raw in texts]
-    return pandas.array(words, dtype=pandas.StringDtype()).take(place)
+    return pandas.array(words, dtype=pandas.StringDtype()).take(of_token)

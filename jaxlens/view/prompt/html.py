@@ -64,7 +64,7 @@ def shades() -> str:
 def _document(prompts: Sequence[prompt.Prompt], metric: str | None) -> dict[str, Any]:
     first = prompts[0]
     metrics = _metrics(first)
-    names = {int(number): shown.name(number) for shown in prompts for number in shown.spelled}
+    names = {int(number): shown.name(number) for shown in prompts for number in shown.token_bytes}
     return {
         "layers": list(first.layers),
         "decoders": list(first.decoders),

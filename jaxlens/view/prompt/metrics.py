@@ -74,7 +74,7 @@ class Metric:
         return list(zip(strengths, labels, strict=True))
 
 
-def spelled(value: float, kind: str) -> str:
+def format_number(value: float, kind: str) -> str:
     """A number as cells and tables show it; an en dash where there is none."""
     if math.isnan(value):
         return "–"
@@ -115,19 +115,19 @@ def find(name: str, vocab_size: int) -> Metric:
     return known[name]
 
 
-def followed(name: str, place: int, vocab_size: int, several: bool = True) -> tuple[Metric, Metric]:
+def followed(name: str, index: int, vocab_size: int, several: bool = True) -> tuple[Metric, Metric]:
     """The two metrics of a followed token: its rank and its probability.
 
     Args:
         name: The token, as it can be shown.
-        place: Its place among the followed ones.
+        index: Its place among the followed ones.
         vocab_size: Tokens of the vocabulary.
         several: Whether the metrics are numbered, ``rank_follow.1``, as columns of exports are.
     """
-    number = f".{place + 1}" if several else ""
+    number = f".{index + 1}" if several else ""
     cap = 10.0 ** max(1, math.floor(math.log10(vocab_size)))
     rank, share = f"rank of {name}", f"probability of {name}"
     return (
-        Metric(f"rank_follow{number}", rank, "rank_follow", RANK, cap, place),
-        Metric(f"p_follow{number}", share, "logp_follow", SHARE, 0.0, place),
+        Metric(f"rank_follow{number}", rank, "rank_follow", RANK, cap, index),
+        Metric(f"p_follow{number}", share, "logp_follow", SHARE, 0.0, index),
     )

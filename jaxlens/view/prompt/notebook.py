@@ -74,8 +74,8 @@ def difference(of: Comparison) -> str:
     part = of.part(0, MAX_TOKENS)
     one, two = of.names
     ticks = "".join(
-        f'<span style="padding:0 6px{_diverging(place)}">{_said(label)}</span>'
-        for place, label in shown.ticks()
+        f'<span style="padding:0 6px{_diverging(strength)}">{_said(label)}</span>'
+        for strength, label in shown.ticks()
     )
     parts = [
         f"<div>{_said('; '.join((f'A: {one}', f'B: {two}', *of.notes)))}</div>",
@@ -88,7 +88,7 @@ def difference(of: Comparison) -> str:
     for layer in reversed(range(len(of.pairs))):
         cells = [
             f'<td style="{_CELL}{_diverging(float(strengths[layer, at]))}">'
-            f"{_said(shown.spelled(float(shown.values[layer, at])))}</td>"
+            f"{_said(shown.format_number(float(shown.values[layer, at])))}</td>"
             for at in range(len(part))
         ]
         parts.append(_row(of.layer_names[layer], cells))
@@ -148,7 +148,7 @@ def _cells(part: prompt.Prompt, metric: metrics.Metric) -> list[list[str]]:
 
     def cell(layer: int, at: int) -> str:
         token_bytes = {
-            n: metrics.spelled(float(values[n][layer, at]), views[n].kind) for n in views
+            n: metrics.format_number(float(values[n][layer, at]), views[n].kind) for n in views
         }
         details = "\n".join(f"{name} {number}" for name, number in token_bytes.items())
         words = [f"<small>{_said(token_bytes[metric.name])}</small>"]
@@ -194,11 +194,11 @@ def _look(strength: float) -> str:
 _DIVERGING = palette.diverging()
 
 
-def _diverging(place: float) -> str:
+def _diverging(strength: float) -> str:
     """Ground and ink of a difference; those of the page where there is none."""
-    if np.isnan(place):
+    if np.isnan(strength):
         return ""
-    ground = _DIVERGING[round((place + 1) / 2 * (len(_DIVERGING) - 1))]
+    ground = _DIVERGING[round((strength + 1) / 2 * (len(_DIVERGING) - 1))]
     return f";background:{ground};color:{palette.ink(ground)}"
 
 

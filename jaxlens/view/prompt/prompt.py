@@ -37,7 +37,7 @@ class Prompt:
         following: The token after each, -1 where the prompt ends.
         layers: Names of the residual streams.
         vocab_size: Tokens of the vocabulary.
-        spelled: Bytes of every token that a picture may name.
+        token_bytes: Bytes of every token that a picture may name.
         readings: Those of ``QUANTITIES`` that were read, by decoder; with followed tokens
             ``FOLLOWED``.
         follow: Tokens that are followed down the layers; -1 for one that is another at each
@@ -53,7 +53,7 @@ class Prompt:
     following: Int[np.ndarray, " position"]
     layers: tuple[str, ...]
     vocab_size: int
-    spelled: Mapping[int, bytes]
+    token_bytes: Mapping[int, bytes]
     readings: Mapping[str, Readings]
     follow: tuple[int, ...] = ()
     last: int | None = -1
@@ -70,7 +70,7 @@ class Prompt:
 
     def name(self, token: int, longest: int = visible.LONGEST) -> str:
         """A token as it can be shown; the number of one without bytes."""
-        raw = self.spelled.get(int(token), b"")
+        raw = self.token_bytes.get(int(token), b"")
         return visible.token(raw, longest) if raw else f"<{int(token)}>"
 
     @property
@@ -89,9 +89,9 @@ class Prompt:
     def views(self) -> dict[str, metrics.Metric]:
         """The metrics that can be made of what was read, by name, as they are offered."""
         known = list(metrics.table(self.vocab_size).values())
-        for place, number in enumerate(self.follow):
-            name = self.name(number) if number >= 0 else f"followed token {place + 1}"
-            known += metrics.followed(name, place, self.vocab_size, len(self.follow) > 1)
+        for index, number in enumerate(self.follow):
+            name = self.name(number) if number >= 0 else f"followed token {index + 1}"
+            known += metrics.followed(name, index, self.vocab_size, len(self.follow) > 1)
         read = set.intersection(*map(set, self.readings.values()))
         return {metric.name: metric for metric in known if metric.quantity in read}
 
@@ -131,13 +131,13 @@ class Prompt:
                 f"no tokens from {start} to {'the end' if stop is None else stop}",
                 f"the prompt has {len(self)}; count from 0, or from the end with negative numbers",
             )
-        chosen = {
+        readings = {
             decoder: {name: values[:, first:last] for name, values in reading.items()}
             for decoder, reading in self.readings.items()
         }
         ids, following = self.ids[first:last], self.following[first:last]
         return dataclasses.replace(
-            self, ids=ids, following=following, readings=chosen, start=self.start + first
+            self, ids=ids, following=following, readings=readings, start=self.start + first
         )
 
     def document(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Prompt:
             },
             "spelled": {
                 str(number): raw.decode("utf-8", "backslashreplace")
-                for number, raw in sorted(self.spelled.items())
+                for number, raw in sorted(self.token_bytes.items())
             },
         }
 

@@ -138,9 +138,9 @@ def _panels(
     for number, shown in enumerate(several):
         names = _default(shown) if views is None else views
         alone = views is not None or len(several) == 1
-        for place, name in enumerate(names if alone else names[:1]):
+        for index, name in enumerate(names if alone else names[:1]):
             metric = shown.view(name)
-            named = place == 0 and metric.quantity not in prompt.FOLLOWED
+            named = index == 0 and metric.quantity not in prompt.FOLLOWED
             first = title(shown, metric, named)
             first = f"{called[number]}: {first}" if number < len(called) else first
             panels += [
@@ -274,7 +274,7 @@ def _ticks(axes: Any, shown: prompt.Prompt, faint: str) -> None:
 
 def _short(value: float, kind: str) -> str:
     if kind != metrics.NATS or np.isnan(value):
-        return metrics.spelled(float(value), kind)
+        return metrics.format_number(float(value), kind)
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 

@@ -34,10 +34,12 @@ def prompt_of(
     references = known(readouts[0])
     labels = readouts[0].labels
     count = length(references, line)
-    readings = {found.labels.decoder: _reading(found, line, count) for found in readouts}
+    readings = {readout.labels.decoder: _reading(readout, line, count) for readout in readouts}
     ids, following = (np.asarray(a)[line, :count] for a in (references.input, references.next))
     follow = () if references.follow is None else _constant(references.follow, line, count)
-    token_bytes = _spelled(labels, [ids, follow, *(r.get("top_id", ()) for r in readings.values())])
+    token_bytes = _token_bytes(
+        labels, [ids, follow, *(r.get("top_id", ()) for r in readings.values())]
+    )
     if text is None:
         text = b"".join(token_bytes.get(number, b"") for number in ids.tolist()).decode(
             "utf-8", "replace"
@@ -50,7 +52,7 @@ def prompt_of(
         following=following,
         layers=labels.layer_names,
         vocab_size=labels.vocab_size,
-        spelled=token_bytes,
+        token_bytes=token_bytes,
         readings=readings,
         follow=follow,
         last=labels.layers.index(last) if last in labels.layers else None,
@@ -239,7 +241,7 @@ def _constant(follow: Any, line: int, count: int) -> tuple[int, ...]:
     return tuple(np.where((mine == mine[:1]).all(axis=0), mine[0], -1).tolist())
 
 
-def _spelled(labels: types.Labels, ids: Sequence[Any]) -> Mapping[int, bytes]:
+def _token_bytes(labels: types.Labels, ids: Sequence[Any]) -> Mapping[int, bytes]:
     """Bytes of every token that a picture may name."""
     if labels.spell is None:
         return {}

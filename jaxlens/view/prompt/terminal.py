@@ -75,16 +75,16 @@ def _followed(shown: prompt.Prompt, decoder: str, columns: int) -> Iterator[text
     for start in range(0, len(shown.follow), fits):
         places = range(start, min(start + fits, len(shown.follow)))
         line = text.Text(" " * LABEL, style.Style(bold=True))
-        for place in places:
-            line.append(fit(shown.name(shown.follow[place], 2 * CELL), 2 * CELL + 1)).append(" ")
+        for index in places:
+            line.append(fit(shown.name(shown.follow[index], 2 * CELL), 2 * CELL + 1)).append(" ")
         yield line
         for layer in reversed(range(len(shown.layers))):
             line = text.Text(fit(shown.layers[layer], LABEL))
-            for place in places:
-                rank = float(shown.readings[decoder]["rank_follow"][layer, -1, place])
-                share = math.exp(shown.readings[decoder]["logp_follow"][layer, -1, place])
-                line.append(fit(metrics.spelled(rank, metrics.RANK), CELL)).append(" ")
-                line.append(fit(metrics.spelled(share, metrics.SHARE), CELL)).append(" ")
+            for index in places:
+                rank = float(shown.readings[decoder]["rank_follow"][layer, -1, index])
+                share = math.exp(shown.readings[decoder]["logp_follow"][layer, -1, index])
+                line.append(fit(metrics.format_number(rank, metrics.RANK), CELL)).append(" ")
+                line.append(fit(metrics.format_number(share, metrics.SHARE), CELL)).append(" ")
             yield line
 
 
@@ -103,7 +103,7 @@ def _block(
     for layer in reversed(range(len(shown.layers))):
         names, numbers = text.Text(fit(shown.layers[layer], LABEL)), text.Text(" " * LABEL)
         for i in positions:
-            number = metrics.spelled(float(values[layer, i]), metric.kind)
+            number = metrics.format_number(float(values[layer, i]), metric.kind)
             look = _look(float(strengths[layer, i]))
             names.append(fit(shown.name(best[layer, i], CELL), CELL), look).append(" ")
             numbers.append(fit(number, CELL, right=True), look).append(" ")

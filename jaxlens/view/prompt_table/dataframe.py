@@ -35,7 +35,7 @@ def columns(table: prompttable.PromptTable, texts: bool = True, raw: bool = Fals
             bytes that are no UTF-8 as ``\xe2``.
     """
     depth, rows = len(table.layers), len(table)
-    token_bytes = _bytes(table) if raw else _spelled(table)
+    token_bytes = _bytes(table) if raw else _token_words(table)
     prompt = np.repeat(table.prompt, depth)
     data: Columns = {"prompt": (prompt, None)}
     if texts:
@@ -61,22 +61,22 @@ def _numbers(
         "layer_name": (np.tile(np.array(table.layer_names, object), rows), None),
     }
     several = table.top_id.shape[2] > 1
-    for place in range(table.top_id.shape[2]):
-        number = f".{place + 1}" if several else ""
+    for index in range(table.top_id.shape[2]):
+        number = f".{index + 1}" if several else ""
         numbers[f"top_token{number}"] = (
-            _texts(table.top_id[..., place].ravel(), token_bytes),
+            _texts(table.top_id[..., index].ravel(), token_bytes),
             None,
         )
-        numbers[f"top_p{number}"] = (np.exp(table.top_logp[..., place]).ravel(), None)
+        numbers[f"top_p{number}"] = (np.exp(table.top_logp[..., index]).ravel(), None)
     numbers["entropy"] = (table.entropy.ravel(), None)
     numbers["kl_final"] = (table.kl_final.ravel(), None)
     first_top = table.first_top
-    for place, name in enumerate(table.answers.names):
-        rank = table.rank[..., place].ravel()
-        logp = table.logp[..., place].ravel()
-        first = np.repeat(first_top[:, place], depth)
-        token = np.repeat(table.answers.token[table.prompt, place], depth)
-        numbers[f"text_{name}"] = (np.repeat(table.answers.text[table.prompt, place], depth), None)
+    for index, name in enumerate(table.answers.names):
+        rank = table.rank[..., index].ravel()
+        logp = table.logp[..., index].ravel()
+        first = np.repeat(first_top[:, index], depth)
+        token = np.repeat(table.answers.token[table.prompt, index], depth)
+        numbers[f"text_{name}"] = (np.repeat(table.answers.text[table.prompt, index], depth), None)
         numbers[f"token_{name}"] = (_texts(token, token_bytes), None)
         numbers[f"rank_{name}"] = (rank, rank == 0)
         numbers[f"p_{name}"] = (np.exp(logp), None)
@@ -97,7 +97,7 @@ def answer_columns(table: prompttable.PromptTable) -> Columns:
         "answer": (np.tile(np.array(answers.names, object), table.n_prompts), None),
         "text": (answers.text.ravel(), None),
         "token_id": (token, token < 0),
-        "token": (_texts(token, _spelled(table)), None),
+        "token": (_texts(token, _token_words(table)), None),
         "n_tokens": (answers.n_tokens.ravel(), None),
         "space_added": (answers.space_added.ravel(), None),
         "collides": (answers.collides.ravel(), None),
@@ -214,20 +214,20 @@ def _line(table: prompttable.PromptTable, row: int, token_bytes: Mapping[int, by
     cells = [str(prompt), text if len(text) <= _TEXT else "…" + text[1 - _TEXT :]]
     cells += [_name(int(table.top_id[row, -1, 0]), token_bytes), _share(table.top_logp[row, -1, 0])]
     first_top = table.first_top
-    for place in range(len(table.answers.names)):
-        token = int(table.answers.token[prompt, place])
+    for answer in range(len(table.answers.names)):
+        token = int(table.answers.token[prompt, answer])
         if token < 0:
             cells += ["–"] * 4
             continue
-        first = int(first_top[row, place])
+        first = int(first_top[row, answer])
         named = dict(zip(table.layers, table.layer_names, strict=True)).get(first, "–")
-        rank = metrics.spelled(float(table.rank[row, -1, place]), metrics.RANK)
-        cells += [_name(token, token_bytes), rank, _share(table.logp[row, -1, place]), named]
+        rank = metrics.format_number(float(table.rank[row, -1, answer]), metrics.RANK)
+        cells += [_name(token, token_bytes), rank, _share(table.logp[row, -1, answer]), named]
     return "<tr>" + "".join(f'<td style="{_CELL}">{_said(cell)}</td>' for cell in cells) + "</tr>"
 
 
 def _share(logp: float) -> str:
-    return metrics.spelled(float(np.exp(logp)), metrics.SHARE)
+    return metrics.format_number(float(np.exp(logp)), metrics.SHARE)
 
 
 def _name(token: int, token_bytes: Mapping[int, bytes]) -> str:
@@ -244,15 +244,15 @@ def _bytes(table: prompttable.PromptTable) -> Mapping[int, bytes]:
     return table.spell(named[named >= 0].tolist())
 
 
-def _spelled(table: prompttable.PromptTable) -> dict[int, str]:
+def _token_words(table: prompttable.PromptTable) -> dict[int, str]:
     raw = _bytes(table)
     return {number: one.decode("utf-8", "backslashreplace") for number, one in raw.items()}
 
 
 def _texts(ids: np.ndarray, token_bytes: Mapping[int, str | bytes]) -> np.ndarray:
-    different, place = np.unique(ids, return_inverse=True)
+    different, of_token = np.unique(ids, return_inverse=True)
     words = [token_bytes.get(number) or None for number in different.tolist()]
-    return _objects(words)[place] if words else np.empty(0, object)
+    return _objects(words)[of_token] if words else np.empty(0, object)
 
 
 def _objects(values: Any) -> np.ndarray:

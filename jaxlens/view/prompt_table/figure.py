@@ -41,11 +41,11 @@ def plot(summary: Mapping[str, np.ndarray], about: str, basis: str) -> plots.Plo
 
 def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[plots.Lines, ...]:
     shares, ranks = [], []
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         mine = summary["answer"] == name
-        style = plots.Style(place, _DASHES[place], _MARKS[place])
+        style = plots.Style(index, _DASHES[index], _MARKS[index])
         ends = (summary["low"][mine], summary["high"][mine])
-        label = f"{_short(name, place)} (n = {summary['n'][mine][0]:,})"
+        label = f"{_short(name, index)} (n = {summary['n'][mine][0]:,})"
         shares.append(plots.Curve(label, style, summary["share"][mine], *ends))
         ranks.append(plots.bare(label, style, summary["median_rank"][mine]))
     worst = plots.ends(summary["median_rank"])[1]
@@ -76,10 +76,10 @@ def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[pl
     return share, rank
 
 
-def _short(name: str, place: int) -> str:
+def _short(name: str, index: int) -> str:
     """A name that has room in the legend, and stays unique there."""
     text = visible.line(name)
-    return text if text == name and len(text) <= _LETTERS else f"{text[:_LETTERS]}… ({place + 1})"
+    return text if text == name and len(text) <= _LETTERS else f"{text[:_LETTERS]}… ({index + 1})"
 
 
 def draw(summary: Mapping[str, np.ndarray], about: str, basis: str, path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_numbers_below_a_figure_are_those_of_the_table(
     place = heading.index(column)
     shown = {row[0]: row[place] for row in rows}
     missing = {layer: "–" for layer in shown if layer not in expected}
-    assert shown == missing | {layer: plots.spelled(*n) for layer, n in expected.items()}
+    assert shown == missing | {layer: plots.format_number(*n) for layer, n in expected.items()}
 
 
 def test_several_seeds_are_one_curve_with_the_range_of_their_intervals(source):
@@ -250,7 +250,7 @@ def test_a_run_that_cannot_be_studied_has_its_curves_and_says_why(bare, plain):
     heading, *rows = Page(found).tables["totals-layers"][0]
     place = heading.index("of the input")
     assert [row[place] for row in rows] == [
-        plots.spelled(summary[layer]["median_rank_input"]) for layer in summary
+        plots.format_number(summary[layer]["median_rank_input"]) for layer in summary
     ]
 
 
@@ -320,7 +320,7 @@ def test_variants_stand_beside_the_run_and_strangers_are_refused(
         figure.panels, ("mean_kl_final", "mean_kl_final_matched"), strict=False
     ):
         expected = [
-            plots.spelled(r.estimate, r.low, r.high)
+            plots.format_number(r.estimate, r.low, r.high)
             for r in variants[0].results
             if (r.estimator, r.stratum) == (estimator, "all")
         ]
@@ -348,7 +348,7 @@ def test_the_page_has_the_decoders_that_it_was_given(study, bare):
     for meaning, lines in held.variants:
         assert meaning in " ".join(shown.text)
         for _, line in lines:
-            assert plots.spelled(line.estimate, line.low, line.high) in " ".join(shown.text)
+            assert plots.format_number(line.estimate, line.low, line.high) in " ".join(shown.text)
 
 
 def test_figures_are_written_as_files_too_on_white(bare, tmp_path, capsys):

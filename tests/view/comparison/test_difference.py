@@ -92,7 +92,7 @@ def test_other_tokenizers_are_aligned_where_tokens_cover_the_same_text():
     alone = sorted(found.columns[~found.equal].tolist())
     assert alone == [[-1, 1], [-1, 2], [-1, 5], [-1, 6], [1, -1], [4, -1]]
     assert "3 of 5 and 7 tokens stand for the same part of the text" in found.notes[0]
-    wordless = dataclasses.replace(other, spelled={})
+    wordless = dataclasses.replace(other, token_bytes={})
     with pytest.raises(errors.ConfigError, match="without the text"):
         compare(prompt_of(WORDS), wordless)
 
@@ -203,7 +203,7 @@ def test_readouts_compare_their_lines():
     assert "rank_follow" in named.views()
     fragment = named._repr_html_()
     assert "<script" not in fragment and "A: short" in fragment
-    assert named.difference().spelled(named.difference().values[2, 3]) in fragment
+    assert named.difference().format_number(named.difference().values[2, 3]) in fragment
 
 
 def simulated(colour, kind):
@@ -274,7 +274,9 @@ def test_the_figure_says_the_numbers_of_all_three_panels():
     made = figure.figure(shown, "kl_final")
     above, *sides = made.axes[:3]
     found = shown.difference("kl_final")
-    assert [t.get_text() for t in above.texts] == [found.spelled(v) for v in found.values.ravel()]
+    assert [t.get_text() for t in above.texts] == [
+        found.format_number(v) for v in found.values.ravel()
+    ]
     assert above.get_title("left") == "KL(last layer ‖ this layer): A minus B"
     assert not any(t.get_text() == "nan" for axes in sides for t in axes.texts)
     for side, axes in enumerate(sides):
@@ -350,7 +352,7 @@ def test_the_page_shows_every_number_and_the_legend_is_true_in_both_themes(opene
         assert [len(cells) for cells in tables] == [found.values.size] * 3
         for layer, at, names, number, look, ground in tables[0]:
             value = float(found.values[layer, at])
-            assert number == found.spelled(value)
+            assert number == found.format_number(value)
             best = [
                 side.name(side.readings["plain"]["top_id"][layer, at, 0]) for side in shown.sides
             ]
@@ -362,7 +364,7 @@ def test_the_page_shows_every_number_and_the_legend_is_true_in_both_themes(opene
         for side in (0, 1):
             values = shown.values(name, side)
             for layer, at, _, number, _, _ in tables[side + 1]:
-                assert number == metrics.spelled(float(values[layer, at]), metric.kind)
+                assert number == metrics.format_number(float(values[layer, at]), metric.kind)
         legend = browser.each("#difference .swatches span", "e.textContent")
         assert legend == [label for _, label in found.ticks()]
         grounds = browser.each("#difference .swatches span", "getComputedStyle(e).backgroundColor")
@@ -387,10 +389,11 @@ def test_the_chosen_cell_shows_both_sides_and_fits_a_phone(opened):
     )
     for row, (name, metric) in zip(rows, shown.views().items(), strict=True):
         sides = [
-            metrics.spelled(float(shown.values(name, s)[layer, at]), metric.kind) for s in (0, 1)
+            metrics.format_number(float(shown.values(name, s)[layer, at]), metric.kind)
+            for s in (0, 1)
         ]
         found = shown.difference(name)
-        assert row == [metric.title, *sides, found.spelled(float(found.values[layer, at]))]
+        assert row == [metric.title, *sides, found.format_number(float(found.values[layer, at]))]
     assert len(browser.driver.find_elements("css selector", "td.here")) == 3
     browser.press("ArrowRight")
 

@@ -43,12 +43,12 @@ def test_values_are_shares_ranks_or_nats_and_nan_where_there_is_none():
 
 
 def test_numbers_are_spelled_alike_everywhere():
-    assert metrics.spelled(math.nan, "rank") == "–"
-    assert metrics.spelled(1234.0, "rank") == "1,234"
-    assert metrics.spelled(0.5, "share") == "0.500"
-    assert metrics.spelled(2e-7, "share") == "2e-7"
-    assert metrics.spelled(12.345, "nat") == "12.35"
-    assert metrics.spelled(1234.5, "nat") == "1234"
+    assert metrics.format_number(math.nan, "rank") == "–"
+    assert metrics.format_number(1234.0, "rank") == "1,234"
+    assert metrics.format_number(0.5, "share") == "0.500"
+    assert metrics.format_number(2e-7, "share") == "2e-7"
+    assert metrics.format_number(12.345, "nat") == "12.35"
+    assert metrics.format_number(1234.5, "nat") == "1234"
 
 
 def test_an_unknown_metric_names_the_known_ones():

@@ -69,14 +69,14 @@ def test_the_numbers_of_the_fragment_are_those_that_were_read():
                 best = readout.top_id[layer, line, at, 0]
                 name = cut(TOKENS[best]) or f"<{best}>"
                 share = float(np.exp(readout.top_logp[layer, line, at, 0].astype(float)))
-                assert words == [name, metrics.spelled(share, metrics.SHARE)]
+                assert words == [name, metrics.format_number(share, metrics.SHARE)]
                 details = dict(pair.split(" ") for pair in title.split("\n"))
                 rank = float(readout.rank_next[layer, line, at]) or np.nan
-                assert details["rank_next"] == metrics.spelled(rank, metrics.RANK)
+                assert details["rank_next"] == metrics.format_number(rank, metrics.RANK)
                 kl = float(readout.kl_input[layer, line, at])
-                assert details["kl_input"] == metrics.spelled(kl, metrics.NATS)
+                assert details["kl_input"] == metrics.format_number(kl, metrics.NATS)
                 follow = float(readout.rank_follow[layer, line, at, 1])
-                assert details["rank_follow.2"] == metrics.spelled(follow, metrics.RANK)
+                assert details["rank_follow.2"] == metrics.format_number(follow, metrics.RANK)
 
 
 def test_the_tokens_stand_below_and_those_that_follow_above():

@@ -131,7 +131,7 @@ def test_followed_tokens_are_drawn_as_numbers():
         prompt_of(follow=(8, 0)).readings["plain"]["logp_follow"][..., 1].astype(float)
     )
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == [metrics.spelled(value, metrics.SHARE) for value in expected.ravel()]
+    assert texts == [metrics.format_number(value, metrics.SHARE) for value in expected.ravel()]
 
 
 def test_no_star_stands_where_the_model_s_own_best_tokens_are_unknown():

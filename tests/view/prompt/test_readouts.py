@@ -21,7 +21,7 @@ def test_a_figure_holds_one_line_without_its_padding(line):
     readout = readout_of(lengths, n_layers=2)
     axes = readout.plot("rank_follow.2", line).axes[0]
     values = readout.rank_follow[:, line, : lengths[line], 1]
-    expected = [metrics.spelled(float(value), metrics.RANK) for value in values.ravel()]
+    expected = [metrics.format_number(float(value), metrics.RANK) for value in values.ravel()]
     assert [text.get_text() for text in axes.texts] == expected
     assert len(ticks(axes)) == lengths[line]
 
@@ -30,7 +30,7 @@ def test_a_part_of_a_line_keeps_its_numbers():
     readout = readout_of(n_layers=2)
     axes = readout.plot("p_follow.1", start=2, stop=-4).axes[0]
     shares = np.exp(readout.logp_follow[:, 0, 2:-4, 0].astype(float))
-    expected = [metrics.spelled(value, metrics.SHARE) for value in shares.ravel()]
+    expected = [metrics.format_number(value, metrics.SHARE) for value in shares.ravel()]
     assert [text.get_text() for text in axes.texts] == expected
 
 
@@ -73,7 +73,7 @@ def test_several_prompts_stand_below_each_other_under_their_names(lines, drawn):
     assert [len(ticks(axes)) for axes in rows] == [lengths[line] for line in drawn]
     for axes, line in zip(rows, drawn, strict=True):
         values = readout.rank_follow[:, line, : lengths[line], 1]
-        expected = [metrics.spelled(float(value), metrics.RANK) for value in values.ravel()]
+        expected = [metrics.format_number(float(value), metrics.RANK) for value in values.ravel()]
         assert [text.get_text() for text in axes.texts] == expected
         named = axes.get_title(loc="left").startswith(f"line {line}: ")
         assert named == (len(drawn) > 1)
