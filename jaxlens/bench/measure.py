@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from jaxlens import errors, types
-from jaxlens.bench import counts, random_model, stages
+from jaxlens.bench import counts, random_model, roofline, stages
+from jaxlens.bench.report import Report
 from jaxlens.config import Precision, RunConfig
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
@@ -27,58 +28,8 @@ from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.sweep import batch_size, devices, environment, prepare, resolve
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import compile_workers
-from jaxlens.view.figures.roofline import Point, Roof
 
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Result of `measure`; lists of seconds hold a round each, of all devices at once.
-
-    Attributes:
-        shape: Name of the model's shape, or where it came from.
-        settings: Length, sequences, precision, tile, block, rows.
-        devices: Number of devices.
-        tokens: Tokens that ``forward``, ``lens`` and ``fetch`` read in a round.
-        seconds: Stages: ``sweep`` (end to end), ``forward``, ``lens``, ``fetch``, ``publish``.
-        sweep_tokens: Tokens of a shard, which is a round of ``sweep`` and ``publish``.
-        published_bytes: Size of a shard.
-        flops: Floating-point operations a token, by stage.
-        bytes_moved: Bytes a token that have to move through memory, at least, by stage.
-        multiply_flops: Rate of a plain matrix multiply, operations a second.
-        copy_bytes: Bandwidth of a plain copy, bytes read and written a second.
-        compile_seconds: Time to compile the step for all devices.
-        peak_bytes: Most memory held: of the host, and of the first device where it says so.
-        accuracy: Against the float32 reference: ``nats`` (largest difference of a float),
-            ``ranks`` and ``top`` (shares that agree).
-        environment: See ``environment.describe``.
-    """
-
-    shape: str
-    settings: dict[str, Any]
-    devices: int
-    tokens: int
-    seconds: dict[str, stages.Seconds]
-    sweep_tokens: int
-    published_bytes: int
-    flops: dict[str, float]
-    bytes_moved: dict[str, float]
-    multiply_flops: float
-    copy_bytes: float
-    compile_seconds: float
-    peak_bytes: dict[str, int]
-    accuracy: dict[str, float]
-    environment: dict[str, Any]
-
-    def rate(self, stage: str) -> float:
-        """Tokens a second of a stage, from the median round."""
-        tokens = self.sweep_tokens if stage in ("sweep", "publish") else self.tokens
-        return tokens / float(np.median(self.seconds[stage]))
-
-    def of_multiply(self, stage: str) -> float:
-        """Share of the matrix-multiply rate that a stage reaches."""
-        return self.rate(stage) * self.flops[stage] / self.multiply_flops
 
 
 @numerics.nan_is_missing()
@@ -112,7 +63,7 @@ def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
             seconds, size = stages.alone(job, tokens, workers, rounds)
             seconds["sweep"] = stages.sweep(job, tokens, workers, rounds)
             accuracy = stages.accuracy(job, tokens)
-        multiply, copied = stages.limits(targets, config.lens.precision, job, rounds)
+        multiply, copied = roofline.limits(targets, config.lens.precision, job, rounds)
     step_tokens = job.resolved.step_tokens
     return Report(
         shape=shape or config.model.path,
@@ -179,26 +130,6 @@ def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:
 
 def _loaded(config: RunConfig) -> checkpoints.Checkpoint:
     return loading.load_checkpoint(config.model.path, config.model.revision)
-
-
-def roofline(reports: Sequence[Report]) -> tuple[str, list[Roof], list[Point]]:
-    """Input of ``view.figures.roofline.draw``: a roof a precision, a point a stage."""
-    first = reports[0]
-    kind = first.environment["devices"][0]["kind"]
-    if first.environment["backend"] == "cpu":
-        kind = first.environment["processor"]
-    title = f"{first.shape} on {first.devices} × {kind}"
-    roofs, points = {}, []
-    for report in reports:
-        name = str(report.settings["precision"])
-        best = roofs.get(name)
-        if best is None or best.flops < report.multiply_flops:
-            roofs[name] = Roof(name, report.multiply_flops, report.copy_bytes)
-        for stage in ("forward", "lens", "sweep"):
-            flops = report.flops[stage]
-            intensity = flops / report.bytes_moved[stage]
-            points.append(Point(name, stage, intensity, report.rate(stage) * flops))
-    return title, list(roofs.values()), points
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

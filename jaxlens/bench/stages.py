@@ -1,8 +1,7 @@
-"""Timings of a benchmark: the sweep, each of its stages alone, and what the device can do."""
+"""Timings of a benchmark: the sweep, and each of its stages alone."""
 
 from __future__ import annotations
 
-import functools
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +25,6 @@ Seconds = tuple[float, ...]
 
 SAMPLE = 64
 """Tokens that are compared with the reference lens."""
-
-_COPIED = 2**25  # float32 numbers: far beyond any cache
-_MATRICES = ((512, 512), (1024, 1024), (4096, 4608), (8192, 8192))
-"""Rows and columns of the multiplies that are tried; the fastest counts."""
 
 
 class _Clock:
@@ -80,8 +75,8 @@ def alone(
             for stream, worker, own in zip(streams, workers, batches, strict=True)
         ]
         seconds = {
-            "forward": _time(lambda: [forward(*pair) for pair in inputs], rounds),
-            "lens": _time(lambda: [read(*arguments) for arguments in lens], rounds),
+            "forward": timed(lambda: [forward(*pair) for pair in inputs], rounds),
+            "lens": timed(lambda: [read(*arguments) for arguments in lens], rounds),
         }
     seconds["fetch"] = tuple(_fetch(workers, batches) for _ in range(rounds))
     shards = list(compute.shards(job, tokens, [0], workers, preemption.StopRequest()))
@@ -139,31 +134,8 @@ def accuracy(job: Job, tokens: token_file.TokenFile) -> dict[str, float]:
     }
 
 
-def limits(
-    devices: Sequence[jax.Device], precision: str, job: Job, rounds: int
-) -> tuple[float, float]:
-    """Operations a second of a plain multiply, and bytes a second of a copy, of all devices."""
-    depth = job.resolved.architecture.n_embd
-    dtype = numerics.operand_dtype(precision)
-    multiply = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    copy = jax.jit(lambda x: x + 1)
-
-    def ones(*shape: int, dtype: Any = jnp.float32) -> list[jax.Array]:
-        return [jax.device_put(jnp.ones(shape, dtype), device) for device in devices]
-
-    rates = []
-    with numerics.matmul_precision(precision):
-        for rows, columns in _MATRICES:
-            left, right = ones(rows, depth, dtype=dtype), ones(depth, columns, dtype=dtype)
-            pairs = list(zip(left, right, strict=True))
-            seconds = _time(lambda pairs=pairs: [multiply(*pair) for pair in pairs], rounds)
-            rates.append(2.0 * rows * columns * depth * len(devices) / float(np.median(seconds)))
-    arrays = ones(_COPIED)
-    copied = _time(lambda: [copy(array) for array in arrays], rounds)
-    return max(rates), 8.0 * _COPIED * len(devices) / float(np.median(copied))
-
-
-def _time(call: Callable[[], Any], rounds: int) -> Seconds:
+def timed(call: Callable[[], Any], rounds: int) -> Seconds:
+    """Seconds of each call until its result is there; the first call warms up."""
     jax.block_until_ready(call())
     seconds = []
     for _ in range(rounds):

@@ -45,9 +45,10 @@ def bench(
     if shape is not None and model is not None:
         raise errors.ConfigError("a shape and a model were given", "give one of them")
     shape = shape or ("gpt2" if model is None else None)
-    from jaxlens.bench import measure
+    from jaxlens.bench import measure, roofline
     from jaxlens.cli import bench_output
-    from jaxlens.view.figures import files, roofline
+    from jaxlens.view.figures import files
+    from jaxlens.view.figures import roofline as figure
 
     if picture is not None:
         files.require(picture)
@@ -64,7 +65,7 @@ def bench(
         else:
             bench_output.show(report)
     if picture is not None:
-        roofline.draw(*measure.roofline(reports), picture)
+        figure.draw(*roofline.points(reports), picture)
 
 
 def env(*, output: options.Shown = options.Output()) -> None:

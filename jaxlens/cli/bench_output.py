@@ -11,10 +11,10 @@ from jaxlens import errors
 from jaxlens.files import outputs
 
 if TYPE_CHECKING:
-    from jaxlens.bench import measure
+    from jaxlens.bench.report import Report
 
 
-def show(report: measure.Report) -> None:
+def show(report: Report) -> None:
     """A table of stages, then the rates to compare them with."""
     settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
     print(f"{report.shape} on {errors.count(report.devices, 'device')}: {settings}")
@@ -32,7 +32,7 @@ def show(report: measure.Report) -> None:
     print(f"accuracy         {_accuracy(report)}")
 
 
-def show_line(report: measure.Report, heading: bool) -> None:
+def show_line(report: Report, heading: bool) -> None:
     """One line of a grid."""
     if heading:
         print(
@@ -46,7 +46,7 @@ def show_line(report: measure.Report, heading: bool) -> None:
     )
 
 
-def add_json_line(report: measure.Report, path: Path) -> None:
+def add_json_line(report: Report, path: Path) -> None:
     """Adds a line to a file.
 
     Raises:
@@ -55,12 +55,12 @@ def add_json_line(report: measure.Report, path: Path) -> None:
     outputs.append(path, (json.dumps(dataclasses.asdict(report)) + "\n").encode())
 
 
-def _spread(report: measure.Report, stage: str) -> str:
+def _spread(report: Report, stage: str) -> str:
     seconds = sorted(report.seconds[stage])
     return f"±{(seconds[-1] - seconds[0]) / 2 / seconds[len(seconds) // 2]:.0%}"
 
 
-def _accuracy(report: measure.Report) -> str:
+def _accuracy(report: Report) -> str:
     accuracy = report.accuracy
     return (
         f"{accuracy['nats']:.2g} nat, {accuracy['ranks']:.2%} of ranks and "

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxlens.lens import ranks
+
 # Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
 PADDING_LOGIT = np.float32(-1e30)
-
-_GROUP = 64
 
 
 class Running(NamedTuple):
@@ -78,7 +78,7 @@ def update(
         max_logit=max_logit,
         sum_exp=running.sum_exp * decay + e.sum(-1),
         sum_exp_logit=running.sum_exp_logit * decay + (e * z).sum(-1),
-        n_greater=running.n_greater + count_greater(z, column, reference_logits, ids),
+        n_greater=running.n_greater + ranks.count_greater(z, column, reference_logits, ids),
         top=top,
         top_id=top_id,
     )
@@ -98,8 +98,8 @@ def _best(
     k = running.top.shape[-1]
     if k == 1:
         # A maximum and a minimum vectorise where an argmax does not.
-        columns = _grouped(jnp.arange(width, dtype=jnp.int32)[None, None])
-        first = jnp.where(_grouped(z) == best[..., None, None], columns, width).min(-2)
+        columns = ranks.grouped(jnp.arange(width, dtype=jnp.int32)[None, None])
+        first = jnp.where(ranks.grouped(z) == best[..., None, None], columns, width).min(-2)
         first = jax.lax.optimization_barrier(first).min(-1) + column
         better = best > running.top[..., 0]
         top = jnp.where(better, best, running.top[..., 0])
@@ -109,48 +109,6 @@ def _best(
     ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)
     top, positions = jax.lax.top_k(values, k)
     return top, jnp.take_along_axis(ids, positions, -1)
-
-
-def count_greater(
-    z: Float[Array, "layer token column"],
-    column: jax.Array | int,
-    reference_logits: Float[Array, "layer token reference"],
-    ids: Int[Array, "token reference"],
-) -> Int[Array, "layer token reference"]:
-    """Logits of this tile above each reference's, the reference's own column left out.
-
-    Its own column is left out because the gathered logit equals the tile's only to rounding.
-    Several counts share one integer while a tile is read: each needs only the bits that count the
-    groups of `_grouped`, so that the logits are read once for all references.
-    """
-    columns = _grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
-    groups = _grouped(z)
-    bits = groups.shape[-2].bit_length()
-    together = 31 // bits
-    counts = []
-    for first in range(0, reference_logits.shape[-1], together):
-        members = range(first, min(first + together, reference_logits.shape[-1]))
-        packed = jnp.zeros((), jnp.int32)
-        for member, r in enumerate(members):
-            above = (groups > reference_logits[..., r, None, None]) & (
-                columns != ids[None, :, r, None, None]
-            )
-            packed = packed + jnp.where(above, np.int32(1 << bits * member), np.int32(0))
-        packed = jax.lax.optimization_barrier(packed.sum(-2, dtype=jnp.int32))
-        for member in range(len(members)):
-            one = (packed >> np.int32(bits * member)) & np.int32((1 << bits) - 1)
-            counts.append(one.sum(-1, dtype=jnp.int32))
-    return jnp.stack(counts, -1)
-
-
-def _grouped(x: jax.Array) -> jax.Array:
-    """Columns in groups of 64, where they divide: ``[..., group, 64]``.
-
-    Integers reduce twice as fast on CPUs along the groups and then within one (a barrier between
-    the two keeps XLA from joining them again) as along all columns at once.
-    """
-    width = _GROUP if x.shape[-1] % _GROUP == 0 else x.shape[-1]
-    return x.reshape(*x.shape[:-1], -1, width)
 
 
 def finish(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-    from jaxlens.store import columns, reader
+    from jaxlens.store import lazy_column, reader
 
 
 LIMIT = 100_000
@@ -47,7 +47,7 @@ def dataset(
     return xarray.Dataset(variables, coordinates, about)
 
 
-def _variable(column: columns.Column, masked: bool) -> tuple[Any, ...]:
+def _variable(column: lazy_column.Column, masked: bool) -> tuple[Any, ...]:
     """Axes, values, attributes and encoding, as xarray would read them from a shard."""
     quantity, values, about = column.quantity, column[:], column.attributes
     fill = schema.fill_value(quantity.name, column.stored)

@@ -12,12 +12,12 @@ import numpy as np
 from jaxlens import arguments, errors, schema
 from jaxlens.files import closing, contained
 from jaxlens.store import (
-    columns,
     corpus_index,
     document_fields,
     finalize,
     frames,
     layout,
+    lazy_column,
     open_shards,
     shard_contents,
     shards,
@@ -52,7 +52,7 @@ def open_run(path: str | Path) -> Run:
 class Run(closing.Closing):
     """A run, opened by `open_run`; also a context manager.
 
-    ``run["rank_input"]`` is a `columns.Column`: index it like an array.
+    ``run["rank_input"]`` is a `lazy_column.Column`: index it like an array.
 
     Attributes:
         path: Run directory.
@@ -102,18 +102,18 @@ class Run(closing.Closing):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._shards.form.columns
 
-    def __getitem__(self, name: str) -> columns.Column:
+    def __getitem__(self, name: str) -> lazy_column.Column:
         """The rows of one quantity.
 
         Raises:
             ConfigError: The run does not record it.
         """
         if name not in self:
-            raise columns.unknown(name, self.names, self.path)
+            raise lazy_column.unknown(name, self.names, self.path)
         dtype, tail = self._shards.form.columns[name]
         read = functools.partial(self._read_column, name)
         names = self.layer_names
-        return columns.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
+        return lazy_column.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
 
     @functools.cached_property
     def tally(self) -> dict[str, np.ndarray]:
@@ -273,12 +273,12 @@ class Run(closing.Closing):
             yield batch | {name: values[document] for name, values in fields.items()}
 
     def _batches(
-        self, quantities: Mapping[str, columns.Column], max_rows: int, first: int, last: int
+        self, quantities: Mapping[str, lazy_column.Column], max_rows: int, first: int, last: int
     ) -> Iterator[dict[str, np.ndarray]]:
-        for shard, low, high in columns.pieces(self._starts, first, last, max_rows):
+        for shard, low, high in lazy_column.pieces(self._starts, first, last, max_rows):
             start = int(self._starts[shard])
             blocks = self._shards.read(quantities, shard, low - start, high - start)
-            batch = {n: columns.signed(c.quantity, blocks[n]) for n, c in quantities.items()}
+            batch = {n: lazy_column.signed(c.quantity, blocks[n]) for n, c in quantities.items()}
             yield {"row": np.arange(low, high)} | batch
 
     def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:

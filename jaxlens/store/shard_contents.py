@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import bounds, columns, records, summary
+from jaxlens.store import bounds, lazy_column, records, summary
 from jaxlens.store.hdf5 import reading
 from jaxlens.tally import definitions
 
@@ -97,7 +97,7 @@ def read_form(contents: reading.Contents) -> Form:
     quantities = {}
     for name, item in row_items(contents).items():
         quantity, tail = schema.QUANTITIES[name], item.shape[1:]
-        if not columns.is_stored_as(quantity, item.dtype, item.ndim):
+        if not lazy_column.is_stored_as(quantity, item.dtype, item.ndim):
             raise ValueError(f"{name} cannot be {item.dtype} {item.shape}")
         if "layer" in quantity.axes and tail[0] != len(names):
             raise ValueError(f"{name} has {tail[0]} layers, not {len(names)}")

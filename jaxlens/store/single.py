@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlens import schema
 from jaxlens.files import publish, system
-from jaxlens.store import columns, reader
+from jaxlens.store import lazy_column, reader
 from jaxlens.store.hdf5 import draft, variables, writing
 
 BATCH_BYTES = 32 << 20
@@ -121,20 +121,20 @@ def _fill(
             item, quantity = datasets[name], run[name].quantity
             if "layer" in quantity.axes and not all_layers:
                 block = block[:, layers]
-            item[low : low + len(block)] = columns.unsigned(quantity, block, item.dtype)
+            item[low : low + len(block)] = lazy_column.unsigned(quantity, block, item.dtype)
             yield
 
 
-def _shape(column: columns.Column, layers: Sequence[int]) -> tuple[int, ...]:
+def _shape(column: lazy_column.Column, layers: Sequence[int]) -> tuple[int, ...]:
     if "layer" not in column.quantity.axes:
         return column.shape[1:]
     return (len(layers), *column.shape[2:])
 
 
-def _chunk_bytes(column: columns.Column, layers: Sequence[int]) -> int:
+def _chunk_bytes(column: lazy_column.Column, layers: Sequence[int]) -> int:
     shape = writing.chunk((writing.CHUNK_ROWS, *_shape(column, layers)), column.stored)
     return math.prod(shape) * column.stored.itemsize
 
 
-def _row_bytes(column: columns.Column, layers: Sequence[int]) -> int:
+def _row_bytes(column: lazy_column.Column, layers: Sequence[int]) -> int:
     return math.prod(_shape(column, layers)) * column.stored.itemsize

@@ -138,7 +138,8 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
             raw,
             "The first block accounts for {} of the total change of the mean KL(output||layer), "
             f"and for {format_number(matched)} at matched temperatures, where equal steps "
-            f"would account for {even:.3f} each; of KL(input||layer) it accounts for {format_number(entry)}.",
+            f"would account for {even:.3f} each; of KL(input||layer) it accounts for "
+            f"{format_number(entry)}.",
             "The first block's share of the change of the mean divergences",
         )
     ]

@@ -21,11 +21,11 @@ from jaxlens.store import (
     commit,
     finalize,
     layout,
-    provenance,
     records,
     run_directory,
     shards,
     verify,
+    worker_notes,
 )
 from jaxlens.sweep import in_process, preemption, prepare
 from jaxlens.sweep.progress import Progress
@@ -120,7 +120,7 @@ def _restore_spec(run_dir: str | Path) -> None:
             return
     except (errors.MissingError, errors.DataError):
         pass
-    for note in provenance.notes(run_dir, checked=False):  # the copy has a hash of its own
+    for note in worker_notes.read(run_dir, checked=False):  # the copy has a hash of its own
         if isinstance(note.get("spec"), dict):
             copy = run_config.canonical(note["spec"])
             if votes[run_config.spec_hash(copy)]:
@@ -194,7 +194,7 @@ def _recompute(
 
 def _remembered(run_dir: str | Path, config: RunConfig) -> str:
     """A hint that names the recorded model and corpus, which are never opened by themselves."""
-    for note in provenance.notes(run_dir):
+    for note in worker_notes.read(run_dir):
         settings = note.get("settings")
         if isinstance(settings, dict):
             recorded, current = _named(settings), _named(dataclasses.asdict(config))

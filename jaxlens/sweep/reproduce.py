@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlens import errors, schema
 from jaxlens.corpus import token_file
-from jaxlens.store import layout, provenance, shards
+from jaxlens.store import layout, shards, worker_notes
 from jaxlens.store.hdf5 import reading
 from jaxlens.sweep import compute, environment, preemption
 from jaxlens.sweep.job import Job
@@ -167,7 +167,7 @@ def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _is_known(job: Job, ours: Mapping[str, Any]) -> bool:
     """Whether all of the run comes from environments like this one, or this one has passed."""
-    notes = provenance.notes(job.out)
+    notes = worker_notes.read(job.out)
     alike = [environment.decisive(note.get("environment", {})) == ours for note in notes]
     passed = [is_ours and _has_passed(note) for is_ours, note in zip(alike, notes, strict=True)]
     return bool(notes) and (all(alike) or any(passed))

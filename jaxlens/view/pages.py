@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxlens import __version__, errors
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import palette
 
 _PACKAGE = "jaxlens.view"
@@ -76,7 +76,7 @@ def asset(name: str, package: str = _PACKAGE) -> str:
 
 def _printable(value: Any) -> Any:
     """A value of a page without what is invisible or changes the direction of writing."""
-    return visible.lines(value) if type(value) is str else value
+    return printable.lines(value) if type(value) is str else value
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

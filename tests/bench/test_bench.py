@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxlens import config, errors
-from jaxlens.bench import counts, measure, random_model
+from jaxlens.bench import counts, measure, random_model, roofline
+from jaxlens.bench.report import Report
 from jaxlens.cli import main
 
 TINY = {"plan.length": "32", "plan.step_sequences": "2", "devices": "1", "lens.block": "16"}
@@ -48,13 +49,13 @@ def test_shares_of_the_multiply_rate_come_from_counted_operations(report):
     lens = 2 * 9 * 128 * 4096
     blocks = 8 * (2 * 128 * (4 * 128 + 2 * 512) + 2 * 32 * 128)
     assert report["flops"] == {"forward": blocks, "lens": lens, "sweep": blocks + lens}
-    found = measure.Report(**report)
+    found = Report(**report)
     assert found.rate("lens") == 64 / np.median(report["seconds"]["lens"])
     assert found.rate("sweep") == 128 / np.median(report["seconds"]["sweep"])
     share = found.rate("lens") * lens / report["multiply_flops"]
     assert found.of_multiply("lens") == pytest.approx(share)
     assert report["copy_bytes"] > 1e8
-    title, (roof,), points = measure.roofline([found])
+    title, (roof,), points = roofline.points([found])
     assert "packaged" in title and roof.flops == report["multiply_flops"]
     (point,) = [p for p in points if p.stage == "lens"]
     assert point.flops == pytest.approx(share * roof.flops)
@@ -76,7 +77,7 @@ def test_a_grid_prints_a_line_a_configuration(report, monkeypatch, capsys):
 
     def measured(shape, given, rounds):
         made.append((shape, given.plan, given.lens, rounds))
-        return measure.Report(**report)
+        return Report(**report)
 
     monkeypatch.setattr(measure, "measure", measured)
     assert run("gpt2", "--sweep", "--rounds", "1") == 0

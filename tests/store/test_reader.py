@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from store import example
 
 from jaxlens import errors, schema
-from jaxlens.store import columns as rows_of_runs
-from jaxlens.store import commit, finalize, layout, open_shards, reader, run_directory
+from jaxlens.store import commit, finalize, layout, lazy_column, open_shards, reader, run_directory
 from jaxlens.store.hdf5 import images
 
 SHARDS, ROWS = 5, 24
@@ -402,8 +401,8 @@ def test_column_is_no_view(run):
 
 @pytest.mark.parametrize("most", [1, 64, 1000])
 def test_rows_are_the_same_in_pieces_of_any_size(run, expected, monkeypatch, most):
-    monkeypatch.setattr(rows_of_runs, "_BLOCK_BYTES", most)
-    monkeypatch.setattr(rows_of_runs, "_BLOCK_ROWS", 2)
+    monkeypatch.setattr(lazy_column, "_BLOCK_BYTES", most)
+    monkeypatch.setattr(lazy_column, "_BLOCK_ROWS", 2)
     chosen = np.random.default_rng(3).integers(-TOTAL, TOTAL, 200)
     for name in ("kl_final", "top_id", "token"):
         same(run[name][:], expected[name])

@@ -11,7 +11,7 @@ from sweeps import configure
 
 import jaxlens
 from jaxlens import config, errors
-from jaxlens.store import layout, provenance, shards, verify
+from jaxlens.store import layout, shards, verify, worker_notes
 from jaxlens.sweep import repair
 from jaxlens.sweep import run as sweep
 
@@ -44,7 +44,7 @@ def sha256(path):
 
 def same_bits_here(out):
     """Skips where this machine computes other bits, which the canary has found and recorded."""
-    found = [note["measured"].get("canary") for note in provenance.notes(out)]
+    found = [note["measured"].get("canary") for note in worker_notes.read(out)]
     if any(verdict is not None and not verdict["equal"] for verdict in found):
         pytest.skip("this processor or version of XLA gives other bits than the fixture's")
 

@@ -13,7 +13,7 @@ from sweeps import configure, flags, refused, run_cli, start
 
 import jaxlens
 from jaxlens import config, errors
-from jaxlens.store import layout, provenance, verify
+from jaxlens.store import layout, verify, worker_notes
 from jaxlens.sweep import repair, run, spec, temperatures
 
 
@@ -232,13 +232,13 @@ def test_half_of_a_pair_is_named_as_such(out, tiny, kind):
 def test_any_flip_in_a_note_is_found_and_said_to_decide_nothing(out, tiny, capsys):
     (note,) = (out / "environment").iterdir()
     whole = note.read_bytes()
-    assert provenance.notes(out) != []
+    assert worker_notes.read(out) != []
     chosen = random.Random(0)
     for _ in range(1000):
         raw = bytearray(whole)
         raw[chosen.randrange(len(raw))] ^= 1 << chosen.randrange(8)
         note.write_bytes(raw)
-        assert provenance.notes(out) == []
+        assert worker_notes.read(out) == []
     ((name, what),) = verify.verify(out).damaged
     assert name == f"environment/{note.name}" and "no result depends on it" in what
     said = refused(capsys, 65, "verify", out)

@@ -23,7 +23,7 @@ from jaxlens.corpus import references as corpus_references
 from jaxlens.lens import tiled, unembedding
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import commit, layout, provenance, verify
+from jaxlens.store import commit, layout, verify, worker_notes
 from jaxlens.sweep import compute, devices, prepare, resolve
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep import step as steps
@@ -137,7 +137,7 @@ def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
     ours, theirs = (sorted(p.glob("shards/*.h5")) for p in (tmp_path / "out", swept))
     assert len(ours) > 5
     assert [p.read_bytes() for p in ours] == [p.read_bytes() for p in theirs]
-    (note,) = provenance.notes(tmp_path / "out")
+    (note,) = worker_notes.read(tmp_path / "out")
     assert note["measured"]["devices"] == count
 
 

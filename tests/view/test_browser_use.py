@@ -7,7 +7,7 @@ import pytest
 from view import seen
 from view.hostile import TOKENS, prompt_of
 
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import html
 
@@ -199,7 +199,7 @@ def test_whatever_tokens_hold_is_text_and_never_runs(show):
         browser.driver.switch_to.alert.text  # noqa: B018
     heads = browser.each("tfoot th[scope=col]", "e.firstChild.data")
     assert heads == [shown.name(i) for i in range(len(hostile))]
-    assert heads[1] == visible.token(hostile[1])
+    assert heads[1] == printable.token(hostile[1])
     text = browser.run("return document.body.innerText + document.title")
     assert "\x1b" not in text and not set("\u202e\u2066\u2028\u200b\0") & set(text)
     for at in range(len(hostile)):

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.store import columns, summary
+from jaxlens.store import lazy_column, summary
 from jaxlens.store.hdf5 import writing
 from jaxlens.tally import bins, definitions
 
@@ -22,7 +22,7 @@ def row_axes(name: str, data: np.ndarray, n_rows: int) -> dict[str, int]:
         ValueError: The array has the wrong name, type or shape.
     """
     quantity = schema.QUANTITIES.get(name)
-    if quantity is None or not columns.is_stored_as(quantity, data.dtype, data.ndim):
+    if quantity is None or not lazy_column.is_stored_as(quantity, data.dtype, data.ndim):
         raise ValueError(f"rows {name} cannot be stored as {data.dtype}, shape {data.shape}")
     if len(data) != n_rows:
         raise ValueError(f"rows {name} have shape {data.shape} for {n_rows} tokens")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxlens.study.comparison import compare, lines
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import plots
 
 _RANKS = {"rank_input": "input token", "rank_next": "next token", "rank_final": "final token"}
@@ -75,4 +75,4 @@ def _layers(compared: compare.Compared) -> tuple[str, ...]:
 
 
 def _name(text: str) -> str:
-    return visible.line(text)[:40]
+    return printable.line(text)[:40]

@@ -22,7 +22,7 @@ from jaxlens.study.report import (
     totals,
     uncertainty,
 )
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import files, palette, plots
 from jaxlens.view.figures import svg as drawing
 
@@ -162,7 +162,7 @@ def gather(
     except errors.ConfigError as error:
         if null_dirs or variant_dirs:  # what is asked for is not left out in silence
             raise
-        return _without_study(run_dir, visible.line(f"{error.message}: {error.hint}"))
+        return _without_study(run_dir, printable.line(f"{error.message}: {error.hint}"))
     run_facts = facts.gather(run_dir, studied.run)
     excerpts = _excerpts(run_dir, variant_dirs)
     others = decoders.studies(studied, variant_dirs)

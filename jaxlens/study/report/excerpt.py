@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlens.store import reader
 from jaxlens.study.report import prose
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, prompt, raster
 
@@ -69,7 +69,7 @@ def place(run: reader.Run) -> int | None:
 def text(shown: prompt.Prompt) -> str:
     """What the tokens say, on one line that shows nothing invisible."""
     raw = b"".join(shown.token_bytes[int(i)] for i in shown.ids)
-    return visible.line(raw.decode("utf-8", "replace").strip())
+    return printable.line(raw.decode("utf-8", "replace").strip())
 
 
 def _tokens(run: reader.Run, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:

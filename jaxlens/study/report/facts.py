@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from jaxlens import __version__, config, errors
-from jaxlens.store import provenance, reader
+from jaxlens.store import reader, worker_notes
 from jaxlens.study import inputs
-from jaxlens.view import visible
+from jaxlens.view import printable
 
 _FLAGS = {
     "model.path": "--model",
@@ -91,14 +91,14 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
         DataError: It is damaged.
     """
     with reader.open_run(run_dir) as run:
-        notes = provenance.notes(run_dir)
+        notes = worker_notes.read(run_dir)
         settings = next((n["settings"] for n in notes if isinstance(n.get("settings"), dict)), {})
         return Facts(
-            name=visible.line(Path(run_dir).resolve().name),
-            model=visible.line(_model(run.spec, settings)),
-            corpus=visible.line(_corpus(run.spec, settings)),
+            name=printable.line(Path(run_dir).resolve().name),
+            model=printable.line(_model(run.spec, settings)),
+            corpus=printable.line(_corpus(run.spec, settings)),
             n_tokens=run.n_tokens,
-            decoder=visible.line(str(run.spec["lens"]["decoder"])),
+            decoder=printable.line(str(run.spec["lens"]["decoder"])),
             about=_seen(_about(run, settings)),
             provenance=_seen(_provenance(run, settings, notes)),
             quality=_seen(_quality(run, notes, made)),
@@ -108,7 +108,7 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
 
 
 def _seen(pairs: Iterator[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((what, visible.line(value)) for what, value in pairs)
+    return tuple((what, printable.line(value)) for what, value in pairs)
 
 
 def command(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> str:
@@ -136,7 +136,7 @@ def command(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = Non
         else:
             written = value if isinstance(value, str) else json.dumps(value)
             words += ["--set", f"{key}={written}"]
-    return visible.line(shlex.join(words))
+    return printable.line(shlex.join(words))
 
 
 def null_command(settings: Mapping[str, Any], kind: str, seed: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from jaxlens.files import contained, outputs
 from jaxlens.study import readings, table
 from jaxlens.study.report import content, facts
-from jaxlens.view import pages, visible
+from jaxlens.view import pages, printable
 from jaxlens.view.figures import plots, svg
 
 NAME = "report.html"
@@ -100,4 +100,4 @@ def command(
     for option, folders in (("--null", null_dirs), ("--variant", variant_dirs)):
         if folders:
             words += [option, *(str(folder) for folder in folders)]
-    return visible.line(shlex.join(words))
+    return printable.line(shlex.join(words))

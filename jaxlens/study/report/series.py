@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxlens.study import estimators, inputs, readings, study, table
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import plots
 
 STYLES = {
@@ -67,13 +67,13 @@ class Source:
         for kind in dict.fromkeys(null.kind for null in studied.nulls):
             labels = tuple(null.label for null in studied.nulls if null.kind == kind)
             many = f", {len(labels)} seeds" if len(labels) > 1 else ""
-            kinds.append(Kind(kind, NAMES.get(kind, visible.line(kind)[:40]) + many, labels))
+            kinds.append(Kind(kind, NAMES.get(kind, printable.line(kind)[:40]) + many, labels))
         self.kinds = tuple(kinds)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers."""
-        return tuple(visible.line(name)[:40] for name in self.study.run.layer_names)
+        return tuple(printable.line(name)[:40] for name in self.study.run.layer_names)
 
     def _of_run(self, estimator: str) -> dict[str, list[table.Result]]:
         """Lines of the trained run by stratum."""
@@ -95,7 +95,7 @@ class Source:
             return ""
         strata = (lines for name in names for lines in self._of_run(name).values())
         reasons = (readings.reason(line) for lines in strata for line in lines)
-        return visible.line(next(filter(None, reasons), ""))
+        return printable.line(next(filter(None, reasons), ""))
 
     def why_no_interval(self) -> str:
         """Why the trained run has numbers without an interval; empty where no reason is known."""
@@ -107,7 +107,7 @@ class Source:
             for line in lines
             if math.isfinite(line.estimate) and math.isnan(line.low)
         )
-        return visible.line(next(filter(None, reasons), ""))
+        return printable.line(next(filter(None, reasons), ""))
 
     def line(self, estimator: str, run: str, stratum: str = "all") -> table.Result | None:
         """The line of an estimator that has one; None where there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens.store import reader
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import plots
 
 _RANKS = {"median_rank_input": "of the input", "median_rank_final": "of the final best token"}
@@ -55,7 +55,7 @@ def figures(run: reader.Run) -> list[plots.Plot]:
 def _panel(
     summary: dict[str, dict[str, float]], names: dict[str, str], title: str, up: str, scale: str
 ) -> plots.Lines:
-    layers = tuple(visible.line(layer)[:40] for layer in summary)
+    layers = tuple(printable.line(layer)[:40] for layer in summary)
     curves = []
     for (key, name), style in zip(names.items(), _STYLES, strict=False):
         values = np.array([summary[layer].get(key, np.nan) for layer in summary])

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxlens import errors
-from jaxlens.view import pages, visible
+from jaxlens.view import pages, printable
 from jaxlens.view.comparison.comparison import Comparison
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import html, metrics
@@ -92,7 +92,7 @@ def _side(shown: Comparison, side: int, number: Callable[[str], int]) -> dict[st
         return [list(pair) for pair in zip(named, shares, strict=False)]
 
     return {
-        "text": visible.line(whose.text),
+        "text": printable.line(whose.text),
         "layers": [whose.layers[pair[side]] for pair in shown.pairs],
         "at": places,
         "tokens": [number(shown.token(column)[side]) for column in range(len(shown))],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.prompt import prompt
 
 _MAX_CHARACTERS = 40
@@ -36,7 +36,7 @@ def _short_texts(first: str, second: str) -> tuple[str, str]:
     )
 
     def cut(text: str) -> str:
-        shown = visible.line(text[start : start + _MAX_CHARACTERS])
+        shown = printable.line(text[start : start + _MAX_CHARACTERS])
         return (
             f"“{'…' if start else ''}{shown}{'…' if len(text) > start + _MAX_CHARACTERS else ''}”"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view import pages, visible
+from jaxlens.view import pages, printable
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import prompt
 
@@ -47,7 +47,7 @@ def page(prompts: Sequence[prompt.Prompt], metric: str | None = None) -> str:
     model = "the packaged model" if first.model == "packaged" else first.model
     return pages.page(
         "prompt.html",
-        title=f"{visible.line(first.text)[:60]} · {first.model} · logit lens",
+        title=f"{printable.line(first.text)[:60]} · {first.model} · logit lens",
         heading=f"Logit lens of {model}",
         model=model,
         styles=[pages.asset("prompt.css"), shades()],
@@ -87,7 +87,7 @@ def _metrics(shown: prompt.Prompt) -> list[dict[str, Any]]:
 
 def _prompt(shown: prompt.Prompt) -> dict[str, Any]:
     return {
-        "text": visible.line(shown.text),
+        "text": printable.line(shown.text),
         "tokens": shown.ids.tolist(),
         "start": shown.start,
         "following": shown.following.tolist(),

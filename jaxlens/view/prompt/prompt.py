@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from jaxlens import arguments, errors
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.prompt import metrics
 
 Readings = Mapping[str, Num[np.ndarray, "layer position ..."]]
@@ -68,10 +68,10 @@ class Prompt:
         """Names of the decoders that were read."""
         return tuple(self.readings)
 
-    def name(self, token: int, longest: int = visible.LONGEST) -> str:
+    def name(self, token: int, longest: int = printable.LONGEST) -> str:
         """A token as it can be shown; the number of one without bytes."""
         raw = self.token_bytes.get(int(token), b"")
-        return visible.token(raw, longest) if raw else f"<{int(token)}>"
+        return printable.token(raw, longest) if raw else f"<{int(token)}>"
 
     @property
     def judged(self) -> bool:

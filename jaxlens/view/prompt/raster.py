@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import files, palette
 from jaxlens.view.prompt import metrics, prompt
 
@@ -281,7 +281,7 @@ def _short(value: float, kind: str) -> str:
 def _cut(word: str) -> str:
     """What fits a cell, of characters that the font has."""
     known = _glyphs()
-    drawn = "".join(c if ord(c) in known else visible.number(c) for c in word)
+    drawn = "".join(c if ord(c) in known else printable.number(c) for c in word)
     return drawn if len(drawn) <= _NAME else drawn[: _NAME - 1] + "…"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlens import errors
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.prompt import metrics, notebook
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _heading(table: prompttable.PromptTable) -> Iterator[str]:
 
 def _line(table: prompttable.PromptTable, row: int, token_bytes: Mapping[int, bytes]) -> str:
     prompt = int(table.prompt[row])
-    text = visible.line(table.texts[prompt])
+    text = printable.line(table.texts[prompt])
     cells = [str(prompt), text if len(text) <= _TEXT else "…" + text[1 - _TEXT :]]
     cells += [_name(int(table.top_id[row, -1, 0]), token_bytes), _share(table.top_logp[row, -1, 0])]
     first_top = table.first_top
@@ -232,7 +232,7 @@ def _share(logp: float) -> str:
 
 def _name(token: int, token_bytes: Mapping[int, bytes]) -> str:
     raw = token_bytes.get(token)
-    return visible.token(raw, 20) if raw else f"<{token}>"
+    return printable.token(raw, 20) if raw else f"<{token}>"
 
 
 def _bytes(table: prompttable.PromptTable) -> Mapping[int, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import palette, plots, svg
 
 MOST = len(palette.LINES)
@@ -30,13 +30,13 @@ def plot(summary: Mapping[str, np.ndarray], about: str, basis: str) -> plots.Plo
     names = list(dict.fromkeys(summary["answer"].tolist()))
     shown = min(len(names), MOST)
     panels = _panels(summary, names[:MOST])
-    title = visible.line(about)
+    title = printable.line(about)
     # A legend is drawn of several curves alone.
     if len(names) == 1:
         title += f"; answer: {_short(names[0], 0)}"
     if shown < len(names):
         title += f"; first {MOST} of {len(names)} answers"
-    return plots.Plot("prompts", title, "", panels, visible.line(basis))
+    return plots.Plot("prompts", title, "", panels, printable.line(basis))
 
 
 def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[plots.Lines, ...]:
@@ -78,7 +78,7 @@ def _panels(summary: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[pl
 
 def _short(name: str, index: int) -> str:
     """A name that has room in the legend, and stays unique there."""
-    text = visible.line(name)
+    text = printable.line(name)
     return text if text == name and len(text) <= _LETTERS else f"{text[:_LETTERS]}… ({index + 1})"
 
 

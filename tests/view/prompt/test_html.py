@@ -11,7 +11,7 @@ import pytest
 from view.hostile import TOKENS, prompt_of
 
 from jaxlens import errors
-from jaxlens.view import pages, visible
+from jaxlens.view import pages, printable
 from jaxlens.view.prompt import html, metrics
 
 HALF = 0.0005 + 1e-6
@@ -87,7 +87,7 @@ def test_no_token_or_title_becomes_markup():
     (embedded,) = re.findall(r'id="data">(.*?)</script>', text, re.S)
     assert not set("<>&\u2028\u2029") & set(embedded)
     names = data_of(text)["names"]
-    assert names["0"] == visible.token(TOKENS[0])
+    assert names["0"] == printable.token(TOKENS[0])
     assert "\x1b" not in json.dumps(names, ensure_ascii=False)
     assert "\u202e" not in json.dumps(names, ensure_ascii=False)
     assert len(names["5"]) < 300

@@ -11,7 +11,7 @@ from view.hostile import TOKENS
 from view.labelled import COUNT, readout_of
 
 from jaxlens.api.readout import Readout
-from jaxlens.view import visible
+from jaxlens.view import printable
 from jaxlens.view.figures import palette
 from jaxlens.view.prompt import metrics, notebook
 
@@ -53,7 +53,7 @@ class Fragment(HTMLParser):
 
 def cut(token):
     """A token as a cell has it."""
-    shown = visible.token(token)
+    shown = printable.token(token)
     return shown if len(shown) <= 12 else shown[:11] + "…"
 
 
@@ -107,7 +107,7 @@ def test_no_token_becomes_markup(tokens):
     }
     assert {name for _, attrs in found.elements for name in attrs} == {"style", "title"}
     words = "".join(found.words)
-    assert all(c == " " or visible.token(c.encode()) == c for c in words)
+    assert all(c == " " or printable.token(c.encode()) == c for c in words)
     assert "url(" not in str([attrs.get("style") for _, attrs in found.elements])
 
 

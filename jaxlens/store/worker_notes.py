@@ -10,7 +10,7 @@ from jaxlens import errors
 from jaxlens.store import layout
 
 
-def notes(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
+def read(run_dir: str | Path, checked: bool = True) -> list[dict[str, Any]]:
     """What workers of a run have noted; whatever is damaged is left out.
 
     Args:
