@@ -35,8 +35,9 @@ def run(
     Args:
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id of a GPT-2.
-        corpus: Files, directories or globs: .txt, .jsonl (also .gz, .bz2, .zst), .parquet; or
-            twins:repeats, twins:plasma or prompts:curated (generated corpora).
+        corpus: Files, directories or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each
+            also .gz, .bz2, .zst), .tgz, .parquet, .arrow; or twins:repeats, twins:plasma or
+            prompts:curated (generated corpora).
         out: Run directory; runs/<first 8 digits of the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).

@@ -30,7 +30,7 @@ def parse(text: str) -> Any:
     import yaml
 
     try:
-        _require_single(yaml.compose(text, yaml.SafeLoader))
+        _require_single(yaml.compose(text, yaml.SafeLoader), set())
         return yaml.safe_load(text)
     except DuplicateKey:
         raise
@@ -39,13 +39,20 @@ def parse(text: str) -> Any:
         raise ValueError(lines[0] if lines else type(error).__name__) from error
 
 
-def _require_single(node: Any) -> None:
-    """Refuses duplicate keys at any depth; the library keeps the last value."""
+def _require_single(node: Any, seen: set[int]) -> None:
+    """Refuses duplicate keys at any depth; the library keeps the last value.
+
+    ``seen`` are the nodes looked at: with anchors one may stand at many places, even within
+    itself.
+    """
     import yaml
 
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _require_single(item)
+            _require_single(item, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     lines: dict[tuple[str, str], int] = {}
@@ -56,7 +63,7 @@ def _require_single(node: Any) -> None:
                 name = f"{key.value[:80]!r}"
                 raise DuplicateKey(f"the key {name} is in line {before} and in line {line}")
             lines[key.tag, key.value] = line
-        _require_single(value)
+        _require_single(value, seen)
 
 
 def read(path: Path) -> Any:

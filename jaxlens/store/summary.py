@@ -106,7 +106,7 @@ def _bottom_k(merged: np.ndarray, part: Any, first: bool, check: Check) -> None:
     merged[...] = sampling.lowest(both, len(merged))
 
 
-_REPAIR = "jaxlens repair RUN_DIR recomputes the shard"
+_REPAIR = "jaxlens repair recomputes the shard"
 _MERGES = {"sum": _sum, "bottom_k": _bottom_k}
 
 
