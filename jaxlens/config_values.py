@@ -214,5 +214,5 @@ def _spell(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         numbers = typing.get_args(kind)[0] is float
         return "a list of numbers" if numbers else "a list of strings"
-    words = {int: "a whole number, such as 500000, 20k or 10M", str: "a string"}
+    words = {int: "a whole number of at most 64 bits, such as 500000, 20k or 10M", str: "a string"}
     return (words | {bool: "true or false"}).get(kind, str(kind))

@@ -18,8 +18,8 @@ from jaxlens.api.readout import Readout
 from jaxlens.corpus import references
 from jaxlens.lens import decoders, implementations, numerics, options, reference, temperature
 from jaxlens.models import loading
-from jaxlens.models import tokenizer as tokenizers
 from jaxlens.models.loading import Model
+from jaxlens.models.tokenizer import token_bytes
 
 ArrayLike = Array | np.ndarray
 
@@ -144,7 +144,7 @@ def read_residuals(
         precision: As for ``read_lens``.
         implementation: As for ``read_lens``.
         seed: Seed of the foreign tokens.
-        tokenizer: A ``tokenizers.Tokenizer`` that spells the tokens where the readout is looked at;
+        tokenizer: A ``Tokenizer`` that spells the tokens where the readout is looked at;
             without one they are shown as numbers.
         check: Whether residuals are refused whose last layer is the output of the final norm,
             such as the last of Hugging Face's ``hidden_states``.
@@ -187,7 +187,7 @@ def read_residuals(
         len(streams),
         unembed.kind,
         vocab_size,
-        functools.partial(tokenizers.token_bytes, tokenizer) if tokenizer is not None else None,
+        functools.partial(token_bytes, tokenizer) if tokenizer is not None else None,
     )
     # The labels join the arrays here, where they are known to belong together.
     values = _read(implementation, streams, unembed, known, request)

@@ -11,10 +11,10 @@ from typing import Any
 from jaxlens import arguments, errors
 from jaxlens.api import checks
 from jaxlens.models import loading
-from jaxlens.models import tokenizer as tokenizers
-from jaxlens.models.checkpoints import checkpoint as checkpoints
 from jaxlens.models.checkpoints import state_dict
+from jaxlens.models.checkpoints.checkpoint import from_state_dict
 from jaxlens.models.loading import Model
+from jaxlens.models.tokenizer import as_tokenizer
 
 
 def load_model(
@@ -35,7 +35,7 @@ def load_model(
         config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
             instead of the file.
         revision: Branch, tag or commit of a hub id.
-        tokenizer: Directory of a tokenizer, a ``tokenizers.Tokenizer``, or a fast tokenizer of
+        tokenizer: Directory of a tokenizer, a ``Tokenizer``, or a fast tokenizer of
             transformers; by default the one beside the weights.
 
     Raises:
@@ -52,11 +52,11 @@ def load_model(
         )
     checks.configuration(config)
     if isinstance(source, Mapping):
-        checkpoint = checkpoints.from_state_dict(source, config)
+        checkpoint = from_state_dict(source, config)
     else:
         checkpoint = loading.load_checkpoint(source, revision, config)
     model = loading.from_checkpoint(checkpoint, dtype)
     if tokenizer is not None:
-        model = dataclasses.replace(model, tokenizer=tokenizers.as_tokenizer(tokenizer))
+        model = dataclasses.replace(model, tokenizer=as_tokenizer(tokenizer))
     loading.check_identity(model)
     return model

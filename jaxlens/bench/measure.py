@@ -24,7 +24,7 @@ from jaxlens.config import Precision, RunConfig
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.models import loading
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.sweep import batch_size, devices, environment, prepare, resolve
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import compile_workers
@@ -128,7 +128,7 @@ def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:
     return random_model.architecture(shape) if shape else _loaded(config).architecture
 
 
-def _loaded(config: RunConfig) -> checkpoints.Checkpoint:
+def _loaded(config: RunConfig) -> Checkpoint:
     return loading.load_checkpoint(config.model.path, config.model.revision)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxlens import errors, models, types
 from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import publish
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import layout, records
 
 SHAPES = {  # blocks, heads, embed
@@ -36,14 +36,14 @@ def architecture(shape: str) -> types.Architecture:
     return models.parse({"model_type": "gpt2", "bos_token_id": None} | sizes)
 
 
-def checkpoint(shape: str, seed: int = 0) -> checkpoints.Checkpoint:
+def checkpoint(shape: str, seed: int = 0) -> Checkpoint:
     """Fresh weights of a published shape.
 
     Raises:
         ConfigError: No such shape.
     """
     sizes = architecture(shape)
-    return checkpoints.Checkpoint(sizes, models.init(sizes, seed), None)
+    return Checkpoint(sizes, models.init(sizes, seed), None)
 
 
 def ingested(

@@ -15,7 +15,7 @@ from jaxlens.corpus import token_file, token_folder, tokenize
 from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import generate
 from jaxlens.files import publish, temporary
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import special, strings
 from jaxlens.store import document_fields, layout, records
 from jaxlens.store.hdf5 import images
 
@@ -139,7 +139,7 @@ def _make(
 def _tell_special(index: token_file.Index, tokenizer: Any, bos_id: int | None) -> None:
     """Says which special tokens the text spelled out: they are not read as plain characters."""
     counts = index.token_counts.sum(axis=0)
-    for number, name in vocabulary.special(tokenizer).items():
+    for number, name in special(tokenizer).items():
         ours = index.n_documents if number == bos_id else 0
         count = int(counts[number]) - ours if number < len(counts) else 0
         if count > 0:
@@ -183,5 +183,5 @@ def _documents(
 
 def _arrays(index: token_file.Index, tokenizer: Any) -> dict[str, np.ndarray]:
     """The index and the token strings, for readers that have no tokenizer."""
-    strings = vocabulary.strings(tokenizer, index.vocab_size)
-    return index.to_arrays() | {"token_strings": np.array(strings, np.bytes_)}
+    words = strings(tokenizer, index.vocab_size)
+    return index.to_arrays() | {"token_strings": np.array(words, np.bytes_)}

@@ -12,13 +12,19 @@ from jaxlens.corpus import index_builder, token_file
 from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import shuffle
 from jaxlens.models import encoding
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import (
+    load_tokenizer,
+    splits_at_spaces,
+    strings,
+    tokenizer_digest,
+    word_tables,
+)
 from jaxlens.store import document_fields
 
-load_tokenizer = vocabulary.load_tokenizer
-tokenizer_digest = vocabulary.tokenizer_digest
-strings = vocabulary.strings
-word_tables = vocabulary.word_tables
+load_tokenizer = load_tokenizer
+tokenizer_digest = tokenizer_digest
+strings = strings
+word_tables = word_tables
 
 # An encoded token takes about 120 bytes until it is written, so a batch stays under 100 MB.
 _BATCH_CHARACTERS = 2**21
@@ -76,7 +82,7 @@ def build(
     """
     if bos_id is not None and not 0 <= bos_id < vocab_size:
         raise errors.ConfigError(f"BOS token {bos_id} is not below {vocab_size}", "use bos: none")
-    size = _EXACT_PIECE if vocabulary.splits_at_spaces(tokenizer) else _OTHER_PIECE
+    size = _EXACT_PIECE if splits_at_spaces(tokenizer) else _OTHER_PIECE
     builder = index_builder.IndexBuilder(
         tokenizer, vocab_size, limit, bos_id, skips, fields, encode_seconds
     )

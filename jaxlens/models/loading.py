@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import arguments, models, types
 from jaxlens.lens import identity, implementations, numerics, options, unembedding
-from jaxlens.models import tokenizer as tokenizers
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint, load
+from jaxlens.models.tokenizer import load_tokenizer
 
 PACKAGED = "packaged"
 """Name of the model that is shipped with jaxlens."""
@@ -28,7 +28,7 @@ class Model:
     Attributes:
         config: Sizes and options.
         params: Parameter pytree on the default device, see the module of its family.
-        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
+        tokenizer: The ``Tokenizer`` beside the weights; None where there is none.
     """
 
     config: types.Architecture
@@ -63,19 +63,19 @@ class Model:
 
 def load_checkpoint(
     source: str | Path, revision: str | None = None, config: Any = None
-) -> checkpoints.Checkpoint:
+) -> Checkpoint:
     """Weights as NumPy arrays; ``packaged`` names the shipped model."""
     if source == PACKAGED:
         source = Path(str(importlib.resources.files("jaxlens") / "models" / "packaged"))
-    return checkpoints.load(source, revision, config)
+    return load(source, revision, config)
 
 
-def from_checkpoint(checkpoint: checkpoints.Checkpoint, dtype: str = "float32") -> Model:
+def from_checkpoint(checkpoint: Checkpoint, dtype: str = "float32") -> Model:
     """Puts a checkpoint on the default device, with the tokenizer beside it."""
     arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
     directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
-    tokenizer = None if directory is None else tokenizers.load_tokenizer(directory)
+    tokenizer = None if directory is None else load_tokenizer(directory)
     target = jnp.dtype(dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
     return Model(checkpoint.architecture, params, tokenizer)

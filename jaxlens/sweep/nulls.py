@@ -14,17 +14,17 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_folder
 from jaxlens.corpus.synthetic import generate
 from jaxlens.models import loading, tokenizer
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import layout
 
 _SEEDS = 2**64
 
 
-def checkpoint(config: RunConfig) -> checkpoints.Checkpoint:
+def checkpoint(config: RunConfig) -> Checkpoint:
     """The weights of a run: those of its model, or fresh ones of the same architecture.
 
     Raises:
-        JaxlensError: As for ``checkpoints.load``.
+        JaxlensError: As for ``load``.
     """
     loaded = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":

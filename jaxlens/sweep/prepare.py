@@ -13,7 +13,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_file, token_folder
 from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import run_directory
 from jaxlens.sweep import (
     batch_size,
@@ -76,7 +76,7 @@ def prepare(
 
 def assemble(
     resolved: resolve.Resolved,
-    checkpoint: checkpoints.Checkpoint,
+    checkpoint: Checkpoint,
     model: loading.Model,
     ingested: token_folder.Ingested,
     words: tuple[np.ndarray, np.ndarray],

@@ -14,14 +14,14 @@ from jaxlens import designs, errors, schema, types
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_folder
 from jaxlens.models import loading, tokenizer
-from jaxlens.models.checkpoints import checkpoint as checkpoints
+from jaxlens.models.checkpoints.checkpoint import Checkpoint, digest
 from jaxlens.store import layout, shards
 from jaxlens.sweep import nulls, resolve, step
 
 
 def build(
     resolved: resolve.Resolved,
-    checkpoint: checkpoints.Checkpoint,
+    checkpoint: Checkpoint,
     model: loading.Model,
     ingested: token_folder.Ingested,
     plan: plan.Plan,
@@ -43,7 +43,7 @@ def build(
     return {
         "format_version": version,
         "model": {
-            "sha256": checkpoints.digest(checkpoint.params),
+            "sha256": digest(checkpoint.params),
             **of_model(settings, checkpoint.architecture),
         },
         "tokenizer": {"sha256": _tokenizer_digest(model)},

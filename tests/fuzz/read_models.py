@@ -7,8 +7,8 @@ import checkpoints
 import jax
 import numpy as np
 
-from jaxlens.models import tokenizer as vocabulary
 from jaxlens.models.checkpoints import checkpoint
+from jaxlens.models.tokenizer import load_tokenizer, splits_at_spaces, strings, tokenizer_digest
 
 _KEPT = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
 _ROOT = pathlib.Path(_KEPT.name)
@@ -47,7 +47,7 @@ def index(raw):
 
 def tokenizer(raw):
     (_ROOT / "tokenizer.json").write_bytes(raw)
-    found = vocabulary.load_tokenizer(_ROOT)
-    assert len(vocabulary.tokenizer_digest(found)) == 64
-    assert len(vocabulary.strings(found, 11)) == 11
-    vocabulary.splits_at_spaces(found)
+    found = load_tokenizer(_ROOT)
+    assert len(tokenizer_digest(found)) == 64
+    assert len(strings(found, 11)) == 11
+    splits_at_spaces(found)

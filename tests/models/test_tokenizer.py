@@ -7,8 +7,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from jaxlens import errors
 from jaxlens.corpus import tokenize
-from jaxlens.models import tokenizer as vocabulary
 from jaxlens.models import tokenizer_files
+from jaxlens.models.tokenizer import splits_at_spaces
 
 
 def save(tokenizer, folder):
@@ -128,7 +128,7 @@ def test_part_of_a_character_counts_as_a_letter():
 
 
 def test_only_gpt2s_pattern_alone_may_be_cut_at_spaces(tokenizer):
-    assert vocabulary.splits_at_spaces(tokenizer)
+    assert splits_at_spaces(tokenizer)
 
     def changed(**parts):
         copy = tokenizers.Tokenizer.from_str(tokenizer.to_str())
@@ -142,7 +142,7 @@ def test_only_gpt2s_pattern_alone_may_be_cut_at_spaces(tokenizer):
         changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)),
         changed(pre_tokenizer=pre_tokenizers.Metaspace()),
     ):
-        assert not vocabulary.splits_at_spaces(other)
+        assert not splits_at_spaces(other)
     spaced = changed()
     spaced.add_tokens([tokenizers.AddedToken("brown fox")])
-    assert not vocabulary.splits_at_spaces(spaced)
+    assert not splits_at_spaces(spaced)

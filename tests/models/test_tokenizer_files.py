@@ -9,8 +9,8 @@ from tokenizers import implementations
 from jaxlens import errors
 from jaxlens.corpus import tokenize
 from jaxlens.files import file_types
-from jaxlens.models import tokenizer as vocabulary
 from jaxlens.models import tokenizer_files
+from jaxlens.models.tokenizer import as_tokenizer
 
 TEXT = "The quick <|endoftext|> fox, it's naïve 日本 1,024\n\n  x"
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns at import
@@ -147,12 +147,12 @@ for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"): os.environ.pop(name, Non
 def refuse(*arguments, **named): raise SystemExit("asked the network")
 socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
 import jaxlens.cli.main
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import as_tokenizer, load_tokenizer
 assert "transformers" not in sys.modules
 whole, parts = map(pathlib.Path, sys.argv[1:])
-vocabulary.load_tokenizer(whole)
+load_tokenizer(whole)
 assert "transformers" not in sys.modules
-print(vocabulary.load_tokenizer(parts).encode("in 1024").ids)
+print(load_tokenizer(parts).encode("in 1024").ids)
 assert "transformers" in sys.modules
 """
 
@@ -202,10 +202,10 @@ def test_a_tokenizer_is_taken_as_it_is_given(tokenizer, tmp_path):
     tokenizer.enable_truncation(2)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
     for given in (tokenizer, Fast(), tmp_path, str(tmp_path)):
-        assert len(vocabulary.as_tokenizer(given).encode(TEXT).ids) > 2
+        assert len(as_tokenizer(given).encode(TEXT).ids) > 2
     assert tokenizer.truncation is not None  # the caller's own
     tokenizer.no_truncation()
     with pytest.raises(errors.ConfigError, match="the tokenizer is a int"):
-        vocabulary.as_tokenizer(3)
+        as_tokenizer(3)
     with pytest.raises(errors.MissingError, match="holds no tokenizer"):
-        vocabulary.as_tokenizer(tmp_path / "none")
+        as_tokenizer(tmp_path / "none")

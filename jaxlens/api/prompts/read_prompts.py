@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxlens import api, arguments, models, types
 from jaxlens.api import checks
 from jaxlens.api.prompts import answer_columns, batches, inputs, selection, spacing
-from jaxlens.api.prompts import table as prompttable
+from jaxlens.api.prompts.table import PromptTable
 from jaxlens.lens import numerics, options, tiled, unembedding
 from jaxlens.models import loading
 
@@ -49,7 +49,7 @@ def read_prompts(
     decoder: str = "final_norm",
     precision: str = "float32",
     progress: Progress | None = None,
-) -> prompttable.PromptTable:
+) -> PromptTable:
     r"""Reads the lens on any number of prompts, and how it ranks their answers at each layer.
 
     Prompts are padded and batched by length. The lens sees only the positions that are asked for,
@@ -118,7 +118,7 @@ def read_prompts(
     request = request.for_model(n_layers, model.config.vocab_size)
     read = _read(model, decoder, request, encoded, rows, taken.token, progress)
     numbers = request.layers or ()
-    return prompttable.PromptTable(
+    return PromptTable(
         **read,
         layers=numbers,
         layer_names=tuple(model.config.layer_names[number] for number in numbers),

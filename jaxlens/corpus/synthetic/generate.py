@@ -16,7 +16,7 @@ from jaxlens import config, designs
 from jaxlens.corpus import frequency_bins
 from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import nouns, prompts, repeated_tokens, templates
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import added_ids
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def corpus(
     Args:
         name: One of ``designs.CORPORA``.
         tokenizer: Of the model.
-        token_bytes: Bytes of each token, see ``vocabulary.strings``.
+        token_bytes: Bytes of each token, see ``strings``.
         room: Tokens that a sequence of the plan has for a document, beside its BOS.
         seed: Of the random blocks.
         counts: Occurrences of each token; the order of the vocabulary stands in for them.
@@ -81,7 +81,7 @@ def corpus(
     """
     if name == designs.CURATED:
         return Generated({"corpus": name, "prompts": _hash(prompts.PROMPTS)}, prompts.read)
-    special = vocabulary.added_ids(tokenizer)
+    special = added_ids(tokenizer)
     bins = (
         frequency_bins.by_id(token_bytes, special)
         if counts is None

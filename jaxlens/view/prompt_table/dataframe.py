@@ -13,7 +13,7 @@ from jaxlens.view import printable
 from jaxlens.view.prompt import metrics, notebook
 
 if TYPE_CHECKING:
-    from jaxlens.api.prompts import table as prompttable
+    from jaxlens.api.prompts.table import PromptTable
 
 MAX_PROMPTS = 10
 """Prompts that a notebook shows."""
@@ -25,7 +25,7 @@ Columns = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """Values by name, and where they are missing; floats are NaN there."""
 
 
-def columns(table: prompttable.PromptTable, texts: bool = True, raw: bool = False) -> Columns:
+def columns(table: PromptTable, texts: bool = True, raw: bool = False) -> Columns:
     r"""One entry for each prompt, position and layer; see ``PromptTable.to_pandas``.
 
     Args:
@@ -51,7 +51,7 @@ def columns(table: prompttable.PromptTable, texts: bool = True, raw: bool = Fals
 
 
 def _numbers(
-    table: prompttable.PromptTable, token_bytes: Mapping[int, str | bytes], depth: int, rows: int
+    table: PromptTable, token_bytes: Mapping[int, str | bytes], depth: int, rows: int
 ) -> Columns:
     numbers: Columns = {
         "position": (np.repeat(table.position, depth), None),
@@ -87,7 +87,7 @@ def _numbers(
     return numbers
 
 
-def answer_columns(table: prompttable.PromptTable) -> Columns:
+def answer_columns(table: PromptTable) -> Columns:
     """One entry for each prompt and answer; see ``PromptTable.answers_to_pandas``."""
     answers = table.answers
     count = len(answers.names)
@@ -104,9 +104,7 @@ def answer_columns(table: prompttable.PromptTable) -> Columns:
     }
 
 
-def document(
-    table: prompttable.PromptTable, summary: Mapping[str, np.ndarray], basis: str
-) -> dict[str, Any]:
+def document(table: PromptTable, summary: Mapping[str, np.ndarray], basis: str) -> dict[str, Any]:
     """What is to be known about the columns, as plain values."""
     taken = {
         name: [None if absent is not None and absent[i] else value for i, value in enumerate(some)]
@@ -164,7 +162,7 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-def described(table: prompttable.PromptTable) -> str:
+def described(table: PromptTable) -> str:
     """Sizes in a few words."""
     rows, layers = (
         errors.count(len(table), "row"),
@@ -179,7 +177,7 @@ def described(table: prompttable.PromptTable) -> str:
     return text
 
 
-def fragment(table: prompttable.PromptTable) -> str:
+def fragment(table: PromptTable) -> str:
     """The first prompts at the last layer that was read, as HTML."""
     rows = table.last_rows[:MAX_PROMPTS]
     parts = [f"<div>{_said(f'PromptTable: {described(table)}')}</div>"]
@@ -202,13 +200,13 @@ def fragment(table: prompttable.PromptTable) -> str:
 _CELL = "padding:1px 8px;text-align:left"
 
 
-def _heading(table: prompttable.PromptTable) -> Iterator[str]:
+def _heading(table: PromptTable) -> Iterator[str]:
     yield from ("prompt", "text", "best token", "p")
     for name in table.answers.names:
         yield from (name, "rank", "p", "on top from")
 
 
-def _line(table: prompttable.PromptTable, row: int, token_bytes: Mapping[int, bytes]) -> str:
+def _line(table: PromptTable, row: int, token_bytes: Mapping[int, bytes]) -> str:
     prompt = int(table.prompt[row])
     text = printable.line(table.texts[prompt])
     cells = [str(prompt), text if len(text) <= _TEXT else "…" + text[1 - _TEXT :]]
@@ -235,7 +233,7 @@ def _name(token: int, token_bytes: Mapping[int, bytes]) -> str:
     return printable.token(raw, 20) if raw else f"<{token}>"
 
 
-def _bytes(table: prompttable.PromptTable) -> Mapping[int, bytes]:
+def _bytes(table: PromptTable) -> Mapping[int, bytes]:
     """Bytes of all tokens of the rows."""
     if table.spell is None:
         return {}
@@ -244,7 +242,7 @@ def _bytes(table: prompttable.PromptTable) -> Mapping[int, bytes]:
     return table.spell(named[named >= 0].tolist())
 
 
-def _token_words(table: prompttable.PromptTable) -> dict[int, str]:
+def _token_words(table: PromptTable) -> dict[int, str]:
     raw = _bytes(table)
     return {number: one.decode("utf-8", "backslashreplace") for number, one in raw.items()}
 

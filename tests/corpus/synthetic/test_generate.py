@@ -13,19 +13,19 @@ from jaxlens import designs, errors
 from jaxlens.corpus import tokenize as tokens
 from jaxlens.corpus.readers import documents, skip_log
 from jaxlens.corpus.synthetic import generate, nouns, prompts, templates
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import load_tokenizer, strings
 
 PACKAGED = pathlib.Path(jaxlens.__file__).parent / "models" / "packaged"
 
 
 @pytest.fixture(scope="module")
 def packaged():
-    return vocabulary.load_tokenizer(PACKAGED)
+    return load_tokenizer(PACKAGED)
 
 
 @pytest.fixture(scope="module")
 def spelled(packaged):
-    return vocabulary.strings(packaged, 4096)
+    return strings(packaged, 4096)
 
 
 def read(made):

@@ -167,13 +167,13 @@ BOMBS = [
 GROWN = """
 import fuzzing, pathlib, sys, time
 from jaxlens import errors
-from jaxlens.models import tokenizer as vocabulary
+from jaxlens.models.tokenizer import load_tokenizer
 from jaxlens.models.checkpoints import checkpoint as weights
 good, bad = map(pathlib.Path, sys.argv[1:])
-weights.load(good), vocabulary.load_tokenizer(good)
+weights.load(good), load_tokenizer(good)
 before, began = fuzzing.peak_kib(), time.perf_counter()
 try:
-    weights.load(bad), vocabulary.load_tokenizer(bad)
+    weights.load(bad), load_tokenizer(bad)
 except errors.DataError as error:
     print((fuzzing.peak_kib() - before) / 1024, time.perf_counter() - began)
 """

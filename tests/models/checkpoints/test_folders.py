@@ -14,8 +14,8 @@ from models.checkpoints import victim
 
 from jaxlens import errors
 from jaxlens.files import file_types
-from jaxlens.models import tokenizer as vocabulary
 from jaxlens.models.checkpoints import checkpoint
+from jaxlens.models.tokenizer import load_tokenizer
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 POINTER = (
@@ -119,20 +119,20 @@ def test_link_of_the_hubs_cache_that_leads_nowhere_says_how_to_fetch_it(tmp_path
 def test_tokenizer_that_adds_special_tokens_is_said_to(tmp_path, caplog):
     caplog.set_level("INFO", "jaxlens")
     (tmp_path / "tokenizer.json").write_text(json.dumps(victim.TOKENIZER))
-    vocabulary.load_tokenizer(tmp_path)
+    load_tokenizer(tmp_path)
     assert "special tokens" not in caplog.text
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
-    vocabulary.load_tokenizer(tmp_path)
+    load_tokenizer(tmp_path)
     assert "--set corpus.bos=start" in caplog.text
     caplog.clear()
     (tmp_path / "tokenizer_config.json").unlink()
-    tokenizer = vocabulary.load_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     first = tokenizer.id_to_token(0)
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{first} $A", special_tokens=[(first, 0)]
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    vocabulary.load_tokenizer(tmp_path)
+    load_tokenizer(tmp_path)
     assert "--set corpus.bos=start" in caplog.text
 
 
@@ -384,10 +384,10 @@ def test_lfs_pointer_in_place_of_a_tokenizer_file_is_said(tmp_path, name):
     (tmp_path / name).write_bytes(POINTER)
     if name.endswith(".model"):  # is not read
         (tmp_path / "vocab.json").unlink()
-        assert vocabulary.load_tokenizer(tmp_path) is None
+        assert load_tokenizer(tmp_path) is None
         return
     with pytest.raises(errors.DataError, match=r"Git LFS pointer") as caught:
-        vocabulary.load_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)
     assert str(tmp_path / name) in caught.value.message
 
 
