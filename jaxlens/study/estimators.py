@@ -20,8 +20,13 @@ ROBUST = "cluster-robust, by groups of documents"
 SAMPLED = "cluster-robust, from sampled rows"
 PAIRED = "jackknife over the documents of matched pairs"
 TYPES = "jackknife over token types"
-INDEPENDENT = "of independent observations"
 NONE = "none"
+
+COPY_COVARIATES = (
+    *("rarity_next", "surprisal", "logp_next_last", "entropy_last"),
+    *("ln_position", "ln_distance", "ln_count"),
+)
+"""What copies and their controls should have alike."""
 
 RETRIEVED = 10
 """Rank within which a token counts as retrieved; 1 and 5 are secondary."""
@@ -104,6 +109,8 @@ _GIVEN = (
     {"covariate": "surprisal", "other": "rarity"},
     {"covariate": "rarity", "other": "surprisal"},
 )
+
+_BALANCED = [{"covariate": name} for name in COPY_COVARIATES]
 
 _QUANTILE = "quantile over positions"
 _HALF = "depth at which for half of the positions"
@@ -218,13 +225,19 @@ _TABLE: Mapping[_Group, Mapping[str, str]] = {
     _Group("Q3", "depth", PAIRED, _ranks(RETRIEVAL_RANKS), tested=True): {
         "retrieval_depth_{rank}": "depth from which the next token stays within rank {rank}: "
         "copies minus matched controls; positive: copies are retrieved later",
+        "retrieval_depth_adjusted_{rank}": "depth from which the next token stays within rank "
+        "{rank}: copies minus matched controls at equal covariates, by regression",
+    },
+    _Group("Q3", "1", NONE, _BALANCED): {
+        "balance_{covariate}": "mean {covariate} of copies minus that of controls, over the "
+        "copies' standard deviation",
     },
     _Group("Q3", "depth", NONE, _ranks(RETRIEVAL_RANKS)): {
         "mean_retrieval_depth_{rank}": "mean depth from which the next token stays within rank "
         "{rank}",
     },
-    _Group("Q3", "1", INDEPENDENT, tested=True): {"cliff_delta": f"Cliff's delta {_DEPTHS}"},
-    _Group("Q3", "depth", INDEPENDENT): {"hodges_lehmann": f"Hodges-Lehmann shift {_DEPTHS}"},
+    _Group("Q3", "1", PAIRED, tested=True): {"cliff_delta": f"Cliff's delta {_DEPTHS}"},
+    _Group("Q3", "depth", NONE): {"hodges_lehmann": f"Hodges-Lehmann shift {_DEPTHS}"},
     _Group("Q3", "nat", PAIRED, tested=True): {
         "scramble_recover": "prominence of ln rank of the next token along depth: copies minus "
         "matched controls",
@@ -253,6 +266,10 @@ _TABLE: Mapping[_Group, Mapping[str, str]] = {
     _Group("Q3", "depth", BOOTSTRAP): {
         f"twins_depth_{RETRIEVED}": "depth from which those copies stay within the first "
         f"{RETRIEVED}",
+    },
+    _Group("Q3", "depth", BOOTSTRAP, tested=True): {
+        f"twins_depth_difference_{RETRIEVED}": f"depth from which the token to come stays within "
+        f"the first {RETRIEVED}, copy minus control; one layer beyond the last where it never does",
     },
     _Group("Q3", "nat", BOOTSTRAP, tested=True): {
         "twins_gain": "ln rank of the control minus that of the copy, at the last layer",

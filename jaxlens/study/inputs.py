@@ -14,7 +14,7 @@ from jaxlens import designs, errors
 from jaxlens.store import reader
 from jaxlens.study import fold
 from jaxlens.study.stats import binned
-from jaxlens.tally import axes, definitions
+from jaxlens.tally import axes, bins, definitions
 
 TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
 
@@ -115,6 +115,12 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
             return Inputs(**vars(run_info(run)), tallies=fold.tallies(run))
         fold.require_rows(run)
         return Inputs(**vars(run_info(run)), tallies=fold.of_rows(run, documents))
+
+
+def rarity_label(i: int) -> str:
+    """Name of a bin of rarity."""
+    last = i == bins.FREQUENCY_BINS - 1
+    return f"rarity {i} nat or more" if last else f"rarity {i} to {i + 1} nat"
 
 
 def run_info(run: reader.Run) -> RunInfo:

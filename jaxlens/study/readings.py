@@ -45,8 +45,8 @@ READINGS = {
         "more surprising occurrences of a token are kept less",
         "more surprising occurrences of a token are kept more",
     ),
-    "retrieval_depth_10": Reading(
-        "depth of retrieval, copies minus controls",
+    "retrieval_depth_adjusted_10": Reading(
+        "depth of retrieval, copies minus controls at equal covariates",
         "copies are retrieved later than their controls",
         "copies are retrieved earlier than their controls",
     ),
@@ -69,6 +69,11 @@ READINGS = {
         "rank correlation of ln rank and rarity, given surprisal",
         "rarer tokens have greater ranks",
         "rarer tokens have smaller ranks",
+    ),
+    "twins_depth_difference_10": Reading(
+        "depth of retrieval, planted copy minus control",
+        "planted copies are retrieved later than their controls",
+        "planted copies are retrieved earlier than their controls",
     ),
     "twins_gain": Reading(
         "ln rank at the last layer, control minus planted copy",

@@ -245,17 +245,19 @@ def _copying(results: Lines, run: Inputs) -> str:
     copies, controls = (
         find(results, "mean_retrieval_depth_10", stratum=name) for name in ("copies", "controls")
     )
+    gap = find(results, "retrieval_depth_10")
     delta = find(results, "cliff_delta")
     scramble = find(results, "scramble_recover")
     words = [
         _primary(
             primary,
             "copies settle within the top 10 at a depth that differs from that of matched controls "
-            "by {}",
+            "with equal covariates by {}",
         ),
         _said(
             delta,
-            f"The means are {_value(copies)} and {_value(controls)}; Cliff's delta is {{}}.",
+            f"The means are {_value(copies)} and {_value(controls)}, a difference of "
+            f"{format_number(gap)}; Cliff's delta is {{}}.",
             "Cliff's delta",
         ),
         _directed(

@@ -92,7 +92,7 @@ def rows(rng, sign, first):
         "position": offset,
         "prev_distance": rng.integers(0, 20, n),
         "prev_count": rng.integers(0, 3, n),
-        "match_length": np.zeros(n, int),
+        "match_length": np.where(copies, rng.integers(2, 5, n), 0),
         "copied": copied,
         "piece": np.full(n, schema.PIECE_WHOLE),
         "fold": fold_of,

@@ -19,7 +19,7 @@ PLANTED = {
     "jump_share_kl_final_matched": ("larger share", "smaller share"),
     "excess_slope": ("rarer tokens are kept more", "rarer tokens are kept less"),
     "within_type_surprisal": ("kept less", "kept more"),
-    "retrieval_depth_10": ("later", "earlier"),
+    "retrieval_depth_adjusted_10": ("later", "earlier"),
     "scramble_recover": ("rises and falls again more", "rises and falls again less"),
     "copied_within_type": ("copied less often", "copied more often"),
     "partial_spearman_surprisal": ("kept less", "kept more"),
@@ -52,7 +52,11 @@ def test_what_a_sign_says_is_what_was_planted(studies, estimator):
 
 
 def test_every_estimator_with_a_direction_is_planted_here():
-    assert set(readings.READINGS) == {*PLANTED, "twins_gain"}
+    assert set(readings.READINGS) == {
+        *PLANTED,
+        "twins_gain",
+        "twins_depth_difference_10",
+    }
 
 
 @pytest.mark.parametrize("sign", SIGNS)
@@ -108,7 +112,7 @@ def test_a_finding_in_plain_words_agrees_with_its_judgement(studies):
 
 
 def test_a_finding_between_and_without_numbers_claims_no_more_than_there_is(studies):
-    found = line(studies[1], "retrieval_depth_10")
+    found = line(studies[1], "retrieval_depth_adjusted_10")
     small = dataclasses.replace(found, low=0.01, high=0.05, judgement=multiplicity.SMALLER)
     assert "later than their controls, but by too little to matter" in readings.finding(small)
     open_ = dataclasses.replace(found, low=0.01, judgement=multiplicity.UNDECIDED)
@@ -119,7 +123,7 @@ def test_a_finding_between_and_without_numbers_claims_no_more_than_there_is(stud
         found, estimate=math.nan, low=math.nan, high=math.nan, note="why; and more"
     )
     none = dataclasses.replace(none, judgement=multiplicity.NOT_ESTIMABLE)
-    assert readings.finding(none).endswith("copies minus controls (why).")
+    assert readings.finding(none).endswith("copies minus controls at equal covariates (why).")
     bare = dataclasses.replace(none, estimate=0.3)
     assert "later" not in readings.finding(bare)
     assert readings.direction(bare) == readings.NO_INTERVAL
@@ -180,3 +184,24 @@ def test_planted_copies_are_called_better_or_worse_by_their_sign(studies):
             copy.astype(int), control, np.arange(300) % 60, np.zeros(300, int), np.full(300, 16)
         )
         assert words in induction.verdict(induction.estimate(of, pairs))
+
+
+def test_planted_copies_that_are_never_retrieved_count_as_one_layer_too_late(studies):
+    """Copies arrive at the last layer or never; of those that arrive alone, none would be late."""
+    of = studies[0].run
+    arrives = np.arange(200) % 2 == 0
+    ranks = np.full((200, signs.LAYERS), 50)
+    ranks[arrives, -1] = 3
+    always = np.full((200, signs.LAYERS), 50)
+    always[:, -1] = 3
+    sequence = np.arange(200) % 40
+    zeros = np.zeros(200, int)
+    for copy, control, words in ((ranks, always, "later"), (always, ranks, "earlier")):
+        pairs = induction.Pairs(copy, control, sequence, zeros, zeros + 16)
+        lines = induction.estimate(of, pairs)
+        (found,) = (
+            r for r in lines if r.estimator == "twins_depth_difference_10" and r.stratum == "all"
+        )
+        layer = 1 / (signs.LAYERS - 1)
+        assert math.isclose(found.estimate, (0.5 if words == "later" else -0.5) * layer)
+        assert words in readings.direction(found) and words in induction.verdict(lines)

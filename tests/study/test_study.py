@@ -14,7 +14,7 @@ from sweeps import STUDY, configure, flags, refused, run_cli
 import jaxlens
 from jaxlens.export import text as escaping
 from jaxlens.study import curves, inputs, sampled, study, table, verdicts
-from jaxlens.study.questions import copying, dilution, discarding, induction
+from jaxlens.study.questions import copy_pairs, copying, dilution, discarding, induction
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import axes, definitions
@@ -217,7 +217,7 @@ def test_matches_of_copies_obey_strata_and_calipers(found, studied):
     copies = sampled.Lines.of(of.tallies["copies"], of.n_layers)
     others = sampled.Lines.of(of.tallies["controls"], of.n_layers)
     assert (others["copy_token"] != others["next_token"]).all()
-    matches = copying.match(copies, others)
+    matches = copy_pairs.match(copies, others)
     assert len(matches.copy) > 20
     for place, controls in zip(matches.copy, matches.control, strict=True):
         for control in controls[controls >= 0]:
@@ -225,6 +225,34 @@ def test_matches_of_copies_obey_strata_and_calipers(found, studied):
             for name in ("logp_next_last", "entropy_last"):
                 apart = abs(copies[name][place] - others[name][control]) / binning.ONE
                 assert apart <= 0.25 + 1e-9
+
+
+def test_copies_repeat_two_tokens_and_controls_stood_before(studied):
+    of = inputs.load(studied / "trained")
+    every = sampled.Lines.of(of.tallies["copies"], of.n_layers)
+    pairs = copy_pairs.matched_pairs(of)
+    assert (pairs.copies["match_length"] >= 2).all() and (pairs.others["prev_count"] > 0).all()
+    assert len(pairs.copies) + pairs.short == len(every) and pairs.short > 0
+    assert f"{pairs.short} with a suffix of one token" in pairs.note
+
+
+def test_means_of_copies_and_controls_add_up_to_the_matched_difference(found):
+    for rank in (1, 5, 10):
+        name = f"mean_retrieval_depth_{rank}"
+        means = [
+            verdicts.find(found.results, name, stratum=side) for side in ("copies", "controls")
+        ]
+        difference = verdicts.find(found.results, f"retrieval_depth_{rank}")
+        assert difference.estimate == pytest.approx(means[0].estimate - means[1].estimate)
+
+
+def test_a_covariate_that_matching_left_apart_is_named(found):
+    for line in (r for r in found.results if r.estimator.startswith("balance_")):
+        assert math.isnan(line.low) and line.stratum in ("sampled", "matched")
+        if line.stratum == "matched" and line.run == "trained":
+            name = line.estimator.removeprefix("balance_")
+            note = verdicts.find(found.results, "retrieval_depth_adjusted_10").note
+            assert (f"{name} {line.estimate:+.2f}" in note) == (abs(line.estimate) > 0.1)
 
 
 def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(studied, found):

@@ -2,97 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-from jaxlens.study import table
+from jaxlens.study import inputs, table
 from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.inputs import TRAINED, Inputs
-from jaxlens.study.sampled import Lines
-from jaxlens.study.stats import binned, bootstrap, effects, matched, matching, multiplicity, shape
+from jaxlens.study.questions import copy_pairs
+from jaxlens.study.questions.copy_pairs import Pairs
+from jaxlens.study.stats import binned, bootstrap, matched, multiplicity, shape
+from jaxlens.study.stats.hodges_lehmann import hodges_lehmann
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
 
-DECILES, QUINTILES = 10, 5
+MIN_MATCHES = 50
+"""Matches of a bin of rarity below which it has no number."""
 
 
 def estimate(run: Inputs) -> list[Result]:
-    """Copies against controls that are as frequent, as probable and as uncertain in the end."""
-    copies = Lines.of(run.tallies["copies"], run.n_layers)
-    others = Lines.of(run.tallies["controls"], run.n_layers)
-    pairs = Pairs(copies, others, match(copies, others))
+    """Copies against controls that are as frequent, as probable and as uncertain in the end.
+
+    Both are positions whose token stood earlier in the context: where it did not, nothing could
+    have been copied.
+    """
+    pairs = copy_pairs.matched_pairs(run)
     return [
         *_depths(run, pairs),
+        *_by_rarity(run, pairs),
+        *_balance(run, pairs),
         *_prominence(run, pairs),
         *_on_the_way(run, pairs),
         *_retrieval_curve(run),
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Copies, candidates for their controls, and which of these are the controls.
-
-    Attributes:
-        copies: Copy events.
-        others: Positions that copy nothing.
-        matches: Places of both that belong together.
-    """
-
-    copies: Lines
-    others: Lines
-    matches: matching.Matches
-
-    @property
-    def note(self) -> str:
-        """How many copies are left out."""
-        return f"{self.matches.unmatched} of {len(self.copies)} copies had no control"
-
-    def values(
-        self, of_copies: Shaped[np.ndarray, " copy"], of_others: Shaped[np.ndarray, " other"]
-    ) -> tuple[Shaped[np.ndarray, " match"], Float[np.ndarray, "match control"]]:
-        """Values of the matched copies and of their controls, NaN where there is none."""
-        control = self.matches.control
-        controls = np.where(control >= 0, of_others[np.maximum(control, 0)], np.nan)
-        return of_copies[self.matches.copy], controls
-
-    @property
-    def documents(self) -> tuple[np.ndarray, np.ndarray]:
-        """Documents of the matched copies and of their controls."""
-        controls = self.others["document"][np.maximum(self.matches.control, 0)]
-        return self.copies["document"][self.matches.copy], controls
-
-
-def match(copies: Lines, others: Lines) -> matching.Matches:
-    """Controls of the copies: see ``matching.match``; deciles and quintiles are the copies' own."""
-    edges = {
-        "rarity_next": _edges(copies["rarity_next"], DECILES),
-        "position": _edges(copies["position"], QUINTILES),
-    }
-
-    def strata(rows: Lines) -> np.ndarray:
-        columns = [np.searchsorted(edges[name], rows[name], side="right") for name in edges]
-        return np.stack([*columns, rows["piece"]], axis=1)
-
-    def measures(rows: Lines) -> np.ndarray:
-        names = ("logp_next_last", "entropy_last")
-        return np.stack([rows[name] / bins.ONE for name in names], axis=1)
-
-    return matching.match(
-        strata(copies),
-        measures(copies),
-        copies["key"],
-        strata(others),
-        measures(others),
-        others["key"],
-    )
-
-
-def _edges(values: np.ndarray, parts: int) -> np.ndarray:
-    shares = np.arange(1, parts) / parts
-    return np.quantile(values, shares) if len(values) else np.zeros(parts - 1)
 
 
 def retrieval_depth(ranks: np.ndarray, cut: int) -> np.ndarray:
@@ -115,44 +58,114 @@ def ln_rank(ranks: np.ndarray) -> Float[np.ndarray, "..."]:
 def _depths(run: Inputs, pairs: Pairs) -> list[Result]:
     lines = []
     for rank in RETRIEVAL_RANKS:
-        values = pairs.values(
-            *(retrieval_depth(r.layers("rank_next"), rank) for r in (pairs.copies, pairs.others))
-        )
+        values = _values(pairs, rank)
+        half_a_layer = 1 / (2 * (run.n_layers - 1))
+        note = f"{pairs.note}; smallest effect: half a layer"
         difference = matched.matched_difference(*values, *pairs.documents)
+        lines.append(
+            result(run, f"retrieval_depth_{rank}", difference, smallest=half_a_layer, note=note)
+        )
         lines.append(
             result(
                 run,
-                f"retrieval_depth_{rank}",
-                difference,
-                smallest=1 / (2 * (run.n_layers - 1)),
+                f"retrieval_depth_adjusted_{rank}",
+                _adjusted(pairs, rank),
+                smallest=half_a_layer,
                 primary=rank == RETRIEVED and run.kind == TRAINED,
-                note=f"{pairs.note}; smallest effect: half a layer",
+                note=note + pairs.unbalanced,
             )
         )
-        lines += _flat_means(run, f"mean_retrieval_depth_{rank}", *values)
+        lines += _means(run, f"mean_retrieval_depth_{rank}", *values)
         if rank == RETRIEVED:
-            lines += _effects(run, *values, pairs.note)
+            lines += _effects(run, *values, pairs)
     return lines
 
 
-def _flat_means(run: Inputs, name: str, copies: np.ndarray, controls: np.ndarray) -> list[Result]:
-    """Means of the matched copies and of all their controls."""
+def _values(pairs: Pairs, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Retrieval depths of the matched copies and of their controls."""
+    return pairs.values(
+        *(retrieval_depth(rows.layers("rank_next"), rank) for rows in (pairs.copies, pairs.others))
+    )
+
+
+def _adjusted(pairs: Pairs, rank: int) -> bootstrap.Estimate:
+    """Difference of retrieval depths at equal covariates."""
+    sides = [pairs.values(*both) for both in pairs.covariates.values()]
+    mine, theirs = (np.stack([side[i] for side in sides], axis=-1) for i in (0, 1))
+    return matched.adjusted_difference(
+        *_values(pairs, rank), mine, np.nan_to_num(theirs), *pairs.documents
+    )
+
+
+def _by_rarity(run: Inputs, pairs: Pairs) -> list[Result]:
+    """The adjusted difference in each bin of the rarity of the token that is copied."""
+    rarity = pairs.copies["rarity_next"][pairs.matches.copy] >> bins.FIXED_POINT_BITS
+    number = np.clip(rarity, 0, bins.FREQUENCY_BINS - 1)
     lines = []
-    for stratum, values in (("copies", copies), ("controls", controls[np.isfinite(controls)])):
-        mean = float(values.mean()) if len(values) else np.nan
+    for i in range(bins.FREQUENCY_BINS):
+        few = pairs.where(number == i)
+        n = len(few.matches.copy)
+        difference = (
+            _adjusted(few, RETRIEVED)
+            if n >= MIN_MATCHES
+            else bootstrap.missing(f"fewer than {MIN_MATCHES} matches", n=n)
+        )
+        lines.append(
+            result(
+                run,
+                f"retrieval_depth_adjusted_{RETRIEVED}",
+                difference,
+                stratum=inputs.rarity_label(i),
+                smallest=1 / (2 * (run.n_layers - 1)),
+            )
+        )
+    return lines
+
+
+def _balance(run: Inputs, pairs: Pairs) -> list[Result]:
+    """Standardized differences of the covariates, before and after matching."""
+    lines = []
+    for name, (mine, theirs) in pairs.covariates.items():
+        spread = float(mine.std(ddof=1)) if len(mine) > 1 else 0.0
+        apart = float(mine.mean() - theirs.mean()) if len(mine) and len(theirs) else math.nan
+        values = {
+            "sampled": (apart / spread if spread > 0 else math.nan, len(mine)),
+            "matched": (
+                matched.standardized_difference(*pairs.values(mine, theirs)),
+                len(pairs.matches.copy),
+            ),
+        }
+        lines += [
+            result(
+                run,
+                f"balance_{name}",
+                bootstrap.missing("describes the matches", value, n),
+                stratum=stratum,
+            )
+            for stratum, (value, n) in values.items()
+        ]
+    return lines
+
+
+def _means(run: Inputs, name: str, copies: np.ndarray, controls: np.ndarray) -> list[Result]:
+    """Means of the matched copies and of their controls, whose difference is the matched one."""
+    lines = []
+    for stratum, values in (("copies", copies), ("controls", _row_means(controls))):
+        mean = float(values.mean()) if len(values) else math.nan
         without = bootstrap.missing("of the matched, without interval", mean, len(values))
         lines.append(result(run, name, without, stratum=stratum))
     return lines
 
 
-def _effects(run: Inputs, copies: np.ndarray, controls: np.ndarray, note: str) -> list[Result]:
+def _effects(run: Inputs, copies: np.ndarray, controls: np.ndarray, pairs: Pairs) -> list[Result]:
     """Cliff's delta and the Hodges-Lehmann shift of the matched."""
-    delta = effects.cliff(copies, controls[np.isfinite(controls)])
-    shift = effects.hodges_lehmann(copies - _row_means(controls))
+    delta = matched.cliff(copies, controls, *pairs.documents)
+    centre = hodges_lehmann(copies - _row_means(controls))
+    shift = bootstrap.missing("depths have few values: no interval of it covers", centre)
     smallest = multiplicity.SMALLEST["cliff"]
     return [
-        result(run, "cliff_delta", delta, smallest=smallest, note=note),
-        result(run, "hodges_lehmann", shift, note=note),
+        result(run, "cliff_delta", delta, smallest=smallest, note=pairs.note),
+        result(run, "hodges_lehmann", shift, note=pairs.note),
     ]
 
 
@@ -170,7 +183,7 @@ def _prominence(run: Inputs, pairs: Pairs) -> list[Result]:
     difference = matched.matched_difference(*values, *pairs.documents)
     return [
         result(run, "scramble_recover", difference, note=pairs.note),
-        *_flat_means(run, "mean_prominence", *values),
+        *_means(run, "mean_prominence", *values),
     ]
 
 

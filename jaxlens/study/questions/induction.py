@@ -113,13 +113,16 @@ def _cell(run: inputs.RunInfo, pairs: Pairs, stratum: str) -> list[Result]:
 def _measures(pairs: Pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Values of each measure, and which pairs have one."""
     copy, control = pairs.copy, pairs.control
-    depth = copying.retrieval_depth(copy, RETRIEVED)
-    retrieved, every = depth <= 1, np.ones(len(depth), bool)
+    # A token that is never retrieved counts as retrieved one layer beyond the last: leaving it out
+    # would compare the easy copies with the easy controls.
+    depth, control_depth = (copying.retrieval_depth(ranks, RETRIEVED) for ranks in (copy, control))
+    every = np.ones(len(depth), bool)
     prominence = [shape.prominence(copying.ln_rank(ranks)) for ranks in (copy, control)]
     return {
-        f"twins_retrieved_{RETRIEVED}": (retrieved.astype(np.float64), every),
+        f"twins_retrieved_{RETRIEVED}": ((depth <= 1).astype(np.float64), every),
         f"twins_control_{RETRIEVED}": ((control[:, -1] <= RETRIEVED).astype(np.float64), every),
-        f"twins_depth_{RETRIEVED}": (depth, retrieved),
+        f"twins_depth_{RETRIEVED}": (depth, depth <= 1),
+        f"twins_depth_difference_{RETRIEVED}": (depth - control_depth, every),
         "twins_gain": (copying.ln_rank(control[:, -1]) - copying.ln_rank(copy[:, -1]), every),
         "twins_prominence": (prominence[0] - prominence[1], every),
     }
@@ -147,6 +150,11 @@ def verdict(results: list[Result]) -> str:
             "twins_gain",
         )
     )
+    sooner = next(
+        r
+        for r in results
+        if r.estimator == f"twins_depth_difference_{RETRIEVED}" and r.stratum == "all"
+    )
     if not np.isfinite(share.estimate):
         return f"No planted copy was found{f': {readings.reason(share)}' if share.note else ''}."
     words = (
@@ -161,6 +169,12 @@ def verdict(results: list[Result]) -> str:
         words += (
             " The copies that are within the first "
             f"{RETRIEVED} in the end stay there from depth {readings.format_number(depth)} on."
+        )
+    if np.isfinite(sooner.estimate):
+        words += (
+            " Copies and controls that never get there counted as one layer beyond the last, the "
+            f"depth of a copy minus that of its control is {readings.format_number(sooner)}: "
+            f"{readings.direction(sooner)}."
         )
     if len(known) < 2:
         return words

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxlens.study import curves, table
+from jaxlens.study import curves, inputs, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.stats import binned, bootstrap, multiplicity, slope
 from jaxlens.study.table import Result, result
@@ -106,7 +106,7 @@ def _excess(run: Inputs) -> list[Result]:
             "excess_preservation",
             _excess_of(sums[:, :, i], counts[:, :, i]),
             layer=run.middle,
-            stratum=_bin_name(i),
+            stratum=inputs.rarity_label(i),
         )
         for i in range(bins.FREQUENCY_BINS)
     ]
@@ -125,11 +125,6 @@ def _excess_of(sums: np.ndarray, counts: np.ndarray) -> bootstrap.Estimate:
     return bootstrap.bootstrap(of_totals, (sums, counts), counts[:, 0])
 
 
-def _bin_name(i: int) -> str:
-    last = i == bins.FREQUENCY_BINS - 1
-    return f"rarity {i} nat or more" if last else f"rarity {i} to {i + 1} nat"
-
-
 def _fan(run: Inputs) -> list[Result]:
     """Mean ln rank at each layer by rarity: of the own tokens, and of others equally rare."""
     return [
@@ -142,7 +137,7 @@ def _fan(run: Inputs) -> list[Result]:
             _means_of_bin(
                 run.tallies["excess_sum"][i, :, rarity], run.tallies["excess_count"][i, :, rarity]
             ),
-            stratum=_bin_name(rarity),
+            stratum=inputs.rarity_label(rarity),
         )
     ]
 
@@ -187,7 +182,7 @@ def _preservation(run: Inputs) -> list[Result]:
         values = by_bin[i] if enough else np.full(run.n_layers, math.nan)
         note = "by bin, without interval" if enough else FEW_TOKENS
         estimates = [bootstrap.missing(note, float(value), n) for value in values]
-        lines += table.by_layer(run, "preservation", estimates, stratum=_bin_name(i))
+        lines += table.by_layer(run, "preservation", estimates, stratum=inputs.rarity_label(i))
     return lines
 
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
+from jaxlens.study.estimators import COPY_COVARIATES, RETRIEVAL_RANKS, RETRIEVED
+from jaxlens.study.questions.copy_pairs import UNBALANCED
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
@@ -15,7 +16,13 @@ _COPIES, _CONTROLS = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
 
 def figures(source: series.Source) -> list[plots.Plot]:
     """Copies beside their matched controls, and whether what is kept is copied."""
-    return [_matched(source), _depths(source), _copied(source)]
+    return [
+        _matched(source),
+        _depths(source),
+        *_by_rarity(source),
+        *_balance(source),
+        _copied(source),
+    ]
 
 
 def _matched(source: series.Source) -> plots.Plot:
@@ -42,14 +49,14 @@ def _matched(source: series.Source) -> plots.Plot:
     )
     ours, *theirs = plots.alike(*shares)
     panels = [ours, ranks, *theirs]
-    line = source.line("retrieval_depth_10", source.study.run.label)
+    line = source.line(f"retrieval_depth_{RETRIEVED}", source.study.run.label)
     note = f" {line.note.split(';')[0]}." if line is not None else ""
     return plots.Plot(
         "copies",
         "Copies beside matched controls",
-        "Positions whose next token repeats what followed the last occurrence of the input token, "
-        "beside positions that copy nothing and match them in frequency, probability and final "
-        "certainty.",
+        "Positions whose next token repeats what followed the last occurrence of at least the two "
+        "tokens before it, beside positions whose token stood earlier too but that copy nothing, "
+        "and that match them in frequency, probability and final certainty.",
         tuple(panels),
         series.basis(source, panels) + note,
     )
@@ -66,8 +73,11 @@ def _pair(
 
 
 def _depths(source: series.Source) -> plots.Plot:
-    rows = [(f"retrieval_depth_{rank}", "all") for rank in RETRIEVAL_RANKS]
-    labels = tuple(f"stays within rank {rank}" for rank in RETRIEVAL_RANKS)
+    estimators = {"retrieval_depth": "", "retrieval_depth_adjusted": ", at equal covariates"}
+    rows = [(f"{name}_{rank}", "all") for rank in RETRIEVAL_RANKS for name in estimators]
+    labels = tuple(
+        f"stays within rank {rank}{how}" for rank in RETRIEVAL_RANKS for how in estimators.values()
+    )
     later = plots.Points(
         "copies minus controls",
         "difference of relative depth",
@@ -89,11 +99,76 @@ def _depths(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "retrieval",
         "Depth of retrieval: copies minus matched controls",
-        "Depth from which the next token stays within a given rank, copies minus matched controls; "
-        "right of 0, copies are retrieved later; grey: less than half a layer.",
+        "Depth from which the next token stays within a given rank, copies minus matched controls, "
+        "as they are and at equal covariates by regression; right of 0, copies are retrieved "
+        "later; grey: less than half a layer.",
         (later, sizes),
         series.basis(source, (later, sizes), "Bars"),
     )
+
+
+def _by_rarity(source: series.Source) -> list[plots.Plot]:
+    """The adjusted difference by the rarity of the token that is copied; rows with a number."""
+    estimator, label = f"retrieval_depth_adjusted_{RETRIEVED}", source.study.run.label
+    strata = [
+        stratum
+        for stratum in source.strata(estimator)
+        if stratum != "all"
+        and (line := source.line(estimator, label, stratum)) is not None
+        and math.isfinite(line.estimate)
+    ]
+    if not strata:
+        return []
+    panel = plots.Points(
+        f"stays within rank {RETRIEVED}, at equal covariates",
+        "difference of relative depth",
+        tuple(strata),
+        tuple(source.points([(estimator, name) for name in strata], kind) for kind in source.kinds),
+        level=0.0,
+        region=source.smallest(estimator),
+    )
+    return [
+        plots.Plot(
+            "copies-by-rarity",
+            "Depth of retrieval by the rarity of the copied token",
+            "Copies minus matched controls at equal covariates, in bins of the rarity of the token "
+            "that is copied; right of 0, copies are retrieved later; grey: less than half a layer.",
+            (panel,),
+            series.basis(source, (panel,), "Bars"),
+        )
+    ]
+
+
+def _balance(source: series.Source) -> list[plots.Plot]:
+    """How much alike copies and controls are, before and after matching."""
+    names = [f"balance_{name}" for name in COPY_COVARIATES]
+    kind = source.kinds[0]
+    curves = []
+    for stratum, style in (("sampled", _CONTROLS), ("matched", _COPIES)):
+        values = source.points([(name, stratum) for name in names], kind).values
+        if np.isfinite(values).any():
+            curves.append(plots.bare(stratum, style, values))
+    if not curves:
+        return []
+    panel = plots.Points(
+        "copies minus controls",
+        "standard deviations of the copies",
+        tuple(name.replace("_", " ") for name in COPY_COVARIATES),
+        tuple(curves),
+        level=0.0,
+        region=UNBALANCED,
+    )
+    return [
+        plots.Plot(
+            "balance",
+            "How much alike copies and controls are",
+            "Mean of each covariate over the copies minus that over the controls, before matching "
+            f"and after; grey: less than {UNBALANCED}. What is left is regressed out of the "
+            "differences at equal covariates.",
+            (panel,),
+            "Standardized differences describe the matches; they have no interval.",
+        )
+    ]
 
 
 def _copied(source: series.Source) -> plots.Plot:

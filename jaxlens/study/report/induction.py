@@ -44,7 +44,7 @@ def _ranks(source: series.Source, kind: series.Kind) -> plots.Plot:
 def _cells(source: series.Source) -> plots.Plot:
     measures = {
         f"twins_retrieved_{RETRIEVED}": "share retrieved",
-        f"twins_depth_{RETRIEVED}": "depth of retrieval",
+        f"twins_depth_difference_{RETRIEVED}": "depth of retrieval, copy minus control",
         "twins_gain": "control minus copy, nat of rank",
     }
     strata = [s for s in source.strata("twins_gain") if s.startswith("frequency bin")]
@@ -64,8 +64,8 @@ def _cells(source: series.Source) -> plots.Plot:
         "cells",
         "Planted copies by frequency",
         "For each bin of frequency, rarest first: the share of copies that reach the top "
-        f"{RETRIEVED}, the depth from which they stay there, and ln rank of the control minus "
-        "that of the copy.",
+        f"{RETRIEVED}, the depth from which they stay there minus that of the control, one layer "
+        "beyond the last where they never do, and ln rank of the control minus that of the copy.",
         tuple(panels),
         series.basis(source, panels, "Bars", ", clustered by sequence"),
     )

@@ -1,18 +1,123 @@
-"""Copies against their matched controls, clustered by document.
+"""Copies against their matched controls: each copy weighs one, documents are the clusters.
+
+A copy and its controls lie in different documents, and both documents correlate what they hold. A
+bootstrap by the copy's document alone would miss the second half, and also what cancels where a
+document holds both copies and controls. So each pair (copy, control) is a term with two members,
+and the variance is the sum of products of all terms that share a member, in the form of a jackknife
+over documents: with few of them the plain sum is a tenth too small. The interval is one of t with
+``m - 1`` degrees of freedom, m being the effective number of the copies' documents. A copy with
+four controls weighs what a copy with one does, in every number of this module.
 
 Reference:
     Efron and Stein 1981, doi:10.1214/aos/1176345462 (jackknife); Aronow, Samii and Assenova 2015,
-    doi:10.1093/pan/mpv018 (variance of pairs that share members).
+    doi:10.1093/pan/mpv018 (variance of pairs that share members); Rubin 1979,
+    doi:10.1080/01621459.1979.10482513 (regression adjustment of matched pairs); Cliff 1993,
+    doi:10.1037/0033-2909.114.3.494.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
+from scipy import stats
 
 from jaxlens.study.stats import bootstrap
+
+_LAST_BITS = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Values of copies and their controls.
+
+    Attributes:
+        copies: Value of each copy, ``[match]``.
+        controls: Values of its controls, NaN where there is none, ``[match, control]``.
+        held: Where there is a control.
+        share: Weight of each control: a match's add up to one.
+        ours: Document of the copy of each pair that is held, small labels, ``[pair]``.
+        theirs: Document of its control.
+    """
+
+    copies: Float[np.ndarray, " match"]
+    controls: Float[np.ndarray, "match control"]
+    held: Bool[np.ndarray, "match control"]
+    share: Float[np.ndarray, "match control"]
+    ours: Int[np.ndarray, " pair"]
+    theirs: Int[np.ndarray, " pair"]
+
+    @property
+    def n(self) -> int:
+        """Number of matches."""
+        return len(self.copies)
+
+    @property
+    def weight(self) -> Float[np.ndarray, " pair"]:
+        """Weight of each pair; all add up to one."""
+        return self.share[self.held] / self.n
+
+    @property
+    def clusters(self) -> int:
+        """Documents of the copies or of the controls, whichever are fewer."""
+        return min(len(np.unique(self.ours)), len(np.unique(self.theirs)))
+
+    @property
+    def size(self) -> float:
+        """Effective number of the copies' documents."""
+        return float(bootstrap.effective(np.bincount(self.ours, self.weight)))
+
+    def mean(self, values: Float[np.ndarray, "match control"]) -> float:
+        """Mean over matches of the mean over their controls."""
+        return float(np.where(self.held, self.share * values, 0.0).sum() / self.n)
+
+    def variance(self, deviations: Float[np.ndarray, "match control"]) -> float:
+        """Variance of a mean over pairs of which those that share a document are correlated.
+
+        Args:
+            deviations: What each pair contributes less the mean; read where a pair is held.
+        """
+        members = int(max(self.ours.max(), self.theirs.max())) + 1
+        terms = self.weight * deviations[self.held]
+        return _shared_member_variance(terms, self.weight, self.ours, self.theirs, members)
+
+    def estimate(
+        self, value: float, deviations: Float[np.ndarray, "match control"], level: float
+    ) -> bootstrap.Estimate:
+        """A mean over pairs with its interval."""
+        if self.clusters < bootstrap.MIN_CLUSTERS:
+            return bootstrap.missing(bootstrap.TOO_FEW, value, self.n, self.clusters)
+        se = math.sqrt(self.variance(deviations))
+        return bootstrap.t_interval(value, se, self.size - 1, level, self.n, self.clusters)
+
+
+def pairs(
+    copies: Num[np.ndarray, " match"],
+    controls: Num[np.ndarray, "match control"],
+    cluster: Int[np.ndarray, " match"],
+    control_cluster: Int[np.ndarray, "match control"],
+) -> tuple[Pairs, Bool[np.ndarray, " match"]]:
+    """The pairs of matches, and which matches they are of.
+
+    Args:
+        copies: Value of each copy; NaN drops the match.
+        controls: Values of its controls, NaN where there is none; a match needs one at least.
+        cluster: Document (or group of documents) of each copy, non-negative.
+        control_cluster: That of each control; ignored where the control is NaN.
+    """
+    copies, controls = np.asarray(copies, np.float64), np.asarray(controls, np.float64)
+    held = np.isfinite(controls)
+    used = np.isfinite(copies) & held.any(axis=1)
+    copies, controls, held = copies[used], controls[used], held[used]
+    share = held / np.maximum(held.sum(axis=1, keepdims=True), 1)
+    ours = np.broadcast_to(np.asarray(cluster)[used][:, None], held.shape)[held]
+    theirs = np.asarray(control_cluster)[used][held]
+    # Small labels, since labels may be hashes.
+    _, label = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
+    ours, theirs = np.split(label.reshape(-1), 2)
+    return Pairs(copies, np.where(held, controls, 0.0), held, share, ours, theirs), used
 
 
 def matched_difference(
@@ -24,44 +129,145 @@ def matched_difference(
 ) -> bootstrap.Estimate:
     """Mean over matches of a copy's value minus the mean of its controls'.
 
-    A copy and its controls lie in different documents, and both documents correlate what they
-    hold. A bootstrap by the copy's document alone would miss the second half, and also what
-    cancels where a document holds both copies and controls. So each pair (copy, control) is a
-    term with two members, and the variance is the sum of products of all terms that share a
-    member, in the form of a jackknife over documents: with few of them the plain sum is a tenth
-    too small. t has ``m - 1`` degrees of freedom, m being the effective number of the copies'
-    documents. It needs no replicas.
-
     Args:
-        copies: Value of each copy; NaN drops the match.
-        controls: Values of its controls, NaN where there is none; a match needs one at least.
-        cluster: Document (or group of documents) of each copy, non-negative.
-        control_cluster: That of each control; ignored where the control is NaN.
+        copies: See `pairs`.
+        controls: See `pairs`.
+        cluster: See `pairs`.
+        control_cluster: See `pairs`.
         level: Coverage.
     """
-    copies, controls = np.asarray(copies, np.float64), np.asarray(controls, np.float64)
-    held = np.isfinite(controls)
-    used = np.isfinite(copies) & held.any(axis=1)
-    copies, controls, held = copies[used], controls[used], held[used]
-    n = len(copies)
-    if not n:
+    of, _ = pairs(copies, controls, cluster, control_cluster)
+    if not of.n:
         return bootstrap.missing(bootstrap.EMPTY)
-    share = held / held.sum(axis=1, keepdims=True)
-    gaps = np.where(held, copies[:, None] - controls, 0.0)
-    value = float((share * gaps).sum() / n)
-    terms = (share * (gaps - value) / n)[held]
-    ours = np.broadcast_to(np.asarray(cluster)[used][:, None], held.shape)[held]
-    theirs = np.asarray(control_cluster)[used][held]
-    weight = (share / n)[held]
-    # Small labels, since labels may be hashes.
-    names, of_name = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
-    ours, theirs = np.split(of_name.reshape(-1), 2)
-    clusters = min(len(np.unique(ours)), len(np.unique(theirs)))
-    size = float(bootstrap.effective(np.bincount(ours, weight)))
-    if clusters < bootstrap.MIN_CLUSTERS:
-        return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
-    variance = _shared_member_variance(terms, weight, ours, theirs, len(names))
-    return bootstrap.t_interval(value, math.sqrt(variance), size - 1, level, n, clusters)
+    gaps = of.copies[:, None] - of.controls
+    value = of.mean(gaps)
+    return of.estimate(value, gaps - value, level)
+
+
+def adjusted_difference(
+    copies: Num[np.ndarray, " match"],
+    controls: Num[np.ndarray, "match control"],
+    covariates: Num[np.ndarray, "match covariate"],
+    control_covariates: Num[np.ndarray, "match control covariate"],
+    cluster: Int[np.ndarray, " match"],
+    control_cluster: Int[np.ndarray, "match control"],
+    level: float = 0.95,
+) -> bootstrap.Estimate:
+    """The matched difference at equal covariates: what strata and calipers leave is regressed out.
+
+    Gaps of values are regressed on gaps of covariates, a pair a row; the intercept is the
+    difference of a copy and a control whose covariates agree.
+
+    Args:
+        copies: See `pairs`.
+        controls: See `pairs`.
+        covariates: Of each copy, finite.
+        control_covariates: Of each control; read where the control is.
+        cluster: See `pairs`.
+        control_cluster: See `pairs`.
+        level: Coverage.
+    """
+    of, used = pairs(copies, controls, cluster, control_cluster)
+    if not of.n:
+        return bootstrap.missing(bootstrap.EMPTY)
+    apart = np.asarray(covariates, np.float64)[used][:, None, :] - np.where(
+        of.held[..., None], np.asarray(control_covariates, np.float64)[used], 0.0
+    )
+    weight = of.weight
+    x = np.column_stack([np.ones(len(weight)), apart[of.held]])
+    # In units of each column's own size, so that the rank of the matrix does not hang on units;
+    # what never differs within a pair has no slope.
+    scale = np.sqrt(weight @ np.square(x))
+    x = x[:, scale > 0] / scale[scale > 0]
+    inverse = np.linalg.pinv((x * weight[:, None]).T @ x)
+    gaps = (of.copies[:, None] - of.controls)[of.held]
+    fitted = inverse @ (x.T @ (weight * gaps))
+    # The intercept's column was divided by its own size, which is one.
+    moved = (x @ inverse[0]) * (gaps - x @ fitted)
+    deviations = np.zeros(of.held.shape)
+    deviations[of.held] = moved
+    return of.estimate(float(fitted[0]), deviations, level)
+
+
+def cliff(
+    copies: Num[np.ndarray, " match"],
+    controls: Num[np.ndarray, "match control"],
+    cluster: Int[np.ndarray, " match"],
+    control_cluster: Int[np.ndarray, "match control"],
+    level: float = 0.95,
+) -> bootstrap.Estimate:
+    """Cliff's delta, ``P(copy > control) - P(copy < control)``.
+
+    The copy and the control are drawn independently: a copy from all matched copies alike, a
+    control from all matches alike and then from those of the match. The interval is that of a mean
+    of the pairs' contributions to delta, made asymmetric so that it stays within [-1, 1].
+
+    Args:
+        copies: See `pairs`.
+        controls: See `pairs`.
+        cluster: See `pairs`.
+        control_cluster: See `pairs`.
+        level: Coverage.
+    """
+    of, _ = pairs(copies, controls, cluster, control_cluster)
+    if not of.n:
+        return bootstrap.missing(bootstrap.EMPTY)
+    values = of.controls[of.held]
+    above = _excess_below(of.copies, values, of.weight)
+    below = np.zeros(of.held.shape)
+    below[of.held] = _excess_below(values, of.copies, np.full(of.n, 1 / of.n))
+    delta = float(above.mean())
+    if abs(delta) > 1 - _LAST_BITS:
+        delta = math.copysign(1.0, delta)
+    # Of a copy: how much more often it is above controls; of a control: how much more often
+    # copies are above it.
+    estimate = of.estimate(delta, above[:, None] - below - 2 * delta, level)
+    if not math.isfinite(estimate.se):
+        return estimate
+    low, high = _asymmetric(delta, estimate.se**2, of.size, level)
+    return bootstrap.Estimate(
+        delta, low, high, estimate.se, of.n, of.clusters, df=max(of.size - 1, 1.0)
+    )
+
+
+def _excess_below(
+    x: Float[np.ndarray, " x"], y: Float[np.ndarray, " y"], weight: Float[np.ndarray, " y"]
+) -> Float[np.ndarray, " x"]:
+    """Of each x: the weight of the y below it minus that of the y above it."""
+    order = np.argsort(y, kind="stable")
+    reached = np.concatenate([[0.0], np.cumsum(weight[order])])
+    below, upto = (reached[np.searchsorted(y[order], x, side)] for side in ("left", "right"))
+    return below - (reached[-1] - upto)
+
+
+def _asymmetric(delta: float, variance: float, size: float, level: float) -> tuple[float, float]:
+    """The interval of Feng and Cliff 2004, doi:10.22237/jmasm/1099267440, with t for z."""
+    t = float(stats.t.ppf(0.5 + level / 2, max(size - 1, 1.0)))
+    if abs(delta) >= 1:
+        # No overlap: the variance vanishes, but a finite sample proves no certainty.
+        other = (size - t * t) / (size + t * t)
+        return (other, 1.0) if delta > 0 else (-1.0, -other)
+    scale = 1 - delta * delta + t * t * variance
+    reach = t * math.sqrt(variance * ((1 - delta * delta) ** 2 + t * t * variance))
+    centre = delta - delta**3
+    return max(-1.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+
+
+def standardized_difference(
+    copies: Num[np.ndarray, " match"], controls: Num[np.ndarray, "match control"]
+) -> float:
+    """Mean of the copies minus that of their controls, over the copies' standard deviation.
+
+    How well a covariate is balanced; 0.1 is a usual bound. NaN where the copies do not vary.
+
+    Args:
+        copies: See `pairs`.
+        controls: See `pairs`.
+    """
+    none = np.zeros(np.shape(controls), np.int64)
+    of, _ = pairs(copies, controls, none[:, 0], none)
+    spread = float(of.copies.std(ddof=1)) if of.n > 1 else 0.0
+    return of.mean(of.copies[:, None] - of.controls) / spread if spread > 0 else math.nan
 
 
 def _shared_member_variance(

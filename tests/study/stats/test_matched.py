@@ -2,6 +2,8 @@ import itertools
 import math
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxlens.study.stats import matched
 
@@ -85,3 +87,100 @@ def test_no_match_is_no_data_and_few_documents_have_no_interval():
     assert math.isnan(nothing.value)
     few = matched.matched_difference(*rows(documents=8))
     assert math.isfinite(few.value) and few.note == "too few clusters"
+
+
+@st.composite
+def discrete_matches(draw):
+    """Depths in twelfths: few values and many ties, one to four controls each."""
+    n = draw(st.integers(1, 12))
+    copies = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
+    controls = draw(
+        st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=4), min_size=n, max_size=n)
+    )
+    padded = np.full((n, 4), np.nan)
+    for row, some in zip(padded, controls, strict=True):
+        row[: len(some)] = some
+    return np.array(copies, float), padded
+
+
+@given(discrete_matches())
+def test_delta_weighs_every_copy_alike(data):
+    copies, controls = data
+    own = np.arange(len(copies))
+    found = matched.cliff(copies, controls, own, np.zeros(controls.shape, int) + own[:, None] + 99)
+    total = 0.0
+    for x, row in itertools.product(copies, controls):
+        some = row[np.isfinite(row)]
+        total += np.sign(x - some).mean()
+    assert math.isclose(found.value, total / len(copies) ** 2, abs_tol=1e-12)
+
+
+def test_delta_does_not_count_a_copy_once_for_each_of_its_controls():
+    """Copies with four controls are late, those with one are early: the weights decide."""
+    copies = np.array([12.0, 12.0, 0.0, 0.0])
+    controls = np.array([[6.0] * 4, [6.0] * 4, [6.0, *[np.nan] * 3], [6.0, *[np.nan] * 3]])
+    found = matched.cliff(copies, controls, np.arange(4), np.arange(16).reshape(4, 4))
+    assert found.value == 0
+    assert matched.matched_difference(copies, controls, np.arange(4), np.zeros((4, 4))).value == 0
+
+
+def test_delta_turns_with_its_sign_and_stays_in_range():
+    copies, controls, document, others = rows(n=200)
+    found = matched.cliff(copies, controls, document, others)
+    turned = matched.cliff(-copies, -controls, document, others)
+    assert math.isclose(found.value, -turned.value) and math.isclose(found.low, -turned.high)
+    apart = matched.cliff(copies + 99, controls, document, others)
+    assert apart.value == apart.high == 1 and 0.5 < apart.low < 1
+
+
+def test_means_of_the_parts_add_up_to_the_difference():
+    copies, controls, document, others = rows()
+    used = np.isfinite(controls).any(axis=1)
+    means = copies[used].mean(), np.nanmean(controls[used], axis=1).mean()
+    found = matched.matched_difference(copies, controls, document, others)
+    assert math.isclose(found.value, means[0] - means[1])
+
+
+def test_adjustment_takes_out_what_covariates_explain_exactly():
+    copies, controls, document, others = rows()
+    rng = np.random.default_rng(5)
+    mine, theirs = rng.normal(1, 1, (len(copies), 2)), rng.normal(0, 1, (*controls.shape, 2))
+    slopes = np.array([0.7, -3.0])
+    found = matched.adjusted_difference(
+        2 + mine @ slopes, np.where(np.isfinite(controls), theirs @ slopes, np.nan), mine, theirs,
+        document, others,
+    )  # fmt: skip
+    assert math.isclose(found.value, 2) and found.se < 1e-9
+
+
+def test_adjustment_is_weighted_least_squares_of_the_gaps():
+    copies, controls, document, others = rows()
+    rng = np.random.default_rng(6)
+    mine, theirs = rng.normal(0, 1, (len(copies), 1)), rng.normal(0, 1, (*controls.shape, 1))
+    same = np.concatenate([mine, np.ones_like(mine)], 1)  # a column that never differs
+    others_same = np.concatenate([theirs, np.ones_like(theirs)], 2)
+    weighed, x, y = [], [], []
+    for i in range(len(copies)):
+        held = np.flatnonzero(np.isfinite(controls[i]))
+        for j in held:
+            weighed.append(1 / len(held))
+            x.append([1.0, mine[i, 0] - theirs[i, j, 0]])
+            y.append(copies[i] - controls[i, j])
+    root = np.sqrt(weighed)
+    expected = np.linalg.lstsq(np.array(x) * root[:, None], np.array(y) * root, rcond=None)[0]
+    found = matched.adjusted_difference(copies, controls, same, others_same, document, others)
+    assert math.isclose(found.value, expected[0], rel_tol=1e-9)
+
+
+def test_without_covariates_the_adjusted_difference_is_the_difference():
+    copies, controls, document, others = rows()
+    none = np.zeros((len(copies), 0)), np.zeros((*controls.shape, 0))
+    found = matched.adjusted_difference(copies, controls, *none, document, others)
+    plain = matched.matched_difference(copies, controls, document, others)
+    assert math.isclose(found.value, plain.value) and math.isclose(found.se, plain.se)
+
+
+def test_balance_is_in_units_of_the_copies_own_spread():
+    copies, controls = np.array([1.0, 3.0]), np.array([[0.0, 2.0], [2.0, np.nan]])
+    assert math.isclose(matched.standardized_difference(copies, controls), 0.5 / math.sqrt(2) * 1)
+    assert math.isnan(matched.standardized_difference(np.ones(2), controls))
