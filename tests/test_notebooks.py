@@ -1,5 +1,7 @@
 """The notebooks of the documentation run from top to bottom and show what is stored in them."""
 
+import ast
+import importlib
 import pathlib
 
 import nbformat
@@ -34,6 +36,19 @@ def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, tmp_path):
         assert ours.execution_count == theirs.execution_count
         # Warnings and errors would be on stderr.
         assert not [out for out in theirs.outputs if out.get("name") == "stderr"], theirs.outputs
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path):
+    """A quick look, since the study is only executed among the long tests."""
+    text = "\n".join(cell.source for cell in code(nbformat.read(path, as_version=4)))
+    wanted = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    assert wanted
+    for node in wanted:
+        module = importlib.import_module(node.module)
+        for name in node.names:
+            if not hasattr(module, name.name):
+                importlib.import_module(f"{node.module}.{name.name}")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

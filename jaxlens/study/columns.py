@@ -12,8 +12,14 @@ from jaxlens.tally import axes, bins
 
 OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
 
-NAMES = tuple(name for name in axes.COVARIATES if name not in OF_THE_TYPE)
-"""What varies within a type: rarity and the embedding's norm do not."""
+OUTCOMES = ("logp_input_last",)
+"""Covariates that follow from the outcome in late layers: what is held must come before it."""
+
+HELD = tuple(name for name in axes.COVARIATES if name not in OUTCOMES)
+"""What regressions over all types hold."""
+
+NAMES = tuple(name for name in HELD if name not in OF_THE_TYPE)
+"""What varies within a type and is held there: rarity and the embedding's norm do not vary."""
 
 RANKED = ("ln_rank_input", *NAMES)
 
@@ -74,6 +80,5 @@ def _sampled(rows: Lines) -> np.ndarray:
         "first_piece": piece == schema.PIECE_FIRST,
         "middle_piece": piece == schema.PIECE_MIDDLE,
         "last_piece": piece == schema.PIECE_LAST,
-        "logp_input_last": rows["logp_input_last"] / bins.ONE,
     }
     return np.stack([x[name].astype(np.float64) for name in NAMES], axis=1)

@@ -104,7 +104,7 @@ def _measures(*names: str) -> Members:
 
 _JUMPS = _measures(*axes.JUMPS)
 _SETTLING, _EXITS = _ranks(axes.RETRIEVAL_CUTS), _ranks(axes.EXIT_CUTS)
-_COVARIATES = [{"covariate": name} for name in axes.COVARIATES if name != "constant"]
+_COVARIATES = [{"covariate": name} for name in axes.COVARIATES[1:-1]]  # those that are held
 _GIVEN = (
     {"covariate": "surprisal", "other": "rarity"},
     {"covariate": "rarity", "other": "surprisal"},
@@ -114,7 +114,7 @@ _BALANCED = [{"covariate": name} for name in COPY_COVARIATES]
 
 _QUANTILE = "quantile over positions"
 _HALF = "depth at which for half of the positions"
-_HELD = "position, recency, piece and final log-probability held"
+_HELD = "position, recency and piece held"
 _ON_THE_WAY = f"is within rank {RETRIEVED} from here to the last layer"
 _IN_THE_END = f"are within the first {RETRIEVED} at the last layer"
 _DEPTHS = "of the depths of copies and matched controls; positive: copies later"

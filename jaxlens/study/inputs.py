@@ -69,9 +69,11 @@ class Inputs(RunInfo):
 
     Attributes:
         tallies: The study's tallies, int64.
+        n_types: Token types that occur, by bin of rarity; None where it is not known.
     """
 
     tallies: fold.Tallies
+    n_types: Int[np.ndarray, " frequency"] | None = None
 
     @property
     def group_rows(self) -> Int[np.ndarray, " group"]:
@@ -112,9 +114,22 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
     """
     with reader.open_run(path) as run:
         if documents is None:
-            return Inputs(**vars(run_info(run)), tallies=fold.tallies(run))
-        fold.require_rows(run)
-        return Inputs(**vars(run_info(run)), tallies=fold.of_rows(run, documents))
+            tallies = fold.tallies(run)
+        else:
+            fold.require_rows(run)
+            tallies = fold.of_rows(run, documents)
+        n_types = _types_by_rarity(tallies["type_count"], run.corpus.token_counts)
+        return Inputs(**vars(run_info(run)), tallies=tallies, n_types=n_types)
+
+
+def _types_by_rarity(
+    occurrences: Int[np.ndarray, " vocab"], counts: Int[np.ndarray, "fold vocab"]
+) -> Int[np.ndarray, " frequency"]:
+    """Types that occur, by bin of rarity; in both bins where the two folds disagree."""
+    used = np.flatnonzero(occurrences)
+    number = bins.rarity_table(counts)[:, used] >> bins.FIXED_POINT_BITS
+    number = np.clip(number, 0, bins.FREQUENCY_BINS - 1)
+    return np.array([(number == i).any(0).sum() for i in range(bins.FREQUENCY_BINS)])
 
 
 def rarity_label(i: int) -> str:

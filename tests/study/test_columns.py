@@ -23,7 +23,6 @@ def rows(swept):
     with jaxlens.open_run(swept) as run:
         names = ("token", "position", "prev_count", "prev_distance", "piece", "surprisal", "copied")
         found = {name: run[name][:] for name in names}
-        found["logp_input_last"] = run["logp_input"][:][:, -1]
         found["ln_rank_input"] = np.log(run["rank_input"][:])
     kept = found["position"] > 0
     return {name: value[kept] for name, value in found.items()}
@@ -41,7 +40,6 @@ def design(rows, layer):
             np.log(np.maximum(rows["prev_distance"], 1).astype(float)),
             np.log(1 + rows["prev_count"].astype(float)),
             *(piece == code for code in (1, 2, 3)),
-            rows["logp_input_last"],
         ],
         axis=1,
     ).astype(float)

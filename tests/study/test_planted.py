@@ -1,7 +1,7 @@
 """Planted effects: intervals cover the truth, and do not see what is not there."""
 
 import pytest
-from study import planted
+from study import planted, planted_matches
 
 LEAST_COVERAGE, MAX_REJECTION, REPLICAS = 0.91, 0.09, 200
 """A correct 95 % interval fails either in 0.6 % of all sets of 200 replicas."""
@@ -30,3 +30,24 @@ def test_primaries_cover_what_was_planted_and_reject_only_what_was(primary, docu
 def test_the_table_has_a_line_for_every_score():
     found = planted.table(replicas=1, documents=(40,))
     assert planted.markdown(found).count("\n") == 1 + 2 * len(planted.PRIMARIES)
+
+
+BAND, HARD_REPLICAS = (0.93, 0.97), 1_000
+"""A correct 95 % interval leaves the band in 0.4 % of all sets of 1,000 replicas."""
+
+
+@pytest.mark.parametrize("case", planted_matches.CASES)
+@pytest.mark.parametrize("name", planted_matches.ESTIMATORS)
+def test_quick_look_at_matched_copies(name, case):
+    covered, _ = planted_matches.coverage(name, case, 40, QUICK)
+    assert covered >= QUICK_COVERAGE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("documents", planted_matches.DOCUMENTS)
+@pytest.mark.parametrize("case", planted_matches.CASES)
+@pytest.mark.parametrize("name", planted_matches.ESTIMATORS)
+def test_intervals_of_matched_copies_cover_what_was_planted(name, case, documents):
+    covered, bias = planted_matches.coverage(name, case, documents, HARD_REPLICAS)
+    print(name, case, documents, covered, bias)
+    assert BAND[0] <= covered <= BAND[1]

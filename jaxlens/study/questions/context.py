@@ -69,14 +69,15 @@ def _smallest_within(run: Inputs) -> float:
 
 def _pooled(run: Inputs) -> list[Result]:
     """One regression over all tokens at mid depth, clustered by groups of documents."""
+    held = [axes.COVARIATES.index(name) for name in columns.HELD]
     fit = regression.clustered(
-        run.tallies["covariate_product"] / bins.ONE,
-        run.tallies["covariate_outcome"][..., run.middle] / bins.ONE,
+        run.tallies["covariate_product"][:, held][:, :, held] / bins.ONE,
+        run.tallies["covariate_outcome"][:, held, run.middle] / bins.ONE,
         run.group_rows,
-        axes.COVARIATES,
+        columns.HELD,
     )
     return [
         result(run, f"pooled_{name}", least_squares.coefficient(fit, name), layer=run.middle)
-        for name in axes.COVARIATES
+        for name in columns.HELD
         if name != "constant"
     ]

@@ -19,6 +19,7 @@ RARITY = np.arange(bins.FREQUENCY_BINS) + 0.5
 """Middle of each bin of rarity, nat."""
 
 FEW_TOKENS = f"fewer than {slope.MIN_TOKENS} tokens"
+FEW_TYPES = f"fewer than {slope.MIN_TYPES} token types"
 
 PIECES = ("whole word", "first piece", "middle piece", "last piece")
 
@@ -40,7 +41,7 @@ def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
     for kind in dict.fromkeys(null.kind for null in nulls):
         same = [null for null in nulls if null.kind == kind]
         ours, *others = (_compared(one, one.middle) for one in (run, *same))
-        weight = slope.bin_weights(ours[1].sum(0))
+        weight = slope.bin_weights(ours[1].sum(0), n_types=run.n_types)
 
         def of_means(means: np.ndarray, weight: np.ndarray = weight) -> np.ndarray:
             return slope.weighted_slope(slope.excess(means), RARITY, weight)
@@ -85,12 +86,15 @@ def _slopes(run: Inputs) -> list[Result]:
     of_medians = result(
         run,
         "excess_slope",
-        slope.median_slope(histogram, bins.RANK_EDGES, RARITY),
+        slope.median_slope(histogram, bins.RANK_EDGES, RARITY, n_types=run.n_types),
         layer=run.middle,
         smallest=smallest,
         primary=run.kind == TRAINED,
     )
-    of_means = [slope.mean_slope(*_compared(run, layer), RARITY) for layer in range(run.n_layers)]
+    of_means = [
+        slope.mean_slope(*_compared(run, layer), RARITY, n_types=run.n_types)
+        for layer in range(run.n_layers)
+    ]
     return [
         of_medians,
         *table.by_layer(run, "excess_slope_of_means", of_means, smallest=smallest),
@@ -104,7 +108,7 @@ def _excess(run: Inputs) -> list[Result]:
         result(
             run,
             "excess_preservation",
-            _excess_of(sums[:, :, i], counts[:, :, i]),
+            _excess_of(sums[:, :, i], counts[:, :, i], _few(run, i)),
             layer=run.middle,
             stratum=inputs.rarity_label(i),
         )
@@ -112,11 +116,17 @@ def _excess(run: Inputs) -> list[Result]:
     ]
 
 
-def _excess_of(sums: np.ndarray, counts: np.ndarray) -> bootstrap.Estimate:
+def _few(run: Inputs, i: int) -> str:
+    """Why a bin of rarity has no number whatever its tokens, or nothing."""
+    return FEW_TYPES if run.n_types is not None and run.n_types[i] < slope.MIN_TYPES else ""
+
+
+def _excess_of(sums: np.ndarray, counts: np.ndarray, few: str) -> bootstrap.Estimate:
     """Of one bin, ``[group, own_foreign]``; without a number where it holds too few tokens."""
     fewest = int(counts.sum(0).min())
-    if fewest < slope.MIN_TOKENS:
-        return bootstrap.missing(FEW_TOKENS, n=fewest, clusters=int(np.count_nonzero(counts[:, 0])))
+    few = FEW_TOKENS if fewest < slope.MIN_TOKENS else few
+    if few:
+        return bootstrap.missing(few, n=fewest, clusters=int(np.count_nonzero(counts[:, 0])))
 
     def of_totals(total: np.ndarray, count: np.ndarray) -> np.ndarray:
         means = binned.mean(total, count)
@@ -135,18 +145,21 @@ def _fan(run: Inputs) -> list[Result]:
             run,
             f"fan_{whose}",
             _means_of_bin(
-                run.tallies["excess_sum"][i, :, rarity], run.tallies["excess_count"][i, :, rarity]
+                run.tallies["excess_sum"][i, :, rarity],
+                run.tallies["excess_count"][i, :, rarity],
+                _few(run, rarity),
             ),
             stratum=inputs.rarity_label(rarity),
         )
     ]
 
 
-def _means_of_bin(sums: np.ndarray, counts: np.ndarray) -> list[bootstrap.Estimate]:
+def _means_of_bin(sums: np.ndarray, counts: np.ndarray, few: str) -> list[bootstrap.Estimate]:
     """Of one bin of rarity, ``[group, layer]`` and ``[group]``; none where it holds too few."""
     n, clusters = int(counts.sum()), int(np.count_nonzero(counts))
-    if n < slope.MIN_TOKENS:
-        return [bootstrap.missing(FEW_TOKENS, n=n, clusters=clusters)] * sums.shape[1]
+    few = FEW_TOKENS if n < slope.MIN_TOKENS else few
+    if few:
+        return [bootstrap.missing(few, n=n, clusters=clusters)] * sums.shape[1]
     return curves.by_layer(sums, np.repeat(counts[:, None], sums.shape[1], axis=1))
 
 
@@ -178,9 +191,9 @@ def _preservation(run: Inputs) -> list[Result]:
     counts = run.tallies["frequency_count"][axes.MEASURES.index(measure)][:, 0]
     by_bin = 1 - run.by_frequency(measure) / ln_vocab
     for i, n in enumerate(counts.tolist()):
-        enough = n >= slope.MIN_TOKENS
-        values = by_bin[i] if enough else np.full(run.n_layers, math.nan)
-        note = "by bin, without interval" if enough else FEW_TOKENS
+        few = FEW_TOKENS if n < slope.MIN_TOKENS else _few(run, i)
+        values = np.full(run.n_layers, math.nan) if few else by_bin[i]
+        note = few or "by bin, without interval"
         estimates = [bootstrap.missing(note, float(value), n) for value in values]
         lines += table.by_layer(run, "preservation", estimates, stratum=inputs.rarity_label(i))
     return lines

@@ -163,7 +163,7 @@ def _balance(source: series.Source) -> list[plots.Plot]:
             "balance",
             "How much alike copies and controls are",
             "Mean of each covariate over the copies minus that over the controls, before matching "
-            f"and after; grey: less than {UNBALANCED}. What is left is regressed out of the "
+            f"and after; grey: less than {UNBALANCED}; what is left is regressed out of the "
             "differences at equal covariates.",
             (panel,),
             "Standardized differences describe the matches; they have no interval.",

@@ -26,6 +26,9 @@ from jaxlens.study.stats import binned, bootstrap
 MIN_TOKENS = 50
 """Bins with fewer own or foreign tokens are left out."""
 
+MIN_TYPES = 20
+"""Bins with fewer token types are left out: what is odd about a type would be taken for rarity."""
+
 MIN_BINS = 3
 """A slope through two points tests nothing."""
 
@@ -36,11 +39,22 @@ def excess(location: Float[np.ndarray, "... own_foreign bin"]) -> Float[np.ndarr
 
 
 def bin_weights(
-    counts: Int[np.ndarray, "own_foreign bin"], fewest: int = MIN_TOKENS
+    counts: Int[np.ndarray, "own_foreign bin"],
+    fewest: int = MIN_TOKENS,
+    n_types: Int[np.ndarray, " bin"] | None = None,
 ) -> Float[np.ndarray, " bin"]:
-    """Weights of the bins: root of the smaller number of tokens, 0 below ``fewest``."""
+    """Weights of the bins: root of the smaller number of tokens, 0 below ``fewest``.
+
+    Args:
+        counts: Own and foreign tokens of each bin.
+        fewest: Tokens that a bin needs.
+        n_types: Types of each bin, which needs `MIN_TYPES`; None to ask for none.
+    """
     smaller = np.asarray(counts, np.float64).min(axis=0)
-    return np.where(smaller >= fewest, np.sqrt(smaller), 0.0)
+    enough = smaller >= fewest
+    if n_types is not None:
+        enough &= n_types >= MIN_TYPES
+    return np.where(enough, np.sqrt(smaller), 0.0)
 
 
 def weighted_slope(
@@ -70,6 +84,7 @@ def mean_slope(
     rarity: Float[np.ndarray, " bin"],
     level: float = 0.95,
     fewest: int = MIN_TOKENS,
+    n_types: Int[np.ndarray, " bin"] | None = None,
 ) -> bootstrap.Estimate:
     """Slope of the excess preservation of means, at one layer.
 
@@ -80,8 +95,9 @@ def mean_slope(
         rarity: What each bin stands for, nat: its middle.
         level: Coverage.
         fewest: Bins with fewer tokens are left out.
+        n_types: See `bin_weights`.
     """
-    weight = bin_weights(counts.sum(axis=0), fewest)
+    weight = bin_weights(counts.sum(axis=0), fewest, n_types)
 
     def statistic(total: np.ndarray, count: np.ndarray) -> np.ndarray:
         return weighted_slope(excess(binned.mean(total, count)), rarity, weight)
@@ -95,6 +111,7 @@ def median_slope(
     rarity: Float[np.ndarray, " bin"],
     level: float = 0.95,
     fewest: int = MIN_TOKENS,
+    n_types: Int[np.ndarray, " bin"] | None = None,
 ) -> bootstrap.Estimate:
     """Slope of the excess preservation of medians, at one layer.
 
@@ -104,9 +121,10 @@ def median_slope(
         rarity: What each bin of rarity stands for, nat.
         level: Coverage.
         fewest: Bins of rarity with fewer tokens are left out.
+        n_types: See `bin_weights`.
     """
     counts = histogram.sum(axis=-1)
-    weight = bin_weights(counts.sum(axis=0), fewest)
+    weight = bin_weights(counts.sum(axis=0), fewest, n_types)
 
     def statistic(total: Num[np.ndarray, "..."]) -> np.ndarray:
         return weighted_slope(excess(binned.ln_rank_quantile(total, edges)), rarity, weight)

@@ -24,6 +24,13 @@ from jaxlens.study.stats import bootstrap, least_squares, regression
 MIN_SAMPLED = 200
 """With fewer sampled rows there is no interval."""
 
+MIN_SHARE = 1 / 8
+"""With a smaller share of sampled rows there is no interval: the few pairs of rows of one document
+do not tell how much these go together. At a share of 1/200 such intervals cover 74 % of planted
+truths."""
+
+TOO_SMALL_SHARE = "fewer than an eighth of the rows are sampled"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -90,6 +97,8 @@ def slope(
         )
     if len(sample.y) < MIN_SAMPLED:
         return bootstrap.missing("too few sampled rows", estimate.value, fit.n, clusters)
+    if len(sample.y) < MIN_SHARE * fit.n:
+        return bootstrap.missing(TOO_SMALL_SHARE, estimate.value, fit.n, clusters)
     used = [i for i, column in enumerate(names) if column not in fit.dropped]
     columns, residual = _centred(sums, sample, used, np.asarray(fit.values)[used])
     inverse = np.linalg.inv(_within(sums)[np.ix_(used, used)])
