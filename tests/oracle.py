@@ -94,7 +94,7 @@ def _layer(tree, index):
     return np.asarray(tree)[index]
 
 
-def residuals(params, config, tokens, positions=None, segments=None):
+def residuals(params, config, tokens, positions=None, segments=None, patch=lambda layer, h: h):
     """``[n_layer + 1, batch, position, embed]`` float64: embedding, then after each block."""
     tokens = np.asarray(tokens)
     if positions is None:
@@ -105,12 +105,13 @@ def residuals(params, config, tokens, positions=None, segments=None):
     h = _f64(np.asarray(params["wte"])[tokens]) + _f64(
         np.asarray(params["wpe"])[np.asarray(positions)]
     )
+    h = patch(0, h)
     streams = [h]
     for index in range(option(config, "n_layer", None)):
         block = _layer(params["h"], index)
         h = h + attention(layer_norm(h, block["ln_1"], eps), block["attn"], config, index, segments)
         hidden = activation(_dense(layer_norm(h, block["ln_2"], eps), block["mlp"]["c_fc"]))
-        h = h + _dense(hidden, block["mlp"]["c_proj"])
+        h = patch(index + 1, h + _dense(hidden, block["mlp"]["c_proj"]))
         streams.append(h)
     return np.stack(streams)
 

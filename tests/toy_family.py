@@ -81,13 +81,17 @@ def init(architecture, seed):
     )
 
 
-def residuals(params, architecture, tokens, positions=None, segments=None, *, dtype="float32"):
+def residuals(
+    params, architecture, tokens, positions=None, segments=None, *, dtype="float32", patch=None
+):
     del positions, segments
-    streams = [params["tokens"][tokens].astype(jnp.float32)]
+    patch = patch or (lambda _, stream: stream)
+    streams = [patch(0, params["tokens"][tokens].astype(jnp.float32))]
     for layer in range(architecture.n_layer):
         up, down = (params["layers"][name][layer] for name in ("up", "down"))
         hidden = jnp.tanh(jnp.einsum("bpe,ew->bpw", streams[-1], up))
-        streams.append(streams[-1] + jnp.einsum("bpw,we->bpe", hidden, down))
+        stream = streams[-1] + jnp.einsum("bpw,we->bpe", hidden, down)
+        streams.append(patch(layer + 1, stream))
     return jnp.stack(streams).astype(dtype)
 
 

@@ -17,7 +17,7 @@ from jaxlens.api import array_checks, checks
 from jaxlens.api.readout import Readout
 from jaxlens.corpus import references
 from jaxlens.lens import decoders, implementations, numerics, options, reference, temperature
-from jaxlens.models import loading
+from jaxlens.models import loading, patches
 from jaxlens.models.loading import Model
 from jaxlens.models.tokenizer import token_bytes
 
@@ -28,7 +28,11 @@ Layers = int | str | Sequence[int | str] | None
 
 
 def residuals(
-    model: Model, tokens: Int[ArrayLike, "batch position"], *, precision: str = "float32"
+    model: Model,
+    tokens: Int[ArrayLike, "batch position"],
+    *,
+    precision: str = "float32",
+    patch: patches.Patch | None = None,
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream of the model, before the final norm.
 
@@ -36,17 +40,31 @@ def residuals(
         model: From ``load_model``.
         tokens: Token ids, at most ``n_positions`` a line; pad on the right.
         precision: Operands of the matrix multiplies.
+        patch: Pure function ``patch(layer, stream)`` that is applied to every stream before it is
+            returned and handed on to the next block: ``models.patches.Replace``, or any other
+            function, of arrays on which it depends best as ``jax.tree_util.Partial``.
 
     Returns:
         Float32; layer 0 is the embedding, layer k the output of block k - 1.
 
     Raises:
-        ConfigError: The tokens do not fit the model.
+        ConfigError: The tokens do not fit the model, or the patch is not a function.
     """
     checks.model(model)
     numerics.require_precision(precision)
     ids = array_checks.tokens(tokens, model.config)
-    return loading.forward(model.params, model.config, ids, precision)
+    return loading.forward(model.params, model.config, ids, precision, _as_pytree(patch))
+
+
+def _as_pytree(patch: Any) -> Any:
+    """A patch as an argument of a compiled function."""
+    if patch is None or isinstance(patch, patches.Replace | jax.tree_util.Partial):
+        return patch
+    if not callable(patch):
+        raise errors.ConfigError(
+            f"patch is a {type(patch).__name__}", "give a function of layer and stream"
+        )
+    return jax.tree_util.Partial(patch)
 
 
 @numerics.nan_is_missing()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_study(result: study.Study, files: Sequence[Path]) -> None:
     """Prints the primaries, the verdicts and where the table is."""
-    primaries = [line for line in result.results if line.primary]
+    primaries = sorted((r for r in result.results if r.primary), key=lambda line: line.question)
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
     cells += [_primary(line) for line in primaries]
     if primaries:
@@ -46,11 +46,13 @@ def show_study(result: study.Study, files: Sequence[Path]) -> None:
 
 def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
     """Name, estimate, interval, p-value and judgement; a dash where there is none."""
+    from jaxlens.study import readings
+
     known = not math.isnan(line.low)
     return (
         f"{line.question} {line.estimator}",
         terminal.cell(line.estimate, "{:.3g}"),
         f"[{line.low:.3g}, {line.high:.3g}]" if known else "-",
         terminal.cell(line.p_adjusted, "{:.2g}"),
-        line.judgement,
+        line.judgement if known else readings.judgement(line),
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
     from jaxlens import types
+    from jaxlens.models import patches
     from jaxlens.models.checkpoints import layout
 
 FAMILIES: dict[str, str] = {"gpt2": "jaxlens.models.gpt2"}
@@ -56,6 +57,7 @@ class Family(Protocol):
         segments: Int[Array, "batch position"] | None = None,
         *,
         dtype: str = "float32",
+        patch: patches.Patch | None = None,
     ) -> Float[Array, "layer batch position embed"]:
         """Every residual stream, see ``models.residuals``."""
         ...
@@ -148,6 +150,7 @@ def residuals(
     segments: Int[Array, "batch position"] | None = None,
     *,
     dtype: str = "float32",
+    patch: patches.Patch | None = None,
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream: the embedding and the output of each block, before the final norm.
 
@@ -159,12 +162,15 @@ def residuals(
         positions: Position of each token; 0, 1, 2, ... in each sequence by default.
         segments: Tokens attend only within their own segment; one segment by default.
         dtype: Type of what is returned; the blocks hand on float32 among themselves.
+        patch: Applied to every stream before it is returned and handed on, see
+            ``models.patches``; without it nothing is computed for it.
 
     Returns:
         ``layer`` counts ``n_layer + 1``.
     """
     compute = family(architecture.model_type).residuals
-    return compute(params, architecture, tokens, positions, segments, dtype=dtype)
+    more = {} if patch is None else {"patch": patch}
+    return compute(params, architecture, tokens, positions, segments, dtype=dtype, **more)
 
 
 def unembed(

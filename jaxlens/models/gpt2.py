@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import numerics
-from jaxlens.models import activations, attention, gpt2_config
+from jaxlens.models import activations, attention, gpt2_config, patches
 
 TITLE = "GPT-2"
 
@@ -76,6 +76,7 @@ def residuals(
     segments: Int[Array, "batch position"] | None = None,
     *,
     dtype: str = "float32",
+    patch: patches.Patch | None = None,
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream: the embedding and the output of each block, before ``ln_f``.
 
@@ -87,6 +88,7 @@ def residuals(
         positions: Index that ``wpe`` sees; 0, 1, 2, ... in each sequence by default.
         segments: Tokens attend only within their own segment; one segment by default.
         dtype: Type of what is returned; the blocks hand on float32 among themselves.
+        patch: See ``models.residuals``.
 
     Returns:
         ``layer`` counts ``n_layer + 1``.
@@ -101,9 +103,13 @@ def residuals(
         stream: jax.Array, layer: tuple[types.Params, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         block_params, number = layer
+        if patch is not None:
+            stream = patch(number.astype(jnp.int32), stream)
         return _block(block_params, architecture, stream, number, segments), stream.astype(dtype)
 
     last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
+    if patch is not None:
+        last = patch(jnp.int32(architecture.n_layer), last)
     return jnp.concatenate([earlier, last[None].astype(dtype)])
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import arguments, models, types
 from jaxlens.lens import identity, implementations, numerics, options, unembedding
+from jaxlens.models import patches
 from jaxlens.models.checkpoints.checkpoint import Checkpoint, load
 from jaxlens.models.tokenizer import load_tokenizer
 
@@ -125,6 +126,7 @@ def forward(
     architecture: types.Architecture,
     tokens: Int[Array | np.ndarray, "batch position"],
     precision: str = "float32",
+    patch: patches.Patch | None = None,
 ) -> Float[Array, "layer batch position embed"]:
     """Every residual stream, compiled; see ``api.residuals`` for what it is.
 
@@ -133,9 +135,10 @@ def forward(
         architecture: Of the model.
         tokens: Ids that the model has, at most ``n_positions`` a line.
         precision: Operands of the matrix multiplies.
+        patch: A pytree, see ``models.patches``.
     """
     with numerics.matmul_precision(precision):
-        return _forward(params, architecture, tokens)
+        return _forward(params, architecture, tokens, patch=patch)
 
 
 _forward = jax.jit(models.residuals, static_argnums=1)

@@ -245,9 +245,8 @@ def _copying(results: Lines, run: Inputs) -> str:
     copies, controls = (
         find(results, "mean_retrieval_depth_10", stratum=name) for name in ("copies", "controls")
     )
-    gap = find(results, "retrieval_depth_10")
-    delta = find(results, "cliff_delta")
-    scramble = find(results, "scramble_recover")
+    names = "retrieval_depth_10", "cliff_delta", "scramble_recover"
+    gap, delta, scramble = (find(results, name) for name in names)
     words = [
         _primary(
             primary,

@@ -150,11 +150,6 @@ def verdict(results: list[Result]) -> str:
             "twins_gain",
         )
     )
-    sooner = next(
-        r
-        for r in results
-        if r.estimator == f"twins_depth_difference_{RETRIEVED}" and r.stratum == "all"
-    )
     if not np.isfinite(share.estimate):
         return f"No planted copy was found{f': {readings.reason(share)}' if share.note else ''}."
     words = (
@@ -170,16 +165,24 @@ def verdict(results: list[Result]) -> str:
             " The copies that are within the first "
             f"{RETRIEVED} in the end stay there from depth {readings.format_number(depth)} on."
         )
-    if np.isfinite(sooner.estimate):
-        words += (
-            " Copies and controls that never get there counted as one layer beyond the last, the "
-            f"depth of a copy minus that of its control is {readings.format_number(sooner)}: "
-            f"{readings.direction(sooner)}."
-        )
+    words += _sooner(results)
     if len(known) < 2:
         return words
     first, last = (pick(known, key=lambda r: r.estimate) for pick in (min, max))
     return (
         f"{words} The earliest cell is {first.stratum} at {first.estimate:.3g}, the latest "
         f"{last.stratum} at {last.estimate:.3g}."
+    )
+
+
+def _sooner(results: list[Result]) -> str:
+    """The difference of the depths, with those that are never retrieved."""
+    name = f"twins_depth_difference_{RETRIEVED}"
+    line = next(r for r in results if r.estimator == name and r.stratum == "all")
+    if not np.isfinite(line.estimate):
+        return ""
+    return (
+        " Where copies and controls that never get there count as one layer beyond the last, the "
+        f"depth of a copy minus that of its control is {readings.format_number(line)}: "
+        f"{readings.direction(line)}."
     )
