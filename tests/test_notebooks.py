@@ -42,9 +42,11 @@ def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, tmp_path):
 def test_what_a_notebook_imports_is_there(path):
     """A quick look, since the study is only executed among the long tests."""
     text = "\n".join(cell.source for cell in code(nbformat.read(path, as_version=4)))
-    wanted = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
-    assert wanted
-    for node in wanted:
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in (one for one in nodes if isinstance(one, ast.Import)):
+        for name in node.names:
+            importlib.import_module(name.name)
+    for node in (one for one in nodes if isinstance(one, ast.ImportFrom)):
         module = importlib.import_module(node.module)
         for name in node.names:
             if not hasattr(module, name.name):

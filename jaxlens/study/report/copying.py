@@ -11,6 +11,15 @@ from jaxlens.study.questions.copy_pairs import UNBALANCED
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
+_COVARIATES = {
+    "rarity_next": "rarity of the next token",
+    "surprisal": "surprisal of the token",
+    "logp_next_last": "final log-probability of the next token",
+    "entropy_last": "final entropy",
+    "ln_position": "ln(1 + position)",
+    "ln_distance": "ln distance to the last occurrence",
+    "ln_count": "ln(1 + earlier occurrences)",
+}
 _COPIES, _CONTROLS = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
 
 
@@ -144,16 +153,19 @@ def _balance(source: series.Source) -> list[plots.Plot]:
     names = [f"balance_{name}" for name in COPY_COVARIATES]
     kind = source.kinds[0]
     curves = []
-    for stratum, style in (("sampled", _CONTROLS), ("matched", _COPIES)):
-        values = source.points([(name, stratum) for name in names], kind).values
+    for stratum, name, style in (
+        ("sampled", "before matching", _CONTROLS),
+        ("matched", "after matching", _COPIES),
+    ):
+        values = source.points([(estimator, stratum) for estimator in names], kind).values
         if np.isfinite(values).any():
-            curves.append(plots.bare(stratum, style, values))
+            curves.append(plots.bare(name, style, values))
     if not curves:
         return []
     panel = plots.Points(
         "copies minus controls",
         "standard deviations of the copies",
-        tuple(name.replace("_", " ") for name in COPY_COVARIATES),
+        tuple(_COVARIATES[name] for name in COPY_COVARIATES),
         tuple(curves),
         level=0.0,
         region=UNBALANCED,
