@@ -114,7 +114,7 @@ def coverage(name, case, documents, replicas):
     return float(covered), float(np.mean([e.value for e in found]) - expected)
 
 
-def markdown(replicas=4_000):
+def markdown(replicas=2_000):
     """The table as the documentation shows it."""
     lines = [
         "| estimator | data | documents | truth | covers | bias |",
@@ -132,4 +132,4 @@ def markdown(replicas=4_000):
 
 
 if __name__ == "__main__":
-    print(markdown(int(sys.argv[1]) if len(sys.argv) > 1 else 4_000))
+    print(markdown(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000))

@@ -236,6 +236,25 @@ def test_copies_repeat_two_tokens_and_controls_stood_before(studied):
     assert f"{pairs.short} with a suffix of one token" in pairs.note
 
 
+def test_a_bin_of_rarity_needs_matches_and_types_to_have_a_number(studied, monkeypatch):
+    of = inputs.load(studied / "trained")
+    monkeypatch.setattr(copying, "MIN_MATCHES", 3)
+    pairs = copy_pairs.matched_pairs(of)
+    copied = pairs.copies["next_token"][pairs.matches.copy]
+    rarity = pairs.copies["rarity_next"][pairs.matches.copy] / binning.ONE
+    numbered = set()
+    for line in copying.estimate(of):
+        if line.estimator != "retrieval_depth_adjusted_10" or line.stratum == "all":
+            continue
+        low = float(line.stratum.split()[1])
+        mine = (rarity >= low) & ((rarity < low + 1) | ("or more" in line.stratum))
+        types = len(np.unique(copied[mine]))
+        assert math.isfinite(line.estimate) == (mine.sum() >= 3 and types >= 20), line
+        assert math.isfinite(line.estimate) or line.note.startswith("fewer than")
+        numbered.add(math.isfinite(line.estimate))
+    assert False in numbered
+
+
 def test_means_of_copies_and_controls_add_up_to_the_matched_difference(found):
     for rank in (1, 5, 10):
         name = f"mean_retrieval_depth_{rank}"

@@ -12,7 +12,7 @@ from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.questions import copy_pairs
 from jaxlens.study.questions.copy_pairs import Pairs
-from jaxlens.study.stats import binned, bootstrap, matched, multiplicity, shape
+from jaxlens.study.stats import binned, bootstrap, matched, multiplicity, shape, slope
 from jaxlens.study.stats.hodges_lehmann import hodges_lehmann
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
@@ -105,11 +105,10 @@ def _by_rarity(run: Inputs, pairs: Pairs) -> list[Result]:
     for i in range(bins.FREQUENCY_BINS):
         few = pairs.where(number == i)
         n = len(few.matches.copy)
-        difference = (
-            _adjusted(few, RETRIEVED)
-            if n >= MIN_MATCHES
-            else bootstrap.missing(f"fewer than {MIN_MATCHES} matches", n=n)
-        )
+        types = len(np.unique(pairs.copies["next_token"][few.matches.copy]))
+        why = "" if types >= slope.MIN_TYPES else f"fewer than {slope.MIN_TYPES} token types"
+        why = f"fewer than {MIN_MATCHES} matches" if n < MIN_MATCHES else why
+        difference = bootstrap.missing(why, n=n) if why else _adjusted(few, RETRIEVED)
         lines.append(
             result(
                 run,
