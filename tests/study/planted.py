@@ -141,8 +141,8 @@ def depth(rng, documents, effect):
     control = other[pairs.control]
     values = np.where(pairs.control >= 0, found[control], np.nan)
     ours = copy[pairs.copy]
-    return matched.matched_difference(
-        found[ours] / 12, values / 12, document[ours], document[control]
+    return matched.difference(
+        matched.values(found[ours] / 12, values / 12, document[ours], document[control])
     )
 
 

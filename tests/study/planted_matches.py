@@ -65,16 +65,17 @@ def matches(rng, documents, case):
 
 def difference(rng, documents, case):
     copies, controls, _, _, *cluster = matches(rng, documents, case)
-    return matched.matched_difference(copies, controls, *cluster)
+    return matched.difference(matched.values(copies, controls, *cluster))
 
 
 def adjusted(rng, documents, case):
-    return matched.adjusted_difference(*matches(rng, documents, case))
+    copies, controls, mine, theirs, *cluster = matches(rng, documents, case)
+    return matched.adjusted_difference(matched.values(copies, controls, *cluster), mine, theirs)
 
 
 def cliff(rng, documents, case):
     copies, controls, _, _, *cluster = matches(rng, documents, case)
-    return matched.cliff(copies, controls, *cluster)
+    return matched.cliff(matched.values(copies, controls, *cluster))
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,30 +58,28 @@ class Pairs:
         short = f"; {self.short} with a suffix of one token are not among them"
         return unmatched + (short if self.short else "")
 
-    def where(self, mask: Bool[np.ndarray, " match"]) -> Pairs:
-        """Some of the matches."""
-        kept = matching.Matches(
-            self.matches.copy[mask], self.matches.control[mask], self.matches.unmatched
-        )
-        return dataclasses.replace(self, matches=kept)
-
-    @property
-    def unbalanced(self) -> str:
-        """Covariates that matching left apart, for a note."""
-        apart = {
-            name: matched.standardized_difference(*self.values(mine, theirs))
-            for name, (mine, theirs) in self.covariates.items()
-        }
-        named = [f"{name} {value:+.2f}" for name, value in apart.items() if abs(value) > UNBALANCED]
-        return f"; unbalanced after matching: {', '.join(named)}" if named else ""
-
-    @property
+    @functools.cached_property
     def covariates(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What a copy and its controls should have alike, of all copies and of all others."""
         sides = [_covariates(rows) for rows in (self.copies, self.others)]
         return {name: (sides[0][name], sides[1][name]) for name in sides[0]}
 
-    def values(
+    @functools.cached_property
+    def balance(self) -> dict[str, float]:
+        """Standardized differences that matching left, by covariate."""
+        return {
+            name: matched.standardized_difference(self.values(*sides))
+            for name, sides in self.covariates.items()
+        }
+
+    @property
+    def unbalanced(self) -> str:
+        """Covariates that matching left apart, for a note."""
+        apart = {name: value for name, value in self.balance.items() if abs(value) > UNBALANCED}
+        named = ", ".join(f"{name} {value:+.2f}" for name, value in apart.items())
+        return f"; unbalanced after matching: {named}" if named else ""
+
+    def sides(
         self, of_copies: Shaped[np.ndarray, " copy"], of_others: Shaped[np.ndarray, " other"]
     ) -> tuple[Shaped[np.ndarray, " match"], Float[np.ndarray, "match control"]]:
         """Values of the matched copies and of their controls, NaN where there is none."""
@@ -89,11 +87,28 @@ class Pairs:
         controls = np.where(control >= 0, of_others[np.maximum(control, 0)], np.nan)
         return of_copies[self.matches.copy], controls
 
+    def values(
+        self,
+        of_copies: Shaped[np.ndarray, " copy"],
+        of_others: Shaped[np.ndarray, " other"],
+        some: Bool[np.ndarray, " match"] | slice = slice(None),
+    ) -> matched.Values:
+        """The same with their documents, as the statistics take them; of some of the matches."""
+        copies, controls = self.sides(of_copies, of_others)
+        theirs = self.others["document"][np.maximum(self.matches.control, 0)]
+        return matched.values(copies[some], controls[some], self.documents[some], theirs[some])
+
     @property
-    def documents(self) -> tuple[np.ndarray, np.ndarray]:
-        """Documents of the matched copies and of their controls."""
-        controls = self.others["document"][np.maximum(self.matches.control, 0)]
-        return self.copies["document"][self.matches.copy], controls
+    def documents(self) -> Shaped[np.ndarray, " match"]:
+        """Documents of the matched copies."""
+        return self.copies["document"][self.matches.copy]
+
+    @functools.cached_property
+    def matched_covariates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Covariates of the matches: ``[match, covariate]``, ``[match, control, covariate]``."""
+        both = [self.sides(*sides) for sides in self.covariates.values()]
+        mine, theirs = (np.stack([sides[i] for sides in both], axis=-1) for i in (0, 1))
+        return mine, theirs
 
 
 def match(copies: Lines, others: Lines) -> matching.Matches:

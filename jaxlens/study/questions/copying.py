@@ -12,7 +12,7 @@ from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.questions import copy_pairs
 from jaxlens.study.questions.copy_pairs import Pairs
-from jaxlens.study.stats import binned, bootstrap, matched, multiplicity, shape, slope
+from jaxlens.study.stats import bootstrap, matched, multiplicity, shape, slope
 from jaxlens.study.stats.hodges_lehmann import hodges_lehmann
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
@@ -58,57 +58,52 @@ def ln_rank(ranks: np.ndarray) -> Float[np.ndarray, "..."]:
 def _depths(run: Inputs, pairs: Pairs) -> list[Result]:
     lines = []
     for rank in RETRIEVAL_RANKS:
-        values = _values(pairs, rank)
+        depths = pairs.values(*_retrieval_depths(pairs, rank))
         half_a_layer = 1 / (2 * (run.n_layers - 1))
         note = f"{pairs.note}; smallest effect: half a layer"
-        difference = matched.matched_difference(*values, *pairs.documents)
+        plain = matched.difference(depths)
         lines.append(
-            result(run, f"retrieval_depth_{rank}", difference, smallest=half_a_layer, note=note)
+            result(run, f"retrieval_depth_{rank}", plain, smallest=half_a_layer, note=note)
         )
         lines.append(
             result(
                 run,
                 f"retrieval_depth_adjusted_{rank}",
-                _adjusted(pairs, rank),
+                matched.adjusted_difference(depths, *pairs.matched_covariates),
                 smallest=half_a_layer,
                 primary=rank == RETRIEVED and run.kind == TRAINED,
                 note=note + pairs.unbalanced,
             )
         )
-        lines += _means(run, f"mean_retrieval_depth_{rank}", *values)
+        lines += _means(run, f"mean_retrieval_depth_{rank}", depths)
         if rank == RETRIEVED:
-            lines += _effects(run, *values, pairs)
+            lines += _effects(run, depths, pairs.note)
     return lines
 
 
-def _values(pairs: Pairs, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Retrieval depths of the matched copies and of their controls."""
-    return pairs.values(
-        *(retrieval_depth(rows.layers("rank_next"), rank) for rows in (pairs.copies, pairs.others))
-    )
-
-
-def _adjusted(pairs: Pairs, rank: int) -> bootstrap.Estimate:
-    """Difference of retrieval depths at equal covariates."""
-    sides = [pairs.values(*both) for both in pairs.covariates.values()]
-    mine, theirs = (np.stack([side[i] for side in sides], axis=-1) for i in (0, 1))
-    return matched.adjusted_difference(
-        *_values(pairs, rank), mine, np.nan_to_num(theirs), *pairs.documents
-    )
+def _retrieval_depths(pairs: Pairs, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Retrieval depths of all copies and of all others."""
+    copies, others = (rows.layers("rank_next") for rows in (pairs.copies, pairs.others))
+    return retrieval_depth(copies, rank), retrieval_depth(others, rank)
 
 
 def _by_rarity(run: Inputs, pairs: Pairs) -> list[Result]:
     """The adjusted difference in each bin of the rarity of the token that is copied."""
     rarity = pairs.copies["rarity_next"][pairs.matches.copy] >> bins.FIXED_POINT_BITS
     number = np.clip(rarity, 0, bins.FREQUENCY_BINS - 1)
+    copied, depths = (
+        pairs.copies["next_token"][pairs.matches.copy],
+        _retrieval_depths(pairs, RETRIEVED),
+    )
     lines = []
     for i in range(bins.FREQUENCY_BINS):
-        few = pairs.where(number == i)
-        n = len(few.matches.copy)
-        types = len(np.unique(pairs.copies["next_token"][few.matches.copy]))
-        why = "" if types >= slope.MIN_TYPES else f"fewer than {slope.MIN_TYPES} token types"
-        why = f"fewer than {MIN_MATCHES} matches" if n < MIN_MATCHES else why
-        difference = bootstrap.missing(why, n=n) if why else _adjusted(few, RETRIEVED)
+        mine = number == i
+        covariates = (side[mine] for side in pairs.matched_covariates)
+        difference = (
+            bootstrap.missing(why, n=int(mine.sum()))
+            if (why := _too_few(copied[mine]))
+            else matched.adjusted_difference(pairs.values(*depths, mine), *covariates)
+        )
         lines.append(
             result(
                 run,
@@ -121,6 +116,14 @@ def _by_rarity(run: Inputs, pairs: Pairs) -> list[Result]:
     return lines
 
 
+def _too_few(copied: np.ndarray) -> str:
+    """Why copies of these tokens have no number, or nothing."""
+    if len(copied) < MIN_MATCHES:
+        return f"fewer than {MIN_MATCHES} matches"
+    few = len(np.unique(copied)) < slope.MIN_TYPES
+    return f"fewer than {slope.MIN_TYPES} token types" if few else ""
+
+
 def _balance(run: Inputs, pairs: Pairs) -> list[Result]:
     """Standardized differences of the covariates, before and after matching."""
     lines = []
@@ -129,10 +132,7 @@ def _balance(run: Inputs, pairs: Pairs) -> list[Result]:
         apart = float(mine.mean() - theirs.mean()) if len(mine) and len(theirs) else math.nan
         values = {
             "sampled": (apart / spread if spread > 0 else math.nan, len(mine)),
-            "matched": (
-                matched.standardized_difference(*pairs.values(mine, theirs)),
-                len(pairs.matches.copy),
-            ),
+            "matched": (pairs.balance[name], len(pairs.matches.copy)),
         }
         lines += [
             result(
@@ -146,32 +146,25 @@ def _balance(run: Inputs, pairs: Pairs) -> list[Result]:
     return lines
 
 
-def _means(run: Inputs, name: str, copies: np.ndarray, controls: np.ndarray) -> list[Result]:
+def _means(run: Inputs, name: str, of: matched.Values) -> list[Result]:
     """Means of the matched copies and of their controls, whose difference is the matched one."""
     lines = []
-    for stratum, values in (("copies", copies), ("controls", _row_means(controls))):
-        mean = float(values.mean()) if len(values) else math.nan
-        without = bootstrap.missing("of the matched, without interval", mean, len(values))
+    for stratum, values in (("copies", of.copies), ("controls", of.control_means)):
+        mean = float(values.mean()) if of.n else math.nan
+        without = bootstrap.missing("of the matched, without interval", mean, of.n)
         lines.append(result(run, name, without, stratum=stratum))
     return lines
 
 
-def _effects(run: Inputs, copies: np.ndarray, controls: np.ndarray, pairs: Pairs) -> list[Result]:
+def _effects(run: Inputs, depths: matched.Values, note: str) -> list[Result]:
     """Cliff's delta and the Hodges-Lehmann shift of the matched."""
-    delta = matched.cliff(copies, controls, *pairs.documents)
-    centre = hodges_lehmann(copies - _row_means(controls))
+    centre = hodges_lehmann(depths.copies - depths.control_means)
     shift = bootstrap.missing("depths have few values: no interval of it covers", centre)
     smallest = multiplicity.SMALLEST["cliff"]
     return [
-        result(run, "cliff_delta", delta, smallest=smallest, note=pairs.note),
-        result(run, "hodges_lehmann", shift, note=pairs.note),
+        result(run, "cliff_delta", matched.cliff(depths), smallest=smallest, note=note),
+        result(run, "hodges_lehmann", shift, note=note),
     ]
-
-
-def _row_means(values: Float[np.ndarray, "match control"]) -> Float[np.ndarray, " match"]:
-    """Mean of the controls of each match."""
-    known = np.isfinite(values)
-    return binned.ratio(np.where(known, values, 0.0).sum(1), known.sum(1))
 
 
 def _prominence(run: Inputs, pairs: Pairs) -> list[Result]:
@@ -179,10 +172,9 @@ def _prominence(run: Inputs, pairs: Pairs) -> list[Result]:
     values = pairs.values(
         *(shape.prominence(ln_rank(r.layers("rank_next"))) for r in (pairs.copies, pairs.others))
     )
-    difference = matched.matched_difference(*values, *pairs.documents)
     return [
-        result(run, "scramble_recover", difference, note=pairs.note),
-        *_means(run, "mean_prominence", *values),
+        result(run, "scramble_recover", matched.difference(values), note=pairs.note),
+        *_means(run, "mean_prominence", values),
     ]
 
 
@@ -198,9 +190,9 @@ def _on_the_way(run: Inputs, pairs: Pairs) -> list[Result]:
     lines = []
     for name, sides in measures.items():
         for layer in range(run.n_layers):
-            copies, controls = pairs.values(*(side[:, layer] for side in sides))
-            for stratum, values in (("copies", copies), ("controls", _row_means(controls))):
-                mean = bootstrap.clustered_mean(values, pairs.documents[0])
+            of = pairs.values(*(side[:, layer] for side in sides))
+            for stratum, values in (("copies", of.copies), ("controls", of.control_means)):
+                mean = bootstrap.clustered_mean(values, pairs.documents)
                 lines.append(result(run, name, mean, layer=layer, stratum=stratum, note=pairs.note))
     return lines
 

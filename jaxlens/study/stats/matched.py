@@ -17,6 +17,7 @@ Reference:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -30,18 +31,20 @@ _LAST_BITS = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Values of copies and their controls.
+class Values:
+    """Values of copies and their controls, from `values`.
 
     Attributes:
+        used: Which of the matches they are of.
         copies: Value of each copy, ``[match]``.
-        controls: Values of its controls, NaN where there is none, ``[match, control]``.
+        controls: Values of its controls, 0 where there is none, ``[match, control]``.
         held: Where there is a control.
         share: Weight of each control: a match's add up to one.
         ours: Document of the copy of each pair that is held, small labels, ``[pair]``.
         theirs: Document of its control.
     """
 
+    used: Bool[np.ndarray, " given"]
     copies: Float[np.ndarray, " match"]
     controls: Float[np.ndarray, "match control"]
     held: Bool[np.ndarray, "match control"]
@@ -58,6 +61,11 @@ class Pairs:
     def weight(self) -> Float[np.ndarray, " pair"]:
         """Weight of each pair; all add up to one."""
         return self.share[self.held] / self.n
+
+    @property
+    def control_means(self) -> Float[np.ndarray, " match"]:
+        """Mean of the controls of each match."""
+        return (self.share * self.controls).sum(1)
 
     @property
     def clusters(self) -> int:
@@ -93,13 +101,13 @@ class Pairs:
         return bootstrap.t_interval(value, se, self.size - 1, level, self.n, self.clusters)
 
 
-def pairs(
-    copies: Num[np.ndarray, " match"],
-    controls: Num[np.ndarray, "match control"],
-    cluster: Int[np.ndarray, " match"],
-    control_cluster: Int[np.ndarray, "match control"],
-) -> tuple[Pairs, Bool[np.ndarray, " match"]]:
-    """The pairs of matches, and which matches they are of.
+def values(
+    copies: Num[np.ndarray, " given"],
+    controls: Num[np.ndarray, "given control"],
+    cluster: Int[np.ndarray, " given"],
+    control_cluster: Int[np.ndarray, "given control"],
+) -> Values:
+    """Values of matches, each pair of a copy and a control with its documents.
 
     Args:
         copies: Value of each copy; NaN drops the match.
@@ -117,26 +125,16 @@ def pairs(
     # Small labels, since labels may be hashes.
     _, label = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
     ours, theirs = np.split(label.reshape(-1), 2)
-    return Pairs(copies, np.where(held, controls, 0.0), held, share, ours, theirs), used
+    return Values(used, copies, np.where(held, controls, 0.0), held, share, ours, theirs)
 
 
-def matched_difference(
-    copies: Num[np.ndarray, " match"],
-    controls: Num[np.ndarray, "match control"],
-    cluster: Int[np.ndarray, " match"],
-    control_cluster: Int[np.ndarray, "match control"],
-    level: float = 0.95,
-) -> bootstrap.Estimate:
+def difference(of: Values, level: float = 0.95) -> bootstrap.Estimate:
     """Mean over matches of a copy's value minus the mean of its controls'.
 
     Args:
-        copies: See `pairs`.
-        controls: See `pairs`.
-        cluster: See `pairs`.
-        control_cluster: See `pairs`.
+        of: Values of the matches.
         level: Coverage.
     """
-    of, _ = pairs(copies, controls, cluster, control_cluster)
     if not of.n:
         return bootstrap.missing(bootstrap.EMPTY)
     gaps = of.copies[:, None] - of.controls
@@ -145,57 +143,42 @@ def matched_difference(
 
 
 def adjusted_difference(
-    copies: Num[np.ndarray, " match"],
-    controls: Num[np.ndarray, "match control"],
-    covariates: Num[np.ndarray, "match covariate"],
-    control_covariates: Num[np.ndarray, "match control covariate"],
-    cluster: Int[np.ndarray, " match"],
-    control_cluster: Int[np.ndarray, "match control"],
+    of: Values,
+    covariates: Num[np.ndarray, "given covariate"],
+    control_covariates: Num[np.ndarray, "given control covariate"],
     level: float = 0.95,
 ) -> bootstrap.Estimate:
-    """The matched difference at equal covariates: what strata and calipers leave is regressed out.
+    """The difference at equal covariates: what strata and calipers leave apart is regressed out.
 
     Gaps of values are regressed on gaps of covariates, a pair a row; the intercept is the
     difference of a copy and a control whose covariates agree.
 
     Args:
-        copies: See `pairs`.
-        controls: See `pairs`.
-        covariates: Of each copy, finite.
-        control_covariates: Of each control; read where the control is.
-        cluster: See `pairs`.
-        control_cluster: See `pairs`.
+        of: Values of the matches.
+        covariates: Of each copy that `values` was given, finite.
+        control_covariates: Of each control; ignored where there is none.
         level: Coverage.
     """
-    of, used = pairs(copies, controls, cluster, control_cluster)
     if not of.n:
         return bootstrap.missing(bootstrap.EMPTY)
-    apart = np.asarray(covariates, np.float64)[used][:, None, :] - np.where(
-        of.held[..., None], np.asarray(control_covariates, np.float64)[used], 0.0
-    )
+    mine, theirs = (np.asarray(side)[of.used] for side in (covariates, control_covariates))
+    apart = (mine[:, None, :] - theirs)[of.held]
     weight = of.weight
-    x = np.column_stack([np.ones(len(weight)), apart[of.held]])
+    x = np.column_stack([np.ones(len(weight)), apart])
     # In units of each column's own size, so that the rank of the matrix does not hang on units;
     # what never differs within a pair has no slope.
     scale = np.sqrt(weight @ np.square(x))
     x = x[:, scale > 0] / scale[scale > 0]
     inverse = np.linalg.pinv((x * weight[:, None]).T @ x)
     gaps = (of.copies[:, None] - of.controls)[of.held]
-    fitted = inverse @ (x.T @ (weight * gaps))
     # The intercept's column was divided by its own size, which is one.
-    moved = (x @ inverse[0]) * (gaps - x @ fitted)
+    fitted = inverse @ (x.T @ (weight * gaps))
     deviations = np.zeros(of.held.shape)
-    deviations[of.held] = moved
+    deviations[of.held] = (x @ inverse[0]) * (gaps - x @ fitted)
     return of.estimate(float(fitted[0]), deviations, level)
 
 
-def cliff(
-    copies: Num[np.ndarray, " match"],
-    controls: Num[np.ndarray, "match control"],
-    cluster: Int[np.ndarray, " match"],
-    control_cluster: Int[np.ndarray, "match control"],
-    level: float = 0.95,
-) -> bootstrap.Estimate:
+def cliff(of: Values, level: float = 0.95) -> bootstrap.Estimate:
     """Cliff's delta, ``P(copy > control) - P(copy < control)``.
 
     The copy and the control are drawn independently: a copy from all matched copies alike, a
@@ -203,19 +186,15 @@ def cliff(
     of the pairs' contributions to delta, made asymmetric so that it stays within [-1, 1].
 
     Args:
-        copies: See `pairs`.
-        controls: See `pairs`.
-        cluster: See `pairs`.
-        control_cluster: See `pairs`.
+        of: Values of the matches.
         level: Coverage.
     """
-    of, _ = pairs(copies, controls, cluster, control_cluster)
     if not of.n:
         return bootstrap.missing(bootstrap.EMPTY)
-    values = of.controls[of.held]
-    above = _excess_below(of.copies, values, of.weight)
+    controls = of.controls[of.held]
+    above = _excess_below(of.copies, controls, of.weight)
     below = np.zeros(of.held.shape)
-    below[of.held] = _excess_below(values, of.copies, np.full(of.n, 1 / of.n))
+    below[of.held] = _excess_below(controls, of.copies, np.full(of.n, 1 / of.n))
     delta = float(above.mean())
     if abs(delta) > 1 - _LAST_BITS:
         delta = math.copysign(1.0, delta)
@@ -225,9 +204,7 @@ def cliff(
     if not math.isfinite(estimate.se):
         return estimate
     low, high = _asymmetric(delta, estimate.se**2, of.size, level)
-    return bootstrap.Estimate(
-        delta, low, high, estimate.se, of.n, of.clusters, df=max(of.size - 1, 1.0)
-    )
+    return dataclasses.replace(estimate, low=low, high=high)
 
 
 def _excess_below(
@@ -253,19 +230,11 @@ def _asymmetric(delta: float, variance: float, size: float, level: float) -> tup
     return max(-1.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
-def standardized_difference(
-    copies: Num[np.ndarray, " match"], controls: Num[np.ndarray, "match control"]
-) -> float:
+def standardized_difference(of: Values) -> float:
     """Mean of the copies minus that of their controls, over the copies' standard deviation.
 
     How well a covariate is balanced; 0.1 is a usual bound. NaN where the copies do not vary.
-
-    Args:
-        copies: See `pairs`.
-        controls: See `pairs`.
     """
-    none = np.zeros(np.shape(controls), np.int64)
-    of, _ = pairs(copies, controls, none[:, 0], none)
     spread = float(of.copies.std(ddof=1)) if of.n > 1 else 0.0
     return of.mean(of.copies[:, None] - of.controls) / spread if spread > 0 else math.nan
 
