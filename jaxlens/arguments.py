@@ -82,10 +82,10 @@ def names(value: Any, name: str, example: str) -> list[str] | None:
     """
     if value is None:
         return None
-    names = [value] if isinstance(value, str) else listed(value)
-    if names is None or not all(isinstance(one, str) for one in names):
+    texts = [value] if isinstance(value, str) else listed(value)
+    if texts is None or not all(isinstance(one, str) for one in texts):
         raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give texts: {example}")
-    return names
+    return texts
 
 
 def listed(value: Any) -> list[Any] | None:

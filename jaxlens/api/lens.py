@@ -42,7 +42,8 @@ def residuals(
         precision: Operands of the matrix multiplies.
         patch: Pure function ``patch(layer, stream)`` that is applied to every stream before it is
             returned and handed on to the next block: ``models.patches.Replace``, or any other
-            function, of arrays on which it depends best as ``jax.tree_util.Partial``.
+            function. Bind arrays that it depends on with ``jax.tree_util.Partial``, so that other
+            values do not compile again.
 
     Returns:
         Float32; layer 0 is the embedding, layer k the output of block k - 1.
@@ -57,14 +58,14 @@ def residuals(
 
 
 def _as_pytree(patch: Any) -> Any:
-    """A patch as an argument of a compiled function."""
-    if patch is None or isinstance(patch, patches.Replace | jax.tree_util.Partial):
-        return patch
+    """A patch as an argument of a compiled function: any pytree that can be called is one."""
+    if patch is None:
+        return None
     if not callable(patch):
         raise errors.ConfigError(
             f"patch is a {type(patch).__name__}", "give a function of layer and stream"
         )
-    return jax.tree_util.Partial(patch)
+    return jax.tree_util.Partial(patch) if jax.tree_util.all_leaves([patch]) else patch
 
 
 @numerics.nan_is_missing()
@@ -162,7 +163,7 @@ def read_residuals(
         precision: As for ``read_lens``.
         implementation: As for ``read_lens``.
         seed: Seed of the foreign tokens.
-        tokenizer: A ``Tokenizer`` that spells the tokens where the readout is looked at;
+        tokenizer: A ``tokenizers.Tokenizer`` that spells the tokens where the readout is looked at;
             without one they are shown as numbers.
         check: Whether residuals are refused whose last layer is the output of the final norm,
             such as the last of Hugging Face's ``hidden_states``.

@@ -35,7 +35,7 @@ def load_model(
         config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or
             instead of the file.
         revision: Branch, tag or commit of a hub id.
-        tokenizer: Directory of a tokenizer, a ``Tokenizer``, or a fast tokenizer of
+        tokenizer: Directory of a tokenizer, a ``tokenizers.Tokenizer``, or a fast tokenizer of
             transformers; by default the one beside the weights.
 
     Raises:

@@ -48,7 +48,7 @@ def bench(
     from jaxlens.bench import measure, roofline
     from jaxlens.cli import bench_output
     from jaxlens.view.figures import files
-    from jaxlens.view.figures import roofline as figure
+    from jaxlens.view.figures.roofline import draw
 
     if picture is not None:
         files.require(picture)
@@ -65,7 +65,7 @@ def bench(
         else:
             bench_output.show(report)
     if picture is not None:
-        figure.draw(*roofline.points(reports), picture)
+        draw(*roofline.points(reports), picture)
 
 
 def env(*, output: options.Shown = options.Output()) -> None:

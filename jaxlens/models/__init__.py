@@ -169,8 +169,7 @@ def residuals(
         ``layer`` counts ``n_layer + 1``.
     """
     compute = family(architecture.model_type).residuals
-    more = {} if patch is None else {"patch": patch}
-    return compute(params, architecture, tokens, positions, segments, dtype=dtype, **more)
+    return compute(params, architecture, tokens, positions, segments, dtype=dtype, patch=patch)
 
 
 def unembed(

@@ -29,7 +29,7 @@ class Model:
     Attributes:
         config: Sizes and options.
         params: Parameter pytree on the default device, see the module of its family.
-        tokenizer: The ``Tokenizer`` beside the weights; None where there is none.
+        tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
     """
 
     config: types.Architecture

@@ -5,18 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens import schema
+from jaxlens.study.estimators import HELD
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.sampled import Lines
 from jaxlens.study.stats import within_type
 from jaxlens.tally import axes, bins
 
 OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
-
-OUTCOMES = ("logp_input_last",)
-"""Covariates that follow from the outcome in late layers: what is held must come before it."""
-
-HELD = tuple(name for name in axes.COVARIATES if name not in OUTCOMES)
-"""What regressions over all types hold."""
 
 NAMES = tuple(name for name in HELD if name not in OF_THE_TYPE)
 """What varies within a type and is held there: rarity and the embedding's norm do not vary."""

@@ -22,10 +22,11 @@ PAIRED = "jackknife over the documents of matched pairs"
 TYPES = "jackknife over token types"
 NONE = "none"
 
-COPY_COVARIATES = (
-    *("rarity_next", "surprisal", "logp_next_last", "entropy_last"),
-    *("ln_position", "ln_distance", "ln_count"),
-)
+HELD = tuple(name for name in axes.COVARIATES if name != "logp_input_last")
+"""What regressions hold: not the covariate that follows from the outcome in late layers."""
+
+_FINAL = ("logp_next_last", "entropy_last")
+COPY_COVARIATES = ("rarity_next", "surprisal", *_FINAL, "ln_position", "ln_distance", "ln_count")
 """What copies and their controls should have alike."""
 
 RETRIEVED = 10
@@ -104,13 +105,11 @@ def _measures(*names: str) -> Members:
 
 _JUMPS = _measures(*axes.JUMPS)
 _SETTLING, _EXITS = _ranks(axes.RETRIEVAL_CUTS), _ranks(axes.EXIT_CUTS)
-_COVARIATES = [{"covariate": name} for name in axes.COVARIATES[1:-1]]  # those that are held
+_COVARIATES = [{"covariate": name} for name in HELD if name != "constant"]
 _GIVEN = (
     {"covariate": "surprisal", "other": "rarity"},
     {"covariate": "rarity", "other": "surprisal"},
 )
-
-_BALANCED = [{"covariate": name} for name in COPY_COVARIATES]
 
 _QUANTILE = "quantile over positions"
 _HALF = "depth at which for half of the positions"
@@ -228,7 +227,7 @@ _TABLE: Mapping[_Group, Mapping[str, str]] = {
         "retrieval_depth_adjusted_{rank}": "depth from which the next token stays within rank "
         "{rank}: copies minus matched controls at equal covariates, by regression",
     },
-    _Group("Q3", "1", NONE, _BALANCED): {
+    _Group("Q3", "1", NONE, [{"covariate": name} for name in COPY_COVARIATES]): {
         "balance_{covariate}": "mean {covariate} of copies minus that of controls, over the "
         "copies' standard deviation",
     },

@@ -24,7 +24,7 @@ def checkpoint(config: RunConfig) -> Checkpoint:
     """The weights of a run: those of its model, or fresh ones of the same architecture.
 
     Raises:
-        JaxlensError: As for ``load``.
+        JaxlensError: As for ``checkpoint.load``.
     """
     loaded = loading.load_checkpoint(config.model.path, config.model.revision)
     if config.null != "random-init":

@@ -1,5 +1,7 @@
 """Patches of the stream against the float64 forward that is patched at the same place."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,5 +154,15 @@ def test_any_pure_function_is_a_patch(model, tokens, plain):
     np.testing.assert_allclose(found[2], plain[2] / 2)
     same = jaxlens.residuals(model, tokens, patch=jax.tree_util.Partial(scaled, 0.5))
     np.testing.assert_allclose(found, same, rtol=1e-6)
+
+    class Scale(NamedTuple):  # a pytree of arrays that can be called, as modules of libraries are
+        by: jax.Array
+
+        def __call__(self, layer, stream):
+            return scaled(self.by, layer, stream)
+
+    np.testing.assert_array_equal(
+        same, jaxlens.residuals(model, tokens, patch=Scale(jnp.float32(0.5)))
+    )
     with pytest.raises(errors.ConfigError, match="patch is a str"):
         jaxlens.residuals(model, tokens, patch="layer 2")

@@ -233,7 +233,7 @@ def test_copies_repeat_two_tokens_and_controls_stood_before(studied):
     pairs = copy_pairs.matched_pairs(of)
     assert (pairs.copies["match_length"] >= 2).all() and (pairs.others["prev_count"] > 0).all()
     assert len(pairs.copies) + pairs.short == len(every) and pairs.short > 0
-    assert f"{pairs.short} with a suffix of one token" in pairs.note
+    assert f"{pairs.short} more, with a suffix of one token" in pairs.note
 
 
 def test_a_bin_of_rarity_needs_matches_and_types_to_have_a_number(studied, monkeypatch):

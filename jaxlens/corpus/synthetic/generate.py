@@ -71,7 +71,7 @@ def corpus(
     Args:
         name: One of ``designs.CORPORA``.
         tokenizer: Of the model.
-        token_bytes: Bytes of each token, see ``strings``.
+        token_bytes: Bytes of each token, see ``models.tokenizer.strings``.
         room: Tokens that a sequence of the plan has for a document, beside its BOS.
         seed: Of the random blocks.
         counts: Occurrences of each token; the order of the vocabulary stands in for them.

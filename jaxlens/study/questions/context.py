@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from jaxlens.study import columns, curves, table
+from jaxlens.study.estimators import HELD
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.stats import (
     correlation,
@@ -69,15 +70,15 @@ def _smallest_within(run: Inputs) -> float:
 
 def _pooled(run: Inputs) -> list[Result]:
     """One regression over all tokens at mid depth, clustered by groups of documents."""
-    held = [axes.COVARIATES.index(name) for name in columns.HELD]
+    held = [axes.COVARIATES.index(name) for name in HELD]
     fit = regression.clustered(
         run.tallies["covariate_product"][:, held][:, :, held] / bins.ONE,
         run.tallies["covariate_outcome"][:, held, run.middle] / bins.ONE,
         run.group_rows,
-        columns.HELD,
+        HELD,
     )
     return [
         result(run, f"pooled_{name}", least_squares.coefficient(fit, name), layer=run.middle)
-        for name in columns.HELD
+        for name in HELD
         if name != "constant"
     ]

@@ -55,7 +55,7 @@ class Pairs:
     def note(self) -> str:
         """How many copies are left out."""
         unmatched = f"{self.matches.unmatched} of {len(self.copies)} copies had no control"
-        short = f"; {self.short} with a suffix of one token are not among them"
+        short = f"; {self.short} more, with a suffix of one token, are left out"
         return unmatched + (short if self.short else "")
 
     @functools.cached_property

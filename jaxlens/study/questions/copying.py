@@ -159,7 +159,7 @@ def _means(run: Inputs, name: str, of: matched.Values) -> list[Result]:
 def _effects(run: Inputs, depths: matched.Values, note: str) -> list[Result]:
     """Cliff's delta and the Hodges-Lehmann shift of the matched."""
     centre = hodges_lehmann(depths.copies - depths.control_means)
-    shift = bootstrap.missing("depths have few values: no interval of it covers", centre)
+    shift = bootstrap.missing("no interval, since depths have few values", centre)
     smallest = multiplicity.SMALLEST["cliff"]
     return [
         result(run, "cliff_delta", matched.cliff(depths), smallest=smallest, note=note),

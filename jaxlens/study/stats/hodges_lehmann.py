@@ -1,8 +1,7 @@
 """The Hodges-Lehmann centre of differences.
 
-Depths are small integers, so matched differences have few values and the centre falls on one of
-them in nearly every sample: no interval of it has a coverage that means anything, and none is
-given.
+Depths are small integers, so matched differences have few values, and the centre falls on the same
+one in nearly every sample. The coverage of an interval would mean nothing; none is given.
 
 Reference:
     Hodges and Lehmann 1963, doi:10.1214/aoms/1177704172.

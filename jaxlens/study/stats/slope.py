@@ -27,7 +27,7 @@ MIN_TOKENS = 50
 """Bins with fewer own or foreign tokens are left out."""
 
 MIN_TYPES = 20
-"""Bins with fewer token types are left out: what is odd about a type would be taken for rarity."""
+"""Bins with fewer token types are left out: a peculiarity of one would pass for one of rarity."""
 
 MIN_BINS = 3
 """A slope through two points tests nothing."""

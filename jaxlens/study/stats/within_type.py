@@ -25,9 +25,9 @@ MIN_SAMPLED = 200
 """With fewer sampled rows there is no interval."""
 
 MIN_SHARE = 1 / 8
-"""With a smaller share of sampled rows there is no interval: the few pairs of rows of one document
-do not tell how much these go together. At a share of 1/200 such intervals cover 74 % of planted
-truths."""
+"""With a smaller share of sampled rows there is no interval: the sample holds too few pairs of rows
+of one document to estimate how strongly these are correlated. At a share of 1/200 such intervals
+cover 74 % of planted truths."""
 
 TOO_SMALL_SHARE = "fewer than an eighth of the rows are sampled"
 
