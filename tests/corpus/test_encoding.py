@@ -69,7 +69,7 @@ def test_a_document_that_takes_too_long_is_named(tokenizer):
     texts = ["a 1", "b 2", LONG, "c 3"]
     began = time.monotonic()
     with pytest.raises(errors.DataError) as caught:
-        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=1)
     assert caught.value.message == ("the tokenizer takes over 0.3 s for document 3, texts.jsonl:3")
     assert "corpus.encode_seconds" in caught.value.hint
     assert time.monotonic() - began < 60
@@ -79,14 +79,38 @@ def test_it_is_named_after_batches_that_went_well(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenize, "_FIRST_BATCH_CHARACTERS", 1)
     texts = ["a 1", "b 2", "c 3", LONG]
     with pytest.raises(errors.DataError, match=r"document 4, texts\.jsonl:4"):
-        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+        tokenize.build(corpus(*texts), tokenizer, len, vocab_size=2, encode_seconds=1)
 
 
-def test_a_batch_that_is_slow_as_a_whole_is_waited_for(packaged):
+class SlowTogether:
+    """A tokenizer whose batches take as long as it takes to look at each of their texts alone."""
+
+    def __init__(self, tokenizer, looked_at):
+        self.tokenizer, self.looked_at = tokenizer, looked_at
+        self.to_str = tokenizer.to_str
+
+    def encode_batch_fast(self, texts, **options):
+        assert self.looked_at.wait(120)
+        return self.tokenizer.encode_batch_fast(texts, **options)
+
+
+def test_a_batch_that_is_slow_as_a_whole_is_waited_for(packaged, monkeypatch):
     """Each text is fast alone, all of them together take longer than one may."""
-    texts = ["Other times, when people say plasma. " * 100] * 10
-    found = encoding.encode(packaged, texts, seconds=0.01)
-    assert [one.ids for one in found] == [packaged.encode(texts[0]).ids] * 10
+    texts = [f"Other times, when people say plasma {i}." for i in range(10)]
+    looked_at, asked = threading.Event(), []
+    encodes = encoding._Child.encodes
+
+    def noted(child, text):
+        in_time = encodes(child, text)
+        asked.append(text)
+        if len(asked) == len(texts):
+            looked_at.set()
+        return in_time
+
+    monkeypatch.setattr(encoding._Child, "encodes", noted)
+    found = encoding.encode(SlowTogether(packaged, looked_at), texts, seconds=2)
+    assert [one.ids for one in found] == [packaged.encode(text).ids for text in texts]
+    assert asked == texts
 
 
 def test_signals_are_answered_while_a_text_is_encoded(tokenizer):
@@ -114,7 +138,7 @@ def test_a_signal_ends_the_search_for_the_document_and_its_process(tokenizer, mo
 
     monkeypatch.setattr(encoding._Child, "encodes", asked)
     with pytest.raises(errors.InterruptedRun), preemption.on_signals(preemption.StopRequest(60)):
-        tokenize.build(corpus(LONG, "b"), tokenizer, len, vocab_size=2, encode_seconds=0.3)
+        tokenize.build(corpus(LONG, "b"), tokenizer, len, vocab_size=2, encode_seconds=1)
     assert children[0].returncode == -signal.SIGKILL
 
 

@@ -119,8 +119,12 @@ class Browser:
         self.complaints += [line["message"] for line in self.driver.get_log("browser")]
         for line in self.driver.get_log("performance"):
             message = json.loads(line["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                self.asked.append(message["params"]["request"]["url"])
+            if message["method"] != "Network.requestWillBeSent":
+                continue
+            request = message["params"]
+            # The browser starts with a page of its own, which goes on asking for a while.
+            if not request["documentURL"].startswith("chrome"):
+                self.asked.append(request["request"]["url"])
 
     def point_at(self, element):
         """Moves the mouse onto an element."""
