@@ -23,6 +23,7 @@ from jaxlens.files import yaml
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
+Tallies = Literal["basic", "study", "study-2"]
 
 logger = logging.getLogger("jaxlens")
 
@@ -110,8 +111,9 @@ class StoreConfig:
     """Profile of the rows; see ``jaxlens.schema``."""
     quantities: tuple[str, ...] = ()
     """Quantities to store beside the profile's, for instance ``kl_to_final`` or ``norm``."""
-    tallies: Literal["basic", "study"] = "basic"
-    """Set of mergeable totals; ``study`` answers the study's questions without rows."""
+    tallies: Tallies = "basic"
+    """Set of mergeable totals; ``study`` answers the study's questions without rows. A run that
+    begins now records its second edition, ``study-2``."""
     shard_tokens: int | None = None
     """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
     compression: Literal["none", "gzip"] = "none"

@@ -154,6 +154,13 @@ QUANTITIES: dict[str, Quantity] = {
         ),
         _layered("norm", "float", "1", "Euclidean norm of the residual"),
         _layered("retention", "float", "1", "projection of the residual on its centred embedding"),
+        _layered(
+            "retention_foreign",
+            "float",
+            "1",
+            "projection of the residual on the centred embedding of a token of another document",
+            absent=math.nan,
+        ),
         Quantity(
             "rank_follow",
             "rank",

@@ -262,6 +262,7 @@ class Readout:
     top_logp: jax.Array | None = None
     norm: jax.Array | None = None
     retention: jax.Array | None = None
+    retention_foreign: jax.Array | None = None
     rank_follow: jax.Array | None = None
     logp_follow: jax.Array | None = None
 

@@ -229,9 +229,16 @@ def _of_residuals(streams, unembed, references):
     streams = _f64(streams)
     own = getattr(unembed, "embedding", None)
     table = _f64(unembed.weight if own is None else own)
-    rows = table[np.maximum(np.asarray(references.input), 0)] - table.mean(0)
-    retention = (streams * rows).sum(-1) / (rows * rows).sum(-1)
-    return {"norm": np.sqrt((streams * streams).sum(-1)), "retention": retention}
+    found = {"norm": np.sqrt((streams * streams).sum(-1))}
+    for name, tokens in (
+        ("retention", references.input),
+        ("retention_foreign", references.foreign),
+    ):
+        tokens = np.asarray(tokens)
+        rows = table[np.maximum(tokens, 0)] - table.mean(0)
+        projection = (streams * rows).sum(-1) / (rows * rows).sum(-1)
+        found[name] = np.where(tokens >= 0, projection, np.nan)
+    return found
 
 
 def _of_token(z, log_p, name, tokens, mask, gap):

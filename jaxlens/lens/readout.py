@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens.options import Options
@@ -26,17 +27,29 @@ def reference_tokens(references: types.References) -> dict[str, jax.Array]:
 def of_residuals(
     residuals: jax.Array, unembed: types.Unembed, references: types.References, options: Options
 ) -> dict[str, jax.Array]:
-    """``norm`` and ``retention`` of the chosen layers, where they are asked for."""
+    """``norm``, ``retention`` and ``retention_foreign`` of the chosen layers, if asked for."""
     values: dict[str, jax.Array] = {}
     streams = residuals[np.asarray(options.layers)].astype(jnp.float32)
     if options.wants("norm"):
         values["norm"] = jnp.sqrt(jnp.square(streams).sum(-1))
-    if options.wants("retention"):
-        table = unembed.token_embedding
-        rows = table[jnp.maximum(references.input, 0)].astype(jnp.float32)
-        rows = rows - table.astype(jnp.float32).mean(0)[None, None]
-        values["retention"] = (streams * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]
+    for name, tokens in (
+        ("retention", references.input),
+        ("retention_foreign", references.foreign),
+    ):
+        if options.wants(name):
+            values[name] = _projection(streams, unembed.token_embedding, jnp.asarray(tokens))
     return values
+
+
+def _projection(
+    streams: Float[Array, "layer batch position embed"],
+    table: Float[Array, "vocab embed"],
+    tokens: Int[Array, "batch position"],
+) -> Float[Array, "layer batch position"]:
+    """Projection on the tokens' centred embeddings, 1 of the embedding itself."""
+    rows = table[jnp.maximum(tokens, 0)].astype(jnp.float32)
+    rows = rows - table.astype(jnp.float32).mean(0)[None, None]
+    return (streams * rows[None]).sum(-1) / jnp.square(rows).sum(-1)[None]
 
 
 def readout(
@@ -62,7 +75,7 @@ def _present(name: str, references: types.References) -> jax.Array:
     """Where a quantity has a value: ``[batch, position]``, or with ``m`` for followed tokens."""
     mask = jnp.asarray(references.mask)
     kind, _, reference = name.partition("_")
-    if kind not in ("rank", "ties", "logp") or reference == "final":
+    if kind not in ("rank", "ties", "logp", "retention") or reference in ("", "final"):
         return mask
     tokens = jnp.asarray(getattr(references, reference))
     mask = mask if tokens.ndim == mask.ndim else mask[..., None]

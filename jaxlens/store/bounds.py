@@ -51,6 +51,7 @@ SIGNED = (
     "covariate_product",
     "covariate_outcome",
     "copied_covariate",
+    "foreign_retention_sum",
     "group_sum",
     "frequency_sum",
 )

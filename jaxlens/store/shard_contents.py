@@ -17,7 +17,7 @@ from jaxlens.store import bounds, lazy_column, records, summary
 from jaxlens.store.hdf5 import reading
 from jaxlens.tally import definitions
 
-MAX_TALLY_BYTES = {"basic": 28 << 20, "study": 256 << 20}
+MAX_TALLY_BYTES = {"basic": 28 << 20, "study": 256 << 20, "study-2": 320 << 20}
 """Most bytes of each set of tallies, which are held in RAM whole: of the basic ones those of 71
 layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."""
 
@@ -57,7 +57,8 @@ def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5
     items = _tally_items(contents).items()
     stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
     # A run that keeps more states it in its spec.
-    profile = "study" if spec.get("store", {}).get("tallies") == "study" else "basic"
+    profile = spec.get("store", {}).get("tallies")
+    profile = profile if profile in MAX_TALLY_BYTES else "basic"
     for name, item in stored.items():
         shape = definitions.shape(definitions.BY_NAME[name], n_layers, vocab_size)
         if item.shape != shape:

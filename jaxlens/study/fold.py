@@ -7,13 +7,24 @@ the same integers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Integer
 
 from jaxlens import errors, schema
-from jaxlens.store import reader
-from jaxlens.tally import axes, bins, definitions, facts, rules, sampling
+from jaxlens.store import corpus_index, reader
+from jaxlens.tally import (
+    addition,
+    axes,
+    bins,
+    definitions,
+    facts,
+    regressors,
+    rules,
+    sampling,
+    study_definitions,
+)
 
 ROWS = 16_384
 """Rows that are held at once."""
@@ -33,6 +44,9 @@ Tallies = dict[str, Int64[np.ndarray, "..."]]
 def tallies(run: reader.Run) -> Tallies:
     """The study's tallies of a run: its own, or those of its rows.
 
+    A run of the first edition that keeps no rows has those of that edition alone; what is
+    estimated from the others has lines without a number, see ``inputs.Inputs.lacks``.
+
     Args:
         run: Finished run.
 
@@ -40,11 +54,19 @@ def tallies(run: reader.Run) -> Tallies:
         ConfigError: It has neither; the hint says which options record them.
         DataError: It is damaged.
     """
-    names = {tally.name for tally in definitions.STUDY}
-    if names <= set(run.tally):
-        return {name: run.tally[name] for name in names}
+    if (own := _own(run, definitions.STUDY)) is not None:
+        return own
+    if all(name in run for name in NEEDED):
+        return of_rows(run)
+    if (own := _own(run, study_definitions.FIRST)) is not None:
+        return own
     require_rows(run)
-    return of_rows(run)
+    raise AssertionError("unreachable: a run with all rows was folded")
+
+
+def _own(run: reader.Run, edition: tuple[definitions.Tally, ...]) -> Tallies | None:
+    names = {tally.name for tally in edition}
+    return {name: run.tally[name] for name in names} if names <= set(run.tally) else None
 
 
 def require_rows(run: reader.Run) -> None:
@@ -76,28 +98,34 @@ def of_rows(run: reader.Run, documents: Bool[np.ndarray, " document"] | None = N
         t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
     lookup = facts.tables(sizes[1], run.corpus.token_counts)
-    digest = run.corpus.documents.hash
-    more = [name for name in axes.MEASURES if name in run and name not in NEEDED]
+    length = int(run.spec["plan"]["length"])
+    measured = (*axes.MEASURES, "retention_foreign")
+    more = [name for name in measured if name in run and name not in NEEDED]
     for batch in run.batches((*NEEDED, *more), rows=ROWS):
-        values = prepare(batch, digest)
+        values = prepare(batch, run.corpus.documents, length)
         real = np.ones(len(batch["token"]), bool)
         add(totals, values, real if documents is None else documents[batch["document"]], lookup)
     return totals
 
 
-def prepare(batch: Mapping[str, np.ndarray], digest: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows as `rules.facts` takes them.
+def prepare(
+    batch: Mapping[str, np.ndarray], documents: corpus_index.Documents, length: int
+) -> dict[str, np.ndarray]:
+    """Rows as `facts.of_rows` takes them.
 
     Args:
         batch: Rows of a run, ids signed.
-        digest: Hash of each document.
+        documents: Of its corpus.
+        length: Longest context of its plan.
     """
     values = dict(batch)
     for name in schema.COLUMNS:
         values[name] = values[name].astype(np.int32)
     for name in (name for name in batch if name.startswith("rank_")):
         values[name] = values[name].astype(np.int32)
-    mine = digest[batch["document"]]
+    mine = documents.hash[batch["document"]]
+    size = np.diff(documents.start)[batch["document"]]
+    values["room"] = regressors.room(size, batch["offset"], batch["position"], length)
     values["final_token"] = batch["top_id"][:, -1, 0].astype(np.int32)
     values["group"] = bins.group_of(mine)
     values["key"] = sampling.key_of(mine, batch["offset"])
@@ -121,8 +149,11 @@ def add(
             _add(total, rules.RULES[name](rows))
 
 
-def _add(total: Int64[np.ndarray, "..."], additions: Iterable[rules.Addition]) -> None:
+def _add(total: Int64[np.ndarray, "..."], additions: Iterable[addition.Addition]) -> None:
     for places, amount, where in additions:
+        if (n := addition.lines(places)) is not None:
+            _add_lines(total, places[:n], amount[where], where)
+            continue
         *indices, mask = np.broadcast_arrays(*places, where)
         flat = np.ravel_multi_index([index[mask] for index in indices], total.shape)
         if amount is None:
@@ -130,3 +161,23 @@ def _add(total: Int64[np.ndarray, "..."], additions: Iterable[rules.Addition]) -
         else:
             amounts = np.broadcast_to(amount, mask.shape)[mask].astype(np.int64)
             np.add.at(total.reshape(-1), flat, amounts)
+
+
+def _add_lines(
+    total: Int64[np.ndarray, "..."],
+    places: tuple[Any, ...],
+    amount: Integer[np.ndarray, "row ..."],
+    where: Bool[np.ndarray, " row"],
+) -> None:
+    """Adds whole lines, those of one place together."""
+    if not len(amount):
+        return
+    lines = total.reshape(-1, *total.shape[len(places) :])
+    indices = [np.broadcast_to(place, where.shape)[where] for place in places]
+    cell = np.ravel_multi_index(indices, total.shape[: len(places)]) if places else None
+    if cell is None:
+        lines += amount.sum(0, dtype=np.int64)
+        return
+    order = np.argsort(cell, kind="stable")
+    cells, first = np.unique(cell[order], return_index=True)
+    lines[cells] += np.add.reduceat(amount[order].astype(np.int64), first, axis=0)

@@ -16,7 +16,7 @@ from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
 from jaxlens.sweep import resolve, step
-from jaxlens.tally import bins, sampling, update
+from jaxlens.tally import bins, definitions, regressors, sampling, update
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +67,25 @@ class Job:
     def lookup(self) -> update.Tables:
         """Tables of the tallies."""
         index = self.ingested.index
-        counts = index.token_counts if self.config.store.tallies == "study" else None
+        studied = self.config.store.tallies in definitions.STUDY_EDITIONS
+        counts = index.token_counts if studied else None
         return update.tables(index.vocab_size, counts)
 
     def tally_columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Token columns that the tallies need, padded to the capacity of a step."""
-        if self.config.store.tallies != "study":
+        if self.config.store.tallies not in definitions.STUDY_EDITIONS:
             return {}
-        digest = self.ingested.index.document_hash[columns["document"]]
+        index, document = self.ingested.index, columns["document"]
+        digest = index.document_hash[document]
         needed = {
             name: columns[name].astype(np.int32) for name in schema.COLUMNS if name != "token"
         }
         needed["group"] = bins.group_of(digest)
         needed["key"] = sampling.key_of(digest, columns["offset"])
+        if self.config.store.tallies == "study-2":
+            size = np.diff(index.document_start)[document]
+            where = columns["offset"], columns["position"]
+            needed["room"] = regressors.room(size, *where, self.plan.length)
         padding = self.plan.capacity - len(digest)
         return {name: np.pad(column, (0, padding)) for name, column in needed.items()}
 

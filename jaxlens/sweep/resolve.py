@@ -149,7 +149,9 @@ def resolve(
         config,
         plan=dataclasses.replace(config.plan, length=length),
         lens=dataclasses.replace(lens, top_k=min(lens.top_k, vocab_size)),
-        store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
+        store=dataclasses.replace(
+            config.store, shard_tokens=shard_tokens, tallies=_edition(config.store.tallies, spec)
+        ),
     )
     chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
     resolved = Resolved(filled, architecture, length, sequences, shard_tokens, chosen_here)
@@ -197,6 +199,13 @@ def _recorded_lens(
     if lens.temperatures is None and fits:
         recorded["temperatures"] = tuple(temperatures)
     return dataclasses.replace(lens, **recorded)
+
+
+def _edition(tallies: run_config.Tallies, spec: Mapping[str, Any]) -> run_config.Tallies:
+    """The newest edition of the study's tallies, or that with which the run began."""
+    section = spec.get("store")
+    began = section.get("tallies") if isinstance(section, dict) else None
+    return "study-2" if tallies == "study" and began != "study" else tallies
 
 
 def _require_quantities(config: run_config.RunConfig) -> None:

@@ -14,7 +14,7 @@ from jaxlens import models, schema, types
 from jaxlens.lens import numerics, reference, tiled, unembedding
 from jaxlens.lens.options import Options
 from jaxlens.sweep import resolve
-from jaxlens.tally import axes
+from jaxlens.tally import axes, definitions
 
 _IN_FLIGHT = 3
 """Steps whose outputs a device may hold: computed, being fetched, being computed."""
@@ -43,8 +43,10 @@ class StepConfig:
     @property
     def tallied(self) -> tuple[str, ...]:
         """Quantities that the tallies are made from."""
-        measures = axes.MEASURES if self.tallies == "study" else ()
-        return tuple(dict.fromkeys((*schema.SUMMED, *measures)))
+        if self.tallies not in definitions.STUDY_EDITIONS:
+            return schema.SUMMED
+        second = ("retention_foreign",) if self.tallies == "study-2" else ()
+        return tuple(dict.fromkeys((*schema.SUMMED, *axes.MEASURES, *second)))
 
     def read(
         self,
@@ -71,8 +73,10 @@ def step_config(resolved: resolve.Resolved) -> StepConfig:
     lens, profile = config.lens, config.store.rows
     # All of `full` whatever the rows are: the tallies count every one.
     wanted = {*schema.FULL, *config.store.quantities}
-    if config.store.tallies == "study":
+    if config.store.tallies in definitions.STUDY_EDITIONS:
         wanted |= {"norm", "retention"}
+    if config.store.tallies == "study-2":
+        wanted |= {"retention_foreign"}
     request = Options(
         quantities=tuple(name for name in schema.LAYERED if name in wanted),
         top_k=lens.top_k,
@@ -167,7 +171,7 @@ def apply(
     values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
     stored = {name: values[name].astype(dtype) for name, dtype in config.stored}
     tallied = {name: values[name] for name in (*config.tallied, "token") if name in values}
-    if config.tallies == "study":
+    if config.tallies in definitions.STUDY_EDITIONS:
         tallied |= {name: values[name] for name in schema.PER_TOKEN}
         tallied["final_token"] = values["top_id"][:, -1, 0]
     return tallied, stored

@@ -44,6 +44,30 @@ COVARIATES = (
 )
 """What ln rank_input is regressed on; ln_position is ln(1 + position), ln_count ln(1 + count)."""
 
+KNOTS = tuple(2**octave for octave in range(1, 12))
+"""Positions, and tokens left in a context, where the lines of a linear spline meet; 1 is the
+reference, and beyond the last nothing changes."""
+
+REGRESSORS = (
+    "constant",
+    "rarity",
+    "surprisal",
+    *(f"position_{knot}" for knot in KNOTS),
+    "later_occurrence",
+    "ln_distance",
+    "ln_count",
+    "first_piece",
+    "middle_piece",
+    "last_piece",
+    "embedding_norm",
+    *(f"room_{knot}" for knot in KNOTS),
+)
+"""What outcomes are regressed on in the second edition: position and the room that is left in the
+context by splines, and nothing that follows from the outcome."""
+
+WEIGHTINGS = ("types", "root", "tokens")
+"""How much a token type weighs: all alike, by the root of its number of tokens, or by it."""
+
 AXIS_LABELS: dict[str, tuple[str, ...]] = {
     "quantity": schema.SUMMED,
     "reference": schema.REFERENCES,
@@ -54,6 +78,9 @@ AXIS_LABELS: dict[str, tuple[str, ...]] = {
     "compared": COMPARED,
     "covariate": COVARIATES,
     "covariate_too": COVARIATES,
+    "regressor": REGRESSORS,
+    "regressor_too": REGRESSORS,
+    "weighting": WEIGHTINGS,
     "stratum": bins.STRATA,
     "exit_cut": tuple(str(cut) for cut in EXIT_CUTS),
     "retrieval_cut": tuple(str(cut) for cut in RETRIEVAL_CUTS),
@@ -72,6 +99,8 @@ LENGTHS: dict[str, int] = {
     "copy": sampling.COPIES,
     "control": sampling.CONTROLS,
     "sample": sampling.RESERVOIR,
+    "power": 3,
+    "outcome_power": 2,
     **{axis: len(names) for axis, names in AXIS_LABELS.items()},
 }
 """Places of each axis whose length does not depend on the model."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.tally import axes, bins
+from jaxlens.tally import axes, bins, regressors
 
 
 class Tables(NamedTuple):
@@ -24,6 +24,8 @@ class Tables(NamedTuple):
     ln: Any = None  # fixed-point ln, by integer to `bins.MAX_LN`
     rarity: Any = None  # fixed-point rarity, [fold, vocab]
     log_edges: Any = None  # `bins.LOG_EDGES`
+    type_rarity: Any = None  # fixed-point rarity by all counts, [vocab]
+    type_weight: Any = None  # fixed-point weight of a token, [weighting, vocab]
 
 
 def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
@@ -32,7 +34,8 @@ def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
     if counts is None:
         return Tables(*ranks)
     rarity = bins.rarity_table(counts)
-    return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES)
+    types = regressors.type_rarity(counts), regressors.type_weights(counts)
+    return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES, *types)
 
 
 class Facts(NamedTuple):
@@ -53,6 +56,7 @@ class Facts(NamedTuple):
     group: Any
     covariates: Any  # [row, covariate]
     tables: Tables
+    regressors: Any = None  # [row, regressor], where the columns hold the room
 
 
 def fixed(value: Any, xp: Any) -> Any:
@@ -86,6 +90,8 @@ def of_rows(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Fa
     valid = real & (values["position"] > 0) & ~xp.isnan(surprisal)
     rarity = _rarity(values, lookup, xp)
     ln = {name: lookup.ln_rank[rank] for name, rank in ranks.items()}
+    explained = {"rarity": rarity["input"], "surprisal": fixed(surprisal, xp)}
+    explained["embedding_norm"] = fixed(values["embedding_norm"], xp)
     return Facts(
         xp=xp,
         values=values,
@@ -105,6 +111,10 @@ def of_rows(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Fa
         group=values["group"],
         covariates=_covariates(values, rarity["input"], lookup, xp),
         tables=lookup,
+        # A run of the first edition has no column of the room, and no such tallies.
+        regressors=regressors.of_rows(values, _piece(values, xp), explained, lookup.ln, xp)
+        if "room" in values
+        else None,
     )
 
 

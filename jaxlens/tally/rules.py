@@ -1,7 +1,8 @@
 """How each tally of the study follows from rows: written once, for JAX and for NumPy.
 
 A rule turns the integers of ``facts`` into additions: places of a tally, the amounts that are added
-there, and where they count. A device and a reader of the stored rows add the same numbers.
+there, and where they count. A device and a reader of the stored rows add the same numbers. The
+rules of the second edition are in ``second_rules``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from jaxlens import schema
-from jaxlens.tally import axes, bins, definitions, facts, sampling
+from jaxlens.tally import axes, bins, definitions, facts, sampling, second_rules
+from jaxlens.tally.addition import Addition, first_place
 from jaxlens.tally.facts import Facts
-
-Addition = tuple[tuple[Any, ...], Any, Any]
-"""Index of each axis, broadcast against the others; amounts, None for 1; and where they count."""
 
 
 def _curve(rows: Facts, name: str) -> Any:
@@ -30,12 +27,6 @@ def _known(rows: Facts, name: str) -> Any:
     if name.startswith("rank_"):
         return rows.present[name.removeprefix("rank_")]
     return ~rows.xp.isnan(rows.values[name]) & rows.valid[:, None]
-
-
-def _first(condition: Any, xp: Any) -> Any:
-    """First place along the layers where a condition holds; the number of layers where nowhere."""
-    first = condition.argmax(1).astype(xp.int32)
-    return xp.where(condition.any(1), first, np.int32(condition.shape[1]))
 
 
 def _rank_histogram(rows: Facts) -> Iterator[Addition]:
@@ -177,18 +168,18 @@ def _jump_histogram(rows: Facts) -> Iterator[Addition]:
 
 def _first_exit(rows: Facts) -> Iterator[Addition]:
     for line, cut in enumerate(axes.EXIT_CUTS):
-        depth = 1 + _first(rows.values["rank_input"][:, 1:] > cut, rows.xp)
+        depth = 1 + first_place(rows.values["rank_input"][:, 1:] > cut, rows.xp)
         yield (line, rows.frequency["input"], depth), None, rows.valid
 
 
 def _half_life(rows: Facts) -> Iterator[Addition]:
     ln = rows.ln["input"]
     half = 2 * ln[:, 1:] >= rows.tables.ln_rank[-1] + ln[:, :1]
-    yield (rows.frequency["input"], 1 + _first(half, rows.xp)), None, rows.valid
+    yield (rows.frequency["input"], 1 + first_place(half, rows.xp)), None, rows.valid
 
 
 def _flip(rows: Facts) -> Iterator[Addition]:
-    yield (rows.frequency["input"], _first(_nearer(rows), rows.xp)), None, rows.valid
+    yield (rows.frequency["input"], first_place(_nearer(rows), rows.xp)), None, rows.valid
 
 
 def _retrieval(rows: Facts) -> Iterator[Addition]:
@@ -231,6 +222,7 @@ RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {
     "half_life": _half_life,
     "flip": _flip,
     "retrieval": _retrieval,
+    **second_rules.RULES,
 }
 """What each summed tally of the study adds."""
 

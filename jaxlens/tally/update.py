@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens.tally import bins, definitions, facts, rules, sampling
+from jaxlens.tally import addition, bins, definitions, facts, rules, sampling
 
 Totals = dict[str, jax.Array]
 
@@ -142,17 +142,36 @@ def _update(
 
 def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
     """Adds the additions of a tally's rule."""
-    flat = total.reshape(-1)
     for places, amount, where in rules.RULES[name](rows):
-        cell: Any = np.int32(0)
-        for size, index in zip(total.shape, places, strict=True):
-            cell = cell * np.int32(size) + jnp.asarray(index, jnp.int32)
+        if (n := addition.lines(places)) is not None:
+            total = _add_lines(total, places[:n], amount, where)
+            continue
+        flat = total.reshape(-1)
+        cell = _cell(total.shape, places)
         shape = jnp.broadcast_shapes(cell.shape, where.shape)
         cell = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(cell, shape), flat.size)
         one = jnp.ones((), jnp.int64) if amount is None else amount.astype(jnp.int64)
         amount = jnp.broadcast_to(one.reshape((1,) * (len(shape) - one.ndim) + one.shape), shape)
-        flat = flat.at[cell.reshape(-1)].add(amount.reshape(-1), mode="drop")
-    return flat.reshape(total.shape)
+        total = flat.at[cell.reshape(-1)].add(amount.reshape(-1), mode="drop").reshape(total.shape)
+    return total
+
+
+def _add_lines(
+    total: jax.Array, places: tuple[Any, ...], amount: jax.Array, where: jax.Array
+) -> jax.Array:
+    """Adds whole lines: one scattered update a row instead of one a number."""
+    lines = total.reshape(-1, *total.shape[len(places) :])
+    cell = jnp.broadcast_to(_cell(total.shape, places), where.shape)
+    cell = jnp.where(where, cell, len(lines))
+    return lines.at[cell].add(amount.astype(jnp.int64), mode="drop").reshape(total.shape)
+
+
+def _cell(shape: tuple[int, ...], places: tuple[Any, ...]) -> Any:
+    """Number of a cell along the first axes of a total."""
+    cell: Any = jnp.zeros((), jnp.int32)
+    for size, index in zip(shape[: len(places)], places, strict=True):
+        cell = cell * np.int32(size) + jnp.asarray(index, jnp.int32)
+    return cell
 
 
 def _sampled(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:

@@ -104,6 +104,38 @@ def covariates(rows, row, rarity):
     return [int(known[name]) for name in axes.COVARIATES]
 
 
+def regressors(row, rarity):
+    """The second edition's columns, with splines of position and of the room left in a context."""
+    piece = 0 if row["piece"] == 255 else int(row["piece"])
+    known = {
+        "constant": SIXTEENTH,
+        "rarity": rarity,
+        "surprisal": fixed(row["surprisal"]),
+        "later_occurrence": SIXTEENTH * (row["prev_count"] > 0),
+        "ln_distance": ln(int(row["prev_distance"])),
+        "ln_count": ln(int(row["prev_count"]) + 1),
+        "first_piece": SIXTEENTH * (piece == 1),
+        "middle_piece": SIXTEENTH * (piece == 2),
+        "last_piece": SIXTEENTH * (piece == 3),
+        "embedding_norm": fixed(row["embedding_norm"]),
+    }
+    for name, number in (("position", int(row["position"])), ("room", int(row["room"]) + 1)):
+        octave = min(ln(number) * SIXTEENTH // ln(2), 11 * SIXTEENTH)
+        for i in range(1, 12):
+            known[f"{name}_{2**i}"] = max(0, SIXTEENTH - abs(octave - i * SIXTEENTH))
+    return [int(known[name]) for name in axes.REGRESSORS]
+
+
+def weights(rows, token):
+    """Rarity of a token type by all counts, and the weight of one of its tokens."""
+    total = rows.counts.sum(0)
+    rarity = -math.log((total[token] + 0.5) / (total.sum() + len(total) / 2))
+    n = int(total[token])
+    by = {"types": 4096 / max(n, 1), "root": 64 / math.sqrt(max(n, 1)), "tokens": 1.0}
+    scale = [round((by[name] if n >= 5 else 0.0) * SIXTEENTH) for name in axes.WEIGHTINGS]
+    return round(rarity * SIXTEENTH), scale
+
+
 def curve(row, name):
     if name.startswith("rank_"):
         return [ln(int(rank)) for rank in row[name]]
@@ -111,13 +143,13 @@ def curve(row, name):
 
 
 def tallies(values, counts):
-    """All summed tallies of the study."""
+    """All summed tallies of the study, of both editions."""
     rows = Rows(values, counts)
     n_layers, vocab = rows.n_layers, rows.counts.shape[1]
     out = {
         t.name: np.zeros(definitions.shape(t, n_layers, vocab), np.int64)
-        for t in definitions.STUDY
-        if t.merge == "sum"
+        for t in definitions.BY_NAME.values()
+        if t.merge == "sum" and t.kind == "study"
     }
     for row in rows:
         _of_references(rows, row, out)
@@ -143,10 +175,32 @@ def _of_references(rows, row, out):
             out["excess_count"][place] += 1
             out["excess_histogram"][(*place, rank_bin(ranks[middle]))] += 1
             out["excess_sum"][place] += [ln(rank) for rank in ranks]
+            _of_weights(rows, row, out, axes.COMPARED.index(name), token, ranks)
+        if name == "foreign":
+            out["foreign_type_count"][token] += 1
+            out["foreign_type_sum"][token] += [ln(rank) for rank in ranks]
+            out["foreign_type_square"][token] += [times(ln(rank), ln(rank)) for rank in ranks]
+        if name == "next":
+            out["next_rarity_count"][row["group"]] += 1
+            out["next_rarity_sum"][row["group"]] += rows.rarity(token, fold)
+        if name == "final":
+            for c, cut in enumerate(axes.RETRIEVAL_CUTS):
+                out["settled_by_group"][c, row["group"], retrieved(ranks, cut)] += 1
         if name in axes.TARGETS:
             for c, cut in enumerate(axes.RETRIEVAL_CUTS):
                 depth = retrieved(ranks, cut)
                 out["retrieval"][axes.TARGETS.index(name), c, rarity, depth] += 1
+
+
+def _of_weights(rows, row, out, line, token, ranks):
+    rarity, scale = weights(rows, token)
+    for kind, weight in enumerate(scale):
+        once = times(weight, rarity)
+        place = line, kind, row["group"]
+        out["type_weight_product"][place] += [weight, once, times(once, rarity)]
+        for power, factor in enumerate((weight, once)):
+            amount = [times(factor, ln(rank)) for rank in ranks]
+            out["type_weight_outcome"][(*place, power)] += amount
 
 
 def _of_input(rows, row, out):
@@ -161,23 +215,30 @@ def _of_input(rows, row, out):
     out["type_count"][token] += 1
     out["type_sum"][token] += lns
     out["type_square"][token] += [times(x, x) for x in lns]
-    x = covariates(rows, row, rarity)
+    # The covariates of the first edition, and the regressors of the second.
+    x, z = covariates(rows, row, rarity), regressors(row, rarity)
     out["type_covariate"][token] += x
     out["covariate_product"][group] += [[times(a, b) for b in x] for a in x]
     out["covariate_outcome"][group] += [[times(a, b) for b in lns] for a in x]
+    out["type_regressor"][token] += z
+    out["regressor_product"][group] += [[times(a, b) for b in z] for a in z]
+    out["regressor_outcome"][group] += [[times(a, b) for b in lns] for a in z]
     if row["copied"]:
         out["type_copied"][token] += 1
         out["copied_covariate"] += x
+        out["copied_regressor"] += z
         out["copied_outcome"] += lns
     out["outcome_square"][group] += [times(a, a) for a in lns]
     out["frequency_norm"][coarse(rarity)] += fixed(row["embedding_norm"])
     for c, cut in enumerate(axes.EXIT_CUTS):
         depth = first([rank > cut for rank in ranks], 1)
         out["first_exit"][c, coarse(rarity), depth] += 1
+        out["first_exit_by_group"][c, group, coarse(rarity), depth] += 1
     whole = ln(rows.counts.shape[1])
     # P_l = 1 - ln r / ln V is at most half of P_0.
     half = first([2 * (whole - x) <= whole - lns[0] for x in lns], 1)
     out["half_life"][coarse(rarity), half] += 1
+    out["half_life_by_group"][group, coarse(rarity), half] += 1
 
 
 def _of_curves(rows, row, out):
@@ -192,6 +253,10 @@ def _of_curves(rows, row, out):
                 for kind, place in (("group", group), ("frequency", rarity)):
                     out[f"{kind}_count"][line, place, layer] += 1
                     out[f"{kind}_sum"][line, place, layer] += amount
+    for layer in range(rows.n_layers if "retention_foreign" in row else 0):
+        if not math.isnan(x := row["retention_foreign"][layer]):
+            out["foreign_retention_count"][group, layer] += 1
+            out["foreign_retention_sum"][group, layer] += fixed(x)
     for line, name in enumerate(axes.DIVERGENCES):
         for layer in range(rows.n_layers if name in row else 0):
             out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1

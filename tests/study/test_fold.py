@@ -22,7 +22,8 @@ from jaxlens.tally import definitions, sampling, update
 # Rows of everything that the tallies are made from; a later window repeats some context.
 EVERYTHING = {
     "store.tallies": "study",
-    "store.quantities": ["norm", "retention", "js_final", "js_input"],  # those of STUDY, and rows
+    # Those of STUDY, and rows.
+    "store.quantities": ["norm", "retention", "retention_foreign", "js_final", "js_input"],
     "store.shard_tokens": 512,
     "plan.overlap": 5,
 }
@@ -54,12 +55,12 @@ def test_tallies_of_the_device_are_those_of_the_stored_rows(studied):
 def test_every_tally_is_what_its_definition_says(studied):
     with jaxlens.open_run(studied) as run:
         batch = next(run.batches(rows=700))
-        values = fold.prepare(batch, run.corpus.documents.hash)
+        length = run.spec["plan"]["length"]
+        values = fold.prepare(batch, run.corpus.documents, length)
         counts, vocab = run.corpus.token_counts, run.corpus.token_counts.shape[1]
     sizes = values["rank_input"].shape[1], vocab
-    found = {
-        t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
-    }
+    study = (t for t in definitions.BY_NAME.values() if t.kind == "study")
+    found = {t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in study}
     fold.add(found, values, np.ones(len(values["token"]), bool), fold.facts.tables(vocab, counts))
     expected = brute.tallies(values, counts)
     for name, value in expected.items():

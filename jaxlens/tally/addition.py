@@ -1,0 +1,28 @@
+"""What the rules of tallies have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Addition = tuple[tuple[Any, ...], Any, Any]
+"""Index of each axis, broadcast against the others; amounts, None for 1; and where they count.
+
+The last axes may be `ALL` instead: then there is one index a row for the axes before them, amounts
+are ``[row, *those axes]``, and it is one mask a row that says where they count."""
+
+ALL = slice(None)
+"""Every place of an axis."""
+
+
+def lines(places: tuple[Any, ...]) -> int | None:
+    """Number of axes before those of which every place is added to; None where there are none."""
+    n_all = sum(isinstance(place, slice) for place in places)
+    return len(places) - n_all if n_all else None
+
+
+def first_place(condition: Any, xp: Any) -> Any:
+    """First place along the layers where a condition holds; the number of layers where nowhere."""
+    first = condition.argmax(1).astype(xp.int32)
+    return xp.where(condition.any(1), first, np.int32(condition.shape[1]))
