@@ -9,10 +9,9 @@ The interval is ``value ± t * se`` with the standard deviation of the replicas.
 make it honest when documents are few or of unequal size: the variance is raised by
 ``m / (m - 1)``, since a bootstrap divides by m and not by m - 1; t has at most ``m - 1`` degrees of
 freedom, where m is the effective number of groups, ``(sum n)^2 / sum n^2``; and where few groups
-decide the variance it has fewer, the effective number of the squared influences of the groups
-(see `freedom`). The planted-effect simulations decided for it and against the percentile interval,
-which is too short below some hundred groups, and against ``m - 1`` alone: where large documents
-also have other values, that covers as little as 82 %.
+decide the variance it has fewer (see ``freedom``). The planted-effect simulations decided for it
+and against the percentile interval, which is too short below some hundred groups, and against
+``m - 1`` alone: where large documents also have other values, that covers as little as 82 %.
 
 Reference:
     Hanley and MacGibbon 2006, doi:10.1016/j.cmpb.2006.04.006 (Poisson weights);
@@ -32,6 +31,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from scipy import stats
 
+from jaxlens.study.stats import freedom
 from jaxlens.tally import hashing
 
 REPLICAS = 500
@@ -173,22 +173,6 @@ def too_few(clusters: int, size: float) -> bool:
     return clusters < MIN_CLUSTERS or size < MIN_EFFECTIVE
 
 
-def freedom(influence: Num[np.ndarray, " group"], size: float) -> float:
-    """Degrees of freedom of a variance that is estimated from groups.
-
-    A standard error that a few groups decide is itself uncertain: the squares of the influences
-    then count as few, and t must be as wide as for that many observations.
-
-    Args:
-        influence: What each group does to the estimate, as in a jackknife; not finite where the
-            estimate does not exist without the group.
-        size: Effective number of groups by their observations.
-    """
-    squares = np.square(np.asarray(influence, np.float64))
-    contributions = float(effective(squares[np.isfinite(squares)]))
-    return min(size - 1, contributions) if contributions > 0 else size - 1
-
-
 def t_interval(value: float, se: float, df: float, level: float, n: int, clusters: int) -> Estimate:
     """The interval ``value ± t(df) se``, NaN and flagged with fewer than ten clusters."""
     if not math.isfinite(value):
@@ -238,7 +222,7 @@ def interval(
     if kind == "percentile":
         low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
         return Estimate(value, float(low), float(high), se, n, clusters)
-    df = size - 1 if left_out is None else freedom(left_out - value, size)
+    df = size - 1 if left_out is None else freedom.of_influences(left_out - value, size)
     return t_interval(value, se, df, level, n, clusters)
 
 

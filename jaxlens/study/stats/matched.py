@@ -6,7 +6,7 @@ document holds both copies and controls. So each pair (copy, control) is a term 
 and the variance is the sum of products of all terms that share a member, in the form of a jackknife
 over documents: with few of them the plain sum is a tenth too small. The interval is one of t with
 at most ``m - 1`` degrees of freedom, m being the effective number of the copies' documents, and
-with fewer where few documents decide the variance (``bootstrap.freedom``). A copy with four
+with fewer where few documents decide the variance (``freedom``). A copy with four
 controls weighs what a copy with one does, in every number of this module.
 
 Reference:
@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
-from jaxlens.study.stats import bootstrap
+from jaxlens.study.stats import bootstrap, freedom
 
 _LAST_BITS = 1e-12
 
@@ -94,7 +94,7 @@ class Values:
         terms = self.weight * deviations[self.held]
         moved = _left_out(terms, self.weight, self.ours, self.theirs)
         variance = _shared_member_variance(moved, terms, self.ours, self.theirs)
-        return variance, bootstrap.freedom(moved, self.size)
+        return variance, freedom.of_influences(moved, self.size)
 
     def estimate(
         self, value: float, deviations: Float[np.ndarray, "match control"], level: float

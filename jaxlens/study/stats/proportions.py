@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from jaxlens import errors
+from jaxlens.study.stats import freedom
 
 LEVEL = 0.95
 """Coverage of the intervals."""
@@ -104,13 +105,12 @@ def of_clusters(
     independent = share * (1 - share) / n
     influence = leave_one_out(hits, sizes)
     effect = max(1.0, variance(influence) / independent) if independent > 0 else 1.0
-    # Clusters of unequal size count as fewer, and so do those whose influences are.
+    # Clusters of unequal size count as fewer.
     effective = min(m, n**2 / float(sizes @ sizes))
     if min(np.sum(hits > 0), np.sum(hits < sizes)) < MIN_MIXED:
         effect = max(effect, n / effective)
-    squares = np.square(influence)
-    deciding = squares.sum() ** 2 / float(squares @ squares) if squares.any() else effective - 1
-    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(min(effective - 1, deciding), 1.0)))
+    df = freedom.of_influences(influence, effective)
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, df))
     return wilson(share * n / effect, n / effect, quantile)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Num
 
-from jaxlens.study.stats import bootstrap, least_squares
+from jaxlens.study.stats import bootstrap, freedom, least_squares
 
 TOO_FEW = "too few observations"
 
@@ -104,6 +104,6 @@ def clustered(
     influence = np.einsum("ia,gij,ja->ga", inverse, part, inverse, optimize=True)
     sizes = bootstrap.effective(np.maximum(influence, 0.0))
     df = np.array(
-        [max(bootstrap.freedom(*part), 1.0) for part in zip(scores.T, sizes, strict=True)]
+        [max(freedom.of_influences(*part), 1.0) for part in zip(scores.T, sizes, strict=True)]
     )
     return least_squares.assemble(names, columns, slopes, se, df, level, n, clusters, "")

@@ -1,0 +1,152 @@
+"""Are rarer token types kept more? Each type against itself where it was not read.
+
+The excess preservation of a type is the mean ln rank that it has as a token of *another* document
+less the mean that it has where it was read: chance, and what the unembedding prefers, have the same
+type on both sides and cancel. The slope of the excess on the rarity of the type is a weighted
+regression over types. **A positive slope says that rarer tokens are kept more.**
+
+Two things are random: which types the vocabulary has, since a type may be peculiar, and which
+documents were read, since what a document holds goes together. The variance is that of types plus
+that of documents, less that of single positions, which both contain.
+
+Reference:
+    Cameron, Gelbach and Miller 2011, doi:10.1198/jbes.2010.07136 (two-way clusters); MacKinnon and
+    White 1985, doi:10.1016/0304-4076(85)90158-7 (jackknife).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+
+from jaxlens.study.stats import bootstrap, freedom
+
+MIN_POSITIONS = 3
+"""Types with fewer positions on either side are left out."""
+
+MIN_TYPES = 50
+"""With fewer types there is no slope."""
+
+FEW_TYPES = f"fewer than {MIN_TYPES} token types"
+
+
+class Side(NamedTuple):
+    """Sums over the positions of each type: where it was read, or where it was not.
+
+    Attributes:
+        count: Positions.
+        total: Sum of ln rank, nat.
+        square: Sum of its squares.
+    """
+
+    count: Num[np.ndarray, " type"]
+    total: Float[np.ndarray, " type"]
+    square: Float[np.ndarray, " type"]
+
+
+class Groups(NamedTuple):
+    """Sums of a weighted regression of ln rank on rarity, by group of documents.
+
+    Attributes:
+        product: Weights times the powers 0, 1 and 2 of rarity, of own and of foreign positions.
+        outcome: Weights times ln rank times the powers 0 and 1.
+        count: Positions.
+    """
+
+    product: Float[np.ndarray, "own_foreign group 3"]
+    outcome: Float[np.ndarray, "own_foreign group 2"]
+    count: Num[np.ndarray, " group"]
+
+
+def slope(
+    own: Side,
+    foreign: Side,
+    rarity: Float[np.ndarray, " type"],
+    weight: Float[np.ndarray, " type"],
+    groups: Groups,
+    level: float = 0.95,
+) -> bootstrap.Estimate:
+    """Slope of the excess preservation on rarity over types, nat a nat.
+
+    Args:
+        own: Positions where each type was read.
+        foreign: Positions that each type was drawn for from another document.
+        rarity: Of the types, nat.
+        weight: Of the types, 0 for those that do not count.
+        groups: The same regression over positions, which shows how documents move it.
+        level: Coverage.
+
+    Returns:
+        NaN with a note where too few types or documents are there.
+    """
+    used = (weight > 0) & (np.minimum(own.count, foreign.count) >= MIN_POSITIONS)
+    n, clusters = int(own.count[used].sum()), int(np.count_nonzero(groups.count))
+    if used.sum() < MIN_TYPES:
+        return bootstrap.missing(FEW_TYPES, n=n, clusters=clusters)
+    sides = [Side(*(part[used].astype(np.float64) for part in side)) for side in (own, foreign)]
+    means = [side.total / side.count for side in sides]
+    excess, x, w = means[1] - means[0], rarity[used], weight[used]
+    total, lever = w.sum(), w * (x - w @ x / w.sum())
+    lever /= lever @ x
+    value = float(lever @ excess)
+    of_types = _left_out_types(excess, x, w) - value
+    of_groups = _left_out_groups(groups)
+    size = float(bootstrap.effective(groups.count))
+    if bootstrap.too_few(clusters, size) or not np.isfinite(of_groups).all():
+        return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
+    by_type, by_group = (_variance(moved) for moved in (of_types, of_groups))
+    # Both hold the scatter of single positions once.
+    scatter = sum(float(np.square(lever) @ (_within(side) / side.count)) for side in sides)
+    variance = max(by_type + by_group - scatter, by_type, by_group)
+    degrees = (
+        freedom.of_influences(of_types, float(bootstrap.effective(w / total))),
+        freedom.of_influences(of_groups, size),
+    )
+    parts = sum(part**2 / df for part, df in zip((by_type, by_group), degrees, strict=True))
+    df = (by_type + by_group) ** 2 / parts if parts > 0 else size - 1
+    return bootstrap.t_interval(value, math.sqrt(variance), df, level, n, clusters)
+
+
+def excess(own: Side, foreign: Side, used: Bool[np.ndarray, " type"]) -> Float[np.ndarray, " type"]:
+    """Excess preservation of types that have positions on both sides, nat."""
+    return (foreign.total / foreign.count - own.total / own.count)[used]
+
+
+def _within(side: Side) -> Float[np.ndarray, " type"]:
+    """Variance of ln rank within each type."""
+    mean = side.total / side.count
+    return np.maximum(side.square / side.count - mean**2, 0.0) * side.count / (side.count - 1)
+
+
+def _left_out_types(
+    y: Float[np.ndarray, " type"], x: Float[np.ndarray, " type"], w: Float[np.ndarray, " type"]
+) -> Float[np.ndarray, " type"]:
+    """The slope without each type."""
+    sums = np.stack([w, w * x, w * x * x, w * y, w * x * y])
+    return _slope(*(sums.sum(1, keepdims=True) - sums))
+
+
+def _left_out_groups(groups: Groups) -> Float[np.ndarray, " group"]:
+    """How leaving out each group of documents moves the slope over positions; 0 of empty groups."""
+    sums = np.concatenate([groups.product, groups.outcome], axis=2)
+    without, whole = sums.sum(1, keepdims=True) - sums, sums.sum(1)
+    slopes = _slope(*np.moveaxis(without, 2, 0))
+    moved = slopes[1] - slopes[0] - np.subtract(*_slope(*whole.T)[::-1])
+    return np.where(groups.count > 0, moved, 0.0)
+
+
+def _slope(
+    one: np.ndarray, x: np.ndarray, xx: np.ndarray, y: np.ndarray, xy: np.ndarray
+) -> Float[np.ndarray, "..."]:
+    """Weighted least squares from its sums."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (xy - x * y / one) / (xx - x * x / one)
+
+
+def _variance(moved: Float[np.ndarray, " cluster"]) -> float:
+    """Jackknife variance; clusters that hold nothing do not move the estimate."""
+    m = int(np.count_nonzero(moved))
+    return (m - 1) / m * float(moved @ moved) if m else 0.0
