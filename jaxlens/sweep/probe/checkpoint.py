@@ -83,23 +83,34 @@ def read(
     """
     try:
         with contained.opened(path) as descriptor, contained.reading(path):
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                digest = hashlib.sha256()
-                header = file.readline(_MAX_HEADER)
-                digest.update(header)
-                state = json.loads(header)
-                if {name: state.get(name) for name in known} != dict(known):
-                    return None
-                for name in sorted(arrays):
-                    view = memoryview(arrays[name].reshape(-1).view(np.uint8))
-                    if file.readinto(view) != len(view):
-                        raise ValueError("it is too short")
-                    digest.update(view)
-                if file.read() != digest.digest():
-                    raise ValueError("its hash differs")
-                return state
+            return _fill(descriptor, known, arrays)
     except errors.MissingError:
         return None
     except (ValueError, AttributeError, errors.DataError) as error:
         logger.warning("%s is damaged, its part of the probe is computed again: %s", path, error)
         return None
+
+
+def _fill(
+    descriptor: int, known: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """Fills the arrays.
+
+    Raises:
+        ValueError: The checkpoint is damaged.
+    """
+    digest = hashlib.sha256()
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        header = file.readline(_MAX_HEADER)
+        digest.update(header)
+        state = json.loads(header)
+        if {name: state.get(name) for name in known} != dict(known):
+            return None
+        for name in sorted(arrays):
+            view = arrays[name].reshape(-1).view(np.uint8).data
+            if file.readinto(view) != len(view):
+                raise ValueError("it is too short")
+            digest.update(view)
+        if file.read(digest.digest_size + 1) != digest.digest():
+            raise ValueError("its hash differs")
+    return state

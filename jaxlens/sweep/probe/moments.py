@@ -163,7 +163,7 @@ def _add(
         fixed = jnp.broadcast_to(fixed, (label.shape[0], *fixed.shape))
         bad = ~jnp.isfinite(rows) & known.any(0)[None, :, None]
         return Totals(
-            totals.sums.at[targets, classes].add(fixed, mode="drop"),
+            jnp.asarray(totals.sums).at[targets, classes].add(fixed, mode="drop"),
             totals.products + jax.lax.map(functools.partial(_products, known=known), rows),
             totals.missing + bad.sum(dtype=jnp.int64),
         )

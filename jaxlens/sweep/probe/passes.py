@@ -119,9 +119,11 @@ def run(work: Work) -> tuple[evaluate.Cells, int]:
     """
     evaluation = evaluate.zeros(work.n_layers)
     state = _read(work, _EVALUATION, {}, {"evaluation": evaluation})
+    first, stop, step = 0, 0, 0
     if state is None:
-        evaluation, state = evaluate.zeros(work.n_layers), {"layers": [0, 0], "step": 0}
-    (first, stop), step = state["layers"], state["step"]
+        evaluation = evaluate.zeros(work.n_layers)
+    else:
+        (first, stop), step = state["layers"], state["step"]
     finished = stop if step == len(work.survey.held_out) else first
     _begin_progress(work, finished)
     for start in range(finished, work.n_layers, work.layers_per_pass):
