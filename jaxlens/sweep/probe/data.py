@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64, UInt64
+from jaxtyping import Bool, Int, Int32, Int64, Integer, UInt64
 
 from jaxlens import types
 from jaxlens.corpus import token_file
@@ -113,7 +113,7 @@ class Corpus:
         return batch, Rows(slot, token, rarity, bins.group_of(hashes), document)
 
     def _permuted(
-        self, document: Int64[np.ndarray, " row"], offset: Int[np.ndarray, " row"]
+        self, document: Int64[np.ndarray, " row"], offset: Integer[np.ndarray, " row"]
     ) -> Int32[np.ndarray, " row"]:
         """The token of another training position, drawn by the position's document and place."""
         index = self.job.ingested.index

@@ -73,7 +73,7 @@ def of_classes(unembed: types.Unembed, class_token: Int64[np.ndarray, " class"])
 
 def add(
     totals: Cells,
-    streams: Float[Array, "layer batch position embed"],
+    streams: Float[Array, "stream batch position embed"],
     readers: Readers,
     rows: data.Rows,
     label: Int[np.ndarray, "target row"],
@@ -121,7 +121,7 @@ def _add(
 
         rows = flat[:, part(slot)]
         normed = decoders.normalise(rows, readers.unembed)[readers.layers]
-        probed = moments.scaled(rows[readers.layers], readers.scale)
+        probed = moments.scaled(rows[readers.layers], readers.scale, jnp.float32)
         read = functools.partial(
             _layer, unembed=readers.unembed, label=part(label), precision=precision
         )

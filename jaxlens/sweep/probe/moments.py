@@ -1,15 +1,16 @@
 """Streamed moments of the residual streams: sums by class, and products, as integers.
 
 Streams are centred by a reference mean of each layer and divided by a power of two near their root
-mean square. Each value, and each product over a block of positions, is then rounded once and added
-as an int64: integer addition is associative, so no order of steps and no atomic of a GPU changes a
-bit. Products are float32 at the highest precision.
+mean square. Each value, and each sum of products over a block of positions, is then rounded once
+and added as an int64: integer addition is associative, so no order of steps and no atomic of a GPU
+changes a bit. Products are float64: the covariance within classes is a difference of two sums that
+may be a hundred times as large, and float32 would leave three digits of its inverse.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,13 @@ from jaxlens.sweep.probe import data
 from jaxlens.tally import update
 
 BLOCK = 512
-"""Positions whose products are summed in float32."""
+"""Positions whose products are summed before they are rounded."""
 
-_SUM_ONE, _PRODUCT_ONE = 2.0**24, 2.0**20
+_ONE = 2.0**24
 """Fixed point of values and of products, in units of a layer.
 
-Values to 2^10 root mean squares of 10^8 positions stay below 2^63; so do their products.
+Of 10^8 positions, values of 2^10 root mean squares each stay below 2^63, and so do squares of which
+one in 2^10 components holds all.
 """
 
 MAX_POSITIONS = 10**8
@@ -91,10 +93,12 @@ def scale(
     return Scale(reference, unit.astype(np.float32))
 
 
-def scaled(rows: Float[Array, "layer row embed"], scale: Scale) -> Float[Array, "layer row embed"]:
-    """Streams in the units in which they are added; division by a power of two is exact."""
-    reference, unit = jnp.asarray(scale.reference), jnp.asarray(scale.unit)
-    return (rows.astype(jnp.float32) - reference[:, None]) / unit[:, None, None]
+def scaled(
+    rows: Float[Array, "layer row embed"], scale: Scale, dtype: Any
+) -> Float[Array, "layer row embed"]:
+    """Streams in the units of `Scale`; exact in float64."""
+    reference, unit = (jnp.asarray(one, dtype) for one in scale)
+    return (rows.astype(dtype) - reference[:, None]) / unit[:, None, None]
 
 
 def blocks(capacity: int) -> tuple[int, int]:
@@ -156,10 +160,10 @@ def _add(
         here = jax.lax.dynamic_slice(slot, (first,), (size,))
         classes = jax.lax.dynamic_slice(label, (jnp.int32(0), first), (label.shape[0], size))
         known = classes >= 0
-        rows = scaled(flat[:, here], scale)
+        rows = scaled(flat[:, here], scale, jnp.float64)
         # Beyond the last class nothing is added.
         classes = jnp.where(known, classes, np.int32(n_classes))
-        fixed = jnp.rint(rows * np.float32(_SUM_ONE)).astype(jnp.int64).swapaxes(0, 1)
+        fixed = jnp.rint(rows * _ONE).astype(jnp.int64).swapaxes(0, 1)
         fixed = jnp.broadcast_to(fixed, (label.shape[0], *fixed.shape))
         bad = ~jnp.isfinite(rows) & known.any(0)[None, :, None]
         return Totals(
@@ -175,9 +179,9 @@ def _products(
     rows: Float[Array, "row embed"], known: jax.Array
 ) -> Int64[Array, "target embed embed"]:
     """Products of a layer over the positions of each target, in fixed point."""
-    masked = jnp.where(known[..., None], rows[None], np.float32(0.0))
+    masked = jnp.where(known[..., None], rows[None], 0.0)
     product = jnp.einsum("tri,rj->tij", masked, rows, precision=jax.lax.Precision.HIGHEST)
-    return jnp.rint(product * np.float32(_PRODUCT_ONE)).astype(jnp.int64)
+    return jnp.rint(product * _ONE).astype(jnp.int64)
 
 
 class Layer(NamedTuple):
@@ -195,5 +199,5 @@ class Layer(NamedTuple):
 def of_layer(totals: Totals, layer: int, target: int) -> Layer:
     """The moments of a layer and a target, from totals on the host."""
     sums, products = totals.sums[target, :, layer], totals.products[layer, target]
-    wide = np.asarray(products, np.float64) / _PRODUCT_ONE
-    return Layer(np.asarray(sums, np.float64) / _SUM_ONE, (wide + wide.T) / 2)
+    wide = np.asarray(products, np.float64) / _ONE
+    return Layer(np.asarray(sums, np.float64) / _ONE, (wide + wide.T) / 2)

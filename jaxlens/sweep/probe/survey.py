@@ -63,6 +63,8 @@ def survey(corpus: data.Corpus, training: int, held_out: int, types: int) -> Sur
     Raises:
         DataError: The text has no training or no held-out documents, or too few to learn from.
     """
+    if corpus.held_out.all() or not corpus.held_out.any():
+        raise _no_documents(not corpus.held_out.any())
     vocab_size = corpus.job.ingested.index.vocab_size
     occurrences = np.zeros((len(TARGETS), vocab_size), np.int64)
     steps, n_training, documents = _take(corpus, training, occurrences)
@@ -121,9 +123,13 @@ def _take(
             lost = (token >= 0) & (class_of[target, np.maximum(token, 0)] < 0)
             np.add.at(totals[target], (rows.rarity[target][lost], rows.group[lost]), 1)
     if not steps:
-        side = "held-out" if held_out else "training"
-        raise errors.DataError(f"the text has no {side} documents with two tokens", _MORE_TEXT)
+        raise _no_documents(held_out)
     return tuple(steps), positions, int(documents.sum())
+
+
+def _no_documents(held_out: bool) -> errors.DataError:
+    side = "held-out" if held_out else "training"
+    return errors.DataError(f"the text has no {side} documents of two tokens or more", _MORE_TEXT)
 
 
 def _choose(
