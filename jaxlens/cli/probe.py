@@ -22,7 +22,7 @@ def probe(
     held_out_tokens: str = "60k",
     types: str = "256",
     seed: int = 0,
-    memory: str = "2G",
+    memory: str = "4G",
     settings: options.Settings = (),
     output: options.Shown = options.Output(),
 ) -> None:
@@ -44,8 +44,8 @@ def probe(
         types: Token types to tell apart in each bin of rarity, of 1 nat; all of them where the
             vocabulary is no larger than that.
         seed: Seed of the order of the text, of permuted labels and of the choice of types.
-        memory: Bytes of moments to hold at once; where all layers need more, the text is read
-            several times.
+        memory: Bytes of moments to hold at once: devices with room for their own take turns, and
+            where one has not enough for all layers, the text is read several times.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from jaxlens import config, errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file, token_folder
@@ -16,7 +14,7 @@ from jaxlens.lens import numerics
 from jaxlens.store import layout, probe_file, run_directory
 from jaxlens.sweep import preemption, prepare, reopen
 from jaxlens.sweep.job import Job
-from jaxlens.sweep.probe import checkpoint, data, evaluate, moments, passes, survey
+from jaxlens.sweep.probe import checkpoint, data, evaluate, passes, survey, work
 from jaxlens.sweep.probe import spec as probe_spec
 from jaxlens.sweep.probe.spec import Settings
 from jaxlens.sweep.progress import Progress
@@ -126,16 +124,16 @@ def _run(
     with job.ingested.open() as tokens:
         prepare.check_identity(job, tokens)
         began = time.perf_counter()
-        work = _work(job, tokens, settings, document, progress, stop, seconds)
-        evaluation, done = passes.run(work)
+        shared = _work(job, tokens, settings, document, progress, stop, seconds)
+        evaluation, done = passes.run(shared)
         elapsed = time.perf_counter() - began
     probe = probe_file.Probe(
         evaluation=evaluate.arranged(evaluation),
-        outside=work.survey.outside,
-        class_token=work.survey.class_token,
-        class_count=work.survey.class_count,
+        outside=shared.survey.outside,
+        class_token=shared.survey.class_token,
+        class_count=shared.survey.class_count,
         layer_names=job.model.config.layer_names,
-        counts=work.survey.counts,
+        counts=shared.survey.counts,
         spec=document,
     )
     publish.publish(probe_file.path(job.out, probe_file.RESULT), probe_file.image(probe))
@@ -151,16 +149,16 @@ def _work(
     progress: Progress | None,
     stop: preemption.StopRequest,
     seconds: float,
-) -> passes.Work:
+) -> work.Work:
     corpus = data.corpus(job, tokens, settings.seed)
     surveyed = survey.survey(corpus, settings.tokens, settings.held_out_tokens, settings.types)
-    architecture = job.model.config
-    layer_bytes = moments.item_bytes(len(surveyed.class_token), architecture.n_embd)
-    return passes.Work(
+    layers, workers = work.divide(job, surveyed, settings.memory)
+    return work.Work(
         corpus=corpus,
         survey=surveyed,
+        workers=workers,
+        layers_per_pass=layers,
         spec_hash=config.spec_hash(config.canonical(document)),
-        layers_per_pass=int(np.clip(settings.memory // layer_bytes, 1, architecture.n_layer + 1)),
         progress=progress,
         stop=stop,
         interval=checkpoint.Interval(seconds),

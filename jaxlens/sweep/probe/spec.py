@@ -25,14 +25,14 @@ class Settings:
         held_out_tokens: Held-out positions.
         types: Classes of a bin of rarity, where the vocabulary is larger than all bins.
         seed: Of the order of the steps, of permuted labels and of the choice of types.
-        memory: Bytes of moments held at once; it decides no result.
+        memory: Bytes of moments that are held at once, on all devices; it decides no result.
     """
 
     tokens: int = 300_000
     held_out_tokens: int = 60_000
     types: int = 256
     seed: int = 0
-    memory: int = 2 << 30
+    memory: int = 4 * 10**9
 
     def require(self) -> None:
         """Refuses numbers that make no sense.

@@ -250,6 +250,16 @@ def test_the_same_call_says_at_once_that_it_is_finished(probed, tiny):
     assert verify.verify(probed).ok
 
 
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_that_take_turns_change_nothing(probed, out, tiny, devices):
+    several = config.load([], {}, {"model.path": str(tiny), "devices": devices})
+    stop = preemption.StopRequest(600)
+    with pytest.raises(errors.InterruptedRun):
+        run.of_run(out, several, SETTINGS, AsksAfter(stop, 8), stop)
+    run.of_run(out, several, SETTINGS)
+    assert files(out) == files(probed)
+
+
 def test_layers_that_do_not_fit_in_memory_take_passes_and_change_nothing(probed, out, tiny):
     small = Settings(SETTINGS.tokens, SETTINGS.held_out_tokens, memory=1)
     run.of_run(out, configured(tiny), small)
