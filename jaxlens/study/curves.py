@@ -35,8 +35,14 @@ def by_layer(
     means = binned.ratio(sums.sum(0) / scale, counts.sum(0))
     totals, sizes = (bootstrap.replicate(part, weight) for part in (sums, counts))
     replicas = binned.ratio(totals / scale, sizes)
+    left_out = binned.ratio((sums.sum(0) - sums) / scale, counts.sum(0) - counts)
     return [
-        bootstrap.interval(float(means[layer]), replicas[:, layer], counts[:, layer])
+        bootstrap.interval(
+            float(means[layer]),
+            replicas[:, layer],
+            counts[:, layer],
+            left_out=left_out[:, layer],
+        )
         for layer in range(sums.shape[1])
     ]
 

@@ -22,6 +22,7 @@ DOCUMENTS = (40, 200, 2_000)
 FIXED = 2.0**16
 RARITY = np.arange(2.5, 18.5)  # the middles of 16 bins of one nat
 RNG_SEED = 20_200_831
+MIN_PRINTED = 0.9  # of the replicas must have an interval
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,10 @@ def score(primary, documents, planted, replicas):
         for i in range(replicas)
     ]
     low, high, value = (np.array([getattr(e, k) for e in found]) for k in ("low", "high", "value"))
-    # A missing interval covers nothing and rejects nothing: both would count against it or for it
-    # only where data were too few, which no kind of data here is.
-    assert np.isfinite(low).all() and np.isfinite(high).all()
+    # Where a heavy tail leaves effectively fewer than five documents no interval is printed.
+    printed = np.isfinite(low) & np.isfinite(high)
+    assert printed.mean() >= MIN_PRINTED
+    low, high = low[printed], high[printed]
     return Score(
         primary,
         documents,

@@ -16,6 +16,7 @@ from jaxlens.study.stats import matched
 
 DOCUMENTS = (40, 200)
 RNG_SEED = 20_261_129
+MIN_PRINTED = 0.9  # of the replicas must have an interval
 LEVEL, NOISE, COVARIATE_NOISE = 6.0, 1.0, 0.7
 
 
@@ -110,8 +111,10 @@ def coverage(name, case, documents, replicas):
         draw(np.random.default_rng([RNG_SEED, *place, documents, i]), documents, of)
         for i in range(replicas)
     ]
-    assert all(np.isfinite(e.low) and np.isfinite(e.high) for e in found)
-    covered = np.mean([e.low <= expected <= e.high for e in found])
+    printed = [e for e in found if np.isfinite(e.low) and np.isfinite(e.high)]
+    # Where a heavy tail leaves effectively fewer than five documents no interval is printed.
+    assert len(printed) >= MIN_PRINTED * replicas
+    covered = np.mean([e.low <= expected <= e.high for e in printed])
     return float(covered), float(np.mean([e.value for e in found]) - expected)
 
 

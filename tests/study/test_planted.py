@@ -28,7 +28,7 @@ def test_primaries_cover_what_was_planted_and_reject_only_what_was(primary, docu
 
 
 def test_the_table_has_a_line_for_every_score():
-    found = planted.table(replicas=1, documents=(40,))
+    found = planted.table(replicas=1, documents=(200,))
     assert planted.markdown(found).count("\n") == 1 + 2 * len(planted.PRIMARIES)
 
 

@@ -5,8 +5,9 @@ bootstrap by the copy's document alone would miss the second half, and also what
 document holds both copies and controls. So each pair (copy, control) is a term with two members,
 and the variance is the sum of products of all terms that share a member, in the form of a jackknife
 over documents: with few of them the plain sum is a tenth too small. The interval is one of t with
-``m - 1`` degrees of freedom, m being the effective number of the copies' documents. A copy with
-four controls weighs what a copy with one does, in every number of this module.
+at most ``m - 1`` degrees of freedom, m being the effective number of the copies' documents, and
+with fewer where few documents decide the variance (``bootstrap.freedom``). A copy with four
+controls weighs what a copy with one does, in every number of this module.
 
 Reference:
     Efron and Stein 1981, doi:10.1214/aos/1176345462 (jackknife); Aronow, Samii and Assenova 2015,
@@ -81,24 +82,28 @@ class Values:
         """Mean over matches of the mean over their controls."""
         return float(np.where(self.held, self.share * values, 0.0).sum() / self.n)
 
-    def variance(self, deviations: Float[np.ndarray, "match control"]) -> float:
+    def variance(self, deviations: Float[np.ndarray, "match control"]) -> tuple[float, float]:
         """Variance of a mean over pairs of which those that share a document are correlated.
 
         Args:
             deviations: What each pair contributes less the mean; read where a pair is held.
+
+        Returns:
+            The variance and its degrees of freedom.
         """
-        members = int(max(self.ours.max(), self.theirs.max())) + 1
         terms = self.weight * deviations[self.held]
-        return _shared_member_variance(terms, self.weight, self.ours, self.theirs, members)
+        moved = _left_out(terms, self.weight, self.ours, self.theirs)
+        variance = _shared_member_variance(moved, terms, self.ours, self.theirs)
+        return variance, bootstrap.freedom(moved, self.size)
 
     def estimate(
         self, value: float, deviations: Float[np.ndarray, "match control"], level: float
     ) -> bootstrap.Estimate:
         """A mean over pairs with its interval."""
-        if self.clusters < bootstrap.MIN_CLUSTERS:
+        if bootstrap.too_few(self.clusters, self.size):
             return bootstrap.missing(bootstrap.TOO_FEW, value, self.n, self.clusters)
-        se = math.sqrt(self.variance(deviations))
-        return bootstrap.t_interval(value, se, self.size - 1, level, self.n, self.clusters)
+        variance, df = self.variance(deviations)
+        return bootstrap.t_interval(value, math.sqrt(variance), df, level, self.n, self.clusters)
 
 
 def values(
@@ -203,7 +208,7 @@ def cliff(of: Values, level: float = 0.95) -> bootstrap.Estimate:
     estimate = of.estimate(delta, above[:, None] - below - 2 * delta, level)
     if not math.isfinite(estimate.se):
         return estimate
-    low, high = _asymmetric(delta, estimate.se**2, of.size, level)
+    low, high = _asymmetric(delta, estimate.se**2, estimate.df + 1, level)
     return dataclasses.replace(estimate, low=low, high=high)
 
 
@@ -239,27 +244,37 @@ def standardized_difference(of: Values) -> float:
     return of.mean(of.copies[:, None] - of.controls) / spread if spread > 0 else math.nan
 
 
-def _shared_member_variance(
+def _left_out(
     terms: Float[np.ndarray, " term"],
     weight: Float[np.ndarray, " term"],
     first: Int[np.ndarray, " term"],
     second: Int[np.ndarray, " term"],
-    members: int,
-) -> float:
-    """Variance of a weighted mean of which terms that share a member are correlated.
+) -> Float[np.ndarray, " member"]:
+    """How far leaving out each member moves a weighted mean.
 
-    Leaving member d out moves the mean by ``-T_d / (1 - w_d)``, where T_d and w_d sum the
-    deviations and the weights of all terms with d.
+    Without member d it moves by ``-T_d / (1 - w_d)``, where T_d and w_d sum the deviations and the
+    weights of all terms with d.
     """
     two = first != second
     member = np.concatenate([first, second[two]])
-    held = np.bincount(member, np.concatenate([weight, weight[two]]), members)
-    moved = np.bincount(member, np.concatenate([terms, terms[two]]), members)
+    held = np.bincount(member, np.concatenate([weight, weight[two]]))
+    moved = np.bincount(member, np.concatenate([terms, terms[two]]))
     # A member of every term leaves nothing when it is left out: no finite variance is honest.
-    once = np.square(moved / np.maximum(1 - held, 1e-9)).sum()
+    return moved / np.maximum(1 - held, 1e-9)
+
+
+def _shared_member_variance(
+    moved: Float[np.ndarray, " member"],
+    terms: Float[np.ndarray, " term"],
+    first: Int[np.ndarray, " term"],
+    second: Int[np.ndarray, " term"],
+) -> float:
+    """Variance of a weighted mean of which terms that share a member are correlated."""
+    two = first != second
+    once = np.square(moved).sum()
     # Terms that share both members were counted under each.
     low, high = np.minimum(first, second)[two], np.maximum(first, second)[two]
-    _, pair = np.unique(low * members + high, return_inverse=True)
+    _, pair = np.unique(low * len(moved) + high, return_inverse=True)
     both = np.square(np.bincount(pair.reshape(-1), terms[two])).sum()
     # Independent pairs have at least half of the first sum, and one control exactly half of it; by
     # chance the difference can fall below that, and below zero.

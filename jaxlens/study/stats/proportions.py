@@ -65,8 +65,9 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
 
     The design effect is never taken below 1. Where few clusters hold a true observation, or few a
     false one, its estimate is too unsure: there each cluster counts as one observation, the most
-    that clustering can cost. In simulations of 12 to 100 clusters of unequal size, with shares of
-    0.03 to 0.5 and correlations of 0 to 0.7 within clusters, the interval covers 94 to 100 %.
+    that clustering can cost. Where few clusters decide the variance, t has as few degrees of
+    freedom. In simulations of 12 to 200 clusters of unequal size, with shares of 0.02 to 0.99 and
+    correlations of 0 to 0.7 within clusters, the interval covers 94 to 100 %.
 
     Args:
         true: Observations.
@@ -75,27 +76,56 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
     Raises:
         MissingError: scipy is not installed.
     """
-    stats = errors.require_package("scipy.stats", "study", "intervals by cluster")
-    n = len(true)
-    if not n:
+    if not len(true):
         return math.nan, math.nan, math.nan
-    share = float(np.mean(true))
     _, of_cluster = np.unique(cluster, return_inverse=True)
-    m = int(of_cluster.max()) + 1
+    hits = np.bincount(of_cluster, weights=np.asarray(true, np.float64))
+    return of_clusters(hits, np.bincount(of_cluster).astype(np.float64))
+
+
+def of_clusters(
+    hits: Float[np.ndarray, " cluster"], sizes: Float[np.ndarray, " cluster"]
+) -> Interval:
+    """`clustered` from the sums of each cluster; clusters without observations do not count.
+
+    Args:
+        hits: Observations of each cluster that are true.
+        sizes: All its observations.
+
+    Raises:
+        MissingError: scipy is not installed.
+    """
+    stats = errors.require_package("scipy.stats", "study", "intervals by cluster")
+    hits, sizes = hits[sizes > 0], sizes[sizes > 0]
+    n, m = float(sizes.sum()), len(sizes)
+    share = float(hits.sum() / n) if n else math.nan
     if m < MIN_CLUSTERS:
         return share, math.nan, math.nan
-    residuals = np.bincount(of_cluster, weights=np.asarray(true, np.float64) - share)
     independent = share * (1 - share) / n
-    robust = m / (m - 1) * float(residuals @ residuals) / n**2
-    effect = max(1.0, robust / independent) if independent > 0 else 1.0
-    sizes = np.bincount(of_cluster).astype(np.float64)
-    # Clusters of unequal size count as fewer.
-    effective = min(m, sizes.sum() ** 2 / (sizes @ sizes))
-    hits = np.bincount(of_cluster, weights=np.asarray(true, np.float64))
+    influence = leave_one_out(hits, sizes)
+    effect = max(1.0, variance(influence) / independent) if independent > 0 else 1.0
+    # Clusters of unequal size count as fewer, and so do those whose influences are.
+    effective = min(m, n**2 / float(sizes @ sizes))
     if min(np.sum(hits > 0), np.sum(hits < sizes)) < MIN_MIXED:
         effect = max(effect, n / effective)
-    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(effective - 1, 1.0)))
+    squares = np.square(influence)
+    deciding = squares.sum() ** 2 / float(squares @ squares) if squares.any() else effective - 1
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, max(min(effective - 1, deciding), 1.0)))
     return wilson(share * n / effect, n / effect, quantile)
+
+
+def leave_one_out(
+    hits: Float[np.ndarray, " cluster"], sizes: Float[np.ndarray, " cluster"]
+) -> Float[np.ndarray, " cluster"]:
+    """The share without each cluster less that of all; at least two clusters hold something."""
+    hit, size = hits.sum(), sizes.sum()
+    return (hit - hits) / (size - sizes) - hit / size
+
+
+def variance(influence: Float[np.ndarray, " cluster"]) -> float:
+    """Jackknife variance of a share, from `leave_one_out` of clusters that hold something."""
+    m = len(influence)
+    return (m - 1) / m * float(influence @ influence)
 
 
 class Shares(NamedTuple):

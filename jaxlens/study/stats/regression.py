@@ -102,5 +102,8 @@ def clustered(
     factor = clusters / (clusters - 1) * (n - 1) / free
     se = np.sqrt(factor * np.square(scores).sum(axis=0))
     influence = np.einsum("ia,gij,ja->ga", inverse, part, inverse, optimize=True)
-    df = np.maximum(bootstrap.effective(np.maximum(influence, 0.0)) - 1, 1.0)
+    sizes = bootstrap.effective(np.maximum(influence, 0.0))
+    df = np.array(
+        [max(bootstrap.freedom(*part), 1.0) for part in zip(scores.T, sizes, strict=True)]
+    )
     return least_squares.assemble(names, columns, slopes, se, df, level, n, clusters, "")

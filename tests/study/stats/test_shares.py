@@ -1,0 +1,82 @@
+"""Shares by group of documents: exact sums, ends within 0 and 1, and coverage of planted truths."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxlens.study.stats import bootstrap, shares
+
+
+def drawn(rng, share, documents, correlation, spread, tied):
+    """Hits and sizes of documents of a heavy tail; where tied, large documents have other shares."""
+    deviate = rng.normal(0, 1, documents)
+    sizes = np.rint(np.exp(5 + spread * deviate)).astype(int) + 20
+    k = (1 - correlation) / correlation
+    of_document = np.clip(rng.beta(share * k, (1 - share) * k, documents), 1e-9, 1 - 1e-9)
+    logit = np.log(of_document / (1 - of_document)) + tied * deviate
+    return sizes, 1 / (1 + np.exp(-logit))
+
+
+CASES = [
+    (documents, share, correlation, spread, tied)
+    for documents in (40, 200)
+    for share in (0.02, 0.3, 0.9)
+    for correlation in (0.02, 0.1)
+    for spread, tied in ((0.3, 0.0), (1.0, 0.0), (0.7, 0.3))
+]
+
+
+def coverage(case, replicas, seed=0):
+    documents, share, *rest = case
+    rng = np.random.default_rng(seed)
+    sizes, chances = drawn(rng, share, 1_000_000, *rest)
+    truth = float(sizes @ chances / sizes.sum())
+    covered = 0
+    for _ in range(replicas):
+        sizes, chances = drawn(rng, share, documents, *rest)
+        group = rng.integers(0, 256, documents)
+        hits = np.bincount(group, rng.binomial(sizes, chances), 256)
+        found = shares.of_groups(hits, np.bincount(group, sizes, 256))
+        covered += found.low <= truth <= found.high
+    return covered / replicas
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
+def test_it_covers_quickly(case):
+    # Of 200 replicas a coverage of 95 % is below 90 % once in a thousand times.
+    assert coverage(case, 200) >= 0.90
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_covers(case):
+    # Near 0 and 1 few documents hold any hit, and the interval errs on the wide side.
+    assert 0.93 <= coverage(case, 1_000, seed=1)
+
+
+def test_value_and_standard_error_are_those_of_a_ratio():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(50, 300, 256)
+    hits = rng.binomial(sizes, rng.beta(4, 6, 256))
+    found = shares.of_groups(hits, sizes)
+    assert math.isclose(found.value, hits.sum() / sizes.sum(), rel_tol=1e-12)
+    assert (found.n, found.clusters) == (sizes.sum(), 256)
+    weight = bootstrap.weights(256, 4_000)
+    assert math.isclose(found.se, (weight @ hits / (weight @ sizes)).std(), rel_tol=0.05)
+
+
+def test_a_share_without_exception_has_an_interval_of_some_width():
+    counts = np.full(30, 400)
+    found = shares.of_groups(counts, counts)
+    assert (found.value, found.high, found.se) == (1.0, 1.0, 0.0)
+    assert 0.8 < found.low < 0.95
+    none = shares.of_groups(np.zeros(30), counts)
+    assert (none.value, none.low) == (0.0, 0.0) and 0.05 < none.high < 0.2
+
+
+def test_nothing_and_few_groups_have_no_interval():
+    assert shares.of_groups(np.zeros(256), np.zeros(256)) == bootstrap.missing(bootstrap.EMPTY)
+    few = shares.of_groups(np.full(9, 3), np.full(9, 10))
+    assert few.value == pytest.approx(0.3) and math.isnan(few.low)
+    assert few.note == bootstrap.TOO_FEW
