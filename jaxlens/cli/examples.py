@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "probe": (
         "jaxlens run --out runs/demo",
         "jaxlens probe runs/demo",
-        "jaxlens probe gpt2 --corpus texts.jsonl --limit 500k --out runs/probed",
+        "jaxlens probe gpt2 --corpus texts.jsonl --out runs/probed",
     ),
     "report": (
         "jaxlens run --out runs/demo",

@@ -142,7 +142,7 @@ def test_means_of_log_probabilities_cover_what_was_planted(case):
 
 
 def test_means_that_few_groups_decide_have_no_interval():
-    covered, without = log_probability_coverage((40, 0.002, 0.1, 0.3), 100)
+    _, without = log_probability_coverage((40, 0.002, 0.1, 0.3), 100)
     assert without == 1.0
 
 
