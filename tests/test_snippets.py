@@ -65,6 +65,7 @@ NOT_COMPARED = {
     ("docs/definitions.md", "rank_k(t) = 1 +"): "formulas",
     ("docs/definitions.md", "logp_x            ="): "formulas",
     ("docs/definitions.md", "tau_k            ="): "formulas",
+    ("docs/probe.md", "m_k' S^-1 h"): "formulas",
     ("docs/definitions.md", "norm            ="): "formulas",
     ("docs/coming-from.md", 'names = [f"blocks.{k}.hook_resid_pre"'): "needs TransformerLens",
     ("docs/coming-from.md", "with model.trace(ids):"): "needs nnsight",
@@ -93,11 +94,14 @@ STEP = {
     "JAXLENS_LENS_TEMPERATURES": json.dumps(TEMPERATURES),
     "JAXLENS_STORE_QUANTITIES": json.dumps(STUDY["store.quantities"]),
 }
+# Of a text that is long enough to have held-out documents.
+PROBED = {"JAXLENS_CORPUS_LIMIT": "6k"}
 # Commands whose examples do not depend on the model.
 SMALL = ("compare", "study", "report", "export", "verify", "finalize")
 VARIABLES_OF = {
     "docs/compare.md": STEP,
     "docs/cli.md": STEP | {"JAXLENS_STORE_ROWS": "none", "JAXLENS_STORE_TALLIES": "study"},
+    "docs/probe.md": STEP | PROBED,
     "docs/report.md": STEP,
     "docs/results.md": STEP,
     "docs/study.md": STEP,
@@ -251,7 +255,8 @@ def test_every_example_of_help_is_executed_as_it_is_written(command, place):
     text = "\n".join(lines)
     for page, theirs, ours, _ in SUBSTITUTIONS:
         text = text if page else text.replace(theirs, ours)
-    with snippets.Shell(place, VARIABLES | (STEP if command in SMALL else {})) as shell:
+    of_command = STEP if command in SMALL else PROBED if command == "probe" else {}
+    with snippets.Shell(place, VARIABLES | of_command) as shell:
         done = shell.run(text)
         assert done.code == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         assert shell.commands == sum("jaxlens " in line for line in lines)

@@ -25,6 +25,10 @@ MODULES = (
     "jaxlens.tally",
     "jaxlens.models.attention",
     "jaxlens.models.gpt2",
+    *(
+        f"jaxlens.sweep.probe.{name}"
+        for name in ("data", "discriminant", "evaluate", "moments", "survey")
+    ),
     "jaxlens.sweep.step",
 )
 """What holds arrays. ``lens.options`` is left out: it raises ``ConfigError`` for wrong types."""

@@ -30,6 +30,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jaxlens run --tallies study --null shuffled --out runs/null",
         "jaxlens study runs/a --null runs/null",
     ),
+    "probe": (
+        "jaxlens run --out runs/demo",
+        "jaxlens probe runs/demo",
+        "jaxlens probe gpt2 --corpus texts.jsonl --out runs/probed",
+    ),
     "report": (
         "jaxlens run --out runs/demo",
         "jaxlens report runs/demo --out demo.html",

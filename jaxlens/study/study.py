@@ -17,6 +17,7 @@ from jaxlens.study.questions import (
     discarding,
     induction,
     lifetimes,
+    probing,
     rarity,
     sources,
     uncertainty,
@@ -84,6 +85,7 @@ def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | Non
     lines = [line for one in (run, *nulls) for line in _of_one(one)]
     lines += discarding.contrasts(run, nulls)
     lines += rarity.contrasts(run, nulls)
+    lines += _probed(run, nulls)
     whole = len(lines)
     if by is not None:
         lines += strata.primaries(run_dir, null_dirs, by, lines)
@@ -129,6 +131,19 @@ def _of_one(run: inputs.Inputs) -> list[table.Result]:
         *copying.estimate(run),
         *sources.estimate(run),
     ]
+
+
+def _probed(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[table.Result]:
+    """Of the probes of those runs that have one."""
+    ours, *theirs = [probing.load(one) for one in (run, *nulls)]
+    pairs = list(zip(nulls, theirs, strict=True))
+    lines = [
+        line
+        for one, probe in ((run, ours), *pairs)
+        if probe is not None
+        for line in probing.estimate(one, probe)
+    ]
+    return lines + probing.contrasts(run, ours, pairs)
 
 
 def _require_distinct(folders: Sequence[str | Path]) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
-import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxlens import config as run_config
 from jaxlens import errors
@@ -22,14 +18,12 @@ from jaxlens.store import (
     finalize,
     layout,
     records,
-    run_directory,
     shards,
     verify,
     worker_notes,
 )
-from jaxlens.sweep import in_process, preemption, prepare
+from jaxlens.sweep import in_process, preemption, reopen
 from jaxlens.sweep.progress import Progress
-from jaxlens.sweep.spec import restore_config
 
 logger = logging.getLogger("jaxlens")
 
@@ -172,12 +166,7 @@ def _recompute(
 ) -> None:
     with scratch.folder() as temporary:
         ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
-        configured = restore_config(spec.document, config, run_dir)
-        try:
-            job = prepare.prepare(configured, temporary, ingested=ingested)
-            run_directory.require_same_run(run_dir, job.spec_bytes)
-        except run_directory.AnotherRun as error:
-            raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
+        job = reopen.reopen(run_dir, spec, config, temporary, ingested, "repair")
         placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     if not numbers:
         return
@@ -190,55 +179,3 @@ def _recompute(
         in_process.execute(job, tokens, numbers, progress, stop)
     if stop.requested:
         raise stop.interruption()
-
-
-def _remembered(run_dir: str | Path, config: RunConfig) -> str:
-    """A hint that names the recorded model and corpus, which are never opened by themselves."""
-    for note in worker_notes.read(run_dir):
-        settings = note.get("settings")
-        if isinstance(settings, dict):
-            recorded, current = _named(settings), _named(dataclasses.asdict(config))
-            if recorded == current:
-                return (
-                    "model and corpus are named as they were for the run, so what is there has "
-                    "changed since: restore it"
-                )
-            command = shlex.join(["jaxlens", "repair", str(run_dir), *recorded])
-            if len(command) <= _MAX_COMMAND:
-                return f"name model and corpus as they were for the run: {command}"
-            return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
-    return "name the model and the corpus of the run with --model and --corpus"
-
-
-def _named(settings: Mapping[str, Any]) -> list[str]:
-    """What decides which model and which tokens are read, as words of a command.
-
-    Type and BOS come from the spec; what is as by default is left out.
-    """
-    words: list[str] = []
-    for section, default in (
-        ("model", run_config.ModelConfig()),
-        ("corpus", run_config.CorpusConfig()),
-    ):
-        values = settings.get(section)
-        for key, usual in dataclasses.asdict(default).items():
-            usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
-            value = values.get(key, usual) if isinstance(values, dict) else usual
-            value = list(value) if isinstance(value, tuple) else value
-            if f"{section}.{key}" in _FLAGS:
-                if value not in (None, []):
-                    words += [_FLAGS[f"{section}.{key}"], *_words(value)]
-            elif value != usual and key not in _OF_SPEC:
-                text = value if isinstance(value, str) else json.dumps(value)
-                words += ["--set", f"{section}.{key}={text}"]
-    return words
-
-
-_FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
-_OF_SPEC = frozenset({"dtype", "bos", "strict"})
-_MAX_COMMAND = 8_000
-"""Characters of a command that is worth printing."""
-
-
-def _words(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

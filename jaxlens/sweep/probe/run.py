@@ -1,0 +1,165 @@
+"""A probe of a run: survey, moments, fit and evaluation, in passes over layers, resumable."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxlens import config, errors
+from jaxlens.config import RunConfig
+from jaxlens.corpus import token_file, token_folder
+from jaxlens.files import publish, scratch
+from jaxlens.lens import numerics
+from jaxlens.store import layout, probe_file, run_directory
+from jaxlens.sweep import preemption, prepare, reopen
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.probe import checkpoint, data, evaluate, passes, survey, work
+from jaxlens.sweep.probe import spec as probe_spec
+from jaxlens.sweep.probe.spec import Settings
+from jaxlens.sweep.progress import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a probe did.
+
+    Attributes:
+        out: Run directory.
+        probe: The result.
+        positions_per_second: Training and held-out positions a second, survey and fits with them;
+            None where nothing was computed.
+    """
+
+    out: str
+    probe: probe_file.Probe
+    positions_per_second: float | None
+
+
+def of_run(
+    run_dir: str | Path,
+    config: RunConfig,
+    settings: Settings = probe_spec.DEFAULTS,
+    progress: Progress | None = None,
+    stop: preemption.StopRequest | None = None,
+    seconds: float = checkpoint.SECONDS,
+) -> Result:
+    """Probes a run that has begun; the same call resumes.
+
+    Args:
+        run_dir: Run; its spec says what is computed, its token file what is read.
+        config: Where the model is.
+        settings: What the probe takes.
+        progress: Receives updates.
+        stop: Checked before every step.
+        seconds: Between two checkpoints.
+
+    Raises:
+        ConfigError: The model is not that of the run, or another probe has begun.
+        DataError: The run or its token file is damaged, or the text is too short.
+        InterruptedRun: A stop was requested.
+        JaxlensError: See ``errors``; the last checkpoint stays.
+    """
+    settings.require()
+    spec = layout.read_spec(run_dir)
+    document = probe_spec.build(spec.document, settings)
+    probe_spec.require_same(run_dir, document)
+    if probe_file.exists(run_dir):
+        return _finished(run_dir, document)
+    ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+    if ingested is None:
+        raise errors.DataError(
+            f"{run_dir}/{layout.TOKENS} is missing or damaged", "repair the run: jaxlens repair"
+        )
+    with scratch.folder() as temporary:
+        job = reopen.reopen(run_dir, spec, config, temporary, ingested, "probe")
+    return _run(job, settings, progress, stop or preemption.StopRequest(), seconds)
+
+
+def of_model(
+    config: RunConfig,
+    settings: Settings = probe_spec.DEFAULTS,
+    progress: Progress | None = None,
+    stop: preemption.StopRequest | None = None,
+    seconds: float = checkpoint.SECONDS,
+) -> Result:
+    """Probes a model: begins a run in ``config.out``, without its shards, and probes that.
+
+    Args:
+        config: From ``config.load``, with ``out``.
+        settings: See `of_run`.
+        progress: See `of_run`.
+        stop: See `of_run`.
+        seconds: See `of_run`.
+
+    Raises:
+        JaxlensError: See `of_run`.
+    """
+    settings.require()
+    with scratch.folder() as temporary, numerics.nan_is_missing():
+        job = prepare.prepare(config, temporary)
+        run_directory.create_run(job.out, job.spec_bytes)
+        token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
+    return of_run(job.out, config, settings, progress, stop, seconds)
+
+
+def _finished(run_dir: str | Path, document: dict[str, object]) -> Result:
+    probe = probe_file.read(run_dir)
+    if config.canonical(probe.spec) != config.canonical(document):
+        path = probe_file.path(run_dir, probe_file.RESULT)
+        raise errors.ConfigError(f"{path} is of another probe", f"remove {path.parent}")
+    return Result(str(run_dir), probe, None)
+
+
+@numerics.nan_is_missing()
+def _run(
+    job: Job,
+    settings: Settings,
+    progress: Progress | None,
+    stop: preemption.StopRequest,
+    seconds: float,
+) -> Result:
+    document = probe_spec.build(job.spec, settings)
+    probe_spec.begin(job.out, document)
+    with job.ingested.open() as tokens:
+        prepare.check_identity(job, tokens)
+        began = time.perf_counter()
+        shared = _work(job, tokens, settings, document, progress, stop, seconds)
+        evaluation, done = passes.run(shared)
+        elapsed = time.perf_counter() - began
+    probe = probe_file.Probe(
+        evaluation=evaluate.arranged(evaluation),
+        outside=shared.survey.outside,
+        class_token=shared.survey.class_token,
+        class_count=shared.survey.class_count,
+        layer_names=job.model.config.layer_names,
+        counts=shared.survey.counts,
+        spec=document,
+    )
+    publish.publish(probe_file.path(job.out, probe_file.RESULT), probe_file.image(probe))
+    passes.remove_checkpoints(job.out)
+    return Result(str(job.out), probe, done / elapsed)
+
+
+def _work(
+    job: Job,
+    tokens: token_file.TokenFile,
+    settings: Settings,
+    document: dict[str, object],
+    progress: Progress | None,
+    stop: preemption.StopRequest,
+    seconds: float,
+) -> work.Work:
+    corpus = data.corpus(job, tokens, settings.seed)
+    surveyed = survey.survey(corpus, settings.tokens, settings.held_out_tokens, settings.types)
+    layers, workers = work.divide(job, surveyed, settings.memory)
+    return work.Work(
+        corpus=corpus,
+        survey=surveyed,
+        workers=workers,
+        layers_per_pass=layers,
+        spec_hash=config.spec_hash(config.canonical(document)),
+        progress=progress,
+        stop=stop,
+        interval=checkpoint.Interval(seconds),
+    )

@@ -1,0 +1,105 @@
+"""A run that has begun, made a job again: what it computes comes from its spec.
+
+Only the places of model and corpus come from the configuration. No path that a run names is
+followed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxlens import config as run_config
+from jaxlens import errors
+from jaxlens.config import RunConfig
+from jaxlens.corpus import token_folder
+from jaxlens.store import layout, run_directory, worker_notes
+from jaxlens.sweep import prepare
+from jaxlens.sweep.job import Job
+from jaxlens.sweep.spec import restore_config
+
+
+def reopen(
+    run_dir: str | Path,
+    spec: layout.Spec,
+    config: RunConfig,
+    temporary: Path,
+    ingested: token_folder.Ingested | None,
+    command: str,
+) -> Job:
+    """The job of a run.
+
+    Args:
+        run_dir: Run.
+        spec: Its spec.
+        config: Where model and corpus are.
+        temporary: Folder for a token file that may not replace the run's.
+        ingested: The token file, where it is whole; else it is made from the corpus.
+        command: That of the user, for the hint.
+
+    Raises:
+        ConfigError: The model or the corpus is not that of the run.
+    """
+    configured = restore_config(spec.document, config, run_dir)
+    try:
+        job = prepare.prepare(configured, temporary, ingested=ingested)
+        run_directory.require_same_run(run_dir, job.spec_bytes)
+    except run_directory.AnotherRun as error:
+        raise errors.ConfigError(error.message, _remembered(run_dir, config, command)) from error
+    return job
+
+
+def _remembered(run_dir: str | Path, config: RunConfig, command: str) -> str:
+    """A hint that names the recorded model and corpus, which are never opened by themselves."""
+    for note in worker_notes.read(run_dir):
+        settings = note.get("settings")
+        if isinstance(settings, dict):
+            recorded, current = _named(settings), _named(dataclasses.asdict(config))
+            if recorded == current:
+                return (
+                    "model and corpus are named as they were for the run, so what is there has "
+                    "changed since: restore it"
+                )
+            whole = shlex.join(["jaxlens", command, str(run_dir), *recorded])
+            if len(whole) <= _MAX_COMMAND:
+                return f"name model and corpus as they were for the run: {whole}"
+            return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
+    return "name the model and the corpus of the run with --model and --corpus"
+
+
+def _named(settings: Mapping[str, Any]) -> list[str]:
+    """What decides which model and which tokens are read, as words of a command.
+
+    Type and BOS come from the spec; what is as by default is left out.
+    """
+    words: list[str] = []
+    for section, default in (
+        ("model", run_config.ModelConfig()),
+        ("corpus", run_config.CorpusConfig()),
+    ):
+        values = settings.get(section)
+        for key, usual in dataclasses.asdict(default).items():
+            usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
+            value = values.get(key, usual) if isinstance(values, dict) else usual
+            value = list(value) if isinstance(value, tuple) else value
+            if f"{section}.{key}" in _FLAGS:
+                if value not in (None, []):
+                    words += [_FLAGS[f"{section}.{key}"], *_words(value)]
+            elif value != usual and key not in _OF_SPEC:
+                text = value if isinstance(value, str) else json.dumps(value)
+                words += ["--set", f"{section}.{key}={text}"]
+    return words
+
+
+_FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
+_OF_SPEC = frozenset({"dtype", "bos", "strict"})
+_MAX_COMMAND = 8_000
+"""Characters of a command that is worth printing."""
+
+
+def _words(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
