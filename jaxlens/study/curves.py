@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 
 from jaxlens.study import table
 from jaxlens.study.inputs import Inputs
-from jaxlens.study.stats import binned, bootstrap, correlation
+from jaxlens.study.stats import binned, bootstrap
 from jaxlens.study.table import Result
 from jaxlens.tally import axes, bins
 
@@ -123,12 +123,3 @@ def difference(
 
     tallies = (sums, counts, *(array for null in nulls for array in null))
     return bootstrap.bootstrap(of_totals, tallies, counts[:, 0] if rows is None else rows)
-
-
-def design_effect(run: Inputs) -> float:
-    """Clustering of ln rank_input at mid depth by groups of documents; 1 where it is unknown."""
-    sums, counts = run.measured("rank_input")
-    layer = run.middle
-    squares = run.tallies["outcome_square"][:, layer].sum() / bins.ONE
-    effect = correlation.design_effect(counts[:, layer], sums[:, layer] / bins.ONE, float(squares))
-    return effect if np.isfinite(effect) else 1.0

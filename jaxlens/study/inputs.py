@@ -12,11 +12,13 @@ from jaxtyping import Bool, Int
 
 from jaxlens import designs, errors
 from jaxlens.store import reader
-from jaxlens.study import fold
+from jaxlens.study import demeaned, fold
 from jaxlens.study.stats import binned
 from jaxlens.tally import axes, bins, definitions
 
 TRAINED, RANDOM_INIT, SHUFFLED = "trained", "random-init", "shuffled"
+
+FIRST_EDITION = "needs the second edition of the tallies: a new run with --tallies study, or rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +72,18 @@ class Inputs(RunInfo):
     Attributes:
         tallies: The study's tallies, int64.
         n_types: Token types that occur, by bin of rarity; None where it is not known.
+        token_counts: Occurrences of each token in the corpus; None where they are not known.
+        within: Products by group of what the means of token types leave; None without rows.
     """
 
     tallies: fold.Tallies
     n_types: Int[np.ndarray, " frequency"] | None = None
+    token_counts: Int[np.ndarray, "fold vocab"] | None = None
+    within: demeaned.Products | None = None
+
+    def lacks(self, *names: str) -> str:
+        """Why something cannot be estimated from tallies of these names, or nothing."""
+        return "" if all(name in self.tallies for name in names) else FIRST_EDITION
 
     @property
     def group_rows(self) -> Int[np.ndarray, " group"]:
@@ -118,8 +128,14 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
         else:
             fold.require_rows(run)
             tallies = fold.of_rows(run, documents)
-        n_types = _types_by_rarity(tallies["type_count"], run.corpus.token_counts)
-        return Inputs(**vars(run_info(run)), tallies=tallies, n_types=n_types)
+        counts = run.corpus.token_counts
+        return Inputs(
+            **vars(run_info(run)),
+            tallies=tallies,
+            n_types=_types_by_rarity(tallies["type_count"], counts),
+            token_counts=counts,
+            within=demeaned.products(run, tallies, documents),
+        )
 
 
 def _types_by_rarity(

@@ -35,8 +35,8 @@ READINGS = {
         "the first block accounts for a larger share than in fresh weights",
         "the first block accounts for a smaller share than in fresh weights",
     ),
-    "excess_slope": Reading(
-        "slope of excess preservation on rarity",
+    "excess_slope_same_type": Reading(
+        "slope of excess preservation on rarity, each type against itself elsewhere",
         "rarer tokens are kept more",
         "rarer tokens are kept less",
     ),
@@ -60,13 +60,13 @@ READINGS = {
         "tokens that are kept are copied less often",
         "tokens that are kept are copied more often",
     ),
-    "partial_spearman_surprisal": Reading(
-        "rank correlation of ln rank and surprisal, given rarity",
+    "partial_correlation_surprisal": Reading(
+        "correlation of ln rank and surprisal, given rarity",
         "more surprising tokens are kept less",
         "more surprising tokens are kept more",
     ),
-    "partial_spearman_rarity": Reading(
-        "rank correlation of ln rank and rarity, given surprisal",
+    "partial_correlation_rarity": Reading(
+        "correlation of ln rank and rarity, given surprisal",
         "rarer tokens have greater ranks",
         "rarer tokens have smaller ranks",
     ),

@@ -107,7 +107,6 @@ def result(
     defined = estimators.ESTIMATORS[estimator]
     tested = defined.tested or bool(null) or primary
     judged = primary or not math.isnan(smallest)
-    widened = bootstrap.WIDENED if defined.interval == estimators.WIDENED else ""
     return Result(
         question=defined.question,
         estimator=estimator,
@@ -126,7 +125,7 @@ def result(
         judgement=multiplicity.judge(estimate.value, estimate.low, estimate.high, smallest)
         if judged
         else "",
-        note="; ".join(filter(None, (estimate.note, widened, note))),
+        note="; ".join(filter(None, (estimate.note, note))),
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from jaxlens.study import estimators, readings
+from jaxlens.study import readings
 from jaxlens.study.inputs import TRAINED, Inputs, RunInfo
+from jaxlens.study.sentences import Lines, directed, find, of_primary, said
 from jaxlens.study.table import Result
-
-Lines = Sequence[Result]
 
 format_number = readings.format_number
 
@@ -45,51 +44,11 @@ def findings(results: Lines, run: RunInfo, paragraphs: Mapping[str, str]) -> lis
     return words + [(line.question, readings.finding(line)) for line in primaries]
 
 
-def find(
-    results: Lines,
-    estimator: str,
-    *,
-    layer: int | None = None,
-    stratum: str = "all",
-    run: str = TRAINED,
-    contrast: bool = False,
-) -> Result | None:
-    """The line of an estimator, or None."""
-    name = estimators.ESTIMATORS[estimator].name
-    for line in results:
-        if (line.estimator, line.stratum, line.run) != (name, stratum, run):
-            continue
-        if line.layer == layer and bool(line.null) == contrast:
-            return line
-    return None
-
-
-def _said(line: Result | None, words: str, what: str) -> str:
-    """A sentence around a number, or that there is none, and why.
-
-    Args:
-        line: The number.
-        words: Sentence with ``{}`` in its place.
-        what: Its subject, for the sentence without a number.
-    """
-    if line is None or math.isnan(line.estimate):
-        why = f": {readings.reason(line)}" if line is not None and line.note else ""
-        return f"{what} cannot be estimated{why}."
-    return words.replace("{}", readings.format_number(line))
-
-
-def _primary(line: Result, words: str) -> str:
-    """The sentence of a primary: its number, what the sign says, and whether it matters."""
-    what = readings.label(line)
-    text = f"{words}: {readings.direction(line)}; {readings.judged(line)}."
-    return _said(line, f"Primary: {text}", f"Primary: the {what}")
-
-
 def _resolving(results: Lines, run: Inputs) -> str:
     last, middle = run.n_layers - 1, run.middle
     first, half, end = (find(results, "mean_entropy", layer=i) for i in (0, middle, last))
     words = [
-        _said(
+        said(
             first,
             f"Mean entropy is {{}} nat at the input layer, {format_number(half)} at mid depth and "
             f"{format_number(end)} at the last layer.",
@@ -105,7 +64,7 @@ def _resolving(results: Lines, run: Inputs) -> str:
         )
     kl = find(results, "mean_kl_final", layer=middle)
     what = "The mean divergence from the output at mid depth"
-    words.append(_said(kl, f"{what} is {{}} nat.", what))
+    words.append(said(kl, f"{what} is {{}} nat.", what))
     words += _settled(results, middle)
     return " ".join(words)
 
@@ -115,12 +74,12 @@ def _settled(results: Lines, middle: int) -> list[str]:
     depth = find(results, "settled_within_1_median")
     what = "reached their final top-1 token for good"
     return [
-        _said(
+        said(
             share,
             f"By mid depth, a share of {{}} of the positions have {what}.",
             f"The share of positions that have {what} by mid depth",
         ),
-        _said(
+        said(
             depth,
             f"Half of the positions have {what} by depth {{}} (0 is the input, 1 the last layer).",
             f"The depth by which half of the positions have {what}",
@@ -134,7 +93,7 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     entry = find(results, "jump_share_kl_input")
     even = 1 / (run.n_layers - 1)
     words = [
-        _said(
+        said(
             raw,
             "The first block accounts for {} of the total change of the mean KL(output||layer), "
             f"and for {format_number(matched)} at matched temperatures, where equal steps "
@@ -150,11 +109,19 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
             f"In {null.label} the two are {format_number(line)} and {format_number(cold)}."
         )
     primary = next(r for r in results if r.primary and r.question == "Q1")
-    words.append(_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
+    words.append(of_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
+    words.append(
+        said(
+            find(results, "unigram_share"),
+            "Frequencies of the corpus alone would make a share of {} of the first step at matched "
+            "temperatures.",
+            "The share of the first step that frequencies of the corpus alone make",
+        )
+    )
     share = find(results, "share_nearer_output", layer=1)
     what = "nearer to the output than to the input"
     words.append(
-        _said(
+        said(
             share,
             f"After the first block, a share of {{}} of the positions are {what}.",
             f"The share of positions that are {what} after the first block",
@@ -170,46 +137,48 @@ def _dilution(results: Lines, run: Inputs) -> list[str]:
     )
     what = "The rank of the input that the norm alone would give"
     if observed is None or pure is None or retained is None:
-        return [_said(find(results, "dilution_rank"), "{}", what)]
-    retention = find(results, "mean_retention", layer=run.middle)
+        return [said(find(results, "dilution_rank"), "{}", what)]
+    beyond = find(results, "retention_beyond_mean", layer=run.middle)
     return [
-        _said(
+        said(
             observed,
             f"At mid depth the median rank of the input is {_rank(observed)}; the norm alone would "
-            f"give a rank of {_rank(pure)}, and the norm with the mean retention of "
-            f"{format_number(retention)} a rank of {_rank(retained)}.",
+            f"give a rank of {_rank(pure)}, and the norm with the mean retention a rank of "
+            f"{_rank(retained)}. The projection on the own embedding exceeds that on another "
+            f"token's by {format_number(beyond)} (1 at the embedding itself).",
             what,
         )
     ]
 
 
 def _preserving(results: Lines, run: Inputs) -> str:
-    slope = next(r for r in results if r.primary and r.estimator == "excess_slope")
+    slope = next(r for r in results if r.primary and r.estimator == "excess_slope_same_type")
     context = next(r for r in results if r.primary and r.estimator == "within_type_surprisal")
     words = [
-        _primary(
+        of_primary(
             slope,
-            "at mid depth, excess preservation changes by {} nat of rank per nat of rarity",
+            "at mid depth, each token type against itself where it was not read, excess "
+            "preservation changes by {} nat of rank per nat of rarity",
         ),
         _by_rarity(results),
-        _primary(
+        of_primary(
             context,
             "among tokens of one type, ln rank changes by {} nat per nat of surprisal",
         ),
     ]
-    rho = find(results, "partial_spearman_surprisal", layer=run.middle)
-    mirror = find(results, "partial_spearman_rarity", layer=run.middle)
+    rho = find(results, "partial_correlation_surprisal", layer=run.middle)
+    mirror = find(results, "partial_correlation_rarity", layer=run.middle)
     omega = find(results, "omega_squared", layer=run.middle)
     words.append(
-        _said(
+        said(
             rho,
-            "Over all tokens, the partial rank correlation of ln rank is {} with surprisal given "
+            "Over all tokens, the partial correlation of ln rank is {} with surprisal given "
             f"rarity and {format_number(mirror)} with rarity given surprisal.",
-            "The partial rank correlation of ln rank with surprisal",
+            "The partial correlation of ln rank with surprisal",
         )
     )
     words.append(
-        _said(
+        said(
             omega,
             "A share of {} of the variance of ln rank lies between token types.",
             "The share of the variance of ln rank between types",
@@ -248,30 +217,23 @@ def _copying(results: Lines, run: Inputs) -> str:
     names = "retrieval_depth_10", "cliff_delta", "scramble_recover"
     gap, delta, scramble = (find(results, name) for name in names)
     words = [
-        _primary(
+        of_primary(
             primary,
             "copies settle within the top 10 at a depth that differs from that of matched controls "
             "with equal covariates by {}",
         ),
-        _said(
+        said(
             delta,
             f"The means are {_value(copies)} and {_value(controls)}, a difference of "
             f"{format_number(gap)}; Cliff's delta is {{}}.",
             "Cliff's delta",
         ),
-        _directed(
+        directed(
             scramble, "The prominence of ln rank along depth is {} nat, copies minus controls"
         ),
         _copied(results, run),
     ]
     return " ".join(words)
-
-
-def _directed(line: Result | None, words: str) -> str:
-    """A number with what its sign says."""
-    what = "" if line is None else readings.label(line)
-    text = "" if line is None else readings.direction(line)
-    return _said(line, f"{words}: {text}.", f"The {what}" if what else "It")
 
 
 def _copied(results: Lines, run: Inputs) -> str:
@@ -286,7 +248,7 @@ def _copied(results: Lines, run: Inputs) -> str:
             "No position could be counted."
             if share is None or math.isnan(share.estimate)
             else f"The share of all positions that are copied later is {share.estimate:.3g}.",
-            _directed(slope, words),
+            directed(slope, words),
         ]
     )
 

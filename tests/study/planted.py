@@ -1,4 +1,4 @@
-"""Data with a known truth for the four primary estimators, and how often they cover it.
+"""Data with a known truth for estimators of the first edition, and how often they cover it.
 
 Documents are of unequal sizes (lognormal, sigma 1), carry random effects, and are put into 256
 random groups, as a corpus is. ``python tests/study/planted.py`` prints the table.
@@ -13,8 +13,6 @@ import numpy as np
 
 from jaxlens.study import curves
 from jaxlens.study.stats import matched, matching, shape, slope
-from jaxlens.study.stats import within_type as within_types
-from jaxlens.tally import sampling
 
 GROUPS = 256
 LAYERS = 13
@@ -147,43 +145,11 @@ def depth(rng, documents, effect):
     )
 
 
-def within(rng, documents, effect, tokens=None):
-    """Within-type slope of surprisal on ln rank, with slopes that differ between documents.
-
-    Few documents are long, so that the reservoir holds a part of their rows.
-    """
-    tokens = tokens or {40: 1_000}.get(documents, 60)
-    n = sizes(rng, documents, tokens)
-    document = np.repeat(np.arange(documents), n)
-    types = np.minimum(rng.zipf(1.4, len(document)), 300) - 1
-    level, outcome = rng.normal(5, 2, 300), rng.normal(0, 1, 300)
-    surprisal = level[types] + rng.normal(0, 0.8, documents)[document]
-    surprisal = surprisal + rng.normal(0, 1.5, len(document))
-    later = np.log1p(rng.integers(0, 500, len(document)))
-    steep = effect + rng.normal(0, 0.1, documents)[document]
-    y = outcome[types] + steep * surprisal + 0.1 * later + rng.normal(0, 0.7, documents)[document]
-    y = y + rng.normal(0, 1.5, len(document))
-    x = np.stack([surprisal, later], axis=1)
-    counts = np.bincount(types, minlength=300)
-    sums = within_types.Sums(
-        xtx=x.T @ x,
-        xty=x.T @ y,
-        yty=float(y @ y),
-        type_counts=counts,
-        type_x=np.stack([np.bincount(types, column, 300) for column in x.T], axis=1),
-        type_y=np.bincount(types, y, 300),
-    )
-    kept = np.sort(rng.permutation(len(y))[: sampling.RESERVOIR])
-    sample = within_types.Sample(types[kept], document[kept], x[kept], y[kept])
-    return within_types.slope(sums, sample, ("surprisal", "position"), "surprisal")
-
-
 PRIMARIES = {
     "phi, trained - null": (jump, 0.1),
     "slope of excess (mean)": (mean_slope, 0.05),
     "slope of excess (median)": (median_slope, 0.05),
     "matched depth": (depth, 1 / 12),
-    "within-type slope": (within, 0.1),
 }
 """Estimator on planted data, and the effect planted; every one has a truth of 0 without it."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.study import fold, inputs, table, verdicts
+from jaxlens.study import demeaned, fold, inputs, table, verdicts
 from jaxlens.study import study as answers
 from jaxlens.study.questions import discarding
 from jaxlens.study.questions import rarity as preserving
@@ -54,8 +54,12 @@ def made(sign, first, kind, label):
     tallies = {
         t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
-    fold.add(tallies, values, np.ones(len(values["token"]), bool), facts.tables(VOCAB, counts))
-    return inputs.Inputs(Path("planted"), label, kind, SPEC, NAMES, tallies)
+    real, lookup = np.ones(len(values["token"]), bool), facts.tables(VOCAB, counts)
+    fold.add(tallies, values, real, lookup)
+    within = demeaned.empty(LAYERS)
+    demeaned.add(within, facts.of_rows(values, real, lookup, np), tallies)
+    more = {"token_counts": counts, "within": within}
+    return inputs.Inputs(Path("planted"), label, kind, SPEC, NAMES, tallies, **more)
 
 
 def rows(rng, sign, first):
@@ -90,6 +94,7 @@ def rows(rng, sign, first):
         "document": document,
         "offset": offset,
         "position": offset,
+        "room": LENGTH - 1 - offset,
         "prev_distance": rng.integers(0, 20, n),
         "prev_count": rng.integers(0, 3, n),
         "match_length": np.where(copies, rng.integers(2, 5, n), 0),
@@ -162,6 +167,7 @@ def floats(rng, n, surprisal, first, sign):
         "logp_final": flat,
         "norm": np.float32(2.0) * np.ones((n, LAYERS), np.float32),
         "retention": np.float32(0.5) * np.ones((n, LAYERS), np.float32),
+        "retention_foreign": np.float32(0.25) * np.ones((n, LAYERS), np.float32),
         "surprisal": seen.astype(np.float32),
         "embedding_norm": np.full(n, 1.0, np.float32),
     }

@@ -13,7 +13,16 @@ from sweeps import STUDY, configure, flags, refused, run_cli
 
 import jaxlens
 from jaxlens.export import text as escaping
-from jaxlens.study import curves, inputs, sampled, study, table, verdicts
+from jaxlens.study import (
+    curves,
+    demeaned,
+    inputs,
+    sampled,
+    sentences,
+    study,
+    table,
+    verdicts,
+)
 from jaxlens.study.questions import copy_pairs, copying, dilution, discarding, induction
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.sweep import run as sweep
@@ -94,7 +103,7 @@ def test_the_jump_is_that_of_the_mean_curve_of_all_tokens(studied, found):
         total, count = (run.tally[f"group_{kind}"][line].sum(0) for kind in ("sum", "count"))
     mean = total / 2.0**16 / count
     steps = np.abs(np.diff(mean))
-    shown = verdicts.find(found.results, "jump_share_kl_final")
+    shown = sentences.find(found.results, "jump_share_kl_final")
     assert shown is not None
     assert shown.estimate == pytest.approx(steps[0] / steps.sum(), rel=1e-12)
     assert shown.n == count[0]
@@ -141,7 +150,7 @@ def test_few_documents_are_reported_as_such_and_not_as_zeros(tiny, tmp_path):
     path.write_text("".join(json.dumps({"text": f"{i} {words}"}) + "\n" for i in range(4)))
     sweep.run(configure(tiny, path, tmp_path / "run", **STUDY))
     few = study.study(tmp_path / "run")
-    line = verdicts.find(few.results, "mean_entropy", layer=0)
+    line = sentences.find(few.results, "mean_entropy", layer=0)
     assert line is not None and math.isfinite(line.estimate)
     assert math.isnan(line.low) and line.note == "too few clusters"
     assert "too few clusters" in few.verdicts["Q0"]
@@ -259,9 +268,9 @@ def test_means_of_copies_and_controls_add_up_to_the_matched_difference(found):
     for rank in (1, 5, 10):
         name = f"mean_retrieval_depth_{rank}"
         means = [
-            verdicts.find(found.results, name, stratum=side) for side in ("copies", "controls")
+            sentences.find(found.results, name, stratum=side) for side in ("copies", "controls")
         ]
-        difference = verdicts.find(found.results, f"retrieval_depth_{rank}")
+        difference = sentences.find(found.results, f"retrieval_depth_{rank}")
         assert difference.estimate == pytest.approx(means[0].estimate - means[1].estimate)
 
 
@@ -270,7 +279,7 @@ def test_a_covariate_that_matching_left_apart_is_named(found):
         assert math.isnan(line.low) and line.stratum in ("sampled", "matched")
         if line.stratum == "matched" and line.run == "trained":
             name = line.estimator.removeprefix("balance_")
-            note = verdicts.find(found.results, "retrieval_depth_adjusted_10").note
+            note = sentences.find(found.results, "retrieval_depth_adjusted_10").note
             assert (f"{name} {line.estimate:+.2f}" in note) == (abs(line.estimate) > 0.1)
 
 
@@ -279,7 +288,7 @@ def test_the_mean_of_a_layer_is_that_of_the_basic_tallies(studied, found):
     with jaxlens.open_run(studied / "trained") as run:
         labels = run.tally_labels["quantity"].index("kl_final")
         basic = run.tally["count"][labels]
-    line = verdicts.find(found.results, "mean_kl_final", layer=1)
+    line = sentences.find(found.results, "mean_kl_final", layer=1)
     assert line is not None and 0 < line.n < basic[1]
 
 
@@ -351,7 +360,7 @@ def test_nouns_are_paired_with_their_first_place(tiny, tmp_path):
         before = run["rank_next"][int(start + at[1] - 1)]
         np.testing.assert_array_equal(pairs.copy[0], before)
     found = study.study(tmp_path / "run")
-    assert verdicts.find(found.results, "twins_gain") is not None
+    assert sentences.find(found.results, "twins_gain") is not None
     assert "Q3" in found.verdicts
 
 
@@ -412,7 +421,9 @@ def test_a_model_of_one_block_has_no_interior_and_is_studied():
         "model": {"architecture": {"vocab_size": 400, "n_embd": 16, "n_layer": 1}},
     }
     empty = {n: definitions.empty(n, definitions.shape(t, 2, 400)) for n, t in kept.items()}
-    one = dataclasses.replace(of, spec=spec, layer_names=("input", "h.0"), tallies=empty)
+    one = dataclasses.replace(
+        of, spec=spec, layer_names=("input", "h.0"), tallies=empty, within=demeaned.empty(2)
+    )
     lines = study._of_one(one)
     (area,) = (line for line in lines if line.estimator == "aupc")
     assert math.isnan(area.estimate) and "no layer lies between" in area.note

@@ -9,13 +9,13 @@ from jaxlens.study.estimators.definition import (
     PAIRED,
     RETRIEVAL_RANKS,
     RETRIEVED,
-    SAMPLED,
+    WITHIN,
     Group,
     Table,
     ranks_of,
 )
 
-_HELD = "position, recency and piece held"
+_HELD = "position, room, recency and piece held"
 _ON_THE_WAY = f"is within rank {RETRIEVED} from here to the last layer"
 _IN_THE_END = f"are within the first {RETRIEVED} at the last layer"
 _DEPTHS = "of the depths of copies and matched controls; positive: copies later"
@@ -58,7 +58,7 @@ TABLE: Table = {
         f"copy_within_{RETRIEVED}": f"share whose copy candidate {_ON_THE_WAY}",
         "copied_share": "share of the positions that their context copies later",
     },
-    Group("Q3", "1 per nat", SAMPLED, tested=True): {
+    Group("Q3", "1 per nat", WITHIN, tested=True): {
         "copied_within_type": "slope of the probability of being copied later on ln rank_input "
         f"within types, surprisal, {_HELD}; negative: what is kept is copied more often",
     },

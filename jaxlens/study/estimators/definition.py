@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from jaxlens.tally import axes
 
 BOOTSTRAP = "bootstrap over groups of documents"
-WIDENED = "of independent positions, widened by the design effect"
 CROSSING = "where the interval of the share crosses one half"
 ROBUST = "cluster-robust, by groups of documents"
-SAMPLED = "cluster-robust, from sampled rows"
+WITHIN = "jackknife over groups of documents, from rows less the means of their types"
+TWO_WAY = "two-way jackknife, over token types and groups of documents"
 PAIRED = "jackknife over the documents of matched pairs"
 TYPES = "jackknife over token types"
 WILSON = "Wilson's, with the design effect of groups of documents"
 RECOVERED = "from the intervals of two shares, paired by groups of documents"
 NONE = "none"
 
-HELD = tuple(name for name in axes.COVARIATES if name != "logp_input_last")
-"""What regressions hold: not the covariate that follows from the outcome in late layers."""
+ROOM = tuple(f"room_{knot}" for knot in axes.KNOTS)
+"""The room that a context leaves, which decides how often a position is copied, not its ranks."""
+
+HELD = tuple(name for name in axes.REGRESSORS if name not in ROOM)
+"""What regressions of ranks hold; the position enters as a spline."""
 
 _FINAL = ("logp_next_last", "entropy_last")
 COPY_COVARIATES = ("rarity_next", "surprisal", *_FINAL, "ln_position", "ln_distance", "ln_count")

@@ -40,6 +40,20 @@ TABLE: Table = {
         "mean_norm": "mean norm of the residual",
         "mean_retention": "mean projection on the token's own centred embedding, 1 at the "
         "embedding",
+        "mean_retention_foreign": "mean projection on the centred embedding of a token of another "
+        "document, which is that of the mean residual",
+        "retention_beyond_mean": "mean projection on the own centred embedding less that on "
+        "another token's: what is left of the token where the mean residual is removed",
+    },
+    Group("Q1", "nat", BOOTSTRAP): {
+        "unigram_kl_final": "mean KL(last layer || frequencies of the corpus), if the last layer "
+        "is calibrated",
+    },
+    Group("Q1", "1", BOOTSTRAP): {
+        "unigram_share": "share of the first step of the mean kl_final_matched that frequencies of "
+        "the corpus alone would make",
+        "jump_share_beyond_unigram": "share of the first block in all steps of the mean "
+        "kl_final_matched, beyond what frequencies of the corpus make",
     },
     Group("Q1", "nat", ROBUST, measures("kl_input", "kl_final"), tested=True): {
         "two_lines_first_{measure}": "slope of the mean {what} on depth, first of two lines inside",

@@ -8,9 +8,10 @@ from jaxlens.study.estimators.definition import (
     HELD,
     NONE,
     ROBUST,
-    SAMPLED,
+    TWO_WAY,
     TYPES,
-    WIDENED,
+    WILSON,
+    WITHIN,
     Group,
     Table,
     ranks_of,
@@ -18,7 +19,9 @@ from jaxlens.study.estimators.definition import (
 from jaxlens.tally import axes
 
 _EXITS = ranks_of(axes.EXIT_CUTS)
-_COVARIATES = [{"covariate": name} for name in HELD if name != "constant"]
+_COVARIATES = [
+    {"covariate": name} for name in HELD if name != "constant" and not name.startswith("position_")
+]
 _GIVEN = (
     {"covariate": "surprisal", "other": "rarity"},
     {"covariate": "rarity", "other": "surprisal"},
@@ -27,6 +30,11 @@ _HALF = "depth at which for half of the positions"
 _HELD = "position, recency and piece held"
 
 TABLE: Table = {
+    Group("Q2", "nat per nat", TWO_WAY, tested=True): {
+        "excess_slope_same_type": "slope on rarity, over token types, of the mean ln rank that a "
+        "type has elsewhere less the one that it has where it was read; positive: rarer tokens are "
+        "kept more",
+    },
     Group("Q2", "nat per nat", BOOTSTRAP, tested=True): {
         "excess_slope": "slope of the excess preservation of medians on rarity; positive: rarer "
         "tokens are preserved more",
@@ -46,15 +54,19 @@ TABLE: Table = {
         "median_slope": "slope of the median ln rank of the own token on rarity, chance not "
         "subtracted",
     },
-    Group("Q2", "1", WIDENED, _GIVEN, tested=True): {
+    Group("Q2", "1", NONE, _GIVEN): {
         "partial_spearman_{covariate}": "partial rank correlation of ln rank_input with "
         "{covariate} given {other}",
+    },
+    Group("Q2", "1", BOOTSTRAP, _GIVEN, tested=True): {
+        "partial_correlation_{covariate}": "partial correlation of ln rank_input with {covariate} "
+        "given {other}",
     },
     Group("Q2", "1", TYPES): {
         "omega_squared": "share of the variance of ln rank_input between types; the interval is "
         "over types",
     },
-    Group("Q2", "nat per nat", SAMPLED, tested=True): {
+    Group("Q2", "nat per nat", WITHIN, tested=True): {
         "within_type_surprisal": f"slope of ln rank_input on surprisal within types, {_HELD}; not "
         "0: preservation is contextual",
     },
@@ -65,14 +77,14 @@ TABLE: Table = {
     Group("Q2", "depth", CROSSING): {
         "half_life_median": f"{_HALF} preservation is half of what it was; Kaplan-Meier",
     },
-    Group("Q2", "1", WIDENED): {
+    Group("Q2", "1", WILSON): {
         "half_life_survival": "share of positions for which not yet preservation is half of what "
         "it was",
     },
     Group("Q2", "depth", CROSSING, _EXITS): {
         "exit_from_{rank}_median": f"{_HALF} the input is out of the first {{rank}}; Kaplan-Meier",
     },
-    Group("Q2", "1", WIDENED, _EXITS): {
+    Group("Q2", "1", WILSON, _EXITS): {
         "exit_from_{rank}_survival": "share of positions for which not yet the input is out of the "
         "first {rank}",
     },

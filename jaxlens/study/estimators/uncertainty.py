@@ -7,7 +7,7 @@ from jaxlens.study.estimators.definition import (
     CROSSING,
     NONE,
     RECORDED,
-    WIDENED,
+    WILSON,
     Group,
     Table,
     ranks_of,
@@ -31,7 +31,7 @@ TABLE: Table = {
         "settled_within_{rank}_median": f"{_HALF} the final top-1 is within the first {{rank}} for "
         "good; Kaplan-Meier",
     },
-    Group("Q0", "1", WIDENED, _SETTLING): {
+    Group("Q0", "1", WILSON, _SETTLING): {
         "settled_within_{rank}_share": "share of positions for which the final top-1 is within the "
         "first {rank} for good",
     },

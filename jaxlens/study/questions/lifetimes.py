@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxlens.study import curves, passages
+from jaxlens.study import passages
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.table import Result
 from jaxlens.tally import axes
@@ -12,15 +12,15 @@ from jaxlens.tally import axes
 
 def estimate(run: Inputs) -> list[Result]:
     """Layers until half of the preservation is gone, and until the first ranks are left."""
-    effect = curves.design_effect(run)
-    events = {"half_life": run.tallies["half_life"]}
-    for i, rank in enumerate(axes.EXIT_CUTS):
-        events[f"exit_from_{rank}"] = run.tallies["first_exit"][i]
+    names = ["half_life", *(f"exit_from_{rank}" for rank in axes.EXIT_CUTS)]
+    if why := run.lacks("half_life_by_group", "first_exit_by_group"):
+        return [line for name in names for line in passages.lacking(run, name, why)]
+    events = [run.tallies["half_life_by_group"], *run.tallies["first_exit_by_group"]]
     return [
         line
-        for name, counts in events.items()
-        for stratum, bins in _thirds(counts.sum(1)).items()
-        for line in passages.lines(run, name, counts[bins].sum(0), effect=effect, stratum=stratum)
+        for name, counts in zip(names, events, strict=True)
+        for stratum, bins in _thirds(counts.sum((0, 2))).items()
+        for line in passages.lines(run, name, counts[:, bins].sum(1), stratum=stratum)
     ]
 
 

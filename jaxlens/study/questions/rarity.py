@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from jaxlens.study import curves, inputs, table
 from jaxlens.study.inputs import TRAINED, Inputs
-from jaxlens.study.stats import binned, bootstrap, multiplicity, slope
+from jaxlens.study.stats import binned, bootstrap, multiplicity, same_type, slope
 from jaxlens.study.table import Result, result
-from jaxlens.tally import axes, bins
+from jaxlens.tally import axes, bins, regressors
 
 RARITY = np.arange(bins.FREQUENCY_BINS) + 0.5
 """Middle of each bin of rarity, nat."""
@@ -21,12 +21,16 @@ RARITY = np.arange(bins.FREQUENCY_BINS) + 0.5
 FEW_TOKENS = f"fewer than {slope.MIN_TOKENS} tokens"
 FEW_TYPES = f"fewer than {slope.MIN_TYPES} token types"
 
+WEIGHED = {"types": "types", "root": "the root of tokens", "tokens": "tokens"}
+"""Weightings in words."""
+
 PIECES = ("whole word", "first piece", "middle piece", "last piece")
 
 
 def estimate(run: Inputs) -> list[Result]:
     """Everything of one run, trained or null; the primaries are marked for a trained one."""
     return [
+        *_same_type(run),
         *_slopes(run),
         *_excess(run),
         *_fan(run),
@@ -80,6 +84,53 @@ def _compared(run: Inputs, layer: int) -> tuple[np.ndarray, np.ndarray]:
     return sums[..., layer], counts
 
 
+def _same_type(run: Inputs) -> list[Result]:
+    """Each type against itself where it was not read; equal types are the primary."""
+    smallest = smallest_slope(run)
+    why = run.lacks("foreign_type_sum", "type_weight_product", "type_weight_outcome")
+    if run.token_counts is None:
+        why = "the counts of tokens are not known"
+    lines = []
+    for i, weighting in enumerate(axes.WEIGHTINGS):
+        for layer in range(run.n_layers):
+            slope_ = bootstrap.missing(why) if why else _same_type_slope(run, i, layer)
+            lines.append(
+                result(
+                    run,
+                    "excess_slope_same_type",
+                    slope_,
+                    layer=layer,
+                    stratum="all" if i == 0 else f"weighted by {WEIGHED[weighting]}",
+                    smallest=smallest,
+                    primary=run.kind == TRAINED and i == 0 and layer == run.middle,
+                )
+            )
+    return lines
+
+
+def _same_type_slope(run: Inputs, weighting: int, layer: int) -> bootstrap.Estimate:
+    """Slope over types under one weighting; types that are seldom in the corpus have no weight."""
+    counts = run.token_counts
+    assert counts is not None
+    own, foreign = (
+        same_type.Side(
+            run.tallies[f"{side}type_count"],
+            run.tallies[f"{side}type_sum"][:, layer] / bins.ONE,
+            run.tallies[f"{side}type_square"][:, layer] / bins.ONE,
+        )
+        for side in ("", "foreign_")
+    )
+    product, outcome = (run.tallies[f"type_weight_{w}"] for w in ("product", "outcome"))
+    groups = same_type.Groups(
+        product[:, weighting] / bins.ONE,
+        outcome[:, weighting, :, :, layer] / bins.ONE,
+        run.group_rows,
+    )
+    # The weight of a token times its tokens: that of the type.
+    weight = regressors.type_weights(counts)[weighting] / bins.ONE * counts.sum(0)
+    return same_type.slope(own, foreign, regressors.type_rarity(counts) / bins.ONE, weight, groups)
+
+
 def _slopes(run: Inputs) -> list[Result]:
     smallest = smallest_slope(run)
     histogram = np.moveaxis(run.tallies["excess_histogram"], 0, 1)
@@ -89,7 +140,6 @@ def _slopes(run: Inputs) -> list[Result]:
         slope.median_slope(histogram, bins.RANK_EDGES, RARITY, n_types=run.n_types),
         layer=run.middle,
         smallest=smallest,
-        primary=run.kind == TRAINED,
     )
     of_means = [
         slope.mean_slope(*_compared(run, layer), RARITY, n_types=run.n_types)

@@ -41,10 +41,11 @@ def _quantiles(run: Inputs) -> list[Result]:
 
 def _settled(run: Inputs) -> list[Result]:
     """Share whose final top-1 is within the first ranks for good from each layer on."""
-    target, effect = axes.TARGETS.index("final"), curves.design_effect(run)
-    lines = []
+    why, lines = run.lacks("settled_by_group"), []
     for i, rank in enumerate(axes.RETRIEVAL_CUTS):
-        counts = run.tallies["retrieval"][target, i].sum(0)
         name = f"settled_within_{rank}"
-        lines += passages.lines(run, name, counts, effect=effect, happened=True)
+        if why:
+            lines += passages.lacking(run, name, why, happened=True)
+        else:
+            lines += passages.lines(run, name, run.tallies["settled_by_group"][i], happened=True)
     return lines

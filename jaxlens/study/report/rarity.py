@@ -114,7 +114,7 @@ def _excess(source: series.Source) -> plots.Plot:
 
 def _slopes(source: series.Source) -> plots.Plot:
     titles = {
-        "excess_slope_of_means": "excess preservation on rarity",
+        "excess_slope_same_type": "excess preservation on rarity, over types",
         "within_type_surprisal": "ln rank on surprisal, within types",
     }
     panels = tuple(
@@ -173,11 +173,11 @@ def _landscape(source: series.Source) -> plots.Plot:
 
 def _types(source: series.Source) -> plots.Plot:
     titles = {
-        "partial_spearman_surprisal": "ln rank and surprisal, given rarity",
-        "partial_spearman_rarity": "ln rank and rarity, given surprisal",
+        "partial_correlation_surprisal": "ln rank and surprisal, given rarity",
+        "partial_correlation_rarity": "ln rank and rarity, given surprisal",
     }
     correlations = (
-        source.panel(title, "partial Spearman ρ", name, level=0, region=source.smallest(name))
+        source.panel(title, "partial correlation", name, level=0, region=source.smallest(name))
         for name, title in titles.items()
     )
     panels = (
@@ -187,14 +187,11 @@ def _types(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "types",
         "A property of the token, or of its context",
-        "Share of the variance of ln rank that lies between token types, and rank correlations of "
+        "Share of the variance of ln rank that lies between token types, and correlations of "
         "ln rank with surprisal and with rarity, each given the other.",
         panels,
         series.basis(
-            source,
-            panels,
-            how="; those of ω² are over types, those of correlations are widened for the "
-            "clustering of documents",
+            source, panels, how="; those of ω² are over types, those of correlations over documents"
         ),
     )
 
@@ -229,5 +226,5 @@ def _survival(source: series.Source) -> plots.Plot:
         "Kaplan-Meier share of tokens that have stayed within the top ranks at every layer so far, "
         "by rarity.",
         plots.alike(*panels),
-        series.basis(source, panels, how=series.WIDENED),
+        series.basis(source, panels),
     )

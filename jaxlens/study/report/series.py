@@ -202,7 +202,6 @@ def merged(of_runs: Float[np.ndarray, "run 3 x"]) -> Float[np.ndarray, "3 x"]:
 
 
 CLUSTERED = ", clustered by document"
-WIDENED = ", widened for the clustering of documents"
 
 
 def basis(

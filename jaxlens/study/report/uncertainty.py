@@ -69,5 +69,5 @@ def _settled(source: series.Source) -> plots.Plot:
         "Share of positions whose final top-1 token stays within the top ranks from this layer to "
         "the last.",
         plots.alike(*panels),
-        series.basis(source, panels, how=series.WIDENED),
+        series.basis(source, panels),
     )

@@ -50,7 +50,6 @@ EXACT = 2.0**53
 """Integers below it are exact in float64."""
 
 TOO_FEW, UNSTABLE, EMPTY = "too few clusters", "undefined in many replicas", "no data"
-WIDENED = "interval widened by the design effect"
 
 
 @dataclass(frozen=True, eq=False)

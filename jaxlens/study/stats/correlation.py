@@ -11,16 +11,16 @@ of a and b. It is 0 for independence given c only as far as c acts linearly on t
 
 Reference:
     Spearman 1904, doi:10.2307/1412159; Kendall 1948, Rank Correlation Methods (mid-ranks,
-    partial coefficients); Bonett and Wright 2000, doi:10.1007/BF02294183 (variance).
+    partial coefficients); Fisher 1924, Metron 3, 329 (partial correlations on the scale of atanh).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 from jaxtyping import Float, Num
-from scipy import stats
 
 from jaxlens.study.stats import bootstrap
 
@@ -85,59 +85,39 @@ def partial_spearman(
     )
 
 
-def interval(
-    rho: float, n: int, controls: int = 0, design_effect: float = 1.0, level: float = 0.95
+def partial_of_groups(
+    xtx: Num[np.ndarray, "group 3 3"],
+    xty: Num[np.ndarray, "group 3"],
+    yty: Num[np.ndarray, " group"],
+    counts: Num[np.ndarray, " group"],
 ) -> bootstrap.Estimate:
-    """Large-sample interval by Fisher's z, with variance ``(1 + ρ²/2) / (n_eff - 3 - controls)``.
+    """Partial (Pearson) correlation of y with the last column, given the one before it.
+
+    Replicas are of groups of documents, on Fisher's scale, so that the interval stays within
+    [-1, 1].
 
     Args:
-        rho: Coefficient.
-        n: Observations.
-        controls: Variables held fixed.
-        design_effect: Clustered variance over that of independent observations, see
-            `design_effect`; the effective n is n divided by it.
-        level: Coverage.
-
-    Returns:
-        NaN ends where the effective n is below 10 + controls.
+        xtx: Products of an intercept, the column that is held, and the other.
+        xty: Products with y.
+        yty: Squares of y.
+        counts: Observations.
     """
-    effective = n / design_effect
-    if not math.isfinite(rho):
-        return bootstrap.missing(bootstrap.EMPTY, n=n)
-    if not effective >= 10 + controls:
-        return bootstrap.missing("too few observations", rho, n)
-    se = math.sqrt((1 + rho * rho / 2) / (effective - 3 - controls))
-    reach = float(stats.norm.ppf(0.5 + level / 2)) * se
-    centre = math.atanh(min(max(rho, -1 + 1e-15), 1 - 1e-15))
-    low, high = math.tanh(centre - reach), math.tanh(centre + reach)
-    # An extreme coefficient, and its rounding, stays inside its own interval.
-    return bootstrap.Estimate(rho, min(low, rho), max(high, rho), (1 - rho * rho) * se, n, 0, "")
 
+    def fisher(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray) -> Float[np.ndarray, " replica"]:
+        n = np.where(xx[:, 0, 0] > 0, xx[:, 0, 0], 1.0)
+        means = np.column_stack([xx[:, 0, 1:], xy[:, 0]]) / n[:, None]
+        joint = np.concatenate([xx[:, 1:, 1:], xy[:, 1:, None]], axis=2)
+        last = np.column_stack([xy[:, 1:], yy])
+        joint = np.concatenate([joint, last[:, None]], axis=1) / n[:, None, None]
+        covariance = joint - means[:, :, None] * means[:, None, :]
+        spread = np.sqrt(np.maximum(np.einsum("rii->ri", covariance), 0.0))
+        scale = spread[:, :, None] * spread[:, None, :]
+        none = np.full(scale.shape, np.nan)
+        rho = np.divide(covariance, scale, out=none, where=scale > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.arctanh(partial(rho[:, 1, 2], rho[:, 0, 2], rho[:, 0, 1]))
 
-def design_effect(
-    counts: Num[np.ndarray, " group"], sums: Num[np.ndarray, " group"], square_sum: float
-) -> float:
-    """How much clustering inflates the variance of a mean; at least 1.
-
-    The linearised variance of a ratio mean over groups, divided by that of as many independent
-    observations. It is that of one variable's mean; for a correlation it is an approximation, and
-    the larger one of the two variables errs on the careful side.
-
-    Args:
-        counts: Observations of each group.
-        sums: Sum of the variable in each group, in its own unit.
-        square_sum: Sum of its squares over all groups.
-
-    Returns:
-        NaN with fewer than two groups or without variance.
-    """
-    counts, sums = np.asarray(counts, np.float64), np.asarray(sums, np.float64)
-    total, clusters = counts.sum(), int(np.count_nonzero(counts))
-    if clusters < 2:
-        return math.nan
-    mean = sums.sum() / total
-    independent = square_sum / total - mean * mean
-    if independent <= 0:
-        return math.nan
-    clustered = np.square(sums - counts * mean).sum() / total * clusters / (clusters - 1)
-    return max(1.0, float(clustered / independent))
+    estimate = bootstrap.bootstrap(fisher, (xtx, xty, yty), counts)
+    value, low, high = (math.tanh(x) for x in (estimate.value, estimate.low, estimate.high))
+    se = estimate.se * (1 - value * value)
+    return dataclasses.replace(estimate, value=value, low=low, high=high, se=se)

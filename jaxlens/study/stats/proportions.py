@@ -6,24 +6,19 @@ less than as many independent ones. There the number of observations is divided 
 effect, the cluster-robust variance of the share over that of independent observations, and the
 normal quantile becomes that of t with one degree of freedom less than there are clusters.
 
-Shares of a curve, which begin at 1 and fall, have the interval of ``ln(-ln share)`` instead, as
-Kaplan-Meier curves have.
-
 Reference:
     Wilson 1927, doi:10.1080/01621459.1927.10502953; Kish 1965, Survey Sampling (design effect);
     Korn and Graubard 1998, Survey Methodology 24, 193 (effective sample size); Dean and Pagano
-    2015, doi:10.1093/jssam/smv024 (Wilson's interval with it); Kalbfleisch and
-    Prentice 2002, The Statistical Analysis of Failure Time Data (log-log interval).
+    2015, doi:10.1093/jssam/smv024 (Wilson's interval with it).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 
 from jaxlens import errors
 from jaxlens.study.stats import freedom
@@ -126,34 +121,3 @@ def variance(influence: Float[np.ndarray, " cluster"]) -> float:
     """Jackknife variance of a share, from `leave_one_out` of clusters that hold something."""
     m = len(influence)
     return (m - 1) / m * float(influence @ influence)
-
-
-class Shares(NamedTuple):
-    """Shares with their standard errors and intervals."""
-
-    value: Float[np.ndarray, "..."]
-    se: Float[np.ndarray, "..."]
-    low: Float[np.ndarray, "..."]
-    high: Float[np.ndarray, "..."]
-
-
-def log_log(counts: Num[np.ndarray, "..."], n: float, design_effect: float = 1.0) -> Shares:
-    """Shares of n observations, with the interval that is symmetric in ``ln(-ln share)``.
-
-    Args:
-        counts: Observations that are true.
-        n: All of them.
-        design_effect: Factor on the variance of independent observations.
-
-    Returns:
-        NaN for the ends of the interval where the share is 0 or 1, and for all where n is 0.
-    """
-    share = np.asarray(counts, np.float64) / n if n else np.full(np.shape(counts), math.nan)
-    inner = (share > 0) & (share < 1)
-    value = np.where(inner, share, 0.5)
-    relative = np.sqrt((1 - value) / (max(n, 1) * value) * design_effect)
-    z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    factor = np.exp(z * relative / np.abs(np.log(value)))
-    low, high = (np.where(inner, value**power, np.nan) for power in (factor, 1 / factor))
-    se = np.where(inner, value * relative, 0.0 * share)
-    return Shares(share, se, low, high)

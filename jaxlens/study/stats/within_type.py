@@ -3,9 +3,9 @@
 The slope is exact from tallies: sums of products over all rows, less what the types' own sums
 explain. Its interval asks how the slope moves without each group of documents. That needs products
 of columns from which the means of the types were subtracted row by row, by group: a second pass
-over the rows of a run, once the means are known (``demeaned``). A run without rows has the slope and no
-interval: pairs of rows of one document in a sample of a two-hundredth of the rows are too few, and
-intervals from them covered 74 % of planted truths.
+over the rows of a run, once the means are known (``demeaned``). A run without rows has the slope
+and no interval: pairs of rows of one document in a sample of a two-hundredth of the rows are too
+few, and intervals from them covered 74 % of planted truths.
 
 Reference:
     Frisch and Waugh 1933, doi:10.2307/1907330; Cameron and Miller 2015, doi:10.3368/jhr.50.2.317

@@ -67,35 +67,47 @@ def test_partial_is_nan_where_the_control_determines_a_variable():
     assert np.isnan(correlation.partial_spearman(joint)).all()
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_interval_covers_the_rank_correlation(rho):
-    rng = np.random.default_rng(1)
-    truth = 6 / math.pi * math.asin(rho / 2)
-    covered = 0
-    for _ in range(300):
-        x, y = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], 80).T
-        found = correlation.interval(stats.spearmanr(x, y).statistic, 80)
-        covered += found.low <= truth <= found.high
-    assert covered / 300 >= 0.91
+def grouped(rng, groups, rho, dependence, tail=0.7):
+    """Two columns and an outcome of known partial correlation, and the groups of the rows."""
+    sizes = np.rint(np.exp(tail * rng.normal(0, 1, groups)) * 60).astype(int) + 5
+    group = np.repeat(np.arange(groups), sizes)
+    common = rng.normal(0, dependence, (3, groups))[:, group]
+    held, other, noise = rng.normal(0, 1, (3, len(group))) + common
+    y = held + rho / math.sqrt(1 - rho * rho) * other + noise
+    return group, np.stack([np.ones(len(y)), held, other + 0.5 * held], axis=1), y
 
 
-def test_interval_widens_with_the_design_effect_and_ends_with_too_few():
-    plain, wide = (correlation.interval(0.3, 1000, 1, design) for design in (1.0, 4.0))
-    assert wide == correlation.interval(0.3, 250, 1).__class__(
-        wide.value, wide.low, wide.high, wide.se, 1000, 0
-    )
-    assert wide.high - wide.low > plain.high - plain.low
-    assert math.isnan(correlation.interval(0.3, 8).low)
-    assert math.isnan(correlation.interval(math.nan, 800).value)
-    certain = correlation.interval(1.0, 100)
-    assert certain.low <= 1.0 <= certain.high <= 1.0
+def products(group, x, y, groups=256):
+    def summed(values):
+        out = np.zeros((groups, *values.shape[1:]))
+        np.add.at(out, group, values)
+        return out
+
+    squares = x[:, :, None] * x[:, None, :]
+    return summed(squares), summed(x * y[:, None]), summed(y * y), np.bincount(group, minlength=256)
 
 
-def test_design_effect_is_one_plus_the_intraclass_correlation():
-    rng = np.random.default_rng(2)
-    values = rng.normal(size=(2000, 1)) * np.sqrt(0.2) + rng.normal(size=(2000, 11)) * np.sqrt(0.8)
-    found = correlation.design_effect(
-        np.full(2000, 11), values.sum(axis=1), np.square(values).sum()
-    )
-    assert math.isclose(found, 1 + 10 * 0.2, rel_tol=0.1)
-    assert math.isnan(correlation.design_effect(np.array([5]), np.array([1.0]), 5.0))
+def test_partial_correlation_of_groups_is_that_of_residuals():
+    group, x, y = grouped(np.random.default_rng(3), 80, 0.3, 0.4)
+    found = correlation.partial_of_groups(*products(group, x, y))
+    left = [v - x[:, :2] @ np.linalg.lstsq(x[:, :2], v)[0] for v in (x[:, 2], y)]
+    assert math.isclose(found.value, np.corrcoef(*left)[0, 1], rel_tol=1e-9)
+    assert found.low < found.value < found.high and found.n == len(y)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4])
+@pytest.mark.parametrize("dependence", [0.2, 1.0])
+def test_partial_correlation_covers(rho, dependence):
+    rng = np.random.default_rng(4)
+    # Columns and noise share their dependence, so that the partial correlation is that of rows.
+    found = [
+        correlation.partial_of_groups(*products(*grouped(rng, 60, rho, dependence)))
+        for _ in range(100)
+    ]
+    assert np.mean([e.low <= rho <= e.high for e in found]) >= 0.88
+
+
+def test_partial_correlation_of_what_does_not_vary_is_missing():
+    group, x, y = grouped(np.random.default_rng(5), 80, 0.3, 0.4)
+    x[:, 2] = 1.0
+    assert math.isnan(correlation.partial_of_groups(*products(group, x, y)).value)

@@ -1,10 +1,9 @@
-"""Within-type slopes from tallies: the value exact, the interval from sampled rows."""
-
-import dataclasses
+"""Within-type slopes from sums: the value that of dummies, the interval that of clusters."""
 
 import numpy as np
 import pytest
 from statsmodels import api
+from study import planted_within
 
 from jaxlens.study.stats import within_type
 
@@ -28,9 +27,30 @@ def make(seed=0, rows=6_000, types=40, documents=60):
     return token, document, x, y
 
 
-def sums_of(token, x, y):
+def test_value_and_error_are_those_of_dummies_and_clusters():
+    token, document, x, y = make()
+    found = planted_within.estimate(token, document, x, y, NAMES)
+    dummies = (token[:, None] == np.unique(token)).astype(float)
+    design = np.hstack([x[:, :2], dummies])  # the third column is one of the type
+    oracle = api.OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": document})
+    assert found.value == pytest.approx(oracle.params[0], rel=1e-9)
+    # The small-sample corrections differ: a jackknife's here, a factor there.
+    assert found.se == pytest.approx(oracle.bse[0], rel=0.05)
+    assert (found.clusters, found.n) == (60, len(y))
+
+
+def test_what_does_not_vary_within_types_has_no_slope():
+    token, document, x, y = make()
+    names = ("constant_in_type", "position", "surprisal")
+    found = planted_within.estimate(token, document, x[:, ::-1], y, names)
+    assert np.isnan(found.value) and found.note
+
+
+def test_without_rows_there_is_a_value_and_no_interval():
+    token, document, x, y = make()
+    with_rows = planted_within.estimate(token, document, x, y, NAMES)
     size = token.max() + 1
-    return within_type.Sums(
+    sums = within_type.Sums(
         xtx=x.T @ x,
         xty=x.T @ y,
         yty=float(y @ y),
@@ -38,48 +58,19 @@ def sums_of(token, x, y):
         type_x=np.stack([np.bincount(token, column, size) for column in x.T], axis=1),
         type_y=np.bincount(token, y, size),
     )
+    found = within_type.slope(sums, None, NAMES, "surprisal")
+    assert found.value == with_rows.value
+    assert np.isnan(found.low) and found.note == within_type.NO_ROWS
 
 
-def test_a_sample_of_all_rows_gives_the_interval_of_the_rows_themselves():
+def test_few_documents_give_a_value_and_no_interval():
     token, document, x, y = make()
-    sample = within_type.Sample(token, document, x, y)
-    found = within_type.slope(sums_of(token, x, y), sample, NAMES, "surprisal")
-    dummies = (token[:, None] == np.unique(token)).astype(float)
-    design = np.hstack([x[:, :2], dummies])  # the third column is one of the type
-    oracle = api.OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": document})
-    assert found.value == pytest.approx(oracle.params[0], rel=1e-9)
-    # The small-sample corrections differ: a jackknife's here, a factor there.
-    assert found.se == pytest.approx(oracle.bse[0], rel=0.05)
-
-
-def test_a_part_of_the_rows_gives_that_interval_on_average():
-    token, document, x, y = make()
-    sums = sums_of(token, x, y)
-    whole = within_type.slope(sums, within_type.Sample(token, document, x, y), NAMES, "surprisal")
-    random, variances = np.random.default_rng(1), []
-    for _ in range(60):
-        kept = np.sort(random.permutation(len(y))[: len(y) // 3])
-        part = within_type.Sample(token[kept], document[kept], x[kept], y[kept])
-        found = within_type.slope(sums, part, NAMES, "surprisal")
-        assert found.value == whole.value
-        variances.append(found.se**2)
-    # Sixty samples; the pairs' part is cut off at zero, which never happens here.
-    assert np.mean(variances) == pytest.approx(whole.se**2, rel=0.08)
-
-
-def test_what_does_not_vary_within_types_has_no_slope():
-    token, document, x, y = make()
-    sample = within_type.Sample(token, document, x, y)
-    found = within_type.slope(sums_of(token, x, y), sample, NAMES, "constant_in_type")
-    assert np.isnan(found.value) and found.note
-
-
-def test_few_documents_or_rows_give_a_value_and_no_interval():
-    token, document, x, y = make()
-    sums = sums_of(token, x, y)
-    few = within_type.Sample(token, document % 5, x, y)
-    found = within_type.slope(sums, few, NAMES, "surprisal")
+    found = planted_within.estimate(token, document % 5, x, y, NAMES)
     assert np.isfinite(found.value) and np.isnan(found.low) and found.note == "too few clusters"
-    short = within_type.Sample(*(getattr(few, f.name)[:50] for f in dataclasses.fields(few)))
-    found = within_type.slope(sums, short, NAMES, "surprisal")
-    assert np.isnan(found.low) and found.note == "too few sampled rows"
+
+
+def test_a_column_of_one_group_alone_leaves_no_infinite_error():
+    token, document, x, y = make()
+    x[:, 1] *= document == 7
+    found = planted_within.estimate(token, document, x, y, NAMES)
+    assert np.isfinite(found.se) and found.se < 1
