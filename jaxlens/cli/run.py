@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxlens.cli import options, progress, run_output, terminal
-from jaxlens.config import Null
+from jaxlens.config import Null, Tallies
 from jaxlens.sweep import preemption
 
 
@@ -18,7 +18,7 @@ def run(
     out: Path | None = None,
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
-    tallies: Literal["basic", "study"] | None = None,
+    tallies: Tallies | None = None,
     lens: Literal["tiled", "reference"] | None = None,
     shard: str | None = None,
     null: Null | None = None,

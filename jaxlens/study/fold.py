@@ -20,10 +20,10 @@ from jaxlens.tally import (
     bins,
     definitions,
     facts,
+    first_edition,
     regressors,
     rules,
     sampling,
-    study_definitions,
 )
 
 ROWS = 16_384
@@ -58,7 +58,7 @@ def tallies(run: reader.Run) -> Tallies:
         return own
     if all(name in run for name in NEEDED):
         return of_rows(run)
-    if (own := _own(run, study_definitions.FIRST)) is not None:
+    if (own := _own(run, first_edition.FIRST)) is not None:
         return own
     require_rows(run)
     raise AssertionError("unreachable: a run with all rows was folded")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from jaxlens import schema
-from jaxlens.tally import axes, sampling, study_definitions, tally
+from jaxlens.tally import axes, first_edition, sampling, second_edition, tally
 from jaxlens.tally.tally import Tally
 
 _FIXED = "2**-16"
@@ -66,7 +66,7 @@ BASIC: tuple[Tally, ...] = (
     ),
 )
 
-STUDY = study_definitions.SECOND
+STUDY = second_edition.SECOND
 """What the study needs, in the edition of runs that begin now."""
 
 STUDY_EDITIONS = ("study", "study-2")
@@ -74,7 +74,7 @@ STUDY_EDITIONS = ("study", "study-2")
 
 TALLIES: dict[str, tuple[Tally, ...]] = {
     "basic": BASIC,
-    "study": (*BASIC, *study_definitions.FIRST),
+    "study": (*BASIC, *first_edition.FIRST),
     "study-2": (*BASIC, *STUDY),
 }
 """Tallies that ``store.tallies`` names."""
