@@ -153,7 +153,7 @@ def read(run_dir: str | Path) -> Probe:
         raw = str(attributes["spec"]).encode("ascii")
         if config.spec_hash(raw) != attributes["spec_hash"]:
             raise ValueError("its spec is not that of its hash")
-        return _checked(arrays, attributes, strict_json.parse(raw, str(where)))
+        return _checked(arrays, attributes, parse_spec(raw, str(where)))
 
 
 def _checked(
@@ -176,7 +176,7 @@ def _checked(
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.int64:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-    return Probe(
+    probe = Probe(
         evaluation=np.moveaxis(evaluation, 0, AXES.index("layer")),
         outside=outside,
         class_token=arrays["class_token"],
@@ -185,6 +185,30 @@ def _checked(
         counts={name: int(attributes[name]) for name in _COUNTS},
         spec=spec,
     )
+    _require_sense(probe)
+    return probe
+
+
+def _require_sense(probe: Probe) -> None:
+    """Refuses counts that no held-out positions add up to.
+
+    Raises:
+        ValueError: Naming what makes no sense.
+    """
+    positions, first, ten, logp = np.moveaxis(probe.evaluation, AXES.index("statistic"), 0)
+    judged = positions[:, 0, 0]
+    total = judged.sum((1, 2), dtype=np.float64) + probe.outside.sum((1, 2), dtype=np.float64)
+    lowest = -float(bins.FIXED_POINT_LIMIT) * bins.ONE
+    sense = {
+        "positions": (positions == judged[:, None, None]).all() and (judged >= 0).all(),
+        "hits": (first >= 0).all() and (first <= ten).all() and (ten <= positions).all(),
+        "logp": (logp <= 0).all() and (logp >= lowest * positions).all(),
+        "outside": (probe.outside >= 0).all() and total.max() <= probe.counts[_COUNTS[1]],
+        "class_count": (probe.class_count >= 0).all(),
+    }
+    for name, holds in sense.items():
+        if not holds:
+            raise ValueError(f"its {name} make no sense")
 
 
 def directions_image(directions: Directions, layer: int, spec_hash: str) -> bytes:

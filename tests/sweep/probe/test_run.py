@@ -1,5 +1,6 @@
 """`jaxlens probe` from a run to its files: what it counts, that it resumes, what it refuses."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -472,6 +473,28 @@ def test_damaged_results_are_refused(probed, tiny, tmp_path):
         run.of_run(folder, configured(tiny), SETTINGS)
     with pytest.raises(errors.MissingError, match="no finished probe"):
         probe_file.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("positions", (0, 0, 0, 0, 5, 7), 10**6),
+        ("positions", (1, slice(None), 0, slice(None), 5, 7), -1),
+        ("hits", (0, 1, 1, 0, 5, 7), 10**6),
+        ("hits", (0, 1, 1, 0, 5, 7), -1),
+        ("logp", (0, 1, 3, 0, 5, 7), 1),
+        ("logp", (0, 1, 3, 0, 5, 7), -(2**60)),
+    ],
+)
+def test_counts_that_make_no_sense_are_refused(probed, tmp_path, name, place, value):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    probe = probe_file.read(folder)
+    evaluation = probe.evaluation.copy()
+    evaluation[place] = value
+    forged = probe_file.image(dataclasses.replace(probe, evaluation=evaluation))
+    probe_file.path(folder, probe_file.RESULT).write_bytes(forged)
+    with pytest.raises(errors.DataError, match=f"its {name} make no sense"):
+        probe_file.read(folder)
 
 
 def test_the_command_line(out, tiny, probed, capsys):
