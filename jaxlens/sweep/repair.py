@@ -177,7 +177,7 @@ def _recompute(
             job = prepare.prepare(configured, temporary, ingested=ingested)
             run_directory.require_same_run(run_dir, job.spec_bytes)
         except run_directory.AnotherRun as error:
-            raise errors.ConfigError(error.message, _remembered(run_dir, config)) from error
+            raise errors.ConfigError(error.message, remembered(run_dir, config)) from error
         placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
     if not numbers:
         return
@@ -192,8 +192,14 @@ def _recompute(
         raise stop.interruption()
 
 
-def _remembered(run_dir: str | Path, config: RunConfig) -> str:
-    """A hint that names the recorded model and corpus, which are never opened by themselves."""
+def remembered(run_dir: str | Path, config: RunConfig, command: str = "repair") -> str:
+    """A hint that names the recorded model and corpus, which are never opened by themselves.
+
+    Args:
+        run_dir: Run.
+        config: What was named instead.
+        command: Of the command line, which to give again with other options.
+    """
     for note in worker_notes.read(run_dir):
         settings = note.get("settings")
         if isinstance(settings, dict):
@@ -203,9 +209,9 @@ def _remembered(run_dir: str | Path, config: RunConfig) -> str:
                     "model and corpus are named as they were for the run, so what is there has "
                     "changed since: restore it"
                 )
-            command = shlex.join(["jaxlens", "repair", str(run_dir), *recorded])
-            if len(command) <= _MAX_COMMAND:
-                return f"name model and corpus as they were for the run: {command}"
+            words = shlex.join(["jaxlens", command, str(run_dir), *recorded])
+            if len(words) <= _MAX_COMMAND:
+                return f"name model and corpus as they were for the run: {words}"
             return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
     return "name the model and the corpus of the run with --model and --corpus"
 
