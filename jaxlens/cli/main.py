@@ -11,7 +11,18 @@ from cyclopts import App
 
 import jaxlens
 from jaxlens import interrupts
-from jaxlens.cli import bench, convert, examples, options, prompts, run, show, streams, study
+from jaxlens.cli import (
+    ablate,
+    bench,
+    convert,
+    examples,
+    options,
+    prompts,
+    run,
+    show,
+    streams,
+    study,
+)
 from jaxlens.files import memory
 
 app = App(
@@ -34,7 +45,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _function in (
     *(show.show, prompts.prompts, study.study, study.compare, study.report, convert.export),
     *(run.run, bench.bench, run.verify, run.repair, run.finalize, convert.convert),
-    *(run.tokenize, bench.env),
+    *(ablate.ablate, run.tokenize, bench.env),
 ):
     _command(_function)
 

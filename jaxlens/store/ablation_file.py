@@ -7,6 +7,7 @@ names the hash of the spec, so that a part of another ablation, or half a part, 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,25 @@ class Losses:
     def where(self, mask: np.ndarray) -> Losses:
         """Some of the sequences."""
         return Losses(*(value[mask] for value in vars(self).values()))
+
+    def mean_loss(self) -> Float[np.ndarray, "arm layer"]:
+        """Mean loss over all copied tokens; NaN of an arm that is defined for none."""
+        count = self.n_targets.sum(0)[:, None]
+        total = np.where(np.isnan(self.loss), 0.0, self.loss * self.n_targets[:, :, None]).sum(0)
+        none = np.full(total.shape, np.nan)
+        return np.divide(total, count, out=none, where=np.broadcast_to(count, total.shape) > 0)
+
+    def gain(self) -> float:
+        """Mean clean log-probability of a copy minus that of its earlier occurrence.
+
+        Over the copied tokens of the arm that is defined for most of them; NaN for no tokens.
+        """
+        if not self.n_targets.size or not self.n_targets.any():
+            return math.nan
+        arm = int(self.n_targets.sum(0).argmax())
+        count = self.n_targets[:, arm]
+        difference = (self.clean - self.earlier)[:, arm][count > 0]
+        return float(np.average(difference, weights=count[count > 0]))
 
 
 @dataclass(frozen=True)
