@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from jaxlens.study import ablation_estimators
 from jaxlens.tally import axes
 
 BOOTSTRAP = "bootstrap over groups of documents"
@@ -20,18 +21,17 @@ ROBUST = "cluster-robust, by groups of documents"
 SAMPLED = "cluster-robust, from sampled rows"
 PAIRED = "jackknife over the documents of matched pairs"
 TYPES = "jackknife over token types"
+CLUSTERED = ablation_estimators.CLUSTERED
 NONE = "none"
 
 HELD = tuple(name for name in axes.COVARIATES if name != "logp_input_last")
 """What regressions hold: not the covariate that follows from the outcome in late layers."""
-
 _FINAL = ("logp_next_last", "entropy_last")
 COPY_COVARIATES = ("rarity_next", "surprisal", *_FINAL, "ln_position", "ln_distance", "ln_count")
 """What copies and their controls should have alike."""
 
 RETRIEVED = 10
 """Rank within which a token counts as retrieved; 1 and 5 are secondary."""
-
 RETRIEVAL_RANKS = (1, 5, RETRIEVED)
 
 RECORDED = {
@@ -42,13 +42,11 @@ RECORDED = {
     "rank_input": "ln rank of the input token",
 }
 """Measures whose mean curves are described, and what each is."""
-
 ON_DEMAND = {
     "js_final": "Jensen-Shannon divergence of this layer from the last",
     "js_input": "Jensen-Shannon divergence of this layer from the input layer",
 }
 """Further ones, for runs that record them."""
-
 FALLING = ("kl_final", "kl_final_matched", "logp_input")
 """Measures of which the steps that fall are counted; of the others those that rise are."""
 
@@ -282,6 +280,8 @@ def _families() -> Iterator[tuple[Estimator, Members]]:
         for name, meaning in meanings.items():
             rest = group.unit, group.interval, group.tested
             yield Estimator(name, group.question, meaning, *rest), group.members
+    for *fields, members in ablation_estimators.FAMILIES:
+        yield Estimator(*fields), members
 
 
 FAMILIES: tuple[tuple[Estimator, Members], ...] = tuple(_families())
