@@ -201,9 +201,9 @@ def _directions(results: list[Result], material: str) -> Iterator[str]:
             if found
         ]
         if parts:
-            yield f"The arm {arm} loses {' and '.join(parts)} than {other.replace('_', ' ')}."
+            yield f"The arm {arm} loses {' and '.join(parts)} than the arm {other}."
         else:
-            yield f"The arm {arm} and the arm {other.replace('_', ' ')} differ at no layer."
+            yield f"The arms {arm} and {other} differ at no layer."
 
 
 def _layer_names(lines: list[Result]) -> str:
