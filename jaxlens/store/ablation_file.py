@@ -1,14 +1,12 @@
-"""The folder of an ablation: its spec, its parts while it runs, and ``ablation.h5`` in the end.
+"""``ablation.h5``, the result of an ablation; offline code reads it without JAX.
 
-Offline code reads the end here without JAX. Every HDF5 file ends with the sha256 of the rest and
-names the hash of the spec, so that a part of another ablation, or half a part, is never merged.
+It ends with the sha256 of the rest, and holds the spec and its hash.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxlens import config, errors
-from jaxlens.files import contained, publish, temporary
-from jaxlens.store import layout, spec_difference, strict_json
+from jaxlens.files import contained, publish
+from jaxlens.store import strict_json
 from jaxlens.store.hdf5 import buffers, reading, writing
 
 FOLDER = "ablation"
 """Where an ablation goes in the folder of its run."""
 
-SPEC, RESULT, MEAN = "ABLATION.json", "ablation.h5", "mean.h5"
+SPEC, RESULT = "ABLATION.json", "ablation.h5"
 VERSION = 1
 
 ARMS = ("probe", "embedding", "foreign", "random", "random_plane", "whole", "rest")
@@ -37,8 +35,8 @@ OF_PROBE = frozenset({"probe", "random_plane"})
 MATERIALS = ("blocks", "copies")
 """Repeated random blocks, and copies in the text of the corpus."""
 
-_PART = re.compile(r"part-(\d{5})\.h5")
-_MAX_BYTES = 1 << 32
+MAX_BYTES = 1 << 32
+"""Most bytes of a variable."""
 
 _VARIABLES: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "loss": (
@@ -145,69 +143,6 @@ class Ablation:
     notes: Notes
 
 
-def part_name(number: int) -> str:
-    """``part-00017.h5``."""
-    return f"part-{number:05d}.h5"
-
-
-def begin(folder: str | Path, spec_bytes: bytes) -> None:
-    """Begins an ablation, or finds that the same one has begun.
-
-    Args:
-        folder: Where; created if absent.
-        spec_bytes: Canonical JSON of what is computed.
-
-    Raises:
-        ConfigError: Another ablation has begun there; the message names what differs.
-        DataError: Its spec is damaged.
-        StorageError: The disk refuses.
-    """
-    publish.make_directory(folder)
-    path = contained.contained(folder, SPEC)
-    if not path.exists():
-        publish.publish(path, spec_bytes, replace=False)
-    existing = contained.read(path, layout.LARGE)
-    if existing != spec_bytes:
-        old, new = (strict_json.parse(raw, str(path)) for raw in (existing, spec_bytes))
-        difference, _ = spec_difference.describe(old, new)
-        raise errors.ConfigError(
-            f"{path} is of another ablation: {difference}",
-            f"give the options that it began with, or remove {folder} to begin anew",
-        )
-    temporary.remove_leftovers(folder)
-
-
-def write_arrays(
-    folder: str | Path, name: str, arrays: Mapping[str, np.ndarray], spec_hash: str
-) -> None:
-    """Publishes a part, or the mean.
-
-    Raises:
-        StorageError: The disk refuses.
-    """
-    buffer = buffers.Buffer()
-    with writing.new_file(buffer) as file:
-        writing.describe(file, "Ablation, part", {"spec_hash": spec_hash}, VERSION)
-        for key, value in sorted(arrays.items()):
-            writing.dataset(file, key, value, compress=False)
-    publish.publish(contained.contained(folder, name), reading.seal(buffer.image()))
-
-
-def read_arrays(
-    folder: str | Path, name: str, spec_hash: str, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray] | None:
-    """A part, or the mean; None where it is absent, damaged, or not that of the spec."""
-    path = contained.contained(folder, name)
-    try:
-        with reading.open_sealed(path) as contents, reading.reading(path):
-            stored = {key: item.shape for key, item in contents.datasets.items()}
-            if contents.attribute("spec_hash") != spec_hash or stored != dict(shapes):
-                return None
-            return {k: reading.whole(v, _MAX_BYTES) for k, v in contents.datasets.items()}
-    except (errors.MissingError, errors.DataError):
-        return None
-
-
 def write(
     folder: str | Path,
     spec_bytes: bytes,
@@ -258,13 +193,6 @@ def write(
     publish.publish(contained.contained(folder, RESULT), reading.seal(buffer.image()))
 
 
-def remove_parts(folder: str | Path) -> None:
-    """Removes what a finished ablation needs no more."""
-    for name in contained.names(Path(folder)):
-        if _PART.fullmatch(name) or name == MEAN:
-            publish.remove(contained.contained(folder, name))
-
-
 def read(folder: str | Path) -> Ablation:
     """A finished ablation.
 
@@ -287,7 +215,7 @@ def read(folder: str | Path) -> Ablation:
         materials = {
             material: Losses(
                 **{
-                    name: reading.whole(contents.datasets[f"{material}/{name}"], _MAX_BYTES)
+                    name: reading.whole(contents.datasets[f"{material}/{name}"], MAX_BYTES)
                     for name in Losses.__dataclass_fields__
                 }
             )

@@ -280,8 +280,8 @@ def _families() -> Iterator[tuple[Estimator, Members]]:
         for name, meaning in meanings.items():
             rest = group.unit, group.interval, group.tested
             yield Estimator(name, group.question, meaning, *rest), group.members
-    for *fields, members in ablation_estimators.FAMILIES:
-        yield Estimator(*fields), members
+    for family in ablation_estimators.FAMILIES:
+        yield Estimator(*family[:-1]), family.members
 
 
 FAMILIES: tuple[tuple[Estimator, Members], ...] = tuple(_families())

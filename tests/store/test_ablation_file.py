@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlens import config, errors
-from jaxlens.store import ablation_file
+from jaxlens.store import ablation_file, ablation_parts
 
 ARMS, LAYERS = ["embedding", "whole"], [0, 3]
 SPEC = {"model": {"sha256": "0"}, "ablation": {"arms": ARMS, "layers": LAYERS, "seed": 0}}
@@ -28,7 +28,7 @@ def variables(n, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    ablation_file.begin(tmp_path, SPEC_BYTES)
+    ablation_parts.begin(tmp_path, SPEC_BYTES)
     materials = {"blocks": variables(7), "copies": variables(5, 1)}
     mean = np.ones((2, 3), np.float32)
     ablation_file.write(tmp_path, SPEC_BYTES, materials, ["input", "h.2"], mean, NOTES)
@@ -89,8 +89,8 @@ def test_an_absent_one_names_the_command(tmp_path):
 
 def test_parts_of_another_spec_or_shape_are_not_taken(tmp_path):
     arrays = {"loss": np.arange(6, dtype=np.float32).reshape(1, 2, 3)}
-    ablation_file.write_arrays(tmp_path, ablation_file.part_name(0), arrays, "a" * 64)
-    read = ablation_file.read_arrays
+    ablation_parts.write_arrays(tmp_path, ablation_parts.part_name(0), arrays, "a" * 64)
+    read = ablation_parts.read_arrays
     found = read(tmp_path, "part-00000.h5", "a" * 64, {"loss": (1, 2, 3)})
     np.testing.assert_array_equal(found["loss"], arrays["loss"])
     assert read(tmp_path, "part-00000.h5", "b" * 64, {"loss": (1, 2, 3)}) is None
@@ -104,15 +104,15 @@ def test_parts_of_another_spec_or_shape_are_not_taken(tmp_path):
 def test_only_parts_are_removed(tmp_path):
     for name in ("part-00000.h5", "mean.h5", "notes.txt", "part-1.h5", "ablation.h5"):
         (tmp_path / name).write_bytes(b"")
-    ablation_file.remove_parts(tmp_path)
+    ablation_parts.remove_parts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ablation.h5", "notes.txt", "part-1.h5"]
 
 
 def test_another_spec_in_the_folder_is_refused_and_a_damaged_one_said(folder):
     other = config.canonical({**SPEC, "ablation": {**SPEC["ablation"], "seed": 1}})
     with pytest.raises(errors.ConfigError, match=r"ablation\.seed is 0 there, 1 here"):
-        ablation_file.begin(folder, other)
-    ablation_file.begin(folder, SPEC_BYTES)
+        ablation_parts.begin(folder, other)
+    ablation_parts.begin(folder, SPEC_BYTES)
     (folder / ablation_file.SPEC).write_bytes(b"{")
     with pytest.raises(errors.DataError, match=r"ABLATION\.json is damaged"):
-        ablation_file.begin(folder, SPEC_BYTES)
+        ablation_parts.begin(folder, SPEC_BYTES)

@@ -1,6 +1,7 @@
 """Values in clusters with a known mean: heavy tails, skewness, sizes, and sizes tied to values."""
 
 import functools
+import zlib
 
 import numpy as np
 
@@ -43,13 +44,22 @@ def truth(kind, tied):
     return float((size * (1 + tied * np.log(size))).sum() / size.sum())
 
 
-def coverage(kind, tails, tied, effective, replicas, seed=1):
-    """Share of intervals that hold the truth."""
-    random = np.random.default_rng(seed)
-    n, held = round(effective / SIZES[kind]), 0
-    for _ in range(replicas):
+def coverage(kind, tails, tied, effective, replicas):
+    """Share of the intervals that hold the truth, of those that there are.
+
+    Args:
+        kind: Of sizes.
+        tails: Of the clusters' effects.
+        tied: See `TIED`.
+        effective: Effective number of clusters, on average.
+        replicas: Intervals.
+    """
+    random = np.random.default_rng(zlib.crc32(f"{kind} {tails} {tied} {effective}".encode()))
+    n, held, made = round(effective / SIZES[kind]), 0, 0
+    while made < replicas:
         size = sizes(kind, n, random)
         value = values(tails, size, tied, random)
         found = clustered_ratio.mean(value, size, np.arange(n))
+        made += not np.isnan(found.low)
         held += found.low <= truth(kind, tied) <= found.high
     return held / replicas

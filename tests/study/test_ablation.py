@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlens import config, errors
-from jaxlens.store import ablation_file, layout
+from jaxlens.store import ablation_file, ablation_parts, layout
 from jaxlens.study import ablation_estimators, estimators, inputs, study
 from jaxlens.study.questions import ablation
 
@@ -54,7 +54,7 @@ def write(run_dir, arms, materials=None, change=None):
     own = {name: spec[name] for name in ("model", "corpus", "null")} | (change or {})
     raw = config.canonical(own | {"ablation": {"arms": list(arms), "layers": list(LAYERS)}})
     folder = run_dir / ablation_file.FOLDER
-    ablation_file.begin(folder, raw)
+    ablation_parts.begin(folder, raw)
     made = materials or {"blocks": variables(arms), "copies": variables(arms, seed=1, lags=(5, 40))}
     notes = ablation_file.Notes(1, {})
     ablation_file.write(folder, raw, made, ["input", "h.0"], np.zeros((2, 3), np.float32), notes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,13 +54,13 @@ def estimate(run: inputs.RunInfo) -> list[Result]:
         return []
     lines = []
     for material, losses in found.materials.items():
-        of = _Of(run, found, material)
+        lines_of = _Material(run, found.arms, found.layers, material)
         for stratum, mask in _strata(material, losses):
             part = losses.where(mask)
-            lines += [of.gain(part, stratum), *of.losses(part, stratum)]
-            lines += of.differences(part, stratum)
+            lines += [lines_of.gain(part, stratum), *lines_of.losses(part, stratum)]
+            lines += lines_of.differences(part, stratum)
             if stratum == "all":
-                lines += [*of.shares(part), *of.sums(part)]
+                lines += [*lines_of.shares(part), *lines_of.sums(part)]
     return lines
 
 
@@ -79,12 +80,14 @@ def _strata(material: str, losses: ablation_file.Losses) -> Iterator[tuple[str, 
         yield name, place == i
 
 
-class _Of:
-    """Lines of one material."""
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """Lines of one material: the run that they are of, its arms and layers, and the name."""
 
-    def __init__(self, run: inputs.RunInfo, found: ablation_file.Ablation, material: str) -> None:
-        self.run, self.arms, self.layers = run, found.arms, found.layers
-        self.material = material
+    run: inputs.RunInfo
+    arms: tuple[str, ...]
+    layers: tuple[int, ...]
+    name: str
 
     def gain(self, losses: ablation_file.Losses, stratum: str) -> Result:
         """The clean copy gain."""
@@ -92,7 +95,7 @@ class _Of:
         size = losses.n_targets[:, arm]
         gained = (losses.clean - losses.earlier)[:, arm]
         mean = _mean(gained, size, losses.cluster)
-        return result(self.run, f"ablation_gain_{self.material}", mean, stratum=stratum)
+        return result(self.run, f"ablation_gain_{self.name}", mean, stratum=stratum)
 
     def losses(self, losses: ablation_file.Losses, stratum: str) -> Iterator[Result]:
         """The loss of each arm at each layer."""
@@ -100,7 +103,7 @@ class _Of:
             for row, layer in enumerate(self.layers):
                 size = losses.n_targets[:, i]
                 mean = _mean(losses.loss[:, i, row], size, losses.cluster)
-                name = f"ablation_loss_{self.material}_{arm}"
+                name = f"ablation_loss_{self.name}_{arm}"
                 yield result(self.run, name, mean, layer=layer, stratum=stratum)
 
     def shares(self, losses: ablation_file.Losses) -> Iterator[Result]:
@@ -110,7 +113,7 @@ class _Of:
             gained = (losses.clean - losses.earlier)[:, i]
             for row, layer in enumerate(self.layers):
                 lost = losses.loss[:, i, row]
-                name = f"ablation_share_{self.material}_{arm}"
+                name = f"ablation_share_{self.name}_{arm}"
                 share = _share(lost, gained, size, losses.cluster)
                 yield result(self.run, name, share, layer=layer)
 
@@ -118,7 +121,7 @@ class _Of:
         """Differences of arms, paired by sequence."""
         for arm, other in DIFFERENCES:
             if arm in self.arms and other in self.arms:
-                name = f"ablation_difference_{self.material}_{arm}_{other}"
+                name = f"ablation_difference_{self.name}_{arm}_{other}"
                 yield from self._paired(name, losses, {arm: 1.0, other: -1.0}, stratum)
 
     def sums(self, losses: ablation_file.Losses) -> Iterator[Result]:
@@ -126,9 +129,9 @@ class _Of:
         own = "probe" if "probe" in self.arms else "embedding"
         if {own, "rest"} <= set(self.arms):
             sign = {own: 1.0, "rest": 1.0}
-            yield from self._paired(f"ablation_sum_{self.material}", losses, sign)
+            yield from self._paired(f"ablation_sum_{self.name}", losses, sign)
             if "whole" in self.arms:
-                name = f"ablation_sum_minus_whole_{self.material}"
+                name = f"ablation_sum_minus_whole_{self.name}"
                 yield from self._paired(name, losses, sign | {"whole": -1.0})
 
     def _paired(
@@ -164,10 +167,9 @@ def _share(
     cluster: Int[np.ndarray, " sequence"],
 ) -> bootstrap.Estimate:
     some = size > 0
-    columns = (lost * size, gained * size, size)
-    return clustered_ratio.ratio(
-        *clustered_ratio.totals(cluster[some], *(c[some].astype(np.float64) for c in columns))
-    )
+    columns = (np.asarray(x[some], np.float64) for x in (lost * size, gained * size, size))
+    losses, gains, sizes = clustered_ratio.totals(cluster[some], *columns)
+    return clustered_ratio.ratio(losses, gains, sizes)
 
 
 def verdict(results: list[Result]) -> str:

@@ -113,10 +113,10 @@ class Engine:
         for number, batch in enumerate(batches):
             made = [run() for run in batch]
             made += made[-1:] * (size - len(made))  # the last batch has the shape of the others
-            lines = Runs(*(np.stack(field) for field in zip(*made, strict=True)))
+            fields: list[Any] = [np.stack(field) for field in zip(*made, strict=True)]
             params, unembed = self.weights[number % len(self.weights)]
             with numerics.matmul_precision(self.program.precision):
-                yield batch, _read(self.program, params, unembed, lines, mean)
+                yield batch, _read(self.program, params, unembed, Runs(*fields), mean)
 
 
 def engine(job: Job) -> Engine:

@@ -15,7 +15,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
 from jaxlens.files import contained, scratch
 from jaxlens.lens import numerics
-from jaxlens.store import ablation_file
+from jaxlens.store import ablation_file, ablation_parts
 from jaxlens.sweep.ablation import compute, design, directions, mean, passages, prepare
 from jaxlens.sweep.ablation.design import Settings
 from jaxlens.sweep.job import Job
@@ -109,9 +109,9 @@ def ablate(
     """
     concrete = design.settings_of_spec(settings, job.model.config.layer_names, probe)
     spec_bytes = run_config.canonical(prepare.document(job, concrete))
-    ablation_file.begin(folder, spec_bytes)
+    ablation_parts.begin(folder, spec_bytes)
     if ablation_file.is_finished(folder, run_config.spec_hash(spec_bytes)):
-        ablation_file.remove_parts(folder)
+        ablation_parts.remove_parts(folder)
         return Result(folder, ablation_file.read(folder), 0)
     with job.ingested.open() as tokens:
         made = design.make(job, tokens, concrete, probe)
@@ -140,8 +140,8 @@ def _finish(
     began = time.perf_counter()
     for part in missing:
         values[part.number] = value = compute.part(engine, part.sequences, made, stream, advance)
-        name = ablation_file.part_name(part.number)
-        ablation_file.write_arrays(folder, name, value, spec_hash)
+        name = ablation_parts.part_name(part.number)
+        ablation_parts.write_arrays(folder, name, value, spec_hash)
     seconds = time.perf_counter() - began
     _merge(job, tokens, made, folder, spec_bytes, values, (stream, positions))
     rates = (sum(map(made.n_runs, missing)) / seconds, left / seconds) if missing else (None, None)
@@ -151,8 +151,8 @@ def _finish(
 def _stored(
     folder: Path, part: design.Part, made: design.Design, spec_hash: str
 ) -> dict[str, np.ndarray] | None:
-    name = ablation_file.part_name(part.number)
-    return ablation_file.read_arrays(folder, name, spec_hash, made.shapes(part))
+    name = ablation_parts.part_name(part.number)
+    return ablation_parts.read_arrays(folder, name, spec_hash, made.shapes(part))
 
 
 def _mean(
@@ -166,12 +166,12 @@ def _mean(
     """The mean stream, which is kept: all parts have the same one, to the last bit."""
     config = job.model.config
     shapes = {"mean": (config.n_layer + 1, config.n_embd), "positions": (1,)}
-    stored = ablation_file.read_arrays(folder, ablation_file.MEAN, spec_hash, shapes)
+    stored = ablation_parts.read_arrays(folder, ablation_parts.MEAN, spec_hash, shapes)
     if stored is None:
         windows = passages.sampled(tokens, job.plan, seed, 2 * passages.MEAN_TOKENS)
         stream, count = mean.mean_stream(engine, windows, job.plan.length, passages.MEAN_TOKENS)
         stored = {"mean": stream, "positions": np.array([count])}
-        ablation_file.write_arrays(folder, ablation_file.MEAN, stored, spec_hash)
+        ablation_parts.write_arrays(folder, ablation_parts.MEAN, stored, spec_hash)
     return stored["mean"], int(stored["positions"][0])
 
 
@@ -201,4 +201,4 @@ def _merge(
         stream[list(made.layers)],
         ablation_file.Notes(positions, design.left_out(made, found)),
     )
-    ablation_file.remove_parts(folder)
+    ablation_parts.remove_parts(folder)

@@ -15,7 +15,7 @@ from sweeps import PACKAGED, configure, run_cli
 
 from jaxlens import config, errors
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import ablation_file, layout
+from jaxlens.store import ablation_file, ablation_parts, layout
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep.ablation import design, directions, run
 
@@ -130,7 +130,7 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
     folder = out / ablation_file.FOLDER
     wanted = (folder / ablation_file.RESULT).read_bytes()
     (folder / ablation_file.RESULT).write_bytes(wanted[:-100])
-    (folder / ablation_file.part_name(0)).write_bytes(wanted)
+    (folder / ablation_parts.part_name(0)).write_bytes(wanted)
     assert run.of_run(out, of_model(tiny), SETTINGS).computed == PARTS
     assert (folder / ablation_file.RESULT).read_bytes() == wanted
 
@@ -175,7 +175,7 @@ def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(ablated, beg
     assert ends == [-9] * 5, done.stderr
     # The spec; mean and a part; a second one; a third, the last; and no result yet.
     assert names[0] == [ablation_file.SPEC]
-    assert names[1] == [ablation_file.SPEC, ablation_file.MEAN, ablation_file.part_name(0)]
+    assert names[1] == [ablation_file.SPEC, ablation_parts.MEAN, ablation_parts.part_name(0)]
     assert ablation_file.RESULT not in names[-1] and len(names[-1]) == 2 + PARTS
     assert run_cli(*command) == 0
     assert digest(out / "ablation") == digest(ablated / "ablation")
