@@ -8,7 +8,9 @@ from study import planted_clusters
 
 from jaxlens.study.stats import bootstrap, clustered_ratio
 
-BAND = (0.93, 0.97)
+BAND, REPLICAS = (0.93, 0.97), 2_000
+"""A correct 95 % interval leaves the band in one of 25,000 sets of so many replicas."""
+
 QUICK, QUICK_BAND = 100, (0.87, 1.0)
 """A correct 95 % interval leaves it in one of 600 sets of a hundred replicas."""
 
@@ -99,6 +101,6 @@ def test_an_interval_that_takes_observations_as_independent_would_not_cover():
 @pytest.mark.parametrize("effective", [15, 20, 40, 100])
 @pytest.mark.parametrize(("kind", "tails", "tied"), CASES)
 def test_intervals_cover_what_is_planted(kind, tails, tied, effective):
-    covered = planted_clusters.coverage(kind, tails, tied, effective, 1_000)
+    covered = planted_clusters.coverage(kind, tails, tied, effective, REPLICAS)
     print(kind, tails, tied, effective, covered)
     assert BAND[0] <= covered <= BAND[1]
