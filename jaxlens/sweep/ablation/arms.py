@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 
 from jaxlens import arguments, errors
 from jaxlens.store import ablation_file
@@ -69,15 +70,21 @@ class Arms:
             return Replaced(self._padded(rows), other >= 0, False)
         if arm == "embedding":
             return Replaced(self._padded(self.embedding[token][:, None]), every, False)
-        signs = directions.random_signs(token, self._embed, self.seed)
         if arm == "random":
-            return Replaced(self._padded(directions.unit(signs[:, :1])), every, False)
+            rows = self._signs[token, :1] / np.float32(np.sqrt(self._embed))
+            return Replaced(self._padded(rows), every, False)
         assert self.probe is not None, arm
         # Where the probe has no directions, what it is compared with has none either.
         known = self.probe.has(token)
         if arm == "random_plane":
-            return Replaced(self._padded(directions.orthonormal(signs)), known, False)
-        return Replaced(self._padded(self.probe.basis(layer, token)), known, False)
+            plane = directions.orthonormal(self._signs[token])
+            return Replaced(self._padded(plane), known, False)
+        return Replaced(self.probe.of(layer, token), known, False)
+
+    @functools.cached_property
+    def _signs(self) -> Int8[np.ndarray, "vocab direction=2 embed"]:
+        vocab_size, embed = self.embedding.shape
+        return directions.random_signs(vocab_size, embed, self.seed)
 
     @property
     def _embed(self) -> int:

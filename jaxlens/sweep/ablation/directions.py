@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from jaxlens.corpus.synthetic import draws
 from jaxlens.sweep.ablation.sequences import bin_of
@@ -17,6 +18,9 @@ RANK = 2
 _FLAT = 1e-6
 """Of the length of a direction: what is left of it beside the first must be longer."""
 
+_BLOCK = 1024
+"""Tokens whose signs are drawn at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Directions:
@@ -24,25 +28,46 @@ class Directions:
 
     Attributes:
         token: Id of each type, in rising order.
-        vectors: Of each layer and type, the discriminant vector ``S^-1 (mu_k - mu)`` and the mean
-            of the class ``mu_k - mu``; neither orthogonal nor of unit length.
+        basis: Of each layer and type, orthonormal rows that span the discriminant vector
+            ``S^-1 (mu_k - mu)`` and the mean of the class ``mu_k - mu``.
         sha256: Hash that identifies them in the spec of an ablation.
     """
 
     token: Int[np.ndarray, " type"]
-    vectors: Float[np.ndarray, "layer type direction=2 embed"]
+    basis: Float32[np.ndarray, "layer type direction=2 embed"]
     sha256: str
+
+    @classmethod
+    def of_probe(
+        cls,
+        token: Int[np.ndarray, " type"],
+        vectors: Iterable[Float[np.ndarray, "type direction=2 embed"]],
+        sha256: str,
+    ) -> Directions:
+        """From the vectors of a probe, neither orthogonal nor of unit length.
+
+        Args:
+            token: Id of each type, in rising order.
+            vectors: Of each layer in turn, the discriminant vector and the mean of each type.
+            sha256: Hash that identifies them.
+        """
+        basis = [orthonormal(layer).astype(np.float32) for layer in vectors]
+        return cls(np.asarray(token), np.stack(basis), sha256)
 
     def has(self, token: Int[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Whether there are directions of a token."""
-        return np.isin(token, self.token)
+        return self.token[self._place(token)] == token
 
-    def basis(
+    def of(
         self, layer: int, token: Int[np.ndarray, " n"]
-    ) -> Float[np.ndarray, "n direction=2 embed"]:
-        """Orthonormal rows that span the directions of tokens; zeros where there are none."""
-        place = np.minimum(np.searchsorted(self.token, token), len(self.token) - 1)
-        return orthonormal(self.vectors[layer, place]) * self.has(token)[:, None, None]
+    ) -> Float32[np.ndarray, "n direction=2 embed"]:
+        """The basis of each token; zeros where there are no directions."""
+        found = self.basis[layer, self._place(token)]
+        found[~self.has(token)] = 0
+        return found
+
+    def _place(self, token: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+        return np.minimum(np.searchsorted(self.token, token), len(self.token) - 1)
 
 
 def orthonormal(
@@ -65,16 +90,20 @@ def unit(vectors: Float[np.ndarray, "... embed"]) -> Float[np.ndarray, "... embe
 
 
 def random_signs(
-    token: Int[np.ndarray, " n"], embed: int, seed: int
-) -> Float[np.ndarray, "n direction=2 embed"]:
+    vocab_size: int, embed: int, seed: int
+) -> Int8[np.ndarray, "vocab direction=2 embed"]:
     """Two random vectors of signs for each token, a function of the seed and the token.
 
     Signs are exact on every machine, and have the covariance of a random direction.
     """
-    begin = hashing.mix(draws.start(seed) ^ np.asarray(token).astype(np.uint64))
     place = np.arange(RANK * embed, dtype=np.uint64)
-    bits = hashing.mix(begin[:, None] + place[None]) >> np.uint64(63)
-    return np.where(bits, 1.0, -1.0).reshape(len(token), RANK, embed)
+    signs = np.empty((vocab_size, RANK * embed), np.int8)
+    for start in range(0, vocab_size, _BLOCK):
+        token = np.arange(start, min(start + _BLOCK, vocab_size), dtype=np.uint64)
+        begin = hashing.mix(draws.start(seed) ^ token)
+        bits = hashing.mix(begin[:, None] + place[None]) >> np.uint64(63)
+        signs[start : start + len(token)] = 2 * bits.astype(np.int8) - 1
+    return signs.reshape(vocab_size, RANK, embed)
 
 
 def foreign_tokens(

@@ -9,6 +9,7 @@ from jaxlens.store import ablation_file
 from jaxlens.sweep.ablation import arms, directions
 
 VOCAB, EMBED, LAYERS = 40, 12, 3
+VECTORS = np.random.default_rng(1).normal(0, 1, (LAYERS, 10, 2, EMBED))
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,7 @@ def embedding():
 
 @pytest.fixture(scope="module")
 def probe():
-    vectors = np.random.default_rng(1).normal(0, 1, (LAYERS, 10, 2, EMBED))
-    return directions.Directions(np.arange(0, 20, 2), vectors, "0" * 64)
+    return directions.Directions.of_probe(np.arange(0, 20, 2), VECTORS, "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def projection(vectors):
 TOKENS = np.array([0, 4, 18])
 
 
-def test_the_probe_spans_both_of_its_vectors(made, probe):
+def test_the_probe_spans_both_of_its_vectors(made):
     for layer in range(LAYERS):
         replaced = made.replaced("probe", layer, TOKENS)
-        expected = [projection(probe.vectors[layer, place]) for place in (0, 2, 9)]
+        expected = [projection(VECTORS[layer, place]) for place in (0, 2, 9)]
         np.testing.assert_allclose(span(replaced.basis), expected, atol=1e-6)
         assert replaced.present.all() and not replaced.complement
     assert not np.allclose(*(span(made.replaced("probe", at, TOKENS).basis) for at in (0, 1)))
@@ -78,7 +78,7 @@ def test_random_directions_hang_on_token_and_seed_alone(made, embedding):
 
 
 def test_signs_have_the_covariance_of_a_random_direction():
-    signs = directions.random_signs(np.arange(20_000), 6, 3).reshape(20_000, -1)
+    signs = directions.random_signs(20_000, 6, 3).reshape(20_000, -1).astype(float)
     correlation = signs.T @ signs / len(signs)
     np.testing.assert_allclose(correlation, np.eye(12), atol=0.03)
     np.testing.assert_allclose(signs.mean(0), 0, atol=0.03)

@@ -20,6 +20,7 @@ CONFIG = {
     "vocab_size": 50,
     "n_positions": 16,
 }
+VECTORS = np.random.default_rng(5).normal(0, 1, (4, 25, 2, 12))
 ATOL = 2e-4
 """Of losses in nat: differences of two float32 log-probabilities of order ten."""
 
@@ -63,8 +64,7 @@ def material():
 
 @pytest.fixture(scope="module")
 def probe():
-    vectors = np.random.default_rng(5).normal(0, 1, (4, 25, 2, 12))
-    return directions.Directions(np.arange(0, 50, 2), vectors, "0" * 64)
+    return directions.Directions.of_probe(np.arange(0, 50, 2), VECTORS, "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def log_probabilities(model, tokens, patch=lambda layer, h: h):
 
 def span_of(arm, made, layer, token):
     """Projection on what an arm replaces, from the definitions."""
-    embed, signs = 12, directions.random_signs(np.array([token]), 12, 0)[0]
+    embed, signs = 12, directions.random_signs(50, 12, 0)[token]
     centred = made.arms.embedding.astype(np.float64)
 
     def on(vectors):
@@ -95,7 +95,7 @@ def span_of(arm, made, layer, token):
         return np.eye(embed) - span_of(own, made, layer, token)
     if arm == "probe":
         place = int(np.flatnonzero(made.arms.probe.token == token)[0])
-        return on(made.arms.probe.vectors[layer, place])
+        return on(VECTORS[layer, place])
     token = made.arms.foreign[token] if arm == "foreign" else token
     rows = {"embedding": centred[[token]], "foreign": centred[[token]]}
     rows |= {"random": signs[:1], "random_plane": signs}
@@ -212,7 +212,7 @@ def test_what_is_planted_is_found_at_its_layer_along_its_direction_and_nowhere_e
     vectors = np.array(
         [[[planted_copies.direction(at, t)] * 2 for t in range(vocab)] for at in places]
     )
-    probe = directions.Directions(np.arange(vocab), vectors, "0" * 64)
+    probe = directions.Directions.of_probe(np.arange(vocab), vectors, "0" * 64)
     made = design_of(params["wte"], vocab, 2, probe)
     stream_mean = oracle.residuals(params, architecture, material.tokens).mean((1, 2))
     found = compute.part(

@@ -213,7 +213,7 @@ def test_directions_of_a_probe_bring_their_arms_and_are_counted(begun, tiny, tmp
     """Half of the types have directions: blocks are drawn of them, copies are as they come."""
     found = checkpoint.load(tiny)
     vectors = np.random.default_rng(0).normal(0, 1, (3, 2048, 2, found.architecture.n_embd))
-    probe = directions.Directions(np.arange(0, 4096, 2), vectors, "1" * 64)
+    probe = directions.Directions.of_probe(np.arange(0, 4096, 2), vectors, "1" * 64)
     out = shutil.copytree(begun, tmp_path / "out")
     result = run.of_run(out, of_model(tiny), SETTINGS, probe=probe).ablation
     assert result.arms == ablation_file.ARMS
