@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,7 +56,8 @@ def ablate(
     """
     options.begin(output)
     is_run = (Path(source) / layout.RUN).exists()
-    _require_fitting(source, is_run, model, corpus, out)
+    given = {"--model": model, "--corpus": corpus, "--limit": limit, "--out": out}
+    _require_fitting(source, is_run, given)
     flags = {
         "model.path": model if is_run else source,
         "corpus.paths": corpus,
@@ -75,35 +77,34 @@ def ablate(
     ablate_output.show(result, source if is_run else None)
 
 
-def _require_fitting(
-    source: str,
-    is_run: bool,
-    model: str | None,
-    corpus: tuple[str, ...] | None,
-    out: Path | None,
-) -> None:
+def _require_fitting(source: str, is_run: bool, given: Mapping[str, object]) -> None:
     """Refuses options of the other kind of source.
+
+    Args:
+        source: Run or checkpoint.
+        is_run: Which of them.
+        given: Values of options by name; None where they were not given.
 
     Raises:
         ConfigError: An option does not belong to the source.
         MissingError: The source is neither a run nor a checkpoint with a folder.
     """
-    if is_run and out is not None:
-        raise errors.ConfigError(
-            f"{source} is a run, and --out was given",
-            "leave out --out: the ablation goes into the folder of the run",
-        )
-    if is_run and corpus is not None:
-        raise errors.ConfigError(
-            f"{source} is a run, and --corpus was given",
-            "leave out --corpus: the run has the tokens of its corpus",
-        )
-    if not is_run and out is None:
+    hints = {
+        "--out": "the ablation goes into the folder of the run",
+        "--corpus": "the run has the tokens of its corpus",
+        "--limit": "the run has the tokens of its corpus",
+    }
+    for option, why in hints.items() if is_run else ():
+        if given[option] is not None:
+            raise errors.ConfigError(
+                f"{source} is a run, and {option} was given", f"leave out {option}: {why}"
+            )
+    if not is_run and given["--out"] is None:
         raise errors.MissingError(
             f"{source} holds no run: {layout.RUN} is missing",
             "name a run, or give --corpus and --out to ablate a checkpoint",
         )
-    if not is_run and model is not None:
+    if not is_run and given["--model"] is not None:
         raise errors.ConfigError(
             f"{source} is a checkpoint, and --model was given", "name one of them"
         )

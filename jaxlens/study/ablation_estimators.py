@@ -15,7 +15,6 @@ CLUSTERED = "jackknife and studentised bootstrap over sequences or documents"
 DIFFERENCES = (("embedding", "foreign"), ("embedding", "random"), ("probe", "random_plane"))
 """Arms that differ in one thing: whose direction it is."""
 
-_MATERIALS = {"blocks": "in repeated random blocks", "copies": "in natural copies"}
 _REPLACED = {
     "probe": "the probe's directions of the own token",
     "embedding": "the direction of the own embedding",
@@ -40,9 +39,9 @@ class Family(NamedTuple):
     members: list[dict[str, str]]
 
 
-_BY_MATERIAL = [{"material": m, "where": where} for m, where in _MATERIALS.items()]
+_BY_MATERIAL = [{"material": material} for material in ablation_file.MATERIALS]
 _BY_ARM = [
-    {"arm": arm, "what": _REPLACED[arm]} | members
+    {"arm": arm, "part": _REPLACED[arm]} | members
     for members in _BY_MATERIAL
     for arm in ablation_file.ARMS
 ]
@@ -54,38 +53,39 @@ FAMILIES = (
     Family(
         "ablation_gain_{material}",
         "Q3",
-        "log-probability of the copied token at its copy minus at its earlier occurrence, {where}",
+        "log-probability of the copied token at its copy minus at its earlier occurrence, in "
+        "{material}",
         *("nat", CLUSTERED, False, _BY_MATERIAL),
     ),
     Family(
         "ablation_loss_{material}_{arm}",
         "Q3",
-        "loss of log-probability of the copied token where {what} at its source is replaced by "
-        "the mean, {where}",
+        "loss of log-probability of the copied token where {part} at its source is replaced by "
+        "the mean, in {material}",
         *("nat", CLUSTERED, False, _BY_ARM),
     ),
     Family(
         "ablation_share_{material}_{arm}",
         "Q3",
-        "that loss as a share of the copy gain, for {what}, {where}",
+        "loss where {part} is replaced, as a share of the copy gain, in {material}",
         *("1", CLUSTERED, False, _BY_ARM),
     ),
     Family(
         "ablation_difference_{material}_{arm}_{other}",
         "Q3",
-        "loss of the arm {arm} minus loss of the arm {other}, {where}",
+        "loss of the arm {arm} minus loss of the arm {other}, in {material}",
         *("nat", CLUSTERED, True, _BY_PAIR),
     ),
     Family(
         "ablation_sum_{material}",
         "Q3",
-        f"sum of the losses of {_OWN}, {{where}}",
+        f"sum of the losses of {_OWN}, in {{material}}",
         *("nat", CLUSTERED, False, _BY_MATERIAL),
     ),
     Family(
         "ablation_sum_minus_whole_{material}",
         "Q3",
-        f"that sum of the losses of {_OWN}, minus the loss of the whole stream, {{where}}",
+        f"that sum of the losses of {_OWN}, minus the loss of the whole stream, in {{material}}",
         *("nat", CLUSTERED, True, _BY_MATERIAL),
     ),
 )

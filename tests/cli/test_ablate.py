@@ -47,6 +47,7 @@ def test_options_that_do_not_belong_together_are_refused(run_dir, tiny, texts, t
     out = ("--out", tmp_path / "out")
     assert "--out was given" in refused(capsys, 2, "ablate", run_dir, *out)
     assert "--corpus was given" in refused(capsys, 2, "ablate", run_dir, "--corpus", texts)
+    assert "--limit was given" in refused(capsys, 2, "ablate", run_dir, "--limit", "1k")
     said = refused(capsys, 2, "ablate", tiny, *out, "--model", tiny)
     assert "--model was given" in said
     said = refused(capsys, 66, "ablate", tmp_path / "none")

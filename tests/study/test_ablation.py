@@ -9,7 +9,7 @@ import pytest
 
 from jaxlens import config, errors
 from jaxlens.store import ablation_file, ablation_parts, layout
-from jaxlens.study import ablation_estimators, estimators, inputs, study
+from jaxlens.study import ablation_estimators, estimators, inputs, readings, study
 from jaxlens.study.questions import ablation
 
 LAYERS = (0, 1)
@@ -206,7 +206,11 @@ def test_the_verdict_follows_the_sign(run_dir, sign):
     made = variables(arms)
     made["loss"][:, 0] = made["loss"][:, 1] + sign
     write(run_dir, arms, {"blocks": made})
-    said = ablation.verdict(lines_of(run_dir))
+    lines = lines_of(run_dir)
+    said = ablation.verdict(lines)
+    line = pick(lines, "ablation_difference_blocks_embedding_foreign", 0)
+    word = "more" if sign > 0 else "less"
+    assert f"costs the copy {word} than replacing foreign" in readings.direction(line)
     more = "more at layers 0, 1" if sign > 0 else "less at layers 0, 1"
     assert f"The arm embedding loses {more} than the arm foreign." in said
     assert "the copy gain is 4" in said and "at least half of it up to layer 1" in said
