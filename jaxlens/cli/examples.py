@@ -44,6 +44,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jaxlens export runs/demo --to parquet --out demo.parquet",
         "jaxlens export runs/demo --to csv --quantities rank_next --layers -2 -1",
     ),
+    "ablate": (
+        "jaxlens run --out runs/demo",
+        "jaxlens ablate runs/demo --arms embedding whole --layers 0 1 --blocks 8 --copies 8",
+        "jaxlens ablate gpt2 --corpus texts.jsonl --limit 10M --out gpt2-ablation --blocks 8",
+    ),
     "bench": (
         "jaxlens bench gpt2 --json bench.jsonl",
         "jaxlens bench --model gpt2 --rows core",

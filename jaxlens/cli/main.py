@@ -12,6 +12,7 @@ from cyclopts import App
 import jaxlens
 from jaxlens import interrupts
 from jaxlens.cli import (
+    ablate,
     bench,
     convert,
     examples,
@@ -45,7 +46,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _function in (
     *(show.show, prompts.prompts, study.study, study.compare, study.report, convert.export),
     *(run.run, bench.bench, run.verify, run.repair, run.finalize, convert.convert),
-    *(run.tokenize, probe.probe, bench.env),
+    *(probe.probe, ablate.ablate, run.tokenize, bench.env),
 ):
     _command(_function)
 

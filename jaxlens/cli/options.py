@@ -30,7 +30,15 @@ STDIN = "\0"
 """Stands for a lone ``-`` among the words of a command; no process can be given this byte."""
 
 GREEDY = (
-    *("--answer-column", "--corpus", "--difference", "--follow", "--layers", "--metadata"),
+    *(
+        "--answer-column",
+        "--arms",
+        "--corpus",
+        "--difference",
+        "--follow",
+        "--layers",
+        "--metadata",
+    ),
     *("--null", "--quantities", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""

@@ -13,7 +13,7 @@ from jaxlens.cli import streams
 
 logger = logging.getLogger("jaxlens")
 
-_RESUMED = ("run", "repair", "tokenize", "probe")
+_RESUMED = ("run", "repair", "tokenize", "probe", "ablate")
 """Commands that go on where they were interrupted."""
 
 

@@ -27,14 +27,17 @@ class Replace(NamedTuple):
         layer: Number of the stream, 0 for the embedding, traced or a Python integer.
         mask: Positions where it is replaced.
         mean: What takes its place; zeros remove the part altogether.
-        basis: Orthonormal rows that span the part to replace, of each position; the whole stream
-            without it.
+        basis: Orthonormal rows that span the part to replace, of each position; rows of zeros span
+            nothing. The whole stream without it.
+        complement: Whether everything but that span is replaced instead; with rows of zeros alone,
+            the whole stream. Traced or a Python boolean; False without a basis.
     """
 
     layer: Int[Array, ""] | int
     mask: Bool[Array, "batch position"]
     mean: Float[Array, " embed"]
     basis: Float[Array, "batch position direction embed"] | None = None
+    complement: Bool[Array, ""] | bool = False
 
     def __call__(
         self, layer: Int[Array, ""], stream: Float[Array, "batch position embed"]
@@ -46,8 +49,9 @@ class Replace(NamedTuple):
             along = jnp.einsum(
                 "bpde,bpe->bpd", self.basis, part, precision=jax.lax.Precision.HIGHEST
             )
-            part = jnp.einsum(
+            inside = jnp.einsum(
                 "bpd,bpde->bpe", along, self.basis, precision=jax.lax.Precision.HIGHEST
             )
+            part = jnp.where(self.complement, part - inside, inside)
         here = self.mask & (layer == self.layer)
         return jnp.where(here[..., None], stream - part, stream)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from jaxlens.store import ablation_file
+from jaxlens.study.estimators import ablation
 from jaxlens.study.stats import multiplicity
 from jaxlens.study.table import Result
 
@@ -80,6 +82,15 @@ READINGS = {
         "planted copies rank better than their controls",
         "planted copies rank worse than their controls",
     ),
+}
+READINGS |= {
+    f"ablation_difference_{material}_{arm}_{other}": Reading(
+        f"loss of the copy in {material}, arm {arm} minus arm {other}",
+        f"replacing {arm} at the source costs the copy more than replacing {other}",
+        f"replacing {arm} at the source costs the copy less than replacing {other}",
+    )
+    for material in ablation_file.MATERIALS
+    for arm, other in ablation.DIFFERENCES
 }
 """Estimators whose sign has a meaning."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from jaxlens.files import contained
 from jaxlens.store import layout, reader
 from jaxlens.study import inputs, strata, table, verdicts
 from jaxlens.study.questions import (
+    ablation,
     context,
     copying,
     discarding,
@@ -91,6 +92,7 @@ def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | Non
         lines += strata.primaries(run_dir, null_dirs, by, lines)
     results = tuple(table.adjusted(lines))
     paragraphs = verdicts.verdicts(results[:whole], run, nulls)
+    paragraphs = _with_ablation(paragraphs, results[:whole], run)
     return Study(run, tuple(nulls), results, paragraphs, results[whole:])
 
 
@@ -102,10 +104,21 @@ def _of_repeats(run_dir: str | Path, null_dirs: Sequence[str | Path]) -> Study:
         with reader.open_run(folder) as run:
             infos.append(inputs.run_info(run))
             lines += induction.estimate(infos[-1], induction.load(run))
+            lines += ablation.estimate(infos[-1])
     results = tuple(table.adjusted(lines))
     trained, *nulls = infos
     ours = [line for line in results if line.run == trained.label]
-    return Study(trained, tuple(nulls), results, {"Q3": induction.verdict(ours)})
+    paragraphs = _with_ablation({"Q3": induction.verdict(ours)}, results, trained)
+    return Study(trained, tuple(nulls), results, paragraphs)
+
+
+def _with_ablation(
+    paragraphs: Mapping[str, str], results: Sequence[table.Result], run: inputs.RunInfo
+) -> dict[str, str]:
+    """The paragraph of Q3, with what the run's ablation says where it has one."""
+    of_run = [line for line in results if line.run == run.label]
+    said = ablation.verdict(of_run)
+    return {**paragraphs, "Q3": " ".join(filter(None, (paragraphs.get("Q3", ""), said)))}
 
 
 def write(studied: Study, folder: Path | None = None) -> list[Path]:
@@ -130,6 +143,7 @@ def _of_one(run: inputs.Inputs) -> list[table.Result]:
         *lifetimes.estimate(run),
         *copying.estimate(run),
         *sources.estimate(run),
+        *ablation.estimate(run),
     ]
 
 

@@ -30,6 +30,7 @@ def reopen(
     temporary: Path,
     ingested: token_folder.Ingested | None,
     command: str,
+    read_only: bool = False,
 ) -> Job:
     """The job of a run.
 
@@ -40,13 +41,14 @@ def reopen(
         temporary: Folder for a token file that may not replace the run's.
         ingested: The token file, where it is whole; else it is made from the corpus.
         command: That of the user, for the hint.
+        read_only: Whether to write nothing outside of the temporary folder.
 
     Raises:
         ConfigError: The model or the corpus is not that of the run.
     """
     configured = restore_config(spec.document, config, run_dir)
     try:
-        job = prepare.prepare(configured, temporary, ingested=ingested)
+        job = prepare.prepare(configured, temporary, read_only, ingested)
         run_directory.require_same_run(run_dir, job.spec_bytes)
     except run_directory.AnotherRun as error:
         raise errors.ConfigError(error.message, _remembered(run_dir, config, command)) from error

@@ -87,6 +87,32 @@ def test_every_layer_is_that_of_the_reference(model, tokens, plain, directions):
             assert np.abs(found[layer] - plain[layer])[MASK].max() > 0.1
 
 
+@pytest.mark.parametrize("directions", [1, 3])
+def test_the_complement_replaces_all_but_the_span(model, tokens, directions):
+    mean = np.random.default_rng(5).normal(0, 1, model.config.n_embd).astype(np.float32)
+    basis = basis_of(model, directions)
+
+    def rest(number, h):
+        whole, part = by_hand(2, MASK, mean), by_hand(2, MASK, mean, basis)
+        return h + (whole(number, h) - h) - (part(number, h) - h)
+
+    found = jaxlens.residuals(
+        model, tokens, patch=patches.Replace(2, MASK, mean, basis, complement=True)
+    )
+    expected = oracle.residuals(params_of(model), model.config, tokens, patch=rest)
+    np.testing.assert_allclose(np.asarray(found), expected, atol=ATOL, rtol=1e-4)
+
+
+def test_the_complement_of_nothing_is_the_whole_stream(model, tokens):
+    mean = np.random.default_rng(6).normal(0, 1, model.config.n_embd).astype(np.float32)
+    nothing = np.zeros((3, LENGTH, 2, model.config.n_embd), np.float32)
+    found = jaxlens.residuals(
+        model, tokens, patch=patches.Replace(1, MASK, mean, nothing, complement=True)
+    )
+    whole = jaxlens.residuals(model, tokens, patch=patches.Replace(1, MASK, mean))
+    np.testing.assert_allclose(found, whole, atol=ATOL, rtol=1e-4)
+
+
 def test_nothing_is_left_along_the_directions(model, tokens):
     basis = basis_of(model, 4)
     mean = np.zeros(model.config.n_embd, np.float32)

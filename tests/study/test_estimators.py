@@ -11,8 +11,8 @@ KINDS = {
     value for name, value in vars(estimators).items() if name.isupper() and isinstance(value, str)
 }
 
-PROBED = ("probe_", "lens_")
-"""Beginnings of the names of estimators that need a probe."""
+MORE = ("probe_", "lens_", "ablation_")
+"""Beginnings of the names of estimators that need a probe or an ablation."""
 
 
 def test_names_are_unique_and_every_field_is_filled():
@@ -38,8 +38,8 @@ def lines(studied):
 
 def test_every_estimator_is_estimated(lines):
     unused = set(estimators.ESTIMATORS) - {line.estimator for line in lines}
-    # Those of repeated tokens need such a corpus, those of probes a probe.
-    assert [name for name in unused if not name.startswith(("twins_", *PROBED))] == []
+    # Those of repeated tokens need such a corpus, the others a probe or an ablation of the run.
+    assert [name for name in unused if not name.startswith(("twins_", *MORE))] == []
 
 
 def test_lines_say_what_the_table_says(lines):
@@ -60,7 +60,7 @@ def test_kinds_of_intervals_are_those_that_lines_have(lines, swept):
     }
     none = {name for name, one in estimators.ESTIMATORS.items() if one.interval == estimators.NONE}
     assert none <= never
-    absent = ("twins_", "two_lines_", "excess_slope", *PROBED)
+    absent = ("twins_", "two_lines_", "excess_slope", *MORE)
     tiny = {name for name in never if name.startswith(absent)}
     assert never - none - tiny == set()
 

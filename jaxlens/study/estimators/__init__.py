@@ -11,9 +11,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from jaxlens.study.estimators import copying, discarding, probing, rarity, uncertainty
+from jaxlens.study.estimators import (
+    ablation,
+    copying,
+    discarding,
+    probing,
+    rarity,
+    uncertainty,
+)
 from jaxlens.study.estimators.definition import (
     BOOTSTRAP,
+    CLUSTERED,
     COPY_COVARIATES,
     CROSSING,
     FALLING,
@@ -37,6 +45,7 @@ from jaxlens.study.estimators.definition import (
 
 __all__ = [
     "BOOTSTRAP",
+    "CLUSTERED",
     "COPY_COVARIATES",
     "CROSSING",
     "ESTIMATORS",
@@ -60,7 +69,7 @@ __all__ = [
     "Members",
 ]
 
-_TABLES = (uncertainty.TABLE, discarding.TABLE, probing.TABLE, rarity.TABLE, copying.TABLE)
+_TABLES = tuple(one.TABLE for one in (uncertainty, discarding, probing, rarity, copying, ablation))
 
 
 def _families() -> Iterator[tuple[Estimator, Members]]:

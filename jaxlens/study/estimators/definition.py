@@ -16,6 +16,7 @@ PAIRED = "jackknife over the documents of matched pairs"
 TYPES = "jackknife over token types"
 WILSON = "Wilson's, with the design effect of groups of documents"
 RECOVERED = "from the intervals of two shares, paired by groups of documents"
+CLUSTERED = "jackknife and studentised bootstrap over sequences or documents"
 NONE = "none"
 
 ROOM = tuple(f"room_{knot}" for knot in axes.KNOTS)

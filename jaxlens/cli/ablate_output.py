@@ -1,0 +1,73 @@
+"""What ``jaxlens ablate`` prints: losses by arm and layer, and what was left out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from jaxlens import errors
+from jaxlens.cli import streams, terminal
+
+if TYPE_CHECKING:
+    from jaxlens.store import ablation_file
+    from jaxlens.sweep.ablation import run
+
+logger = logging.getLogger("jaxlens")
+
+TITLES = {"blocks": "repeated blocks", "copies": "natural copies"}
+
+
+def show(result: run.Result, run_dir: str | None) -> None:
+    """Prints the closing summary.
+
+    Args:
+        result: What was done.
+        run_dir: Run that was ablated; None for a checkpoint.
+    """
+    found = result.ablation
+    sequences = errors.count(sum(map(len, found.materials.values())), "sequence")
+    what = f"{sequences}, {errors.count(len(found.arms), 'arm')}"
+    what += f" at {errors.count(len(found.layers), 'layer')}"
+    if result.runs_per_second is None:
+        terminal.say(f"{result.folder}: finished already, {what}")
+    else:
+        terminal.say(
+            f"{result.folder}: {what}, {result.runs_per_second:,.1f} patched sequences/s, "
+            f"{result.tokens_per_second:,.0f} tok/s"
+        )
+    for material, counts in found.notes.left_out.items():
+        for reason, count in counts.items():
+            logger.warning(
+                "%s: left out %s: %s", TITLES.get(material, material), f"{count:,}", reason
+            )
+    if "probe" not in found.arms and found.spec["ablation"]["probe_sha256"] is None:
+        where = run_dir or "RUN"
+        logger.warning(
+            "the arms probe and random_plane need the directions of a probe: jaxlens probe %s",
+            where,
+        )
+    for material, losses in found.materials.items():
+        streams.say(_table(material, losses, found))
+    terminal.say(f"losses of each sequence: {result.folder}/{_file()}")
+    if run_dir is not None:
+        terminal.say(f"with intervals: jaxlens study {run_dir}")
+
+
+def _file() -> str:
+    from jaxlens.store import ablation_file
+
+    return ablation_file.RESULT
+
+
+def _table(material: str, losses: ablation_file.Losses, found: ablation_file.Ablation) -> str:
+    """Mean loss by layer and arm, each copied token weighing the same."""
+    means = losses.mean_loss()
+    gain = losses.gain()
+    shown = "" if math.isnan(gain) else f"; copy gain {gain:.3f} nat"
+    lines = [["layer", *found.arms]]
+    for row, layer in enumerate(found.layers):
+        cells = [terminal.cell(float(value), "{:.3f}") for value in means[:, row]]
+        lines.append([str(layer), *cells])
+    title = f"{TITLES[material]}: loss of log-probability in nat{shown}"
+    return f"\n{title}\n{terminal.aligned(lines)}\n"

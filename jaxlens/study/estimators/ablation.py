@@ -1,0 +1,56 @@
+"""Estimators of Q3, ablation: what a copy loses where its source is replaced."""
+
+from __future__ import annotations
+
+from jaxlens.store import ablation_file
+from jaxlens.study.estimators.definition import CLUSTERED, Group, Table
+
+DIFFERENCES = (("embedding", "foreign"), ("embedding", "random"), ("probe", "random_plane"))
+"""Arms that differ in one thing: whose direction it is."""
+
+_REPLACED = {
+    "probe": "the probe's directions of the own token",
+    "embedding": "the direction of the own embedding",
+    "foreign": "the embedding of another token of like rarity",
+    "random": "a random direction",
+    "random_plane": "two random directions",
+    "whole": "the whole stream",
+    "rest": "all but the own directions",
+}
+_OWN = "the own directions and of all but them, each replaced alone"
+
+_BY_MATERIAL = [{"material": material} for material in ablation_file.MATERIALS]
+_BY_ARM = [
+    {"arm": arm, "part": _REPLACED[arm]} | members
+    for members in _BY_MATERIAL
+    for arm in ablation_file.ARMS
+]
+_BY_PAIR = [
+    {"arm": arm, "other": other} | members for members in _BY_MATERIAL for arm, other in DIFFERENCES
+]
+
+TABLE: Table = {
+    Group("Q3", "nat", CLUSTERED, _BY_MATERIAL): {
+        "ablation_gain_{material}": "log-probability of the copied token at its copy minus at its "
+        "earlier occurrence, in {material}",
+    },
+    Group("Q3", "nat", CLUSTERED, _BY_ARM): {
+        "ablation_loss_{material}_{arm}": "loss of log-probability of the copied token where "
+        "{part} at its source is replaced by the mean, in {material}",
+    },
+    Group("Q3", "1", CLUSTERED, _BY_ARM): {
+        "ablation_share_{material}_{arm}": "loss where {part} is replaced, as a share of the copy "
+        "gain, in {material}",
+    },
+    Group("Q3", "nat", CLUSTERED, _BY_PAIR, tested=True): {
+        "ablation_difference_{material}_{arm}_{other}": "loss of the arm {arm} minus loss of the "
+        "arm {other}, in {material}",
+    },
+    Group("Q3", "nat", CLUSTERED, [*_BY_MATERIAL]): {
+        "ablation_sum_{material}": f"sum of the losses of {_OWN}, in {{material}}",
+    },
+    Group("Q3", "nat", CLUSTERED, _BY_MATERIAL, tested=True): {
+        "ablation_sum_minus_whole_{material}": f"that sum of the losses of {_OWN}, minus the loss "
+        "of the whole stream, in {material}",
+    },
+}

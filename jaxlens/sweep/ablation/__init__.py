@@ -1,0 +1,1 @@
+"""Ablation: what the copy of a token loses where its source is replaced, by arm and layer."""

@@ -1,0 +1,266 @@
+"""An ablation of a run: begun, killed, resumed, finished, refused."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pydoc_data.topics
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sweeps import PACKAGED, configure, run_cli
+
+from jaxlens import config, errors
+from jaxlens.models.checkpoints import checkpoint
+from jaxlens.store import ablation_file, ablation_parts, layout
+from jaxlens.sweep import run as sweep
+from jaxlens.sweep.ablation import design, directions, run
+
+SETTINGS = design.Settings(layers=(0, 1), blocks=40, copies=24)
+PARTS = 3
+ATOL = 2e-4
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory):
+    """A corpus with enough kinds of tokens for blocks."""
+    path = tmp_path_factory.mktemp("prose") / "texts.jsonl"
+    topics = sorted(pydoc_data.topics.topics.items())[:12]
+    lines = [json.dumps({"id": name, "text": text[:1500]}) for name, text in topics]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def begun(tiny, prose, tmp_path_factory):
+    """A run of the tiny model over it; who ablates it copies it first."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    settings = configure(tiny, prose, out, **{"store.rows": "none", "store.shard_tokens": 4096})
+    assert sweep.run(settings).finished
+    return out
+
+
+def of_model(tiny):
+    return config.load([], {}, {"model.path": str(tiny), "devices": 1})
+
+
+@pytest.fixture(scope="module")
+def ablated(begun, tiny, tmp_path_factory):
+    """The run with its ablation."""
+    out = shutil.copytree(begun, tmp_path_factory.mktemp("ablated") / "out")
+    result = run.of_run(out, of_model(tiny), SETTINGS)
+    assert result.computed == PARTS
+    return out
+
+
+def digest(folder):
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
+
+
+def test_the_folder_holds_the_spec_and_the_result(ablated, begun):
+    folder = ablated / ablation_file.FOLDER
+    assert sorted(os.listdir(folder)) == [ablation_file.SPEC, ablation_file.RESULT]
+    found = ablation_file.read(folder)
+    assert found.arms == ("embedding", "foreign", "random", "whole", "rest")
+    assert found.layers == (0, 1) and set(found.materials) == {"blocks", "copies"}
+    assert {name: len(part) for name, part in found.materials.items()} == {
+        "blocks": 40,
+        "copies": 24,
+    }
+    spec = layout.read_spec(begun).document
+    assert found.spec["model"] == spec["model"] and found.spec["corpus"] == spec["corpus"]
+    for part in found.materials.values():
+        assert np.isfinite(part.mean_loss()).all()
+        assert (part.loss[:, 3] != 0).all()
+    # The run itself is as it was.
+    ours, theirs = digest(ablated), digest(begun)
+    assert {k: v for k, v in ours.items() if not k.startswith("ablation/")} == theirs
+    assert run_cli("verify", ablated) == 0
+
+
+def test_a_finished_ablation_says_so_at_once(ablated, tiny, capsys):
+    before = digest(ablated)
+    result = run.of_run(ablated, of_model(tiny), SETTINGS)
+    assert result.computed == 0 and result.tokens_per_second is None
+    assert digest(ablated) == before
+
+
+def test_other_settings_are_refused_by_name(ablated, tiny):
+    before = digest(ablated)
+    for change, name in (
+        ({"blocks": 41}, "ablation.blocks is 40 there, 41 here"),
+        ({"seed": 1}, "ablation.seed is 0 there, 1 here"),
+        ({"layers": (0,)}, "ablation.layers is"),
+        ({"arms": ("whole",)}, "ablation.arms is"),
+    ):
+        with pytest.raises(errors.ConfigError, match="of another ablation") as caught:
+            run.of_run(ablated, of_model(tiny), dataclasses.replace(SETTINGS, **change))
+        assert name in caught.value.message and "begin anew" in caught.value.hint
+    assert digest(ablated) == before
+
+
+def test_settings_without_sense_are_refused(begun, tiny, tmp_path):
+    out = shutil.copytree(begun, tmp_path / "out")
+    for settings, what in (
+        (design.Settings(blocks=0, copies=0), "neither blocks nor copies"),
+        (design.Settings(blocks=-1), "blocks is -1"),
+        (design.Settings(layers=(2,)), "no layer 2"),
+        (design.Settings(layers=("h.9",)), "no layer 'h.9'"),
+        (design.Settings(arms=("probe",)), "the arm probe needs"),
+    ):
+        with pytest.raises(errors.ConfigError, match=what):
+            run.of_run(out, of_model(tiny), settings)
+    assert not (out / ablation_file.FOLDER).exists()
+
+
+def test_another_model_is_refused_with_the_command_that_names_the_runs(begun, tmp_path, tiny):
+    out = shutil.copytree(begun, tmp_path / "out")
+    with pytest.raises(errors.ConfigError) as caught:
+        run.of_run(out, of_model("packaged"), SETTINGS)
+    assert f"jaxlens ablate {out} --model {tiny}" in caught.value.hint
+    assert not (out / ablation_file.FOLDER).exists()
+
+
+def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    folder = out / ablation_file.FOLDER
+    wanted = (folder / ablation_file.RESULT).read_bytes()
+    (folder / ablation_file.RESULT).write_bytes(wanted[:-100])
+    (folder / ablation_parts.part_name(0)).write_bytes(wanted)
+    assert run.of_run(out, of_model(tiny), SETTINGS).computed == PARTS
+    assert (folder / ablation_file.RESULT).read_bytes() == wanted
+
+
+# Dies right before or after its nth file gets its name, as by `kill -9`.
+KILLED = """
+import os, signal, sys
+from jaxlens.files import publish
+from jaxlens.cli import main
+which, after, calls = int(sys.argv[1]), sys.argv[2] == "after", 0
+plain = publish.publish
+def dying(path, data, *args, **kwargs):
+    global calls
+    if "ablation" in str(path):
+        calls += 1
+        if calls == which and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+    done = plain(path, data, *args, **kwargs)
+    if "ablation" in str(path) and calls == which and after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+publish.publish = dying
+main.main(sys.argv[3:])
+"""
+
+
+def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(ablated, begun, tiny, tmp_path):
+    out = shutil.copytree(begun, tmp_path / "out")
+    options = ("--layers", "0", "1", "--blocks", "40", "--copies", "24", "--quiet")
+    command = ["ablate", str(out), "--model", str(tiny), *options]
+    ends, names = [], []
+    for which, when in ((1, "after"), (2, "after"), (2, "before"), (1, "after"), (1, "before")):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(which), when, *command],
+            env=dict(os.environ) | {"JAXLENS_DEVICES": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        ends.append(done.returncode)
+        names.append(sorted(n for n in os.listdir(out / "ablation") if not n.startswith(".")))
+    assert ends == [-9] * 5, done.stderr
+    # The spec; mean and a part; a second one; a third, the last; and no result yet.
+    assert names[0] == [ablation_file.SPEC]
+    assert names[1] == [ablation_file.SPEC, ablation_parts.MEAN, ablation_parts.part_name(0)]
+    assert ablation_file.RESULT not in names[-1] and len(names[-1]) == 2 + PARTS
+    assert run_cli(*command) == 0
+    assert digest(out / "ablation") == digest(ablated / "ablation")
+
+
+def test_batches_of_another_shape_give_the_same(ablated, begun, tiny, prose, tmp_path):
+    """The same corpus and model, in steps of other sizes, into a folder of their own."""
+    settings = configure(tiny, prose, tmp_path / "out", **{"plan.step_sequences": 3})
+    result = run.of_checkpoint(settings, SETTINGS)
+    ours = ablation_file.read(ablated / ablation_file.FOLDER)
+    assert (tmp_path / "out" / layout.TOKENS).is_dir()
+    for name, part in result.ablation.materials.items():
+        for field, value in vars(part).items():
+            np.testing.assert_allclose(
+                value, getattr(ours.materials[name], field), atol=ATOL, equal_nan=True
+            )
+    assert run.of_checkpoint(settings, SETTINGS).computed == 0
+
+
+def test_a_folder_of_another_corpus_keeps_its_tokens(tiny, prose, texts, tmp_path):
+    few = design.Settings(arms=("whole",), layers=(0,), blocks=0, copies=4)
+    run.of_checkpoint(configure(tiny, prose, tmp_path / "out"), few)
+    before = digest(tmp_path / "out")
+    with pytest.raises(errors.ConfigError, match="its corpus has"):
+        run.of_checkpoint(configure(tiny, texts, tmp_path / "out"), few)
+    assert digest(tmp_path / "out") == before
+
+
+def test_a_run_is_no_folder_for_a_checkpoint(begun, tiny, prose):
+    with pytest.raises(errors.ConfigError, match="is a run"):
+        run.of_checkpoint(configure(tiny, prose, begun), SETTINGS)
+
+
+def test_directions_of_a_probe_bring_their_arms_and_are_counted(begun, tiny, tmp_path):
+    """Half of the types have directions: blocks are drawn of them, copies are as they come."""
+    found = checkpoint.load(tiny)
+    vectors = np.random.default_rng(0).normal(0, 1, (3, 2048, 2, found.architecture.n_embd))
+    probe = directions.Directions.of_probe(np.arange(0, 4096, 2), vectors, "1" * 64)
+    out = shutil.copytree(begun, tmp_path / "out")
+    result = run.of_run(out, of_model(tiny), SETTINGS, probe=probe).ablation
+    assert result.arms == ablation_file.ARMS
+    assert result.spec["ablation"]["probe_sha256"] == "1" * 64
+    blocks, copies = (result.materials[name] for name in ("blocks", "copies"))
+    assert (blocks.n_targets == blocks.n_targets[:, :1]).all()
+    without = int((copies.n_targets[:, 0] == 0).sum())
+    assert 0 < without < 24
+    assert result.notes.left_out["copies"][design.NOT_PROBED] == without
+    assert np.isnan(copies.loss[copies.n_targets[:, 0] == 0, 0]).all()
+    with pytest.raises(errors.ConfigError, match=r"ablation\.arms is"):
+        run.of_run(out, of_model(tiny), SETTINGS)
+
+
+def test_a_null_of_fresh_weights_is_a_run_like_any_other(tiny, prose, tmp_path):
+    settings = configure(
+        tiny, prose, tmp_path / "out", **{"store.rows": "none", "null": "random-init", "seed": 1}
+    )
+    sweep.run(settings)
+    few = design.Settings(arms=("whole",), layers=(1,), blocks=0, copies=8)
+    result = run.of_run(tmp_path / "out", of_model(tiny), few).ablation
+    assert result.spec["null"] == {"kind": "random-init", "seed": 1}
+    assert np.abs(result.materials["copies"].mean_loss()).max() < 0.05
+
+
+def test_progress_counts_every_token_that_is_computed(begun, tiny, tmp_path):
+    out, seen = shutil.copytree(begun, tmp_path / "out"), []
+
+    class Watch:
+        def begin(self, total, done):
+            seen.append((total, done))
+
+        def advance(self, count):
+            seen.append(count)
+
+    few = design.Settings(arms=("whole", "rest"), layers=(0,), blocks=4, copies=4)
+    run.of_run(out, of_model(tiny), few, Watch())
+    (total, done), *counts = seen
+    assert done == 0 and sum(counts) == total == 8 * 32 * (2 + 2)
+
+
+def test_the_packaged_model_reads_copies_of_blocks(tmp_path, prose):
+    """What the pilot of the study saw: the embedding at layer 0, the whole stream beyond."""
+    settings = configure(PACKAGED, prose, tmp_path / "out", **{"plan.step_sequences": 8})
+    wanted = design.Settings(arms=("embedding", "whole"), layers=(0, 1, 7), blocks=16, copies=0)
+    found = run.of_checkpoint(settings, wanted).ablation.materials["blocks"]
+    gain, loss = found.gain(), found.mean_loss()
+    assert gain > 2
+    assert loss[0, 0] > 0.5 * gain and abs(loss[0, 1]) < 0.1 * gain
+    assert loss[1, 1] > 0.5 * gain and loss[1, 2] < 0.25 * gain
