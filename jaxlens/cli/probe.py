@@ -22,7 +22,7 @@ def probe(
     held_out_tokens: str = "60k",
     types: str = "256",
     seed: int = 0,
-    memory: str = "4G",
+    memory: str | None = None,
     settings: options.Settings = (),
     output: options.Shown = options.Output(),
 ) -> None:
@@ -44,8 +44,9 @@ def probe(
         types: Token types to tell apart in each bin of rarity, of 1 nat; all of them where the
             vocabulary is no larger than that.
         seed: Seed of the order of the text, of permuted labels and of the choice of types.
-        memory: Bytes of moments to hold at once: devices with room for their own take turns, and
-            where one has not enough for all layers, the text is read several times.
+        memory: Bytes of moments to hold at once, for instance 8G; half of what is free by default.
+            Devices for which it has room take turns; where it is too little for all layers, the
+            text is read several times.
         settings: key=value for any other key of the configuration.
         output: What is printed.
     """
@@ -56,7 +57,7 @@ def probe(
     flags = _flags(source, is_run, model, corpus, out, limit)
     merged = options.load(config, flags, settings)
     counts = {"tokens": tokens, "held_out_tokens": held_out_tokens}
-    counts |= {"types": types, "memory": memory}
+    counts |= {"types": types} | ({} if memory is None else {"memory": memory})
     numbers = {name: _count(name, text) for name, text in counts.items()}
     from jaxlens.sweep.probe import run
     from jaxlens.sweep.probe.spec import Settings

@@ -25,14 +25,14 @@ class Settings:
         held_out_tokens: Held-out positions.
         types: Classes of a bin of rarity, where the vocabulary is larger than all bins.
         seed: Of the order of the steps, of permuted labels and of the choice of types.
-        memory: Bytes of moments that are held at once, on all devices; it decides no result.
+        memory: Bytes of moments that are held at once, see ``work.divide``; it decides no result.
     """
 
     tokens: int = 300_000
     held_out_tokens: int = 60_000
     types: int = 256
     seed: int = 0
-    memory: int = 4 * 10**9
+    memory: int | None = None
 
     def require(self) -> None:
         """Refuses numbers that make no sense.
@@ -41,7 +41,8 @@ class Settings:
             ConfigError: Naming one.
         """
         for name in ("tokens", "held_out_tokens", "types", "memory"):
-            arguments.whole(getattr(self, name), name, 1)
+            if name != "memory" or self.memory is not None:
+                arguments.whole(getattr(self, name), name, 1)
         arguments.whole(self.seed, "seed")
         for name in ("tokens", "held_out_tokens"):
             if getattr(self, name) > moments.MAX_POSITIONS:

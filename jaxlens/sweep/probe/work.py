@@ -13,11 +13,14 @@ import numpy as np
 from jaxlens import models, types
 from jaxlens.lens import numerics
 from jaxlens.store import probe_file
-from jaxlens.sweep import devices, preemption
+from jaxlens.sweep import devices, environment, preemption
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.probe import checkpoint, data, moments
 from jaxlens.sweep.probe.survey import Survey
 from jaxlens.sweep.progress import Progress
+
+_UNKNOWN = 4 * 10**9
+"""Bytes of moments where the system does not say what is free."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,18 +101,26 @@ class Work:
         checkpoint.write(path, state | {"spec_hash": self.spec_hash}, arrays)
 
 
-def divide(job: Job, survey: Survey, memory: int) -> tuple[int, tuple[Worker, ...]]:
+def divide(job: Job, survey: Survey, memory: int | None) -> tuple[int, tuple[Worker, ...]]:
     """Layers of a pass, and workers: as many as have their moments in memory at once.
 
     Args:
         job: The run.
         survey: Its classes.
-        memory: Bytes of moments; those of one layer on one device are always held.
+        memory: Bytes of moments, those on devices and their sum on the host; half of what is free
+            where it is None. Those of one layer on one device are always held.
     """
     architecture = job.model.config
     layer_bytes = moments.item_bytes(len(survey.class_token), architecture.n_embd)
-    layers = int(np.clip(memory // layer_bytes, 1, architecture.n_layer + 1))
-    targets = devices.choose(job.config.devices)[: max(1, memory // (layers * layer_bytes))]
+    targets = devices.choose(job.config.devices)
+    if memory is None:
+        available = environment.available_bytes()
+        memory = _UNKNOWN if available is None else available // 2
+    on_device = memory // 2
+    if targets[0].platform != "cpu" and (free := devices.free_bytes(targets)) is not None:
+        on_device = min(on_device, free // 2)
+    layers = int(np.clip(on_device // layer_bytes, 1, architecture.n_layer + 1))
+    targets = targets[: max(1, memory // (layers * layer_bytes) - 1)]
     return layers, tuple(Worker(one, devices.put(job.model.params, one)) for one in targets)
 
 
