@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import strict_json
+from jaxlens.store import layout, strict_json
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import bins
 
@@ -32,6 +32,9 @@ TARGETS = ("own", "previous", "two_back", "permuted")
 READOUTS = ("probe", "lens")
 STATISTICS = ("positions", "hits_1", "hits_10", "logp")
 """What is counted of held-out positions; ``logp`` is a sum in units of 2^-16 nat."""
+
+MIN_COUNT = 2
+"""Training occurrences of a candidate at least; of others there is no mean."""
 
 AXES = ("target", "readout", "statistic", "layer", "rarity", "group")
 """Axes of ``Probe.evaluation``."""
@@ -154,6 +157,23 @@ def read(run_dir: str | Path) -> Probe:
         if config.spec_hash(raw) != attributes["spec_hash"]:
             raise ValueError("its spec is not that of its hash")
         return _checked(arrays, attributes, parse_spec(raw, str(where)))
+
+
+def read_of_run(run_dir: str | Path) -> Probe | None:
+    """Reads the probe of a run, if it has a finished one.
+
+    Raises:
+        DataError: It is damaged, or of another run than the one in whose folder it is.
+    """
+    if not exists(run_dir):
+        return None
+    probe = read(run_dir)
+    if config.spec_hash(config.canonical(probe.spec["run"])) != layout.read_spec(run_dir).hash:
+        raise errors.DataError(
+            f"{path(run_dir, RESULT)} is of another run",
+            f"remove its folder, and make a probe of this run: jaxlens probe {run_dir}",
+        )
+    return probe
 
 
 def _checked(

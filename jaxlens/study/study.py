@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlens import designs, errors
 from jaxlens.files import contained
-from jaxlens.store import layout, reader
+from jaxlens.store import layout, probe_file, reader
 from jaxlens.study import inputs, strata, table, verdicts
 from jaxlens.study.questions import (
     ablation,
@@ -149,7 +149,7 @@ def _of_one(run: inputs.Inputs) -> list[table.Result]:
 
 def _probed(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[table.Result]:
     """Of the probes of those runs that have one."""
-    ours, *theirs = [probing.load(one) for one in (run, *nulls)]
+    ours, *theirs = [probe_file.read_of_run(one.path) for one in (run, *nulls)]
     pairs = list(zip(nulls, theirs, strict=True))
     lines = [
         line

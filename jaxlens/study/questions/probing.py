@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxlens import config, errors
-from jaxlens.store import layout, probe_file
+from jaxlens import errors
+from jaxlens.store import probe_file
 from jaxlens.store.probe_file import Probe
 from jaxlens.study import curves, table
 from jaxlens.study.estimators import probing
@@ -31,24 +31,6 @@ MIN_MISSED = 20
 """Groups with a position that is not read, for an interval of a mean log-probability."""
 
 FEW_MISSED = f"fewer than {MIN_MISSED} groups of documents with a position that is not read"
-
-
-def load(run: Inputs) -> Probe | None:
-    """The probe of a run, if it has a finished one.
-
-    Raises:
-        DataError: It is damaged, or of another run.
-    """
-    if not probe_file.exists(run.path):
-        return None
-    probe = probe_file.read(run.path)
-    there = config.spec_hash(config.canonical(probe.spec["run"]))
-    if there != layout.read_spec(run.path).hash:
-        raise errors.DataError(
-            f"{probe_file.path(run.path, probe_file.RESULT)} is of another run",
-            f"remove its folder, and make a probe of this run: jaxlens probe {run.path}",
-        )
-    return probe
 
 
 def estimate(run: Inputs, probe: Probe) -> list[Result]:

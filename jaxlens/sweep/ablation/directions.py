@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
+from jaxlens import config
 from jaxlens.corpus.synthetic import draws
+from jaxlens.store import probe_file
 from jaxlens.sweep.ablation.sequences import bin_of
 from jaxlens.tally import hashing
 
@@ -54,6 +58,29 @@ class Directions:
         basis = [orthonormal(layer).astype(np.float32) for layer in vectors]
         return cls(np.asarray(token), np.stack(basis), sha256)
 
+    @classmethod
+    def of_run(cls, run_dir: str | Path) -> Directions | None:
+        """The directions of a run's probe of the own token; None where it has no finished probe.
+
+        Raises:
+            DataError: The probe is damaged, or of another run.
+        """
+        probe = probe_file.read_of_run(run_dir)
+        if probe is None:
+            return None
+        own = probe.class_count[probe_file.TARGETS.index("own")]
+        order = np.argsort(probe.class_token)
+        # Of classes with fewer occurrences the probe has no mean.
+        order = order[own[order] >= probe_file.MIN_COUNT]
+        vectors = (
+            np.stack([one.discriminant, one.mean - one.centre[None]], axis=1)[order]
+            for one in map(
+                functools.partial(probe_file.read_directions, run_dir),
+                range(len(probe.layer_names)),
+            )
+        )
+        return cls.of_probe(probe.class_token[order], vectors, _hash(probe))
+
     def has(self, token: Int[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Whether there are directions of a token."""
         return self.token[self._place(token)] == token
@@ -68,6 +95,10 @@ class Directions:
 
     def _place(self, token: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
         return np.minimum(np.searchsorted(self.token, token), len(self.token) - 1)
+
+
+def _hash(probe: probe_file.Probe) -> str:
+    return config.spec_hash(config.canonical(dict(probe.spec)))
 
 
 def orthonormal(

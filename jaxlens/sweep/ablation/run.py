@@ -57,12 +57,13 @@ def of_run(
         config: Where the model is.
         settings: What to ablate.
         progress: Receives updates.
-        probe: Directions of a probe of the same model and corpus.
+        probe: Directions of the own token, by default those of the run's probe, if it has one.
 
     Raises:
         JaxlensError: See ``errors``; parts that were published stay.
     """
     with scratch.folder() as temporary:
+        probe = probe or directions.Directions.of_run(run_dir)
         job = prepare.of_run(run_dir, config, temporary)
         folder = contained.contained(run_dir, ablation_file.FOLDER, "any").parent
         return ablate(job, folder, settings, progress, probe)

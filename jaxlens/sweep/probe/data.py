@@ -22,9 +22,6 @@ from jaxlens.tally import bins, facts, hashing
 HELD_OUT = 4
 """One document of so many is held out."""
 
-MIN_COUNT = 2
-"""Training occurrences of a candidate at least."""
-
 _SPLIT, _PERMUTED = np.uint64(0x68656C646F7574), np.uint64(0x7065726D757465)
 """Keep these draws apart from each other, and from folds, groups and sampled rows."""
 

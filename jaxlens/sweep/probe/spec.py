@@ -66,7 +66,7 @@ def build(run: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
             "seed": settings.seed,
             "ridge": discriminant.RIDGE,
             "held_out": f"1/{data.HELD_OUT}",
-            "min_count": data.MIN_COUNT,
+            "min_count": probe_file.MIN_COUNT,
         },
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from jaxlens import errors
-from jaxlens.store.probe_file import TARGETS
+from jaxlens.store.probe_file import MIN_COUNT, TARGETS
 from jaxlens.sweep.probe import data
 from jaxlens.tally import bins, hashing
 
@@ -43,7 +43,7 @@ class Survey:
     @property
     def is_candidate(self) -> Bool[np.ndarray, "target class"]:
         """Classes that the probe and the lens choose from, by target."""
-        return self.class_count >= data.MIN_COUNT
+        return self.class_count >= MIN_COUNT
 
     def labels(self, token: Int32[np.ndarray, "target row"]) -> Int32[np.ndarray, "target row"]:
         """The class of each target; -1 where it is absent or no candidate."""
@@ -70,7 +70,7 @@ def survey(corpus: data.Corpus, training: int, held_out: int, types: int) -> Sur
     steps, n_training, documents = _take(corpus, training, occurrences)
     class_token = _choose(corpus, occurrences, types)
     class_count = occurrences[:, class_token]
-    class_of = _class_of(class_token, class_count >= data.MIN_COUNT, vocab_size)
+    class_of = _class_of(class_token, class_count >= MIN_COUNT, vocab_size)
     outside = np.zeros((len(TARGETS), bins.FREQUENCY_BINS, bins.GROUPS), np.int64)
     judged, n_held_out, n_held_out_documents = _take(corpus, held_out, outside, class_of)
     return Survey(
@@ -142,7 +142,7 @@ def _choose(
     Raises:
         DataError: There are fewer than two.
     """
-    known = np.flatnonzero(occurrences[data.OWN] >= data.MIN_COUNT)
+    known = np.flatnonzero(occurrences[data.OWN] >= MIN_COUNT)
     if len(known) < 2:
         raise errors.DataError(
             f"{errors.count(len(known), 'token type')} with two training occurrences", _MORE_TEXT
