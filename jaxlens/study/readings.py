@@ -37,6 +37,11 @@ READINGS = {
         "the first block accounts for a larger share than in fresh weights",
         "the first block accounts for a smaller share than in fresh weights",
     ),
+    "probe_minus_lens_recall_1_own": Reading(
+        "recall of the own token at rank 1, linear probe minus lens",
+        "a linear probe finds the own token where the lens does not",
+        "the lens finds the own token where a linear probe does not",
+    ),
     "excess_slope_same_type": Reading(
         "slope of excess preservation on rarity, each type against itself elsewhere",
         "rarer tokens are kept more",
@@ -82,6 +87,15 @@ READINGS = {
         "planted copies rank better than their controls",
         "planted copies rank worse than their controls",
     ),
+}
+READINGS |= {
+    f"ablation_early_{material}_{arm}_{other}": Reading(
+        f"loss of the copy in {material} to mid depth, arm {arm} minus arm {other}",
+        f"to mid depth, replacing {arm} at the source costs the copy more than replacing {other}",
+        f"to mid depth, replacing {arm} at the source costs the copy less than replacing {other}",
+    )
+    for material in ablation_file.MATERIALS
+    for arm, other in ablation.DIFFERENCES
 }
 READINGS |= {
     f"ablation_difference_{material}_{arm}_{other}": Reading(

@@ -45,11 +45,12 @@ def said(line: Result | None, words: str, what: str) -> str:
     return words.replace("{}", readings.format_number(line))
 
 
-def of_primary(line: Result, words: str) -> str:
-    """The sentence of a primary: its number, what the sign says, and whether it matters."""
-    what = readings.label(line)
-    text = f"{words}: {readings.direction(line)}; {readings.judged(line)}."
-    return said(line, f"Primary: {text}", f"Primary: the {what}")
+def judged(line: Result, words: str) -> str:
+    """The sentence of a judged line: its number, what the sign says, and whether it matters."""
+    what, first = readings.label(line), "Primary: " if line.primary else ""
+    words = words if first else words[0].upper() + words[1:]
+    text = f"{first}{words}: {readings.direction(line)}; {readings.judged(line)}."
+    return said(line, text, f"{first}the {what}" if first else f"The {what}")
 
 
 def directed(line: Result | None, words: str) -> str:

@@ -49,11 +49,11 @@ def primaries(
     for value, documents in masks(run_dir, name).items():
         stratum = f"{name} = {value}"
         if int(documents.sum()) < bootstrap.MIN_CLUSTERS:
-            estimated = [_without(line) for line in whole if line.primary]
+            estimated = [_without(line) for line in whole if _is_reported(line)]
         else:
             run = inputs.load(run_dir, documents)
             nulls = [inputs.load(folder, documents) for folder in null_dirs]
-            estimated = [line for line in _estimates(run, nulls) if line.primary]
+            estimated = [line for line in _estimates(run, nulls) if _is_reported(line)]
         lines += [dataclasses.replace(one, stratum=stratum, primary=False) for one in estimated]
     return lines
 
@@ -104,8 +104,27 @@ def masks(run_dir: str | Path, name: str) -> dict[str, Bool[np.ndarray, " docume
     return {labels[int(codes[i])]: of_document == codes[i] for i in order}
 
 
+REPORTED = (
+    "jump_share_kl_final_matched",
+    "excess_slope_same_type",
+    "within_type_surprisal",
+    "retrieval_depth_adjusted_10",
+)
+"""What strata have: the primaries that need no probe or ablation, and what is judged beside them.
+Probes and ablations are of the whole run."""
+
+
+def _is_reported(line: Result) -> bool:
+    """Whether strata have a line of the whole: at mid depth, of its judged curves."""
+    if line.estimator not in REPORTED or line.stratum != "all" or line.run != inputs.TRAINED:
+        return False
+    if line.estimator == REPORTED[0]:
+        return line.null.startswith(inputs.RANDOM_INIT)
+    return line.primary or line.layer is None
+
+
 def _estimates(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[Result]:
-    """The questions that have a primary."""
+    """The questions that have such lines."""
     return [
         *discarding.contrasts(run, nulls),
         *rarity.estimate(run),
@@ -115,7 +134,7 @@ def _estimates(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[Resul
 
 
 def _without(line: Result) -> Result:
-    """A line of a primary without its number."""
+    """A line without its number."""
     absent = bootstrap.missing(TOO_FEW)
     return dataclasses.replace(
         line,

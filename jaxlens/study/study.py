@@ -87,6 +87,7 @@ def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | Non
     lines += discarding.contrasts(run, nulls)
     lines += rarity.contrasts(run, nulls)
     lines += _probed(run, nulls)
+    lines += ablation.absent(run, lines)
     whole = len(lines)
     if by is not None:
         lines += strata.primaries(run_dir, null_dirs, by, lines)
@@ -157,7 +158,8 @@ def _probed(run: inputs.Inputs, nulls: Sequence[inputs.Inputs]) -> list[table.Re
         if probe is not None
         for line in probing.estimate(one, probe)
     ]
-    return lines + probing.contrasts(run, ours, pairs)
+    lines += probing.contrasts(run, ours, pairs)
+    return lines if ours is not None else [*lines, probing.absent(run)]
 
 
 def _require_distinct(folders: Sequence[str | Path]) -> None:

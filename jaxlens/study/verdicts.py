@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from jaxlens.study import readings
-from jaxlens.study.inputs import TRAINED, Inputs, RunInfo
-from jaxlens.study.sentences import Lines, directed, find, of_primary, said
+from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs, RunInfo
+from jaxlens.study.sentences import Lines, directed, find, judged, said
 from jaxlens.study.table import Result
 
 format_number = readings.format_number
+
+
+_JUMP = "jump_share_kl_final_matched"
 
 
 def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, str]:
@@ -92,7 +95,13 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     matched = find(results, "jump_share_kl_final_matched")
     entry = find(results, "jump_share_kl_input")
     even = 1 / (run.n_layers - 1)
+    read = next(r for r in results if r.primary and r.question == "Q1")
     words = [
+        judged(
+            read,
+            "at mid depth, on held-out documents, a linear probe has the own token first more "
+            "often than the lens by {} of the positions",
+        ),
         said(
             raw,
             "The first block accounts for {} of the total change of the mean KL(output||layer), "
@@ -100,7 +109,7 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
             f"would account for {even:.3f} each; of KL(input||layer) it accounts for "
             f"{format_number(entry)}.",
             "The first block's share of the change of the mean divergences",
-        )
+        ),
     ]
     for null in nulls:
         line = find(results, "jump_share_kl_final", run=null.label)
@@ -108,8 +117,8 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
         words.append(
             f"In {null.label} the two are {format_number(line)} and {format_number(cold)}."
         )
-    primary = next(r for r in results if r.primary and r.question == "Q1")
-    words.append(of_primary(primary, "trained minus fresh weights, at matched temperatures, {}"))
+    jump = next(r for r in results if r.estimator == _JUMP and r.null.startswith(RANDOM_INIT))
+    words.append(judged(jump, "trained minus fresh weights, at matched temperatures, it is {}"))
     words.append(
         said(
             find(results, "unigram_share"),
@@ -155,13 +164,13 @@ def _preserving(results: Lines, run: Inputs) -> str:
     slope = next(r for r in results if r.primary and r.estimator == "excess_slope_same_type")
     context = next(r for r in results if r.primary and r.estimator == "within_type_surprisal")
     words = [
-        of_primary(
+        judged(
             slope,
             "at mid depth, each token type against itself where it was not read, excess "
             "preservation changes by {} nat of rank per nat of rarity",
         ),
         _by_rarity(results),
-        of_primary(
+        judged(
             context,
             "among tokens of one type, ln rank changes by {} nat per nat of surprisal",
         ),
@@ -210,15 +219,16 @@ def _by_rarity(results: Lines) -> str:
 
 
 def _copying(results: Lines, run: Inputs) -> str:
-    primary = next(r for r in results if r.primary and r.question == "Q3")
+    depth = find(results, "retrieval_depth_adjusted_10")
+    assert depth is not None, "every study of text estimates it"
     copies, controls = (
         find(results, "mean_retrieval_depth_10", stratum=name) for name in ("copies", "controls")
     )
     names = "retrieval_depth_10", "cliff_delta", "scramble_recover"
     gap, delta, scramble = (find(results, name) for name in names)
     words = [
-        of_primary(
-            primary,
+        judged(
+            depth,
             "copies settle within the top 10 at a depth that differs from that of matched controls "
             "with equal covariates by {}",
         ),

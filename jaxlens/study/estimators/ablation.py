@@ -46,6 +46,11 @@ TABLE: Table = {
         "ablation_difference_{material}_{arm}_{other}": "loss of the arm {arm} minus loss of the "
         "arm {other}, in {material}",
     },
+    Group("Q3", "1", CLUSTERED, _BY_PAIR, tested=True): {
+        "ablation_early_{material}_{arm}_{other}": "loss of the arm {arm} minus loss of the arm "
+        "{other}, mean over the layers after the first block to mid depth, as a share of the copy "
+        "gain, in {material}",
+    },
     Group("Q3", "nat", CLUSTERED, [*_BY_MATERIAL]): {
         "ablation_sum_{material}": f"sum of the losses of {_OWN}, in {{material}}",
     },

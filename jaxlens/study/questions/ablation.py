@@ -15,16 +15,23 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxlens import errors
+from jaxlens import designs, errors
 from jaxlens.files import contained
 from jaxlens.store import ablation_file
-from jaxlens.study import inputs
+from jaxlens.study import inputs, readings, sentences
 from jaxlens.study.estimators.ablation import DIFFERENCES
-from jaxlens.study.stats import bootstrap, clustered_ratio
+from jaxlens.study.stats import bootstrap, clustered_ratio, multiplicity
 from jaxlens.study.table import Result, result
 
 LAGS = (1, 16, 64, 256)
 """Edges of the bins of lag of natural copies."""
+
+
+PRIMARIES = (
+    "ablation_early_blocks_embedding_foreign",
+    "ablation_early_blocks_probe_random_plane",
+)
+"""Whether copies are read along the own embedding, and along what a probe reads the token by."""
 
 
 def load(run: inputs.RunInfo) -> ablation_file.Ablation | None:
@@ -60,8 +67,17 @@ def estimate(run: inputs.RunInfo) -> list[Result]:
             lines += [lines_of.gain(part, stratum), *lines_of.losses(part, stratum)]
             lines += lines_of.differences(part, stratum)
             if stratum == "all":
-                lines += [*lines_of.shares(part), *lines_of.sums(part)]
+                lines += [*lines_of.shares(part), *lines_of.early(part), *lines_of.sums(part)]
     return lines
+
+
+def absent(run: inputs.RunInfo, lines: list[Result]) -> list[Result]:
+    """The primaries that a run without an ablation, or without some of its arms, lacks."""
+    known = {line.estimator for line in lines}
+    missing = [name for name in PRIMARIES if name not in known]
+    why = bootstrap.missing("no such ablation was made: jaxlens probe RUN, then jaxlens ablate RUN")
+    smallest = multiplicity.SMALLEST["copy"]
+    return [result(run, name, why, smallest=smallest, primary=True) for name in missing]
 
 
 def _strata(material: str, losses: ablation_file.Losses) -> Iterator[tuple[str, np.ndarray]]:
@@ -124,6 +140,30 @@ class _Material:
                 name = f"ablation_difference_{self.name}_{arm}_{other}"
                 yield from self._paired(name, losses, {arm: 1.0, other: -1.0}, stratum)
 
+    def early(self, losses: ablation_file.Losses) -> Iterator[Result]:
+        """Differences of arms over the layers to mid depth, as a share of the copy gain.
+
+        Layer 0 is left out: there the stream is the embedding, and what removes it is known.
+        """
+        rows = [i for i, layer in enumerate(self.layers) if 0 < layer <= self.run.middle]
+        for arm, other in DIFFERENCES:
+            if not rows or not {arm, other} <= set(self.arms):
+                continue
+            pair = [self.arms.index(name) for name in (arm, other)]
+            size = losses.n_targets[:, pair].min(1)
+            gained = (losses.clean - losses.earlier)[:, pair].mean(1)
+            lost = (losses.loss[:, pair[0]] - losses.loss[:, pair[1]])[:, rows].mean(1)
+            name = f"ablation_early_{self.name}_{arm}_{other}"
+            yield result(
+                self.run,
+                name,
+                _share(lost, gained, size, losses.cluster),
+                smallest=multiplicity.SMALLEST["copy"],
+                primary=name in PRIMARIES
+                and self.run.kind == inputs.TRAINED
+                and self.run.corpus == designs.TEXT,
+            )
+
     def sums(self, losses: ablation_file.Losses) -> Iterator[Result]:
         """The losses of disjoint arms added up, and that sum beside the whole."""
         own = "probe" if "probe" in self.arms else "embedding"
@@ -174,7 +214,11 @@ def _share(
 
 def verdict(results: list[Result]) -> str:
     """What the ablation says, from the lines of the trained run; empty where there is none."""
-    sentences = []
+    words = [
+        sentences.judged(line, f"{readings.label(line)}, as a share of the copy gain, is {{}}")
+        for line in results
+        if line.primary and line.estimator in PRIMARIES
+    ]
     for material, title in (("blocks", "repeated random blocks"), ("copies", "natural copies")):
         gain = _line(results, f"ablation_gain_{material}")
         whole = _lines(results, f"ablation_loss_{material}_whole")
@@ -182,12 +226,12 @@ def verdict(results: list[Result]) -> str:
             continue
         last = [line for line in whole if line.estimate >= gain.estimate / 2]
         until = f"up to layer {last[-1].layer}" if last else "at no layer"
-        sentences.append(
+        words.append(
             f"In {title} the copy gain is {gain.estimate:.3g} nat; replacing the whole stream at "
             f"the source costs at least half of it {until}."
         )
-        sentences += _directions(results, material)
-    return " ".join(sentences)
+        words += _directions(results, material)
+    return " ".join(words)
 
 
 def _directions(results: list[Result], material: str) -> Iterator[str]:

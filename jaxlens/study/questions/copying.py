@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jaxlens.study import inputs, table
 from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
-from jaxlens.study.inputs import TRAINED, Inputs
+from jaxlens.study.inputs import Inputs
 from jaxlens.study.questions import copy_pairs
 from jaxlens.study.questions.copy_pairs import Pairs
 from jaxlens.study.stats import bootstrap, matched, multiplicity, shape, slope
@@ -71,7 +71,6 @@ def _depths(run: Inputs, pairs: Pairs) -> list[Result]:
                 f"retrieval_depth_adjusted_{rank}",
                 matched.adjusted_difference(depths, *pairs.matched_covariates),
                 smallest=half_a_layer,
-                primary=rank == RETRIEVED and run.kind == TRAINED,
                 note=note + pairs.unbalanced,
             )
         )

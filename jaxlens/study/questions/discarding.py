@@ -39,21 +39,17 @@ def estimate(run: Inputs) -> list[Result]:
 
 
 def contrasts(run: Inputs, nulls: Sequence[Inputs]) -> list[Result]:
-    """The trained run against its nulls; the primary is against fresh weights.
-
-    Without a null of fresh weights the primary is there, not estimable, and says why.
-    """
+    """The trained run against its nulls; without one of fresh weights a line says why."""
     lines = []
     for kind in dict.fromkeys(null.kind for null in nulls):
         same = [null for null in nulls if null.kind == kind]
         for measure in _measures(run, *same):
             others = [null.measured(measure) for null in same]
             difference = curves.difference(*run.measured(measure), others, shape.jump_share)
-            primary = measure == "kl_final_matched" and kind == RANDOM_INIT
-            lines.append(_contrast(run, difference, measure, f"{kind} x {len(same)}", primary))
-    if not any(line.primary for line in lines):
+            lines.append(_contrast(run, difference, measure, f"{kind} x {len(same)}"))
+    if not any(null.kind == RANDOM_INIT for null in nulls):
         absent = bootstrap.missing(NO_NULL)
-        lines.append(_contrast(run, absent, "kl_final_matched", RANDOM_INIT, True))
+        lines.append(_contrast(run, absent, "kl_final_matched", RANDOM_INIT))
     return lines
 
 
@@ -63,12 +59,9 @@ def _measures(*runs: Inputs) -> list[str]:
     return [*RECORDED, *further]
 
 
-def _contrast(
-    run: Inputs, difference: bootstrap.Estimate, measure: str, null: str, primary: bool
-) -> Result:
+def _contrast(run: Inputs, difference: bootstrap.Estimate, measure: str, null: str) -> Result:
     smallest = multiplicity.SMALLEST["phi"]
-    name = f"jump_share_{measure}"
-    return result(run, name, difference, null=null, smallest=smallest, primary=primary)
+    return result(run, f"jump_share_{measure}", difference, null=null, smallest=smallest)
 
 
 def _means(run: Inputs) -> list[Result]:

@@ -17,8 +17,8 @@ from jaxlens.store import probe_file
 from jaxlens.store.probe_file import Probe
 from jaxlens.study import curves, table
 from jaxlens.study.estimators import probing
-from jaxlens.study.inputs import RANDOM_INIT, Inputs, rarity_label
-from jaxlens.study.stats import bootstrap, paired_shares, shares, slope
+from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs, rarity_label
+from jaxlens.study.stats import bootstrap, multiplicity, paired_shares, shares, slope
 from jaxlens.study.table import Result
 from jaxlens.tally import bins
 
@@ -26,6 +26,9 @@ Groups = Float[np.ndarray, "layer group"] | Int[np.ndarray, "layer group"]
 
 TARGETS = tuple(target for target in probe_file.TARGETS if target != probing.PERMUTED)
 """Targets that the lens reads too."""
+
+PRIMARY = "probe_minus_lens_recall_1_own"
+"""What a probe reads of the own token beyond what the lens sees; a primary at mid depth."""
 
 MIN_MISSED = 20
 """Groups with a position that is not read, for an interval of a mean log-probability."""
@@ -102,9 +105,35 @@ def _of_positions(run: Inputs, probe: Probe, stratum: str, rarity: int | None) -
             }
             for estimator, estimates in of_groups.items():
                 if compared or estimator.startswith("probe_recall"):
-                    lines += table.by_layer(run, estimator, list(estimates), stratum=stratum)
+                    lines += _by_layer(run, estimator, list(estimates), stratum)
         lines += _log_probabilities(run, probe, target, stratum, rarity)
     return lines
+
+
+def _by_layer(
+    run: Inputs, estimator: str, estimates: Sequence[bootstrap.Estimate], stratum: str
+) -> list[Result]:
+    """A line for each layer; at mid depth of the trained run one of them is a primary."""
+    judged = estimator == PRIMARY and stratum == "all"
+    return [
+        table.result(
+            run,
+            estimator,
+            estimate,
+            layer=layer,
+            stratum=stratum,
+            smallest=multiplicity.SMALLEST["recall"] if judged else math.nan,
+            primary=judged and run.kind == TRAINED and layer == run.middle,
+        )
+        for layer, estimate in enumerate(estimates)
+    ]
+
+
+def absent(run: Inputs) -> Result:
+    """The primary of a run that was not probed."""
+    why = bootstrap.missing("no probe was made: make one with jaxlens probe RUN")
+    smallest = multiplicity.SMALLEST["recall"]
+    return table.result(run, PRIMARY, why, layer=run.middle, smallest=smallest, primary=True)
 
 
 def _log_probabilities(

@@ -14,8 +14,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-SMALLEST = {"rho": 0.10, "cliff": 0.147, "preservation": 0.02, "phi": 0.05}
-"""Smallest effects of interest: correlation, Cliff's delta, difference of P, difference of phi."""
+SMALLEST = {
+    "rho": 0.10,
+    "cliff": 0.147,
+    "preservation": 0.02,
+    "phi": 0.05,
+    "recall": 0.05,
+    "copy": 0.05,
+}
+"""Smallest effects of interest: a correlation, Cliff's delta, a difference of P, of phi and of
+recall, and a share of the copy gain."""
 
 LARGER, SMALLER = "larger than matters", "smaller than matters"
 UNDECIDED, NOT_ESTIMABLE = "undecided", "not estimable"
