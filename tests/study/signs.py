@@ -11,8 +11,9 @@ import numpy as np
 from jaxlens import schema
 from jaxlens.study import demeaned, fold, inputs, table, verdicts
 from jaxlens.study import study as answers
-from jaxlens.study.questions import discarding
+from jaxlens.study.questions import ablation, discarding, probing
 from jaxlens.study.questions import rarity as preserving
+from jaxlens.study.stats import bootstrap
 from jaxlens.tally import bins, definitions, facts, sampling
 
 VOCAB, LAYERS, DOCUMENTS, LENGTH = 400, 5, 150, 80
@@ -36,8 +37,24 @@ def study(sign):
     null = made(0, 0.35, inputs.RANDOM_INIT, "random-init (seed 1)")
     lines = answers._of_one(run)
     lines += discarding.contrasts(run, [null]) + preserving.contrasts(run, [null])
+    lines += measured(run, sign)
     found = tuple(table.adjusted(lines))
-    return answers.Study(run, (null,), found, verdicts.verdicts(found, run, [null]))
+    said = answers._with_ablation(verdicts.verdicts(found, run, [null]), found, run)
+    return answers.Study(run, (null,), found, said)
+
+
+def measured(run, sign):
+    """Primaries of a probe and of an ablation, whose estimators are planted elsewhere."""
+    value = 0.3 * sign
+    estimate = bootstrap.Estimate(value, value - 0.01, value + 0.01, 0.005, 10_000, 50, "", 49.0)
+    lines = [
+        table.result(run, name, estimate, smallest=0.05, primary=True)
+        for name in ablation.PRIMARIES
+    ]
+    read = table.result(
+        run, probing.PRIMARY, estimate, layer=run.middle, smallest=0.05, primary=True
+    )
+    return [*lines, read]
 
 
 def made(sign, first, kind, label):

@@ -22,6 +22,18 @@ PLANTED = {
     "retrieval_depth_adjusted_10": ("later", "earlier"),
     "scramble_recover": ("rises and falls again more", "rises and falls again less"),
     "copied_within_type": ("copied less often", "copied more often"),
+    "probe_minus_lens_recall_1_own": (
+        "a linear probe finds the own token",
+        "the lens finds the own token",
+    ),
+    "ablation_early_blocks_embedding_foreign": (
+        "costs the copy more than replacing foreign",
+        "costs the copy less than replacing foreign",
+    ),
+    "ablation_early_blocks_probe_random_plane": (
+        "costs the copy more than replacing random_plane",
+        "costs the copy less than replacing random_plane",
+    ),
     "partial_correlation_surprisal": ("kept less", "kept more"),
     "partial_correlation_rarity": ("smaller ranks", "greater ranks"),
 }
@@ -85,7 +97,7 @@ def test_a_row_of_the_figure_of_primaries_lies_on_the_side_that_its_label_names(
     (plot,) = primaries.figures(study)
     (panel,) = plot.panels
     (curve,) = panel.curves
-    assert len(panel.rows) == 4
+    assert len(panel.rows) == 5
     for row, value, found in zip(panel.rows, curve.values, primaries.lines(study), strict=True):
         label, said = row.split("\n")
         assert label == f"{found.question}  {readings.label(found)}"

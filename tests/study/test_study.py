@@ -23,7 +23,15 @@ from jaxlens.study import (
     table,
     verdicts,
 )
-from jaxlens.study.questions import copy_pairs, copying, dilution, discarding, induction
+from jaxlens.study.questions import (
+    ablation,
+    copy_pairs,
+    copying,
+    dilution,
+    discarding,
+    induction,
+    probing,
+)
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import axes, definitions
@@ -73,12 +81,20 @@ def test_the_same_study_gives_the_same_bytes(studied, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_there_are_four_primaries_adjusted_by_holm(found):
+def test_there_are_five_primaries_adjusted_by_holm(found):
     primaries = [line for line in found.results if line.primary]
-    assert sorted(line.question for line in primaries) == ["Q1", "Q2", "Q2", "Q3"]
+    assert sorted(line.question for line in primaries) == ["Q1", "Q2", "Q2", "Q3", "Q3"]
     assert all(line.run == "trained" for line in primaries)
     for line in primaries:
-        assert math.isnan(line.p) or line.p <= line.p_adjusted <= 4 * line.p + 1e-12
+        assert math.isnan(line.p) or line.p <= line.p_adjusted <= 5 * line.p + 1e-12
+
+
+def test_primaries_of_a_run_without_probe_and_ablation_say_how_to_make_them(found):
+    missing = [line for line in found.results if line.primary and math.isnan(line.estimate)]
+    notes = {line.estimator: line.note for line in missing}
+    assert "jaxlens probe" in notes[probing.PRIMARY]
+    assert all("jaxlens ablate" in notes[name] for name in ablation.PRIMARIES)
+    assert all(line.judgement == "not estimable" for line in missing)
 
 
 def test_every_line_of_every_run_is_named_and_has_a_unit(found):
@@ -116,8 +132,11 @@ def test_the_contrast_is_the_difference_from_the_mean_of_the_seeds(found):
         if line.estimator == "jump_share_kl_final_matched" and not line.null
     }
     seeds = [by_run[f"random-init (seed {seed})"] for seed in (1, 2)]
-    (primary,) = (line for line in found.results if line.primary and line.question == "Q1")
-    assert primary.null == "random-init x 2"
+    (primary,) = (
+        line
+        for line in found.results
+        if line.estimator == "jump_share_kl_final_matched" and line.null == "random-init x 2"
+    )
     assert primary.estimate == pytest.approx(by_run["trained"] - np.mean(seeds), abs=1e-12)
 
 
@@ -137,9 +156,9 @@ def test_divergences_of_jensen_and_shannon_are_studied_where_they_are_recorded(f
     assert [r.null for r in again if r.estimator == "jump_share_js_final"] == ["random-init x 2"]
 
 
-def test_a_run_without_nulls_has_its_primary_and_says_what_is_missing(studied):
+def test_a_run_without_nulls_has_the_contrast_and_says_what_is_missing(studied):
     alone = study.study(studied / "trained")
-    (primary,) = (line for line in alone.results if line.primary and line.question == "Q1")
+    (primary,) = (line for line in alone.results if line.null == inputs.RANDOM_INIT)
     assert primary.judgement == "not estimable" and "--null" in primary.note
     assert "--null" in alone.verdicts["Q1"]
 
@@ -394,7 +413,7 @@ def test_the_least_text_is_studied_and_reported_with_its_reasons(
     assert "nan" not in printed.partition("Q0.")[2].lower(), printed
     document = json.loads((out / "study" / "results.json").read_bytes())
     primaries = [line for line in document["results"] if line["primary"]]
-    assert len(primaries) == 4
+    assert len(primaries) == 5
     assert all(line["judgement"] for line in primaries)
     assert all(line["note"] for line in document["results"] if line["estimate"] is None)
     monkeypatch.setattr(svg, "svg", lambda plot: "<svg/>")
