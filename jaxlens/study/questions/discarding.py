@@ -16,7 +16,10 @@ from jaxlens.study.stats import binned, bootstrap, multiplicity, shape, two_line
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
 
-NO_RETENTION = "needs retention: --tallies study, or --set store.quantities=[retention]"
+NO_RETENTION = (
+    "needs retention and retention_foreign: --tallies study, or "
+    "--set store.quantities=[retention,retention_foreign]"
+)
 
 NO_NULL = (
     "no random-init null was given: make one with jaxlens run --null random-init, pass it by --null"
@@ -122,7 +125,7 @@ def _retention(run: Inputs) -> list[Result]:
     """The projection on another token's embedding, and what the own one has beyond it."""
     names = ("mean_retention_foreign", "retention_beyond_mean")
     why = run.lacks("foreign_retention_sum", "foreign_retention_count")
-    if not why and not run.has("retention"):
+    if not why and not (run.has("retention") and run.tallies["foreign_retention_count"].any()):
         why = NO_RETENTION
     if why:
         nothing = [bootstrap.missing(why)] * run.n_layers

@@ -281,7 +281,7 @@ def _missing(studied: study.Study, run_facts: facts.Facts) -> list[tuple[str, st
         "No run with fresh weights was given. What a figure shows may be due to the architecture "
         "alone"
     )
-    kinds = {inputs.RANDOM_INIT: fresh + (", and Q1 has no primary estimate." if of_text else ".")}
+    kinds = {inputs.RANDOM_INIT: f"{fresh}."}
     if of_text:
         kinds[inputs.SHUFFLED] = (
             "No run over shuffled text was given. What a figure shows may be due to the tokens "

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlens.study.estimators import COPY_COVARIATES, RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.questions.copy_pairs import UNBALANCED
-from jaxlens.study.report import series
+from jaxlens.study.report import ablation, series
 from jaxlens.view.figures import plots
 
 _COVARIATES = {
@@ -26,6 +26,7 @@ _COPIES, _CONTROLS = plots.Style(0, "-", "o"), plots.Style(3, "--", "s")
 def figures(source: series.Source) -> list[plots.Plot]:
     """Copies beside their matched controls, and whether what is kept is copied."""
     return [
+        *ablation.figures(source),
         _matched(source),
         _depths(source),
         *_by_rarity(source),

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlens.study import inputs
 from jaxlens.study.questions import discarding
-from jaxlens.study.report import series
+from jaxlens.study.report import probing, series
 from jaxlens.tally import bins
 from jaxlens.view.figures import plots
 
@@ -23,7 +23,8 @@ _MEASURES = {
 
 def figures(source: series.Source) -> list[plots.Plot]:
     """The matched curve, the first jump, its density, who is nearer, and the input's fate."""
-    return [_matched(source), _jumps(source), _densities(source), _nearer(source), _fate(source)]
+    shapes = [_matched(source), _jumps(source), _densities(source), _nearer(source), _fate(source)]
+    return [*probing.figures(source), *shapes]
 
 
 def _matched(source: series.Source) -> plots.Plot:
@@ -167,15 +168,22 @@ def _fate(source: series.Source) -> plots.Plot:
         plots.Lines(
             "median rank of the input", "layer", source.layers, "rank", ranks, plots.RANK, why=why
         ),
-        source.panel("retention", "", "mean_retention", why=why),
+        source.panel(
+            "retention beyond the mean residual",
+            "",
+            "retention_beyond_mean",
+            level=0,
+            why=why or source.why("retention_beyond_mean"),
+        ),
         source.panel("norm of the residual", "", "mean_norm", scale, why=why),
     )
     return plots.Plot(
         "fate",
         "What happens to the input: erased or drowned out",
         "Rank of the input beside the rank that the growth of the norm alone would give, and the "
-        "norm together with what is retained of the embedding; retention is the projection on the "
-        "embedding, 1 where all of it is kept.",
+        "norm together with what is retained of the embedding; retention beyond the mean residual "
+        "is the projection on the own embedding minus that on another token's, 1 where all of it "
+        "is kept.",
         panels,
         series.basis(source, panels) + " Medians over tokens and rules of thumb have none.",
     )

@@ -1,4 +1,4 @@
-"""The four primaries side by side, each in units of the smallest effect that matters."""
+"""The primaries side by side, each in units of the smallest effect that matters."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_the_difference_is_that_of_the_shares(lines):
             assert line.low < line.estimate < line.high or line.estimate == line.high == 1.0
             wide = abs(line.estimate - (truth[t, 0, layer] - truth[t, 1, layer]))
             assert wide < 2 * (line.high - line.low)
-            assert math.isnan(line.p)
+            assert math.isnan(line.p) != line.primary
 
 
 def log_probabilities(rng, documents, share, correlation, spread):
@@ -222,7 +222,8 @@ def test_a_study_has_lines_of_every_estimator_for_runs_that_were_probed(probed):
     for name in (name for name in names if "logp" not in name):
         assert any(math.isfinite(line.low) for line in ours if line.estimator == name), name
     assert any(line.null == "random-init x 2" for line in ours)
-    assert not any(line.primary for line in ours)
+    (primary,) = (line for line in ours if line.primary)
+    assert (primary.estimator, primary.stratum) == (probing.PRIMARY, "all")
     everything = {line.stratum for line in ours}
     assert "all" in everything
 

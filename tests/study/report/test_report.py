@@ -325,7 +325,7 @@ def test_variants_stand_beside_the_run_and_strangers_are_refused(
             if (r.estimator, r.stratum) == (estimator, "all")
         ]
         assert [line[2] for line in panel.table()[1]] == expected
-    assert len(decoders.compared(study, variants)) == 4
+    assert len(decoders.compared(study, variants)) == 5
     for folder, why in (
         (tmp_path / "shorter", "another text"),
         (studied / "trained", "the same decoder"),
