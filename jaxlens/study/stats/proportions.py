@@ -80,13 +80,18 @@ def clustered(true: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> I
 
 
 def of_clusters(
-    hits: Float[np.ndarray, " cluster"], sizes: Float[np.ndarray, " cluster"]
+    hits: Float[np.ndarray, " cluster"],
+    sizes: Float[np.ndarray, " cluster"],
+    spread: float = math.inf,
 ) -> Interval:
     """`clustered` from the sums of each cluster; clusters without observations do not count.
 
     Args:
         hits: Observations of each cluster that are true.
         sizes: All its observations.
+        spread: Where few clusters hold the rarer outcome, so that the data do not tell how its
+            rate varies: how many times their mean the rates of clusters are taken to vary
+            (standard deviation). Infinite where a cluster may be all true or all false.
 
     Raises:
         MissingError: scipy is not installed.
@@ -103,7 +108,10 @@ def of_clusters(
     # Clusters of unequal size count as fewer.
     effective = min(m, n**2 / float(sizes @ sizes))
     if min(np.sum(hits > 0), np.sum(hits < sizes)) < MIN_MIXED:
-        effect = max(effect, n / effective)
+        # Three more of the rarer outcome are what none in the sample leaves possible.
+        rate = (min(hits.sum(), n - hits.sum()) + 3) / n
+        varied = 1 + spread**2 * rate * float(sizes @ sizes) / n
+        effect = max(effect, min(n / effective, varied))
     df = freedom.of_influences(influence, effective)
     quantile = float(stats.t.ppf(0.5 + LEVEL / 2, df))
     return wilson(share * n / effect, n / effect, quantile)

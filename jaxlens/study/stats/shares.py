@@ -3,7 +3,8 @@
 A share, such as that of the tokens still within the first ten ranks, is near 0 or 1 at many layers,
 where ``share ± t se`` would leave the unit interval and a share without any exception would have no
 width at all. Wilson's interval with the design effect of the groups does neither; see
-``proportions``.
+``proportions``. Where fewer than ten groups hold an exception, how exceptions come together cannot
+be estimated: rates of groups are then taken to vary five times as much as their mean.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxlens.study.stats import bootstrap, proportions
+
+
+SPREAD = 5.0
+"""Standard deviation of the rates of groups over their mean, where it cannot be estimated."""
 
 
 def of_groups(
@@ -32,7 +37,7 @@ def of_groups(
     n, clusters = int(counts.sum()), int(np.count_nonzero(counts))
     if not n:
         return bootstrap.missing(bootstrap.EMPTY)
-    value, low, high = proportions.of_clusters(hits, counts)
+    value, low, high = proportions.of_clusters(hits, counts, SPREAD)
     if math.isnan(low):
         return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
     some = counts > 0

@@ -70,9 +70,25 @@ def test_a_share_without_exception_has_an_interval_of_some_width():
     counts = np.full(30, 400)
     found = shares.of_groups(counts, counts)
     assert (found.value, found.high, found.se) == (1.0, 1.0, 0.0)
-    assert 0.8 < found.low < 0.95
+    # 12,000 positions of which 1 + 25 * 3 / 30 count as one; t with 29 degrees of freedom.
+    assert found.low == pytest.approx(1 / (1 + 2.045**2 / (12_000 / 3.5)), abs=1e-5)
     none = shares.of_groups(np.zeros(30), counts)
-    assert (none.value, none.low) == (0.0, 0.0) and 0.05 < none.high < 0.2
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(1 - found.low)
+
+
+@pytest.mark.parametrize("miss", [1e-5, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("varies", [0.5, 2.0])
+def test_shares_near_1_cover(miss, varies):
+    """Of rates that vary by half their mean, or twice: most replicas hold few misses or none."""
+    rng, covered, shape = np.random.default_rng(5), 0, 1 / varies**2
+    for _ in range(300):
+        sizes = np.rint(np.exp(6 + 0.8 * rng.normal(0, 1, 40))).astype(int)
+        rates = np.minimum(rng.gamma(shape, miss / shape, 40), 1)
+        misses = rng.binomial(sizes, rates)
+        found = shares.of_groups(sizes - misses, sizes)
+        covered += found.low <= 1 - miss <= found.high
+    assert covered / 300 >= 0.91
 
 
 def test_nothing_and_few_groups_have_no_interval():
