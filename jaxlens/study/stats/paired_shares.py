@@ -17,7 +17,7 @@ import math
 import numpy as np
 from jaxtyping import Num
 
-from jaxlens.study.stats import bootstrap, proportions
+from jaxlens.study.stats import bootstrap, proportions, shares
 
 
 def difference(
@@ -42,7 +42,7 @@ def difference(
     if not n:
         return bootstrap.missing(bootstrap.EMPTY)
     (one, low, high), (other, other_low, other_high) = (
-        proportions.of_clusters(part, sizes) for part in hits
+        proportions.of_clusters(part, sizes, shares.SPREAD) for part in hits
     )
     if math.isnan(low):
         return bootstrap.missing(bootstrap.TOO_FEW, one - other, n, clusters)

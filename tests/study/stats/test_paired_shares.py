@@ -86,10 +86,10 @@ def test_it_says_the_opposite_of_the_opposite():
 def test_without_exceptions_there_is_width():
     counts = np.full(30, 400)
     found = paired_shares.difference(counts, counts, counts)
-    assert found.value == 0.0 and found.low < -0.02 and found.high > 0.02
+    width = 1 - shares.of_groups(counts, counts).low
+    assert found.value == 0.0 and found.high == -found.low == pytest.approx(width)
     one = paired_shares.difference(counts, np.zeros(30), counts)
-    assert one.value == 1.0 and 0.8 < one.low < 0.99
-    assert one.low <= shares.of_groups(counts, counts).low
+    assert one.value == 1.0 and one.low == pytest.approx(1 - math.sqrt(2) * width)
 
 
 def test_nothing_and_few_groups_have_no_interval():
