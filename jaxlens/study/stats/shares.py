@@ -16,7 +16,6 @@ from jaxtyping import Num
 
 from jaxlens.study.stats import bootstrap, proportions
 
-
 SPREAD = 5.0
 """Standard deviation of the rates of groups over their mean, where it cannot be estimated."""
 
