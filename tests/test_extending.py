@@ -180,12 +180,12 @@ DECODER = (
 
 TALLY = (
     {
-        "tally/definitions.py": replaced(
-            "STUDY = (\n",
-            "STUDY = (\n"
+        "tally/second_edition.py": replaced(
+            "_TYPES: tuple[Tally, ...] = (\n",
+            "_TYPES: tuple[Tally, ...] = (\n"
             '    tally.define("opening_count", (), "frequency", "early positions by rarity"),\n',
         ),
-        "tally/rules.py": replaced(
+        "tally/second_rules.py": replaced(
             "RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {\n",
             "def _opening_count(rows: Facts) -> Iterator[Addition]:\n"
             '    early = rows.valid & (rows.values["position"] < 9)\n'

@@ -92,6 +92,8 @@ def add(total: Products, rows: facts.Facts, tallies: fold.Tallies) -> None:
         tallies: Of all rows.
     """
     used = np.flatnonzero(rows.valid)
+    if not len(used):
+        return
     token = np.asarray(rows.values["token"])[used]
     columns = [axes.REGRESSORS.index(name) for name in COLUMNS]
     count = np.maximum(tallies["type_count"], 1)[:, None]

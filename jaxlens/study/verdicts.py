@@ -91,10 +91,6 @@ def _settled(results: Lines, middle: int) -> list[str]:
 
 
 def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
-    raw = find(results, "jump_share_kl_final")
-    matched = find(results, "jump_share_kl_final_matched")
-    entry = find(results, "jump_share_kl_input")
-    even = 1 / (run.n_layers - 1)
     read = next(r for r in results if r.primary and r.question == "Q1")
     words = [
         judged(
@@ -102,6 +98,26 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
             "at mid depth, on held-out documents, a linear probe has the own token first more "
             "often than the lens by {} of the positions",
         ),
+        *_jump(results, run, nulls),
+    ]
+    share = find(results, "share_nearer_output", layer=1)
+    what = "nearer to the output than to the input"
+    words.append(
+        said(
+            share,
+            f"After the first block, a share of {{}} of the positions are {what}.",
+            f"The share of positions that are {what} after the first block",
+        )
+    )
+    return " ".join(words + _dilution(results, run))
+
+
+def _jump(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> list[str]:
+    """What the first block does to the mean divergences, beside null runs and frequencies."""
+    raw, matched = (find(results, name) for name in ("jump_share_kl_final", _JUMP))
+    entry = find(results, "jump_share_kl_input")
+    even = 1 / (run.n_layers - 1)
+    words = [
         said(
             raw,
             "The first block accounts for {} of the total change of the mean KL(output||layer), "
@@ -112,8 +128,7 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
         ),
     ]
     for null in nulls:
-        line = find(results, "jump_share_kl_final", run=null.label)
-        cold = find(results, "jump_share_kl_final_matched", run=null.label)
+        line, cold = (find(results, r, run=null.label) for r in ("jump_share_kl_final", _JUMP))
         words.append(
             f"In {null.label} the two are {format_number(line)} and {format_number(cold)}."
         )
@@ -127,16 +142,7 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
             "The share of the first step that frequencies of the corpus alone make",
         )
     )
-    share = find(results, "share_nearer_output", layer=1)
-    what = "nearer to the output than to the input"
-    words.append(
-        said(
-            share,
-            f"After the first block, a share of {{}} of the positions are {what}.",
-            f"The share of positions that are {what} after the first block",
-        )
-    )
-    return " ".join(words + _dilution(results, run))
+    return words
 
 
 def _dilution(results: Lines, run: Inputs) -> list[str]:

@@ -286,7 +286,8 @@ def test_what_cannot_be_kept_is_refused(keep, paths, why):
 
 def test_primaries_by_stratum_are_those_of_its_documents(kept):
     found = study.study(kept, by="label")
-    whole = [line for line in found.results if line.primary]
+    whole = [line for line in found.results if strata._is_reported(line)]
+    assert sorted(line.estimator for line in whole) == sorted(strata.REPORTED)
     assert {line.stratum for line in found.strata} == {
         *("label = news", "label = fiction", "label = rare", "label = null")
     }
@@ -312,7 +313,8 @@ def test_primaries_by_stratum_are_those_of_its_documents(kept):
     # The verdicts and primaries are those of the study without strata.
     alone = study.study(kept)
     assert alone.verdicts == found.verdicts
-    for one, two in zip(whole, (r for r in alone.results if r.primary), strict=True):
+    again = (line for line in alone.results if strata._is_reported(line))
+    for one, two in zip(whole, again, strict=True):
         assert (one.estimator, one.note, one.n) == (two.estimator, two.note, two.n)
         assert one.p_adjusted == pytest.approx(two.p_adjusted, nan_ok=True)
 
@@ -322,8 +324,9 @@ def test_a_stratum_of_all_documents_is_the_whole(kept, tiny, tmp_path):
     path.write_text("\n".join(json.dumps(line | {"all": 1}) for line in _lines()))
     sweep.run(configure(tiny, path, tmp_path / "run", **{"corpus.keep": ["all"]}))
     found = study.study(tmp_path / "run", by="all")
-    whole = [line for line in found.results if line.primary]
-    for one, two in zip(sorted(whole, key=str), sorted(found.strata, key=str), strict=True):
+    whole = [line for line in found.results if strata._is_reported(line)]
+    pairs = (sorted(side, key=lambda line: line.estimator) for side in (whole, found.strata))
+    for one, two in zip(*pairs, strict=True):
         assert one.estimator == two.estimator and two.stratum == "all = 1"
         for name in ("estimate", "low", "high", "se", "n", "clusters", "p"):
             assert getattr(one, name) == pytest.approx(getattr(two, name), nan_ok=True)

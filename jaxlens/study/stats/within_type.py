@@ -108,6 +108,8 @@ def _left_out(groups: Groups, used: list[int], j: int) -> tuple[Float[np.ndarray
     part = groups.xtx[:, used][:, :, used]
     whole = part.sum(0)
     length = np.sqrt(np.diag(whole))
+    # Rounding may leave something of a column in the sums over all rows and nothing in its rows.
+    length = np.where(length > 0, length, 1.0)
     part, y = part / np.outer(length, length)[None], groups.xty[:, used] / length[None]
     whole = part.sum(0)
     inverse = np.linalg.pinv(whole, hermitian=True)
