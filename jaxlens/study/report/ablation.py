@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from jaxlens.store import ablation_file
 from jaxlens.study.estimators.ablation import DIFFERENCES
 from jaxlens.study.report import series
@@ -70,10 +72,16 @@ def _differences(source: series.Source, materials: list[str]) -> list[plots.Plot
     if not pairs:
         return []
     panels = tuple(
-        source.panel(
-            f"{_MATERIALS[material]}: {arm.replace('_', ' ')} minus {other.replace('_', ' ')}",
-            "loss, nat",
-            f"ablation_difference_{material}_{arm}_{other}",
+        plots.Lines(
+            f"{material}: {arm}",
+            "layer",
+            source.layers,
+            "difference of losses, nat",
+            tuple(
+                curve
+                for curve in source.curves(f"ablation_difference_{material}_{arm}_{other}")
+                if np.isfinite(curve.values).any()  # a null run need not be ablated
+            ),
             level=0,
         )
         for material, arm, other in pairs
@@ -83,7 +91,9 @@ def _differences(source: series.Source, materials: list[str]) -> list[plots.Plot
             "ablation-differences",
             "Whose direction a copy is read along",
             "Loss where a direction of the copied token is replaced minus that where another one "
-            "is: above 0, copies are read along the direction of their own token.",
+            "is, in repeated random blocks and in natural copies (the own embedding minus another "
+            "token's; what a probe reads the token by minus two random directions): above 0, "
+            "copies are read along the direction of their own token.",
             panels,
             series.basis(source, panels, how=", clustered by sequence or document"),
         )
