@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jaxlens.store import ablation_file
 from jaxlens.study.estimators import ablation
 from jaxlens.study.stats import multiplicity
 from jaxlens.study.table import Result
@@ -89,21 +88,15 @@ READINGS = {
     ),
 }
 READINGS |= {
-    f"ablation_early_{material}_{arm}_{other}": Reading(
-        f"loss of the copy in {material} to mid depth, arm {arm} minus arm {other}",
-        f"to mid depth, replacing {arm} at the source costs the copy more than replacing {other}",
-        f"to mid depth, replacing {arm} at the source costs the copy less than replacing {other}",
+    f"ablation_{kind}_{material}_{arm}_{other}": Reading(
+        f"loss of the copy{where} in {title}, {ablation.PARTS[arm]} minus {ablation.PARTS[other]}",
+        f"replacing {ablation.PARTS[arm]} costs the copy more than replacing "
+        f"{ablation.PARTS[other]}",
+        f"replacing {ablation.PARTS[arm]} costs the copy less than replacing "
+        f"{ablation.PARTS[other]}",
     )
-    for material in ablation_file.MATERIALS
-    for arm, other in ablation.DIFFERENCES
-}
-READINGS |= {
-    f"ablation_difference_{material}_{arm}_{other}": Reading(
-        f"loss of the copy in {material}, arm {arm} minus arm {other}",
-        f"replacing {arm} at the source costs the copy more than replacing {other}",
-        f"replacing {arm} at the source costs the copy less than replacing {other}",
-    )
-    for material in ablation_file.MATERIALS
+    for kind, where in (("early", " to mid depth"), ("difference", ""))
+    for material, title in ablation.MATERIALS.items()
     for arm, other in ablation.DIFFERENCES
 }
 """Estimators whose sign has a meaning."""

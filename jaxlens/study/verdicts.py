@@ -95,8 +95,8 @@ def _discarding(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     words = [
         judged(
             read,
-            "at mid depth, on held-out documents, a linear probe has the own token first more "
-            "often than the lens by {} of the positions",
+            "at mid depth, the share of held-out positions at which the own token comes first, "
+            "linear probe minus lens, is {}",
         ),
         *_jump(results, run, nulls),
     ]
@@ -137,9 +137,10 @@ def _jump(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> list[str]:
     words.append(
         said(
             find(results, "unigram_share"),
-            "Frequencies of the corpus alone would make a share of {} of the first step at matched "
-            "temperatures.",
-            "The share of the first step that frequencies of the corpus alone make",
+            "At matched temperatures, a layer that predicted the frequencies of the corpus "
+            "whatever the context would stand at {} of the first step (0 is the input, 1 the "
+            "output of the first block).",
+            "The share of the first step that frequencies of the corpus alone would make",
         )
     )
     return words
@@ -159,8 +160,8 @@ def _dilution(results: Lines, run: Inputs) -> list[str]:
             observed,
             f"At mid depth the median rank of the input is {_rank(observed)}; the norm alone would "
             f"give a rank of {_rank(pure)}, and the norm with the mean retention a rank of "
-            f"{_rank(retained)}. The projection on the own embedding exceeds that on another "
-            f"token's by {format_number(beyond)} (1 at the embedding itself).",
+            f"{_rank(retained)}. The mean projection on the own embedding minus that on another "
+            f"token's is {format_number(beyond)} (1 is the embedding itself).",
             what,
         )
     ]

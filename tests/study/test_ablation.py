@@ -211,12 +211,28 @@ def test_the_verdict_follows_the_sign(run_dir, sign):
     said = ablation.verdict(lines)
     line = pick(lines, "ablation_difference_blocks_embedding_foreign", 0)
     word = "more" if sign > 0 else "less"
-    assert f"costs the copy {word} than replacing foreign" in readings.direction(line)
-    more = "more at layers 0, 1" if sign > 0 else "less at layers 0, 1"
-    assert f"The arm embedding loses {more} than the arm foreign." in said
-    assert "the copy gain is 4" in said and "at least half of it up to layer 1" in said
+    assert f"costs the copy {word} than replacing another" in readings.direction(line)
+    more, less = ("layers 0 to 1", "no layer")[::sign]
+    pair = "Replacing the own embedding costs more than replacing another token's embedding"
+    assert f"{pair} at {more}, and less at {less}." in said
+    assert "the copy gain is 4" in said and "costs at least half of it at layers 0 to 1." in said
+    # What the interval does not show is not said.
     flat = [dataclasses.replace(x, low=-1.0, high=1.0) for x in lines_of(run_dir)]
-    assert "differ at no layer" in ablation.verdict(flat)
+    said = ablation.verdict(flat)
+    assert f"{pair} at no layer, and less at no layer." in said
+    assert "costs at least half of it at no layer." in said
+
+
+def test_layers_that_follow_each_other_are_a_range(run_dir):
+    write(run_dir, ("whole",))
+    line = pick(lines_of(run_dir), "ablation_loss_blocks_whole", 0)
+    for numbers, words in (
+        ((), "no layer"),
+        ((3,), "layer 3"),
+        ((0, 1, 2, 5, 7, 8), "layers 0 to 2, 5, 7 to 8"),
+    ):
+        lines = [dataclasses.replace(line, layer=number) for number in numbers]
+        assert ablation._layer_names(lines) == words
 
 
 def test_a_study_has_the_lines_of_the_run_and_of_its_nulls(studied, tmp_path):

@@ -27,12 +27,12 @@ PLANTED = {
         "the lens finds the own token",
     ),
     "ablation_early_blocks_embedding_foreign": (
-        "costs the copy more than replacing foreign",
-        "costs the copy less than replacing foreign",
+        "costs the copy more than replacing another",
+        "costs the copy less than replacing another",
     ),
     "ablation_early_blocks_probe_random_plane": (
-        "costs the copy more than replacing random_plane",
-        "costs the copy less than replacing random_plane",
+        "costs the copy more than replacing two random",
+        "costs the copy less than replacing two random",
     ),
     "partial_correlation_surprisal": ("kept less", "kept more"),
     "partial_correlation_rarity": ("smaller ranks", "greater ranks"),

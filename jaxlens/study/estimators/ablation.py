@@ -8,54 +8,61 @@ from jaxlens.study.estimators.definition import CLUSTERED, Group, Table
 DIFFERENCES = (("embedding", "foreign"), ("embedding", "random"), ("probe", "random_plane"))
 """Arms that differ in one thing: whose direction it is."""
 
-_REPLACED = {
-    "probe": "the probe's directions of the own token",
-    "embedding": "the direction of the own embedding",
-    "foreign": "the embedding of another token of like rarity",
+PARTS = {
+    "probe": "what a probe reads the token by",
+    "embedding": "the own embedding",
+    "foreign": "another token's embedding",
     "random": "a random direction",
     "random_plane": "two random directions",
     "whole": "the whole stream",
     "rest": "all but the own directions",
 }
+"""What each arm replaces, in words."""
+
+MATERIALS = {"blocks": "repeated random blocks", "copies": "natural copies"}
+"""The materials of ``ablation_file`` in words."""
+
 _OWN = "the own directions and of all but them, each replaced alone"
 
-_BY_MATERIAL = [{"material": material} for material in ablation_file.MATERIALS]
+_BY_MATERIAL = [{"material": name, "title": title} for name, title in MATERIALS.items()]
 _BY_ARM = [
-    {"arm": arm, "part": _REPLACED[arm]} | members
+    {"arm": arm, "part": PARTS[arm]} | members
     for members in _BY_MATERIAL
     for arm in ablation_file.ARMS
 ]
 _BY_PAIR = [
-    {"arm": arm, "other": other} | members for members in _BY_MATERIAL for arm, other in DIFFERENCES
+    {"arm": arm, "other": other, "part": PARTS[arm], "other_part": PARTS[other]} | members
+    for members in _BY_MATERIAL
+    for arm, other in DIFFERENCES
 ]
 
 TABLE: Table = {
     Group("Q3", "nat", CLUSTERED, _BY_MATERIAL): {
         "ablation_gain_{material}": "log-probability of the copied token at its copy minus at its "
-        "earlier occurrence, in {material}",
+        "earlier occurrence, in {title}",
     },
     Group("Q3", "nat", CLUSTERED, _BY_ARM): {
         "ablation_loss_{material}_{arm}": "loss of log-probability of the copied token where "
-        "{part} at its source is replaced by the mean, in {material}",
+        "{part} at its source is replaced by the mean, in {title}",
     },
     Group("Q3", "1", CLUSTERED, _BY_ARM): {
         "ablation_share_{material}_{arm}": "loss where {part} is replaced, as a share of the copy "
-        "gain, in {material}",
+        "gain, in {title}",
     },
     Group("Q3", "nat", CLUSTERED, _BY_PAIR, tested=True): {
-        "ablation_difference_{material}_{arm}_{other}": "loss of the arm {arm} minus loss of the "
-        "arm {other}, in {material}",
+        "ablation_difference_{material}_{arm}_{other}": "loss where {part} is replaced minus loss "
+        "where {other_part} is, in {title}",
     },
     Group("Q3", "1", CLUSTERED, _BY_PAIR, tested=True): {
-        "ablation_early_{material}_{arm}_{other}": "loss of the arm {arm} minus loss of the arm "
-        "{other}, mean over the layers after the first block to mid depth, as a share of the copy "
-        "gain, in {material}",
+        "ablation_early_{material}_{arm}_{other}": "loss where {part} is replaced minus loss where "
+        "{other_part} is, mean over the layers after the first block to mid depth, as a share of "
+        "the copy gain, in {title}",
     },
-    Group("Q3", "nat", CLUSTERED, [*_BY_MATERIAL]): {
-        "ablation_sum_{material}": f"sum of the losses of {_OWN}, in {{material}}",
+    Group("Q3", "nat", CLUSTERED, list(_BY_MATERIAL)): {
+        "ablation_sum_{material}": f"sum of the losses of {_OWN}, in {{title}}",
     },
     Group("Q3", "nat", CLUSTERED, _BY_MATERIAL, tested=True): {
         "ablation_sum_minus_whole_{material}": f"that sum of the losses of {_OWN}, minus the loss "
-        "of the whole stream, in {material}",
+        "of the whole stream, in {title}",
     },
 }

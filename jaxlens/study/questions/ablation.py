@@ -8,6 +8,7 @@ or a random one, that is removed at the same place.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from jaxlens import designs, errors
 from jaxlens.files import contained
 from jaxlens.store import ablation_file
 from jaxlens.study import inputs, readings, sentences
-from jaxlens.study.estimators.ablation import DIFFERENCES
+from jaxlens.study.estimators.ablation import DIFFERENCES, MATERIALS, PARTS
 from jaxlens.study.stats import bootstrap, clustered_ratio, multiplicity
 from jaxlens.study.table import Result, result
 
@@ -215,20 +216,19 @@ def _share(
 def verdict(results: list[Result]) -> str:
     """What the ablation says, from the lines of the trained run; empty where there is none."""
     words = [
-        sentences.judged(line, f"{readings.label(line)}, as a share of the copy gain, is {{}}")
+        sentences.judged(line, f"the {readings.label(line)}, is {{}} of the copy gain")
         for line in results
         if line.primary and line.estimator in PRIMARIES
     ]
-    for material, title in (("blocks", "repeated random blocks"), ("copies", "natural copies")):
+    for material, title in MATERIALS.items():
         gain = _line(results, f"ablation_gain_{material}")
-        whole = _lines(results, f"ablation_loss_{material}_whole")
-        if gain is None or not whole or math.isnan(gain.estimate):
+        if gain is None or math.isnan(gain.estimate):
             continue
-        last = [line for line in whole if line.estimate >= gain.estimate / 2]
-        until = f"up to layer {last[-1].layer}" if last else "at no layer"
+        words.append(f"In {title} the copy gain is {readings.format_number(gain)} nat.")
+        half = [r for r in _lines(results, f"ablation_share_{material}_whole") if r.low >= 0.5]
         words.append(
-            f"In {title} the copy gain is {gain.estimate:.3g} nat; replacing the whole stream at "
-            f"the source costs at least half of it {until}."
+            "Replacing the whole stream at the source costs at least half of it at "
+            f"{_layer_names(half)}."
         )
         words += _directions(results, material)
     return " ".join(words)
@@ -238,23 +238,23 @@ def _directions(results: list[Result], material: str) -> Iterator[str]:
     """Layers at which an own direction loses more, or less, than what it is compared with."""
     for arm, other in DIFFERENCES:
         lines = _lines(results, f"ablation_difference_{material}_{arm}_{other}")
-        if not lines:
-            continue
-        more, less = ([x for x in lines if x.low > 0], [x for x in lines if x.high < 0])
-        parts = [
-            f"{word} at {_layer_names(found)}"
-            for word, found in (("more", more), ("less", less))
-            if found
-        ]
-        if parts:
-            yield f"The arm {arm} loses {' and '.join(parts)} than the arm {other}."
-        else:
-            yield f"The arms {arm} and {other} differ at no layer."
+        more, less = ([r for r in lines if r.low > 0], [r for r in lines if r.high < 0])
+        if lines:
+            yield (
+                f"Replacing {PARTS[arm]} costs more than replacing {PARTS[other]} at "
+                f"{_layer_names(more)}, and less at {_layer_names(less)}."
+            )
 
 
 def _layer_names(lines: list[Result]) -> str:
-    numbers = ", ".join(str(line.layer) for line in lines)
-    return f"layer {numbers}" if len(lines) == 1 else f"layers {numbers}"
+    """Numbers of layers, those that follow each other as a range."""
+    numbers = sorted(line.layer for line in lines if line.layer is not None)
+    if not numbers:
+        return "no layer"
+    cuts = [i for i, (a, b) in enumerate(itertools.pairwise(numbers), 1) if b > a + 1]
+    runs = [numbers[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return ("layer " if len(numbers) == 1 else "layers ") + ", ".join(words)
 
 
 def _lines(results: list[Result], name: str) -> list[Result]:

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxlens.store import ablation_file
-from jaxlens.study.estimators.ablation import DIFFERENCES
+from jaxlens.study.estimators.ablation import DIFFERENCES, MATERIALS, PARTS
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
-_MATERIALS = {"blocks": "repeated random blocks", "copies": "natural copies"}
-_ARMS = {
-    "whole": ("the whole stream", plots.Style(0, "-", "o")),
-    "probe": ("what a probe reads the token by", plots.Style(2, "-", "s")),
-    "random_plane": ("two random directions", plots.Style(2, ":", "")),
-    "embedding": ("the own embedding", plots.Style(3, "--", "^")),
-    "foreign": ("the embedding of another token", plots.Style(4, "-.", "D")),
-    "random": ("a random direction", plots.Style(5, ":", "")),
+_STYLES = {
+    "whole": plots.Style(0, "-", "o"),
+    "probe": plots.Style(2, "-", "s"),
+    "random_plane": plots.Style(2, ":", ""),
+    "embedding": plots.Style(3, "--", "^"),
+    "foreign": plots.Style(4, "-.", "D"),
+    "random": plots.Style(5, ":", ""),
 }
 
 
 def figures(source: series.Source) -> list[plots.Plot]:
     """Losses by layer and arm, and the differences that answer the question."""
-    known = [name for name in ablation_file.MATERIALS if source.has(f"ablation_gain_{name}")]
+    known = [name for name in MATERIALS if source.has(f"ablation_gain_{name}")]
     return [_losses(source, known), *_differences(source, known)] if known else []
 
 
 def _losses(source: series.Source, materials: list[str]) -> plots.Plot:
     panels = tuple(
         plots.Lines(
-            _MATERIALS[material],
+            MATERIALS[material],
             "layer",
             source.layers,
             "loss of log-probability, nat",
             tuple(
                 source.curve(
-                    f"ablation_loss_{material}_{arm}", source.kinds[0], name=name, style=style
+                    f"ablation_loss_{material}_{arm}", source.kinds[0], name=PARTS[arm], style=style
                 )
-                for arm, (name, style) in _ARMS.items()
+                for arm, style in _STYLES.items()
                 if source.has(f"ablation_loss_{material}_{arm}")
             ),
             level=_gain(source, material),

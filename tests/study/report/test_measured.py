@@ -26,7 +26,7 @@ def measured(study):
                 for stratum in strata if target == "own" else strata[:1]:
                     add(f"{readout}_recall_1_{target}", value, layer=layer, stratum=stratum)
         for material in ("blocks", "copies"):
-            for i, arm in enumerate(ablation._ARMS):
+            for i, arm in enumerate(ablation._STYLES):
                 add(f"ablation_loss_{material}_{arm}", 3.0 - i, layer=layer)
             for arm, other in DIFFERENCES:
                 add(f"ablation_difference_{material}_{arm}_{other}", 1.0, layer=layer)
