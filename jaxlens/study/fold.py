@@ -54,14 +54,13 @@ def tallies(run: reader.Run) -> Tallies:
         ConfigError: It has neither; the hint says which options record them.
         DataError: It is damaged.
     """
-    if (own := _own(run, definitions.STUDY)) is not None:
-        return own
-    if all(name in run for name in NEEDED):
-        return of_rows(run)
-    if (own := _own(run, first_edition.FIRST)) is not None:
-        return own
-    require_rows(run)
-    raise AssertionError("unreachable: a run with all rows was folded")
+    own = _own(run, definitions.STUDY)
+    if own is None and not all(name in run for name in NEEDED):
+        own = _own(run, first_edition.FIRST)
+    if own is None:
+        require_rows(run)
+        own = of_rows(run)
+    return own
 
 
 def _own(run: reader.Run, edition: tuple[definitions.Tally, ...]) -> Tallies | None:

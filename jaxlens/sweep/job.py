@@ -82,10 +82,10 @@ class Job:
         }
         needed["group"] = bins.group_of(digest)
         needed["key"] = sampling.key_of(digest, columns["offset"])
-        if self.config.store.tallies == "study-2":
-            size = np.diff(index.document_start)[document]
-            where = columns["offset"], columns["position"]
-            needed["room"] = regressors.room(size, *where, self.plan.length)
+        size = np.diff(index.document_start)[document]
+        needed["room"] = regressors.room(
+            size, columns["offset"], columns["position"], self.plan.length
+        )
         padding = self.plan.capacity - len(digest)
         return {name: np.pad(column, (0, padding)) for name, column in needed.items()}
 

@@ -43,10 +43,9 @@ class StepConfig:
     @property
     def tallied(self) -> tuple[str, ...]:
         """Quantities that the tallies are made from."""
-        if self.tallies not in definitions.STUDY_EDITIONS:
-            return schema.SUMMED
-        second = ("retention_foreign",) if self.tallies == "study-2" else ()
-        return tuple(dict.fromkeys((*schema.SUMMED, *axes.MEASURES, *second)))
+        measures = axes.MEASURES if self.tallies in definitions.STUDY_EDITIONS else ()
+        needed = definitions.QUANTITIES[self.tallies]
+        return tuple(dict.fromkeys((*schema.SUMMED, *measures, *needed)))
 
     def read(
         self,
@@ -72,11 +71,8 @@ def step_config(resolved: resolve.Resolved) -> StepConfig:
     config, architecture = resolved.config, resolved.architecture
     lens, profile = config.lens, config.store.rows
     # All of `full` whatever the rows are: the tallies count every one.
-    wanted = {*schema.FULL, *config.store.quantities}
-    if config.store.tallies in definitions.STUDY_EDITIONS:
-        wanted |= {"norm", "retention"}
-    if config.store.tallies == "study-2":
-        wanted |= {"retention_foreign"}
+    needed = definitions.QUANTITIES[config.store.tallies]
+    wanted = {*schema.FULL, *config.store.quantities, *needed}
     request = Options(
         quantities=tuple(name for name in schema.LAYERED if name in wanted),
         top_k=lens.top_k,

@@ -84,6 +84,22 @@ def rarity_table(counts: Int[np.ndarray, "fold vocab"]) -> Int32[np.ndarray, "fo
     return np.rint(rarity(counts) * ONE).astype(np.int32)
 
 
+def type_rarity(counts: Int[np.ndarray, "fold vocab"]) -> Float[np.ndarray, " vocab"]:
+    """Rarity in nats, float64, of token types: by the counts of both folds together."""
+    total = np.asarray(counts).sum(0, keepdims=True)
+    return rarity(np.concatenate([total, total]))[0]
+
+
+def type_rarity_table(counts: Int[np.ndarray, "fold vocab"]) -> Int32[np.ndarray, " vocab"]:
+    """`type_rarity` in fixed point."""
+    return np.rint(type_rarity(counts) * ONE).astype(np.int32)
+
+
+def frequency_bin(rarity: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """Bin of rarity in nats, of `FREQUENCY_BINS`."""
+    return np.clip(np.floor(rarity), 0, FREQUENCY_BINS - 1).astype(np.int64)
+
+
 def group_of(document_hash: UInt64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
     """Group of documents, by a hash of their hash: not by the bit that is their fold."""
     return (hashing.mix(document_hash.astype(np.uint64)) % np.uint64(GROUPS)).astype(np.int32)

@@ -79,6 +79,13 @@ TALLIES: dict[str, tuple[Tally, ...]] = {
 }
 """Tallies that ``store.tallies`` names."""
 
+QUANTITIES: dict[str, tuple[str, ...]] = {
+    "basic": (),
+    "study": ("norm", "retention"),
+    "study-2": ("norm", "retention", "retention_foreign"),
+}
+"""What the lens must read for each set beside what it always reads."""
+
 BY_NAME = {one.name: one for tallies in TALLIES.values() for one in tallies}
 
 

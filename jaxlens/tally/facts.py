@@ -34,7 +34,7 @@ def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
     if counts is None:
         return Tables(*ranks)
     rarity = bins.rarity_table(counts)
-    types = regressors.type_rarity(counts), regressors.type_weights(counts)
+    types = bins.type_rarity_table(counts), regressors.type_weights(counts)
     return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES, *types)
 
 
@@ -54,9 +54,9 @@ class Facts(NamedTuple):
     fine_surprisal: Any
     stratum: Any
     group: Any
-    covariates: Any  # [row, covariate]
+    covariates: Any  # [row, covariate], of the first edition
+    regressors: Any  # [row, regressor], of the second
     tables: Tables
-    regressors: Any = None  # [row, regressor], where the columns hold the room
 
 
 def fixed(value: Any, xp: Any) -> Any:
@@ -110,11 +110,8 @@ def of_rows(values: Mapping[str, Any], real: Any, lookup: Tables, xp: Any) -> Fa
         stratum=_piece(values, xp) + 4 * _later(values, xp),
         group=values["group"],
         covariates=_covariates(values, rarity["input"], lookup, xp),
+        regressors=regressors.of_rows(values, _piece(values, xp), explained, lookup.ln, xp),
         tables=lookup,
-        # A run of the first edition has no column of the room, and no such tallies.
-        regressors=regressors.of_rows(values, _piece(values, xp), explained, lookup.ln, xp)
-        if "room" in values
-        else None,
     )
 
 

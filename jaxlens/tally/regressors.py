@@ -45,17 +45,6 @@ def room(
     return np.clip(end - offset.astype(np.int64) - 1, 0, bins.MAX_LN - 1).astype(np.int32)
 
 
-def type_rarity(counts: Int[np.ndarray, "fold vocab"]) -> Int32[np.ndarray, " vocab"]:
-    """Rarity of token types by the counts of all documents, in fixed point.
-
-    Args:
-        counts: Occurrences.
-    """
-    total = np.asarray(counts, np.float64).sum(0)
-    rarity = -np.log((total + 0.5) / (total.sum() + total.size / 2))
-    return np.rint(rarity * bins.ONE).astype(np.int32)
-
-
 def type_weights(counts: Int[np.ndarray, "fold vocab"]) -> Int32[np.ndarray, "weighting vocab"]:
     """Weight of one token of each type, in fixed point: the type's weight over its tokens.
 

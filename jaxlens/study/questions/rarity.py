@@ -92,13 +92,13 @@ def _same_type(run: Inputs) -> list[Result]:
         why = "the counts of tokens are not known"
     lines = []
     for i, weighting in enumerate(axes.WEIGHTINGS):
-        for layer in range(run.n_layers):
-            slope_ = bootstrap.missing(why) if why else _same_type_slope(run, i, layer)
+        slopes = [bootstrap.missing(why)] * run.n_layers if why else _same_type_slopes(run, i)
+        for layer, estimate in enumerate(slopes):
             lines.append(
                 result(
                     run,
                     "excess_slope_same_type",
-                    slope_,
+                    estimate,
                     layer=layer,
                     stratum="all" if i == 0 else f"weighted by {WEIGHED[weighting]}",
                     smallest=smallest,
@@ -108,27 +108,35 @@ def _same_type(run: Inputs) -> list[Result]:
     return lines
 
 
-def _same_type_slope(run: Inputs, weighting: int, layer: int) -> bootstrap.Estimate:
-    """Slope over types under one weighting; types that are seldom in the corpus have no weight."""
+def _same_type_slopes(run: Inputs, weighting: int) -> list[bootstrap.Estimate]:
+    """Slopes over types by layer; types that are seldom in the corpus have no weight."""
     counts = run.token_counts
     assert counts is not None
-    own, foreign = (
-        same_type.Side(
-            run.tallies[f"{side}type_count"],
-            run.tallies[f"{side}type_sum"][:, layer] / bins.ONE,
-            run.tallies[f"{side}type_square"][:, layer] / bins.ONE,
-        )
-        for side in ("", "foreign_")
-    )
-    product, outcome = (run.tallies[f"type_weight_{w}"] for w in ("product", "outcome"))
-    groups = same_type.Groups(
-        product[:, weighting] / bins.ONE,
-        outcome[:, weighting, :, :, layer] / bins.ONE,
-        run.group_rows,
-    )
+    rarity = bins.type_rarity_table(counts) / bins.ONE
     # The weight of a token times its tokens: that of the type.
     weight = regressors.type_weights(counts)[weighting] / bins.ONE * counts.sum(0)
-    return same_type.slope(own, foreign, regressors.type_rarity(counts) / bins.ONE, weight, groups)
+    product, outcome = (
+        run.tallies[f"type_weight_{what}"][:, weighting] / bins.ONE
+        for what in ("product", "outcome")
+    )
+    return [
+        same_type.slope(
+            _side(run, "", layer),
+            _side(run, "foreign_", layer),
+            rarity,
+            weight,
+            same_type.Groups(product, outcome[..., layer], run.group_rows),
+        )
+        for layer in range(run.n_layers)
+    ]
+
+
+def _side(run: Inputs, side: str, layer: int) -> same_type.Side:
+    """Sums of each type at a layer, where it was read or, with ``foreign_``, where it was not."""
+    total, square = (
+        run.tallies[f"{side}type_{what}"][:, layer] / bins.ONE for what in ("sum", "square")
+    )
+    return same_type.Side(run.tallies[f"{side}type_count"], total, square)
 
 
 def _slopes(run: Inputs) -> list[Result]:

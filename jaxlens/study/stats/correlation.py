@@ -102,22 +102,22 @@ def partial_of_groups(
         yty: Squares of y.
         counts: Observations.
     """
+    # Products of intercept, held column, other column and y.
+    whole = np.concatenate([xtx, xty[:, :, None]], axis=2)
+    last = np.concatenate([xty, yty[:, None]], axis=1)
+    whole = np.concatenate([whole, last[:, None]], axis=1)
 
-    def fisher(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray) -> Float[np.ndarray, " replica"]:
-        n = np.where(xx[:, 0, 0] > 0, xx[:, 0, 0], 1.0)
-        means = np.column_stack([xx[:, 0, 1:], xy[:, 0]]) / n[:, None]
-        joint = np.concatenate([xx[:, 1:, 1:], xy[:, 1:, None]], axis=2)
-        last = np.column_stack([xy[:, 1:], yy])
-        joint = np.concatenate([joint, last[:, None]], axis=1) / n[:, None, None]
-        covariance = joint - means[:, :, None] * means[:, None, :]
+    def fisher(sums: np.ndarray) -> Float[np.ndarray, " replica"]:
+        n = np.where(sums[:, 0, 0] > 0, sums[:, 0, 0], 1.0)
+        means = sums[:, 0, 1:] / n[:, None]
+        covariance = sums[:, 1:, 1:] / n[:, None, None] - means[:, :, None] * means[:, None]
         spread = np.sqrt(np.maximum(np.einsum("rii->ri", covariance), 0.0))
-        scale = spread[:, :, None] * spread[:, None, :]
-        none = np.full(scale.shape, np.nan)
-        rho = np.divide(covariance, scale, out=none, where=scale > 0)
+        scale = spread[:, :, None] * spread[:, None]
+        rho = np.divide(covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.arctanh(partial(rho[:, 1, 2], rho[:, 0, 2], rho[:, 0, 1]))
 
-    estimate = bootstrap.bootstrap(fisher, (xtx, xty, yty), counts)
+    estimate = bootstrap.bootstrap(fisher, (whole,), counts)
     value, low, high = (math.tanh(x) for x in (estimate.value, estimate.low, estimate.high))
     se = estimate.se * (1 - value * value)
     return dataclasses.replace(estimate, value=value, low=low, high=high, se=se)

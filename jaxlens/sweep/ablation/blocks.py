@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxlens import designs
 from jaxlens.corpus.synthetic import repeated_tokens
-from jaxlens.sweep.ablation.sequences import Material, Sequences, bin_of
+from jaxlens.sweep.ablation.sequences import Material, Sequences
 from jaxlens.tally import bins
 
 TOO_LONG = "lags whose two blocks are longer than a sequence"
@@ -60,7 +60,7 @@ def _members(
     rarity: Float[np.ndarray, " vocab"], usable: Bool[np.ndarray, " vocab"]
 ) -> dict[int, Int[np.ndarray, " n"]]:
     """Tokens of each bin that has any."""
-    number = bin_of(rarity)
+    number = bins.frequency_bin(rarity)
     members = {b: np.flatnonzero(usable & (number == b)) for b in range(bins.FREQUENCY_BINS)}
     return {b: tokens for b, tokens in members.items() if len(tokens)}
 

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from jaxlens.corpus import plan, references, token_file
 from jaxlens.corpus.synthetic import draws
 from jaxlens.sweep.ablation import passages
-from jaxlens.sweep.ablation.sequences import Material, Sequences, bin_of
+from jaxlens.sweep.ablation.sequences import Material, Sequences
 from jaxlens.tally import bins, hashing, sampling
 
 MIN_MATCH = 2
@@ -55,7 +55,7 @@ def find(tokens: token_file.TokenFile, windows: plan.Plan, *, count: int, seed: 
         # Documents may be equal, and then so are the keys of their copies.
         found = sorted(found + events, key=lambda event: (event.key, event.window.document))[:count]
         at_source += excluded
-    rarity = bin_of(bins.rarity(tokens.index.token_counts))
+    rarity = bins.frequency_bin(bins.rarity(tokens.index.token_counts))
     groups: dict[int, list[_Event]] = {}
     for event in found:
         length = max(MIN_LENGTH, 1 << event.position.bit_length())

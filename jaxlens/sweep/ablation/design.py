@@ -153,7 +153,7 @@ def make(
         settings: From `settings_of_spec`.
         probe: Directions of a probe.
     """
-    rarity = sequences.rarity_of_types(tokens.index.token_counts)
+    rarity = bins.type_rarity(tokens.index.token_counts)
     usable, seed = _usable(job), settings["seed"]
     # Blocks can be drawn of what the probe has directions of; copies are as the text has them.
     drawn = usable if probe is None else usable & probe.has(np.arange(len(usable)))

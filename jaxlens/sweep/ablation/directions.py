@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8
 from jaxlens import config
 from jaxlens.corpus.synthetic import draws
 from jaxlens.store import probe_file
-from jaxlens.sweep.ablation.sequences import bin_of
-from jaxlens.tally import hashing
+from jaxlens.tally import bins, hashing
 
 RANK = 2
 """Directions of a type in a probe: its discriminant vector, and its class mean."""
@@ -148,7 +147,7 @@ def foreign_tokens(
         seed: Any integer; its lowest 64 bits count.
     """
     foreign = np.full(len(rarity), -1, np.int64)
-    number = bin_of(rarity)
+    number = bins.frequency_bin(rarity)
     for b in np.unique(number[usable]):
         members = np.flatnonzero(usable & (number == b))
         if len(members) < 2:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
-
-from jaxlens.tally import bins
+from jaxtyping import Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +63,3 @@ class Material:
     def n_sequences(self) -> int:
         """Number of sequences."""
         return sum(map(len, self.groups))
-
-
-def rarity_of_types(counts: Int[np.ndarray, "fold vocab"]) -> Float[np.ndarray, " vocab"]:
-    """Rarity of each token in the whole corpus, in nats: ``-ln((c + 1/2) / (N + V/2))``.
-
-    ``bins.rarity`` leaves out the half of the documents that a token stands in; random blocks
-    stand in none.
-    """
-    total = np.asarray(counts, np.float64).sum(0)
-    return -np.log((total + 0.5) / (total.sum() + len(total) / 2))
-
-
-def bin_of(rarity: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """Bin of rarity, 1 nat wide; the last holds what is rarer."""
-    return np.clip(np.floor(rarity), 0, bins.FREQUENCY_BINS - 1).astype(np.int64)

@@ -150,9 +150,7 @@ def _choose(
     if occurrences.shape[1] <= types * bins.FREQUENCY_BINS:
         return known
     # Of a type, not of an occurrence: the counts of both folds.
-    counts = corpus.job.ingested.index.token_counts.sum(axis=0)
-    rarity = bins.rarity(np.stack([counts, counts]))[0, known]
-    bin_ = np.clip(rarity.astype(np.int64), 0, bins.FREQUENCY_BINS - 1)
+    bin_ = bins.frequency_bin(bins.type_rarity(corpus.job.ingested.index.token_counts)[known])
     seed = np.array([corpus.seed % 2**64], np.uint64)
     key = hashing.mix(hashing.mix(seed) ^ hashing.mix(known.astype(np.uint64)))
     order = np.lexsort((key, bin_))

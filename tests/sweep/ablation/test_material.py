@@ -7,7 +7,7 @@ from sweeps import configure
 from jaxlens import designs
 from jaxlens.corpus import references
 from jaxlens.sweep import prepare
-from jaxlens.sweep.ablation import blocks, copies, passages, sequences
+from jaxlens.sweep.ablation import blocks, copies, passages
 from jaxlens.tally import bins
 
 RARITY = np.repeat([5.5, 7.5, 20.0], [60, 30, 200])
@@ -189,7 +189,7 @@ def test_documents_come_in_the_order_of_a_hash_until_there_are_enough_tokens(job
 def test_the_rarity_of_types_is_over_the_whole_corpus():
     counts = np.array([[3, 0, 1], [1, 0, 5]])
     expected = -np.log((np.array([4, 0, 6]) + 0.5) / 11.5)
-    np.testing.assert_allclose(sequences.rarity_of_types(counts), expected)
+    np.testing.assert_allclose(bins.type_rarity(counts), expected)
 
 
 def test_windows_that_overlap_give_each_copy_once(tiny, texts, tmp_path):
