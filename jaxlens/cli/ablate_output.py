@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxlens import errors
 from jaxlens.cli import streams, terminal
+from jaxlens.store import layout
 
 if TYPE_CHECKING:
     from jaxlens.store import ablation_file
@@ -18,14 +19,9 @@ logger = logging.getLogger("jaxlens")
 TITLES = {"blocks": "repeated blocks", "copies": "natural copies"}
 
 
-def show(result: run.Result, run_dir: str | None) -> None:
-    """Prints the closing summary.
-
-    Args:
-        result: What was done.
-        run_dir: Run that was ablated; None for a checkpoint.
-    """
-    found = result.ablation
+def show(result: run.Result) -> None:
+    """Prints the closing summary."""
+    found, run_dir = result.ablation, result.folder.parent
     sequences = errors.count(sum(map(len, found.materials.values())), "sequence")
     what = f"{sequences}, {errors.count(len(found.arms), 'arm')}"
     what += f" at {errors.count(len(found.layers), 'layer')}"
@@ -42,15 +38,14 @@ def show(result: run.Result, run_dir: str | None) -> None:
                 "%s: left out %s: %s", TITLES.get(material, material), f"{count:,}", reason
             )
     if "probe" not in found.arms and found.spec["ablation"]["probe_sha256"] is None:
-        where = run_dir or "RUN"
         logger.warning(
             "the arms probe and random_plane need the directions of a probe: jaxlens probe %s",
-            where,
+            run_dir,
         )
     for material, losses in found.materials.items():
         streams.say(_table(material, losses, found))
     terminal.say(f"losses of each sequence: {result.folder}/{_file()}")
-    if run_dir is not None:
+    if (run_dir / layout.SUMMARY).exists():
         terminal.say(f"with intervals: jaxlens study {run_dir}")
 
 

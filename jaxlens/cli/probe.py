@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxlens import config_values, errors
-from jaxlens.cli import options, probe_output, progress
+from jaxlens.cli import options, probe_output, progress, sources
 from jaxlens.sweep import preemption
 
 
@@ -51,10 +51,7 @@ def probe(
         output: What is printed.
     """
     options.begin(output)
-    from jaxlens.store import layout
-
-    is_run = (Path(source) / layout.RUN).exists()
-    flags = _flags(source, is_run, model, corpus, out, limit)
+    flags = sources.flags(source, model=model, corpus=corpus, out=out, limit=limit)
     merged = options.load(config, flags, settings)
     counts = {"tokens": tokens, "held_out_tokens": held_out_tokens}
     counts |= {"types": types} | ({} if memory is None else {"memory": memory})
@@ -65,49 +62,11 @@ def probe(
     chosen = Settings(**numbers, seed=seed)
     stop = preemption.StopRequest(merged.grace)
     with progress.Bar() as bar, preemption.on_signals(stop):
-        if is_run:
+        if sources.is_run(source):
             result = run.of_run(source, merged, chosen, bar, stop)
         else:
             result = run.of_model(merged, chosen, bar, stop)
     probe_output.show(result)
-
-
-def _flags(
-    source: str,
-    is_run: bool,
-    model: str | None,
-    corpus: tuple[str, ...] | None,
-    out: Path | None,
-    limit: str | None,
-) -> dict[str, object]:
-    """Where model, text and result are, as keys of the configuration.
-
-    Raises:
-        ConfigError: An option does not belong to this source, or is missing.
-    """
-    if is_run:
-        given = {"--corpus": corpus, "--out": out, "--limit": limit}
-        for name, value in given.items():
-            if value is not None:
-                raise errors.ConfigError(
-                    f"{source} is a run, which has its own: {name}", f"leave out {name}"
-                )
-        return {"model.path": model}
-    if model is not None:
-        raise errors.ConfigError(
-            f"--model is given, but {source} is no run", f"write jaxlens probe {model} instead"
-        )
-    if out is None:
-        raise errors.ConfigError(
-            f"{source} is no run, and no --out is given",
-            "name a run directory; or a model, with --corpus FILE and --out DIR",
-        )
-    return {
-        "model.path": source,
-        "corpus.paths": corpus,
-        "corpus.limit": limit,
-        "out": str(out),
-    }
 
 
 def _count(name: str, text: str) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import contained, publish, temporary
-from jaxlens.store import ablation_file, layout, spec_difference, strict_json
+from jaxlens.store import ablation_file, begun
 from jaxlens.store.hdf5 import buffers, reading, writing
 
 MEAN = "mean.h5"
@@ -43,14 +43,7 @@ def begin(folder: str | Path, spec_bytes: bytes) -> None:
     path = contained.contained(folder, ablation_file.SPEC)
     if not path.exists():
         publish.publish(path, spec_bytes, replace=False)
-    existing = contained.read(path, layout.LARGE)
-    if existing != spec_bytes:
-        old, new = (strict_json.parse(raw, str(path)) for raw in (existing, spec_bytes))
-        difference, _ = spec_difference.describe(old, new)
-        raise errors.ConfigError(
-            f"{path} is of another ablation: {difference}",
-            f"give the options that it began with, or remove {folder} to begin anew",
-        )
+    begun.require_same(path, spec_bytes, "ablation")
     temporary.remove_leftovers(folder)
 
 

@@ -17,6 +17,7 @@ from jaxlens import config as run_config
 from jaxlens import errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_folder
+from jaxlens.files import scratch
 from jaxlens.store import layout, run_directory, worker_notes
 from jaxlens.sweep import prepare
 from jaxlens.sweep.job import Job
@@ -53,6 +54,31 @@ def reopen(
     except run_directory.AnotherRun as error:
         raise errors.ConfigError(error.message, _remembered(run_dir, config, command)) from error
     return job
+
+
+def with_tokens(
+    run_dir: str | Path, config: RunConfig, command: str, *, read_only: bool = False
+) -> Job:
+    """The job of a run whose token file is whole, for what is computed beside the sweep.
+
+    Args:
+        run_dir: Run.
+        config: Where the model is.
+        command: See `reopen`.
+        read_only: See `reopen`.
+
+    Raises:
+        ConfigError: The model is not that of the run.
+        DataError: The run, or its token file, is missing or damaged.
+    """
+    spec = layout.read_spec(run_dir)
+    ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
+    if ingested is None:
+        raise errors.DataError(
+            f"{run_dir}: its token file is missing or damaged", "jaxlens repair makes it again"
+        )
+    with scratch.folder() as temporary:
+        return reopen(run_dir, spec, config, temporary, ingested, command, read_only)
 
 
 def _remembered(run_dir: str | Path, config: RunConfig, command: str) -> str:

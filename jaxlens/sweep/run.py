@@ -73,12 +73,28 @@ def run(
         )
     arguments.one_of(executor, "executor", executors.EXECUTORS)
     execute = executors.EXECUTORS[executor]
+    job, placed = begin(config)
+    with placed.open() as tokens:
+        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute)
+
+
+@numerics.nan_is_missing()
+def begin(config: RunConfig) -> tuple[Job, token_folder.Ingested]:
+    """Creates a run directory with its spec and its tokens, or finds that it has begun.
+
+    Args:
+        config: From ``config.load``.
+
+    Returns:
+        What it computes, and its token file.
+
+    Raises:
+        JaxlensError: See ``errors``.
+    """
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary)
         run_directory.create_run(job.out, job.spec_bytes)
-        placed = token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
-    with placed.open() as tokens:
-        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute)
+        return job, token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
 
 
 def _run(

@@ -32,11 +32,13 @@ def test_a_run_is_ablated_and_the_same_command_is_done_at_once(run_dir, tiny, ca
     assert ablation_file.read(run_dir / "ablation").layers == (0, 1)
 
 
-def test_a_checkpoint_is_ablated_into_a_folder(tiny, texts, tmp_path, capsys):
+def test_a_model_is_ablated_in_a_run_that_is_begun_for_it(tiny, texts, tmp_path, capsys):
     out = tmp_path / "out"
     command = ("ablate", tiny, "--corpus", texts, "--out", out, "--arms", "whole", *FEW)
     assert run_cli(*command) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["ABLATION.json", "ablation.h5", "tokens"]
+    assert sorted(p.name for p in (out / "ablation").iterdir()) == ["ABLATION.json", "ablation.h5"]
+    assert (out / "RUN.json").exists() and not list((out / "shards").iterdir())
+    # There is nothing to study before its shards are computed.
     assert "jaxlens study" not in capsys.readouterr().out
     said = refused(capsys, 2, *command, "--seed", "3")
     assert "of another ablation: ablation.seed is 0 there, 3 here" in said
@@ -50,6 +52,7 @@ def test_options_that_do_not_belong_together_are_refused(run_dir, tiny, texts, t
     assert "--limit was given" in refused(capsys, 2, "ablate", run_dir, "--limit", "1k")
     said = refused(capsys, 2, "ablate", tiny, *out, "--model", tiny)
     assert "--model was given" in said
+    assert "--out" in refused(capsys, 2, "ablate", tiny, "--corpus", texts)
     said = refused(capsys, 66, "ablate", tmp_path / "none")
     assert "holds no run" in said and "--out" in said
     assert not (tmp_path / "out").exists() and not (run_dir / "ablation").exists()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,10 +14,12 @@ from jaxtyping import Float
 from jaxlens import config as run_config
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
-from jaxlens.files import contained, scratch
+from jaxlens.files import contained
 from jaxlens.lens import numerics
 from jaxlens.store import ablation_file, ablation_parts
-from jaxlens.sweep.ablation import compute, design, directions, mean, passages, prepare
+from jaxlens.sweep import reopen
+from jaxlens.sweep import run as sweep
+from jaxlens.sweep.ablation import compute, design, directions, mean, passages
 from jaxlens.sweep.ablation.design import Settings
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Progress
@@ -62,30 +65,25 @@ def of_run(
     Raises:
         JaxlensError: See ``errors``; parts that were published stay.
     """
-    with scratch.folder() as temporary:
-        probe = probe or directions.Directions.of_run(run_dir)
-        job = prepare.of_run(run_dir, config, temporary)
-        folder = contained.contained(run_dir, ablation_file.FOLDER, "any").parent
-        return ablate(job, folder, settings, progress, probe)
+    probe = probe or directions.Directions.of_run(run_dir)
+    job = reopen.with_tokens(run_dir, config, "ablate", read_only=True)
+    folder = contained.contained(run_dir, ablation_file.FOLDER, "any").parent
+    return ablate(job, folder, settings, progress, probe)
 
 
-@numerics.nan_is_missing()
-def of_checkpoint(
-    config: RunConfig, settings: Settings, progress: Progress | None = None
-) -> Result:
-    """Ablates a checkpoint over a corpus, into the folder ``config.out``.
+def of_model(config: RunConfig, settings: Settings, progress: Progress | None = None) -> Result:
+    """Ablates a model: begins a run in ``config.out``, without its shards, and ablates that.
 
     Args:
-        config: Model, corpus and folder.
+        config: From ``config.load``, with ``out``.
         settings: What to ablate.
         progress: Receives updates.
 
     Raises:
-        JaxlensError: See ``errors``; parts that were published stay.
+        JaxlensError: See `of_run`.
     """
-    with scratch.folder() as temporary:
-        job = prepare.of_checkpoint(config, temporary)
-        return ablate(job, Path(str(config.out)), settings, progress)
+    job, _ = sweep.begin(config)
+    return of_run(job.out, config, settings, progress)
 
 
 def ablate(
@@ -109,7 +107,7 @@ def ablate(
         StorageError: The disk refuses.
     """
     concrete = design.settings_of_spec(settings, job.model.config.layer_names, probe)
-    spec_bytes = run_config.canonical(prepare.document(job, concrete))
+    spec_bytes = run_config.canonical(document(job, concrete))
     ablation_parts.begin(folder, spec_bytes)
     if ablation_file.is_finished(folder, run_config.spec_hash(spec_bytes)):
         ablation_parts.remove_parts(folder)
@@ -117,6 +115,23 @@ def ablate(
     with job.ingested.open() as tokens:
         made = design.make(job, tokens, concrete, probe)
         return _finish(job, tokens, made, folder, spec_bytes, progress)
+
+
+def document(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
+    """The spec of an ablation: what decides its numbers, and no path, device or batch.
+
+    Args:
+        job: Model, tokens and plan.
+        settings: Of the ablation.
+    """
+    lens = job.spec["lens"]
+    return {
+        "format_version": ablation_file.VERSION,
+        **{name: job.spec[name] for name in ("model", "tokenizer", "corpus", "null")},
+        "plan": {name: job.spec["plan"][name] for name in ("length", "overlap")},
+        "lens": {name: lens[name] for name in ("precision", "residuals")},
+        "ablation": settings,
+    }
 
 
 def _finish(

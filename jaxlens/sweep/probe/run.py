@@ -8,11 +8,12 @@ from pathlib import Path
 
 from jaxlens import config, errors
 from jaxlens.config import RunConfig
-from jaxlens.corpus import token_file, token_folder
-from jaxlens.files import publish, scratch
+from jaxlens.corpus import token_file
+from jaxlens.files import publish
 from jaxlens.lens import numerics
-from jaxlens.store import layout, probe_file, run_directory
+from jaxlens.store import layout, probe_file
 from jaxlens.sweep import preemption, prepare, reopen
+from jaxlens.sweep import run as sweep
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.probe import checkpoint, data, evaluate, passes, survey, work
 from jaxlens.sweep.probe import spec as probe_spec
@@ -66,13 +67,7 @@ def of_run(
     probe_spec.require_same(run_dir, document)
     if probe_file.exists(run_dir):
         return _finished(run_dir, document)
-    ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
-    if ingested is None:
-        raise errors.DataError(
-            f"{run_dir}/{layout.TOKENS} is missing or damaged", "repair the run: jaxlens repair"
-        )
-    with scratch.folder() as temporary:
-        job = reopen.reopen(run_dir, spec, config, temporary, ingested, "probe")
+    job = reopen.with_tokens(run_dir, config, "probe")
     return _run(job, settings, progress, stop or preemption.StopRequest(), seconds)
 
 
@@ -96,10 +91,7 @@ def of_model(
         JaxlensError: See `of_run`.
     """
     settings.require()
-    with scratch.folder() as temporary, numerics.nan_is_missing():
-        job = prepare.prepare(config, temporary)
-        run_directory.create_run(job.out, job.spec_bytes)
-        token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
+    job, _ = sweep.begin(config)
     return of_run(job.out, config, settings, progress, stop, seconds)
 
 

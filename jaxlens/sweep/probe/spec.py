@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxlens import arguments, config, errors
-from jaxlens.files import contained, publish, temporary
-from jaxlens.store import layout, probe_file, spec_difference
+from jaxlens.files import publish, temporary
+from jaxlens.store import begun, probe_file
 from jaxlens.sweep.probe import data, discriminant, moments
 
 VERSION = 1
@@ -72,23 +71,9 @@ def build(run: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def require_same(run_dir: str | Path, spec: Mapping[str, Any]) -> None:
-    """Refuses a folder in which another probe has begun; writes nothing.
-
-    Raises:
-        ConfigError: Naming what differs.
-        DataError: ``PROBE.json`` is damaged.
-    """
+    """Refuses a folder in which another probe has begun; see ``begun.require_same``."""
     path = probe_file.path(run_dir, probe_file.SPEC)
-    if not os.path.lexists(path):
-        return
-    raw = contained.read(path, layout.LARGE)
-    if raw == config.canonical(spec):
-        return
-    difference, _ = spec_difference.describe(probe_file.parse_spec(raw, str(path)), spec)
-    raise errors.ConfigError(
-        f"{path} is of another probe: {difference}",
-        f"use its settings, or remove {path.parent} to begin anew",
-    )
+    begun.require_same(path, config.canonical(spec), "probe")
 
 
 def begin(run_dir: str | Path, spec: Mapping[str, Any]) -> None:

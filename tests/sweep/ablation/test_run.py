@@ -43,7 +43,7 @@ def begun(tiny, prose, tmp_path_factory):
     return out
 
 
-def of_model(tiny):
+def where(tiny):
     return config.load([], {}, {"model.path": str(tiny), "devices": 1})
 
 
@@ -51,7 +51,7 @@ def of_model(tiny):
 def ablated(begun, tiny, tmp_path_factory):
     """The run with its ablation."""
     out = shutil.copytree(begun, tmp_path_factory.mktemp("ablated") / "out")
-    result = run.of_run(out, of_model(tiny), SETTINGS)
+    result = run.of_run(out, where(tiny), SETTINGS)
     assert result.computed == PARTS
     return out
 
@@ -84,7 +84,7 @@ def test_the_folder_holds_the_spec_and_the_result(ablated, begun):
 
 def test_a_finished_ablation_says_so_at_once(ablated, tiny, capsys):
     before = digest(ablated)
-    result = run.of_run(ablated, of_model(tiny), SETTINGS)
+    result = run.of_run(ablated, where(tiny), SETTINGS)
     assert result.computed == 0 and result.tokens_per_second is None
     assert digest(ablated) == before
 
@@ -98,7 +98,7 @@ def test_other_settings_are_refused_by_name(ablated, tiny):
         ({"arms": ("whole",)}, "ablation.arms is"),
     ):
         with pytest.raises(errors.ConfigError, match="of another ablation") as caught:
-            run.of_run(ablated, of_model(tiny), dataclasses.replace(SETTINGS, **change))
+            run.of_run(ablated, where(tiny), dataclasses.replace(SETTINGS, **change))
         assert name in caught.value.message and "begin anew" in caught.value.hint
     assert digest(ablated) == before
 
@@ -113,14 +113,14 @@ def test_settings_without_sense_are_refused(begun, tiny, tmp_path):
         (design.Settings(arms=("probe",)), "the arm probe needs"),
     ):
         with pytest.raises(errors.ConfigError, match=what):
-            run.of_run(out, of_model(tiny), settings)
+            run.of_run(out, where(tiny), settings)
     assert not (out / ablation_file.FOLDER).exists()
 
 
 def test_another_model_is_refused_with_the_command_that_names_the_runs(begun, tmp_path, tiny):
     out = shutil.copytree(begun, tmp_path / "out")
     with pytest.raises(errors.ConfigError) as caught:
-        run.of_run(out, of_model("packaged"), SETTINGS)
+        run.of_run(out, where("packaged"), SETTINGS)
     assert f"jaxlens ablate {out} --model {tiny}" in caught.value.hint
     assert not (out / ablation_file.FOLDER).exists()
 
@@ -131,7 +131,7 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
     wanted = (folder / ablation_file.RESULT).read_bytes()
     (folder / ablation_file.RESULT).write_bytes(wanted[:-100])
     (folder / ablation_parts.part_name(0)).write_bytes(wanted)
-    assert run.of_run(out, of_model(tiny), SETTINGS).computed == PARTS
+    assert run.of_run(out, where(tiny), SETTINGS).computed == PARTS
     assert (folder / ablation_file.RESULT).read_bytes() == wanted
 
 
@@ -184,7 +184,7 @@ def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(ablated, beg
 def test_batches_of_another_shape_give_the_same(ablated, begun, tiny, prose, tmp_path):
     """The same corpus and model, in steps of other sizes, into a folder of their own."""
     settings = configure(tiny, prose, tmp_path / "out", **{"plan.step_sequences": 3})
-    result = run.of_checkpoint(settings, SETTINGS)
+    result = run.of_model(settings, SETTINGS)
     ours = ablation_file.read(ablated / ablation_file.FOLDER)
     assert (tmp_path / "out" / layout.TOKENS).is_dir()
     for name, part in result.ablation.materials.items():
@@ -192,21 +192,23 @@ def test_batches_of_another_shape_give_the_same(ablated, begun, tiny, prose, tmp
             np.testing.assert_allclose(
                 value, getattr(ours.materials[name], field), atol=ATOL, equal_nan=True
             )
-    assert run.of_checkpoint(settings, SETTINGS).computed == 0
+    assert run.of_model(settings, SETTINGS).computed == 0
 
 
 def test_a_folder_of_another_corpus_keeps_its_tokens(tiny, prose, texts, tmp_path):
     few = design.Settings(arms=("whole",), layers=(0,), blocks=0, copies=4)
-    run.of_checkpoint(configure(tiny, prose, tmp_path / "out"), few)
+    run.of_model(configure(tiny, prose, tmp_path / "out"), few)
     before = digest(tmp_path / "out")
     with pytest.raises(errors.ConfigError, match="its corpus has"):
-        run.of_checkpoint(configure(tiny, texts, tmp_path / "out"), few)
+        run.of_model(configure(tiny, texts, tmp_path / "out"), few)
     assert digest(tmp_path / "out") == before
 
 
-def test_a_run_is_no_folder_for_a_checkpoint(begun, tiny, prose):
-    with pytest.raises(errors.ConfigError, match="is a run"):
-        run.of_checkpoint(configure(tiny, prose, begun), SETTINGS)
+def test_a_folder_of_another_run_is_refused(begun, tiny, prose):
+    before = digest(begun)
+    with pytest.raises(errors.ConfigError, match="another run"):
+        run.of_model(configure(tiny, prose, begun), SETTINGS)
+    assert digest(begun) == before
 
 
 def test_directions_of_a_probe_bring_their_arms_and_are_counted(begun, tiny, tmp_path):
@@ -215,7 +217,7 @@ def test_directions_of_a_probe_bring_their_arms_and_are_counted(begun, tiny, tmp
     vectors = np.random.default_rng(0).normal(0, 1, (3, 2048, 2, found.architecture.n_embd))
     probe = directions.Directions.of_probe(np.arange(0, 4096, 2), vectors, "1" * 64)
     out = shutil.copytree(begun, tmp_path / "out")
-    result = run.of_run(out, of_model(tiny), SETTINGS, probe=probe).ablation
+    result = run.of_run(out, where(tiny), SETTINGS, probe=probe).ablation
     assert result.arms == ablation_file.ARMS
     assert result.spec["ablation"]["probe_sha256"] == "1" * 64
     blocks, copies = (result.materials[name] for name in ("blocks", "copies"))
@@ -225,7 +227,7 @@ def test_directions_of_a_probe_bring_their_arms_and_are_counted(begun, tiny, tmp
     assert result.notes.left_out["copies"][design.NOT_PROBED] == without
     assert np.isnan(copies.loss[copies.n_targets[:, 0] == 0, 0]).all()
     with pytest.raises(errors.ConfigError, match=r"ablation\.arms is"):
-        run.of_run(out, of_model(tiny), SETTINGS)
+        run.of_run(out, where(tiny), SETTINGS)
 
 
 def test_a_null_of_fresh_weights_is_a_run_like_any_other(tiny, prose, tmp_path):
@@ -234,7 +236,7 @@ def test_a_null_of_fresh_weights_is_a_run_like_any_other(tiny, prose, tmp_path):
     )
     sweep.run(settings)
     few = design.Settings(arms=("whole",), layers=(1,), blocks=0, copies=8)
-    result = run.of_run(tmp_path / "out", of_model(tiny), few).ablation
+    result = run.of_run(tmp_path / "out", where(tiny), few).ablation
     assert result.spec["null"] == {"kind": "random-init", "seed": 1}
     assert np.abs(result.materials["copies"].mean_loss()).max() < 0.05
 
@@ -250,7 +252,7 @@ def test_progress_counts_every_token_that_is_computed(begun, tiny, tmp_path):
             seen.append(count)
 
     few = design.Settings(arms=("whole", "rest"), layers=(0,), blocks=4, copies=4)
-    run.of_run(out, of_model(tiny), few, Watch())
+    run.of_run(out, where(tiny), few, Watch())
     (total, done), *counts = seen
     assert done == 0 and sum(counts) == total == 8 * 32 * (2 + 2)
 
@@ -259,7 +261,7 @@ def test_the_packaged_model_reads_copies_of_blocks(tmp_path, prose):
     """What the pilot of the study saw: the embedding at layer 0, the whole stream beyond."""
     settings = configure(PACKAGED, prose, tmp_path / "out", **{"plan.step_sequences": 8})
     wanted = design.Settings(arms=("embedding", "whole"), layers=(0, 1, 7), blocks=16, copies=0)
-    found = run.of_checkpoint(settings, wanted).ablation.materials["blocks"]
+    found = run.of_model(settings, wanted).ablation.materials["blocks"]
     gain, loss = found.gain(), found.mean_loss()
     assert gain > 2
     assert loss[0, 0] > 0.5 * gain and abs(loss[0, 1]) < 0.1 * gain

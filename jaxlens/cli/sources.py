@@ -1,0 +1,60 @@
+"""What a command beside the sweep works on: a run, or a model for which one is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxlens import errors
+from jaxlens.store import layout
+
+
+def is_run(source: str) -> bool:
+    """Whether it is a run directory; a model otherwise."""
+    return (Path(source) / layout.RUN).exists()
+
+
+def flags(
+    source: str,
+    *,
+    model: str | None,
+    corpus: tuple[str, ...] | None,
+    out: Path | None,
+    limit: str | None,
+) -> dict[str, object]:
+    """Where model, text and run are, as keys of the configuration.
+
+    Args:
+        source: Run directory; or a model, directory or hub id.
+        model: Value of ``--model``, of a run alone.
+        corpus: Value of ``--corpus``, of a model alone.
+        out: Value of ``--out``, the run that is begun for a model.
+        limit: Value of ``--limit``, of a model alone.
+
+    Raises:
+        ConfigError: An option does not belong to this source.
+        MissingError: The source is neither a run nor a model with a run to begin.
+    """
+    if is_run(source):
+        for name, value in {"--corpus": corpus, "--out": out, "--limit": limit}.items():
+            if value is not None:
+                raise errors.ConfigError(
+                    f"{source} is a run, which has its own: {name} was given", f"leave out {name}"
+                )
+        return {"model.path": model}
+    if out is None:
+        # With a corpus it was meant as a model, else as a run that is not there.
+        kind = errors.MissingError if corpus is None else errors.ConfigError
+        raise kind(
+            f"{source} holds no run: {layout.RUN} is missing, and no --out is given",
+            "name a run directory; or a model, with --corpus FILE and --out DIR",
+        )
+    if model is not None:
+        raise errors.ConfigError(
+            f"{source} is no run, and --model was given", "name the model in one place"
+        )
+    return {
+        "model.path": source,
+        "corpus.paths": corpus,
+        "corpus.limit": limit,
+        "out": str(out),
+    }
