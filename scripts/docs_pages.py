@@ -126,13 +126,24 @@ def _missing(quantity: schema.Quantity) -> str:
 
 
 def tallies() -> str:
-    """Every tally of the ledger."""
+    """Every tally, and the sets that hold it."""
     lines = ["| tally | kept by | axes | unit | merged by | meaning |", "|---|---|---|---|---|---|"]
     for name, tally in definitions.BY_NAME.items():
-        kept = "basic, study" if tally in definitions.BASIC else "study"
+        kept = ", ".join(key for key, members in definitions.TALLIES.items() if tally in members)
         axes, merged = ", ".join(tally.axes), tally.merge.replace("_", " ")
         lines.append(f"| `{name}` | {kept} | {axes} | {tally.unit} | {merged} | {tally.meaning} |")
     return "\n".join(lines)
+
+
+_IN_WORDS = {
+    "what": "MEASURE",
+    "move": "fall or rise",
+    "token": "the TARGET token",
+    "reader": "the READOUT",
+    "part": "ARM",
+    "other_part": "OTHER",
+    "title": "MATERIAL",
+}
 
 
 def estimands() -> str:
@@ -143,7 +154,8 @@ def estimands() -> str:
     ]
     for one, members in estimators.FAMILIES:
         holders = {name: name.upper() for values in members for name in values}
-        holders |= {"what": "MEASURE", "move": "fall or rise"} if "what" in holders else {}
+        # Words that follow from another placeholder are that one's.
+        holders |= {name: word for name, word in _IN_WORDS.items() if name in holders}
         name, meaning = (text.format(**holders) for text in (one.name, one.meaning))
         meaning = meaning.replace("||", "‖")
         lines.append(f"| `{name}` | {one.question} | {one.unit} | {one.interval} | {meaning} |")
