@@ -20,7 +20,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Float, Num
 
 from jaxlens.study.stats import bootstrap, freedom
 
@@ -89,7 +89,7 @@ def slope(
     sides = [Side(*(part[used].astype(np.float64) for part in side)) for side in (own, foreign)]
     means = [side.total / side.count for side in sides]
     excess, x, w = means[1] - means[0], rarity[used], weight[used]
-    total, lever = w.sum(), w * (x - w @ x / w.sum())
+    lever = w * (x - w @ x / w.sum())
     lever /= lever @ x
     value = float(lever @ excess)
     of_types = _left_out_types(excess, x, w) - value
@@ -102,17 +102,12 @@ def slope(
     scatter = sum(float(np.square(lever) @ (_within(side) / side.count)) for side in sides)
     variance = max(by_type + by_group - scatter, by_type, by_group)
     degrees = (
-        freedom.of_influences(of_types, float(bootstrap.effective(w / total))),
-        freedom.of_influences(of_groups, size),
+        freedom.of_influences(moved, of_size, freedom.JACKKNIFE_FACTOR)
+        for moved, of_size in ((of_types, float(bootstrap.effective(w))), (of_groups, size))
     )
     parts = sum(part**2 / df for part, df in zip((by_type, by_group), degrees, strict=True))
     df = (by_type + by_group) ** 2 / parts if parts > 0 else size - 1
     return bootstrap.t_interval(value, math.sqrt(variance), df, level, n, clusters)
-
-
-def excess(own: Side, foreign: Side, used: Bool[np.ndarray, " type"]) -> Float[np.ndarray, " type"]:
-    """Excess preservation of types that have positions on both sides, nat."""
-    return (foreign.total / foreign.count - own.total / own.count)[used]
 
 
 def _within(side: Side) -> Float[np.ndarray, " type"]:

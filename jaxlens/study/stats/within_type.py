@@ -96,7 +96,7 @@ def slope(
     # The means of the types were fitted too, which made what is left smaller.
     fitted = (fit.n - 1) / max(fit.n - types - len(used), 1)
     se = math.sqrt((clusters - 1) / clusters * float(moved @ moved) * fitted)
-    df = freedom.of_influences(moved, size)
+    df = freedom.of_influences(moved, size, freedom.JACKKNIFE_FACTOR)
     return bootstrap.t_interval(estimate.value, se, df, level, fit.n, clusters)
 
 
