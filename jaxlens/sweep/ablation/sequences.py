@@ -58,8 +58,3 @@ class Material:
 
     groups: tuple[Sequences, ...]
     left_out: dict[str, int]
-
-    @property
-    def n_sequences(self) -> int:
-        """Number of sequences."""
-        return sum(map(len, self.groups))
