@@ -10,7 +10,17 @@ from cyclopts import Parameter
 from jaxlens.cli import ablate_output, options, progress, sources
 from jaxlens.sweep import preemption
 
-Arm = Literal["probe", "embedding", "foreign", "random", "random_plane", "whole", "rest"]
+Arm = Literal[
+    "probe",
+    "embedding",
+    "foreign",
+    "random",
+    "random_plane",
+    "foreign_probe",
+    "random_shift",
+    "whole",
+    "rest",
+]
 
 
 def ablate(

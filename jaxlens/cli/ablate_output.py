@@ -37,22 +37,19 @@ def show(result: run.Result) -> None:
             logger.warning(
                 "%s: left out %s: %s", TITLES.get(material, material), f"{count:,}", reason
             )
+    from jaxlens.store import ablation_file
+
     if "probe" not in found.arms and found.spec["ablation"]["probe_sha256"] is None:
         logger.warning(
-            "the arms probe and random_plane need the directions of a probe: jaxlens probe %s",
+            "the arms %s need the directions of a probe: jaxlens probe %s",
+            ", ".join(sorted(ablation_file.OF_PROBE)),
             run_dir,
         )
     for material, losses in found.materials.items():
         streams.say(_table(material, losses, found))
-    terminal.say(f"losses of each sequence: {result.folder}/{_file()}")
+    terminal.say(f"losses of each sequence: {result.folder}/{ablation_file.RESULT}")
     if (run_dir / layout.SUMMARY).exists():
         terminal.say(f"with intervals: jaxlens study {run_dir}")
-
-
-def _file() -> str:
-    from jaxlens.store import ablation_file
-
-    return ablation_file.RESULT
 
 
 def _table(material: str, losses: ablation_file.Losses, found: ablation_file.Ablation) -> str:

@@ -31,6 +31,8 @@ class Replace(NamedTuple):
             nothing. The whole stream without it.
         complement: Whether everything but that span is replaced instead; with rows of zeros alone,
             the whole stream. Traced or a Python boolean; False without a basis.
+        shift: Unit direction along which the stream is moved instead, by the length of the part;
+            zeros replace the part.
     """
 
     layer: Int[Array, ""] | int
@@ -38,6 +40,7 @@ class Replace(NamedTuple):
     mean: Float[Array, " embed"]
     basis: Float[Array, "batch position direction embed"] | None = None
     complement: Bool[Array, ""] | bool = False
+    shift: Float[Array, "batch position embed"] | None = None
 
     def __call__(
         self, layer: Int[Array, ""], stream: Float[Array, "batch position embed"]
@@ -53,5 +56,9 @@ class Replace(NamedTuple):
                 "bpd,bpde->bpe", along, self.basis, precision=jax.lax.Precision.HIGHEST
             )
             part = jnp.where(self.complement, part - inside, inside)
+        if self.shift is not None:
+            length = jnp.sqrt(jnp.square(part).sum(-1, keepdims=True))
+            moved = (self.shift != 0).any(-1, keepdims=True)
+            part = jnp.where(moved, -length * self.shift, part)
         here = self.mask & (layer == self.layer)
         return jnp.where(here[..., None], stream - part, stream)

@@ -26,10 +26,20 @@ FOLDER = "ablation"
 SPEC, RESULT = "ABLATION.json", "ablation.h5"
 VERSION = 1
 
-ARMS = ("probe", "embedding", "foreign", "random", "random_plane", "whole", "rest")
+ARMS = (
+    "probe",
+    "embedding",
+    "foreign",
+    "random",
+    "random_plane",
+    "foreign_probe",
+    "random_shift",
+    "whole",
+    "rest",
+)
 """All arms, in the order of the files."""
 
-OF_PROBE = frozenset({"probe", "random_plane"})
+OF_PROBE = frozenset({"probe", "random_plane", "foreign_probe", "random_shift"})
 """Those that exist where a probe has left directions."""
 
 MATERIALS = ("blocks", "copies")

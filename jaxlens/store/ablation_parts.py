@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import contained, publish, temporary
-from jaxlens.store import ablation_file, begun
+from jaxlens.store import ablation_file, begun, layout, strict_json
 from jaxlens.store.hdf5 import buffers, reading, writing
 
 MEAN = "mean.h5"
@@ -45,6 +46,20 @@ def begin(folder: str | Path, spec_bytes: bytes) -> None:
         publish.publish(path, spec_bytes, replace=False)
     begun.require_same(path, spec_bytes, "ablation")
     temporary.remove_leftovers(folder)
+
+
+def begun_settings(folder: str | Path) -> dict[str, Any] | None:
+    """The settings of the ablation that has begun in a folder; None where none has.
+
+    Raises:
+        DataError: Its spec is damaged.
+    """
+    path = contained.contained(folder, ablation_file.SPEC)
+    if not path.exists():
+        return None
+    document = strict_json.parse(contained.read(path, layout.LARGE), str(path))
+    settings = document.get("ablation") if isinstance(document, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
 def write_arrays(

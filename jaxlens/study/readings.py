@@ -90,10 +90,8 @@ READINGS = {
 READINGS |= {
     f"ablation_{kind}_{material}_{arm}_{other}": Reading(
         f"loss of the copy{where} in {title}, {ablation.PARTS[arm]} minus {ablation.PARTS[other]}",
-        f"replacing {ablation.PARTS[arm]} costs the copy more than replacing "
-        f"{ablation.PARTS[other]}",
-        f"replacing {ablation.PARTS[arm]} costs the copy less than replacing "
-        f"{ablation.PARTS[other]}",
+        f"{ablation.ACTIONS[arm]} costs the copy more than {ablation.ACTIONS[other]}",
+        f"{ablation.ACTIONS[arm]} costs the copy less than {ablation.ACTIONS[other]}",
     )
     for kind, where in (("early", " to mid depth"), ("difference", ""))
     for material, title in ablation.MATERIALS.items()

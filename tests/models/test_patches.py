@@ -121,6 +121,23 @@ def test_nothing_is_left_along_the_directions(model, tokens):
     assert np.abs(left[MASK]).max() < 1e-5 * np.abs(np.asarray(found[2])).max()
 
 
+def test_a_shift_moves_the_stream_as_far_as_the_part_is_long(model, tokens, plain):
+    mean = np.random.default_rng(7).normal(0, 1, model.config.n_embd).astype(np.float32)
+    basis = basis_of(model, 2)
+    shift = np.random.default_rng(8).normal(0, 1, (*MASK.shape, model.config.n_embd))
+    shift = (shift / np.linalg.norm(shift, axis=-1, keepdims=True)).astype(np.float32)
+    shift[0, 3] = 0  # there the part is replaced
+    found = jaxlens.residuals(
+        model, tokens, patch=patches.Replace(2, MASK, mean, basis, shift=shift)
+    )[2]
+    replaced = jaxlens.residuals(model, tokens, patch=patches.Replace(2, MASK, mean, basis))[2]
+    moved, cut = np.asarray(found) - plain[2], np.asarray(replaced) - plain[2]
+    length = np.linalg.norm(cut, axis=-1, keepdims=True)
+    expected = np.where((shift != 0).any(-1, keepdims=True), length * shift, cut)
+    assert MASK[0, 3] and MASK.sum() > 1 and length[MASK].min() > 0.1
+    np.testing.assert_allclose(moved, expected, atol=ATOL)
+
+
 def test_the_whole_stream_of_the_input_layer_is_the_token(model, tokens):
     """Another embedding at that place, with nothing patched, gives the same streams."""
     mean = np.random.default_rng(3).normal(0, 0.1, model.config.n_embd)

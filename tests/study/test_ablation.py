@@ -20,6 +20,8 @@ MEAN = {
     "foreign": (0.3, 0.1),
     "random": (0.1, 0.1),
     "random_plane": (0.2, 0.2),
+    "foreign_probe": (0.4, 0.3),
+    "random_shift": (0.2, 0.3),
     "whole": (3.0, 2.5),
     "rest": (1.5, 0.7),
 }

@@ -30,9 +30,9 @@ PLANTED = {
         "costs the copy more than replacing another",
         "costs the copy less than replacing another",
     ),
-    "ablation_early_blocks_probe_random_plane": (
-        "costs the copy more than replacing two random",
-        "costs the copy less than replacing two random",
+    "ablation_early_blocks_probe_random_shift": (
+        "costs the copy more than a shift as long",
+        "costs the copy less than a shift as long",
     ),
     "partial_correlation_surprisal": ("kept less", "kept more"),
     "partial_correlation_rarity": ("smaller ranks", "greater ranks"),

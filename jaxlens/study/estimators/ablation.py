@@ -5,8 +5,14 @@ from __future__ import annotations
 from jaxlens.store import ablation_file
 from jaxlens.study.estimators.definition import CLUSTERED, Group, Table
 
-DIFFERENCES = (("embedding", "foreign"), ("embedding", "random"), ("probe", "random_plane"))
-"""Arms that differ in one thing: whose direction it is."""
+DIFFERENCES = (
+    ("embedding", "foreign"),
+    ("embedding", "random"),
+    ("probe", "random_plane"),
+    ("probe", "foreign_probe"),
+    ("probe", "random_shift"),
+)
+"""Arms that differ in one thing: whose direction it is, or which way the stream is moved."""
 
 PARTS = {
     "probe": "what a probe reads the token by",
@@ -14,10 +20,17 @@ PARTS = {
     "foreign": "another token's embedding",
     "random": "a random direction",
     "random_plane": "two random directions",
+    "foreign_probe": "what a probe reads another token by",
+    "random_shift": "a random shift as long",
     "whole": "the whole stream",
     "rest": "all but the own directions",
 }
 """What each arm replaces, in words."""
+
+ACTIONS = {arm: f"replacing {part}" for arm, part in PARTS.items()} | {
+    "random_shift": "a shift as long along a random direction"
+}
+"""What each arm does, in words."""
 
 MATERIALS = {"blocks": "repeated random blocks", "copies": "natural copies"}
 """The materials of ``ablation_file`` in words."""
@@ -26,12 +39,12 @@ _OWN = "the own directions and of all but them, each replaced alone"
 
 _BY_MATERIAL = [{"material": name, "title": title} for name, title in MATERIALS.items()]
 _BY_ARM = [
-    {"arm": arm, "part": PARTS[arm]} | members
+    {"arm": arm, "action": ACTIONS[arm]} | members
     for members in _BY_MATERIAL
     for arm in ablation_file.ARMS
 ]
 _BY_PAIR = [
-    {"arm": arm, "other": other, "part": PARTS[arm], "other_part": PARTS[other]} | members
+    {"arm": arm, "other": other, "action": ACTIONS[arm], "other_action": ACTIONS[other]} | members
     for members in _BY_MATERIAL
     for arm, other in DIFFERENCES
 ]
@@ -42,20 +55,20 @@ TABLE: Table = {
         "earlier occurrence, in {title}",
     },
     Group("Q3", "nat", CLUSTERED, _BY_ARM): {
-        "ablation_loss_{material}_{arm}": "loss of log-probability of the copied token where "
-        "{part} at its source is replaced by the mean, in {title}",
+        "ablation_loss_{material}_{arm}": "loss of log-probability of the copied token after "
+        "{action} at its source, in {title}",
     },
     Group("Q3", "1", CLUSTERED, _BY_ARM): {
-        "ablation_share_{material}_{arm}": "loss where {part} is replaced, as a share of the copy "
-        "gain, in {title}",
+        "ablation_share_{material}_{arm}": "loss after {action}, as a share of the copy gain, in "
+        "{title}",
     },
     Group("Q3", "nat", CLUSTERED, _BY_PAIR, tested=True): {
-        "ablation_difference_{material}_{arm}_{other}": "loss where {part} is replaced minus loss "
-        "where {other_part} is, in {title}",
+        "ablation_difference_{material}_{arm}_{other}": "loss after {action} minus loss after "
+        "{other_action}, in {title}",
     },
     Group("Q3", "1", CLUSTERED, _BY_PAIR, tested=True): {
-        "ablation_early_{material}_{arm}_{other}": "loss where {part} is replaced minus loss where "
-        "{other_part} is, mean over the layers after the first block to mid depth, as a share of "
+        "ablation_early_{material}_{arm}_{other}": "loss after {action} minus loss after "
+        "{other_action}, mean over the layers after the first block to mid depth, as a share of "
         "the copy gain, in {title}",
     },
     Group("Q3", "nat", CLUSTERED, list(_BY_MATERIAL)): {

@@ -20,7 +20,7 @@ from jaxlens import designs, errors
 from jaxlens.files import contained
 from jaxlens.store import ablation_file
 from jaxlens.study import inputs, readings, sentences
-from jaxlens.study.estimators.ablation import DIFFERENCES, MATERIALS, PARTS
+from jaxlens.study.estimators.ablation import ACTIONS, DIFFERENCES, MATERIALS
 from jaxlens.study.stats import bootstrap, clustered_ratio, multiplicity
 from jaxlens.study.table import Result, result
 
@@ -30,7 +30,7 @@ LAGS = (1, 16, 64, 256)
 
 PRIMARIES = (
     "ablation_early_blocks_embedding_foreign",
-    "ablation_early_blocks_probe_random_plane",
+    "ablation_early_blocks_probe_random_shift",
 )
 """Whether copies are read along the own embedding, and along what a probe reads the token by."""
 
@@ -240,9 +240,10 @@ def _directions(results: list[Result], material: str) -> Iterator[str]:
         lines = _lines(results, f"ablation_difference_{material}_{arm}_{other}")
         more, less = ([r for r in lines if r.low > 0], [r for r in lines if r.high < 0])
         if lines:
+            action = ACTIONS[arm][:1].upper() + ACTIONS[arm][1:]
             yield (
-                f"Replacing {PARTS[arm]} costs more than replacing {PARTS[other]} at "
-                f"{_layer_names(more)}, and less at {_layer_names(less)}."
+                f"{action} costs more than {ACTIONS[other]} at {_layer_names(more)}, and less "
+                f"at {_layer_names(less)}."
             )
 
 

@@ -11,7 +11,8 @@ from jaxlens.view.figures import plots
 _STYLES = {
     "whole": plots.Style(0, "-", "o"),
     "probe": plots.Style(2, "-", "s"),
-    "random_plane": plots.Style(2, ":", ""),
+    "random_shift": plots.Style(2, ":", ""),
+    "foreign_probe": plots.Style(2, "-.", "v"),
     "embedding": plots.Style(3, "--", "^"),
     "foreign": plots.Style(4, "-.", "D"),
     "random": plots.Style(5, ":", ""),

@@ -22,11 +22,14 @@ class Replaced(NamedTuple):
         basis: Orthonormal rows, or zeros.
         present: Sources where the arm is defined.
         complement: Whether everything but the span is replaced.
+        shift: Unit direction along which the stream is moved instead, as far as the replacement
+            would move it; None to replace.
     """
 
     basis: Float[np.ndarray, "source direction embed"]
     present: Bool[np.ndarray, " source"]
     complement: bool
+    shift: Float[np.ndarray, "source embed"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +41,15 @@ class Arms:
         foreign: Another token of the same bin of rarity, -1 where there is none.
         seed: Of the random directions.
         probe: Directions of the probe; None without one.
+        foreign_probe: Another token of the same bin of rarity that the probe has directions of, -1
+            where there is none; None without a probe.
     """
 
     embedding: Float[np.ndarray, "vocab embed"]
     foreign: Int[np.ndarray, " vocab"]
     seed: int
     probe: directions.Directions | None = None
+    foreign_probe: Int[np.ndarray, " vocab"] | None = None
 
     @property
     def rank(self) -> int:
@@ -71,15 +77,28 @@ class Arms:
         if arm == "embedding":
             return Replaced(self._padded(self.embedding[token][:, None]), every, False)
         if arm == "random":
-            rows = self._signs[token, :1] / np.float32(np.sqrt(self._embed))
-            return Replaced(self._padded(rows), every, False)
+            return Replaced(self._padded(self._random(token)[:, None]), every, False)
+        return self._of_probe(arm, layer, token)
+
+    def _of_probe(self, arm: str, layer: int, token: Int[np.ndarray, " source"]) -> Replaced:
+        """The arms that exist where a probe has left directions."""
         assert self.probe is not None, arm
         # Where the probe has no directions, what it is compared with has none either.
         known = self.probe.has(token)
         if arm == "random_plane":
             plane = directions.orthonormal(self._signs[token])
             return Replaced(self._padded(plane), known, False)
-        return Replaced(self.probe.of(layer, token), known, False)
+        if arm == "foreign_probe":
+            assert self.foreign_probe is not None
+            other = self.foreign_probe[token]
+            known = known & (other >= 0)
+            return Replaced(self.probe.of(layer, np.maximum(other, 0)), known, False)
+        shift = self._random(token) if arm == "random_shift" else None
+        return Replaced(self.probe.of(layer, token), known, False, shift)
+
+    def _random(self, token: Int[np.ndarray, " source"]) -> Float[np.ndarray, "source embed"]:
+        """A random unit direction of each token."""
+        return self._signs[token, 0] / np.float32(np.sqrt(self._embed))
 
     @functools.cached_property
     def _signs(self) -> Int8[np.ndarray, "vocab direction=2 embed"]:

@@ -21,7 +21,7 @@ from jaxlens import models, types
 from jaxlens.lens import decoders, numerics, reference
 from jaxlens.models import patches
 from jaxlens.sweep import compute, devices
-from jaxlens.sweep.ablation.arms import Arms
+from jaxlens.sweep.ablation.arms import Arms, Replaced
 from jaxlens.sweep.ablation.design import Design
 from jaxlens.sweep.ablation.sequences import Sequences
 from jaxlens.sweep.job import Job
@@ -42,6 +42,7 @@ class Runs(NamedTuple):
         present: Those of them that are.
         basis: Directions there, see ``patches.Replace``.
         complement: See ``patches.Replace``.
+        shift: Direction there, see ``patches.Replace``.
         layer: Number of the stream.
         read: Positions whose prediction is read.
         copied: Token whose log-probability is read there.
@@ -52,6 +53,7 @@ class Runs(NamedTuple):
     present: Bool[Array, "run target"]
     basis: Float[Array, "run target direction embed"]
     complement: Bool[Array, " run"]
+    shift: Float[Array, "run target embed"]
     layer: Int[Array, " run"]
     read: Int[Array, "run target"]
     copied: Int[Array, "run target"]
@@ -151,7 +153,10 @@ def _read(
         length, embed = run.tokens.shape[0], run.basis.shape[-1]
         mask = jnp.zeros(length, bool).at[run.source].set(run.present)
         basis = jnp.zeros((length, run.basis.shape[1], embed)).at[run.source].set(run.basis)
-        patch = patches.Replace(run.layer, mask[None], mean[run.layer], basis[None], run.complement)
+        shift = jnp.zeros((length, embed)).at[run.source].set(run.shift)
+        patch = patches.Replace(
+            run.layer, mask[None], mean[run.layer], basis[None], run.complement, shift[None]
+        )
         streams = models.residuals(
             params, program.architecture, run.tokens[None], dtype=program.residuals, patch=patch
         )
@@ -228,8 +233,8 @@ def _mean_over_targets(values: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 def _clean(sequences: Sequences, i: int, at: np.ndarray, arms: Arms) -> tuple[np.ndarray, ...]:
     ids = sequences.tokens[i, sequences.source[i]]
-    whole = arms.replaced("whole", 0, ids)
-    return _line(sequences, i, at, (whole.basis, np.zeros(len(ids), bool), False), 0)
+    nothing = arms.replaced("whole", 0, ids)._replace(present=np.zeros(len(ids), bool))
+    return _line(sequences, i, at, nothing, 0)
 
 
 def _patched(
@@ -243,16 +248,17 @@ def _line(
     sequences: Sequences,
     i: int,
     at: np.ndarray,
-    replaced: tuple[np.ndarray, np.ndarray, bool],
+    replaced: Replaced,
     layer: int,
 ) -> tuple[np.ndarray, ...]:
-    basis, present, complement = replaced
+    basis, present, complement, shift = replaced
     return (
         sequences.tokens[i].astype(np.int32),
         sequences.source[i].astype(np.int32),
         present,
         basis,
         np.asarray(complement),
+        np.zeros((len(basis), basis.shape[-1]), np.float32) if shift is None else shift,
         np.asarray(layer, np.int32),
         at[i].astype(np.int32),
         sequences.copied[i].astype(np.int32),

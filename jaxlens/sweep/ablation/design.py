@@ -167,7 +167,8 @@ def make(
     }
     embedding = ablation_arms.centred(np.asarray(job.unembed.token_embedding))
     foreign = directions.foreign_tokens(rarity, usable, seed)
-    arms = ablation_arms.Arms(embedding, foreign, seed, probe)
+    of_probe = None if probe is None else directions.foreign_tokens(rarity, drawn, seed)
+    arms = ablation_arms.Arms(embedding, foreign, seed, probe, of_probe)
     return Design(tuple(settings["arms"]), tuple(settings["layers"]), material, arms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def ablate(
         ConfigError: The settings make no sense, or another ablation has begun in the folder.
         StorageError: The disk refuses.
     """
+    if settings.arms is None:
+        settings = dataclasses.replace(settings, arms=_begun_arms(folder, probe is not None))
     concrete = design.settings_of_spec(settings, job.model.config.layer_names, probe)
     spec_bytes = run_config.canonical(document(job, concrete))
     ablation_parts.begin(folder, spec_bytes)
@@ -115,6 +118,13 @@ def ablate(
     with job.ingested.open() as tokens:
         made = design.make(job, tokens, concrete, probe)
         return _finish(job, tokens, made, folder, spec_bytes, progress)
+
+
+def _begun_arms(folder: Path, probe: bool) -> tuple[str, ...] | None:
+    """The arms of what has begun in a folder: it may have begun before there were as many."""
+    begun = ablation_parts.begun_settings(folder)
+    arms = tuple(begun["arms"]) if begun is not None else ()
+    return arms if arms and (probe or not ablation_file.OF_PROBE & set(arms)) else None
 
 
 def document(job: Job, settings: dict[str, Any]) -> dict[str, Any]:

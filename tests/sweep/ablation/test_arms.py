@@ -25,7 +25,9 @@ def probe():
 @pytest.fixture(scope="module")
 def made(embedding, probe):
     foreign = directions.foreign_tokens(np.zeros(VOCAB), np.arange(VOCAB) < 30, 0)
-    return arms.Arms(arms.centred(embedding), foreign, 0, probe)
+    probed = np.isin(np.arange(VOCAB), probe.token)
+    of_probe = directions.foreign_tokens(np.zeros(VOCAB), probed, 0)
+    return arms.Arms(arms.centred(embedding), foreign, 0, probe, of_probe)
 
 
 def span(basis):
@@ -99,11 +101,28 @@ def test_the_whole_and_the_rest_are_complements(made, probe):
 
 def test_types_without_directions_have_no_probe_and_nothing_to_compare_it_with(made):
     some = np.array([4, 5])
-    for name in ("probe", "random_plane", "rest"):
+    for name in (*ablation_file.OF_PROBE, "rest"):
         assert made.replaced(name, 0, some).present.tolist() == [True, False]
     for name in ("embedding", "foreign", "random", "whole"):
         assert made.replaced(name, 0, some).present.all()
     assert not made.replaced("probe", 0, some).basis[1].any()
+
+
+def test_the_foreign_probe_is_that_of_another_token_that_was_probed(made, probe):
+    other = made.foreign_probe[TOKENS]
+    assert (other != TOKENS).all() and np.isin(other, probe.token).all()
+    found = made.replaced("foreign_probe", 1, TOKENS)
+    np.testing.assert_array_equal(found.basis, made.replaced("probe", 1, other).basis)
+    assert found.present.all() and not found.complement and found.shift is None
+
+
+def test_the_random_shift_has_the_span_of_the_probe_and_a_direction_of_unit_length(made):
+    found, own = (made.replaced(name, 1, TOKENS) for name in ("random_shift", "probe"))
+    np.testing.assert_array_equal(found.basis, own.basis)
+    np.testing.assert_allclose(np.linalg.norm(found.shift, axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(
+        found.shift, made.replaced("random", 1, TOKENS).basis[:, 0].astype(np.float32)
+    )
 
 
 def test_parallel_vectors_span_one_direction():

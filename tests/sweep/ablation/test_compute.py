@@ -45,7 +45,10 @@ def sequences_of(tokens, source, target):
 def design_of(embedding, vocab, layers, probe=None, names=None):
     usable = np.ones(vocab, bool)
     foreign = directions.foreign_tokens(np.zeros(vocab), usable, 0)
-    made = arms.Arms(arms.centred(embedding), foreign, 0, probe)
+    of_probe = None
+    if probe is not None:
+        of_probe = directions.foreign_tokens(np.zeros(vocab), probe.has(np.arange(vocab)), 0)
+    made = arms.Arms(arms.centred(embedding), foreign, 0, probe, of_probe)
     chosen = names or arms.choose(None, probe is not None)
     return design.Design(tuple(chosen), tuple(range(layers)), {}, made)
 
@@ -93,7 +96,8 @@ def span_of(arm, made, layer, token):
     if arm == "rest":
         own = "probe" if made.arms.probe is not None else "embedding"
         return np.eye(embed) - span_of(own, made, layer, token)
-    if arm == "probe":
+    if arm in ("probe", "foreign_probe"):
+        token = made.arms.foreign_probe[token] if arm == "foreign_probe" else token
         place = int(np.flatnonzero(made.arms.probe.token == token)[0])
         return on(VECTORS[layer, place])
     token = made.arms.foreign[token] if arm == "foreign" else token
@@ -104,7 +108,7 @@ def span_of(arm, made, layer, token):
 
 def expected_losses(model, material, made, stream_mean, arm, layer):
     """Losses by the definition, one target at a time; NaN where the arm is not defined."""
-    has = made.arms.probe is None or arm not in ("probe", "random_plane", "rest")
+    has = made.arms.probe is None or arm not in (*ablation_file.OF_PROBE, "rest")
     ids = np.take_along_axis(material.tokens, material.source, 1)
     present = np.ones(ids.shape, bool) if has else np.isin(ids, made.arms.probe.token)
 
@@ -112,8 +116,13 @@ def expected_losses(model, material, made, stream_mean, arm, layer):
         h = h.copy()
         for line, j in np.argwhere(present) if number == layer else ():
             at = material.source[line, j]
-            away = h[line, at] - stream_mean[layer]
-            h[line, at] -= span_of(arm, made, layer, ids[line, j]) @ away
+            away, token = h[line, at] - stream_mean[layer], ids[line, j]
+            if arm == "random_shift":
+                sign = directions.random_signs(50, 12, 0)[token, 0]
+                moved = np.linalg.norm(span_of("probe", made, layer, token) @ away)
+                h[line, at] += moved * sign / np.linalg.norm(sign)
+            else:
+                h[line, at] -= span_of(arm, made, layer, token) @ away
         return h
 
     rows = np.arange(len(ids))[:, None]
@@ -129,7 +138,7 @@ def test_every_arm_at_every_layer_is_that_of_the_reference(
     model, material, probe, stream_mean, probed
 ):
     made = design_of(model[1]["wte"], 50, 3, probe if probed else None)
-    assert len(made.names) == (7 if probed else 5)
+    assert len(made.names) == (9 if probed else 5)
     found = compute.part(engine_of(*model), material, made, stream_mean, lambda count: None)
     for i, arm in enumerate(made.names):
         for layer in made.layers:
@@ -197,7 +206,7 @@ def test_one_program_serves_clean_runs_all_arms_and_all_layers(model, material, 
     before = compute._read._cache_size()
     compute.part(engine_of(*model, 5 * 16), material, made, stream_mean, seen.append)
     assert compute._read._cache_size() <= before + 1
-    assert sum(seen) == material.tokens.size * (2 + 7 * 3)
+    assert sum(seen) == material.tokens.size * (2 + 9 * 3)
 
 
 def test_what_is_planted_is_found_at_its_layer_along_its_direction_and_nowhere_else():
@@ -254,5 +263,6 @@ def test_the_mean_leaves_out_the_start_of_a_context_and_stops_at_its_limit(model
 
 def test_the_arms_of_the_file_are_those_that_are_tested():
     assert set(ablation_file.ARMS) == {
-        *("probe", "embedding", "foreign", "random", "random_plane", "whole", "rest")
+        *("probe", "embedding", "foreign", "random", "random_plane", "foreign_probe"),
+        *("random_shift", "whole", "rest"),
     }

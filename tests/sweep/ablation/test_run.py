@@ -103,6 +103,16 @@ def test_other_settings_are_refused_by_name(ablated, tiny):
     assert digest(ablated) == before
 
 
+def test_what_began_with_fewer_arms_is_resumed_with_these(begun, tiny, tmp_path):
+    """As an ablation from before an arm was added: no arms are asked for, and it goes on."""
+    out, few = shutil.copytree(begun, tmp_path / "out"), ("embedding", "whole")
+    first = dataclasses.replace(SETTINGS, arms=few, copies=0, blocks=8, layers=(0,))
+    run.of_run(out, where(tiny), first)
+    (out / ablation_file.FOLDER / ablation_file.RESULT).unlink()
+    again = run.of_run(out, where(tiny), dataclasses.replace(first, arms=None))
+    assert again.computed > 0 and again.ablation.arms == few
+
+
 def test_settings_without_sense_are_refused(begun, tiny, tmp_path):
     out = shutil.copytree(begun, tmp_path / "out")
     for settings, what in (
