@@ -30,7 +30,10 @@ MIN_CLUSTERS = 10
 """With fewer clusters there is no interval."""
 
 MIN_MIXED = 10
-"""With fewer clusters that hold a true observation, or a false one, each cluster counts as one."""
+"""Clusters that should hold a true observation, and a false one: with fewer, each counts as one.
+
+Where they are effectively fewer, since a few hold most, t has fewer degrees of freedom.
+"""
 
 Interval = tuple[float, float, float]
 """A share and the two ends of its interval; NaN where there is none."""
@@ -112,7 +115,10 @@ def of_clusters(
         rate = (min(hits.sum(), n - hits.sum()) + 3) / n
         varied = 1 + spread**2 * rate * float(sizes @ sizes) / n
         effect = max(effect, min(n / effective, varied))
-    df = freedom.of_influences(influence, effective)
+    rarer = hits if 2 * share <= 1 else sizes - hits
+    # Few clusters hold most of the rarer outcome: the share is skewed, and t reaches too short.
+    skewed = rarer.sum() ** 2 < MIN_MIXED * float(rarer @ rarer)
+    df = freedom.of_influences(influence, effective, 1.0 if skewed else freedom.FACTOR)
     quantile = float(stats.t.ppf(0.5 + LEVEL / 2, df))
     return wilson(share * n / effect, n / effect, quantile)
 
