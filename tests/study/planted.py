@@ -179,7 +179,7 @@ def score(primary, documents, planted, replicas):
     )
 
 
-def table(replicas=200, documents=DOCUMENTS):
+def table(replicas=1_000, documents=DOCUMENTS):
     """Scores of every primary estimator, effect absent and present."""
     kinds = [(p, d, e) for p in PRIMARIES for d in documents for e in (False, True)]
     return [score(*kind, replicas) for kind in kinds]
@@ -200,4 +200,4 @@ def markdown(scores):
 
 
 if __name__ == "__main__":
-    print(markdown(table(int(sys.argv[1]) if len(sys.argv) > 1 else 200)))
+    print(markdown(table(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)))

@@ -7,7 +7,9 @@ regression over types. **A positive slope says that rarer tokens are kept more.*
 
 Two things are random: which types the vocabulary has, since a type may be peculiar, and which
 documents were read, since what a document holds goes together. The variance is that of types plus
-that of documents, less that of single positions, which both contain.
+that of documents, less what the latter contains of positions that are drawn one by one: their own
+scatter, which that of types holds too, and how far their types lie from the line, which has no part
+in the estimate, as every type is compared with itself.
 
 Reference:
     Cameron, Gelbach and Miller 2011, doi:10.1198/jbes.2010.07136 (two-way clusters); MacKinnon and
@@ -98,22 +100,26 @@ def slope(
     if bootstrap.too_few(clusters, size) or not np.isfinite(of_groups).all():
         return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
     by_type, by_group = (_variance(moved) for moved in (of_types, of_groups))
-    # Both hold the scatter of single positions once.
-    scatter = sum(float(np.square(lever) @ (_within(side) / side.count)) for side in sides)
-    variance = max(by_type + by_group - scatter, by_type, by_group)
+    alone = sum(float(np.square(lever) @ (_about_line(s, x, w) / s.count)) for s in sides)
+    variance = by_type + max(by_group - alone, 0.0)
     degrees = (
         freedom.of_influences(moved, of_size, freedom.JACKKNIFE_FACTOR)
         for moved, of_size in ((of_types, float(bootstrap.effective(w))), (of_groups, size))
     )
     parts = sum(part**2 / df for part, df in zip((by_type, by_group), degrees, strict=True))
-    df = (by_type + by_group) ** 2 / parts if parts > 0 else size - 1
+    df = variance**2 / parts if parts > 0 else size - 1
     return bootstrap.t_interval(value, math.sqrt(variance), df, level, n, clusters)
 
 
-def _within(side: Side) -> Float[np.ndarray, " type"]:
-    """Variance of ln rank within each type."""
+def _about_line(
+    side: Side, x: Float[np.ndarray, " type"], w: Float[np.ndarray, " type"]
+) -> Float[np.ndarray, " type"]:
+    """Mean square of ln rank of each type about the line over all of them."""
     mean = side.total / side.count
-    return np.maximum(side.square / side.count - mean**2, 0.0) * side.count / (side.count - 1)
+    within = np.maximum(side.square / side.count - mean**2, 0.0) * side.count / (side.count - 1)
+    slope = _slope(w.sum(), w @ x, w @ (x * x), w @ mean, w @ (x * mean))
+    line = w @ mean / w.sum() + slope * (x - w @ x / w.sum())
+    return within + np.square(mean - line)
 
 
 def _left_out_types(
