@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from jaxlens import designs, errors
 from jaxlens.store import reader
-from jaxlens.study import demeaned, fold
+from jaxlens.study import demeaned, fold, mean_stream
 from jaxlens.study.stats import binned
 from jaxlens.tally import axes, bins, definitions
 
@@ -74,12 +74,15 @@ class Inputs(RunInfo):
         n_types: Token types that occur, by bin of rarity; None where it is not known.
         token_counts: Occurrences of each token in the corpus; None where they are not known.
         within: Products by group of what the means of token types leave; None without rows.
+        mean_stream: What the mean stream of each layer makes of the next tokens; None without rows,
+            or without a probe.
     """
 
     tallies: fold.Tallies
     n_types: Int[np.ndarray, " frequency"] | None = None
     token_counts: Int[np.ndarray, "fold vocab"] | None = None
     within: demeaned.Products | None = None
+    mean_stream: mean_stream.Surprisal | None = None
 
     def lacks(self, *names: str) -> str:
         """Why something cannot be estimated from tallies of these names, or nothing."""
@@ -135,6 +138,7 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
             n_types=_types_by_rarity(tallies["type_count"], counts),
             token_counts=counts,
             within=demeaned.products(run, tallies, documents),
+            mean_stream=mean_stream.surprisal(run, documents),
         )
 
 

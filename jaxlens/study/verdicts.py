@@ -143,6 +143,11 @@ def _jump(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> list[str]:
             "The share of the first step that frequencies of the corpus alone would make",
         )
     )
+    constant = find(results, "mean_stream_share")
+    if constant is not None and not math.isnan(constant.estimate):
+        words.append(
+            f"The mean stream after the first block alone would stand at {format_number(constant)}."
+        )
     return words
 
 

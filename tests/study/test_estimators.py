@@ -11,7 +11,7 @@ KINDS = {
     value for name, value in vars(estimators).items() if name.isupper() and isinstance(value, str)
 }
 
-MORE = ("probe_", "lens_", "ablation_")
+MORE = ("probe_", "lens_", "ablation_", "mean_stream_", "jump_share_beyond_mean_stream")
 """Beginnings of the names of estimators that need a probe or an ablation."""
 
 

@@ -48,10 +48,16 @@ TABLE: Table = {
     Group("Q1", "nat", BOOTSTRAP): {
         "unigram_kl_final": "mean KL(last layer || frequencies of the corpus), if the last layer "
         "is calibrated",
+        "mean_stream_kl_final": "mean KL(last layer || the lens of the mean stream of this layer, "
+        "at its matched temperature), if the last layer is calibrated",
     },
     Group("Q1", "1", BOOTSTRAP): {
         "unigram_share": "share of the first step of the mean kl_final_matched that frequencies of "
         "the corpus alone would make",
+        "mean_stream_share": "share of the first step of the mean kl_final_matched that the mean "
+        "stream after the first block alone would make",
+        "jump_share_beyond_mean_stream": "share of the first block in all steps of the mean "
+        "kl_final_matched, beyond what the mean stream after it makes",
         "jump_share_beyond_unigram": "share of the first block in all steps of the mean "
         "kl_final_matched, beyond what frequencies of the corpus make",
     },

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from jaxlens.study import curves, table
 from jaxlens.study.estimators import FALLING, ON_DEMAND, RECORDED
-from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs
-from jaxlens.study.questions import dilution
+from jaxlens.study.inputs import RANDOM_INIT, Inputs
+from jaxlens.study.questions import baselines, dilution
 from jaxlens.study.stats import binned, bootstrap, multiplicity, shape, two_lines
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
@@ -34,7 +34,7 @@ def estimate(run: Inputs) -> list[Result]:
         *_token_shares(run),
         *_nearer(run),
         *_retention(run),
-        *_unigram(run),
+        *baselines.estimate(run),
         *_two_lines(run),
         *_steps(run),
         *dilution.estimate(run),
@@ -144,43 +144,6 @@ def _retention(run: Inputs) -> list[Result]:
     return [
         *table.by_layer(run, names[0], curves.by_layer(foreign, counts)),
         *table.by_layer(run, names[1], beyond),
-    ]
-
-
-def _unigram(run: Inputs) -> list[Result]:
-    """How much of the first step frequencies of the corpus alone would make.
-
-    A layer that says the frequencies of tokens, whatever the context, is as far from the last one
-    as its cross-entropy is from the mean entropy of the last. The mean of -ln frequency over what
-    the last layer expects is taken as that over the tokens that come next: that is so if the last
-    layer is calibrated, as a trained one nearly is and one of fresh weights is not.
-    """
-    names = ("unigram_kl_final", "unigram_share", "jump_share_beyond_unigram")
-    why = run.lacks("next_rarity_sum", "next_rarity_count")
-    if run.kind != TRAINED:
-        why = "the last layer is not calibrated"
-    if why:
-        return [result(run, name, bootstrap.missing(why)) for name in names]
-    rarity, next_count = (run.tallies[f"next_rarity_{what}"] for what in ("sum", "count"))
-    entropy, entropy_count = (part[:, -1] for part in run.measured("entropy"))
-    kl, kl_count = run.measured("kl_final_matched")
-
-    def unigram(*totals: np.ndarray) -> np.ndarray:
-        return binned.mean(totals[0], totals[1]) - binned.mean(totals[2], totals[3])
-
-    def share(*totals: np.ndarray) -> np.ndarray:
-        curve = binned.mean(totals[4], totals[5])
-        return (curve[..., 0] - unigram(*totals)) / (curve[..., 0] - curve[..., 1])
-
-    def beyond(*totals: np.ndarray) -> np.ndarray:
-        curve = binned.mean(totals[4], totals[5])
-        curve[..., 0] = np.minimum(curve[..., 0], unigram(*totals))
-        return shape.jump_share(curve)
-
-    tallies = (rarity, next_count, entropy, entropy_count, kl, kl_count)
-    return [
-        result(run, name, bootstrap.bootstrap(function, tallies, next_count))
-        for name, function in zip(names, (unigram, share, beyond), strict=True)
     ]
 
 

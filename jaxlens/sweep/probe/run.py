@@ -11,11 +11,11 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
 from jaxlens.files import publish
 from jaxlens.lens import numerics
-from jaxlens.store import layout, probe_file
+from jaxlens.store import layout, mean_stream_file, probe_file
 from jaxlens.sweep import preemption, prepare, reopen
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep.job import Job
-from jaxlens.sweep.probe import checkpoint, data, evaluate, passes, survey, work
+from jaxlens.sweep.probe import checkpoint, data, evaluate, mean_stream, passes, survey, work
 from jaxlens.sweep.probe import spec as probe_spec
 from jaxlens.sweep.probe.spec import Settings
 from jaxlens.sweep.progress import Progress
@@ -65,10 +65,14 @@ def of_run(
     spec = layout.read_spec(run_dir)
     document = probe_spec.build(spec.document, settings)
     probe_spec.require_same(run_dir, document)
-    if probe_file.exists(run_dir):
-        return _finished(run_dir, document)
+    finished = _finished(run_dir, document) if probe_file.exists(run_dir) else None
+    if finished is not None and mean_stream_file.path(run_dir).is_file():
+        return finished
     job = reopen.with_tokens(run_dir, config, "probe")
-    return _run(job, settings, progress, stop or preemption.StopRequest(), seconds)
+    stop = stop or preemption.StopRequest()
+    result = finished or _run(job, settings, progress, stop, seconds)
+    mean_stream.write(job, document)
+    return result
 
 
 def of_model(

@@ -241,7 +241,7 @@ def test_permuted_labels_are_tokens_of_training_documents_as_often_as_there(prob
 def test_the_same_call_says_at_once_that_it_is_finished(probed, tiny):
     before = files(probed)
     assert sorted(before) == sorted(
-        ["probe/PROBE.json", "probe/probe.h5"]
+        ["probe/PROBE.json", "probe/mean_stream.h5", "probe/probe.h5"]
         + [f"probe/directions/layer-{layer:02d}.h5" for layer in range(3)]
     )
     began = time.monotonic()
