@@ -101,13 +101,16 @@ def slope(
         return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
     by_type, by_group = (_variance(moved) for moved in (of_types, of_groups))
     alone = sum(float(np.square(lever) @ (_about_line(s, x, w) / s.count)) for s in sides)
-    variance = by_type + max(by_group - alone, 0.0)
-    degrees = (
-        freedom.of_influences(moved, of_size, freedom.JACKKNIFE_FACTOR)
-        for moved, of_size in ((of_types, float(bootstrap.effective(w))), (of_groups, size))
+    beyond = by_group - alone
+    variance = by_type + max(beyond, 0.0)
+    # A part that adds nothing does not make the variance less sure either.
+    parts = [(of_types, by_type, float(bootstrap.effective(w)))]
+    parts += [(of_groups, by_group, size)] if beyond > 0 else []
+    unsure = sum(
+        part**2 / freedom.of_influences(moved, of_size, freedom.JACKKNIFE_FACTOR)
+        for moved, part, of_size in parts
     )
-    parts = sum(part**2 / df for part, df in zip((by_type, by_group), degrees, strict=True))
-    df = variance**2 / parts if parts > 0 else size - 1
+    df = variance**2 / unsure if unsure > 0 else size - 1
     return bootstrap.t_interval(value, math.sqrt(variance), df, level, n, clusters)
 
 
