@@ -14,7 +14,15 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import contained, temporary
-from jaxlens.store import finalize, findings, layout, records, shard_contents, shards
+from jaxlens.store import (
+    finalize,
+    findings,
+    layout,
+    records,
+    shard_contents,
+    shards,
+    type_means_file,
+)
 from jaxlens.store.hdf5 import compare, reading
 
 MAX_NAMED = 100
@@ -86,6 +94,8 @@ def verify(
     _unexpected(problems, spec.n_shards)
     if finished:
         _check_manifest(problems, spec, entries)
+    with problems.checking(layout.TYPE_MEANS):
+        type_means_file.check(run_dir, spec.document, full=level == "full")
     tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
     # Before the first shard they may still be written.
     if finished or numbers or os.path.lexists(tokens):
