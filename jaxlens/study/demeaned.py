@@ -127,6 +127,7 @@ def add(total: Products, rows: facts.Facts, tallies: fold.Tallies) -> None:
     held, first = np.unique(group[order], return_index=True)
     for number, part in zip(held, np.split(order, first[1:]), strict=True):
         u, v, w = x[part], y[part], c[part]
-        sums = (u.T @ u, u.T @ v, (v * v).sum(0), u.T @ w, v.T @ w, len(part))
-        for into, what in zip(total, sums, strict=False):  # all but the last field
-            into[number] += what
+        sums = {"xtx": u.T @ u, "xty": u.T @ v, "yty": (v * v).sum(0), "xtc": u.T @ w}
+        sums |= {"ytc": v.T @ w, "count": np.array(len(part))}
+        for name, what in sums.items():
+            getattr(total, name)[number] += what

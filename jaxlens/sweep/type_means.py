@@ -30,7 +30,7 @@ logger = logging.getLogger("jaxlens")
 SHARE = 0.01
 """Share of the tokens that the sample takes."""
 
-MIN_TOKENS, MAX_TOKENS = 16_384, 1_048_576
+MIN_TOKENS, MAX_TOKENS = 32_768, 1_048_576
 """Fewest tokens of the sample, where the corpus has them, and most."""
 
 Sums = dict[str, Int64[np.ndarray, "..."]]

@@ -6,12 +6,12 @@ of columns from which the means of the types were subtracted row by row, by grou
 over the rows of a run, once the means are known (``demeaned``), or means that were fixed before.
 
 Fixed means are not those of all rows. With ẋ and e the column and the residual about the latter,
-and a_t, b_t how far these lie from the fixed ones, the score of a group is ``Σ (ẋ + a_t)(e + b_t)``,
-which is ``Σ ẋ e + Σ_t (a_t E_gt + b_t X_gt + N_gt a_t b_t)`` with E, X, N the sums of e, ẋ and 1 over
-its rows of a type. Over all groups only the last term adds up to something, ``Σ_t N_t a_t b_t``: the
-known excess of the products over those about all rows' means. Each group gives back its share by
-size (`about_own_means`), and the scores add up to 0. What remains of the terms has no mean and is
-not taken out: a type that the fixed means saw n times adds about 1/n to its part of the variance.
+and a_t, b_t how far these lie from the fixed ones, a group has the score ``Σ (ẋ + a_t)(e + b_t) =
+Σ ẋ e + Σ_t (a_t E_gt + b_t X_gt + N_gt a_t b_t)``, with E, X, N sums of e, ẋ and 1 by type. Over
+all groups only the last term adds up to something: what the products add up to beyond those about
+all rows' means. Each group gives back its share of that by size (`about_own_means`), and the
+scores add up to 0. What remains of the terms has no mean and is not taken out: a type that the
+fixed means saw n times adds about 1/n to its part of the variance.
 
 Reference:
     Frisch and Waugh 1933, doi:10.2307/1907330; Cameron and Miller 2015, doi:10.3368/jhr.50.2.317
