@@ -17,12 +17,12 @@ def _columns(rows: Facts) -> Any:
     xp, means = rows.xp, rows.tables.type_means
     copied = (rows.values["copied"] > 0).astype(xp.int32) * bins.ONE
     columns = xp.concatenate([rows.regressors[:, xp.asarray(_PLACES)], copied[:, None]], axis=1)
-    return columns.astype(xp.int64) - means.column[rows.values["token"]]
+    return columns.astype(xp.int64) - means.column[rows.values["token"]].astype(xp.int64)
 
 
 def _ln_rank(rows: Facts) -> Any:
     """Ln rank_input less the means of the types, int64 ``[row, layer]``."""
-    means = rows.tables.type_means.ln_rank[rows.values["token"]]
+    means = rows.tables.type_means.ln_rank[rows.values["token"]].astype(rows.xp.int64)
     return rows.ln["input"].astype(rows.xp.int64) - means
 
 

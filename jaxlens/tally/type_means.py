@@ -48,27 +48,36 @@ def of_sums(
     ]
     rarity = bins.frequency_bin(bins.type_rarity(counts))
     return TypeMeans(
-        column=_means(np.concatenate(columns, axis=1), count, rarity),
-        ln_rank=_means(tallies["type_sum"], count, rarity),
+        column=shrunk(np.concatenate(columns, axis=1), count, rarity),
+        ln_rank=shrunk(tallies["type_sum"], count, rarity),
     )
 
 
-def _means(
+def shrunk(
     total: Int64[np.ndarray, "vocab column"],
     count: Int64[np.ndarray, " vocab"],
     rarity: Int64[np.ndarray, " vocab"],
 ) -> Int32[np.ndarray, "vocab column"]:
-    """Means of types, each with one more position that has the mean of its bin."""
+    """Means of types, each with one more position that has the mean of its bin.
+
+    Args:
+        total: Sums by type, in units of 2**-16.
+        count: Positions of each type.
+        rarity: Bin of each type, of ``bins.FREQUENCY_BINS``; one without positions has the mean of
+            all.
+    """
     n = np.zeros(bins.FREQUENCY_BINS, np.int64)
     of_bin = np.zeros((bins.FREQUENCY_BINS, total.shape[1]), np.int64)
     np.add.at(n, rarity, count)
     np.add.at(of_bin, rarity, total)
-    whole = _quotient(total.sum(0), count.sum())
-    of_bin = np.where(n[:, None] > 0, _quotient(of_bin, n[:, None]), whole)
-    return _quotient(total + of_bin[rarity], count[:, None] + 1).astype(np.int32)
+    whole = _quotients(total.sum(0, keepdims=True), count.sum(keepdims=True))
+    of_bin = np.where(n[:, None] > 0, _quotients(of_bin, n), whole)
+    return _quotients(total + of_bin[rarity], count + 1).astype(np.int32)
 
 
-def _quotient(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The integer nearest to a quotient, halves rounded up; 0 of nothing."""
-    count = np.maximum(count, 1)
-    return (2 * total + count) // (2 * count)
+def _quotients(
+    total: Int64[np.ndarray, "line column"], count: Int64[np.ndarray, " line"]
+) -> Int64[np.ndarray, "line column"]:
+    """Integers nearest to quotients, halves rounded up; 0 of nothing."""
+    divisor = np.maximum(count, 1)[:, None]
+    return (2 * total + divisor) // (2 * divisor)
