@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import layout
+from jaxlens.store import bounds, layout
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import axes
 from jaxlens.tally.type_means import TypeMeans
@@ -29,6 +29,7 @@ HINT = "restore it from a copy; without it the run can neither go on nor be repa
 
 _AXES = {"column": ("vocab", "within"), "ln_rank": ("vocab", "layer")}
 _TYPE = np.dtype(np.int32)
+_MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +159,11 @@ def _open(file: Path, data: bytes, spec: Mapping[str, Any]) -> tuple[Table, int 
 
 def limit(spec: Mapping[str, Any]) -> int:
     """Most bytes that a table of a run can have."""
-    return 2 * size(*_sizes(spec)) + layout.SMALL
-
-
-def size(vocab_size: int, n_layers: int) -> int:
-    """Bytes of a table in memory."""
-    return _TYPE.itemsize * vocab_size * (len(axes.WITHIN) + n_layers)
+    vocab_size, n_layers = _sizes(spec)
+    size = _TYPE.itemsize * vocab_size * (len(axes.WITHIN) + n_layers)
+    return min(2 * size + layout.SMALL, _MAX_BYTES)
 
 
 def _sizes(spec: Mapping[str, Any]) -> tuple[int, int]:
-    architecture = spec["model"]["architecture"]
-    return architecture["vocab_size"], architecture["n_layer"] + 1
+    sizes = bounds.sizes(spec)
+    return sizes.vocab, sizes.layers

@@ -77,7 +77,7 @@ def test_intervals_cover_hard_data(planted, name, documents):
 
 
 MAX_WIDTH = {(40, 0.1): 1.25, (200, 0.1): 1.1, (200, 0.01): 1.25}
-"""Most that intervals about means of a sample may be wider than from rows, by documents and share."""
+"""Widths beside those from rows that a sample's means may lead to, by documents and share."""
 
 
 @pytest.mark.parametrize("name", planted_table.CASES)
