@@ -23,7 +23,7 @@ from jaxlens.files import yaml
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
-Tallies = Literal["basic", "study", "study-2"]
+Tallies = Literal["basic", "study", "study-2", "study-3"]
 
 logger = logging.getLogger("jaxlens")
 
@@ -113,7 +113,7 @@ class StoreConfig:
     """Quantities to store beside the profile's, for instance ``kl_to_final`` or ``norm``."""
     tallies: Tallies = "basic"
     """Set of mergeable totals; ``study`` answers the study's questions without rows. A run that
-    begins now records its second edition, ``study-2``."""
+    begins now records its second edition, ``study-2``, and without rows the third, ``study-3``."""
     shard_tokens: int | None = None
     """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
     compression: Literal["none", "gzip"] = "none"
@@ -136,6 +136,9 @@ class RunConfig:
     null: Null = "none"
     """``random-init``: fresh weights of the same architecture; ``shuffled``: the tokens of each
     document in another order."""
+    type_means: str | None = None
+    """Finished run whose tallies give the means of token types that ``study-3`` subtracts; those
+    of a sample of the text by default. Not read where the run has begun."""
     shard: str | None = None
     """``I/N``: this worker takes the shards i with i mod N = I."""
     grace: int = 20

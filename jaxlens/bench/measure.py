@@ -25,7 +25,7 @@ from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.models import loading
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
-from jaxlens.sweep import batch_size, devices, environment, prepare, resolve
+from jaxlens.sweep import batch_size, devices, environment, prepare, resolve, type_means
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import compile_workers
 
@@ -121,7 +121,8 @@ def _job(shape: str | None, config: RunConfig, steps: int, shards: int, folder: 
     documents, vocab_size = shards * steps * resolved.step_sequences, model.config.vocab_size
     ingested = random_model.ingested(folder, vocab_size, documents, resolved.length)
     words = np.zeros(vocab_size, bool)
-    return prepare.assemble(resolved, checkpoint, model, ingested, (words, words))
+    job = prepare.assemble(resolved, checkpoint, model, ingested, (words, words))
+    return type_means.with_table(job, None, folder)
 
 
 def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:

@@ -23,6 +23,7 @@ def run(
     shard: str | None = None,
     null: Null | None = None,
     seed: int | None = None,
+    type_means: Path | None = None,
     strict: bool | None = None,
     settings: options.Settings = (),
     dry_run: bool = False,
@@ -47,6 +48,8 @@ def run(
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
             each document in another order.
         seed: Seed of a null, of random twins and of the foreign tokens.
+        type_means: Finished run of the same model whose tallies give the means of token types
+            that a run without rows subtracts; those of a sample of the text by default.
         strict: Stop at the first malformed line of the corpus.
         settings: key=value for any other key of the configuration, for instance lens.tile=1024.
         dry_run: Print what the run would cost, and stop.
@@ -64,6 +67,7 @@ def run(
         "shard": shard,
         "null": null,
         "seed": seed,
+        "type_means": None if type_means is None else str(type_means),
         "corpus.strict": strict,
     }
     merged = options.load(config, flags, settings)

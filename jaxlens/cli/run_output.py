@@ -152,13 +152,17 @@ def show_estimate(cost: estimate.Estimate) -> None:
         "on disk": f"{_bytes(cost.disk_bytes)} at most "
         f"({errors.count(cost.row_bytes, 'byte')} a row)",
         "tallies": f"{_bytes(cost.tally_bytes)} in memory for each device",
+        "means of types": f"{_bytes(cost.type_means_bytes)} on disk and for each device"
+        if cost.type_means_bytes
+        else "",
         "device memory": _bytes(cost.device_bytes),
         "expected time": f"{cost.compile_seconds:.0f} s to compile, then "
         f"{cost.seconds:,.0f} s ({cost.tokens / cost.seconds:,.0f} tok/s)",
     }
     width = max(len(key) for key in lines)
     for key, value in lines.items():
-        terminal.say(f"{key:<{width}}  {value}")
+        if value:
+            terminal.say(f"{key:<{width}}  {value}")
 
 
 def _bytes(count: float) -> str:

@@ -54,6 +54,8 @@ SIGNED = (
     "foreign_retention_sum",
     "group_sum",
     "frequency_sum",
+    "within_product",
+    "within_outcome",
 )
 """Sums that can be negative; no other tally can."""
 

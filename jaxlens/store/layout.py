@@ -18,6 +18,9 @@ INDEX = "index.h5"
 DERIVED = (SUMMARY, INDEX, MANIFEST)
 """Files that follow from the shards and end a run, in the order in which they are written."""
 
+TYPE_MEANS = "type_means.h5"
+"""Means of token types that a run subtracts, where its spec names them."""
+
 SHARDS = "shards"
 ENVIRONMENT = "environment"
 TOKENS = "tokens"

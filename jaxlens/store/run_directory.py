@@ -13,7 +13,10 @@ from jaxlens.files import contained, publish, system, temporary
 from jaxlens.store import layout, records, spec_difference
 
 _RUN_NAMES = frozenset(
-    {layout.RUN, layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT, *layout.DERIVED}
+    {
+        *(layout.RUN, layout.TYPE_MEANS, layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
+        *layout.DERIVED,
+    }
 )
 
 

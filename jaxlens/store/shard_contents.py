@@ -17,7 +17,12 @@ from jaxlens.store import bounds, lazy_column, records, summary
 from jaxlens.store.hdf5 import reading
 from jaxlens.tally import definitions
 
-MAX_TALLY_BYTES = {"basic": 28 << 20, "study": 256 << 20, "study-2": 320 << 20}
+MAX_TALLY_BYTES = {
+    "basic": 28 << 20,
+    "study": 256 << 20,
+    "study-2": 320 << 20,
+    "study-3": 325 << 20,
+}
 """Most bytes of each set of tallies, which are held in RAM whole: of the basic ones those of 71
 layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."""
 

@@ -91,6 +91,7 @@ _SECTIONS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "shard_tokens": _or_none(_count),
     },
     "null": {"kind": _text, "seed": _whole},
+    "type_means": {"sha256": _text},
 }
 _TOP = {"format_version": _count, "quantities": _texts, "seed": _whole}
 

@@ -14,7 +14,16 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import contained, temporary
-from jaxlens.store import finalize, findings, layout, records, shard_contents, shards
+from jaxlens.store import (
+    finalize,
+    findings,
+    layout,
+    records,
+    shard_contents,
+    shards,
+    type_means_file,
+    worker_notes,
+)
 from jaxlens.store.hdf5 import compare, reading
 
 MAX_NAMED = 100
@@ -86,6 +95,8 @@ def verify(
     _unexpected(problems, spec.n_shards)
     if finished:
         _check_manifest(problems, spec, entries)
+    with problems.checking(layout.TYPE_MEANS):
+        type_means_file.check(run_dir, spec.document, full=level == "full")
     tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
     # Before the first shard they may still be written.
     if finished or numbers or os.path.lexists(tokens):
@@ -93,7 +104,7 @@ def verify(
     if level == "full":
         if sound and finished:
             _check_derived(problems)
-        _check_notes(problems)
+        worker_notes.check(problems)
     rows = sum(entry.rows for entry in entries)
     missing = 0 if finished else spec.n_shards - len(numbers)
     return Report(spec.n_shards, rows, tuple(problems.items), missing, finished)
@@ -250,20 +261,6 @@ def _check_tokens(
             problems.add(_part(entries[-1].shard), f"ends at token {stop} of {tokens.n_tokens}")
         if entries and entries[0].tokens_sha256 != tokens.sha256:
             problems.add(record, "is of another token file than the shards")
-
-
-def _check_notes(problems: findings.Findings) -> None:
-    """Checks the notes of workers, which cannot be made again; no result depends on them."""
-    names: list[str] = []
-    with problems.checking(layout.ENVIRONMENT):
-        names = layout.note_names(problems.run_dir)
-    for name in names:
-        try:
-            layout.read_note(problems.run_dir, name)
-        except errors.JaxlensError as error:
-            reason = error.message.partition(" is ")[2] or error.message
-            problem = f"is {reason}; a note, no result depends on it: remove it"
-            problems.add(f"{layout.ENVIRONMENT}/{name}", problem)
 
 
 def _check_hash(path: Path, expected: str, level: shards.Level) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxlens.study.demeaned import COLUMNS, NAMES
+from jaxlens.study.demeaned import COLUMNS, NAMES, Products
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.stats import within_type
 from jaxlens.tally import axes, bins
@@ -19,11 +19,11 @@ NEEDED = ("type_regressor", "regressor_product", "regressor_outcome", "copied_re
 def of_rank(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Groups | None]:
     """Ln rank_input of a layer as the outcome of ``demeaned.NAMES``."""
     sums = _sums(run, layer, NAMES)
-    if run.within is None:
+    if (within := run.within) is None:
         return sums, None
     n = len(NAMES)  # the first of the columns
-    xtx, xty = run.within.xtx[:, :n, :n], run.within.xty[:, :n, layer]
-    return sums, within_type.Groups(xtx, xty, run.within.count)
+    groups = within_type.Groups(within.xtx[:, :n, :n], within.xty[:, :n, layer], within.count)
+    return sums, _about_own_means(within, groups, sums)
 
 
 def of_copied(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Groups | None]:
@@ -39,12 +39,20 @@ def of_copied(run: Inputs, layer: int) -> tuple[within_type.Sums, within_type.Gr
         type_x=np.column_stack([ranks.type_y, ranks.type_x]),
         type_y=copied,
     )
-    return sums, _groups_of_copied(run, layer)
+    if run.within is None:
+        return sums, None
+    groups = _groups_of_copied(run.within, layer)
+    return sums, _about_own_means(run.within, groups, sums)
 
 
-def _groups_of_copied(run: Inputs, layer: int) -> within_type.Groups | None:
-    if (within := run.within) is None:
-        return None
+def _about_own_means(
+    within: Products, groups: within_type.Groups, sums: within_type.Sums
+) -> within_type.Groups:
+    """Products about means of all rows stay, those about a table's are moved to them."""
+    return groups if within.own_means else within_type.about_own_means(groups, sums)
+
+
+def _groups_of_copied(within: Products, layer: int) -> within_type.Groups:
     n = len(RANKED)
     xtx = np.empty((len(within.count), n, n))
     xtx[:, 0, 0] = within.yty[:, layer]

@@ -1,8 +1,9 @@
-"""Products by group of documents of what the means of token types leave: a second pass over rows.
+"""Products by group of documents of what means of token types leave, from rows or from tallies.
 
-A slope within types needs no rows, its interval does: how much the rows of a document go together
-is seen only in columns from which the mean of their type over all rows was subtracted, and these
-means are known after the first pass. Sums are float64.
+How much the rows of a document go together is seen only in columns from which a mean of their type
+was subtracted. Where there are rows, a second pass over them subtracts the means over all rows,
+which are known after the first; sums are float64. Where there are none, the sweep subtracted the
+means of a table that was fixed before it (``tally.type_means``).
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ from jaxtyping import Bool, Float, Int
 
 from jaxlens.store import reader
 from jaxlens.study import fold
-from jaxlens.study.estimators import HELD, ROOM
+from jaxlens.study.estimators import ROOM
 from jaxlens.tally import axes, bins, facts
 
-OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
-
-NAMES = tuple(name for name in HELD if name not in OF_THE_TYPE)
-"""What varies within a type and is held there: rarity and the embedding's norm do not vary."""
-
-COLUMNS = (*NAMES, *ROOM)
+COLUMNS = axes.VARYING
 """Columns of the products."""
+
+NAMES = tuple(name for name in COLUMNS if name not in ROOM)
+"""What is held within a type: rarity and the embedding's norm do not vary, room is for copies."""
 
 
 class Products(NamedTuple):
@@ -36,6 +35,7 @@ class Products(NamedTuple):
         xtc: Products of the columns with being copied later.
         ytc: Products of ln rank_input with being copied later.
         count: Rows.
+        own_means: Whether the means are those of the same rows, not of a table.
     """
 
     xtx: Float[np.ndarray, "group column column"]
@@ -44,6 +44,7 @@ class Products(NamedTuple):
     xtc: Float[np.ndarray, "group column"]
     ytc: Float[np.ndarray, "group layer"]
     count: Int[np.ndarray, " group"]
+    own_means: bool = True
 
 
 def products(
@@ -51,15 +52,17 @@ def products(
     tallies: fold.Tallies,
     documents: Bool[np.ndarray, " document"] | None = None,
 ) -> Products | None:
-    """Products of the rows of a run; None where it keeps too few columns of them.
+    """Products of the rows of a run, or else those of its tallies; None where it has neither.
 
     Args:
         run: Finished run.
         tallies: Of the same rows, which have the sums of each type.
         documents: Those whose rows count; all by default.
     """
-    if "type_regressor" not in tallies or not all(name in run for name in fold.NEEDED):
+    if "type_regressor" not in tallies:
         return None
+    if not all(name in run for name in fold.NEEDED):
+        return of_tallies(tallies)
     lookup = facts.tables(tallies["type_count"].size, run.corpus.token_counts)
     length, total = int(run.spec["plan"]["length"]), empty(tallies["type_sum"].shape[1])
     for batch in run.batches(fold.NEEDED, rows=fold.ROWS):
@@ -68,6 +71,23 @@ def products(
         real = real if documents is None else documents[batch["document"]]
         add(total, facts.of_rows(values, real, lookup, np), tallies)
     return total
+
+
+def of_tallies(tallies: fold.Tallies) -> Products | None:
+    """Products less a table's means; None of tallies before the third edition."""
+    if "within_product" not in tallies:
+        return None
+    n = len(COLUMNS)  # being copied is the last column
+    both, outcome = (tallies[f"within_{name}"] / bins.ONE for name in ("product", "outcome"))
+    return Products(
+        xtx=both[:, :n, :n],
+        xty=outcome[:, :n],
+        yty=tallies["within_square"] / bins.ONE,
+        xtc=both[:, :n, n],
+        ytc=outcome[:, n],
+        count=tallies["group_count"][axes.MEASURES.index("rank_input"), :, 0],
+        own_means=False,
+    )
 
 
 def empty(n_layers: int) -> Products:
@@ -107,7 +127,7 @@ def add(total: Products, rows: facts.Facts, tallies: fold.Tallies) -> None:
     held, first = np.unique(group[order], return_index=True)
     for number, part in zip(held, np.split(order, first[1:]), strict=True):
         u, v, w = x[part], y[part], c[part]
-        for into, what in zip(
-            total, (u.T @ u, u.T @ v, (v * v).sum(0), u.T @ w, v.T @ w, len(part)), strict=True
-        ):
-            into[number] += what
+        sums = {"xtx": u.T @ u, "xty": u.T @ v, "yty": (v * v).sum(0), "xtc": u.T @ w}
+        sums |= {"ytc": v.T @ w, "count": np.array(len(part))}
+        for name, what in sums.items():
+            getattr(total, name)[number] += what

@@ -64,8 +64,11 @@ def tallies(run: reader.Run) -> Tallies:
 
 
 def _own(run: reader.Run, edition: tuple[definitions.Tally, ...]) -> Tallies | None:
-    names = {tally.name for tally in edition}
-    return {name: run.tally[name] for name in names} if names <= set(run.tally) else None
+    names, kept = {tally.name for tally in edition}, set(run.tally)
+    if not names <= kept:
+        return None
+    names |= {tally.name for tally in definitions.WITHIN} & kept
+    return {name: run.tally[name] for name in names}
 
 
 def require_rows(run: reader.Run) -> None:

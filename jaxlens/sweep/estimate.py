@@ -35,6 +35,7 @@ class Estimate:
         fill: Share of these positions that hold a token.
         row_bytes: Bytes a row on disk.
         tally_bytes: Tallies, which each device, and each shard before compression, holds once.
+        type_means_bytes: Means of token types, which each device holds once; 0 without.
         disk_bytes: Rows, tallies before compression, and tokens.
         device_bytes: Weights, input, scratch and the outputs of the steps under way.
         compile_seconds: Time to compile the step.
@@ -50,6 +51,7 @@ class Estimate:
     fill: float
     row_bytes: int
     tally_bytes: int
+    type_means_bytes: int
     disk_bytes: int
     device_bytes: int
     compile_seconds: float
@@ -77,6 +79,8 @@ def estimate(config: RunConfig) -> Estimate:
     tallies = definitions.items(
         architecture.n_layer + 1, architecture.vocab_size, job.config.store.tallies
     )
+    means = () if job.type_means is None else job.type_means.means
+    means_bytes = sum(table.nbytes for table in means)
     token_bytes = job.ingested.index.dtype.itemsize
     n_tokens = job.plan.n_tokens
     return Estimate(
@@ -89,7 +93,9 @@ def estimate(config: RunConfig) -> Estimate:
         fill=job.plan.fill,
         row_bytes=job.resolved.row_bytes,
         tally_bytes=tallies * _TALLY_ITEM,
+        type_means_bytes=means_bytes,
         disk_bytes=n_tokens * (job.resolved.row_bytes + token_bytes)
+        + means_bytes
         + job.plan.n_shards * tallies * _TALLY_ITEM,
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,

@@ -15,6 +15,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
+from jaxlens.store import type_means_file
 from jaxlens.sweep import resolve, step
 from jaxlens.tally import bins, definitions, regressors, sampling, update
 
@@ -36,6 +37,7 @@ class Job:
         spec: What decides the result.
         spec_bytes: The same, canonical JSON.
         spec_hash: Its sha256.
+        type_means: Means of token types, where the tallies need them.
         programs: Folder of compiled programs, see ``compilation_cache.enable``.
     """
 
@@ -51,6 +53,7 @@ class Job:
     spec: dict[str, Any]
     spec_bytes: bytes
     spec_hash: str
+    type_means: type_means_file.Table | None = None
     programs: Path | None = None
 
     @property
@@ -69,7 +72,8 @@ class Job:
         index = self.ingested.index
         studied = self.config.store.tallies in definitions.STUDY_EDITIONS
         counts = index.token_counts if studied else None
-        return update.tables(index.vocab_size, counts)
+        means = None if self.type_means is None else self.type_means.means
+        return update.tables(index.vocab_size, counts, means)
 
     def tally_columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Token columns that the tallies need, padded to the capacity of a step."""

@@ -26,6 +26,7 @@ from jaxlens.sweep import (
     step,
     temperatures,
     tokens,
+    type_means,
 )
 from jaxlens.sweep.job import Job
 
@@ -71,7 +72,8 @@ def prepare(
     words = tokenizer.word_tables(tokenizer.strings(model.tokenizer, architecture.vocab_size))
     version = spec.format_version(existing_spec, config.out)
     job = assemble(resolved, checkpoint, model, ingested, words, version)
-    return dataclasses.replace(job, programs=programs)
+    job = dataclasses.replace(job, programs=programs)
+    return type_means.with_table(job, existing_spec, temporary)
 
 
 def assemble(

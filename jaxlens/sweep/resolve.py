@@ -150,7 +150,7 @@ def resolve(
         plan=dataclasses.replace(config.plan, length=length),
         lens=dataclasses.replace(lens, top_k=min(lens.top_k, vocab_size)),
         store=dataclasses.replace(
-            config.store, shard_tokens=shard_tokens, tallies=_edition(config.store.tallies, spec)
+            config.store, shard_tokens=shard_tokens, tallies=_edition(config.store, spec)
         ),
     )
     chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
@@ -201,11 +201,18 @@ def _recorded_lens(
     return dataclasses.replace(lens, **recorded)
 
 
-def _edition(tallies: run_config.Tallies, spec: Mapping[str, Any]) -> run_config.Tallies:
-    """The newest edition of the study's tallies, or that with which the run began."""
+def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_config.Tallies:
+    """The newest edition of the study's tallies, or that with which the run began.
+
+    Products within token types are only needed where there are no rows to take them from.
+    """
+    if store.tallies != "study":
+        return store.tallies
     section = spec.get("store")
     began = section.get("tallies") if isinstance(section, dict) else None
-    return "study-2" if tallies == "study" and began != "study" else tallies
+    if began in ("study", "study-2", "study-3"):
+        return began
+    return "study-3" if store.rows == "none" else "study-2"
 
 
 def _require_quantities(config: run_config.RunConfig) -> None:

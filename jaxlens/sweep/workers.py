@@ -64,17 +64,22 @@ class Worker:
             return rows, self.add(totals, values | dict(columns), batch.count, self.lookup)
 
 
-def compile_workers(job: Job) -> list[Worker]:
+def compile_workers(job: Job, tallies: tuple[definitions.Tally, ...] | None = None) -> list[Worker]:
     """Compiles the step, whose shape is that of every step of the run, for each device.
+
+    Args:
+        job: Sweep.
+        tallies: What is counted; the tallies of the run by default.
 
     Raises:
         ConfigError: There are fewer devices than were asked for, or a step does not fit them.
     """
     batch = step.batch_shape(job.plan.length, job.plan.step_sequences)
     targets = devices.choose(job.config.devices)
+    counted = definitions.TALLIES[job.config.store.tallies] if tallies is None else tallies
     with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
         lookup = job.lookup()
-        workers = list(pool.map(functools.partial(_compile, job, batch, lookup), targets))
+        workers = list(pool.map(functools.partial(_compile, job, batch, lookup, counted), targets))
     compilation_cache.seal(job.programs)
     environment.release_memory()
     needed = max(step.scratch_bytes(worker.step) for worker in workers)
@@ -84,9 +89,14 @@ def compile_workers(job: Job) -> list[Worker]:
     return workers
 
 
-def _compile(job: Job, batch: types.Step, lookup: update.Tables, device: jax.Device) -> Worker:
+def _compile(
+    job: Job,
+    batch: types.Step,
+    lookup: update.Tables,
+    tallies: tuple[definitions.Tally, ...],
+    device: jax.Device,
+) -> Worker:
     architecture = job.resolved.architecture
-    tallies = definitions.TALLIES[job.config.store.tallies]
     weights = devices.put((job.model.params, job.unembed, job.tiles), device)
     lookup = devices.put(lookup, device)
     lowered = step.lower(job.step_config, *weights, batch)

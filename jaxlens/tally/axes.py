@@ -65,6 +65,16 @@ REGRESSORS = (
 """What outcomes are regressed on in the second edition: position and the room that is left in the
 context by splines, and nothing that follows from the outcome."""
 
+OF_THE_TYPE = ("constant", "rarity", "embedding_norm")
+"""Regressors that do not vary within a token type, or only by the fold of its document."""
+
+VARYING = tuple(name for name in REGRESSORS if name not in OF_THE_TYPE)
+"""Regressors that vary within a token type."""
+
+WITHIN = (*VARYING, "copied")
+"""Columns whose mean over a token type is subtracted in the third edition; ``copied`` is whether
+the position is copied later."""
+
 WEIGHTINGS = ("types", "root", "tokens")
 """How much a token type weighs: all alike, by the root of its number of tokens, or by it."""
 
@@ -80,6 +90,8 @@ AXIS_LABELS: dict[str, tuple[str, ...]] = {
     "covariate_too": COVARIATES,
     "regressor": REGRESSORS,
     "regressor_too": REGRESSORS,
+    "within": WITHIN,
+    "within_too": WITHIN,
     "weighting": WEIGHTINGS,
     "stratum": bins.STRATA,
     "exit_cut": tuple(str(cut) for cut in EXIT_CUTS),

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from jaxlens import schema
-from jaxlens.tally import axes, first_edition, sampling, second_edition, tally
+from jaxlens.tally import axes, first_edition, sampling, second_edition, tally, third_edition
 from jaxlens.tally.tally import Tally
 
 _FIXED = "2**-16"
@@ -67,15 +67,22 @@ BASIC: tuple[Tally, ...] = (
 )
 
 STUDY = second_edition.SECOND
-"""What the study needs, in the edition of runs that begin now."""
+"""What the study needs of runs that keep rows, in the edition of runs that begin now."""
 
-STUDY_EDITIONS = ("study", "study-2")
-"""Sets with all that the study needs, as specs name them: the first edition and the second."""
+WITHIN = third_edition.ADDED
+"""What it needs beside these where no rows are kept."""
+
+STUDY_EDITIONS = ("study", "study-2", "study-3")
+"""Sets with all that the study needs, as specs name them: the first edition to the third."""
+
+WITH_TYPE_MEANS = ("study-3",)
+"""Sets that subtract means of token types, which are fixed before the sweep."""
 
 TALLIES: dict[str, tuple[Tally, ...]] = {
     "basic": BASIC,
     "study": (*BASIC, *first_edition.FIRST),
     "study-2": (*BASIC, *STUDY),
+    "study-3": (*BASIC, *STUDY, *WITHIN),
 }
 """Tallies that ``store.tallies`` names."""
 
@@ -83,6 +90,7 @@ QUANTITIES: dict[str, tuple[str, ...]] = {
     "basic": (),
     "study": ("norm", "retention"),
     "study-2": ("norm", "retention", "retention_foreign"),
+    "study-3": ("norm", "retention", "retention_foreign"),
 }
 """What the lens must read for each set beside what it always reads."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.tally import axes, bins, regressors
+from jaxlens.tally import axes, bins, regressors, type_means
 
 
 class Tables(NamedTuple):
@@ -26,16 +26,25 @@ class Tables(NamedTuple):
     log_edges: Any = None  # `bins.LOG_EDGES`
     type_rarity: Any = None  # fixed-point rarity by all counts, [vocab]
     type_weight: Any = None  # fixed-point weight of a token, [weighting, vocab]
+    type_means: Any = None  # `type_means.TypeMeans`, of the third edition
 
 
-def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
-    """NumPy tables of a vocabulary, for the study with the corpus' counts ``[fold, vocab]``."""
+def tables(
+    vocab_size: int, counts: np.ndarray | None = None, means: type_means.TypeMeans | None = None
+) -> Tables:
+    """NumPy tables of a vocabulary.
+
+    Args:
+        vocab_size: Its size.
+        counts: Of the corpus, ``[fold, vocab]``; for the study alone.
+        means: Of token types; for the third edition of its tallies alone.
+    """
     ranks = bins.ln_table(vocab_size), bins.ln_rank_bins(vocab_size)
     if counts is None:
         return Tables(*ranks)
     rarity = bins.rarity_table(counts)
     types = bins.type_rarity_table(counts), regressors.type_weights(counts)
-    return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES, *types)
+    return Tables(*ranks, bins.ln_table(bins.MAX_LN), rarity, bins.LOG_EDGES, *types, means)
 
 
 class Facts(NamedTuple):

@@ -2,7 +2,7 @@
 
 A rule turns the integers of ``facts`` into additions: places of a tally, the amounts that are added
 there, and where they count. A device and a reader of the stored rows add the same numbers. The
-rules of the second edition are in ``second_rules``.
+rules of later editions are in ``second_rules`` and ``third_rules``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens import schema
-from jaxlens.tally import axes, bins, definitions, facts, sampling, second_rules
+from jaxlens.tally import axes, bins, definitions, facts, sampling, second_rules, third_rules
 from jaxlens.tally.addition import Addition, first_place
 from jaxlens.tally.facts import Facts
 
@@ -223,6 +223,7 @@ RULES: dict[str, Callable[[Facts], Iterator[Addition]]] = {
     "flip": _flip,
     "retrieval": _retrieval,
     **second_rules.RULES,
+    **third_rules.RULES,
 }
 """What each summed tally of the study adds."""
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens.tally import addition, bins, definitions, facts, rules, sampling
+from jaxlens.tally import addition, bins, definitions, facts, rules, sampling, type_means
 
 Totals = dict[str, jax.Array]
 
@@ -25,9 +25,11 @@ Totals = dict[str, jax.Array]
 Tables = facts.Tables
 
 
-def tables(vocab_size: int, counts: np.ndarray | None = None) -> Tables:
+def tables(
+    vocab_size: int, counts: np.ndarray | None = None, means: type_means.TypeMeans | None = None
+) -> Tables:
     """``facts.tables`` on the default device."""
-    return jax.tree.map(jnp.asarray, facts.tables(vocab_size, counts))
+    return jax.tree.map(jnp.asarray, facts.tables(vocab_size, counts, means))
 
 
 def shapes(

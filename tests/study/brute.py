@@ -142,8 +142,8 @@ def curve(row, name):
     return [fixed(x) for x in row[name]]
 
 
-def tallies(values, counts):
-    """All summed tallies of the study, of both editions."""
+def tallies(values, counts, means):
+    """All summed tallies of the study, of every edition; those of the third less these means."""
     rows = Rows(values, counts)
     n_layers, vocab = rows.n_layers, rows.counts.shape[1]
     out = {
@@ -155,7 +155,19 @@ def tallies(values, counts):
         _of_references(rows, row, out)
         _of_input(rows, row, out)
         _of_curves(rows, row, out)
+        _within(rows, row, out, means)
     return out
+
+
+def _within(rows, row, out, means):
+    token, group = int(row["token"]), int(row["group"])
+    known = dict(zip(axes.REGRESSORS, regressors(row, 0), strict=True))
+    known["copied"] = SIXTEENTH * bool(row["copied"])
+    x = [known[name] - int(means.column[token, i]) for i, name in enumerate(axes.WITHIN)]
+    y = [ln(int(rank)) - int(means.ln_rank[token, i]) for i, rank in enumerate(row["rank_input"])]
+    out["within_product"][group] += [[times(a, b) for b in x] for a in x]
+    out["within_outcome"][group] += [[times(a, b) for b in y] for a in x]
+    out["within_square"][group] += [times(a, a) for a in y]
 
 
 def _of_references(rows, row, out):

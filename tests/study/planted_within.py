@@ -41,8 +41,14 @@ CASES = {
 DOCUMENTS = (40, 200)
 
 
-def replica(rng, documents, case, tokens=600):
+def replica(rng, documents, case):
     """Estimate of one replica."""
+    token, _, group, x, y = draw(rng, documents, case)
+    return estimate(token, group, x, y)
+
+
+def draw(rng, documents, case, tokens=600):
+    """Rows of one replica: type, document and its group, columns, outcome."""
     chance = 1 / np.arange(3, VOCAB + 3)
     deviate = rng.normal(0, 1, documents)
     sizes = np.rint(np.exp(case.tail * (deviate - case.tail / 2)) * tokens).astype(int) + 20
@@ -55,7 +61,7 @@ def replica(rng, documents, case, tokens=600):
     slopes = case.slope + rng.normal(0, case.of_documents, documents) + case.tied * deviate
     y = slopes[document] * (x[:, 0] - of_type[token]) + case.between * of_type[token]
     y = y + rng.normal(0, 1, VOCAB)[token] + 0.2 * x[:, 1] + shared[1] + rng.normal(0, 1, n)
-    return estimate(token, rng.integers(0, GROUPS, documents)[document], x, y)
+    return token, document, rng.integers(0, GROUPS, documents)[document], x, y
 
 
 def truth(case):
@@ -65,14 +71,20 @@ def truth(case):
 
 def estimate(token, group, x, y, names=NAMES):
     """The slope of the first column from rows."""
+    sums = sums_of(token, x, y)
+    mean = np.maximum(sums.type_counts, 1)
+    u, v = x - (sums.type_x / mean[:, None])[token], y - (sums.type_y / mean)[token]
+    return within_type.slope(sums, products(group, u, v), names, names[0])
+
+
+def sums_of(token, x, y):
+    """Sums over all rows."""
     size = int(token.max()) + 1
     count = np.bincount(token, minlength=size)
     type_x = np.stack([np.bincount(token, column, size) for column in x.T], axis=1)
-    type_y = np.bincount(token, y, size)
-    sums = within_type.Sums(x.T @ x, x.T @ y, float(y @ y), count, type_x, type_y)
-    mean = np.maximum(count, 1)
-    u, v = x - (type_x / mean[:, None])[token], y - (type_y / mean)[token]
-    return within_type.slope(sums, products(group, u, v), names, names[0])
+    return within_type.Sums(
+        x.T @ x, x.T @ y, float(y @ y), count, type_x, np.bincount(token, y, size)
+    )
 
 
 def products(group, u, v):

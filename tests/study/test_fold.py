@@ -17,7 +17,7 @@ from jaxlens.store import summary
 from jaxlens.study import fold
 from jaxlens.sweep import devices
 from jaxlens.sweep import run as sweep
-from jaxlens.tally import definitions, sampling, update
+from jaxlens.tally import axes, definitions, facts, sampling, type_means, update
 
 # Rows of everything that the tallies are made from; a later window repeats some context.
 EVERYTHING = {
@@ -61,8 +61,14 @@ def test_every_tally_is_what_its_definition_says(studied):
     sizes = values["rank_input"].shape[1], vocab
     study = (t for t in definitions.BY_NAME.values() if t.kind == "study")
     found = {t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in study}
-    fold.add(found, values, np.ones(len(values["token"]), bool), fold.facts.tables(vocab, counts))
-    expected = brute.tallies(values, counts)
+    random = np.random.default_rng(0)  # any integers do for means
+    means = type_means.TypeMeans(
+        random.integers(-(2**17), 2**17, (vocab, len(axes.WITHIN)), np.int32),
+        random.integers(0, 2**19, (vocab, sizes[0]), np.int32),
+    )
+    lookup = facts.tables(vocab, counts, means)
+    fold.add(found, values, np.ones(len(values["token"]), bool), lookup)
+    expected = brute.tallies(values, counts, means)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
         assert value.any(), name

@@ -8,6 +8,7 @@ from sweeps import STUDY, configure
 
 import jaxlens
 from jaxlens.study import inputs, study
+from jaxlens.study.stats import within_type
 from jaxlens.sweep import resolve
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import definitions, first_edition
@@ -18,19 +19,42 @@ def first(tiny, texts, tmp_path_factory):
     """A finished run as it was made before there was a second edition."""
     out = tmp_path_factory.mktemp("editions") / "first"
     with pytest.MonkeyPatch.context() as before:
-        before.setattr(resolve, "_edition", lambda tallies, spec: tallies)
+        before.setattr(resolve, "_edition", lambda store, spec: store.tallies)
         assert sweep.run(configure(tiny, texts, out, **STUDY)).finished
     return out
 
 
-def test_a_run_that_begins_now_records_the_second_edition(studied):
+@pytest.fixture(scope="module")
+def second(tiny, texts, tmp_path_factory):
+    """A finished run without rows as it was made before there was a third edition."""
+    out = tmp_path_factory.mktemp("editions") / "second"
+    assert sweep.run(configure(tiny, texts, out, **STUDY | {"store.tallies": "study-2"})).finished
+    return out
+
+
+def test_a_run_that_begins_now_records_the_third_edition_where_it_keeps_no_rows(studied):
     with jaxlens.open_run(studied / "trained") as run:
-        assert run.spec["store"]["tallies"] == "study-2"
+        assert run.spec["store"]["tallies"] == "study-3"
+        assert {one.name for one in definitions.TALLIES["study-3"]} == set(run.tally)
+
+
+def test_a_run_that_begins_now_records_the_second_edition_where_it_keeps_rows(
+    tiny, texts, tmp_path
+):
+    how = STUDY | {"store.rows": "full", "corpus.limit": 500}
+    sweep.run(configure(tiny, texts, tmp_path / "run", **how))
+    with jaxlens.open_run(tmp_path / "run") as run:
+        assert run.spec["store"]["tallies"] == "study-2" and "type_means" not in run.spec
         assert {one.name for one in definitions.TALLIES["study-2"]} == set(run.tally)
+    assert not (tmp_path / "run" / "type_means.h5").exists()
 
 
-def test_a_run_of_the_first_edition_resumes_to_the_same_bytes(first, tiny, texts, tmp_path):
-    out = shutil.copytree(first, tmp_path / "run")
+@pytest.mark.parametrize("edition", ["first", "second"])
+def test_a_run_of_an_earlier_edition_resumes_to_the_same_bytes(
+    edition, tiny, texts, tmp_path, request
+):
+    begun = request.getfixturevalue(edition)
+    out = shutil.copytree(begun, tmp_path / "run")
     shards = sorted((out / "shards").glob("*.h5"))
     assert len(shards) > 1
     for path in (shards[-1], shards[-1].with_suffix(".json"), out / "summary.h5"):
@@ -38,7 +62,14 @@ def test_a_run_of_the_first_edition_resumes_to_the_same_bytes(first, tiny, texts
     result = sweep.run(configure(tiny, texts, out, **STUDY))
     assert result.finished and result.computed == 1
     for path in (*shards, out / "summary.h5"):
-        assert path.read_bytes() == (first / path.relative_to(out)).read_bytes(), path.name
+        assert path.read_bytes() == (begun / path.relative_to(out)).read_bytes(), path.name
+    assert not (out / "type_means.h5").exists()
+
+
+def test_the_study_of_a_second_edition_without_rows_has_slopes_without_intervals(second):
+    slopes = [one for one in study.study(second).results if one.estimator == "copied_within_type"]
+    assert len(slopes) == 3 and all(within_type.NO_ROWS in one.note for one in slopes)
+    assert all(math.isnan(one.low) for one in slopes)
 
 
 def test_the_study_of_a_first_edition_says_which_lines_need_what(first):

@@ -3,9 +3,15 @@
 The slope is exact from tallies: sums of products over all rows, less what the types' own sums
 explain. Its interval asks how the slope moves without each group of documents. That needs products
 of columns from which the means of the types were subtracted row by row, by group: a second pass
-over the rows of a run, once the means are known (``demeaned``). A run without rows has the slope
-and no interval: pairs of rows of one document in a sample of a two-hundredth of the rows are too
-few, and intervals from them covered 74 % of planted truths.
+over the rows of a run, once the means are known (``demeaned``), or means that were fixed before.
+
+Fixed means are not those of all rows. With ẋ and e the column and the residual about the latter,
+and a_t, b_t how far these lie from the fixed ones, a group has the score ``Σ (ẋ + a_t)(e + b_t) =
+Σ ẋ e + Σ_t (a_t E_gt + b_t X_gt + N_gt a_t b_t)``, with E, X, N sums of e, ẋ and 1 by type. Over
+all groups only the last term adds up to something: what the products add up to beyond those about
+all rows' means. Each group gives back its share of that by size (`about_own_means`), and the
+scores add up to 0. What remains of the terms has no mean and is not taken out: a type that the
+fixed means saw n times adds about 1/n to its part of the variance.
 
 Reference:
     Frisch and Waugh 1933, doi:10.2307/1907330; Cameron and Miller 2015, doi:10.3368/jhr.50.2.317
@@ -24,7 +30,7 @@ from jaxtyping import Float, Int, Num
 
 from jaxlens.study.stats import bootstrap, freedom, least_squares, regression
 
-NO_ROWS = "needs rows: record them with --rows full"
+NO_ROWS = "needs rows, or a new run with --tallies study --rows none"
 CONSTANT = "constant within types"
 
 
@@ -61,6 +67,25 @@ class Groups(NamedTuple):
     xtx: Float[np.ndarray, "group column column"]
     xty: Float[np.ndarray, "group column"]
     count: Int[np.ndarray, " group"]
+
+
+def about_own_means(groups: Groups, sums: Sums) -> Groups:
+    """Groups less their shares, by size, of what products about fixed means add up to too much.
+
+    Args:
+        groups: Of columns less fixed means of their types.
+        sums: Over all rows, which say what the products about the types' own means add up to.
+    """
+    count = np.maximum(sums.type_counts, 1)[:, None]
+    means = sums.type_x / count
+    excess_xtx = groups.xtx.sum(0) - (sums.xtx - sums.type_x.T @ means)
+    excess_xty = groups.xty.sum(0) - (sums.xty - sums.type_y @ means)
+    share = groups.count / max(groups.count.sum(), 1)
+    return Groups(
+        xtx=groups.xtx - share[:, None, None] * excess_xtx,
+        xty=groups.xty - share[:, None] * excess_xty,
+        count=groups.count,
+    )
 
 
 def slope(
