@@ -50,12 +50,12 @@ class Material:
     def ratio(self, top, bottom, size, mask):
         """Sum over sum of what sequences add, and its error over clusters of sequences."""
         mask = mask & (size > 0)
+        if not mask.any():
+            return np.nan, np.nan
         clusters, unit = np.unique(self.values["cluster"][mask], return_inverse=True)
         sums = [
             bootstrap.totals((x * size)[mask], unit.ravel(), len(clusters)) for x in (top, bottom)
         ]
-        if not mask.any():
-            return np.nan, np.nan
         return bootstrap.estimate(np.divide, *sums)
 
     def mean(self, values, size, mask):

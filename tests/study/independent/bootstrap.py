@@ -53,7 +53,16 @@ def spread(statistic, *by_unit, replicas=REPLICAS):
     for weight in drawn(len(by_unit[0]), replicas).astype(np.float64):
         sums = [(weight @ f).reshape(p.shape[1:]) for f, p in zip(flat, by_unit, strict=True)]
         again.append(statistic(*sums))
-    return np.nanstd(np.stack(again), axis=0, ddof=1)
+    return deviation(np.stack(again))
+
+
+def deviation(replicas):
+    """Standard deviation over replicas of what exists; NaN of what exists in fewer than two."""
+    there = np.isfinite(replicas)
+    n = there.sum(0)
+    mean = np.where(there, replicas, 0).sum(0) / np.maximum(n, 1)
+    squares = np.square(np.where(there, replicas - mean, 0)).sum(0)
+    return np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
 
 
 def jackknife(statistic, *by_unit):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from study.independent import bootstrap, rows
+from study.independent import bootstrap, matching, rows
 from study.independent.lines import Lines
 from study.independent.passages import NEVER, stays
 
-SUFFIX, CONTROLS, CALIPER = 2, 4, 0.25
+SUFFIX = 2
 FEWEST_MATCHES, FEWEST_TYPES = 50, 20
 RANKS = (1, 5, 10)
-COLUMNS = ("document", "position", "piece", "next_token", "rank_next")
-COLUMNS += ("match_length", "prev_count")
 COVARIATES = ("rarity_next", "surprisal", "logp_next_last", "entropy_last")
 COVARIATES += ("ln_position", "ln_distance", "ln_count")
 
@@ -29,69 +27,6 @@ def of_run(run):
     layer = stays(run["rank_copy"][there] <= 10)
     lines.by_layer("copy_within_10", [(layer <= k).mean() for k in range(run.n_layers)])
     return lines
-
-
-def facts(run, sample):
-    """Rows of a sample by their document and place; their keys are in the sample."""
-    key = run.document * 2**32 + run["offset"]
-    order = np.argsort(key)
-    wanted = sample["document"] * 2**32 + sample["offset"]
-    place = order[np.searchsorted(key[order], wanted)]
-    assert np.array_equal(key[place], wanted)
-    return {
-        "key": sample["key"],
-        "copies": (run["copy_token"] == run["next_token"])[place],
-        "rarity_next": rows.fixed(run.rarity["next"][place]),
-        "surprisal": rows.fixed(run["surprisal"][place]),
-        "logp_next_last": rows.fixed(run["logp_next"][place, -1]),
-        "entropy_last": rows.fixed(run["entropy"][place, -1]),
-        "ln_position": np.log1p(run["position"][place]),
-        "ln_distance": np.log(np.maximum(run["prev_distance"][place], 1)),
-        "ln_count": np.log1p(run["prev_count"][place]),
-        **{name: run[name][place] for name in COLUMNS},
-    }
-
-
-def some(side, mask):
-    return {name: column[mask] for name, column in side.items()}
-
-
-def match(copies, others):
-    """Controls of each copy, at most four: a list of places in ``others``.
-
-    Copies take turns by their key; each takes the free candidate with the least key that has the
-    same stratum and is within both calipers.
-    """
-    edges = {
-        name: np.quantile(copies[name], np.arange(1, parts) / parts)
-        for name, parts in (("rarity_next", 10), ("position", 5))
-    }
-
-    def strata(side):
-        parts = [np.searchsorted(e, side[name], "right") for name, e in edges.items()]
-        return list(zip(*(p.tolist() for p in (*parts, side["piece"])), strict=True))
-
-    pools = {}
-    for place, stratum in enumerate(strata(others)):
-        pools.setdefault(stratum, []).append(place)
-    pools = {s: np.array(sorted(p, key=others["key"].__getitem__)) for s, p in pools.items()}
-    mine, free = strata(copies), np.ones(len(others["key"]), bool)
-    found = [[] for _ in mine]
-    active = [i for i in np.argsort(copies["key"], kind="stable") if mine[i] in pools]
-    for _ in range(CONTROLS):
-        still = []
-        for i in active:
-            pool = pools[mine[i]]
-            near = free[pool]
-            for name in ("logp_next_last", "entropy_last"):
-                near = near & (np.abs(others[name][pool] - copies[name][i]) <= CALIPER)
-            if near.any():
-                taken = pool[np.argmax(near)]
-                free[taken] = False
-                found[i].append(taken)
-                still.append(i)
-        active = still
-    return found
 
 
 def retrieval_depth(ranks, cut):
@@ -119,11 +54,13 @@ class Pairs:
 
     def __init__(self, run):
         self.run = run
-        copies, self.others = (facts(run, run.samples[name]) for name in ("copies", "controls"))
+        copies, self.others = (
+            matching.facts(run, run.samples[name]) for name in ("copies", "controls")
+        )
         assert copies["copies"].all() and not self.others["copies"].any()
-        self.copies = some(copies, copies["match_length"] >= SUFFIX)
-        self.others = some(self.others, self.others["prev_count"] > 0)
-        found = match(self.copies, self.others)
+        self.copies = matching.some(copies, copies["match_length"] >= SUFFIX)
+        self.others = matching.some(self.others, self.others["prev_count"] > 0)
+        found = matching.match(self.copies, self.others)
         self.n_matches = sum(bool(f) for f in found)
         self.copy = np.array([i for i, f in enumerate(found) for _ in f])
         self.control = np.array([place for f in found for place in f])
@@ -142,7 +79,8 @@ class Pairs:
 
         A pair has two documents. A replica gives each pair the mass ``1 + (m - 1) + (m' - 1)``, m
         and m' being how often its documents were drawn. What two pairs that share both documents
-        have in common is then counted twice, and subtracted once.
+        have in common is then counted twice, and subtracted once. Of independent pairs that leaves
+        at least half, so no less is taken where chance would leave less.
 
         Args:
             statistic: Of masses, ``[pair]``.
@@ -165,7 +103,22 @@ class Pairs:
         couple = np.sort(np.stack([ours, theirs]), axis=0)[:, apart]
         _, couple = np.unique(couple, axis=1, return_inverse=True)
         both = np.square(np.bincount(couple.ravel(), terms(mass)[apart])).sum()
-        return statistic(mass), np.sqrt(by_document - both)
+        return statistic(mass), np.sqrt(max(by_document - both, by_document / 2))
+
+    def mean(self, function, of_copies):
+        """Mean of the copies, by their documents, or of the controls, by both of a pair."""
+        side = self.sides(function)[0 if of_copies else 1].astype(float)
+
+        def mean(mass):
+            return mass @ side / mass.sum()
+
+        if not of_copies:
+            return self.number(mean, lambda mass: mass * (side - mean(mass)))
+        sums = [
+            bootstrap.totals(x, self.documents[0], self.run.n_documents)
+            for x in (self.mass * side, self.mass)
+        ]
+        return bootstrap.estimate(np.divide, *sums)
 
     def difference(self, function):
         """Mean of the copies' values less that of their controls."""
@@ -284,11 +237,6 @@ def _on_the_way(pairs, lines):
             "matched_ln_rank_next": lambda s, k=layer: np.log(s["rank_next"][:, k]),
         }
         for name, measure in measures.items():
-            of_copies, of_controls = pairs.sides(measure)
-            for stratum, side in (("copies", of_copies), ("controls", of_controls)):
-                sums = [
-                    bootstrap.totals(x, pairs.documents[0], pairs.run.n_documents)
-                    for x in (pairs.mass * side, pairs.mass)
-                ]
-                number = bootstrap.estimate(lambda t, n: t / n, *sums)
+            for stratum, alone in (("copies", True), ("controls", False)):
+                number = pairs.mean(measure, alone)
                 lines.put(name, *number, stratum=stratum, layer=layer)

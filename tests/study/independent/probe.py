@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import h5py
 import numpy as np
-from study.independent import bootstrap, rarity, rows
+from study.independent import bootstrap, curves, rarity, rows
 from study.independent.lines import Lines
 
 TARGETS = ("own", "previous", "two_back", "permuted")
@@ -31,11 +31,19 @@ def of_run(run, counts):
 
 
 def _of_positions(lines, counts, stratum):
-    """Lines of ``[group, layer, target, readout, statistic]``."""
+    """Lines of ``[group, layer, target, readout, statistic]``.
+
+    The errors of shares are those of a jackknife, which is the design: a bootstrap of some thirty
+    unequal documents is narrower where one of them holds the only hits.
+    """
     for t, target in enumerate(TARGETS[: 4 if stratum == "all" else 3]):
+        n = counts[:, :, t, :, 0]
         for name, place, scale in (("recall_1", 1, 1), ("recall_10", 2, 1), ("logp", 3, 65_536)):
             sums = counts[:, :, t, :, place] / scale
-            value, se = bootstrap.estimate(_with_difference, sums, counts[:, :, t, :, 0])
+            value, se = bootstrap.estimate(_with_difference, sums, n)
+            if name != "logp":
+                held = n.any(axis=(1, 2))
+                se = bootstrap.jackknife(_with_difference, sums[held], n[held])
             for i, readout in enumerate((*READOUTS, "probe_minus_lens")):
                 if target != "permuted" or readout == "probe":
                     key = f"{readout}_{name}_{target}"
@@ -43,7 +51,7 @@ def _of_positions(lines, counts, stratum):
 
 
 def _with_difference(sums, n):
-    probe, lens = (sums / n).T
+    probe, lens = curves.ratio(sums, n).T
     return np.stack([probe, lens, probe - lens])
 
 
@@ -54,6 +62,7 @@ def contrasts(ours, theirs):
         for k, rank in ((1, 1), (2, 10)):
             sums = [one.sum(-1)[:, :, t, 0] for one in (ours, theirs)]
             gap = sums[0][..., k] - sums[1][..., k]
-            number = bootstrap.estimate(np.divide, gap, sums[0][..., 0])
-            lines.by_layer(f"probe_recall_{rank}_{target}", *number)
+            n = sums[0][..., 0]
+            value, se = gap.sum(0) / n.sum(0), bootstrap.jackknife(np.divide, gap, n)
+            lines.by_layer(f"probe_recall_{rank}_{target}", value, se)
     return lines

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 
 QUANTITIES = "store.quantities=[js_final,js_input,norm,retention,retention_foreign]"
 SWEEP = ("--limit", "300000", "--rows", "full", "--tallies", "study", "--set", QUANTITIES)
-SMALL_PROBE = ("--tokens", "40000", "--held-out-tokens", "20000")
+SMALL_PROBE = ("--tokens", "40000")
 SMALL_ABLATION = ("--layers", "0", "1", "4", "--blocks", "48", "--copies", "64")
 TRAINED, NULL, NULLS = "trained", "random-init (seed 1)", "random-init x 1"
 
