@@ -22,6 +22,7 @@ from study.independent import (
     rarity,
     regressions,
     rows,
+    twins,
 )
 from sweeps import once, run_cli
 
@@ -31,16 +32,17 @@ pytestmark = pytest.mark.long
 
 QUANTITIES = "store.quantities=[js_final,js_input,norm,retention,retention_foreign]"
 SWEEP = ("--limit", "300000", "--rows", "full", "--tallies", "study", "--set", QUANTITIES)
+REPEATS = ("--limit", "40000", "--rows", "full")
 SMALL_PROBE = ("--tokens", "40000")
 SMALL_ABLATION = ("--layers", "0", "1", "4", "--blocks", "48", "--copies", "64")
-TRAINED, NULL, NULLS = "trained", "random-init (seed 1)", "random-init x 1"
+TRAINED, TWINS, NULL, NULLS = "trained", "twins", "random-init (seed 1)", "random-init x 1"
 
 FAMILIES = (curves, passages, rarity, over_types, regressions, copies)
 
 EXACT = ("quantile_", "median_", "settled_", "exit_", "half_life", "falling_", "token_jump_")
 EXACT += ("share_nearer", "monotone_", "partial_spearman", "excess_slope", "probe_", "lens_")
 EXACT += ("retrieve", "mean_retrieval", "cliff", "hodges", "scramble", "mean_prominence")
-EXACT += ("matched_", "balance_", "copy_within", "copied_share", "ablation_")
+EXACT += ("matched_", "balance_", "copy_within", "copied_share", "ablation_", "twins_")
 SUMMED = ("excess_slope_",)
 """Beginnings of the names of what is counted, or computed from rows; the others are of sums."""
 
@@ -56,13 +58,6 @@ types they hold too; a bootstrap of the estimate itself does not see that."""
 NOT_RECOMPUTED: dict[str, str] = {}
 """Estimators of the table without a reference, and why."""
 
-NOT_OF_TEXT = {
-    *("twins_retrieved_10", "twins_control_10", "twins_mean_ln_rank_copy"),
-    *("twins_mean_ln_rank_control", "twins_depth_10", "twins_depth_difference_10"),
-    *("twins_gain", "twins_prominence"),
-}
-"""Estimators of generated corpora of repeated tokens alone."""
-
 
 class Line(typing.NamedTuple):
     """What the table says: absent numbers are NaN."""
@@ -74,13 +69,13 @@ class Line(typing.NamedTuple):
 
 @pytest.fixture(scope="module")
 def folder(shared_data, tmp_path_factory):
-    """A run of 300,000 tokens with a probe and an ablation, a null run of it, and their study."""
+    """Studies of 300,000 tokens, with probe, ablation and null, and of repeated tokens."""
 
     def make(out):
         out.mkdir()
         texts = out / "texts.jsonl"
         assert corpus.write(shared_data / "corpus", texts) >= 100
-        run, null = out / "run", out / "null"
+        run, null, repeats = out / "run", out / "null", out / "twins"
         sweep = ("run", "--quiet", "--corpus", texts, *SWEEP)
         commands = (
             (*sweep, "--out", run),
@@ -88,6 +83,8 @@ def folder(shared_data, tmp_path_factory):
             *(("probe", one, *SMALL_PROBE) for one in (run, null)),
             ("ablate", run, *SMALL_ABLATION),
             ("study", run, "--null", null),
+            ("run", "--quiet", "--corpus", "twins:repeats", *REPEATS, "--out", repeats),
+            ("study", repeats),
         )
         for command in commands:
             assert run_cli(*command) == 0
@@ -99,11 +96,12 @@ def folder(shared_data, tmp_path_factory):
 def table(folder):
     """Lines by run and null, and then by estimator, stratum and layer."""
     found = {}
-    for line in pd.read_parquet(folder / "run" / "study" / "results.parquet").itertuples():
-        key = line.estimator, line.stratum, None if pd.isna(line.layer) else int(line.layer)
-        lines = found.setdefault((line.run, line.null), {})
-        assert key not in lines
-        lines[key] = Line(line.estimate, line.se, line.note)
+    for name, label in (("run", ""), ("twins", TWINS)):
+        for line in pd.read_parquet(folder / name / "study" / "results.parquet").itertuples():
+            key = line.estimator, line.stratum, None if pd.isna(line.layer) else int(line.layer)
+            lines = found.setdefault((label or line.run, line.null), {})
+            assert key not in lines
+            lines[key] = Line(line.estimate, line.se, line.note)
     return found
 
 
@@ -123,6 +121,7 @@ def recompute(folder):
         found[label, ""] |= probe.of_run(run, probes[label])
     found[TRAINED, ""] |= ablation.of_run(runs[TRAINED], folder / "run")
     found[TRAINED, NULLS] = contrasts.of_runs(runs[TRAINED], runs[NULL])
+    found[TWINS, ""] = twins.of_run(folder / "twins")
     found[TRAINED, NULLS] |= probe.contrasts(probes[TRAINED], probes[NULL])
     return found
 
@@ -130,11 +129,12 @@ def recompute(folder):
 def test_every_line_is_recomputed(table, recomputed):
     assert set(table) == set(recomputed)
     for of, lines in table.items():
-        unknown = {name for name, *_ in set(lines) - set(recomputed[of])}
-        assert unknown == set(NOT_RECOMPUTED), of
+        assert {name for name, *_ in set(lines) - set(recomputed[of])} <= set(NOT_RECOMPUTED), of
         assert set(recomputed[of]) <= set(lines), of
     printed = {name for lines in table.values() for name, *_ in lines}
-    assert set(estimators.ESTIMATORS) - printed == NOT_OF_TEXT
+    assert set(estimators.ESTIMATORS) == printed
+    known = {name for lines in recomputed.values() for name, *_ in lines}
+    assert printed - known == set(NOT_RECOMPUTED)
 
 
 def test_estimates_agree(table, recomputed):
