@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from study.independent import bootstrap, rows
+from study.independent import bootstrap, curves, rows
 from study.independent.lines import Lines
 
 STRATA = ("all", "weighted by the root of tokens", "weighted by tokens")
@@ -27,7 +27,8 @@ def _omega_squared(run, lines):
     def omega(k, n, s, q, means):
         total = q - s**2 / n
         within = (q - means) / (n - k)
-        return (total - (q - means) - (k - 1) * within) / (total + within)
+        # Of fresh weights all ranks are 1 at the input: nothing varies.
+        return curves.ratio(total - (q - means) - (k - 1) * within, total + within)
 
     # Of the types with most tokens the jackknife is wider than a bootstrap, and it is the design.
     parts = np.ones_like(n), n, s, q, s**2 / n

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 from scipy import stats
-from study.independent import bootstrap, rows
+from study.independent import bootstrap, curves, rows
 from study.independent.lines import Lines
 
 KNOTS = 2 ** np.arange(1, 12)
@@ -58,7 +58,8 @@ def _hats(number):
 
 def partial(r):
     """Correlation of the first and the second of three variables given the third."""
-    return (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
+    left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
+    return (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(left)
 
 
 GIVEN = {"surprisal": "rarity", "rarity": "surprisal"}
@@ -73,8 +74,8 @@ def _correlations(run, lines, x):
             def correlation(products):
                 mean = products[0, 1:] / products[0, 0]
                 covariance = products[1:, 1:] / products[0, 0] - np.outer(mean, mean)
-                spread = np.sqrt(np.diag(covariance))
-                return partial(covariance / np.outer(spread, spread))
+                spread = np.sqrt(np.maximum(np.diag(covariance), 0))
+                return partial(curves.ratio(covariance, np.outer(spread, spread)))
 
             products = _products(z, run)
             numbers.append(bootstrap.estimate(correlation, products))
@@ -101,7 +102,8 @@ def _rank_correlations(run, lines):
     ranked = {name: stats.rankdata(bins) for name, bins in half_nats.items()}
     of_layer = [stats.rankdata(column) for column in ln_bins.T]
     for name, held in GIVEN.items():
-        values = [partial(np.corrcoef([r, ranked[name], ranked[held]])) for r in of_layer]
+        with np.errstate(invalid="ignore"):  # of fresh weights all ranks are 1 at the input
+            values = [partial(np.corrcoef([r, ranked[name], ranked[held]])) for r in of_layer]
         lines.by_layer(f"partial_spearman_{name}", values)
 
 
