@@ -41,13 +41,25 @@ def _of_positions(lines, counts, stratum):
         for name, place, scale in (("recall_1", 1, 1), ("recall_10", 2, 1), ("logp", 3, 65_536)):
             sums = counts[:, :, t, :, place] / scale
             value, se = bootstrap.estimate(_with_difference, sums, n)
+            held = n.any(axis=(1, 2))
             if name != "logp":
-                held = n.any(axis=(1, 2))
                 se = bootstrap.jackknife(_with_difference, sums[held], n[held])
+            elif held.sum() > 1:
+                se = se * _of_few(n[:, 0, 0])
             for i, readout in enumerate((*READOUTS, "probe_minus_lens")):
                 if target != "permuted" or readout == "probe":
                     key = f"{readout}_{name}_{target}"
                     lines.by_layer(key, value[i], se[i], stratum=stratum)
+
+
+def _of_few(n):
+    """What a bootstrap of few documents lacks: it divides by their (effective) number, not less 1.
+
+    Reference:
+        Kish 1965, Survey Sampling.
+    """
+    effective = n.sum() ** 2 / np.square(n).sum()
+    return np.sqrt(effective / (effective - 1))
 
 
 def _with_difference(sums, n):

@@ -108,13 +108,13 @@ def _rank_correlations(run, lines):
 
 
 def slopes(products, n_outcomes=1):
-    """Coefficients of the columns before the outcomes; those without any variation are 0."""
+    """Coefficients of the columns before the outcomes; those without any variation have none."""
     x, y = products[:-n_outcomes, :-n_outcomes], products[:-n_outcomes, -n_outcomes:]
     length = np.sqrt(np.maximum(np.diag(x), 0))
     used = length > 1e-6 * length.max()
     scale = length[used]
     inside = x[np.ix_(used, used)] / np.outer(scale, scale)
-    found = np.zeros((len(x), n_outcomes))
+    found = np.full((len(x), n_outcomes), np.nan)
     solved = np.linalg.lstsq(inside, y[used] / scale[:, None], rcond=1e-11)[0]
     found[used] = solved / scale[:, None]
     return found
