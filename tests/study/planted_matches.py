@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlens.study.stats import matched
+from jaxlens.study.stats import matched, matched_means
 
 DOCUMENTS = (40, 200)
 RNG_SEED = 20_261_129
@@ -74,6 +74,11 @@ def adjusted(rng, documents, case):
     return matched.adjusted_difference(matched.values(copies, controls, *cluster), mine, theirs)
 
 
+def controls(rng, documents, case):
+    copies, controls, _, _, *cluster = matches(rng, documents, case)
+    return matched_means.of_controls(matched.values(copies, controls, *cluster))
+
+
 def cliff(rng, documents, case):
     copies, controls, _, _, *cluster = matches(rng, documents, case)
     return matched.cliff(matched.values(copies, controls, *cluster))
@@ -98,6 +103,7 @@ ESTIMATORS = {
     "matched difference": (difference, lambda case: case.effect + case.apart),
     "difference at equal covariates": (adjusted, lambda case: case.effect),
     "Cliff's delta": (cliff, delta),
+    "mean of the controls": (controls, lambda case: LEVEL),
 }
 """Estimator on planted data, and its truth."""
 

@@ -44,13 +44,15 @@ TABLE: Table = {
     Group("Q3", "nat", NONE): {
         "mean_prominence": "mean prominence of ln rank of the next token; 0 where it only falls",
     },
-    Group("Q3", "1", BOOTSTRAP): {
+    Group("Q3", "1", PAIRED): {
         f"retrieved_within_{RETRIEVED}": f"share whose next token {_ON_THE_WAY}",
+    },
+    Group("Q3", "1", BOOTSTRAP): {
         f"twins_retrieved_{RETRIEVED}": f"share of copies that {_IN_THE_END}",
         f"twins_control_{RETRIEVED}": f"share of controls that {_IN_THE_END}",
     },
+    Group("Q3", "nat", PAIRED): {"matched_ln_rank_next": "mean ln rank of the next token"},
     Group("Q3", "nat", BOOTSTRAP): {
-        "matched_ln_rank_next": "mean ln rank of the next token",
         "twins_mean_ln_rank_copy": "mean ln rank of the token to come, copy",
         "twins_mean_ln_rank_control": "mean ln rank of the token to come, control",
     },

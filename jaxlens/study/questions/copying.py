@@ -12,7 +12,7 @@ from jaxlens.study.estimators import RETRIEVAL_RANKS, RETRIEVED
 from jaxlens.study.inputs import Inputs
 from jaxlens.study.questions import copy_pairs
 from jaxlens.study.questions.copy_pairs import Pairs
-from jaxlens.study.stats import bootstrap, matched, multiplicity, shape, slope
+from jaxlens.study.stats import bootstrap, matched, matched_means, multiplicity, shape, slope
 from jaxlens.study.stats.hodges_lehmann import hodges_lehmann
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
@@ -190,9 +190,14 @@ def _on_the_way(run: Inputs, pairs: Pairs) -> list[Result]:
     for name, sides in measures.items():
         for layer in range(run.n_layers):
             of = pairs.values(*(side[:, layer] for side in sides))
-            for stratum, values in (("copies", of.copies), ("controls", of.control_means)):
-                mean = bootstrap.clustered_mean(values, pairs.documents)
-                lines.append(result(run, name, mean, layer=layer, stratum=stratum, note=pairs.note))
+            means = {
+                "copies": matched_means.of_copies(of),
+                "controls": matched_means.of_controls(of),
+            }
+            lines += [
+                result(run, name, mean, layer=layer, stratum=stratum, note=pairs.note)
+                for stratum, mean in means.items()
+            ]
     return lines
 
 
