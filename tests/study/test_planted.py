@@ -90,7 +90,7 @@ def test_quick_look_at_means_of_a_sample(name):
 @pytest.mark.parametrize(("documents", "share"), MAX_WIDTH)
 @pytest.mark.parametrize("name", planted_table.CASES)
 def test_intervals_about_means_of_a_sample_cover_and_are_a_little_wide(name, documents, share):
-    covered, of_rows, width, unseen = planted_table.coverage(name, documents, share, LONG_REPLICAS)
+    covered, of_rows, width, unseen = planted_table.coverage(name, documents, share, REPLICAS)
     print(name, documents, share, covered, of_rows, width, unseen)
     # They err on the wide side alone: what types add that the sample saw seldom is not taken out.
     assert covered >= BAND[0]
