@@ -7,7 +7,8 @@ import numpy as np
 from study.independent import bootstrap, rows
 from study.independent.lines import Lines
 
-PAIRS = (("embedding", "foreign"), ("embedding", "random"), ("probe", "random_plane"))
+PAIRS = (("embedding", "foreign"), ("embedding", "random"))
+PAIRS += tuple(("probe", other) for other in ("random_plane", "foreign_probe", "random_shift"))
 LAGS = (1, 16, 64, 256)
 
 
