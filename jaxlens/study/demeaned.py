@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxlens.store import reader
-from jaxlens.study import fold
+from jaxlens.study import fold, over_types
 from jaxlens.study.estimators import ROOM
 from jaxlens.tally import axes, bins, facts
 
@@ -36,6 +36,8 @@ class Products(NamedTuple):
         ytc: Products of ln rank_input with being copied later.
         count: Rows.
         own_means: Whether the means are those of the same rows, not of a table.
+        over_types: Scores of slopes over types, see ``over_types``; None without rows, or where
+            types were not counted.
     """
 
     xtx: Float[np.ndarray, "group column column"]
@@ -45,6 +47,7 @@ class Products(NamedTuple):
     ytc: Float[np.ndarray, "group layer"]
     count: Int[np.ndarray, " group"]
     own_means: bool = True
+    over_types: Float[np.ndarray, "weighting group layer"] | None = None
 
 
 def products(
@@ -64,13 +67,17 @@ def products(
     if not all(name in run for name in fold.NEEDED):
         return of_tallies(tallies)
     lookup = facts.tables(tallies["type_count"].size, run.corpus.token_counts)
-    length, total = int(run.spec["plan"]["length"]), empty(tallies["type_sum"].shape[1])
+    length, n_layers = int(run.spec["plan"]["length"]), tallies["type_sum"].shape[1]
+    total, scores = empty(n_layers), over_types.empty(n_layers)
+    of_type = over_types.coefficients(tallies, run.corpus.token_counts)
     for batch in run.batches(fold.NEEDED, rows=fold.ROWS):
         values = fold.prepare(batch, run.corpus.documents, length)
         real = np.ones(len(batch["token"]), bool)
         real = real if documents is None else documents[batch["document"]]
-        add(total, facts.of_rows(values, real, lookup, np), tallies)
-    return total
+        rows = facts.of_rows(values, real, lookup, np)
+        add(total, rows, tallies)
+        over_types.add(scores, rows, tallies, of_type)
+    return total._replace(over_types=scores)
 
 
 def of_tallies(tallies: fold.Tallies) -> Products | None:

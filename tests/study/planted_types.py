@@ -41,8 +41,8 @@ CASES = {
 DOCUMENTS = (40, 200)
 
 
-def replica(rng, documents, case, weighting="types"):
-    """Estimate of one replica, and the truth, which is that of equal types."""
+def replica(rng, documents, case, weighting="types", rows=True):
+    """Estimate of one replica, of rows or of tallies alone; the truth is that of equal types."""
     chance = 1 / np.arange(3, VOCAB + 3)
     chance /= chance.sum()
     rarity = -np.log(chance)
@@ -57,7 +57,8 @@ def replica(rng, documents, case, weighting="types"):
     gap = 1 + slopes[document] * centred[own] + peculiar[own] + common[document]
     noise = rng.normal(0, 1.5, (2, len(document)))
     y = np.stack([level[own] - gap, level[foreign]]) + noise
-    return _estimate(rng, rarity, np.stack([own, foreign]), y, document, documents, weighting)
+    group = rng.integers(0, GROUPS, documents)[document]
+    return _estimate(rarity, np.stack([own, foreign]), y, group, weighting, rows)
 
 
 def truth(case):
@@ -65,7 +66,7 @@ def truth(case):
     return case.slope + case.tied * case.tail
 
 
-def _estimate(rng, rarity, token, y, document, documents, weighting):
+def _estimate(rarity, token, y, group, weighting, rows):
     count = np.stack([np.bincount(t, minlength=VOCAB) for t in token])
     n = count[0]
     by = {"types": np.ones(VOCAB), "root": np.sqrt(n), "tokens": n.astype(float)}[weighting]
@@ -75,22 +76,33 @@ def _estimate(rng, rarity, token, y, document, documents, weighting):
         for c, t, v in zip(count, token, y, strict=True)
     ]
     of_position = (weight / np.maximum(n, 1))[token]
-    x, group = rarity[token], rng.integers(0, GROUPS, documents)[document]
+    x = rarity[token]
 
     def summed(values):
         return np.stack([np.bincount(group, v, GROUPS) for v in values])
 
+    if rows:
+        each = same_type.coefficients(*count, rarity, weight)
+        left = (
+            (v - (np.bincount(t, v, VOCAB) / np.maximum(c, 1))[t]) * of_type[t]
+            for of_type, c, t, v in zip(each, count, token, y, strict=True)
+        )
+        scores = np.bincount(group, sum(left), GROUPS)
+        groups = same_type.Scores(scores, np.bincount(group, minlength=GROUPS))
+        return same_type.slope(*sides, rarity, weight, groups)
     product = np.stack([summed(of_position * x**power) for power in range(3)], axis=2)
     outcome = np.stack([summed(of_position * y * x**power) for power in range(2)], axis=2)
     groups = same_type.Groups(product, outcome, np.bincount(group, minlength=GROUPS))
     return same_type.slope(*sides, rarity, weight, groups)
 
 
-def coverage(name, documents, replicas, weighting="types"):
+def coverage(name, documents, replicas, weighting="types", rows=True):
     """Share of the intervals that hold the truth, of those that are printed, and the mean error."""
     case, place = CASES[name], list(CASES).index(name)
     found = [
-        replica(np.random.default_rng([RNG_SEED, place, documents, i]), documents, case, weighting)
+        replica(
+            np.random.default_rng([RNG_SEED, place, documents, i]), documents, case, weighting, rows
+        )
         for i in range(replicas)
     ]
     printed = [e for e in found if np.isfinite(e.low)]

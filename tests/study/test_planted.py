@@ -68,6 +68,15 @@ def test_quick_look_at_hard_data(planted, name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("documents", [40, 200])
+@pytest.mark.parametrize("name", planted_types.CASES)
+def test_intervals_over_types_cover_without_rows_too(name, documents):
+    covered, bias = planted_types.coverage(name, documents, REPLICAS, rows=False)
+    print(name, documents, covered, bias)
+    assert BAND[0] <= covered <= BAND[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("documents", [40, 200])
 @pytest.mark.parametrize(("planted", "name"), HARD, ids=named)
 def test_intervals_cover_hard_data(planted, name, documents):
     covered, bias = planted.coverage(name, documents, REPLICAS)

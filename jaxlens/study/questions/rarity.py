@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxlens.study import curves, inputs, table
+from jaxlens.study import curves, inputs, over_types, table
 from jaxlens.study.inputs import TRAINED, Inputs
 from jaxlens.study.stats import binned, bootstrap, multiplicity, same_type, slope
 from jaxlens.study.table import Result, result
-from jaxlens.tally import axes, bins, regressors
+from jaxlens.tally import axes, bins
 
 RARITY = np.arange(bins.FREQUENCY_BINS) + 0.5
 """Middle of each bin of rarity, nat."""
@@ -112,23 +112,29 @@ def _same_type_slopes(run: Inputs, weighting: int) -> list[bootstrap.Estimate]:
     """Slopes over types by layer; types that are seldom in the corpus have no weight."""
     counts = run.token_counts
     assert counts is not None
-    rarity = bins.type_rarity_table(counts) / bins.ONE
-    # The weight of a token times its tokens: that of the type.
-    weight = regressors.type_weights(counts)[weighting] / bins.ONE * counts.sum(0)
-    product, outcome = (
-        run.tallies[f"type_weight_{what}"][:, weighting] / bins.ONE
-        for what in ("product", "outcome")
-    )
+    rarity, weight = over_types.rarity(counts), over_types.weights(counts)[weighting]
     return [
         same_type.slope(
             _side(run, "", layer),
             _side(run, "foreign_", layer),
             rarity,
             weight,
-            same_type.Groups(product, outcome[..., layer], run.group_rows),
+            _groups(run, weighting, layer),
         )
         for layer in range(run.n_layers)
     ]
+
+
+def _groups(run: Inputs, weighting: int, layer: int) -> same_type.Scores | same_type.Groups:
+    """What documents make of the slope: of rows less the means of types, or of raw sums."""
+    if run.within is not None and run.within.over_types is not None:
+        scores = run.within.over_types[weighting, :, layer]
+        return same_type.Scores(scores, run.group_rows)
+    product, outcome = (
+        run.tallies[f"type_weight_{what}"][:, weighting] / bins.ONE
+        for what in ("product", "outcome")
+    )
+    return same_type.Groups(product, outcome[..., layer], run.group_rows)
 
 
 def _side(run: Inputs, side: str, layer: int) -> same_type.Side:

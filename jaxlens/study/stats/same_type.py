@@ -7,9 +7,11 @@ regression over types. **A positive slope says that rarer tokens are kept more.*
 
 Two things are random: which types the vocabulary has, since a type may be peculiar, and which
 documents were read, since what a document holds goes together. The variance is that of types plus
-that of documents, less what the latter contains of positions that are drawn one by one: their own
-scatter, which that of types holds too, and how far their types lie from the line, which has no part
-in the estimate, as every type is compared with itself.
+that of documents, less the scatter of single positions, which both contain. What documents do is
+seen in rows less the means of their types (`Scores`). Without rows it is that of a regression over
+positions (`Groups`), which holds more: how far types lie from the line has no part in the estimate,
+as every type is compared with itself. What of this comes from positions drawn one by one is taken
+out as well; what comes from documents that return to a type is not, and errs on the wide side.
 
 Reference:
     Cameron, Gelbach and Miller 2011, doi:10.1198/jbes.2010.07136 (two-way clusters); MacKinnon and
@@ -22,7 +24,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
 from jaxlens.study.stats import bootstrap, freedom
 
@@ -49,6 +51,18 @@ class Side(NamedTuple):
     square: Float[np.ndarray, " type"]
 
 
+class Scores(NamedTuple):
+    """What each group of documents adds to the slope, of ln ranks less the means of their types.
+
+    Attributes:
+        score: Sums, nat a nat.
+        count: Positions.
+    """
+
+    score: Float[np.ndarray, " group"]
+    count: Num[np.ndarray, " group"]
+
+
 class Groups(NamedTuple):
     """Sums of a weighted regression of ln rank on rarity, by group of documents.
 
@@ -68,7 +82,7 @@ def slope(
     foreign: Side,
     rarity: Float[np.ndarray, " type"],
     weight: Float[np.ndarray, " type"],
-    groups: Groups,
+    groups: Scores | Groups,
     level: float = 0.95,
 ) -> bootstrap.Estimate:
     """Slope of the excess preservation on rarity over types, nat a nat.
@@ -78,29 +92,32 @@ def slope(
         foreign: Positions that each type was drawn for from another document.
         rarity: Of the types, nat.
         weight: Of the types, 0 for those that do not count.
-        groups: The same regression over positions, which shows how documents move it.
+        groups: How documents move it.
         level: Coverage.
 
     Returns:
         NaN with a note where too few types or documents are there.
     """
-    used = (weight > 0) & (np.minimum(own.count, foreign.count) >= MIN_POSITIONS)
+    used = _used(own.count, foreign.count, weight)
     n, clusters = int(own.count[used].sum()), int(np.count_nonzero(groups.count))
     if used.sum() < MIN_TYPES:
         return bootstrap.missing(FEW_TYPES, n=n, clusters=clusters)
     sides = [Side(*(part[used].astype(np.float64) for part in side)) for side in (own, foreign)]
     means = [side.total / side.count for side in sides]
     excess, x, w = means[1] - means[0], rarity[used], weight[used]
-    lever = w * (x - w @ x / w.sum())
-    lever /= lever @ x
-    value = float(lever @ excess)
+    levers = _lever(x, w)
+    value = float(levers @ excess)
     of_types = _left_out_types(excess, x, w) - value
-    of_groups = _left_out_groups(groups)
+    of_groups = _left_out(groups) if isinstance(groups, Scores) else _left_out_groups(groups)
     size = float(bootstrap.effective(groups.count))
     if bootstrap.too_few(clusters, size) or not np.isfinite(of_groups).all():
         return bootstrap.missing(bootstrap.TOO_FEW, value, n, clusters)
     by_type, by_group = (_variance(moved) for moved in (of_types, of_groups))
-    alone = sum(float(np.square(lever) @ (_about_line(s, x, w) / s.count)) for s in sides)
+    drawn = [_within(s) if isinstance(groups, Scores) else _about_line(s, x, w) for s in sides]
+    alone = sum(
+        float(np.square(levers) @ (one / side.count))
+        for one, side in zip(drawn, sides, strict=True)
+    )
     beyond = by_group - alone
     variance = by_type + max(beyond, 0.0)
     # A part that adds nothing does not make the variance less sure either.
@@ -114,15 +131,58 @@ def slope(
     return bootstrap.t_interval(value, math.sqrt(variance), df, level, n, clusters)
 
 
+def coefficients(
+    own: Num[np.ndarray, " type"],
+    foreign: Num[np.ndarray, " type"],
+    rarity: Float[np.ndarray, " type"],
+    weight: Float[np.ndarray, " type"],
+) -> Float[np.ndarray, "own_foreign type"]:
+    """What a nat of one position, beyond the mean of its type, adds to the slope.
+
+    As many positions as make the mean lie closer to it than others would: of n, each deviation
+    stands for ``sqrt(n / (n - 1))`` times as much.
+
+    Args:
+        own: Positions where each type was read.
+        foreign: Positions that each type was drawn for from another document.
+        rarity: Of the types, nat.
+        weight: Of the types.
+
+    Returns:
+        Zeros for types that do not count.
+    """
+    used, levers = _used(own, foreign, weight), np.zeros(len(rarity))
+    if used.sum() >= MIN_TYPES:
+        levers[used] = _lever(rarity[used], weight[used])
+    counts = np.maximum(np.stack([own, foreign]), 2).astype(np.float64)
+    return np.array([[-1.0], [1.0]]) * levers / np.sqrt(counts * (counts - 1))
+
+
+def _used(own: np.ndarray, foreign: np.ndarray, weight: np.ndarray) -> Bool[np.ndarray, " type"]:
+    return (weight > 0) & (np.minimum(own, foreign) >= MIN_POSITIONS)
+
+
+def _lever(
+    x: Float[np.ndarray, " type"], w: Float[np.ndarray, " type"]
+) -> Float[np.ndarray, " type"]:
+    levers = w * (x - w @ x / w.sum())
+    return levers / (levers @ x)
+
+
+def _within(side: Side) -> Float[np.ndarray, " type"]:
+    """Variance of ln rank within each type."""
+    mean = side.total / side.count
+    return np.maximum(side.square / side.count - mean**2, 0.0) * side.count / (side.count - 1)
+
+
 def _about_line(
     side: Side, x: Float[np.ndarray, " type"], w: Float[np.ndarray, " type"]
 ) -> Float[np.ndarray, " type"]:
     """Mean square of ln rank of each type about the line over all of them."""
     mean = side.total / side.count
-    within = np.maximum(side.square / side.count - mean**2, 0.0) * side.count / (side.count - 1)
     slope = _slope(w.sum(), w @ x, w @ (x * x), w @ mean, w @ (x * mean))
     line = w @ mean / w.sum() + slope * (x - w @ x / w.sum())
-    return within + np.square(mean - line)
+    return _within(side) + np.square(mean - line)
 
 
 def _left_out_types(
@@ -131,6 +191,11 @@ def _left_out_types(
     """The slope without each type."""
     sums = np.stack([w, w * x, w * x * x, w * y, w * x * y])
     return _slope(*(sums.sum(1, keepdims=True) - sums))
+
+
+def _left_out(groups: Scores) -> Float[np.ndarray, " group"]:
+    """How leaving out each group moves the slope: the rest weighs more by the share that it had."""
+    return -groups.score / np.maximum(1 - groups.count / max(groups.count.sum(), 1), 1e-9)
 
 
 def _left_out_groups(groups: Groups) -> Float[np.ndarray, " group"]:
