@@ -13,6 +13,7 @@ from jaxlens.store import layout, probe_file, reader
 from jaxlens.study import inputs, strata, table, verdicts
 from jaxlens.study.questions import (
     ablation,
+    ablation_verdict,
     context,
     copying,
     discarding,
@@ -118,7 +119,7 @@ def _with_ablation(
 ) -> dict[str, str]:
     """The paragraph of Q3, with what the run's ablation says where it has one."""
     of_run = [line for line in results if line.run == run.label]
-    said = ablation.verdict(of_run)
+    said = ablation_verdict.verdict(of_run)
     return {**paragraphs, "Q3": " ".join(filter(None, (paragraphs.get("Q3", ""), said)))}
 
 

@@ -11,7 +11,7 @@ from jaxlens import config, errors
 from jaxlens.store import ablation_file, ablation_parts, layout
 from jaxlens.study import estimators, inputs, readings, study
 from jaxlens.study.estimators.ablation import DIFFERENCES
-from jaxlens.study.questions import ablation
+from jaxlens.study.questions import ablation, ablation_verdict
 
 LAYERS = (0, 1)
 MEAN = {
@@ -82,7 +82,7 @@ def pick(lines, name, layer=None, stratum="all"):
 
 
 def test_a_run_without_an_ablation_has_no_lines(run_dir):
-    assert lines_of(run_dir) == [] and ablation.verdict([]) == ""
+    assert lines_of(run_dir) == [] and ablation_verdict.verdict([]) == ""
 
 
 def test_every_arm_is_that_which_was_planted(run_dir):
@@ -210,19 +210,43 @@ def test_the_verdict_follows_the_sign(run_dir, sign):
     made["loss"][:, 0] = made["loss"][:, 1] + sign
     write(run_dir, arms, {"blocks": made})
     lines = lines_of(run_dir)
-    said = ablation.verdict(lines)
+    said = ablation_verdict.verdict(lines)
     line = pick(lines, "ablation_difference_blocks_embedding_foreign", 0)
     word = "more" if sign > 0 else "less"
     assert f"costs the copy {word} than replacing another" in readings.direction(line)
     more, less = ("layers 0 to 1", "no layer")[::sign]
     pair = "Replacing the own embedding costs more than replacing another token's embedding"
-    assert f"{pair} at {more}, and less at {less}." in said
+    assert f"{pair} at {more}, and less at {less}" in said
     assert "the copy gain is 4" in said and "costs at least half of it at layers 0 to 1." in said
     # What the interval does not show is not said.
     flat = [dataclasses.replace(x, low=-1.0, high=1.0) for x in lines_of(run_dir)]
-    said = ablation.verdict(flat)
-    assert f"{pair} at no layer, and less at no layer." in said
+    said = ablation_verdict.verdict(flat)
+    assert f"{pair} at no layer, and less at no layer" in said
     assert "costs at least half of it at no layer." in said
+
+
+def test_what_has_no_interval_is_said_to_be_unjudged_and_not_to_be_nothing(run_dir):
+    arms = ("embedding", "foreign", "whole")
+    write(run_dir, arms, {"blocks": variables(arms, n=6)})
+    said = ablation_verdict.verdict(lines_of(run_dir))
+    assert "whole stream costs at least half of it cannot be judged: too few" in said
+    assert "Whether replacing the own embedding costs more than" in said and "no layer" not in said
+    shutil.rmtree(run_dir / ablation_file.FOLDER)
+    write(run_dir, arms[:2])
+    said = ablation_verdict.verdict(lines_of(run_dir))
+    assert "whole stream" not in said
+
+
+def test_the_mean_to_mid_depth_needs_all_of_its_layers(run_dir, monkeypatch):
+    arms = ("embedding", "foreign")
+    write(run_dir, arms)
+    deeper = dataclasses.replace(info_of(run_dir), layer_names=tuple(f"h.{i}" for i in range(5)))
+    lines = {x.estimator: x for x in ablation.estimate(deeper)}
+    line = lines["ablation_early_blocks_embedding_foreign"]
+    assert math.isnan(line.estimate) and line.note == "needs the losses at all layers from 1 to 2"
+    assert line.primary and math.isnan(line.low)
+    (other,) = ablation.absent(deeper, list(lines.values()))
+    assert other.note.startswith("the ablation lacks") and line.estimator != other.estimator
 
 
 def test_layers_that_follow_each_other_are_a_range(run_dir):
@@ -234,7 +258,7 @@ def test_layers_that_follow_each_other_are_a_range(run_dir):
         ((0, 1, 2, 5, 7, 8), "layers 0 to 2, 5, 7 to 8"),
     ):
         lines = [dataclasses.replace(line, layer=number) for number in numbers]
-        assert ablation._layer_names(lines) == words
+        assert ablation_verdict.layer_names(lines) == words
 
 
 def test_a_study_has_the_lines_of_the_run_and_of_its_nulls(studied, tmp_path):

@@ -31,8 +31,8 @@ PLANTED = {
         "costs the copy less than replacing another",
     ),
     "ablation_early_blocks_probe_random_shift": (
-        "costs the copy more than a shift as long",
-        "costs the copy less than a shift as long",
+        "costs the copy more than a random shift",
+        "costs the copy less than a random shift",
     ),
     "partial_correlation_surprisal": ("kept less", "kept more"),
     "partial_correlation_rarity": ("smaller ranks", "greater ranks"),
@@ -62,7 +62,7 @@ def test_what_a_sign_says_is_what_was_planted(studies, estimator):
         assert said in readings.direction(found), (sign, found.estimate)
         opposite = less if said == more else more
         assert opposite not in readings.direction(found)
-    assert readings.direction(line(studies[0], estimator)) == readings.NO_DIRECTION
+    assert readings.direction(line(studies[0], estimator)).startswith("no direction")
 
 
 def test_every_estimator_with_a_direction_is_planted_here():

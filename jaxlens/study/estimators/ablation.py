@@ -15,20 +15,20 @@ DIFFERENCES = (
 """Arms that differ in one thing: whose direction it is, or which way the stream is moved."""
 
 PARTS = {
-    "probe": "what a probe reads the token by",
+    "probe": "the probe's directions for the token",
     "embedding": "the own embedding",
     "foreign": "another token's embedding",
     "random": "a random direction",
     "random_plane": "two random directions",
-    "foreign_probe": "what a probe reads another token by",
-    "random_shift": "a random shift as long",
+    "foreign_probe": "the probe's directions for another token",
+    "random_shift": "a random shift of equal length",
     "whole": "the whole stream",
     "rest": "all but the own directions",
 }
 """What each arm replaces, in words."""
 
 ACTIONS = {arm: f"replacing {part}" for arm, part in PARTS.items()} | {
-    "random_shift": "a shift as long along a random direction"
+    "random_shift": "a random shift of equal length"
 }
 """What each arm does, in words."""
 

@@ -8,8 +8,6 @@ or a random one, that is removed at the same place.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,8 +17,8 @@ from jaxtyping import Float, Int
 from jaxlens import designs, errors
 from jaxlens.files import contained
 from jaxlens.store import ablation_file
-from jaxlens.study import inputs, readings, sentences
-from jaxlens.study.estimators.ablation import ACTIONS, DIFFERENCES, MATERIALS
+from jaxlens.study import inputs
+from jaxlens.study.estimators.ablation import DIFFERENCES
 from jaxlens.study.stats import bootstrap, clustered_ratio, multiplicity
 from jaxlens.study.table import Result, result
 
@@ -32,7 +30,7 @@ PRIMARIES = (
     "ablation_early_blocks_embedding_foreign",
     "ablation_early_blocks_probe_random_shift",
 )
-"""Whether copies are read along the own embedding, and along what a probe reads the token by."""
+"""Whether copies are read along the own embedding, and along the probe's directions."""
 
 
 def load(run: inputs.RunInfo) -> ablation_file.Ablation | None:
@@ -74,9 +72,14 @@ def estimate(run: inputs.RunInfo) -> list[Result]:
 
 def absent(run: inputs.RunInfo, lines: list[Result]) -> list[Result]:
     """The primaries that a run without an ablation, or without some of its arms, lacks."""
-    known = {line.estimator for line in lines}
+    known = {line.estimator for line in lines if line.run == run.label}
+    made = any(name.startswith("ablation_gain") for name in known)
+    why = bootstrap.missing(
+        "the ablation lacks repeated blocks or an arm: remove its folder, then jaxlens ablate RUN"
+        if made
+        else "no ablation was made: jaxlens probe RUN, then jaxlens ablate RUN"
+    )
     missing = [name for name in PRIMARIES if name not in known]
-    why = bootstrap.missing("no such ablation was made: jaxlens probe RUN, then jaxlens ablate RUN")
     smallest = multiplicity.SMALLEST["copy"]
     return [result(run, name, why, smallest=smallest, primary=True) for name in missing]
 
@@ -146,9 +149,11 @@ class _Material:
 
         Layer 0 is left out: there the stream is the embedding, and what removes it is known.
         """
-        rows = [i for i, layer in enumerate(self.layers) if 0 < layer <= self.run.middle]
+        wanted = range(1, self.run.middle + 1)
+        rows = [self.layers.index(layer) for layer in wanted if layer in self.layers]
+        lacking = f"needs the losses at all layers from 1 to {self.run.middle}"
         for arm, other in DIFFERENCES:
-            if not rows or not {arm, other} <= set(self.arms):
+            if not {arm, other} <= set(self.arms):
                 continue
             pair = [self.arms.index(name) for name in (arm, other)]
             size = losses.n_targets[:, pair].min(1)
@@ -158,7 +163,9 @@ class _Material:
             yield result(
                 self.run,
                 name,
-                _share(lost, gained, size, losses.cluster),
+                _share(lost, gained, size, losses.cluster)
+                if len(rows) == len(wanted)
+                else bootstrap.missing(lacking),
                 smallest=multiplicity.SMALLEST["copy"],
                 primary=name in PRIMARIES
                 and self.run.kind == inputs.TRAINED
@@ -211,57 +218,3 @@ def _share(
     columns = (np.asarray(x[some], np.float64) for x in (lost * size, gained * size, size))
     losses, gains, sizes = clustered_ratio.totals(cluster[some], *columns)
     return clustered_ratio.ratio(losses, gains, sizes)
-
-
-def verdict(results: list[Result]) -> str:
-    """What the ablation says, from the lines of the trained run; empty where there is none."""
-    words = [
-        sentences.judged(line, f"the {readings.label(line)}, is {{}} of the copy gain")
-        for line in results
-        if line.primary and line.estimator in PRIMARIES
-    ]
-    for material, title in MATERIALS.items():
-        gain = _line(results, f"ablation_gain_{material}")
-        if gain is None or math.isnan(gain.estimate):
-            continue
-        words.append(f"In {title} the copy gain is {readings.format_number(gain)} nat.")
-        half = [r for r in _lines(results, f"ablation_share_{material}_whole") if r.low >= 0.5]
-        words.append(
-            "Replacing the whole stream at the source costs at least half of it at "
-            f"{_layer_names(half)}."
-        )
-        words += _directions(results, material)
-    return " ".join(words)
-
-
-def _directions(results: list[Result], material: str) -> Iterator[str]:
-    """Layers at which an own direction loses more, or less, than what it is compared with."""
-    for arm, other in DIFFERENCES:
-        lines = _lines(results, f"ablation_difference_{material}_{arm}_{other}")
-        more, less = ([r for r in lines if r.low > 0], [r for r in lines if r.high < 0])
-        if lines:
-            action = ACTIONS[arm][:1].upper() + ACTIONS[arm][1:]
-            yield (
-                f"{action} costs more than {ACTIONS[other]} at {_layer_names(more)}, and less "
-                f"at {_layer_names(less)}."
-            )
-
-
-def _layer_names(lines: list[Result]) -> str:
-    """Numbers of layers, those that follow each other as a range."""
-    numbers = sorted(line.layer for line in lines if line.layer is not None)
-    if not numbers:
-        return "no layer"
-    cuts = [i for i, (a, b) in enumerate(itertools.pairwise(numbers), 1) if b > a + 1]
-    runs = [numbers[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    return ("layer " if len(numbers) == 1 else "layers ") + ", ".join(words)
-
-
-def _lines(results: list[Result], name: str) -> list[Result]:
-    found = [r for r in results if r.estimator == name and r.stratum == "all" and not r.null]
-    return sorted(found, key=lambda line: line.layer or 0)
-
-
-def _line(results: list[Result], name: str) -> Result | None:
-    return next(iter(_lines(results, name)), None)

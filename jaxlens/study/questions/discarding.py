@@ -126,7 +126,7 @@ def _retention(run: Inputs) -> list[Result]:
     names = ("mean_retention_foreign", "retention_beyond_mean")
     why = run.lacks("foreign_retention_sum", "foreign_retention_count")
     if not why and not (run.has("retention") and run.tallies["foreign_retention_count"].any()):
-        why = NO_RETENTION
+        why = NO_RETENTION if not run.has("retention") else "no tokens of other documents"
     if why:
         nothing = [bootstrap.missing(why)] * run.n_layers
         return [line for name in names for line in table.by_layer(run, name, nothing)]

@@ -37,6 +37,9 @@ from jaxlens.tally import hashing
 REPLICAS = 500
 """Replicas unless another number is asked for."""
 
+LEVEL = 0.95
+"""Coverage of the intervals."""
+
 MIN_CLUSTERS = 10
 """With fewer groups that hold anything there is no interval."""
 
@@ -258,15 +261,20 @@ def bootstrap(
 def p_value(estimate: Estimate, null: float = 0.0) -> float:
     """Two-sided p-value of ``value = null`` that goes with the interval; NaN without one.
 
-    Without degrees of freedom the normal distribution is taken.
+    At the end of the interval on the side of the null it is 0.05, and farther off it falls as that
+    of t does, without degrees of freedom as that of the normal distribution: an interval whose ends
+    are no multiples of one standard error has a p-value that agrees with it all the same.
     """
-    if not math.isfinite(estimate.se):
+    reach = estimate.value - estimate.low
+    if estimate.value < null:
+        reach = estimate.high - estimate.value
+    if not math.isfinite(reach):
         return math.nan
     distance = abs(estimate.value - null)
-    if estimate.se == 0:
+    if reach <= 0:
         return 1.0 if distance == 0 else 0.0
     law = stats.norm() if math.isnan(estimate.df) else stats.t(estimate.df)
-    return float(2 * law.sf(distance / estimate.se))
+    return float(2 * law.sf(distance / reach * law.isf((1 - LEVEL) / 2)))
 
 
 def clustered_mean(values: Num[np.ndarray, " row"], cluster: Num[np.ndarray, " row"]) -> Estimate:

@@ -27,6 +27,7 @@ from scipy import stats
 
 from jaxlens.study.stats import bootstrap
 
+CONSTANT = "the same in all matches"
 _LAST_BITS = 1e-12
 
 
@@ -104,6 +105,8 @@ class Values:
         if bootstrap.too_few(self.clusters, self.size):
             return bootstrap.missing(bootstrap.TOO_FEW, value, self.n, self.clusters)
         variance, df = self.variance(deviations)
+        if variance == 0:
+            return bootstrap.missing(CONSTANT, value, self.n, self.clusters)
         return bootstrap.t_interval(value, math.sqrt(variance), df, level, self.n, self.clusters)
 
 
