@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import ranks
+from jaxlens.lens import ranks, tuning
 
 # Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
 PADDING_LOGIT = np.float32(-1e30)
@@ -71,8 +71,7 @@ def update(
     best = z.max(-1)
     max_logit = jnp.maximum(running.max_logit, best)
     decay = jnp.exp(running.max_logit - max_logit)
-    # Written once and read by every sum: XLA would compute the exponential again for each.
-    e = jax.lax.optimization_barrier(jnp.exp(z - max_logit[..., None]))
+    e = tuning.keep(jnp.exp(z - max_logit[..., None]), "keeps_exponentials")
     top, top_id = _best(running, z, best, column)
     updated = Running(
         max_logit=max_logit,

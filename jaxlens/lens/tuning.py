@@ -1,0 +1,59 @@
+"""What depends on the backend, in one place: each choice with its reason and its figure.
+
+Figures are of GPT-2 small's step of 64 x 1,024 tokens with bfloat16 operands. On CPUs they are
+times; of accelerators, where they were not measured on a device, they are bytes a token in the
+program that XLA makes for an H100 (``jaxlens bench --compile-only h100``), or cycles of the final
+schedule for a TPU v5e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Choices of one kind of backend.
+
+    Attributes:
+        keeps_exponentials: Whether the exponentials of a tile are written once and read by every
+            sum. CPUs would compute them again for each; GPUs and TPUs make one kernel of all sums,
+            and writing the exponentials costs an H100 8 MB a token.
+    """
+
+    keeps_exponentials: bool
+
+
+CPU = Tuning(keeps_exponentials=True)
+GPU = Tuning(keeps_exponentials=False)
+TPU = Tuning(keeps_exponentials=False)
+
+
+def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> T:
+    """Calls ``make(tuning)`` of the platform that the program around it is compiled for.
+
+    All of them are traced, one is compiled; where a program is compiled for a device that is not
+    the default, it gets that device's choices.
+    """
+    return jax.lax.platform_dependent(
+        *arguments, cpu=make(CPU), tpu=make(TPU), default=make(GPU)
+    )
+
+
+def keep(x: jax.Array, choice: str) -> jax.Array:
+    """Has ``x`` written to memory where the named choice says so."""
+
+    def make(tuning: Tuning) -> Callable[[jax.Array], jax.Array]:
+        return jax.lax.optimization_barrier if getattr(tuning, choice) else _same
+
+    return by_platform(make, x)
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x
