@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import errors, schema, types
-from jaxlens.lens import decoders, divergences, numerics, online, readout, unembedding
+from jaxlens.lens import decoders, divergences, numerics, online, readout, tuning, unembedding
 from jaxlens.lens.options import Options
 
 Tile = tuple[jax.Array, jax.Array, jax.Array | None]
@@ -165,7 +165,8 @@ def _logits(
     z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
     # One set of logits for all reductions: fused into each of them, a small product would be
     # rounded differently each time, and a maximum not found again.
-    return jax.lax.optimization_barrier(z if bias is None else z + bias[None, None])
+    z = jax.lax.optimization_barrier(z)
+    return z if bias is None else tuning.keep(z + bias[None, None], "keeps_biased_logits")
 
 
 def _reference_logits(

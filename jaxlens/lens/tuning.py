@@ -25,14 +25,17 @@ class Tuning:
         keeps_exponentials: Whether the exponentials of a tile are written once and read by every
             sum. CPUs would compute them again for each; GPUs and TPUs make one kernel of all sums,
             and writing the exponentials costs an H100 8 MB a token.
+        keeps_biased_logits: Whether the sum of logits and bias (of the padding, where the head has
+            none) is written once more. Else each reader adds it, to the same bits.
     """
 
     keeps_exponentials: bool
+    keeps_biased_logits: bool
 
 
-CPU = Tuning(keeps_exponentials=True)
-GPU = Tuning(keeps_exponentials=False)
-TPU = Tuning(keeps_exponentials=False)
+CPU = Tuning(keeps_exponentials=True, keeps_biased_logits=True)
+GPU = Tuning(keeps_exponentials=False, keeps_biased_logits=False)
+TPU = Tuning(keeps_exponentials=False, keeps_biased_logits=False)
 
 
 def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> T:
