@@ -96,10 +96,7 @@ def _best(
     width = z.shape[-1]
     k = running.top.shape[-1]
     if k == 1:
-        # A maximum and a minimum vectorise where an argmax does not.
-        columns = ranks.grouped(jnp.arange(width, dtype=jnp.int32)[None, None])
-        first = jnp.where(ranks.grouped(z) == best[..., None, None], columns, width).min(-2)
-        first = jax.lax.optimization_barrier(first).min(-1) + column
+        first = ranks.first_column(z, best) + column
         better = best > running.top[..., 0]
         top = jnp.where(better, best, running.top[..., 0])
         return top[..., None], jnp.where(better, first, running.top_id[..., 0])[..., None]

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxlens.lens import tuning
+
 _GROUP = 64
 
 
@@ -23,11 +25,54 @@ def count_greater(
     """Logits of this tile above each reference's, the reference's own column left out.
 
     Its own column is left out because the gathered logit equals the tile's only to rounding.
-    Several counts share one integer while a tile is read: each needs only the bits that count the
-    groups of `grouped`, so that the logits are read once for all references.
     """
-    columns = grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
-    groups = grouped(z)
+    return tuning.by_platform(
+        lambda chosen: _count_packed if chosen.groups_columns else _count_each,
+        *(z, jnp.asarray(column, jnp.int32), reference_logits, ids),
+    )
+
+
+def first_column(
+    z: Float[Array, "layer token column"], best: Float[Array, "layer token"]
+) -> Int[Array, "layer token"]:
+    """The first column that holds the greatest logit; a minimum vectorises, an argmax does not."""
+
+    def first(z: jax.Array, best: jax.Array) -> jax.Array:
+        columns = _grouped(jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
+        within = jnp.where(_grouped(z) == best[..., None, None], columns, z.shape[-1]).min(-2)
+        return jax.lax.optimization_barrier(within).min(-1)
+
+    def first_of_all(z: jax.Array, best: jax.Array) -> jax.Array:
+        columns = jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
+        return jnp.where(z == best[..., None], columns, z.shape[-1]).min(-1)
+
+    return tuning.by_platform(
+        lambda chosen: first if chosen.groups_columns else first_of_all, z, best
+    )
+
+
+def _count_each(
+    z: jax.Array, column: jax.Array, reference_logits: jax.Array, ids: jax.Array
+) -> jax.Array:
+    columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
+    counts = [
+        ((z > reference_logits[..., r, None]) & (columns != ids[None, :, r, None])).sum(
+            -1, dtype=jnp.int32
+        )
+        for r in range(reference_logits.shape[-1])
+    ]
+    return jnp.stack(counts, -1)
+
+
+def _count_packed(
+    z: jax.Array, column: jax.Array, reference_logits: jax.Array, ids: jax.Array
+) -> jax.Array:
+    """Several counts share one integer, so that the logits are read once for all references.
+
+    Each needs only the bits that count the groups of `_grouped`.
+    """
+    columns = _grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
+    groups = _grouped(z)
     bits = groups.shape[-2].bit_length()
     together = 31 // bits
     counts = []
@@ -46,7 +91,7 @@ def count_greater(
     return jnp.stack(counts, -1)
 
 
-def grouped(x: jax.Array) -> jax.Array:
+def _grouped(x: jax.Array) -> jax.Array:
     """Columns in groups of 64, where they divide: ``[..., group, 64]``.
 
     Integers reduce twice as fast on CPUs along the groups and then within one (a barrier between
