@@ -187,22 +187,42 @@ def _phase_a(
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, "2"] | None,
     options: Options,
-) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
+) -> tuple[online.Running, Float[Array, "2 token column"]]:
     """The two end layers: their state, and all their logits."""
-
-    def body(running: online.Running, tile: Tile) -> tuple[online.Running, jax.Array]:
-        column, weight, bias = tile
-        z = _logits(rows, weight, bias)
-        return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0], z
-
     is_tempered = inverse_temperature is not None
     start = online.start(2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered)
-    return jax.lax.scan(body, start, (tiles.column, tiles.weight, tiles.bias))
+    n_tiles, width, embed = tiles.weight.shape
+
+    def scanned(rows: jax.Array, *tiled: jax.Array | None) -> tuple[online.Running, jax.Array]:
+        def body(
+            state: tuple[online.Running, jax.Array], tile: Tile
+        ) -> tuple[tuple[online.Running, jax.Array], None]:
+            running, end_logits = state
+            column, weight, bias = tile
+            z = _logits(rows, weight, bias)
+            running, _, _ = online.update(
+                running, z, column, reference_logits, ids, inverse_temperature
+            )
+            return (running, jax.lax.dynamic_update_slice_in_dim(end_logits, z, column, 2)), None
+
+        nothing = jnp.zeros((2, rows.shape[1], n_tiles * width), jnp.float32)
+        return jax.lax.scan(body, (start, nothing), tiled)[0]
+
+    def at_once(
+        rows: jax.Array, column: jax.Array, weight: jax.Array, bias: jax.Array | None
+    ) -> tuple[online.Running, jax.Array]:
+        z = _logits(rows, weight.reshape(-1, embed), None if bias is None else bias.reshape(-1))
+        return online.update(start, z, column[0], reference_logits, ids, inverse_temperature)[0], z
+
+    return tuning.by_platform(
+        lambda chosen: scanned if chosen.scans_ends else at_once,
+        *(rows, tiles.column, tiles.weight, tiles.bias),
+    )
 
 
 def _count_final(
     end: online.Running,
-    end_logits: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "2 token column"],
     at_final: Float[Array, " token"],
     final: Int[Array, " token"],
 ) -> online.Running:
@@ -210,10 +230,9 @@ def _count_final(
 
     At the last layer nothing is above it, by construction.
     """
-    n_tiles, _, _, tile = end_logits.shape
-    columns = jnp.arange(n_tiles * tile, dtype=jnp.int32).reshape(n_tiles, 1, tile)
-    above = (end_logits[:, 0] > at_final[None, :, None]) & (columns != final[None, :, None])
-    above = above.sum((0, 2), dtype=jnp.int32)
+    columns = jnp.arange(end_logits.shape[-1], dtype=jnp.int32)[None]
+    above = (end_logits[0] > at_final[:, None]) & (columns != final[:, None])
+    above = above.sum(-1, dtype=jnp.int32)
     both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
     return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
 
@@ -222,7 +241,7 @@ def _phase_b(
     rows: Float[Array, "layer token embed"],
     reference_logits: Float[Array, "layer token reference"],
     ids: Int[Array, "token reference"],
-    end_logits: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "2 token column"],
     end: online.Running,
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, " layer"] | None,
@@ -239,10 +258,11 @@ def _phase_b(
     symmetric = options.wants(*divergences.SYMMETRIC)
 
     def body(
-        state: tuple[online.Running, Sums, Sums], xs: tuple[Tile, jax.Array]
+        state: tuple[online.Running, Sums, Sums], tile: Tile
     ) -> tuple[tuple[online.Running, Sums, Sums], None]:
         running, cross, between = state
-        (column, weight, bias), end_z = xs
+        column, weight, bias = tile
+        end_z = jax.lax.dynamic_slice_in_dim(end_logits, column, len(weight), 2)
         log_p = end_z - end.log_total[..., None]
         p = jnp.exp(log_p)
         means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in ends]
@@ -269,26 +289,26 @@ def _phase_b(
     start = online.start(
         rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
     )
-    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
+    xs = (tiles.column, tiles.weight, tiles.bias)
     return jax.lax.scan(body, (start, cross, between), xs)[0]
 
 
 def _phase_c(
     rows: Float[Array, "layer token embed"],
     log_total: Float[Array, "layer token"],
-    end_logits: Float[Array, "n_tiles 2 token tile"],
+    end_logits: Float[Array, "2 token column"],
     end: online.Running,
     tiles: unembedding.TiledUnembedding,
 ) -> dict[str, jax.Array]:
     """Jensen-Shannon divergences of the interior layers from both ends."""
 
-    def body(total: jax.Array, xs: tuple[Tile, jax.Array]) -> tuple[jax.Array, None]:
-        (_, weight, bias), end_z = xs
+    def body(total: jax.Array, tile: Tile) -> tuple[jax.Array, None]:
+        column, weight, bias = tile
+        end_z = jax.lax.dynamic_slice_in_dim(end_logits, column, len(weight), 2)
         log_p = _logits(rows, weight, bias) - log_total[..., None]
         log_end = (end_z - end.log_total[..., None])[:, None]
         return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
 
     start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
-    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
-    total, _ = jax.lax.scan(body, start, xs)
+    total, _ = jax.lax.scan(body, start, (tiles.column, tiles.weight, tiles.bias))
     return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}
