@@ -169,15 +169,17 @@ def _attention(
     batch, length, embed = x.shape
     heads = architecture.options.n_head
     dtype = params["c_attn"]["kernel"].dtype
-    packed = _dense(x, params["c_attn"]).reshape(batch, length, 3, heads, embed // heads)
-    query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
     # The scale varies by layer in some checkpoints; the query carries it.
     scale = jnp.float32(1.0)
     if architecture.options.scale_attn_weights:
         scale = scale / np.float32(np.sqrt(embed // heads))
     if architecture.options.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
-    mixed = attention.causal(
-        (query * scale).astype(dtype), key.astype(dtype), value.astype(dtype), segments
-    )
+    scales = jnp.where(jnp.arange(3 * embed) < embed, scale, jnp.float32(1.0))
+    packed = _dense(x, params["c_attn"])
+    # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
+    packed = (packed * numerics.widen(scales, packed)).astype(dtype)
+    packed = packed.reshape(batch, length, 3, heads, embed // heads)
+    query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
+    mixed = attention.causal(query, key, value, segments)
     return _dense(mixed.reshape(batch, length, embed), params["c_proj"])
