@@ -99,18 +99,25 @@ def residuals(
     embedded = embedded + params["wpe"][positions].astype(jnp.float32)
     numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
-    def body(
-        stream: jax.Array, layer: tuple[types.Params, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        block_params, number = layer
-        if patch is not None:
-            stream = patch(number.astype(jnp.int32), stream)
-        return _block(block_params, architecture, stream, number, segments), stream.astype(dtype)
+    # Every stream is written to its place in one array: outputs of a scan and the last stream would
+    # have to be copied together, the largest arrays of a step.
+    streams = jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype)
 
-    last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
+    def body(
+        carry: tuple[jax.Array, jax.Array], layer: tuple[types.Params, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        stream, streams = carry
+        block_params, number = layer
+        index = number.astype(jnp.int32)
+        if patch is not None:
+            stream = patch(index, stream)
+        streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
+        return (_block(block_params, architecture, stream, number, segments), streams), None
+
+    (last, streams), _ = jax.lax.scan(body, (embedded, streams), (params["h"], numbers))
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
-    return jnp.concatenate([earlier, last[None].astype(dtype)])
+    return streams.at[architecture.n_layer].set(last.astype(dtype))
 
 
 def unembed(
