@@ -61,7 +61,7 @@ def read(
     options = options.for_model(n_layers, unembed.weight.shape[0])
     tiles = unembedding.tile_unembedding(unembed, options) if tiles is None else tiles
     block = min(
-        options.block or unembedding.choose_block(tiles.vocab_size, batch * length), batch * length
+        options.block or tuning.choose_block(tiles.vocab_size, batch * length), batch * length
     )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length

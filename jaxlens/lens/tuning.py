@@ -7,6 +7,7 @@ an H100 (``jaxlens bench --compile-only h100``), or the final schedule for a TPU
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 import jax
 
 T = TypeVar("T")
+
+_LANES = 128  # columns that a vector of a TPU, and a multiply of a GPU, takes at once
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ class Tuning:
             to its place; one product writes them once (1.3 MB).
         attention_block: Queries a block of causal attention: few products that are masked away and
             scores that fit a CPU's cache; on a GPU 64 make 118 kernels a layer of 1,024 positions.
+        tile: Most columns of the vocabulary a tile; on CPUs so few that its logits stay in cache.
+        block: Most tokens a block. The unembedding is read twice a block: with 256 tokens an H100
+            reads 0.6 MB a token for it.
+        end_logits_bytes: Most bytes of the end layers' logits of a block.
+        tile_logits_bytes: Most bytes of the interior layers' logits of a tile, so that what reads
+            them finds them on the chip: a TPU's VMEM has 128 MiB, of which XLA gives a program
+            about half and a tile needs two; an H100's second-level cache has 50 MB.
+        step_tokens: Positions of a step by default: enough for a core, or to read the weights of
+            the blocks once for many tokens.
     """
 
     keeps_exponentials: bool
@@ -41,6 +53,11 @@ class Tuning:
     groups_columns: bool
     scans_ends: bool
     attention_block: int
+    tile: int
+    block: int
+    end_logits_bytes: int
+    tile_logits_bytes: int | None
+    step_tokens: int
 
 
 CPU = Tuning(
@@ -49,6 +66,11 @@ CPU = Tuning(
     groups_columns=True,
     scans_ends=True,
     attention_block=64,
+    tile=512,
+    block=128,
+    end_logits_bytes=64 * 2**20,
+    tile_logits_bytes=None,
+    step_tokens=2_048,
 )
 GPU = Tuning(
     keeps_exponentials=False,
@@ -56,8 +78,42 @@ GPU = Tuning(
     groups_columns=False,
     scans_ends=False,
     attention_block=256,
+    tile=4096,
+    block=256,
+    end_logits_bytes=2**30,
+    tile_logits_bytes=48 * 10**6,
+    step_tokens=65_536,
 )
-TPU = GPU
+TPU = dataclasses.replace(GPU, tile=2048, tile_logits_bytes=25 * 2**20)
+
+
+def of_platform(platform: str | None = None) -> Tuning:
+    """Choices for a platform, by default that of the default backend."""
+    return {"cpu": CPU, "tpu": TPU}.get(platform or jax.default_backend(), GPU)
+
+
+def choose_tile(vocab_size: int, n_layers: int, platform: str | None = None) -> int:
+    """Columns a tile: equal tiles of whole lanes, so that padding takes next to nothing.
+
+    Args:
+        vocab_size: Columns of the unembedding.
+        n_layers: Blocks of the model; streams between the ends are one less.
+        platform: Of the device; that of the default backend by default.
+    """
+    chosen = of_platform(platform)
+    widest = chosen.tile
+    if chosen.tile_logits_bytes is not None:
+        fitting = chosen.tile_logits_bytes // (4 * max(1, n_layers - 1) * chosen.block)
+        widest = max(_LANES, min(widest, fitting // _LANES * _LANES))
+    n_tiles = -(-vocab_size // widest)
+    return min(-(-vocab_size // (n_tiles * _LANES)) * _LANES, vocab_size)
+
+
+def choose_block(vocab_size: int, tokens: int, platform: str | None = None) -> int:
+    """Tokens a block: as many as the end logits leave room for, in blocks of equal size."""
+    chosen = of_platform(platform)
+    block = max(1, min(chosen.block, chosen.end_logits_bytes // (2 * 4 * vocab_size), tokens))
+    return -(-tokens // -(-tokens // block))
 
 
 def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> T:
@@ -66,8 +122,6 @@ def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> 
     All of them are traced, one is compiled; where a program is compiled for a device that is not
     the default, it gets that device's choices.
     """
-    if TPU == GPU:
-        return jax.lax.platform_dependent(*arguments, cpu=make(CPU), default=make(GPU))
     return jax.lax.platform_dependent(*arguments, cpu=make(CPU), tpu=make(TPU), default=make(GPU))
 
 
