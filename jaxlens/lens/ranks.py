@@ -6,6 +6,8 @@ rank; `online` adds the counts of all tiles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,23 +34,42 @@ def count_greater(
     )
 
 
-def first_column(
-    z: Float[Array, "layer token column"], best: Float[Array, "layer token"]
-) -> Int[Array, "layer token"]:
-    """The first column that holds the greatest logit; a minimum vectorises, an argmax does not."""
+def best(
+    z: Float[Array, "layer token column"],
+) -> tuple[Float[Array, "layer token"], Int[Array, "layer token"]]:
+    """The greatest logit of each row, and the first column that holds it."""
 
-    def first(z: jax.Array, best: jax.Array) -> jax.Array:
+    def grouped(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # A maximum and a minimum vectorise where an argmax does not.
+        greatest = z.max(-1)
         columns = _grouped(jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
-        within = jnp.where(_grouped(z) == best[..., None, None], columns, z.shape[-1]).min(-2)
-        return jax.lax.optimization_barrier(within).min(-1)
+        within = jnp.where(_grouped(z) == greatest[..., None, None], columns, z.shape[-1]).min(-2)
+        return greatest, jax.lax.optimization_barrier(within).min(-1)
 
-    def first_of_all(z: jax.Array, best: jax.Array) -> jax.Array:
+    def apart(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        greatest = z.max(-1)
         columns = jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
-        return jnp.where(z == best[..., None], columns, z.shape[-1]).min(-1)
+        return greatest, jnp.where(z == greatest[..., None], columns, z.shape[-1]).min(-1)
 
-    return tuning.by_platform(
-        lambda chosen: first if chosen.groups_columns else first_of_all, z, best
-    )
+    def make(chosen: tuning.Tuning) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+        if chosen.groups_columns:
+            return grouped
+        return _best_at_once if chosen.pairs_maximum else apart
+
+    return tuning.by_platform(make, z)
+
+
+def _best_at_once(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    columns = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
+
+    def better(
+        one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        is_one = (one[0] > other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
+        return jnp.where(is_one, one[0], other[0]), jnp.where(is_one, one[1], other[1])
+
+    start = (np.float32(-np.inf), np.int32(z.shape[-1]))
+    return jax.lax.reduce((z, columns), start, better, (z.ndim - 1,))
 
 
 def _count_each(

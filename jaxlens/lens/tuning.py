@@ -32,11 +32,19 @@ class Tuning:
             moves 5.5 MB a token less.
         groups_columns: Whether integers are reduced in groups of 64 columns first, twice as fast
             on CPUs. A TPU would transpose each tile for it, a GPU splits the kernel (2.6 MB).
+        pairs_maximum: Whether the greatest logit and its column are one reduction of pairs, which a
+            GPU makes in one pass over the logits instead of two (2.6 MB).
+        multiplies_means: Whether means of logits under an end layer are a small product, for which
+            CPUs read the logits once, and twice as fast as for a sum.
         scans_ends: Whether the end layers are multiplied with one tile after the other, which stays
             in a CPU's cache. The scan fills all their logits with zeros first and copies each tile
             to its place; one product writes them once (1.3 MB).
         attention_block: Queries a block of causal attention: few products that are masked away and
             scores that fit a CPU's cache; on a GPU 64 make 118 kernels a layer of 1,024 positions.
+        slopes_block: Tokens whose logits of one layer are in memory at once while temperatures are
+            fitted; 64 make 45,000 kernels of 2,048 tokens.
+        slopes_at_once: Whether all points of the search are one reduction of these logits; CPUs
+            keep them in cache from one point to the next.
         tile: Most columns of the vocabulary a tile; on CPUs so few that its logits stay in cache.
         block: Most tokens a block. The unembedding is read twice a block: with 256 tokens an H100
             reads 0.6 MB a token for it.
@@ -51,8 +59,12 @@ class Tuning:
     keeps_exponentials: bool
     keeps_biased_logits: bool
     groups_columns: bool
+    pairs_maximum: bool
+    multiplies_means: bool
     scans_ends: bool
     attention_block: int
+    slopes_block: int
+    slopes_at_once: bool
     tile: int
     block: int
     end_logits_bytes: int
@@ -64,8 +76,12 @@ CPU = Tuning(
     keeps_exponentials=True,
     keeps_biased_logits=True,
     groups_columns=True,
+    pairs_maximum=False,
+    multiplies_means=True,
     scans_ends=True,
     attention_block=64,
+    slopes_block=64,
+    slopes_at_once=False,
     tile=512,
     block=128,
     end_logits_bytes=64 * 2**20,
@@ -76,15 +92,19 @@ GPU = Tuning(
     keeps_exponentials=False,
     keeps_biased_logits=False,
     groups_columns=False,
+    pairs_maximum=True,
+    multiplies_means=False,
     scans_ends=False,
     attention_block=256,
+    slopes_block=1024,
+    slopes_at_once=True,
     tile=4096,
     block=256,
     end_logits_bytes=2**30,
     tile_logits_bytes=48 * 10**6,
     step_tokens=65_536,
 )
-TPU = dataclasses.replace(GPU, tile=2048, tile_logits_bytes=25 * 2**20)
+TPU = dataclasses.replace(GPU, pairs_maximum=False, tile=2048, tile_logits_bytes=25 * 2**20)
 
 
 def of_platform(platform: str | None = None) -> Tuning:

@@ -13,6 +13,10 @@ from jaxlens import types
 from jaxlens.lens import numerics, online, tuning
 from jaxlens.lens.options import Options
 
+Tile = tuple[jax.Array, jax.Array, jax.Array | None]
+"""First column, weight and bias, of one tile or stacked."""
+
+
 @struct.dataclass
 class TiledUnembedding:
     """The unembedding in tiles of one width.
@@ -27,6 +31,16 @@ class TiledUnembedding:
     weight: Float[types.Array, "n_tiles tile embed"]
     bias: Float[types.Array, "n_tiles tile"] | None
     vocab_size: int = struct.field(pytree_node=False)
+
+    @property
+    def flat_bias(self) -> Float[Array, " column"] | None:
+        """The bias of all columns."""
+        return None if self.bias is None else self.bias.reshape(-1)
+
+    @property
+    def stacked(self) -> Tile:
+        """All tiles, to scan over."""
+        return self.column, self.weight, self.bias
 
     @property
     def column(self) -> Int[Array, " n_tiles"]:
@@ -55,3 +69,17 @@ def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembeddi
     bias = bias - bias.mean(keepdims=True)
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(-1, tile)
     return TiledUnembedding(weight, bias, vocab_size)
+
+
+def logits(
+    rows: Float[Array, "layer token embed"],
+    weight: Float[Array, "column embed"],
+    bias: Float[Array, " column"] | None,
+) -> Float[Array, "layer token column"]:
+    """Logits of the rows in the columns of a tile."""
+    contract = (((rows.ndim - 1,), (1,)), ((), ()))
+    z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
+    # One set of logits for all reductions: fused into each of them, a small product would be
+    # rounded differently each time, and a maximum not found again.
+    z = jax.lax.optimization_barrier(z)
+    return z if bias is None else tuning.keep(z + bias[None, None], "keeps_biased_logits")
