@@ -105,7 +105,9 @@ def compiling_for(device: jax.Device) -> Iterator[None]:
         if device.platform == "cpu" or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         said = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
-        raise TooLarge(f"a step does not fit {device.device_kind}: {said[:_SAID]}", _HINT) from error
+        raise TooLarge(
+            f"a step does not fit {device.device_kind}: {said[:_SAID]}", _HINT
+        ) from error
 
 
 def _compile(

@@ -10,23 +10,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
 AMOUNT_BITS = {np.dtype(np.int32): 32, np.dtype(np.int64): 48}
 """Bits of an amount with its sign: fixed-point numbers are below 2**31, their products 2**45."""
 
 
-def add(
-    total: Int[Array, "cell *line"],
-    cell: Int[Array, " row"],
-    amount: Int[Array, "row *line"] | None = None,
-) -> Int[Array, "cell *line"]:
+def add(total: jax.Array, cell: jax.Array, amount: jax.Array | None = None) -> jax.Array:
     """Adds amounts to cells; those beyond the last cell are dropped.
 
     Args:
-        total: int64.
-        cell: Index of each addition.
-        amount: int32, or int64 of at most 48 bits; 1 by default.
+        total: ``[cell, ...]``, int64.
+        cell: ``[row]``, index of each addition.
+        amount: ``[row, ...]``, int32, or int64 of at most 48 bits; 1 by default.
 
     Returns:
         The new total, to the same bits on every platform.
