@@ -117,7 +117,7 @@ def residuals(
     (last, streams), _ = jax.lax.scan(body, (embedded, streams), (params["h"], numbers))
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
-    return streams.at[architecture.n_layer].set(last.astype(dtype))
+    return jax.lax.dynamic_update_index_in_dim(streams, last.astype(dtype), architecture.n_layer, 0)
 
 
 def unembed(
@@ -186,7 +186,8 @@ def _attention(
     packed = _dense(x, params["c_attn"])
     # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
     packed = (packed * numerics.widen(scales, packed)).astype(dtype)
-    packed = packed.reshape(batch, length, 3, heads, embed // heads)
-    query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
+    query, key, value = (
+        part.reshape(batch, length, heads, embed // heads) for part in jnp.split(packed, 3, axis=-1)
+    )
     mixed = attention.causal(query, key, value, segments)
     return _dense(mixed.reshape(batch, length, embed), params["c_proj"])
