@@ -47,7 +47,7 @@ ENTRY %main (start: (s32[], f32[10,64], f32[64,64], f32[64]), x: f32[3,100]) -> 
   %loop = (s32[], f32[10,64]{1,0}, f32[64,64]{1,0:S(1)}, f32[64]{0}) while(%start), condition=%condition, body=%body
   ROOT %copy = f32[3,100]{1,0:T(8,128)} copy(%x)
 }
-"""
+"""  # noqa: E501
 
 
 def test_loops_count_as_often_as_they_run_and_slices_as_what_they_read():
