@@ -25,8 +25,8 @@ from jaxlens.sweep import batch_size, prepare, resolve
 pytestmark = pytest.mark.compile
 
 # MB a token and GiB beside the weights: a tenth above what versions of the lock compile to.
-TOY_LIMITS = {"v5e": (4.0, 0.6), "v6e": (4.0, 0.6), "h100": (5.2, 0.9)}
-GPT2_LIMITS = {"v5e": (17.0, 9.0), "v6e": (17.0, 9.0), "h100": (15.8, 6.0)}
+TOY_LIMITS = {"v5e": (4.0, 0.6), "v6e": (4.0, 0.6), "h100": (7.1, 0.9)}
+GPT2_LIMITS = {"v5e": (5.7, 5.7), "v6e": (5.7, 5.7), "h100": (15.8, 5.3)}
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 
 
@@ -72,7 +72,7 @@ def scatters(text):
     kinds = re.findall(
         r'"stablehlo\.scatter".*?\}\) : \([^)]*\) -> (\(.*?\)|tensor<.*?>)', text, re.S
     )
-    return {re.search(r"x?(\w+)>", kind)[1] for kind in kinds}
+    return {re.search(r"x([a-z]+\d+)>", kind)[1] for kind in kinds}
 
 
 @pytest.mark.parametrize("tallies", ["basic", "study"])
@@ -84,14 +84,15 @@ def test_tpus_scatter_no_64_bit_integers(tiny, texts, tmp_path, tallies):
     assert "i64" in scatters(lower_update(job, require("h100")).as_text())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+# Both TPUs have the same compiler.
+@pytest.mark.parametrize("target", ["v5e", "h100"])
 def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target):
     job = prepare.prepare(configure_run(tiny, texts, None), tmp_path, read_only=True)
     with jax.enable_x64(True):
         assert lower_update(job, require(target)).compile().memory_analysis()
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["v5e", "h100"])
 def test_fitting_temperatures_compiles(target):
     device, sizes = require(target), architecture("toy")
     resolved = resolve.resolve(configure(), sizes, platform=device.platform)
