@@ -64,6 +64,14 @@ def test_loops_count_as_often_as_they_run_and_slices_as_what_they_read():
     assert traffic.moved(list(works.values())) == 10 * (4 * 64 * 4 + 4) + 2 * 8 * 128 * 4
 
 
+def test_an_asynchronous_slice_moves_what_it_slices():
+    start = "(f32[64,64]{1,0}, f32[8,64]{1,0:S(1)}, s32[]) slice-start(%x), slice={[0:8], [0:64]}"
+    text = "ENTRY %main (x: f32[64,64]) -> f32[8,64] {\n  %x = f32[64,64]{1,0} parameter(0)\n"
+    (work,) = traffic.count(hlo.parse(f"{text}  ROOT %start = {start}\n}}\n"))
+    # Into the chip's own memory.
+    assert (work.read, work.written) == (8 * 64 * 4, 0)
+
+
 def test_a_loop_of_unknown_length_is_an_error_and_one_that_the_compiler_knows_is_not():
     unknown = PROGRAM.replace("constant(10)", "parameter(1)")
     with pytest.raises(ValueError, match="no known number of trips"):

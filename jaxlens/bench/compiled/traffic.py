@@ -17,6 +17,11 @@ from jaxlens.bench.compiled import hlo
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "iota"}
 _FREE |= {"partition-id", "replica-id", "copy-done", "slice-done", "async-done"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
+_STARTED = {  # which of the arrays that an asynchronous operation carries is its result
+    "copy-start": lambda shapes: shapes[:1],  # result, operand, context
+    "slice-start": lambda shapes: shapes[-2:-1],  # operand, result, context
+    "async-start": lambda shapes: shapes[-2:-1],
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def _bytes(
             size = min(size, _used(program, fused, _parameter(fused, number), size))
         elif one.operation in _SLICES and number == 0:
             size = sum(shape.size for shape in one.shapes)
+        elif one.operation == "slice-start":
+            size = _STARTED["slice-start"](one.shapes)[0].size
         elif one.operation == "dynamic-update-slice" and number == 0:
             size = 0
         read += size
@@ -105,8 +112,8 @@ def _written(
     shapes = one.shapes
     if last.operation == "dynamic-update-slice" and len(shapes) == 1:
         return 0 if shapes[0].is_on_chip else place[last.operands[1]].shapes[0].size
-    if one.operation.endswith("-start"):
-        shapes = shapes[:1] if one.operation != "async-start" else shapes[-2:-1]
+    if one.operation in _STARTED:
+        shapes = _STARTED[one.operation](shapes)
     return sum(shape.size for shape in shapes if not shape.is_on_chip)
 
 
