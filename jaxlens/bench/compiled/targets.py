@@ -21,6 +21,8 @@ _TPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    # Without a type it warns; which one does not matter to what is compiled.
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     # Compiling takes no device, so that several processes may do it at once.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
