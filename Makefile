@@ -4,7 +4,7 @@
 #   make install     .venv alone, with the dependencies as locked
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
-#   make test-compile   programs for TPU and GPU, compiled without one (130 MB and 210 MB more)
+#   make test-compile  programs for TPUs and GPUs, compiled without one (340 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
 #   make notebooks   execute the notebooks of the documentation again
@@ -48,7 +48,7 @@ test-long: .venv/installed
 
 # In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
 test-compile: .venv-compile/locked
-	@JAX_PLATFORMS=cpu .venv-compile/bin/python -m pytest -n 0 -m "compile" $(ARGS)
+	@JAX_PLATFORMS=cpu .venv-compile/bin/python -m pytest -n 0 -m compile tests/compile $(ARGS)
 
 .venv-compile/locked: requirements.lock requirements-compile.lock
 	@$(PYTHON) -m venv .venv-compile
