@@ -49,7 +49,7 @@ def check(target, model, limits):
     assert not [(work.instruction.name, work.instruction.source) for work in passes]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["v5e", pytest.param("v6e", marks=pytest.mark.long), "h100"])
 def test_the_step_of_a_toy_moves_little_and_fits(target):
     check(target, "toy", TOY_LIMITS)
 
