@@ -4,6 +4,7 @@
 #   make install     .venv alone, with the dependencies as locked
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
+#   make test-compile  programs for TPUs and GPUs, compiled without one (340 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
 #   make notebooks   execute the notebooks of the documentation again
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --extra data --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-long lint docs notebooks lock clean
+.PHONY: help demo install test test-long test-compile lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -44,6 +45,16 @@ test: .venv/installed
 
 test-long: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+
+# In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
+test-compile: .venv-compile/locked
+	@JAX_PLATFORMS=cpu .venv-compile/bin/python -m pytest -n 0 -m compile tests/compile $(ARGS)
+
+.venv-compile/locked: requirements.lock requirements-compile.lock
+	@$(PYTHON) -m venv .venv-compile
+	@.venv-compile/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps \
+	  --require-hashes --only-binary :all: -r requirements.lock -r requirements-compile.lock
+	@touch $@
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
@@ -87,7 +98,14 @@ lock:
 	  $(LOCKED) $(if $(UPGRADE),--upgrade) --output-file "$$work/new.lock" pyproject.toml; \
 	if grep -nE '://|^-|@ ' "$$work/new.lock"; then \
 	  echo "error: the lock names a place, above; it may hold only == and --hash" >&2; exit 1; fi; \
-	cp "$$work/new.lock" requirements.lock
+	cp "$$work/new.lock" requirements.lock; \
+	printf 'jax[tpu]\njax-cuda13-plugin\njax-cuda13-pjrt\n' > "$$work/compile.in"; \
+	grep -E '^(jax|jaxlib)==' requirements.lock | sed 's/ \\$$//' > "$$work/constraints"; \
+	"$$work/uv/bin/uv" pip compile --no-config --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --constraints "$$work/constraints" --output-file "$$work/compile.lock" "$$work/compile.in"; \
+	awk '/^[a-z]/ { kept = /^(libtpu|jax-cuda13-plugin|jax-cuda13-pjrt)==/ } kept' \
+	  "$$work/compile.lock" > requirements-compile.lock
 
 clean:
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site
+	@rm -rf .venv .venv-compile .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site

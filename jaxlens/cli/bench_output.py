@@ -11,6 +11,7 @@ from jaxlens import errors
 from jaxlens.files import outputs
 
 if TYPE_CHECKING:
+    from jaxlens.bench.compiled.program import Compiled
     from jaxlens.bench.report import Report
 
 
@@ -46,7 +47,32 @@ def show_line(report: Report, heading: bool) -> None:
     )
 
 
-def add_json_line(report: Report, path: Path) -> None:
+def show_compiled(report: Compiled, heading: bool) -> None:
+    """One line of a table of programs that were compiled and not run."""
+    if heading:
+        settings = report.settings
+        versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        print(
+            f"compiled for {report.target}, not run: {settings['precision']} operands, "
+            f"{settings['dtype']} weights, {settings['residuals']} streams; {versions}"
+        )
+        print(
+            f"{'model':<12} {'weights':>9} {'step':>9} {'sequences':>16} {'tile':>5} {'block':>5} "
+            f"{'MB/token':>9} {'MFLOP/token':>11} {'memory bound':>13} {'compute bound':>13}"
+        )
+    settings = report.settings
+    sequences = f"{settings['step_sequences']} of {settings['length']}"
+    print(
+        f"{report.model:<12} {report.weights_bytes / 2**30:>5.1f} GiB "
+        f"{report.step_bytes / 2**30:>5.1f} GiB {sequences:>16} "
+        f"{settings['tile'] or '':>5} {settings['block'] or '':>5} "
+        f"{report.bytes_moved / 1e6:>9.2f} {report.flops / 1e6:>11,.0f} "
+        f"{report.memory_bound:>7,.0f} tok/s {report.compute_bound:>7,.0f} tok/s",
+        flush=True,
+    )
+
+
+def add_json_line(report: Report | Compiled, path: Path) -> None:
     """Adds a line to a file.
 
     Raises:

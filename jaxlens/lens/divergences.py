@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxlens.lens import online
+from jaxlens.lens import online, tuning
 
 ENDS = ("input", "final")
 """Order of axis 0 of everything about the end layers."""
@@ -103,13 +103,14 @@ def mean(
     """``sum_v p(v) z(v)``, of one tile."""
 
     def as_product(p: jax.Array, z: jax.Array) -> jax.Array:
-        # CPUs read the logits once for a small product, and twice as fast as for a sum.
         return jnp.einsum("tc,ltc->lt", p, z, precision=jax.lax.Precision.HIGHEST)
 
     def as_sum(p: jax.Array, z: jax.Array) -> jax.Array:
         return (p[None] * z).sum(-1)
 
-    return jax.lax.platform_dependent(p, z, cpu=as_product, default=as_sum)
+    return tuning.by_platform(
+        lambda chosen: as_product if chosen.multiplies_means else as_sum, p, z
+    )
 
 
 def jensen_shannon_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import ranks
+from jaxlens.lens import ranks, tuning
 
 # Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
 PADDING_LOGIT = np.float32(-1e30)
@@ -68,12 +68,11 @@ def update(
     Returns:
         The new state, ``exp(z - max_logit)``, and the factor that old sums were scaled by.
     """
-    best = z.max(-1)
+    best, first = ranks.best(z)
     max_logit = jnp.maximum(running.max_logit, best)
     decay = jnp.exp(running.max_logit - max_logit)
-    # Written once and read by every sum: XLA would compute the exponential again for each.
-    e = jax.lax.optimization_barrier(jnp.exp(z - max_logit[..., None]))
-    top, top_id = _best(running, z, best, column)
+    e = tuning.keep(jnp.exp(z - max_logit[..., None]), "keeps_exponentials")
+    top, top_id = _best(running, z, (best, first + column), column)
     updated = Running(
         max_logit=max_logit,
         sum_exp=running.sum_exp * decay + e.sum(-1),
@@ -91,19 +90,16 @@ def update(
 
 
 def _best(
-    running: Running, z: jax.Array, best: jax.Array, column: jax.Array
+    running: Running, z: jax.Array, first: tuple[jax.Array, jax.Array], column: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The k best so far; ties go to the lowest id because earlier entries come first."""
     width = z.shape[-1]
     k = running.top.shape[-1]
     if k == 1:
-        # A maximum and a minimum vectorise where an argmax does not.
-        columns = ranks.grouped(jnp.arange(width, dtype=jnp.int32)[None, None])
-        first = jnp.where(ranks.grouped(z) == best[..., None, None], columns, width).min(-2)
-        first = jax.lax.optimization_barrier(first).min(-1) + column
+        best, best_id = first
         better = best > running.top[..., 0]
         top = jnp.where(better, best, running.top[..., 0])
-        return top[..., None], jnp.where(better, first, running.top_id[..., 0])[..., None]
+        return top[..., None], jnp.where(better, best_id, running.top_id[..., 0])[..., None]
     tile_top, tile_id = jax.lax.top_k(z, min(k, width))
     values = jnp.concatenate([running.top, tile_top], -1)
     ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)

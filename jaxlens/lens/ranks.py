@@ -6,10 +6,14 @@ rank; `online` adds the counts of all tiles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from jaxlens.lens import tuning
 
 _GROUP = 64
 
@@ -23,11 +27,73 @@ def count_greater(
     """Logits of this tile above each reference's, the reference's own column left out.
 
     Its own column is left out because the gathered logit equals the tile's only to rounding.
-    Several counts share one integer while a tile is read: each needs only the bits that count the
-    groups of `grouped`, so that the logits are read once for all references.
     """
-    columns = grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
-    groups = grouped(z)
+    return tuning.by_platform(
+        lambda chosen: _count_packed if chosen.groups_columns else _count_each,
+        *(z, jnp.asarray(column, jnp.int32), reference_logits, ids),
+    )
+
+
+def best(
+    z: Float[Array, "layer token column"],
+) -> tuple[Float[Array, "layer token"], Int[Array, "layer token"]]:
+    """The greatest logit of each row, and the first column that holds it."""
+
+    def grouped(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # A maximum and a minimum vectorise where an argmax does not.
+        greatest = z.max(-1)
+        columns = _grouped(jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
+        within = jnp.where(_grouped(z) == greatest[..., None, None], columns, z.shape[-1]).min(-2)
+        return greatest, jax.lax.optimization_barrier(within).min(-1)
+
+    def apart(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        greatest = z.max(-1)
+        columns = jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
+        return greatest, jnp.where(z == greatest[..., None], columns, z.shape[-1]).min(-1)
+
+    def make(chosen: tuning.Tuning) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+        if chosen.groups_columns:
+            return grouped
+        return _best_at_once if chosen.pairs_maximum else apart
+
+    return tuning.by_platform(make, z)
+
+
+def _best_at_once(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    columns = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
+
+    def better(
+        one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        is_one = (one[0] > other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
+        return jnp.where(is_one, one[0], other[0]), jnp.where(is_one, one[1], other[1])
+
+    start = (np.float32(-np.inf), np.int32(z.shape[-1]))
+    return jax.lax.reduce((z, columns), start, better, (z.ndim - 1,))
+
+
+def _count_each(
+    z: jax.Array, column: jax.Array, reference_logits: jax.Array, ids: jax.Array
+) -> jax.Array:
+    columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None]
+    counts = [
+        ((z > reference_logits[..., r, None]) & (columns != ids[None, :, r, None])).sum(
+            -1, dtype=jnp.int32
+        )
+        for r in range(reference_logits.shape[-1])
+    ]
+    return jnp.stack(counts, -1)
+
+
+def _count_packed(
+    z: jax.Array, column: jax.Array, reference_logits: jax.Array, ids: jax.Array
+) -> jax.Array:
+    """Several counts share one integer, so that the logits are read once for all references.
+
+    Each needs only the bits that count the groups of `_grouped`.
+    """
+    columns = _grouped(column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None, None])
+    groups = _grouped(z)
     bits = groups.shape[-2].bit_length()
     together = 31 // bits
     counts = []
@@ -46,7 +112,7 @@ def count_greater(
     return jnp.stack(counts, -1)
 
 
-def grouped(x: jax.Array) -> jax.Array:
+def _grouped(x: jax.Array) -> jax.Array:
     """Columns in groups of 64, where they divide: ``[..., group, 64]``.
 
     Integers reduce twice as fast on CPUs along the groups and then within one (a barrier between

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxlens import types
-from jaxlens.lens import decoders, reference
+from jaxlens.lens import decoders, reference, tuning
 
 LIMITS = (1 / 64, 64.0)
 """Smallest and largest temperature of the search."""
@@ -26,9 +26,6 @@ DECIMALS = 3
 
 POINTS = 16
 """Points of a grid of inverse temperatures, evenly spaced in their logarithm."""
-
-# Tokens whose logits of one layer are in memory at once.
-_BLOCK = 64
 
 Points = Float[np.ndarray, "layer point"]
 
@@ -86,11 +83,26 @@ def slopes(
         precision: Operands of the matrix multiplies.
     """
     normed = decoders.normalise(residuals, unembed)
-    n_layers, embed = normed.shape[0], normed.shape[-1]
-    real = mask.reshape(-1)
-    block = min(_BLOCK, real.size)
+    flat = normed.reshape(normed.shape[0], -1, normed.shape[-1])
+
+    def make(chosen: tuning.Tuning) -> Callable[..., jax.Array]:
+        return functools.partial(_slopes, chosen, precision)
+
+    return tuning.by_platform(make, flat, mask.reshape(-1), unembed, inverse_temperature)
+
+
+def _slopes(
+    chosen: tuning.Tuning,
+    precision: str,
+    normed: Float[Array, "layer token embed"],
+    real: Bool[Array, " token"],
+    unembed: types.Unembed,
+    inverse_temperature: Float[Array, "layer point"],
+) -> Float[Array, "layer point"]:
+    n_layers, _, embed = normed.shape
+    block = min(chosen.slopes_block, real.size)
     ragged = -real.size % block
-    flat = jnp.pad(normed.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
+    flat = jnp.pad(normed, ((0, 0), (0, ragged), (0, 0)))
     blocks = flat.reshape(n_layers, -1, block, embed).swapaxes(0, 1)
     weights = jnp.pad(real, (0, ragged)).reshape(-1, block).astype(jnp.float32)
 
@@ -102,13 +114,16 @@ def slopes(
             z = reference.logits(xs[0], unembed, precision)
             z = z - z.max(-1, keepdims=True)
             mean = (p * z).sum(-1)
-            return jax.lax.map(lambda beta: (weight * (_mean_at(z, beta) - mean)).sum(), xs[1])
+
+            def slope(beta: jax.Array) -> jax.Array:
+                return (weight * (_mean_at(z, beta) - mean)).sum()
+
+            return jax.vmap(slope)(xs[1]) if chosen.slopes_at_once else jax.lax.map(slope, xs[1])
 
         return total + jax.lax.map(layer, (rows, inverse_temperature)), None
 
-    return jax.lax.scan(one, jnp.zeros(inverse_temperature.shape, jnp.float32), (blocks, weights))[
-        0
-    ]
+    start = jnp.zeros(inverse_temperature.shape, jnp.float32)
+    return jax.lax.scan(one, start, (blocks, weights))[0]
 
 
 def _mean_at(z: Float[Array, "token vocab"], beta: Float[Array, ""]) -> Float[Array, " token"]:

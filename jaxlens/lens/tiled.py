@@ -20,13 +20,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import errors, schema, types
-from jaxlens.lens import decoders, divergences, numerics, online, readout, unembedding
+from jaxlens.lens import (
+    decoders,
+    divergences,
+    ends,
+    interior,
+    numerics,
+    online,
+    readout,
+    tuning,
+    unembedding,
+)
 from jaxlens.lens.options import Options
-
-Tile = tuple[jax.Array, jax.Array, jax.Array | None]
-"""First column, weight and bias."""
-
-Sums = divergences.Sums
 
 
 def read(
@@ -61,7 +66,7 @@ def read(
     options = options.for_model(n_layers, unembed.weight.shape[0])
     tiles = unembedding.tile_unembedding(unembed, options) if tiles is None else tiles
     block = min(
-        options.block or unembedding.choose_block(tiles.vocab_size, batch * length), batch * length
+        options.block or tuning.choose_block(tiles.vocab_size, batch * length), batch * length
     )
     n_blocks = -(-batch * length // block)
     ragged = n_blocks * block - batch * length
@@ -124,48 +129,41 @@ def _block(
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
     layers = options.layers or ()
     last = normed.shape[0] - 1
-    ends = np.array([0, last])
-    interior = np.array([layer for layer in layers if 0 < layer < last], int)
+    outer = np.array([0, last])
+    middle = np.array([layer for layer in layers if 0 < layer < last], int)
     normed = normed.astype(tiles.weight.dtype)
 
     reference_logits = _reference_logits(normed, ids, tiles)
-    end_beta = None if inverse_temperature is None else inverse_temperature[ends]
-    beta = None if inverse_temperature is None else inverse_temperature[interior]
-    end, end_logits = _phase_a(normed[ends], reference_logits[ends], ids, tiles, end_beta, options)
+    end_beta = None if inverse_temperature is None else inverse_temperature[outer]
+    beta = None if inverse_temperature is None else inverse_temperature[middle]
+    end, end_logits = ends.read(
+        normed[outer], reference_logits[outer], ids, tiles, end_beta, options
+    )
     final = end.top_id[1, :, :1]
     reference_logits = jnp.concatenate(
         [reference_logits, _reference_logits(normed, final, tiles)], -1
     )
     ids = jnp.concatenate([ids, final], -1)
-    end = _count_final(end, end_logits, reference_logits[0, :, -1], final[:, 0])
-    inner, cross, between = _phase_b(
-        normed[interior], reference_logits[interior], ids, end_logits, end, tiles, beta, options
+    first_logits = ends.logits(end_logits[:1], tiles.flat_bias)[0]
+    end = ends.count_final(end, first_logits, reference_logits[0, :, -1], final[:, 0])
+    inner, cross, between = interior.read(
+        normed[middle], reference_logits[middle], ids, end_logits, end, tiles, beta, options
     )
-    values = online.finish(end, reference_logits[ends]) | divergences.of_ends(
+    values = online.finish(end, reference_logits[outer]) | divergences.of_ends(
         end, between, end_beta
     )
-    if interior.size:
-        inside = online.finish(inner, reference_logits[interior]) | divergences.of_interior(
+    if middle.size:
+        inside = online.finish(inner, reference_logits[middle]) | divergences.of_interior(
             inner, cross, end, beta
         )
         if options.wants(*divergences.SYMMETRIC):
-            inside |= _phase_c(normed[interior], inner.log_total, end_logits, end, tiles)
+            inside |= interior.jensen_shannon(
+                normed[middle], inner.log_total, end_logits, end, tiles
+            )
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
-    row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(interior)}
+    row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(middle)}
     rows = np.array([row_of[layer] for layer in layers])
     return {name: value[rows] for name, value in values.items()}
-
-
-def _logits(
-    rows: Float[Array, "layer token embed"],
-    weight: Float[Array, "column embed"],
-    bias: Float[Array, " column"] | None,
-) -> Float[Array, "layer token column"]:
-    contract = (((rows.ndim - 1,), (1,)), ((), ()))
-    z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
-    # One set of logits for all reductions: fused into each of them, a small product would be
-    # rounded differently each time, and a maximum not found again.
-    return jax.lax.optimization_barrier(z if bias is None else z + bias[None, None])
 
 
 def _reference_logits(
@@ -176,118 +174,5 @@ def _reference_logits(
     """Logits of chosen tokens, from the same rounded operands as the tiles."""
     weight = tiles.weight.reshape(-1, normed.shape[-1])[ids]
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
-    return product if tiles.bias is None else product + tiles.bias.reshape(-1)[ids][None]
-
-
-def _phase_a(
-    rows: Float[Array, "2 token embed"],
-    reference_logits: Float[Array, "2 token reference"],
-    ids: Int[Array, "token reference"],
-    tiles: unembedding.TiledUnembedding,
-    inverse_temperature: Float[Array, "2"] | None,
-    options: Options,
-) -> tuple[online.Running, Float[Array, "n_tiles 2 token tile"]]:
-    """The two end layers: their state, and all their logits."""
-
-    def body(running: online.Running, tile: Tile) -> tuple[online.Running, jax.Array]:
-        column, weight, bias = tile
-        z = _logits(rows, weight, bias)
-        return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0], z
-
-    is_tempered = inverse_temperature is not None
-    start = online.start(2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered)
-    return jax.lax.scan(body, start, (tiles.column, tiles.weight, tiles.bias))
-
-
-def _count_final(
-    end: online.Running,
-    end_logits: Float[Array, "n_tiles 2 token tile"],
-    at_final: Float[Array, " token"],
-    final: Int[Array, " token"],
-) -> online.Running:
-    """Adds the final token to the end layers' references, now that it is known.
-
-    At the last layer nothing is above it, by construction.
-    """
-    n_tiles, _, _, tile = end_logits.shape
-    columns = jnp.arange(n_tiles * tile, dtype=jnp.int32).reshape(n_tiles, 1, tile)
-    above = (end_logits[:, 0] > at_final[None, :, None]) & (columns != final[None, :, None])
-    above = above.sum((0, 2), dtype=jnp.int32)
-    both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
-    return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
-
-
-def _phase_b(
-    rows: Float[Array, "layer token embed"],
-    reference_logits: Float[Array, "layer token reference"],
-    ids: Int[Array, "token reference"],
-    end_logits: Float[Array, "n_tiles 2 token tile"],
-    end: online.Running,
-    tiles: unembedding.TiledUnembedding,
-    inverse_temperature: Float[Array, " layer"] | None,
-    options: Options,
-) -> tuple[online.Running, Sums, Sums]:
-    """The interior layers: their state, their moments with the end layers, and those of these.
-
-    ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
-    ``sum_v exp(z(v) - max_logit) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
-    other end's logits.
-    """
-    ends = list(enumerate(divergences.ENDS))
-    reverse = [(i, f"kl_to_{name}") for i, name in ends if options.wants(f"kl_to_{name}")]
-    symmetric = options.wants(*divergences.SYMMETRIC)
-
-    def body(
-        state: tuple[online.Running, Sums, Sums], xs: tuple[Tile, jax.Array]
-    ) -> tuple[tuple[online.Running, Sums, Sums], None]:
-        running, cross, between = state
-        (column, weight, bias), end_z = xs
-        log_p = end_z - end.log_total[..., None]
-        p = jnp.exp(log_p)
-        means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in ends]
-        new = {f"kl_{name}": means[i] for i, name in ends}
-        if symmetric:
-            new["js"] = divergences.jensen_shannon_terms(log_p[0], log_p[1]).sum(-1)
-        between = {name: between[name] + value for name, value in new.items()}
-        if not rows.shape[0]:
-            return (running, cross, between), None
-        z = _logits(rows, weight, bias)
-        running, e, decay = online.update(
-            running, z, column, reference_logits, ids, inverse_temperature
-        )
-        sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in ends}
-        for i, name in reverse:
-            sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
-        return (running, sums, between), None
-
-    forward = [f"kl_{name}" for _, name in ends]
-    none = jnp.zeros(rows.shape[:2], jnp.float32)
-    cross = dict.fromkeys(forward + [name for _, name in reverse], none)
-    between = dict.fromkeys(forward + ["js"] * symmetric, jnp.zeros(rows.shape[1], jnp.float32))
-    is_tempered = inverse_temperature is not None
-    start = online.start(
-        rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
-    )
-    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
-    return jax.lax.scan(body, (start, cross, between), xs)[0]
-
-
-def _phase_c(
-    rows: Float[Array, "layer token embed"],
-    log_total: Float[Array, "layer token"],
-    end_logits: Float[Array, "n_tiles 2 token tile"],
-    end: online.Running,
-    tiles: unembedding.TiledUnembedding,
-) -> dict[str, jax.Array]:
-    """Jensen-Shannon divergences of the interior layers from both ends."""
-
-    def body(total: jax.Array, xs: tuple[Tile, jax.Array]) -> tuple[jax.Array, None]:
-        (_, weight, bias), end_z = xs
-        log_p = _logits(rows, weight, bias) - log_total[..., None]
-        log_end = (end_z - end.log_total[..., None])[:, None]
-        return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
-
-    start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
-    xs = ((tiles.column, tiles.weight, tiles.bias), end_logits)
-    total, _ = jax.lax.scan(body, start, xs)
-    return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}
+    bias = tiles.flat_bias
+    return product if bias is None else product + bias[ids][None]

@@ -10,13 +10,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import numerics, online
+from jaxlens.lens import numerics, online, tuning
 from jaxlens.lens.options import Options
 
-# Bytes that the end logits of one block may take, and most tokens a block: on CPUs, and on
-# accelerators (not measured yet: 1,024 tokens of GPT-2 small make 11 x 1024 x 4096 logits).
-_END_LOGITS_BYTES, _MAX_BLOCK = 64 * 2**20, 128
-_END_LOGITS_BYTES_ACCELERATOR, _MAX_BLOCK_ACCELERATOR = 2**30, 1024
+Tile = tuple[jax.Array, jax.Array, jax.Array | None]
+"""First column, weight and bias, of one tile or stacked."""
 
 
 @struct.dataclass
@@ -35,35 +33,28 @@ class TiledUnembedding:
     vocab_size: int = struct.field(pytree_node=False)
 
     @property
+    def flat_bias(self) -> Float[Array, " column"] | None:
+        """The bias of all columns."""
+        return None if self.bias is None else self.bias.reshape(-1)
+
+    @property
+    def stacked(self) -> Tile:
+        """All tiles, to scan over."""
+        return self.column, self.weight, self.bias
+
+    @property
     def column(self) -> Int[Array, " n_tiles"]:
         """First column of each tile."""
         n_tiles, tile, _ = self.weight.shape
         return jnp.arange(n_tiles, dtype=jnp.int32) * tile
 
 
-def choose_tile(vocab_size: int) -> int:
-    """Columns a tile: on CPUs so few that its logits stay in cache, elsewhere enough to fill."""
-    return min(512 if _on_cpu() else 4096, vocab_size)
-
-
-def choose_block(vocab_size: int, tokens: int) -> int:
-    """Tokens a block: as many as the end logits leave room for, in blocks of equal size."""
-    size, block = _END_LOGITS_BYTES, _MAX_BLOCK
-    if not _on_cpu():
-        size, block = _END_LOGITS_BYTES_ACCELERATOR, _MAX_BLOCK_ACCELERATOR
-    block = max(1, min(block, size // (2 * 4 * vocab_size), tokens))
-    return -(-tokens // -(-tokens // block))
-
-
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembedding:
     """Centres, pads and tiles the unembedding; once a run, not once a step."""
     vocab_size, embed = unembed.weight.shape
-    tile = min(options.tile or choose_tile(vocab_size), vocab_size)
+    default = tuning.choose_tile(vocab_size, unembed.n_layer or 1)
+    tile = min(options.tile or default, vocab_size)
     padding = -vocab_size % tile
     weight = jnp.asarray(unembed.weight).astype(jnp.float32)
     weight = (weight - weight.mean(0, keepdims=True)).astype(
@@ -78,3 +69,17 @@ def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembeddi
     bias = bias - bias.mean(keepdims=True)
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(-1, tile)
     return TiledUnembedding(weight, bias, vocab_size)
+
+
+def logits(
+    rows: Float[Array, "layer token embed"],
+    weight: Float[Array, "column embed"],
+    bias: Float[Array, " column"] | None,
+) -> Float[Array, "layer token column"]:
+    """Logits of the rows in the columns of a tile."""
+    contract = (((rows.ndim - 1,), (1,)), ((), ()))
+    z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
+    # One set of logits for all reductions: fused into each of them, a small product would be
+    # rounded differently each time, and a maximum not found again.
+    z = jax.lax.optimization_barrier(z)
+    return z if bias is None else tuning.keep(z + bias[None, None], "keeps_biased_logits")

@@ -7,13 +7,14 @@ where there are ``head`` numbers a query rather than ``key``.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-BLOCK = 64
-"""Queries a block: fewest products and small scores, yet wide enough for the multiplies."""
+from jaxlens.lens import tuning
 
 # Score of a key that may not be seen. Finite: no query is left without a key, so that it vanishes.
 _HIDDEN = np.float32(-1e30)
@@ -36,23 +37,38 @@ def causal(
     Returns:
         Float32.
     """
+    return tuning.by_platform(
+        lambda chosen: functools.partial(_blocks, chosen), query, key, value, segments
+    )
+
+
+def _blocks(
+    chosen: tuning.Tuning,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segments: jax.Array | None,
+) -> jax.Array:
     length = query.shape[1]
     mixed = []
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
+    for start in range(0, length, chosen.attention_block):
+        stop = min(start + chosen.attention_block, length)
         seen = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None]
         seen = seen[None]
         if segments is not None:
             seen = seen & (segments[:, start:stop, None] == segments[:, None, :stop])
-        mixed.append(_block(query[:, start:stop], key[:, :stop], value[:, :stop], seen))
+        mixed.append(_block(chosen, query[:, start:stop], key[:, :stop], value[:, :stop], seen))
     return jnp.concatenate(mixed, axis=1)
 
 
-def _block(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+def _block(
+    chosen: tuning.Tuning, query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array
+) -> jax.Array:
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = jnp.where(seen[:, None], scores, _HIDDEN)
-    # Written once and read by the sum and the product.
-    weights = jax.lax.optimization_barrier(jnp.exp(scores - scores.max(-1, keepdims=True)))
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    if chosen.keeps_exponentials:
+        weights = jax.lax.optimization_barrier(weights)
     mixed = jnp.einsum(
         "bhqk,bkhd->bqhd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
     )

@@ -99,18 +99,25 @@ def residuals(
     embedded = embedded + params["wpe"][positions].astype(jnp.float32)
     numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
-    def body(
-        stream: jax.Array, layer: tuple[types.Params, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        block_params, number = layer
-        if patch is not None:
-            stream = patch(number.astype(jnp.int32), stream)
-        return _block(block_params, architecture, stream, number, segments), stream.astype(dtype)
+    # Every stream is written to its place in one array: outputs of a scan and the last stream would
+    # have to be copied together, the largest arrays of a step.
+    streams = jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype)
 
-    last, earlier = jax.lax.scan(body, embedded, (params["h"], numbers))
+    def body(
+        carry: tuple[jax.Array, jax.Array], layer: tuple[types.Params, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        stream, streams = carry
+        block_params, number = layer
+        index = number.astype(jnp.int32)
+        if patch is not None:
+            stream = patch(index, stream)
+        streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
+        return (_block(block_params, architecture, stream, number, segments), streams), None
+
+    (last, streams), _ = jax.lax.scan(body, (embedded, streams), (params["h"], numbers))
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
-    return jnp.concatenate([earlier, last[None].astype(dtype)])
+    return jax.lax.dynamic_update_index_in_dim(streams, last.astype(dtype), architecture.n_layer, 0)
 
 
 def unembed(
@@ -169,15 +176,18 @@ def _attention(
     batch, length, embed = x.shape
     heads = architecture.options.n_head
     dtype = params["c_attn"]["kernel"].dtype
-    packed = _dense(x, params["c_attn"]).reshape(batch, length, 3, heads, embed // heads)
-    query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
     # The scale varies by layer in some checkpoints; the query carries it.
     scale = jnp.float32(1.0)
     if architecture.options.scale_attn_weights:
         scale = scale / np.float32(np.sqrt(embed // heads))
     if architecture.options.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
-    mixed = attention.causal(
-        (query * scale).astype(dtype), key.astype(dtype), value.astype(dtype), segments
+    scales = jnp.where(jnp.arange(3 * embed) < embed, scale, jnp.float32(1.0))
+    packed = _dense(x, params["c_attn"])
+    # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
+    packed = (packed * numerics.widen(scales, packed)).astype(dtype)
+    query, key, value = (
+        part.reshape(batch, length, heads, embed // heads) for part in jnp.split(packed, 3, axis=-1)
     )
+    mixed = attention.causal(query, key, value, segments)
     return _dense(mixed.reshape(batch, length, embed), params["c_proj"])

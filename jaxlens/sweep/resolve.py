@@ -17,7 +17,7 @@ import numpy as np
 from jaxlens import config as run_config
 from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
-from jaxlens.lens import options, unembedding
+from jaxlens.lens import options, tuning
 from jaxlens.models import loading
 from jaxlens.store import shard_contents
 from jaxlens.tally import definitions
@@ -27,9 +27,6 @@ MAX_SHARD_BYTES = 256 * 2**20
 
 MAX_STEP_TOKENS = 2**24
 """Positions of a step; beyond any device, and below what would exhaust the host."""
-
-_STEP_TOKENS, _STEP_TOKENS_ACCELERATOR = 2_048, 65_536
-"""Positions of a step by default: enough for a core, and for an accelerator (not measured yet)."""
 
 _SHARD_TOKENS, _SHARD_TOKENS_PACKAGED = 65_536, 4_096
 
@@ -47,6 +44,7 @@ class Resolved:
         shard_tokens: Tokens that a shard holds at most.
         chosen_here: Keys whose values neither the user nor the run that has begun gave, and
             which may change with the device: ``plan.step_sequences``, ``lens.block``.
+        platform: Of the devices that defaults are chosen for.
     """
 
     config: run_config.RunConfig
@@ -55,6 +53,7 @@ class Resolved:
     step_sequences: int
     shard_tokens: int
     chosen_here: frozenset[str] = frozenset()
+    platform: str = "cpu"
 
     @property
     def step_tokens(self) -> int:
@@ -86,7 +85,8 @@ class Resolved:
         plan = dataclasses.replace(self.config.plan, step_sequences=step_sequences)
         lens, step_tokens = self.config.lens, self.length * step_sequences
         if "lens.block" in self.chosen_here:
-            block = unembedding.choose_block(self.architecture.vocab_size, step_tokens)
+            vocab_size = self.architecture.vocab_size
+            block = tuning.choose_block(vocab_size, step_tokens, self.platform)
             lens = dataclasses.replace(lens, block=min(block, step_tokens))
         elif lens.block is not None:
             lens = dataclasses.replace(lens, block=min(lens.block, step_tokens))
@@ -109,6 +109,7 @@ def resolve(
     config: run_config.RunConfig,
     architecture: types.Architecture,
     existing_spec: Mapping[str, Any] | None = None,
+    platform: str | None = None,
 ) -> Resolved:
     """Fills in every default.
 
@@ -119,6 +120,7 @@ def resolve(
         config: From ``config.load``.
         architecture: Of the model.
         existing_spec: The spec of the run, if it has begun.
+        platform: Of the devices; that of the default backend by default.
 
     Raises:
         ConfigError: A length, overlap, step, shard or quantity that the model, the lens or memory
@@ -131,6 +133,7 @@ def resolve(
             f"give at most {architecture.n_positions}",
         )
     spec = existing_spec or {}
+    platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
     lens = _recorded_lens(config.lens, spec, architecture.n_layer + 1)
     tiled = lens.implementation == "tiled"
@@ -138,13 +141,13 @@ def resolve(
         "plan.step_sequences": sequences is None,
         "lens.block": tiled and lens.block is None,
     }
-    sequences = sequences or default_step_sequences(length)
+    sequences = sequences or default_step_sequences(length, platform)
     shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
     plan.check_shape(length, config.plan.overlap, sequences, shard_tokens)
     vocab_size = architecture.vocab_size
     if tiled:
-        tile = min(lens.tile or unembedding.choose_tile(vocab_size), vocab_size)
-        lens = dataclasses.replace(lens, tile=tile)
+        default = tuning.choose_tile(vocab_size, architecture.n_layer, platform)
+        lens = dataclasses.replace(lens, tile=min(lens.tile or default, vocab_size))
     filled = dataclasses.replace(
         config,
         plan=dataclasses.replace(config.plan, length=length),
@@ -154,7 +157,9 @@ def resolve(
         ),
     )
     chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
-    resolved = Resolved(filled, architecture, length, sequences, shard_tokens, chosen_here)
+    resolved = Resolved(
+        filled, architecture, length, sequences, shard_tokens, chosen_here, platform
+    )
     resolved = resolved.with_step_sequences(sequences)
     _require_temperatures(lens.temperatures, architecture.n_layer + 1)
     _require_quantities(config)
@@ -162,10 +167,9 @@ def resolve(
     return resolved
 
 
-def default_step_sequences(length: int) -> int:
-    """Sequences that fill a device of this backend."""
-    tokens = _STEP_TOKENS if jax.default_backend() == "cpu" else _STEP_TOKENS_ACCELERATOR
-    return max(1, tokens // length)
+def default_step_sequences(length: int, platform: str | None = None) -> int:
+    """Sequences that fill a device of a platform, that of the default backend by default."""
+    return max(1, tuning.of_platform(platform).step_tokens // length)
 
 
 def _default_shard_tokens(config: run_config.RunConfig) -> int:

@@ -128,7 +128,17 @@ def scratch_bytes(compiled: jax.stages.Compiled) -> int:
     memory = compiled.memory_analysis()
     if memory is None:
         return 0
-    return int(memory.temp_size_in_bytes + _IN_FLIGHT * memory.output_size_in_bytes)
+    temporary = memory.temp_size_in_bytes
+    if _platform(compiled) == "tpu":
+        # The sum of all temporaries there, whenever they live; the peak has arguments and outputs.
+        outside = memory.argument_size_in_bytes + memory.output_size_in_bytes
+        temporary = min(temporary, max(0, memory.peak_memory_in_bytes - outside))
+    return int(temporary + _IN_FLIGHT * memory.output_size_in_bytes)
+
+
+def _platform(compiled: jax.stages.Compiled) -> str:
+    sharding = jax.tree.leaves(compiled.output_shardings)[0]
+    return next(iter(sharding.device_set)).platform
 
 
 def device_bytes(compiled: jax.stages.Compiled) -> int:

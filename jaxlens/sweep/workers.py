@@ -104,5 +104,6 @@ def _compile(
     values = values | job.tally_shapes()
     totals = update.shapes(tallies, architecture.n_layer + 1, architecture.vocab_size)
     zeros = update.zeros(totals, device)
-    add = update.compile_update(tallies, zeros, values, lookup)
-    return Worker(device, weights, lowered.compile(), add, totals, lookup)
+    with batch_size.compiling_for(device):
+        add = update.compile_update(tallies, zeros, values, lookup)
+        return Worker(device, weights, lowered.compile(), add, totals, lookup)

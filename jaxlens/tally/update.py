@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlens.tally import addition, bins, definitions, facts, rules, sampling, type_means
+from jaxlens.tally import addition, bins, definitions, facts, rules, sampling, scatter, type_means
 
 Totals = dict[str, jax.Array]
 
@@ -152,9 +152,10 @@ def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
         cell = _cell(total.shape, places)
         shape = jnp.broadcast_shapes(cell.shape, where.shape)
         cell = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(cell, shape), flat.size)
-        one = jnp.ones((), jnp.int64) if amount is None else amount.astype(jnp.int64)
-        amount = jnp.broadcast_to(one.reshape((1,) * (len(shape) - one.ndim) + one.shape), shape)
-        total = flat.at[cell.reshape(-1)].add(amount.reshape(-1), mode="drop").reshape(total.shape)
+        if amount is not None:
+            amount = amount.reshape((1,) * (len(shape) - amount.ndim) + amount.shape)
+            amount = jnp.broadcast_to(amount, shape).reshape(-1)
+        total = scatter.add(flat, cell.reshape(-1), amount).reshape(total.shape)
     return total
 
 
@@ -165,7 +166,7 @@ def _add_lines(
     lines = total.reshape(-1, *total.shape[len(places) :])
     cell = jnp.broadcast_to(_cell(total.shape, places), where.shape)
     cell = jnp.where(where, cell, len(lines))
-    return lines.at[cell].add(amount.astype(jnp.int64), mode="drop").reshape(total.shape)
+    return scatter.add(lines, cell, amount).reshape(total.shape)
 
 
 def _cell(shape: tuple[int, ...], places: tuple[Any, ...]) -> Any:
@@ -192,10 +193,12 @@ def _present(value: jax.Array, real: jax.Array) -> jax.Array:
 
 def _by_source(function, total, tally, values, *rest):  # type: ignore[no-untyped-def]
     """Adds ``function`` of each quantity that was read to its line of the total."""
-    for line, name in enumerate(tally.source):
-        if name in values:
-            total = total.at[line].add(function(values[name], *rest))
-    return total
+    return jnp.stack(
+        [
+            total[line] + function(values[name], *rest) if name in values else total[line]
+            for line, name in enumerate(tally.source)
+        ]
+    )
 
 
 def _counted(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
@@ -219,7 +222,7 @@ def _binned(value: jax.Array, real: jax.Array, lookup: Tables) -> jax.Array:
     layers = value.shape[1]
     bin_ = lookup.ln_rank_bin[value] + n_bins * jnp.arange(layers, dtype=jnp.int32)[None]
     bin_ = jnp.where(_present(value, real), bin_, layers * n_bins)
-    flat = jnp.zeros(layers * n_bins, jnp.int64).at[bin_.ravel()].add(1, mode="drop")
+    flat = scatter.add(jnp.zeros(layers * n_bins, jnp.int64), bin_.ravel())
     return flat.reshape(layers, n_bins)
 
 
@@ -232,14 +235,14 @@ def _fixed_point(value: jax.Array, lookup: Tables) -> jax.Array:
 
 def _token_count(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]
     token = jnp.where(real, values["token"], total.shape[0])
-    return total.at[token].add(1, mode="drop")
+    return scatter.add(total, token)
 
 
 def _token_sum(total, tally, values, real, lookup):  # type: ignore[no-untyped-def]
     value = values[tally.source[0]]
-    amount = jnp.where(_present(value, real), _fixed_point(value, lookup), 0).astype(jnp.int64)
+    amount = jnp.where(_present(value, real), _fixed_point(value, lookup), 0)
     token = jnp.where(real, values["token"], total.shape[0])
-    return total.at[token].add(amount, mode="drop")
+    return scatter.add(total, token, amount)
 
 
 _UPDATES = {

@@ -15,7 +15,7 @@ from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
 
 from jaxlens import config, errors, schema
-from jaxlens.lens import decoders, numerics, reference, tiled
+from jaxlens.lens import decoders, numerics, reference, tiled, tuning
 from jaxlens.lens.options import Options, resolve_quantities
 
 # Rounding of float32 logits of size |z| through sums of a few hundred terms.
@@ -29,10 +29,24 @@ BFLOAT16 = 0.06
 READABLE = schema.LAYERED
 TILED = tuple(n for n in READABLE if n not in schema.REFERENCE_ONLY)
 
+
+def read_as_on(platform):
+    """The tiled lens with the choices that an accelerator gets, on this CPU."""
+
+    def read(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tuning, "CPU", getattr(tuning, platform))
+            return tiled.read(*arguments)
+
+    return read
+
+
 # Tiles and blocks that divide nothing; the last takes the defaults.
 LENSES = {
     "reference": (reference.read, {}, READABLE),
     "tiled-32-7": (tiled.read, {"tile": 32, "block": 7}, TILED),
+    "as-on-gpu": (read_as_on("GPU"), {"tile": 32, "block": 7}, TILED),
+    "as-on-tpu": (read_as_on("TPU"), {"tile": 48, "block": 4}, TILED),
     "tiled": (tiled.read, {}, TILED),
 }
 
@@ -40,6 +54,7 @@ LENSES = {
 # On small vocabularies the default is a single tile and a single block; those that divide nothing
 # are worth more.
 ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.long)]
+EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
 
 
 @functools.cache
@@ -118,14 +133,14 @@ def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", ONE_TILED)
+@pytest.mark.parametrize("lens", EACH)
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", ONE_TILED)
+@pytest.mark.parametrize("lens", EACH)
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
@@ -165,7 +180,7 @@ def test_chosen_layers_are_those_of_the_whole_readout(lens):
         np.testing.assert_allclose(value, whole[name][[2, -1, 0]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("lens", ONE_TILED)
+@pytest.mark.parametrize("lens", EACH)
 def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
     case = make_case(97)
     weight = np.repeat(case.unembed.weight[:1], 97, 0)
@@ -180,6 +195,8 @@ def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
         assert (got["ties_input"][:, mask] == 96).all()
     assert (got["top_id"][:, mask] == [0, 1, 2]).all()
     np.testing.assert_allclose(got["entropy"][:, mask], np.log(97), rtol=1e-5)
+    one = read(lens, flat, top_k=1, quantities=("top_id",))
+    assert (one["top_id"][:, mask] == 0).all()
 
 
 def test_rank_counts_only_greater_logits():
@@ -192,9 +209,9 @@ def test_rank_counts_only_greater_logits():
 FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id")
 
 
-def check_few(tile, block, top_k):
+def check_few(tile, block, top_k, lens="tiled"):
     case = make_case(97, seed=8)
-    got = read("tiled", case, tile=tile, block=block, top_k=top_k, quantities=FEW)
+    got = read(lens, case, tile=tile, block=block, top_k=top_k, quantities=FEW)
     expected = expect(case, top_k)
     size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
     assert_close(got, expected | {"top_logp": expected["top_logp"]}, got, size=size)
@@ -205,6 +222,11 @@ def check_few(tile, block, top_k):
 @pytest.mark.parametrize(("tile", "block", "top_k"), [(2, 4, 3), (64, 20, 1), (110, 1, 2)])
 def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
     check_few(tile, block, top_k)
+
+
+@pytest.mark.parametrize("lens", ["as-on-gpu", "as-on-tpu"])
+def test_the_single_best_token_of_an_accelerator_is_the_oracles(lens):
+    check_few(64, 20, 1, lens)
 
 
 @pytest.mark.long

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import oracle
 import pytest
 import scipy.optimize
 from cases import make_case
 
-from jaxlens.lens import temperature
+from jaxlens.lens import temperature, tuning
 
 
 def mean_divergences(case, tau):
@@ -71,3 +72,21 @@ def test_temperatures_stay_within_their_limits():
     assert found == (temperature.LIMITS[1], temperature.LIMITS[1], 1.0)
     found = temperature.search(lambda cold: -np.ones_like(cold), 3)
     assert found[0] == pytest.approx(temperature.LIMITS[0], abs=5e-4)
+
+
+def traced_slopes():
+    """``slopes``, to be traced anew."""
+    return jax.jit(lambda *given: temperature.slopes.__wrapped__(*given), static_argnums=4)
+
+
+@pytest.mark.parametrize("platform", ["GPU", "TPU"])
+def test_slopes_of_an_accelerator_are_those_of_a_cpu(platform, monkeypatch):
+    case = make_case(97, position=30)
+    points = np.geomspace(0.5, 4.0, temperature.POINTS, dtype=np.float32)
+    points = np.tile(points, (len(case.residuals), 1))
+    given = (case.residuals, case.references.mask, case.unembed, points, "float32")
+    here = traced_slopes()(*given)
+    # Smaller blocks than its own, of which these positions would be one.
+    chosen = dataclasses.replace(getattr(tuning, platform), slopes_block=64)
+    monkeypatch.setattr(tuning, "CPU", chosen)
+    np.testing.assert_allclose(traced_slopes()(*given), here, rtol=1e-4, atol=1e-4)

@@ -1,5 +1,6 @@
 """Steps fill a device and fit its memory, which is known before anything runs."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 from sweeps import TILES, configure, digest, refused
 
 from jaxlens import errors
+from jaxlens.lens import tuning
 from jaxlens.store import commit, layout
 from jaxlens.sweep import devices, prepare, resolve, run, workers
 from jaxlens.sweep import step as steps
@@ -22,6 +24,11 @@ def room(monkeypatch):
         monkeypatch.setattr(devices, "free_bytes", lambda chosen: size)
 
     return give
+
+
+def default_step(monkeypatch, tokens):
+    """Sets the positions of a step by default."""
+    monkeypatch.setattr(tuning, "CPU", dataclasses.replace(tuning.CPU, step_tokens=tokens))
 
 
 def needed(tiny, texts, tmp_path, sequences, **more):
@@ -49,7 +56,7 @@ def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
 
 
 def test_the_default_is_halved_until_it_fits(tiny, texts, tmp_path, room, caplog, monkeypatch):
-    monkeypatch.setattr(resolve, "_STEP_TOKENS", 16 * 32)
+    default_step(monkeypatch, 16 * 32)
     room(needed(tiny, texts, tmp_path, 4))
     with caplog.at_level("INFO", "jaxlens"):
         result = run.run(configure(tiny, texts, tmp_path / "out", **DEFAULT))
@@ -66,7 +73,7 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     with pytest.raises(errors.ConfigError, match=r"a step needs .* on each device"):
         run.run(configure(tiny, texts, tmp_path / "out", **{"plan.step_sequences": 4}))
     assert not list(tmp_path.glob("out/shards/*.h5"))
-    monkeypatch.setattr(resolve, "_STEP_TOKENS", 32)  # the default is a single sequence
+    default_step(monkeypatch, 32)  # a single sequence
     command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other", *TILES)
     assert "plan.step_sequences" in refused(capsys, 2, *command)
 

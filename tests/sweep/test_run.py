@@ -20,7 +20,7 @@ import jaxlens
 from jaxlens import config, errors, schema
 from jaxlens.bench import random_model
 from jaxlens.corpus import references as corpus_references
-from jaxlens.lens import tiled, unembedding
+from jaxlens.lens import tiled, tuning
 from jaxlens.models import gpt2, loading
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, layout, verify, worker_notes
@@ -157,8 +157,8 @@ def test_weights_lie_in_memory_once_however_many_cores_use_them():
 def test_a_run_keeps_the_tiles_it_began_with(swept, tiny, texts, tmp_path, monkeypatch):
     begun = shutil.copytree(swept, tmp_path / "run")
     commit.discard(begun, 3)
-    monkeypatch.setattr(unembedding, "choose_tile", lambda vocab_size: 100)
-    monkeypatch.setattr(unembedding, "choose_block", lambda vocab_size, tokens: 33)
+    monkeypatch.setattr(tuning, "choose_tile", lambda *shape: 100)
+    monkeypatch.setattr(tuning, "choose_block", lambda *shape: 33)
     left = {"lens.tile": None, "lens.block": None}
     assert sweep.run(configure(tiny, texts, begun, **left)).computed == 1
     assert digest(begun) == digest(swept)

@@ -9,7 +9,7 @@ import pytest
 
 from jaxlens import schema
 from jaxlens.tally import bins as binning
-from jaxlens.tally import definitions, update
+from jaxlens.tally import definitions, scatter, update
 
 VOCAB, LAYERS, ROWS = 97, 3, 40
 BASIC = definitions.BASIC
@@ -129,3 +129,22 @@ def test_ln_rank_tables_agree_with_float64(vocab):
     edges = binning.LN_RANK_EDGES
     assert (edges[bins[1:]] <= np.log(ranks).astype(np.float32)).all()
     assert (np.log(ranks).astype(np.float32) < edges[bins[1:] + 1]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_parts_of_32_bits_add_up_to_the_same_total(dtype):
+    random = np.random.default_rng(1)
+    top = 2**31 - 1 if dtype is np.int32 else 2**45
+    amount = random.integers(-top, top, (700, 3)).astype(dtype)
+    amount[:2] = [[top] * 3, [-top] * 3]
+    # All additions at one place, the worst case of an overflow; and some beyond the last.
+    for cell in (np.zeros(700, np.int32), random.integers(0, 12, 700).astype(np.int32)):
+        with update.wide():
+            cell = jnp.asarray(cell)
+            total = jnp.asarray(random.integers(-(2**60), 2**60, (9, 3)))
+            wide = scatter.add_wide(total, cell, jnp.asarray(amount))
+            assert (scatter.add_parts(total, cell, jnp.asarray(amount)) == wide).all()
+            one = jnp.ones((700, 1), jnp.int32)
+            counted = scatter.add_counts(total, cell, one)
+            assert (counted == scatter.add_wide(total, cell, one)).all()
+            assert (np.asarray(scatter.add(total, cell)) == np.asarray(counted)).all()

@@ -14,7 +14,7 @@ from jaxlens import api, arguments, models, types
 from jaxlens.api import checks
 from jaxlens.api.prompts import answer_columns, batches, inputs, selection, spacing
 from jaxlens.api.prompts.table import PromptTable
-from jaxlens.lens import numerics, options, tiled, unembedding
+from jaxlens.lens import numerics, options, tiled, tuning, unembedding
 from jaxlens.models import loading
 
 _QUANTITIES = ("top_id", "top_logp", "entropy", "kl_final", "rank_follow", "logp_follow")
@@ -204,7 +204,7 @@ class _Lens:
         self, model: loading.Model, decoder: str, request: options.Options, answers: int, rows: int
     ) -> None:
         self._unembed = models.unembed(model.params, model.config, decoder)
-        block = unembedding.choose_block(model.config.vocab_size, 1 << 30)
+        block = tuning.choose_block(model.config.vocab_size, 1 << 30)
         self._rows = min(block, 1 << max(3, (rows - 1).bit_length()))
         self._answers = answers
         self._request = request

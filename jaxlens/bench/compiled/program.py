@@ -1,0 +1,137 @@
+"""The step of a sweep, compiled from shapes alone for a device that is not here."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlens import config as run_config
+from jaxlens import models, types
+from jaxlens.bench.compiled import hlo, targets, traffic
+from jaxlens.sweep import batch_size, resolve, step
+
+_SHARE = 0.9
+"""Of the memory beside the weights, what a step may take, as in `devices.free_bytes`."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a step needs, moves and computes on a device, by its compiled program.
+
+    Attributes:
+        model: Name of the model.
+        target: Name of the target.
+        settings: Length, sequences, precision, types, tile and block.
+        is_largest: Whether the step is the largest that fits, and not what was asked for.
+        weights_bytes: Of the parameters and the unembedding in tiles.
+        step_bytes: Of the device's memory beside them.
+        bytes_moved: Bytes a token that the program reads and writes in the device's memory.
+        flops: Operations of multiplies a token.
+        memory_bound: Tokens a second that the bandwidth of the target allows.
+        compute_bound: Tokens a second that its multiplies allow, with bfloat16 operands.
+        compile_seconds: Of all steps that were tried.
+        versions: Of jax and of the compiler's packages.
+    """
+
+    model: str
+    target: str
+    settings: dict[str, Any]
+    is_largest: bool
+    weights_bytes: int
+    step_bytes: int
+    bytes_moved: float
+    flops: float
+    memory_bound: float
+    compute_bound: float
+    compile_seconds: float
+    versions: dict[str, str]
+
+
+def weight_shapes(architecture: types.Architecture, dtype: str) -> types.Params:
+    """Shapes and types of a model's weights; those that a checkpoint may lack are left out."""
+    expected = models.leaves(architecture)
+    params: types.Params = {}
+    for leaf in expected.leaves:
+        if leaf.is_optional:
+            continue
+        *folders, name = leaf.path.split("/")
+        place = params
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = jax.ShapeDtypeStruct(expected.stacked_shape(leaf), jnp.dtype(dtype))
+    return params
+
+
+def compile_step(
+    model: str, architecture: types.Architecture, config: run_config.RunConfig, name: str
+) -> tuple[Compiled, str]:
+    """Compiles the largest step that fits a target, or the one that was asked for.
+
+    Args:
+        model: Name of the model.
+        architecture: Its sizes.
+        config: Its corpus and its output do not matter.
+        name: Of the target.
+
+    Returns:
+        What the compiler says, and the text of the optimised program.
+
+    Raises:
+        ConfigError: The step does not fit.
+        MissingError: The compiler of the target is not installed.
+    """
+    target = targets.require(name)
+    device = targets.device(target)
+    resolved = resolve.resolve(config, architecture, platform=device.platform)
+    params = weight_shapes(architecture, config.model.dtype)
+    weights = _weights_bytes(resolved, params)
+    limit = int(_SHARE * max(0, target.memory - weights))
+    began = time.perf_counter()
+    resolved, compiled = batch_size.fit_to_device(resolved, params, device, limit)
+    seconds = time.perf_counter() - began
+    text = compiled.as_text() or ""
+    works = traffic.count(hlo.parse(text))
+    moved = traffic.moved(works) / resolved.step_tokens
+    flops = traffic.flops(works) / resolved.step_tokens
+    report = Compiled(
+        model=model,
+        target=name,
+        settings=_settings(resolved),
+        is_largest="plan.step_sequences" in resolved.chosen_here,
+        weights_bytes=weights,
+        step_bytes=step.scratch_bytes(compiled),
+        bytes_moved=moved,
+        flops=flops,
+        memory_bound=target.bandwidth / moved,
+        compute_bound=target.flops / flops,
+        compile_seconds=seconds,
+        versions=targets.versions(target),
+    )
+    return report, text
+
+
+def _weights_bytes(resolved: resolve.Resolved, params: types.Params) -> int:
+    config = step.step_config(resolved)
+    unembed = step.unembed(resolved, params)
+    tiles = jax.eval_shape(config.tile_unembedding, unembed)
+    leaves = jax.tree.leaves((params, tiles))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _settings(resolved: resolve.Resolved) -> dict[str, Any]:
+    config = resolved.config
+    return {
+        "length": resolved.length,
+        "step_sequences": resolved.step_sequences,
+        "precision": config.lens.precision,
+        "dtype": config.model.dtype,
+        "residuals": config.lens.residuals,
+        "tile": config.lens.tile,
+        "block": config.lens.block,
+        "rows": config.store.rows,
+    }

@@ -1,0 +1,112 @@
+"""The end layers of the tiled lens: the embedding and the last, whose logits a block keeps.
+
+They give the model's own prediction, which is a reference token of every other layer, and both
+distributions that divergences need.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxlens.lens import online, tuning, unembedding
+from jaxlens.lens.options import Options
+
+Add = Callable[[online.Running, jax.Array, jax.Array], online.Running]
+"""Adds a tile of logits, whose first column is given, to the state."""
+
+
+def read(
+    rows: Float[Array, "2 token embed"],
+    reference_logits: Float[Array, "2 token reference"],
+    ids: Int[Array, "token reference"],
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, "2"] | None,
+    options: Options,
+) -> tuple[online.Running, Float[Array, "2 token column"]]:
+    """The two end layers: their state, and all their logits, see `logits`."""
+    is_tempered = inverse_temperature is not None
+    start = online.start(2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered)
+
+    def add(running: online.Running, z: jax.Array, column: jax.Array) -> online.Running:
+        return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0]
+
+    return tuning.by_platform(
+        lambda chosen: functools.partial(_scan if chosen.scans_ends else _at_once, add),
+        *(start, rows, tiles.stacked),
+    )
+
+
+def _scan(
+    add: Add, start: online.Running, rows: jax.Array, tiles: unembedding.Tile
+) -> tuple[online.Running, jax.Array]:
+    def body(
+        state: tuple[online.Running, jax.Array], tile: unembedding.Tile
+    ) -> tuple[tuple[online.Running, jax.Array], None]:
+        running, end_logits = state
+        column, weight, bias = tile
+        z = unembedding.logits(rows, weight, bias)
+        end_logits = jax.lax.dynamic_update_slice_in_dim(end_logits, z, column, 2)
+        return (add(running, z, column), end_logits), None
+
+    n_tiles, width, _ = tiles[1].shape
+    nothing = jnp.zeros((2, rows.shape[1], n_tiles * width), jnp.float32)
+    return jax.lax.scan(body, (start, nothing), tiles)[0]
+
+
+def _at_once(
+    add: Add, start: online.Running, rows: jax.Array, tiles: unembedding.Tile
+) -> tuple[online.Running, jax.Array]:
+    column, weight, bias = tiles
+    kept = unembedding.logits(rows, weight.reshape(-1, weight.shape[-1]), None)
+    z = kept if bias is None else kept + bias.reshape(1, 1, -1)
+    return add(start, z, column[0]), kept
+
+
+def count_final(
+    end: online.Running,
+    first_logits: Float[Array, "token column"],
+    at_final: Float[Array, " token"],
+    final: Int[Array, " token"],
+) -> online.Running:
+    """Adds the final token to the end layers' references, now that it is known.
+
+    At the last layer nothing is above it, by construction.
+    """
+    columns = jnp.arange(first_logits.shape[-1], dtype=jnp.int32)[None]
+    above = (first_logits > at_final[:, None]) & (columns != final[:, None])
+    above = above.sum(-1, dtype=jnp.int32)
+    both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
+    return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
+
+
+def logits(kept: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """Logits of the end layers as `read` keeps them, or of a tile of them, with their bias."""
+    if bias is None:
+        return kept
+
+    def make(chosen: tuning.Tuning) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        return _with_bias if chosen.keeps_biased_logits else _add_bias
+
+    return tuning.by_platform(make, kept, bias)
+
+
+def _with_bias(z: jax.Array, bias: jax.Array) -> jax.Array:
+    return z
+
+
+def _add_bias(z: jax.Array, bias: jax.Array) -> jax.Array:
+    return z + bias[None, None]
+
+
+def tile(
+    end_logits: Float[Array, "2 token column"], tile: unembedding.Tile
+) -> Float[Array, "2 token tile"]:
+    """Logits of the end layers in one tile."""
+    column, weight, bias = tile
+    kept = jax.lax.dynamic_slice_in_dim(end_logits, column, len(weight), 2)
+    return logits(kept, bias)

@@ -1,0 +1,92 @@
+"""The interior layers of the tiled lens: nearly all multiplies, of one block of tokens at a time.
+
+`read` is the seam for a kernel: what takes its arguments and returns its state and sums may stand
+in its place.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxlens.lens import divergences, ends, online, unembedding
+from jaxlens.lens.options import Options
+
+Sums = divergences.Sums
+
+
+def read(
+    rows: Float[Array, "layer token embed"],
+    reference_logits: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+    end_logits: Float[Array, "2 token column"],
+    end: online.Running,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, " layer"] | None,
+    options: Options,
+) -> tuple[online.Running, Sums, Sums]:
+    """The interior layers: their state, their moments with the end layers, and those of these.
+
+    ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
+    ``sum_v exp(z(v) - max_logit) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
+    other end's logits.
+    """
+    named = list(enumerate(divergences.ENDS))
+    reverse = [(i, f"kl_to_{name}") for i, name in named if options.wants(f"kl_to_{name}")]
+    symmetric = options.wants(*divergences.SYMMETRIC)
+
+    def body(
+        state: tuple[online.Running, Sums, Sums], tile: unembedding.Tile
+    ) -> tuple[tuple[online.Running, Sums, Sums], None]:
+        running, cross, between = state
+        column, weight, bias = tile
+        end_z = ends.tile(end_logits, tile)
+        log_p = end_z - end.log_total[..., None]
+        p = jnp.exp(log_p)
+        means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in named]
+        new = {f"kl_{name}": means[i] for i, name in named}
+        if symmetric:
+            new["js"] = divergences.jensen_shannon_terms(log_p[0], log_p[1]).sum(-1)
+        between = {name: between[name] + value for name, value in new.items()}
+        if not rows.shape[0]:
+            return (running, cross, between), None
+        z = unembedding.logits(rows, weight, bias)
+        running, e, decay = online.update(
+            running, z, column, reference_logits, ids, inverse_temperature
+        )
+        sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in named}
+        for i, name in reverse:
+            sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
+        return (running, sums, between), None
+
+    forward = [f"kl_{name}" for _, name in named]
+    none = jnp.zeros(rows.shape[:2], jnp.float32)
+    cross = dict.fromkeys(forward + [name for _, name in reverse], none)
+    between = dict.fromkeys(forward + ["js"] * symmetric, jnp.zeros(rows.shape[1], jnp.float32))
+    is_tempered = inverse_temperature is not None
+    start = online.start(
+        rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
+    )
+    return jax.lax.scan(body, (start, cross, between), tiles.stacked)[0]
+
+
+def jensen_shannon(
+    rows: Float[Array, "layer token embed"],
+    log_total: Float[Array, "layer token"],
+    end_logits: Float[Array, "2 token column"],
+    end: online.Running,
+    tiles: unembedding.TiledUnembedding,
+) -> dict[str, jax.Array]:
+    """Jensen-Shannon divergences of the interior layers from both ends."""
+
+    def body(total: jax.Array, tile: unembedding.Tile) -> tuple[jax.Array, None]:
+        _, weight, bias = tile
+        end_z = ends.tile(end_logits, tile)
+        log_p = unembedding.logits(rows, weight, bias) - log_total[..., None]
+        log_end = (end_z - end.log_total[..., None])[:, None]
+        return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
+
+    start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
+    total, _ = jax.lax.scan(body, start, tiles.stacked)
+    return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}

@@ -1,0 +1,158 @@
+"""What depends on the backend, in one place: each choice with its reason and its figure.
+
+Figures are of GPT-2 small's step of 64 x 1,024 tokens with bfloat16 operands. Those of CPUs are
+times. No accelerator has been measured: theirs are bytes a token in the program that XLA makes for
+an H100 (``jaxlens bench --compile-only h100``), or the final schedule for a TPU v5e.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+_LANES = 128  # columns that a vector of a TPU, and a multiply of a GPU, takes at once
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Choices of one kind of backend.
+
+    Attributes:
+        keeps_exponentials: Whether the exponentials of a tile, or of attention, are written once
+            and read by every sum. CPUs would compute them again for each sum; others make one
+            kernel of all sums, and writing the exponentials costs an H100 8.3 MB a token.
+        keeps_biased_logits: Whether the sum of logits and bias (of the padding, where the head has
+            none) is written once more. Else each reader adds it, to the same bits, and an H100
+            moves 5.5 MB a token less.
+        groups_columns: Whether integers are reduced in groups of 64 columns first, twice as fast
+            on CPUs. A TPU would transpose each tile for it, a GPU splits the kernel (2.6 MB).
+        pairs_maximum: Whether the greatest logit and its column are one reduction of pairs, which a
+            GPU makes in one pass over the logits instead of two (2.6 MB).
+        multiplies_means: Whether means of logits under an end layer are a small product, for which
+            CPUs read the logits once, and twice as fast as for a sum.
+        scans_ends: Whether the end layers are multiplied with one tile after the other, which stays
+            in a CPU's cache. The scan fills all their logits with zeros first and copies each tile
+            to its place; one product writes them once (1.3 MB).
+        attention_block: Queries a block of causal attention: few products that are masked away and
+            scores that fit a CPU's cache; on a GPU 64 make 118 kernels a layer of 1,024 positions.
+        slopes_block: Tokens whose logits of one layer are in memory at once while temperatures are
+            fitted; 64 make 45,000 kernels of 2,048 tokens.
+        slopes_at_once: Whether all points of the search are one reduction of these logits; CPUs
+            keep them in cache from one point to the next.
+        tile: Most columns of the vocabulary a tile; on CPUs so few that its logits stay in cache.
+        block: Most tokens a block. The unembedding is read twice a block: with 256 tokens an H100
+            reads 0.6 MB a token for it.
+        end_logits_bytes: Most bytes of the end layers' logits of a block.
+        tile_logits_bytes: Most bytes of the interior layers' logits of a tile, so that what reads
+            them finds them on the chip: a TPU's VMEM has 128 MiB, of which XLA gives a program
+            about half and a tile needs two; an H100's second-level cache has 50 MB.
+        step_tokens: Positions of a step by default: enough for a core, or to read the weights of
+            the blocks once for many tokens.
+    """
+
+    keeps_exponentials: bool
+    keeps_biased_logits: bool
+    groups_columns: bool
+    pairs_maximum: bool
+    multiplies_means: bool
+    scans_ends: bool
+    attention_block: int
+    slopes_block: int
+    slopes_at_once: bool
+    tile: int
+    block: int
+    end_logits_bytes: int
+    tile_logits_bytes: int | None
+    step_tokens: int
+
+
+CPU = Tuning(
+    keeps_exponentials=True,
+    keeps_biased_logits=True,
+    groups_columns=True,
+    pairs_maximum=False,
+    multiplies_means=True,
+    scans_ends=True,
+    attention_block=64,
+    slopes_block=64,
+    slopes_at_once=False,
+    tile=512,
+    block=128,
+    end_logits_bytes=64 * 2**20,
+    tile_logits_bytes=None,
+    step_tokens=2_048,
+)
+GPU = Tuning(
+    keeps_exponentials=False,
+    keeps_biased_logits=False,
+    groups_columns=False,
+    pairs_maximum=True,
+    multiplies_means=False,
+    scans_ends=False,
+    attention_block=256,
+    slopes_block=1024,
+    slopes_at_once=True,
+    tile=4096,
+    block=256,
+    end_logits_bytes=2**30,
+    tile_logits_bytes=48 * 10**6,
+    step_tokens=65_536,
+)
+TPU = dataclasses.replace(GPU, pairs_maximum=False, tile=2048, tile_logits_bytes=25 * 2**20)
+
+
+def of_platform(platform: str | None = None) -> Tuning:
+    """Choices for a platform, by default that of the default backend."""
+    return {"cpu": CPU, "tpu": TPU}.get(platform or jax.default_backend(), GPU)
+
+
+def choose_tile(vocab_size: int, n_layers: int, platform: str | None = None) -> int:
+    """Columns a tile: equal tiles of whole lanes, so that padding takes next to nothing.
+
+    Args:
+        vocab_size: Columns of the unembedding.
+        n_layers: Blocks of the model; streams between the ends are one less.
+        platform: Of the device; that of the default backend by default.
+    """
+    chosen = of_platform(platform)
+    widest = chosen.tile
+    if chosen.tile_logits_bytes is not None:
+        fitting = chosen.tile_logits_bytes // (4 * max(1, n_layers - 1) * chosen.block)
+        widest = max(_LANES, min(widest, fitting // _LANES * _LANES))
+    n_tiles = -(-vocab_size // widest)
+    return min(-(-vocab_size // (n_tiles * _LANES)) * _LANES, vocab_size)
+
+
+def choose_block(vocab_size: int, tokens: int, platform: str | None = None) -> int:
+    """Tokens a block: as many as the end logits leave room for, in blocks of equal size."""
+    chosen = of_platform(platform)
+    block = max(1, min(chosen.block, chosen.end_logits_bytes // (2 * 4 * vocab_size), tokens))
+    return -(-tokens // -(-tokens // block))
+
+
+def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> T:
+    """Calls ``make(tuning)`` of the platform that the program around it is compiled for.
+
+    All of them are traced, one is compiled; where a program is compiled for a device that is not
+    the default, it gets that device's choices.
+    """
+    return jax.lax.platform_dependent(*arguments, cpu=make(CPU), tpu=make(TPU), default=make(GPU))
+
+
+def keep(x: jax.Array, choice: str) -> jax.Array:
+    """Has ``x`` written to memory where the named choice says so."""
+
+    def make(tuning: Tuning) -> Callable[[jax.Array], jax.Array]:
+        return jax.lax.optimization_barrier if getattr(tuning, choice) else _same
+
+    return by_platform(make, x)
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x

@@ -1,0 +1,144 @@
+"""Programs of TPUs and GPUs, read after they were compiled on this machine, where none is."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from compile.programs import (
+    TARGETS,
+    architecture,
+    compiled,
+    configure,
+    lower_update,
+    require,
+    shapes_on,
+)
+from sweeps import configure as configure_run
+
+from jaxlens import schema
+from jaxlens.bench import counts
+from jaxlens.bench.compiled import program
+from jaxlens.lens import numerics, temperature
+from jaxlens.sweep import batch_size, prepare, resolve
+
+pytestmark = pytest.mark.compile
+
+# MB a token and GiB beside the weights: a tenth above what versions of the lock compile to.
+TOY_LIMITS = {"v5e": (1.7, 0.09), "v6e": (2.6, 0.12), "h100": (7.1, 0.9)}
+GPT2_LIMITS = {"v5e": (6.2, 5.7), "v6e": (6.2, 5.7), "h100": (15.8, 5.3)}
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
+
+
+def check(target, model, limits):
+    report, works = compiled(target, model)
+    bytes_moved, step_bytes = limits[target]
+    assert report.bytes_moved < bytes_moved * 1e6
+    assert report.step_bytes < step_bytes * 2**30
+    # The multiplies of the cost model, with the padding and what attention masks away.
+    expected = counts.count_flops(architecture(model), 1024)["sweep"]
+    assert 1.0 <= report.flops / expected < 1.25
+    assert not [w for w in works if w.instruction.operation.startswith(COLLECTIVES)]
+    settings = report.settings
+    logits = 4 * (architecture(model).n_layer - 1) * settings["block"] * settings["tile"]
+    innermost = max(len(work.path) for work in works)
+    in_tiles = [work for work in works if len(work.path) == innermost]
+    assert any(work.flops for work in in_tiles)
+    # In the loop over tiles nothing but the product writes the logits of a tile to memory.
+    passes = [work for work in in_tiles if not work.flops and work.written >= logits / 2]
+    assert not [(work.instruction.name, work.instruction.source) for work in passes]
+
+
+@pytest.mark.parametrize("target", ["v5e", pytest.param("v6e", marks=pytest.mark.long), "h100"])
+def test_the_step_of_a_toy_moves_little_and_fits(target):
+    check(target, "toy", TOY_LIMITS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_step_of_gpt2_moves_little_and_fits(target):
+    check(target, "gpt2", GPT2_LIMITS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_step_compiles_with_float32_operands(target):
+    report, _ = compiled(target, "toy", "float32")
+    assert report.settings["precision"] == "float32" and report.step_bytes > 0
+
+
+def scatters(text):
+    """Types of what the scatters of a traced program return."""
+    kinds = re.findall(
+        r'"stablehlo\.scatter".*?\}\) : \([^)]*\) -> (\(.*?\)|tensor<.*?>)', text, re.S
+    )
+    return {re.search(r"x([a-z]+\d+)>", kind)[1] for kind in kinds}
+
+
+@pytest.mark.parametrize("tallies", ["basic", "study"])
+def test_tpus_scatter_no_64_bit_integers(tiny, texts, tmp_path, tallies):
+    job = prepare.prepare(
+        configure_run(tiny, texts, None, **{"store.tallies": tallies}), tmp_path, read_only=True
+    )
+    assert scatters(lower_update(job, require("v5e")).as_text()) == {"i32"}
+    assert "i64" in scatters(lower_update(job, require("h100")).as_text())
+
+
+# Both TPUs have the same compiler.
+@pytest.mark.parametrize("target", ["v5e", "h100"])
+def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target):
+    job = prepare.prepare(configure_run(tiny, texts, None), tmp_path, read_only=True)
+    with jax.enable_x64(True):
+        assert lower_update(job, require(target)).compile().memory_analysis()
+
+
+@pytest.mark.parametrize("target", ["v5e", "h100"])
+def test_fitting_temperatures_compiles(target):
+    device, sizes = require(target), architecture("toy")
+    resolved = resolve.resolve(configure(), sizes, platform=device.platform)
+    unembed = program.step.unembed(resolved, program.weight_shapes(sizes, "float32"))
+    shape = (sizes.n_layer + 1, 2, 512, sizes.n_embd)
+    given = (np.zeros(shape, np.float32), np.ones(shape[1:3], bool), unembed)
+    points = np.ones((sizes.n_layer + 1, temperature.POINTS), np.float32)
+    with numerics.matmul_precision("bfloat16"):
+        lowered = temperature.slopes.lower(*shapes_on((*given, points), device), "bfloat16")
+    assert lowered.compile().memory_analysis()
+
+
+def test_a_step_that_a_tpu_cannot_compile_is_refused_in_one_line():
+    device = require("v5e")
+    x = shapes_on(jax.ShapeDtypeStruct((2**18, 128), np.float32), device)
+    lowered = jax.jit(lambda x: x @ x.T).lower(x)
+    refusal = pytest.raises(batch_size.TooLarge, match=r"does not fit TPU v5 lite.*15\.75")
+    with refusal as refused, batch_size.compiling_for(device):
+        lowered.compile()
+    assert "\n" not in refused.value.message and refused.value.hint
+
+
+@pytest.mark.long
+def test_a_step_that_a_tpu_cannot_compile_is_halved():
+    device = require("v5e")
+    resolved = resolve.resolve(
+        configure(**{"plan.length": 1024, "store.rows": "none"}),
+        architecture("toy"),
+        platform=device.platform,
+    )
+    # Streams of 2**23 positions alone take 28 GiB, of which a v5e has 15.75.
+    resolved = resolved.with_step_sequences(2**13)
+    params = program.weight_shapes(architecture("toy"), "bfloat16")
+    fitted, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    assert fitted.step_sequences < 2**13 and compiled_step.memory_analysis()
+
+
+def test_quantities_that_need_more_passes_compile(tiny):
+    device = require("h100")
+    more = [n for n in ("js_final", "kl_to_final", "kl_to_input", "norm") if n in schema.LAYERED]
+    settings = {"plan.length": 128, "plan.step_sequences": 2, "lens.top_k": 5}
+    resolved = resolve.resolve(
+        configure(**settings, **{"store.quantities": more}),
+        architecture("toy"),
+        platform=device.platform,
+    )
+    params = program.weight_shapes(architecture("toy"), "bfloat16")
+    _, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    assert compiled_step.memory_analysis()
