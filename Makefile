@@ -44,7 +44,7 @@ test: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: .venv/installed
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long and not compile" $(ARGS)
 
 # In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
 test-compile: .venv-compile/locked
