@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jaxtyping import Float32, Int64
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import layout, strict_json
+from jaxlens.store import begun, layout, strict_json
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import bins
 
@@ -44,7 +45,6 @@ _STORED_AXES = ("layer", "target", "readout", "statistic", "rarity", "group")
 
 _LIMIT = 1 << 32
 _COUNTS = ("training_positions", "held_out_positions", "training_documents", "held_out_documents")
-_AGAIN = "remove it, then run the same jaxlens probe again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,11 @@ def directions_path(run_dir: str | Path, layer: int) -> Path:
     return path(run_dir, DIRECTIONS, f"layer-{layer:02d}.h5")
 
 
+def hint(run_dir: str | Path, where: Path) -> str:
+    """What helps where a file of a finished probe is damaged."""
+    return begun.make_again(where, f"jaxlens probe {run_dir}")
+
+
 def exists(run_dir: str | Path) -> bool:
     """Whether the run has a finished probe."""
     return path(run_dir, RESULT).is_file()
@@ -147,12 +152,13 @@ def read(run_dir: str | Path) -> Probe:
     """
     where = path(run_dir, RESULT)
     try:
-        arrays, attributes = _read(where)
+        with errors.hinted(hint(run_dir, where)):
+            arrays, attributes = _read(where)
     except errors.MissingError as error:
         raise errors.MissingError(
             f"{run_dir} has no finished probe", f"make one with jaxlens probe {run_dir}"
         ) from error
-    with reading.reading(where):
+    with errors.hinted(hint(run_dir, where)), reading.reading(where):
         raw = str(attributes["spec"]).encode("ascii")
         if config.spec_hash(raw) != attributes["spec_hash"]:
             raise ValueError("its spec is not that of its hash")
@@ -254,13 +260,55 @@ def read_directions(run_dir: str | Path, layer: int) -> Directions:
         MissingError: There are none.
         DataError: They are damaged, or of another probe than ``probe.h5``.
     """
+    result = path(run_dir, RESULT)
+    with errors.hinted(hint(run_dir, result)):
+        spec_hash = _read(result)[1].get("spec_hash")
+    with _of_layer(run_dir, layer, spec_hash) as contents:
+        return Directions(
+            **{
+                name: reading.whole(contents.datasets[name], _LIMIT)
+                for name in Directions.__dataclass_fields__
+            }
+        )
+
+
+def check_directions(run_dir: str | Path, layer: int, spec_hash: str) -> None:
+    """Checks the directions of a layer without reading their numbers.
+
+    Args:
+        run_dir: Run with a finished probe.
+        layer: Number of the residual stream.
+        spec_hash: Of the probe.
+
+    Raises:
+        MissingError: There are none.
+        DataError: They are damaged, of another layer, or of another probe.
+    """
+    with _of_layer(run_dir, layer, spec_hash) as contents:
+        if missing := set(Directions.__dataclass_fields__) - set(contents.datasets):
+            raise ValueError(f"it lacks {min(missing)}")
+
+
+@contextlib.contextmanager
+def _of_layer(
+    run_dir: str | Path, layer: int, spec_hash: int | str | None
+) -> Generator[reading.Contents]:
+    """The open file of a layer; errors of the block are those of the file."""
     where = directions_path(run_dir, layer)
-    arrays, attributes = _read(where)
-    result = _read(path(run_dir, RESULT))[1]
-    if (attributes.get("spec_hash"), attributes.get("layer")) != (result.get("spec_hash"), layer):
-        raise errors.DataError(f"{where} is of another probe than {RESULT}", _AGAIN)
-    with reading.reading(where):
-        return Directions(**{name: arrays[name] for name in Directions.__dataclass_fields__})
+    try:
+        with (
+            errors.hinted(hint(run_dir, where)),
+            reading.open_sealed(where) as contents,
+            reading.reading(where),
+        ):
+            if contents.attribute("spec_hash") != spec_hash:
+                raise errors.DataError(f"{where} is of another probe than {RESULT}")
+            if contents.attribute("layer") != layer:
+                raise errors.DataError(f"{where} is of layer {contents.attribute('layer')}")
+            yield contents
+    except errors.MissingError as error:
+        again = f"run the same jaxlens probe {run_dir} again: it makes them again"
+        raise errors.MissingError(error.message, again) from error
 
 
 def _read(where: Path) -> tuple[dict[str, np.ndarray], dict[str, int | str]]:
@@ -279,5 +327,7 @@ def parse_spec(raw: bytes, name: str) -> dict[str, Any]:
     """
     document = strict_json.parse(raw, name)
     if not isinstance(document.get("run"), dict) or not isinstance(document.get("probe"), dict):
-        raise errors.DataError(f"{name} is damaged: {json.dumps(document)[:80]}", _AGAIN)
+        raise errors.DataError(
+            f"{name} is damaged: {json.dumps(document)[:80]}", begun.start_anew(Path(name).parent)
+        )
     return document

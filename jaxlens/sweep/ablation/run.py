@@ -105,10 +105,12 @@ def ablate(
 
     Raises:
         ConfigError: The settings make no sense, or another ablation has begun in the folder.
+        DataError: What has begun in the folder is damaged.
         StorageError: The disk refuses.
     """
-    if settings.arms is None:
-        settings = dataclasses.replace(settings, arms=_begun_arms(folder, probe is not None))
+    begun = ablation_parts.begun_settings(folder)
+    if settings.arms is None and begun is not None:
+        settings = dataclasses.replace(settings, arms=_begun_arms(begun, probe is not None))
     concrete = design.settings_of_spec(settings, job.model.config.layer_names, probe)
     spec_bytes = run_config.canonical(document(job, concrete))
     ablation_parts.begin(folder, spec_bytes)
@@ -120,10 +122,9 @@ def ablate(
         return _finish(job, tokens, made, folder, spec_bytes, progress)
 
 
-def _begun_arms(folder: Path, probe: bool) -> tuple[str, ...] | None:
+def _begun_arms(begun: Mapping[str, Any], probe: bool) -> tuple[str, ...] | None:
     """The arms of what has begun in a folder: it may have begun before there were as many."""
-    begun = ablation_parts.begun_settings(folder)
-    arms = tuple(begun["arms"]) if begun is not None else ()
+    arms = tuple(begun["arms"])
     return arms if arms and (probe or not ablation_file.OF_PROBE & set(arms)) else None
 
 

@@ -145,6 +145,19 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
     assert (folder / ablation_file.RESULT).read_bytes() == wanted
 
 
+def test_a_spec_without_arms_is_damage(ablated, tiny, tmp_path):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    folder = out / ablation_file.FOLDER
+    (folder / ablation_file.SPEC).write_bytes(b'{"ablation":{}}')
+    for arms in (None, ("whole",)):
+        with pytest.raises(errors.DataError, match="names no arms") as caught:
+            run.of_run(out, where(tiny), dataclasses.replace(SETTINGS, arms=arms))
+        assert f"remove {folder}, then run" in caught.value.hint
+    shutil.rmtree(folder)
+    run.of_run(out, where(tiny), SETTINGS)
+    assert digest(out) == digest(ablated)
+
+
 # Dies right before or after its nth file gets its name, as by `kill -9`.
 KILLED = """
 import os, signal, sys
