@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import begun, layout, strict_json
+from jaxlens.store import begun, directions_file, layout, strict_json
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import bins
 
@@ -75,24 +75,6 @@ class Probe:
         """``[layer, rarity, group]`` of the evaluation."""
         places = TARGETS.index(target), READOUTS.index(readout), STATISTICS.index(statistic)
         return self.evaluation[places]
-
-
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """The probe of the own token at a layer.
-
-    Attributes:
-        class_token: ``[class]``: token id of each candidate.
-        mean: ``[class, embed]``: mean of the residual stream where the token is.
-        discriminant: ``[class, embed]``: ``S^-1 (mean - centre)``, S the pooled covariance within
-            classes with its ridge.
-        centre: ``[embed]``: mean over all training positions of candidates.
-    """
-
-    class_token: Int64[np.ndarray, " class"]
-    mean: Float32[np.ndarray, "class embed"]
-    discriminant: Float32[np.ndarray, "class embed"]
-    centre: Float32[np.ndarray, " embed"]
 
 
 def path(run_dir: str | Path, *parts: str) -> Path:
@@ -237,19 +219,7 @@ def _require_sense(probe: Probe) -> None:
             raise ValueError(f"its {name} make no sense")
 
 
-def directions_image(directions: Directions, layer: int, spec_hash: str) -> bytes:
-    """The bytes of the directions of a layer, with their checksum."""
-    axes = {
-        "class_token": ("class",),
-        "mean": ("class", "embed"),
-        "discriminant": ("class", "embed"),
-        "centre": ("embed",),
-    }
-    attributes: dict[str, int | str] = {"layer": layer, "spec_hash": spec_hash}
-    return reading.seal(images.arrays_image(vars(directions), attributes, axes))
-
-
-def read_directions(run_dir: str | Path, layer: int) -> Directions:
+def read_directions(run_dir: str | Path, layer: int) -> directions_file.Directions:
     """Reads the directions of the own token at a layer.
 
     Args:
@@ -264,12 +234,7 @@ def read_directions(run_dir: str | Path, layer: int) -> Directions:
     with errors.hinted(hint(run_dir, result)):
         spec_hash = _read(result)[1].get("spec_hash")
     with _of_layer(run_dir, layer, spec_hash) as contents:
-        return Directions(
-            **{
-                name: reading.whole(contents.datasets[name], _LIMIT)
-                for name in Directions.__dataclass_fields__
-            }
-        )
+        return directions_file.read(contents)
 
 
 def check_directions(run_dir: str | Path, layer: int, spec_hash: str) -> None:
@@ -284,9 +249,8 @@ def check_directions(run_dir: str | Path, layer: int, spec_hash: str) -> None:
         MissingError: There are none.
         DataError: They are damaged, of another layer, or of another probe.
     """
-    with _of_layer(run_dir, layer, spec_hash) as contents:
-        if missing := set(Directions.__dataclass_fields__) - set(contents.datasets):
-            raise ValueError(f"it lacks {min(missing)}")
+    with _of_layer(run_dir, layer, spec_hash):
+        pass
 
 
 @contextlib.contextmanager
@@ -298,13 +262,8 @@ def _of_layer(
     try:
         with (
             errors.hinted(hint(run_dir, where)),
-            reading.open_sealed(where) as contents,
-            reading.reading(where),
+            directions_file.opened(where, layer, spec_hash) as contents,
         ):
-            if contents.attribute("spec_hash") != spec_hash:
-                raise errors.DataError(f"{where} is of another probe than {RESULT}")
-            if contents.attribute("layer") != layer:
-                raise errors.DataError(f"{where} is of layer {contents.attribute('layer')}")
             yield contents
     except errors.MissingError as error:
         again = f"run the same jaxlens probe {run_dir} again: it makes them again"

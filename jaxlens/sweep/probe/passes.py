@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import publish
-from jaxlens.store import probe_file
+from jaxlens.store import directions_file, probe_file
 from jaxlens.sweep import devices
 from jaxlens.sweep.probe import data, discriminant, evaluate, moments, steps
 from jaxlens.sweep.probe.work import Work, Worker
@@ -150,13 +150,13 @@ def _readers(
             weight[i, target], bias[i, target] = fitted.weight, fitted.bias
             if target == data.OWN:
                 unit, reference = np.float64(scale.unit[i]), np.asarray(scale.reference[i])
-                directions = probe_file.Directions(
+                directions = directions_file.Directions(
                     class_token=surveyed.class_token,
                     mean=np.asarray(reference + unit * fitted.mean, np.float32),
                     discriminant=np.asarray(fitted.weight / unit, np.float32),
                     centre=np.asarray(reference + unit * fitted.centre, np.float32),
                 )
-                image = probe_file.directions_image(directions, layer, work.spec_hash)
+                image = directions_file.image(directions, layer, work.spec_hash)
                 publish.publish(probe_file.directions_path(work.out, layer), image)
     unembed = evaluate.of_classes(work.corpus.job.unembed, surveyed.class_token)
     return evaluate.Readers(weight, bias, scale, np.asarray(layers, np.int32), unembed)

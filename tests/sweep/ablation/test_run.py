@@ -131,7 +131,9 @@ def test_another_model_is_refused_with_the_command_that_names_the_runs(begun, tm
     out = shutil.copytree(begun, tmp_path / "out")
     with pytest.raises(errors.ConfigError) as caught:
         run.of_run(out, where("packaged"), SETTINGS)
-    assert f"jaxlens ablate {out} --model {tiny}" in caught.value.hint
+    assert caught.value.hint.endswith(
+        f"name model as for the run: jaxlens ablate {out} --model {tiny}"
+    )
     assert not (out / ablation_file.FOLDER).exists()
 
 
