@@ -54,9 +54,22 @@ def read_of_run(run_dir: str | Path) -> Float32[np.ndarray, "layer vocab"] | Non
     Raises:
         DataError: The file is damaged, or of another probe.
     """
-    where, probe = path(run_dir), probe_file.read_of_run(run_dir)
-    if probe is None or not where.is_file():
-        return None
+    probe = probe_file.read_of_run(run_dir)
+    return None if probe is None or not path(run_dir).is_file() else read(run_dir, probe)
+
+
+def read(run_dir: str | Path, probe: probe_file.Probe) -> Float32[np.ndarray, "layer vocab"]:
+    """Log-probabilities of the mean streams of a run.
+
+    Args:
+        run_dir: Run.
+        probe: Its finished probe.
+
+    Raises:
+        MissingError: There are none.
+        DataError: The file is damaged, or of another probe.
+    """
+    where = path(run_dir)
     hint = probe_file.hint(run_dir, where)
     with (
         errors.hinted(hint),

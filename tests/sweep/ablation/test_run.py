@@ -11,11 +11,11 @@ import sys
 
 import numpy as np
 import pytest
-from sweeps import PACKAGED, configure, run_cli
+from sweeps import PACKAGED, configure, refused, run_cli
 
 from jaxlens import config, errors
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import ablation_file, ablation_parts, layout
+from jaxlens.store import ablation_file, ablation_parts, layout, verify
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep.ablation import design, directions, run
 
@@ -145,6 +145,20 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
     (folder / ablation_parts.part_name(0)).write_bytes(wanted)
     assert run.of_run(out, where(tiny), SETTINGS).computed == PARTS
     assert (folder / ablation_file.RESULT).read_bytes() == wanted
+
+
+@pytest.mark.parametrize("name", [ablation_file.SPEC, ablation_file.RESULT])
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+def test_verify_finds_a_flipped_bit(ablated, tmp_path, name, at, capsys):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    path = out / ablation_file.FOLDER / name
+    raw = bytearray(path.read_bytes())
+    raw[int(at * (len(raw) - 1))] ^= 4
+    path.write_bytes(raw)
+    assert [found for found, _ in verify.verify(out).damaged] == [f"ablation/{name}"]
+    what = "ablation" if name == ablation_file.SPEC else "what is named in ablation"
+    told = refused(capsys, 65, "verify", out)
+    assert told.endswith(f"hint: remove {what}, then run the same jaxlens ablate {out} again")
 
 
 def test_a_spec_without_arms_is_damage(ablated, tiny, tmp_path):

@@ -524,6 +524,62 @@ def test_directions_that_are_made_again_can_be_stopped_and_go_on(probed, tiny, t
     assert files(folder) == files(probed)
 
 
+NAMES = ("PROBE.json", "probe.h5", "mean_stream.h5", "directions/layer-02.h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+def test_verify_finds_a_flipped_bit_and_names_the_way_back(
+    probed, tiny, tmp_path, name, at, capsys
+):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    path = folder / "probe" / name
+    raw = bytearray(path.read_bytes())
+    raw[int(at * (len(raw) - 1))] ^= 4
+    path.write_bytes(raw)
+    assert [found for found, _ in verify.verify(folder).damaged] == [f"probe/{name}"]
+    told = refused(capsys, 65, "verify", folder)
+    what = "probe" if name == "PROBE.json" else "what is named in probe"
+    hint = f"hint: remove {what}, then run the same jaxlens probe {folder} again"
+    assert told.endswith(hint)
+    assert refused(capsys, 65, "repair", folder, "--model", tiny).endswith(hint)
+    # What the hint says, helps.
+    if name == "PROBE.json":
+        shutil.rmtree(folder / "probe")
+    else:
+        path.unlink()
+    run.of_run(folder, configured(tiny), SETTINGS)
+    assert files(folder) == files(probed) and verify.verify(folder).ok
+
+
+def test_verify_finds_files_of_other_probes_and_layers(probed, out, tiny, tmp_path):
+    folder = shutil.copytree(probed, tmp_path / "swapped")
+    swap(folder)
+    probe_file.directions_path(folder, 1).unlink()
+    assert dict(verify.verify(folder).damaged) == {
+        "probe/directions/layer-00.h5": "is of layer 2",
+        "probe/directions/layer-01.h5": "is missing",
+        "probe/directions/layer-02.h5": "is of layer 0",
+    }
+    run.of_run(out, configured(tiny), dataclasses.replace(SETTINGS, seed=1))
+    folder = shutil.copytree(probed, tmp_path / "other")
+    for name in ("PROBE.json", "mean_stream.h5", "directions/layer-01.h5"):
+        shutil.copy(out / "probe" / name, folder / "probe" / name)
+    found = dict(verify.verify(folder).damaged)
+    assert sorted(found) == [
+        "probe/PROBE.json",
+        "probe/directions/layer-01.h5",
+        "probe/mean_stream.h5",
+    ]
+    assert found["probe/PROBE.json"] == "is not that of the result beside it"
+
+
+def test_verify_finds_the_probe_of_another_run(probed, studied, tmp_path):
+    folder = shutil.copytree(studied / "trained", tmp_path / "run")
+    shutil.copytree(probed / "probe", folder / "probe")
+    assert dict(verify.verify(folder).damaged) == {"probe/probe.h5": "is of another run"}
+
+
 @pytest.mark.parametrize("name", ["probe.h5", "PROBE.json"])
 def test_the_hint_of_a_damaged_file_is_what_helps(probed, tiny, tmp_path, name):
     folder = shutil.copytree(probed, tmp_path / "run")
