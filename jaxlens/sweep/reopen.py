@@ -113,7 +113,7 @@ def _named(settings: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     Type and BOS come from the spec; what is as by default is left out.
     """
     words: list[str] = []
-    defaults = dataclasses.asdict(run_config.RunConfig())
+    defaults: dict[str, Any] = dataclasses.asdict(run_config.RunConfig())
     for section in sections:
         values = settings.get(section)
         for key, usual in defaults[section].items():
