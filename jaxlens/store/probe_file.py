@@ -84,7 +84,12 @@ def path(run_dir: str | Path, *parts: str) -> Path:
 
 def directions_path(run_dir: str | Path, layer: int) -> Path:
     """The directions of a layer."""
-    return path(run_dir, DIRECTIONS, f"layer-{layer:02d}.h5")
+    return path(run_dir, DIRECTIONS, directions_name(layer))
+
+
+def directions_name(layer: int) -> str:
+    """``layer-00.h5``."""
+    return f"layer-{layer:02d}.h5"
 
 
 def hint(run_dir: str | Path, where: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from jaxlens import config, errors
@@ -69,7 +68,7 @@ def _check_probe(problems: findings.Findings, spec_hash: str) -> None:
             mean_stream_file.read(problems.run_dir, probe)
     of_probe = config.spec_hash(config.canonical(probe.spec))
     for layer in range(len(probe.layer_names)):
-        file = probe_file.directions_path("", layer).name
+        file = probe_file.directions_name(layer)
         with problems.checking(f"{probe_file.FOLDER}/{probe_file.DIRECTIONS}/{file}"):
             probe_file.check_directions(problems.run_dir, layer, of_probe)
 
@@ -79,7 +78,8 @@ def _check_ablation(problems: findings.Findings) -> None:
     result = f"{ablation_file.FOLDER}/{ablation_file.RESULT}"
     with problems.checking(result):
         if _exists(problems, result):
-            found = ablation_file.read(Path(problems.run_dir) / ablation_file.FOLDER).spec
+            path = contained.contained(problems.run_dir, ablation_file.FOLDER, ablation_file.RESULT)
+            found = ablation_file.read(path.parent).spec
     name = f"{ablation_file.FOLDER}/{ablation_file.SPEC}"
     _check_spec(problems, name, found, ablation_parts.parse_spec)
 

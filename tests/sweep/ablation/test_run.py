@@ -161,6 +161,15 @@ def test_verify_finds_a_flipped_bit(ablated, tmp_path, name, at, capsys):
     assert told.endswith(f"hint: remove {what}, then run the same jaxlens ablate {out} again")
 
 
+def test_verify_follows_no_link_out_of_the_run(ablated, tmp_path):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    (out / ablation_file.FOLDER).rename(tmp_path / "elsewhere")
+    (out / ablation_file.FOLDER).symlink_to(tmp_path / "elsewhere")
+    found = dict(verify.verify(out).damaged)
+    assert sorted(found) == [f"ablation/{n}" for n in (ablation_file.SPEC, ablation_file.RESULT)]
+    assert all("leads out of" in problem for problem in found.values())
+
+
 def test_a_spec_without_arms_is_damage(ablated, tiny, tmp_path):
     out = shutil.copytree(ablated, tmp_path / "out")
     folder = out / ablation_file.FOLDER
