@@ -28,12 +28,14 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def whole(value: Any, name: str, least: int | None = None) -> int:
+def whole(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
     """A whole number.
 
     Raises:
-        ConfigError: It is something else, or below ``least``.
+        ConfigError: It is something else, below ``least``, or above ``most``.
     """
+    if is_whole(value) and most is not None and value > most:
+        raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give at most {most:,}")
     if not is_whole(value) or (least is not None and value < least):
         more = "" if least is None else f" of at least {least}"
         raise errors.ConfigError(f"{name} is {errors.show(value)}", f"give a whole number{more}")

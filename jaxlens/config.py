@@ -138,7 +138,7 @@ class RunConfig:
     document in another order."""
     type_means: str | None = None
     """Finished run whose tallies give the means of token types that ``study-3`` subtracts; those
-    of a sample of the text by default. Not read where the run has begun."""
+    of a sample of the text by default. A run that has begun keeps its means, and refuses others."""
     shard: str | None = None
     """``I/N``: this worker takes the shards i with i mod N = I."""
     grace: int = 20

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import reprlib
+from collections.abc import Generator
 from typing import Any
 
 # A value that is shown in a message may have megabytes.
@@ -65,6 +67,15 @@ class InterruptedRun(JaxlensError):
     """The run was asked to stop; the same command resumes it (exit 75)."""
 
     exit_code = 75
+
+
+@contextlib.contextmanager
+def hinted(hint: str) -> Generator[None]:
+    """Gives each `DataError` of the block another hint: what helps depends on the file."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(error.message, hint) from error
 
 
 def require_package(name: str, extra: str, use: str) -> Any:

@@ -72,4 +72,4 @@ def ablate(
             result = run.of_run(source, merged, chosen, bar)
         else:
             result = run.of_model(merged, chosen, bar)
-    ablate_output.show(result)
+    ablate_output.show(result, warn_of_arms=arms is None)

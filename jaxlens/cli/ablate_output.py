@@ -19,8 +19,13 @@ logger = logging.getLogger("jaxlens")
 TITLES = {"blocks": "repeated blocks", "copies": "natural copies"}
 
 
-def show(result: run.Result) -> None:
-    """Prints the closing summary."""
+def show(result: run.Result, warn_of_arms: bool) -> None:
+    """Prints the closing summary.
+
+    Args:
+        result: What was computed.
+        warn_of_arms: Whether to name the arms that were left out for want of a probe.
+    """
     found, run_dir = result.ablation, result.folder.parent
     sequences = errors.count(sum(map(len, found.materials.values())), "sequence")
     what = f"{sequences}, {errors.count(len(found.arms), 'arm')}"
@@ -39,7 +44,8 @@ def show(result: run.Result) -> None:
             )
     from jaxlens.store import ablation_file
 
-    if "probe" not in found.arms and found.spec["ablation"]["probe_sha256"] is None:
+    without_probe = found.spec["ablation"]["probe_sha256"] is None
+    if warn_of_arms and "probe" not in found.arms and without_probe:
         logger.warning(
             "the arms %s need the directions of a probe: jaxlens probe %s",
             ", ".join(sorted(ablation_file.OF_PROBE)),

@@ -82,13 +82,14 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
     present = f"{report.shards - report.missing:,} of {errors.count(report.shards, 'shard')}"
     if not report.sound:
         count = errors.count(len(report.damaged), "finding")
-        notes = all(name.startswith("environment/") for name, _ in report.damaged)
         going_on = "" if report.finished else f" in a run that is not finished ({present})"
         raise errors.DataError(
             f"{run_dir}: {count}{going_on}, the first in {report.damaged[0][0]}",
-            "remove the notes that are named: no result depends on them"
-            if notes
-            else f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
+            _remedies(
+                report.damaged,
+                run_dir,
+                f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
+            ),
         )
     rows = errors.count(report.rows, "row")
     if not report.finished:
@@ -97,6 +98,30 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
             "wait, or run the same jaxlens run command again: it goes on where it stopped",
         )
     terminal.say(f"{run_dir}: ok, {errors.count(report.shards, 'shard')}, {rows}")
+
+
+def _remedies(damaged: Sequence[tuple[str, str]], run_dir: object, of_run: str) -> str:
+    """What helps, in one hint.
+
+    Args:
+        damaged: Files, relative to the run, and what is wrong with each.
+        run_dir: Run.
+        of_run: What helps for the files of the run itself.
+    """
+    from jaxlens.store import layout, type_means_file, verify_beside
+
+    notes = "remove the notes that are named: no result depends on them"
+    hints = []
+    for name, _ in damaged:
+        hint = verify_beside.remedy(name, run_dir) or of_run
+        if name == layout.TYPE_MEANS:
+            hint = f"{name}: {type_means_file.HINT}"
+        elif name.startswith(f"{layout.ENVIRONMENT}/"):
+            hint = notes
+        hints.append(hint)
+    # A repair names the notes again, in its own words.
+    chosen = [hint for hint in dict.fromkeys(hints) if hint != notes or set(hints) == {notes}]
+    return "; ".join(chosen)
 
 
 def show_repair(done: repair.Repaired, run_dir: object) -> None:
@@ -115,7 +140,11 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
         raise errors.DataError(
             f"{run_dir}: {errors.count(len(done.left), 'finding')} {'is' if one else 'are'} left, "
             f"the first: {name} {what}",
-            "jaxlens verify names them; files that belong to no run are yours to remove",
+            _remedies(
+                done.left,
+                run_dir,
+                "jaxlens verify names them; files that belong to no run are yours to remove",
+            ),
         )
     recomputed = errors.count(len(done.recomputed), "shard")
     what = f"repaired, {recomputed} recomputed; ok" if done.found else "ok, nothing to repair"

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from jaxlens import config, errors
 from jaxlens.files import contained, publish
-from jaxlens.store import strict_json
+from jaxlens.store import begun, strict_json
 from jaxlens.store.hdf5 import buffers, reading, writing
 
 FOLDER = "ablation"
@@ -211,13 +211,8 @@ def read(folder: str | Path) -> Ablation:
         DataError: It is damaged.
     """
     path = contained.contained(folder, RESULT)
-    try:
-        contents = reading.open_sealed(path)
-    except errors.MissingError as error:
-        raise errors.MissingError(
-            f"{folder} holds no finished ablation: {RESULT} is missing", "run jaxlens ablate"
-        ) from error
-    with contents, reading.reading(path):
+    hint = begun.make_again(path, f"jaxlens ablate {Path(folder).parent}")
+    with errors.hinted(hint), _opened(path) as contents, reading.reading(path):
         raw = str(contents.attribute("spec"))
         if config.spec_hash(raw.encode("ascii")) != contents.attribute("spec_hash"):
             raise ValueError("its spec is not that of its hash")
@@ -239,6 +234,15 @@ def read(folder: str | Path) -> Ablation:
             if losses.loss.shape[1:] != (len(found.arms), len(found.layers)):
                 raise ValueError("its losses are not those of its arms and layers")
         return found
+
+
+def _opened(path: Path) -> reading.Contents:
+    try:
+        return reading.open_sealed(path)
+    except errors.MissingError as error:
+        raise errors.MissingError(
+            f"{path.parent} holds no finished ablation: {RESULT} is missing", "run jaxlens ablate"
+        ) from error
 
 
 def is_finished(folder: str | Path, spec_hash: str) -> bool:

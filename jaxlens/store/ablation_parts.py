@@ -57,9 +57,22 @@ def begun_settings(folder: str | Path) -> dict[str, Any] | None:
     path = contained.contained(folder, ablation_file.SPEC)
     if not path.exists():
         return None
-    document = strict_json.parse(contained.read(path, layout.LARGE), str(path))
-    settings = document.get("ablation") if isinstance(document, dict) else None
-    return settings if isinstance(settings, dict) else None
+    with errors.hinted(begun.start_anew(path.parent)):
+        return parse_spec(contained.read(path, layout.LARGE), str(path))["ablation"]
+
+
+def parse_spec(raw: bytes, name: str) -> dict[str, Any]:
+    """The document of ``ABLATION.json``.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    document = strict_json.parse(raw, name)
+    settings = document.get("ablation")
+    arms = settings.get("arms") if isinstance(settings, dict) else None
+    if not isinstance(arms, list) or not all(isinstance(arm, str) for arm in arms):
+        raise errors.DataError(f"{name} is damaged: it names no arms")
+    return document
 
 
 def write_arrays(

@@ -6,18 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import layout, strict_json
+from jaxlens.store import begun, directions_file, layout, strict_json
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import bins
 
@@ -44,7 +45,6 @@ _STORED_AXES = ("layer", "target", "readout", "statistic", "rarity", "group")
 
 _LIMIT = 1 << 32
 _COUNTS = ("training_positions", "held_out_positions", "training_documents", "held_out_documents")
-_AGAIN = "remove it, then run the same jaxlens probe again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,24 +77,6 @@ class Probe:
         return self.evaluation[places]
 
 
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """The probe of the own token at a layer.
-
-    Attributes:
-        class_token: ``[class]``: token id of each candidate.
-        mean: ``[class, embed]``: mean of the residual stream where the token is.
-        discriminant: ``[class, embed]``: ``S^-1 (mean - centre)``, S the pooled covariance within
-            classes with its ridge.
-        centre: ``[embed]``: mean over all training positions of candidates.
-    """
-
-    class_token: Int64[np.ndarray, " class"]
-    mean: Float32[np.ndarray, "class embed"]
-    discriminant: Float32[np.ndarray, "class embed"]
-    centre: Float32[np.ndarray, " embed"]
-
-
 def path(run_dir: str | Path, *parts: str) -> Path:
     """A file of the probe of a run."""
     return contained.contained(run_dir, FOLDER, *parts)
@@ -102,7 +84,17 @@ def path(run_dir: str | Path, *parts: str) -> Path:
 
 def directions_path(run_dir: str | Path, layer: int) -> Path:
     """The directions of a layer."""
-    return path(run_dir, DIRECTIONS, f"layer-{layer:02d}.h5")
+    return path(run_dir, DIRECTIONS, directions_name(layer))
+
+
+def directions_name(layer: int) -> str:
+    """``layer-00.h5``."""
+    return f"layer-{layer:02d}.h5"
+
+
+def hint(run_dir: str | Path, where: Path) -> str:
+    """What helps where a file of a finished probe is damaged."""
+    return begun.make_again(where, f"jaxlens probe {run_dir}")
 
 
 def exists(run_dir: str | Path) -> bool:
@@ -147,12 +139,13 @@ def read(run_dir: str | Path) -> Probe:
     """
     where = path(run_dir, RESULT)
     try:
-        arrays, attributes = _read(where)
+        with errors.hinted(hint(run_dir, where)):
+            arrays, attributes = _read(where)
     except errors.MissingError as error:
         raise errors.MissingError(
             f"{run_dir} has no finished probe", f"make one with jaxlens probe {run_dir}"
         ) from error
-    with reading.reading(where):
+    with errors.hinted(hint(run_dir, where)), reading.reading(where):
         raw = str(attributes["spec"]).encode("ascii")
         if config.spec_hash(raw) != attributes["spec_hash"]:
             raise ValueError("its spec is not that of its hash")
@@ -231,19 +224,7 @@ def _require_sense(probe: Probe) -> None:
             raise ValueError(f"its {name} make no sense")
 
 
-def directions_image(directions: Directions, layer: int, spec_hash: str) -> bytes:
-    """The bytes of the directions of a layer, with their checksum."""
-    axes = {
-        "class_token": ("class",),
-        "mean": ("class", "embed"),
-        "discriminant": ("class", "embed"),
-        "centre": ("embed",),
-    }
-    attributes: dict[str, int | str] = {"layer": layer, "spec_hash": spec_hash}
-    return reading.seal(images.arrays_image(vars(directions), attributes, axes))
-
-
-def read_directions(run_dir: str | Path, layer: int) -> Directions:
+def read_directions(run_dir: str | Path, layer: int) -> directions_file.Directions:
     """Reads the directions of the own token at a layer.
 
     Args:
@@ -254,13 +235,44 @@ def read_directions(run_dir: str | Path, layer: int) -> Directions:
         MissingError: There are none.
         DataError: They are damaged, or of another probe than ``probe.h5``.
     """
+    result = path(run_dir, RESULT)
+    with errors.hinted(hint(run_dir, result)):
+        spec_hash = _read(result)[1].get("spec_hash")
+    with _of_layer(run_dir, layer, spec_hash) as contents:
+        return directions_file.read(contents)
+
+
+def check_directions(run_dir: str | Path, layer: int, spec_hash: str) -> None:
+    """Checks the directions of a layer without reading their numbers.
+
+    Args:
+        run_dir: Run with a finished probe.
+        layer: Number of the residual stream.
+        spec_hash: Of the probe.
+
+    Raises:
+        MissingError: There are none.
+        DataError: They are damaged, of another layer, or of another probe.
+    """
+    with _of_layer(run_dir, layer, spec_hash):
+        pass
+
+
+@contextlib.contextmanager
+def _of_layer(
+    run_dir: str | Path, layer: int, spec_hash: int | str | None
+) -> Generator[reading.Contents]:
+    """The open file of a layer; errors of the block are those of the file."""
     where = directions_path(run_dir, layer)
-    arrays, attributes = _read(where)
-    result = _read(path(run_dir, RESULT))[1]
-    if (attributes.get("spec_hash"), attributes.get("layer")) != (result.get("spec_hash"), layer):
-        raise errors.DataError(f"{where} is of another probe than {RESULT}", _AGAIN)
-    with reading.reading(where):
-        return Directions(**{name: arrays[name] for name in Directions.__dataclass_fields__})
+    try:
+        with (
+            errors.hinted(hint(run_dir, where)),
+            directions_file.opened(where, layer, spec_hash) as contents,
+        ):
+            yield contents
+    except errors.MissingError as error:
+        again = f"run the same jaxlens probe {run_dir} again: it makes them again"
+        raise errors.MissingError(error.message, again) from error
 
 
 def _read(where: Path) -> tuple[dict[str, np.ndarray], dict[str, int | str]]:
@@ -279,5 +291,7 @@ def parse_spec(raw: bytes, name: str) -> dict[str, Any]:
     """
     document = strict_json.parse(raw, name)
     if not isinstance(document.get("run"), dict) or not isinstance(document.get("probe"), dict):
-        raise errors.DataError(f"{name} is damaged: {json.dumps(document)[:80]}", _AGAIN)
+        raise errors.DataError(
+            f"{name} is damaged: {json.dumps(document)[:80]}", begun.start_anew(Path(name).parent)
+        )
     return document

@@ -25,7 +25,10 @@ from jaxlens.tally.type_means import TypeMeans
 SECTION = "type_means"
 """Section of the spec that names the table."""
 
-HINT = "restore it from a copy; without it the run can neither go on nor be repaired"
+HINT = (
+    "restore it from a copy, or begin anew with another --out: without it the run can neither go "
+    "on nor be repaired"
+)
 
 _AXES = {"column": ("vocab", "within"), "ln_rank": ("vocab", "layer")}
 _TYPE = np.dtype(np.int32)

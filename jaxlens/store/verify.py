@@ -22,6 +22,7 @@ from jaxlens.store import (
     shard_contents,
     shards,
     type_means_file,
+    verify_beside,
     worker_notes,
 )
 from jaxlens.store.hdf5 import compare, reading
@@ -68,7 +69,8 @@ def verify(
 
     ``fast`` compares the manifest, the records and the sizes. ``full`` reads every byte: the
     hash of each shard and of the token file, the checksum of each dataset, the coverage of the
-    corpus, and whether the derived files follow from the shards.
+    corpus, whether the derived files follow from the shards, and the probe and the ablation
+    beside them.
 
     Args:
         run_dir: Run.
@@ -105,6 +107,7 @@ def verify(
         if sound and finished:
             _check_derived(problems)
         worker_notes.check(problems)
+        verify_beside.check(problems, spec.hash)
     rows = sum(entry.rows for entry in entries)
     missing = 0 if finished else spec.n_shards - len(numbers)
     return Report(spec.n_shards, rows, tuple(problems.items), missing, finished)

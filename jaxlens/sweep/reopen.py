@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,10 @@ def reopen(
         job = prepare.prepare(configured, temporary, read_only, ingested)
         run_directory.require_same_run(run_dir, job.spec_bytes)
     except run_directory.AnotherRun as error:
-        raise errors.ConfigError(error.message, _remembered(run_dir, config, command)) from error
+        # A command that takes no corpus of a run is given the run's own tokens.
+        sections = _SECTIONS if command in _WITH_CORPUS else _SECTIONS[:1]
+        hint = _remembered(run_dir, config, command, sections)
+        raise errors.ConfigError(error.message, hint) from error
     return job
 
 
@@ -81,36 +84,39 @@ def with_tokens(
         return reopen(run_dir, spec, config, temporary, ingested, command, read_only)
 
 
-def _remembered(run_dir: str | Path, config: RunConfig, command: str) -> str:
+def _remembered(
+    run_dir: str | Path, config: RunConfig, command: str, sections: Sequence[str]
+) -> str:
     """A hint that names the recorded model and corpus, which are never opened by themselves."""
+    what = " and ".join(sections)
     for note in worker_notes.read(run_dir):
         settings = note.get("settings")
         if isinstance(settings, dict):
-            recorded, current = _named(settings), _named(dataclasses.asdict(config))
+            current = _named(dataclasses.asdict(config), sections)
+            recorded = _named(settings, sections)
             if recorded == current:
                 return (
-                    "model and corpus are named as they were for the run, so what is there has "
-                    "changed since: restore it"
+                    f"{what} {'are' if len(sections) > 1 else 'is'} named as for the run, so what "
+                    "is there has changed since: restore it"
                 )
             whole = shlex.join(["jaxlens", command, str(run_dir), *recorded])
             if len(whole) <= _MAX_COMMAND:
-                return f"name model and corpus as they were for the run: {whole}"
-            return f"the run's model and corpus are in {run_dir}/{layout.ENVIRONMENT}, settings"
-    return "name the model and the corpus of the run with --model and --corpus"
+                return f"name {what} as for the run: {whole}"
+            return f"{what} of the run: see settings in {run_dir}/{layout.ENVIRONMENT}"
+    flags = " and ".join(f"--{section}" for section in sections)
+    return f"name {what} of the run with {flags}"
 
 
-def _named(settings: Mapping[str, Any]) -> list[str]:
+def _named(settings: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     """What decides which model and which tokens are read, as words of a command.
 
     Type and BOS come from the spec; what is as by default is left out.
     """
     words: list[str] = []
-    for section, default in (
-        ("model", run_config.ModelConfig()),
-        ("corpus", run_config.CorpusConfig()),
-    ):
+    defaults: dict[str, Any] = dataclasses.asdict(run_config.RunConfig())
+    for section in sections:
         values = settings.get(section)
-        for key, usual in dataclasses.asdict(default).items():
+        for key, usual in defaults[section].items():
             usual = list(usual) if isinstance(usual, tuple) else usual  # as JSON has it
             value = values.get(key, usual) if isinstance(values, dict) else usual
             value = list(value) if isinstance(value, tuple) else value
@@ -123,6 +129,8 @@ def _named(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
+_SECTIONS = ("model", "corpus")
+_WITH_CORPUS = frozenset({"repair"})
 _FLAGS = {"model.path": "--model", "corpus.paths": "--corpus", "corpus.limit": "--limit"}
 _OF_SPEC = frozenset({"dtype", "bos", "strict"})
 _MAX_COMMAND = 8_000

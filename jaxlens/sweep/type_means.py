@@ -20,7 +20,7 @@ from jaxlens import errors
 from jaxlens.corpus import plan, references, token_file
 from jaxlens.files import contained, publish
 from jaxlens.lens import numerics
-from jaxlens.store import layout, reader, type_means_file
+from jaxlens.store import layout, reader, type_means_file, worker_notes
 from jaxlens.sweep import compute, preemption, tokens, workers
 from jaxlens.sweep.job import Job
 from jaxlens.tally import definitions, sampling, type_means, update
@@ -45,8 +45,9 @@ def with_table(job: Job, existing_spec: Mapping[str, Any] | None, temporary: Pat
         temporary: Folder for the sampled tokens.
 
     Raises:
-        ConfigError: A previous run is named for a run that has no use for it, or that is of
-            something else; or the table there was made for another run.
+        ConfigError: A previous run is named for a run that has no use for it, that is of
+            something else, or that the table there was not made from; or that was made for another
+            run.
         DataError: The run's table is missing or damaged.
     """
     needed = job.config.store.tallies in definitions.WITH_TYPE_MEANS
@@ -55,10 +56,17 @@ def with_table(job: Job, existing_spec: Mapping[str, Any] | None, temporary: Pat
         _refuse_source(job, begun_without)
         return job
     if existing_spec is not None:
-        return _named(job, type_means_file.read(job.out, existing_spec))
+        table = type_means_file.read(job.out, existing_spec)
+        _require_means_of_source(job, table, "leave it out: a run that has begun keeps its means")
+        return _named(job, table)
     found = None
     if job.config.out is not None:
         found = type_means_file.find(job.out, job.spec)
+    if found is not None:
+        file = type_means_file.path(job.out)
+        _require_means_of_source(
+            job, found, f"remove {file}, which no run has taken, or leave it out"
+        )
     return _named(job, found or _make(job, temporary))
 
 
@@ -194,6 +202,31 @@ _ALIKE = {
     "decoder": ("lens", "decoder"),
     "tokenizer": ("tokenizer", "sha256"),
 }
+
+
+def _require_means_of_source(job: Job, table: type_means_file.Table, hint: str) -> None:
+    """Refuses a previous run that would be ignored, because the table there is another one.
+
+    Where the run has noted that it began with this previous run, that may be gone since.
+
+    Raises:
+        ConfigError: Naming the previous run.
+    """
+    source = job.config.type_means
+    if source is None:
+        return
+    noted = (note.get("settings") for note in worker_notes.read(job.out))
+    if any(isinstance(one, dict) and one.get("type_means") == source for one in noted):
+        return
+    try:
+        sums = _of_run(job, source)
+        means = type_means.of_sums(sums, job.ingested.index.token_counts)
+        if all(map(np.array_equal, means, table.means)):
+            return
+        why = "has other means of token types"
+    except (errors.MissingError, errors.DataError) as error:
+        why = f"holds means of token types already, and that cannot be compared: {error.message}"
+    raise errors.ConfigError(f"type_means names {source}, but {job.out} {why}", hint)
 
 
 def _refuse_source(job: Job, begun_without: bool) -> None:

@@ -26,9 +26,16 @@ def test_a_run_is_ablated_and_the_same_command_is_done_at_once(run_dir, tiny, ca
     assert f"losses of each sequence: {run_dir}/ablation/ablation.h5" in printed.out
     # The corpus has too few kinds of tokens for blocks, and no probe: both are said.
     assert "repeated blocks: left out" in printed.err
+    # Six copies of 32 tokens: two clean runs, and five arms at two layers.
+    assert "ablating 10 sequences: 5 arms at 2 layers, " in printed.err
     assert f"need the directions of a probe: jaxlens probe {run_dir}" in printed.err
     assert run_cli(*command) == 0
-    assert "/ablation: finished already, 10 sequences" in capsys.readouterr().out
+    again = capsys.readouterr()
+    assert "/ablation: finished already, 10 sequences" in again.out
+    assert "ablating" not in again.err and "directions of a probe" in again.err
+    arms = ("--arms", "embedding", "foreign", "random", "whole", "rest")
+    assert run_cli(*command, *arms) == 0
+    assert "directions of a probe" not in capsys.readouterr().err
     assert ablation_file.read(run_dir / "ablation").layers == (0, 1)
 
 
@@ -67,6 +74,8 @@ def test_options_that_do_not_belong_together_are_refused(run_dir, tiny, texts, t
         (("--layers", "-1"), "there is no layer -1"),
         (("--layers", "h.7"), "there is no layer 'h.7'"),
         (("--blocks", "-1"), "blocks is -1"),
+        (("--blocks", "99999999999999999999"), "give at most 1,000,000"),
+        (("--copies", "1000001"), "give at most 1,000,000"),
         (("--blocks", "0", "--copies", "0"), "neither blocks nor copies"),
         (("--seed", "x"), "seed"),
     ],

@@ -76,9 +76,29 @@ def test_a_flipped_bit_is_found(folder, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)
-    with pytest.raises(errors.DataError, match=r"ablation\.h5 is damaged"):
+    with pytest.raises(errors.DataError, match=r"ablation\.h5 is damaged") as caught:
         ablation_file.read(folder)
+    named = f"remove {path}, then run the same jaxlens ablate {folder.parent} again"
+    assert caught.value.hint.startswith(named)
     assert not ablation_file.is_finished(folder, config.spec_hash(SPEC_BYTES))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"ablation":{}}',
+        b'{"ablation":{"arms":5}}',
+        b'{"ablation":{"arms":[[1]]}}',
+    ],
+)
+def test_a_damaged_spec_is_one_error_that_says_what_to_remove(folder, spec):
+    (folder / ablation_file.SPEC).write_bytes(spec)
+    with pytest.raises(errors.DataError, match=r"ABLATION\.json is damaged") as caught:
+        ablation_parts.begun_settings(folder)
+    assert caught.value.hint.startswith(f"remove {folder}, then run the same command again")
 
 
 def test_an_absent_one_names_the_command(tmp_path):

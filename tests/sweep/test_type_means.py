@@ -217,14 +217,52 @@ def test_means_are_taken_from_a_previous_run(tiny, texts, studied, tmp_path, mon
     monkeypatch.setattr(type_means, "_of_sample", sampled)
     out, more = tmp_path / "run", ("--set", "store.shard_tokens=2048", "--limit", "2000")
     command = *flags(tiny, texts, out), *STUDIED, *more
-    assert run_cli(*command, "--type-means", studied / "trained") == 0
+    source = shutil.copytree(studied / "trained", tmp_path / "source")
+    assert run_cli(*command, "--type-means", source) == 0
     with jaxlens.open_run(studied / "trained") as run, jaxlens.open_run(out) as other:
         expected = type_means.type_means.of_sums(run.tally, other.corpus.token_counts)
     for mine, theirs in zip(table(out).means, expected, strict=True):
         assert mine.tobytes() == theirs.tobytes()
-    # What has begun has its table, wherever the previous run is now.
-    assert run_cli(*command, "--type-means", tmp_path / "gone") == 0
+    # What has begun has its table, wherever the previous run is now; others are not ignored.
+    shutil.rmtree(source)
+    before = digest(out, derived=False)
+    for again in (("--type-means", source), ("--type-means", studied / "trained"), ()):
+        assert run_cli(*command, *again) == 0
     capsys.readouterr()
+    for other in (studied / "shuffled", tmp_path / "gone"):
+        told = refused(capsys, 2, *command, "--type-means", other)
+        assert f"type_means names {other}" in told and "leave it out" in told
+    assert digest(out, derived=False) == before
+
+
+def test_a_table_that_is_alone_is_that_of_the_named_run_or_the_hint_says_what_to_remove(
+    tiny, texts, studied, tmp_path, capsys, monkeypatch
+):
+    out, trained, other = tmp_path / "run", studied / "trained", studied / "shuffled"
+    command = *flags(tiny, texts, out), *STUDIED, "--limit", "2000", "--type-means"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory, "create_run", killed)
+        assert run_cli(*command, trained) == 130
+    capsys.readouterr()
+    assert (out / TABLE).exists() and not (out / "RUN.json").exists()
+    told = refused(capsys, 2, *command, other)
+    assert f"type_means names {other}" in told and f"remove {out / TABLE}" in told
+    before = (out / TABLE).read_bytes()
+    assert run_cli(*command, trained) == 0
+    assert (out / TABLE).read_bytes() == before
+    told = refused(capsys, 2, *command, other)
+    assert f"type_means names {other}" in told and "leave it out" in told
+
+
+def test_verify_and_repair_say_that_a_table_must_be_restored(both, tiny, tmp_path, capsys):
+    out = shutil.copytree(both, tmp_path / "run")
+    data = bytearray((out / TABLE).read_bytes())
+    data[len(data) // 2] ^= 1
+    (out / TABLE).write_bytes(data)
+    for command in (("verify", out), ("repair", out, "--model", tiny)):
+        told = refused(capsys, 65, *command)
+        assert f"hint: {TABLE}: restore it from a copy, or begin anew" in told
+        assert "jaxlens repair" not in told and "jaxlens verify" not in told
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ from jaxlens.tally import bins
 PART = 32
 """Sequences of a part, which is computed and published as a whole."""
 
+MAX_SEQUENCES = 1_000_000
+"""Of each material: all of them are drawn before the first is computed."""
+
 NOT_PROBED = "copied tokens without directions of the probe"
 
 
@@ -30,8 +33,8 @@ class Settings:
     Attributes:
         arms: Names of ``ablation_file.ARMS``; all that there are by default.
         layers: Numbers or names of streams; all but the last by default.
-        blocks: Sequences of repeated blocks.
-        copies: Copies of the corpus, at most.
+        blocks: Sequences of repeated blocks, at most ``MAX_SEQUENCES``.
+        copies: Copies of the corpus, at most; at most ``MAX_SEQUENCES``.
         seed: Of what is drawn.
     """
 
@@ -107,7 +110,7 @@ def settings_of_spec(
         ConfigError: They make no sense.
     """
     for name in ("blocks", "copies"):
-        arguments.whole(getattr(settings, name), name, 0)
+        arguments.whole(getattr(settings, name), name, 0, MAX_SEQUENCES)
     if not settings.blocks and not settings.copies:
         raise errors.ConfigError("neither blocks nor copies are asked for", "give one of them")
     return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxlens import config as run_config
+from jaxlens import errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
 from jaxlens.files import contained
@@ -24,6 +26,8 @@ from jaxlens.sweep.ablation import compute, design, directions, mean, passages
 from jaxlens.sweep.ablation.design import Settings
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Progress
+
+logger = logging.getLogger("jaxlens")
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,12 @@ def ablate(
 
     Raises:
         ConfigError: The settings make no sense, or another ablation has begun in the folder.
+        DataError: What has begun in the folder is damaged.
         StorageError: The disk refuses.
     """
-    if settings.arms is None:
-        settings = dataclasses.replace(settings, arms=_begun_arms(folder, probe is not None))
+    begun = ablation_parts.begun_settings(folder)
+    if settings.arms is None and begun is not None:
+        settings = dataclasses.replace(settings, arms=_begun_arms(begun, probe is not None))
     concrete = design.settings_of_spec(settings, job.model.config.layer_names, probe)
     spec_bytes = run_config.canonical(document(job, concrete))
     ablation_parts.begin(folder, spec_bytes)
@@ -120,10 +126,9 @@ def ablate(
         return _finish(job, tokens, made, folder, spec_bytes, progress)
 
 
-def _begun_arms(folder: Path, probe: bool) -> tuple[str, ...] | None:
+def _begun_arms(begun: Mapping[str, Any], probe: bool) -> tuple[str, ...] | None:
     """The arms of what has begun in a folder: it may have begun before there were as many."""
-    begun = ablation_parts.begun_settings(folder)
-    arms = tuple(begun["arms"]) if begun is not None else ()
+    arms = tuple(begun["arms"])
     return arms if arms and (probe or not ablation_file.OF_PROBE & set(arms)) else None
 
 
@@ -160,6 +165,8 @@ def _finish(
     total, left = (sum(map(made.n_tokens, which)) for which in (parts, missing))
     if progress is not None:
         progress.begin(total, total - left)
+    if missing:
+        logger.info("%s", _described(made, missing, left))
     engine = compute.engine(job)
     stream, positions = _mean(job, tokens, engine, folder, spec_hash, made.arms.seed)
     advance: Callable[[int], None] = (lambda count: None) if progress is None else progress.advance
@@ -172,6 +179,14 @@ def _finish(
     _merge(job, tokens, made, folder, spec_bytes, values, (stream, positions))
     rates = (sum(map(made.n_runs, missing)) / seconds, left / seconds) if missing else (None, None)
     return Result(folder, ablation_file.read(folder), len(missing), *rates)
+
+
+def _described(made: design.Design, parts: Sequence[design.Part], n_tokens: int) -> str:
+    """What is about to be computed, which may take hours."""
+    sequences = errors.count(sum(len(part.sequences) for part in parts), "sequence")
+    arms, layers = errors.count(len(made.names), "arm"), errors.count(len(made.layers), "layer")
+    tokens = errors.count(n_tokens, "token")
+    return f"ablating {sequences}: {arms} at {layers}, {tokens} through the model"
 
 
 def _stored(

@@ -7,6 +7,7 @@ the work since the last one; neither passes nor kills change a bit of the result
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import publish
-from jaxlens.store import probe_file
+from jaxlens.store import directions_file, probe_file
 from jaxlens.sweep import devices
 from jaxlens.sweep.probe import data, discriminant, evaluate, moments, steps
 from jaxlens.sweep.probe.work import Work, Worker
@@ -50,6 +51,35 @@ def run(work: Work) -> tuple[evaluate.Cells, int]:
         del totals
         _evaluate(work, layers, readers, evaluation, step)
     return evaluation, work.done[0]
+
+
+def make_directions(work: Work, lacking: Iterable[int]) -> None:
+    """Fits the probes of some layers of a finished probe again, and publishes their directions.
+
+    Args:
+        work: That of the probe.
+        lacking: Numbers of the layers, in rising order.
+
+    Raises:
+        JaxlensError: See `run`.
+    """
+    ranges = _ranges(lacking, work.layers_per_pass)
+    if work.progress is not None:
+        work.progress.begin(work.survey.counts["training_positions"] * len(ranges), 0)
+    for layers in ranges:
+        _readers(work, layers, *_moments(work, layers))
+    remove_checkpoints(work.out)
+
+
+def _ranges(layers: Iterable[int], longest: int) -> list[range]:
+    """Rising numbers as ranges without gaps."""
+    ranges: list[range] = []
+    for layer in layers:
+        if ranges and ranges[-1].stop == layer and len(ranges[-1]) < longest:
+            ranges[-1] = range(ranges[-1].start, layer + 1)
+        else:
+            ranges.append(range(layer, layer + 1))
+    return ranges
 
 
 def remove_checkpoints(run_dir: str | Path) -> None:
@@ -120,13 +150,13 @@ def _readers(
             weight[i, target], bias[i, target] = fitted.weight, fitted.bias
             if target == data.OWN:
                 unit, reference = np.float64(scale.unit[i]), np.asarray(scale.reference[i])
-                directions = probe_file.Directions(
+                directions = directions_file.Directions(
                     class_token=surveyed.class_token,
                     mean=np.asarray(reference + unit * fitted.mean, np.float32),
                     discriminant=np.asarray(fitted.weight / unit, np.float32),
                     centre=np.asarray(reference + unit * fitted.centre, np.float32),
                 )
-                image = probe_file.directions_image(directions, layer, work.spec_hash)
+                image = directions_file.image(directions, layer, work.spec_hash)
                 publish.publish(probe_file.directions_path(work.out, layer), image)
     unembed = evaluate.of_classes(work.corpus.job.unembed, surveyed.class_token)
     return evaluate.Readers(weight, bias, scale, np.asarray(layers, np.int32), unembed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from jaxlens.sweep.probe import checkpoint, data, evaluate, mean_stream, passes,
 from jaxlens.sweep.probe import spec as probe_spec
 from jaxlens.sweep.probe.spec import Settings
 from jaxlens.sweep.progress import Progress
+
+logger = logging.getLogger("jaxlens")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def of_run(
 ) -> Result:
     """Probes a run that has begun; the same call resumes.
 
+    Of a finished probe it makes again what is missing or damaged beside ``probe.h5``.
+
     Args:
         run_dir: Run; its spec says what is computed, its token file what is read.
         config: Where the model is.
@@ -66,13 +71,17 @@ def of_run(
     document = probe_spec.build(spec.document, settings)
     probe_spec.require_same(run_dir, document)
     finished = _finished(run_dir, document) if probe_file.exists(run_dir) else None
-    if finished is not None and mean_stream_file.path(run_dir).is_file():
+    lacking = [] if finished is None else _lacking(run_dir, finished.probe)
+    if finished is not None and not lacking and mean_stream_file.is_whole(run_dir):
         return finished
     job = reopen.with_tokens(run_dir, config, "probe")
     stop = stop or preemption.StopRequest()
-    result = finished or _run(job, settings, progress, stop, seconds)
+    if finished is None:
+        finished = _run(job, settings, progress, stop, seconds)
+    elif lacking:
+        _make_directions(job, settings, lacking, progress, stop, seconds)
     mean_stream.write(job, document)
-    return result
+    return finished
 
 
 def of_model(
@@ -105,6 +114,36 @@ def _finished(run_dir: str | Path, document: dict[str, object]) -> Result:
         path = probe_file.path(run_dir, probe_file.RESULT)
         raise errors.ConfigError(f"{path} is of another probe", f"remove {path.parent}")
     return Result(str(run_dir), probe, None)
+
+
+def _lacking(run_dir: str | Path, probe: probe_file.Probe) -> list[int]:
+    """Layers of a finished probe whose directions are missing, damaged, or of something else."""
+    spec_hash = config.spec_hash(config.canonical(probe.spec))
+    lacking = []
+    for layer in range(len(probe.layer_names)):
+        try:
+            probe_file.check_directions(run_dir, layer, spec_hash)
+        except (errors.MissingError, errors.DataError) as error:
+            logger.warning("%s: the directions are computed again", error.message)
+            lacking.append(layer)
+    return lacking
+
+
+@numerics.nan_is_missing()
+def _make_directions(
+    job: Job,
+    settings: Settings,
+    lacking: list[int],
+    progress: Progress | None,
+    stop: preemption.StopRequest,
+    seconds: float,
+) -> None:
+    document = probe_spec.build(job.spec, settings)
+    probe_spec.begin(job.out, document)
+    with job.ingested.open() as tokens:
+        prepare.check_identity(job, tokens)
+        shared = _work(job, tokens, settings, document, progress, stop, seconds)
+        passes.make_directions(shared, lacking)
 
 
 @numerics.nan_is_missing()

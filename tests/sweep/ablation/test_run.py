@@ -11,11 +11,11 @@ import sys
 
 import numpy as np
 import pytest
-from sweeps import PACKAGED, configure, run_cli
+from sweeps import PACKAGED, configure, refused, run_cli
 
 from jaxlens import config, errors
 from jaxlens.models.checkpoints import checkpoint
-from jaxlens.store import ablation_file, ablation_parts, layout
+from jaxlens.store import ablation_file, ablation_parts, layout, verify
 from jaxlens.sweep import run as sweep
 from jaxlens.sweep.ablation import design, directions, run
 
@@ -131,7 +131,9 @@ def test_another_model_is_refused_with_the_command_that_names_the_runs(begun, tm
     out = shutil.copytree(begun, tmp_path / "out")
     with pytest.raises(errors.ConfigError) as caught:
         run.of_run(out, where("packaged"), SETTINGS)
-    assert f"jaxlens ablate {out} --model {tiny}" in caught.value.hint
+    assert caught.value.hint.endswith(
+        f"name model as for the run: jaxlens ablate {out} --model {tiny}"
+    )
     assert not (out / ablation_file.FOLDER).exists()
 
 
@@ -143,6 +145,42 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
     (folder / ablation_parts.part_name(0)).write_bytes(wanted)
     assert run.of_run(out, where(tiny), SETTINGS).computed == PARTS
     assert (folder / ablation_file.RESULT).read_bytes() == wanted
+
+
+@pytest.mark.parametrize("name", [ablation_file.SPEC, ablation_file.RESULT])
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+def test_verify_finds_a_flipped_bit(ablated, tmp_path, name, at, capsys):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    path = out / ablation_file.FOLDER / name
+    raw = bytearray(path.read_bytes())
+    raw[int(at * (len(raw) - 1))] ^= 4
+    path.write_bytes(raw)
+    assert [found for found, _ in verify.verify(out).damaged] == [f"ablation/{name}"]
+    what = "ablation" if name == ablation_file.SPEC else "what is named in ablation"
+    told = refused(capsys, 65, "verify", out)
+    assert told.endswith(f"hint: remove {what}, then run the same jaxlens ablate {out} again")
+
+
+def test_verify_follows_no_link_out_of_the_run(ablated, tmp_path):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    (out / ablation_file.FOLDER).rename(tmp_path / "elsewhere")
+    (out / ablation_file.FOLDER).symlink_to(tmp_path / "elsewhere")
+    found = dict(verify.verify(out).damaged)
+    assert sorted(found) == [f"ablation/{n}" for n in (ablation_file.SPEC, ablation_file.RESULT)]
+    assert all("leads out of" in problem for problem in found.values())
+
+
+def test_a_spec_without_arms_is_damage(ablated, tiny, tmp_path):
+    out = shutil.copytree(ablated, tmp_path / "out")
+    folder = out / ablation_file.FOLDER
+    (folder / ablation_file.SPEC).write_bytes(b'{"ablation":{}}')
+    for arms in (None, ("whole",)):
+        with pytest.raises(errors.DataError, match="names no arms") as caught:
+            run.of_run(out, where(tiny), dataclasses.replace(SETTINGS, arms=arms))
+        assert f"remove {folder}, then run" in caught.value.hint
+    shutil.rmtree(folder)
+    run.of_run(out, where(tiny), SETTINGS)
+    assert digest(out) == digest(ablated)
 
 
 # Dies right before or after its nth file gets its name, as by `kill -9`.

@@ -68,8 +68,9 @@ def test_a_damaged_one_and_that_of_another_probe_are_refused(probed, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 4
     path.write_bytes(raw)
-    with pytest.raises(errors.DataError, match="damaged"):
+    with pytest.raises(errors.DataError, match="damaged") as caught:
         mean_stream_file.read_of_run(folder)
+    assert f"remove {path}, then run the same jaxlens probe {folder}" in caught.value.hint
     path.write_bytes(mean_stream_file.image(log_p, "0" * 64))
     with pytest.raises(errors.DataError, match="of another probe"):
         mean_stream_file.read_of_run(folder)

@@ -18,7 +18,7 @@ from sweeps import configure, flags, refused, run_cli
 
 from jaxlens import config, errors
 from jaxlens.models import loading
-from jaxlens.store import layout, probe_file, verify
+from jaxlens.store import layout, mean_stream_file, probe_file, verify
 from jaxlens.store.probe_file import READOUTS, STATISTICS, TARGETS
 from jaxlens.sweep import preemption
 from jaxlens.sweep.probe import data, run
@@ -473,6 +473,132 @@ def test_damaged_results_are_refused(probed, tiny, tmp_path):
         run.of_run(folder, configured(tiny), SETTINGS)
     with pytest.raises(errors.MissingError, match="no finished probe"):
         probe_file.read(tmp_path)
+
+
+def flip(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 4
+    path.write_bytes(raw)
+
+
+def swap(folder):
+    paths = [probe_file.directions_path(folder, layer) for layer in (0, 2)]
+    first, last = (path.read_bytes() for path in paths)
+    paths[0].write_bytes(last)
+    paths[1].write_bytes(first)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: probe_file.directions_path(folder, 1).unlink(),
+        lambda folder: flip(probe_file.directions_path(folder, 2)),
+        lambda folder: shutil.rmtree(folder / "probe" / "directions"),
+        lambda folder: flip(mean_stream_file.path(folder)),
+        swap,
+    ],
+    ids=["missing", "flipped", "all missing", "mean stream flipped", "swapped"],
+)
+@pytest.mark.parametrize("memory", [1, None])
+def test_what_a_finished_probe_lacks_is_made_again(probed, tiny, tmp_path, harm, memory):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    harm(folder)
+    assert files(folder) != files(probed)
+    settings = dataclasses.replace(SETTINGS, memory=memory)
+    assert run.of_run(folder, configured(tiny), settings).positions_per_second is None
+    assert files(folder) == files(probed)
+
+
+def test_directions_that_are_made_again_can_be_stopped_and_go_on(probed, tiny, tmp_path):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    probe_file.directions_path(folder, 1).unlink()
+    stop = preemption.StopRequest(600)
+    with pytest.raises(errors.InterruptedRun):
+        run.of_run(folder, configured(tiny), SETTINGS, AsksAfter(stop, 2), stop)
+    with pytest.raises(errors.MissingError) as caught:
+        probe_file.read_directions(folder, 1)
+    assert f"run the same jaxlens probe {folder} again" in caught.value.hint
+    watch = AsksAfter(stop, -1)
+    run.of_run(folder, configured(tiny), SETTINGS, watch)
+    assert watch.total == probe_file.read(probed).counts["training_positions"]
+    assert files(folder) == files(probed)
+
+
+NAMES = ("PROBE.json", "probe.h5", "mean_stream.h5", "directions/layer-02.h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+def test_verify_finds_a_flipped_bit_and_names_the_way_back(
+    probed, tiny, tmp_path, name, at, capsys
+):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    path = folder / "probe" / name
+    raw = bytearray(path.read_bytes())
+    raw[int(at * (len(raw) - 1))] ^= 4
+    path.write_bytes(raw)
+    assert [found for found, _ in verify.verify(folder).damaged] == [f"probe/{name}"]
+    told = refused(capsys, 65, "verify", folder)
+    what = "probe" if name == "PROBE.json" else "what is named in probe"
+    hint = f"hint: remove {what}, then run the same jaxlens probe {folder} again"
+    assert told.endswith(hint)
+    assert refused(capsys, 65, "repair", folder, "--model", tiny).endswith(hint)
+    # What the hint says, helps.
+    if name == "PROBE.json":
+        shutil.rmtree(folder / "probe")
+    else:
+        path.unlink()
+    run.of_run(folder, configured(tiny), SETTINGS)
+    assert files(folder) == files(probed) and verify.verify(folder).ok
+
+
+def test_verify_finds_files_of_other_probes_and_layers(probed, out, tiny, tmp_path):
+    folder = shutil.copytree(probed, tmp_path / "swapped")
+    swap(folder)
+    probe_file.directions_path(folder, 1).unlink()
+    assert dict(verify.verify(folder).damaged) == {
+        "probe/directions/layer-00.h5": "is of layer 2",
+        "probe/directions/layer-01.h5": "is missing",
+        "probe/directions/layer-02.h5": "is of layer 0",
+    }
+    run.of_run(out, configured(tiny), dataclasses.replace(SETTINGS, seed=1))
+    folder = shutil.copytree(probed, tmp_path / "other")
+    for name in ("PROBE.json", "mean_stream.h5", "directions/layer-01.h5"):
+        shutil.copy(out / "probe" / name, folder / "probe" / name)
+    found = dict(verify.verify(folder).damaged)
+    assert sorted(found) == [
+        "probe/PROBE.json",
+        "probe/directions/layer-01.h5",
+        "probe/mean_stream.h5",
+    ]
+    assert found["probe/PROBE.json"] == "is not that of the result beside it"
+
+
+def test_verify_finds_the_probe_of_another_run(probed, studied, tmp_path):
+    folder = shutil.copytree(studied / "trained", tmp_path / "run")
+    shutil.copytree(probed / "probe", folder / "probe")
+    assert dict(verify.verify(folder).damaged) == {"probe/probe.h5": "is of another run"}
+
+
+@pytest.mark.parametrize("name", ["probe.h5", "PROBE.json"])
+def test_the_hint_of_a_damaged_file_is_what_helps(probed, tiny, tmp_path, name):
+    folder = shutil.copytree(probed, tmp_path / "run")
+    path = probe_file.path(folder, name)
+    if name == "PROBE.json":
+        path.write_bytes(b"{")
+        named = f"remove {path.parent}, then run the same command"
+    else:
+        flip(path)
+        named = f"remove {path}, then run the same jaxlens probe {folder} again"
+    with pytest.raises(errors.DataError, match="damaged") as caught:
+        run.of_run(folder, configured(tiny), SETTINGS)
+    assert caught.value.hint.startswith(named)
+    if name == "PROBE.json":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    run.of_run(folder, configured(tiny), SETTINGS)
+    assert files(folder) == files(probed)
 
 
 @pytest.mark.parametrize(
