@@ -373,7 +373,6 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
         "matched": (0, 1),
         "densities": (0, 1),
         "nearer": (0, 1),
-        "excess": (0, 1),
         "types": (1, 2),
         "survival": (0, 1, 2),
         "settled": (0, 1),
@@ -391,6 +390,10 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
                 low, high = plots.ends(curve.values, curve.low, curve.high)
                 if name != "fan":  # whose bands of single bins may reach beyond every rank
                     assert not low < min(span) and not high > max(span), name
+    # Fresh weights keep nearly everything: on one axis the model's own bars would be dots.
+    excess = found["excess"]
+    assert [panel.span for panel in excess.panels] == [None, None]
+    assert "a scale of their own" in excess.caption
     # And in the picture: a tick of one panel stands as high as that of the other.
     svg = drawing.svg(found["matched"])
     ticks = re.findall(r'<g id="ytick_\d+">.*?<use [^>]*?y="([\d.]+)".*?<!-- (\S+) -->', svg, re.S)
