@@ -27,7 +27,7 @@ _PAIRS = {
     ("embedding", "foreign"): plots.Style(3, "-", "^"),
     ("embedding", "random"): plots.Style(5, "-.", "+"),
     ("probe", "random_shift"): plots.Style(0, "-", "o"),
-    ("probe", "foreign_probe"): plots.Style(2, "--", "s"),
+    ("probe", "foreign_probe"): plots.Style(2, "--", "v"),
     ("probe", "random_plane"): plots.Style(4, ":", "D"),
 }
 """Look of each pair of arms; those of the primaries, and ones of nulls beside them, are below."""
@@ -67,9 +67,9 @@ def _losses(source: series.Source, materials: list[str]) -> plots.Plot:
         "What a copy loses where its source is replaced",
         "Loss of the copied token's log-probability where a part of the stream at its earlier "
         "occurrence is replaced by its mean, at one layer at a time; probe: what a linear probe "
-        "reads the own token by; foreign: the same of another token; random shift: the stream moved "
-        "as far as by probe, along a random direction; dotted line: the gain of the copy over the "
-        "earlier occurrence.",
+        "reads the own token by; foreign: the same of another token; random shift: the stream "
+        "moved as far as by probe, along a random direction; dotted line: the gain of the copy "
+        "over the earlier occurrence.",
         panels,
         series.basis(source, panels, how=_CLUSTERS),
     )

@@ -127,13 +127,16 @@ def test_figures_fit_their_page_and_their_curves_differ_in_grey(measured):
 
 
 def test_the_labels_of_the_primaries_leave_most_of_the_width(measured):
+    import matplotlib
+
     (plot,) = primaries.figures(measured.study)
     (panel,) = plot.panels
     long = [label for label in panel.rows if "random shift" in label.replace("\n", " ")]
     assert len(long) == 1 and long[0].count("\n") >= 3
     assert max(len(line) for label in panel.rows for line in label.split("\n")) <= 56
-    made = svg.figure(plot)
-    made.draw_without_rendering()
+    with matplotlib.rc_context(svg._LOOK):
+        made = svg.figure(plot)
+        made.draw_without_rendering()
     (axes,) = made.axes
     assert axes.get_position().width > 0.55
 
