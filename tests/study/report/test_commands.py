@@ -43,7 +43,7 @@ def test_commands_on_the_page_make_probe_and_ablation_again(studied, decoded, pr
     assert [words[1] for words in found] == ["run", "probe", "ablate", "run", "probe", "run"]
     assert "lens.decoder=plain" in found[5] and "random-init" in found[3]
     for number, name in ((1, "trained"), (4, "random-1")):
-        assert found[number][2] == str(studied / name), "the folder that its notes have"
+        assert found[number][2] == facts.gather(studied / name).settings["out"]
         shutil.copytree(studied / name, tmp_path / name)
     for words in (*found[1:3], found[4]):
         assert run_cli(words[1], tmp_path / Path(words[2]).name, *words[3:]) == 0
