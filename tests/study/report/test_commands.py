@@ -52,7 +52,7 @@ def test_commands_on_the_page_make_probe_and_ablation_again(studied, decoded, pr
             ours, theirs = (folder / name / file for folder in (tmp_path, probed))
             assert ours.read_bytes() == theirs.read_bytes()
     told = " ".join(Page(report).text)
-    for words in ("held out tokens 10000", "seed 3", "arms whole foreign", "blocks 4", "copies 4"):
+    for words in ("held out tokens 10000", "seed 3", "arms foreign whole", "blocks 4", "copies 4"):
         assert words in told
 
 

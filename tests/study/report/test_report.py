@@ -233,8 +233,6 @@ def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_p
 def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, capsys):
     said = r"The run, according to its own notes:</p>\s*<pre>(.*?)</pre>"
     (command,) = re.findall(said, text, re.S)
-        r"The run, according to its own notes:</p>\s*<pre>(.*?)</pre>", text, re.S
-    )
     words = shlex.split(html.unescape(command))
     words[words.index("--out") + 1] = str(tmp_path / "again")
     assert run_cli(*words[1:]) == 0
