@@ -155,7 +155,9 @@ def _two_lines(run: Inputs) -> list[Result]:
         sums, counts = run.measured(measure)
         by_group = binned.mean(sums, counts)
         test = two_lines.two_lines(by_group[:, inside], run.depths[inside], counts[:, 0])
-        note = f"shape: {test.shape}, break at depth {test.depth:.2f}"
+        note = f"shape: {test.shape}"
+        if np.isfinite(test.depth):
+            note += f", break at depth {test.depth:.2f}"
         for which, slope in (("first", test.first), ("second", test.second)):
             lines.append(result(run, f"two_lines_{which}_{measure}", slope, note=note))
     return lines

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from jaxlens.study.estimators.ablation import DIFFERENCES, MATERIALS, PARTS
+from jaxlens.study.estimators.ablation import MATERIALS
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
 
-_STYLES = {
-    "whole": plots.Style(0, "-", "o"),
-    "probe": plots.Style(2, "-", "s"),
-    "random_shift": plots.Style(2, ":", ""),
-    "foreign_probe": plots.Style(2, "-.", "v"),
-    "embedding": plots.Style(3, "--", "^"),
-    "foreign": plots.Style(4, "-.", "D"),
-    "random": plots.Style(5, ":", ""),
+_ARMS = {
+    "whole": ("whole stream", plots.Style(0, "-", "o")),
+    "rest": ("all but the own", plots.Style(8, "--", "v")),
+    "probe": ("probe", plots.Style(2, "-", "s")),
+    "foreign_probe": ("foreign probe", plots.Style(2, "-.", "D")),
+    "random_plane": ("random plane", plots.Style(2, "--", "x")),
+    "random_shift": ("random shift", plots.Style(6, ":", "P")),
+    "embedding": ("own embedding", plots.Style(3, "-", "^")),
+    "foreign": ("foreign embedding", plots.Style(4, "-.", "<")),
+    "random": ("random direction", plots.Style(5, ":", "+")),
 }
+"""Short name and look of each arm, in the order of the legend."""
+
+_PAIRS = {
+    ("embedding", "foreign"): plots.Style(3, "-", "^"),
+    ("embedding", "random"): plots.Style(5, "-.", "+"),
+    ("probe", "random_shift"): plots.Style(0, "-", "o"),
+    ("probe", "foreign_probe"): plots.Style(2, "--", "v"),
+    ("probe", "random_plane"): plots.Style(4, ":", "D"),
+}
+"""Look of each pair of arms; those of the primaries, and ones of nulls beside them, are below."""
+
+_OF_PRIMARIES = {("embedding", "foreign"): ":", ("probe", "random_shift"): "--"}
+"""Pairs whose means are primaries, which are drawn of null runs too, and their dashes there."""
+
+_CLUSTERS = ", clustered by sequence or document"
 
 
 def figures(source: series.Source) -> list[plots.Plot]:
@@ -34,9 +53,9 @@ def _losses(source: series.Source, materials: list[str]) -> plots.Plot:
             "loss of log-probability, nat",
             tuple(
                 source.curve(
-                    f"ablation_loss_{material}_{arm}", source.kinds[0], name=PARTS[arm], style=style
+                    f"ablation_loss_{material}_{arm}", source.kinds[0], name=name, style=style
                 )
-                for arm, style in _STYLES.items()
+                for arm, (name, style) in _ARMS.items()
                 if source.has(f"ablation_loss_{material}_{arm}")
             ),
             level=_gain(source, material),
@@ -47,10 +66,12 @@ def _losses(source: series.Source, materials: list[str]) -> plots.Plot:
         "ablation",
         "What a copy loses where its source is replaced",
         "Loss of the copied token's log-probability where a part of the stream at its earlier "
-        "occurrence is replaced by its mean, at one layer at a time; the line is what the copy "
-        "gains over the earlier occurrence.",
+        "occurrence is replaced by its mean, at one layer at a time; probe: what a linear probe "
+        "reads the own token by; foreign: the same of another token; random shift: the stream "
+        "moved as far as by probe, along a random direction; dotted line: the gain of the copy "
+        "over the earlier occurrence.",
         panels,
-        series.basis(source, panels, how=", clustered by sequence or document"),
+        series.basis(source, panels, how=_CLUSTERS),
     )
 
 
@@ -60,40 +81,51 @@ def _gain(source: series.Source, material: str) -> float:
 
 
 def _differences(source: series.Source, materials: list[str]) -> list[plots.Plot]:
-    """Pairs of arms that differ in whose direction is removed, for this model and its nulls."""
-    pairs = [
-        (material, arm, other)
-        for material in materials
-        for arm, other in DIFFERENCES
-        if (arm, other) != ("embedding", "random")
-        and source.has(f"ablation_difference_{material}_{arm}_{other}")
-    ]
-    if not pairs:
-        return []
+    """Pairs of arms that differ in one thing, a panel for each material."""
+    drawn = {material: tuple(_of_material(source, material)) for material in materials}
     panels = tuple(
         plots.Lines(
-            f"{material}: {arm}",
+            MATERIALS[material],
             "layer",
             source.layers,
             "difference of losses, nat",
-            tuple(
-                curve
-                for curve in source.curves(f"ablation_difference_{material}_{arm}_{other}")
-                if np.isfinite(curve.values).any()  # a null run need not be ablated
-            ),
+            curves,
             level=0,
         )
-        for material, arm, other in pairs
+        for material, curves in drawn.items()
+        if curves
     )
+    if not panels:
+        return []
+    primary = " and ".join(map(_name, _OF_PRIMARIES))
     return [
         plots.Plot(
             "ablation-differences",
             "Whose direction a copy is read along",
-            "Loss where a direction of the copied token is replaced minus that where another one "
-            "is, in repeated random blocks and in natural copies (the own embedding minus another "
-            "token's; what a probe reads the token by minus two random directions): above 0, "
-            "copies are read along the direction of their own token.",
+            "Loss of the copy from the first change of its source minus loss from the second: "
+            f"above 0, the first costs more; the primaries are the means of {primary} over the "
+            "layers after the first block to mid depth, in repeated random blocks.",
             panels,
-            series.basis(source, panels, how=", clustered by sequence or document"),
+            series.basis(source, panels, how=_CLUSTERS),
         )
     ]
+
+
+def _of_material(source: series.Source, material: str) -> Iterator[plots.Curve]:
+    """Every pair of this model, then the pairs of the primaries of null runs that were ablated."""
+    for pair, style in _PAIRS.items():
+        estimator = f"ablation_difference_{material}_{pair[0]}_{pair[1]}"
+        if source.has(estimator):
+            yield source.curve(estimator, source.kinds[0], name=_name(pair), style=style)
+    for kind in source.kinds[1:]:
+        for pair, dashes in _OF_PRIMARIES.items():
+            estimator = f"ablation_difference_{material}_{pair[0]}_{pair[1]}"
+            style = plots.Style(kind.style.colour, dashes, kind.style.mark)
+            name = f"{_name(pair)}, {kind.name}"
+            curve = source.curve(estimator, kind, name=name, style=style)
+            if np.isfinite(curve.values).any():
+                yield curve
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return " minus ".join(_ARMS[arm][0] for arm in pair)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jaxlens import designs, errors
 from jaxlens.store import reader
-from jaxlens.study import inputs, study, table, verdicts
+from jaxlens.study import study, table, verdicts
 from jaxlens.study.report import (
+    commands,
     copying,
     decoders,
     discarding,
@@ -105,6 +106,7 @@ class Content:
     Attributes:
         facts: Of the run.
         nulls: Facts of its null runs.
+        others: Facts of its variants.
         why: Why there is no study; empty where there is one.
         overview: Figures of the totals, where there is no study.
         findings: What was found, in plain words: question and sentence.
@@ -120,6 +122,7 @@ class Content:
 
     facts: facts.Facts
     nulls: tuple[facts.Facts, ...] = ()
+    others: tuple[facts.Facts, ...] = ()
     why: str = ""
     overview: tuple[Figure, ...] = ()
     findings: tuple[tuple[str, str], ...] = ()
@@ -170,6 +173,7 @@ def gather(
     return Content(
         facts=run_facts,
         nulls=tuple(facts.gather(null.path, null) for null in studied.nulls),
+        others=tuple(facts.gather(other.run.path, other.run) for other in others),
         primaries=tuple(primaries.lines(studied)),
         summary=_drawn(primaries.figures(studied), "summary"),
         findings=tuple(verdicts.findings(studied.results, studied.run, studied.verdicts)),
@@ -178,7 +182,7 @@ def gather(
         sections=_sections(studied),
         variants=tuple(decoders.compared(studied, others)) if others else (),
         decoders=_drawn(compared, "variants"),
-        missing=tuple(_missing(studied, run_facts)),
+        missing=tuple(commands.missing_nulls(studied.run, studied.nulls, run_facts.settings)),
     )
 
 
@@ -273,23 +277,3 @@ def _drawn(plotted: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
         )
         for plot in plotted
     )
-
-
-def _missing(studied: study.Study, run_facts: facts.Facts) -> list[tuple[str, str]]:
-    of_text = studied.run.corpus not in designs.BINNED
-    fresh = (
-        "No run with fresh weights was given. What a figure shows may be due to the architecture "
-        "alone"
-    )
-    kinds = {inputs.RANDOM_INIT: f"{fresh}."}
-    if of_text:
-        kinds[inputs.SHUFFLED] = (
-            "No run over shuffled text was given. What a figure shows may be due to the tokens "
-            "alone rather than to their context."
-        )
-    given = {null.kind for null in studied.nulls}
-    return [
-        (words, facts.null_command(run_facts.settings, kind, 1))
-        for kind, words in kinds.items()
-        if kind not in given
-    ]

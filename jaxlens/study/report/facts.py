@@ -6,9 +6,6 @@ is not of the expected kind is left out.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxlens import __version__, config, errors
+from jaxlens import __version__
 from jaxlens.store import reader, worker_notes
 from jaxlens.study import inputs
+from jaxlens.study.report import commands, measured
 from jaxlens.view import printable
-
-_FLAGS = {
-    "model.path": "--model",
-    "corpus.paths": "--corpus",
-    "corpus.limit": "--limit",
-    "out": "--out",
-    "store.rows": "--rows",
-    "store.tallies": "--tallies",
-    "lens.implementation": "--lens",
-    "null": "--null",
-    "seed": "--seed",
-}
-"""Keys that have an option of their own; others go through ``--set``."""
-
-_WHERE = ("shard", "grace", "devices", "cache", "lens.tune")
-"""Keys that decide where and how long a run computes, not what."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +34,7 @@ class Facts:
         provenance: Pairs of what and value.
         quality: Pairs of what and value.
         settings: Of the run, as a note has them; empty where there is none.
+        commands: That make it, with its probe and its ablation, in their order.
         run_hash: The sha256 of its spec.
     """
 
@@ -64,6 +47,7 @@ class Facts:
     provenance: tuple[tuple[str, str], ...]
     quality: tuple[tuple[str, str], ...]
     settings: Mapping[str, Any]
+    commands: tuple[str, ...]
     run_hash: str
 
     @property
@@ -92,6 +76,7 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
     """
     with reader.open_run(run_dir) as run:
         notes = worker_notes.read(run_dir)
+        found = measured.read(run)
         settings = next((n["settings"] for n in notes if isinstance(n.get("settings"), dict)), {})
         return Facts(
             name=printable.line(Path(run_dir).resolve().name),
@@ -100,66 +85,16 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
             n_tokens=run.n_tokens,
             decoder=printable.line(str(run.spec["lens"]["decoder"])),
             about=_seen(_about(run, settings)),
-            provenance=_seen(_provenance(run, settings, notes)),
+            provenance=_seen(_provenance(run, settings, notes, found)),
             quality=_seen(_quality(run, notes, made)),
             settings=settings,
+            commands=commands.of_run(run_dir, settings, found),
             run_hash=run.spec_hash,
         )
 
 
 def _seen(pairs: Iterator[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((what, printable.line(value)) for what, value in pairs)
-
-
-def command(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> str:
-    """The command with these settings, in the words of a shell; empty where there are none.
-
-    Args:
-        settings: As notes of the environment hold them: sections with values.
-        changes: Dotted keys that are to have other values.
-    """
-    flat = {key: value for key, value in _flat(settings) if value is not None}
-    if not flat:
-        return ""
-    try:
-        config_of_run = config.load(overrides=flat | dict(changes or {}))
-    except errors.JaxlensError:  # nobody vouches for notes
-        return ""
-    usual = dict(_flat(dataclasses.asdict(config.RunConfig())))
-    words = ["jaxlens", "run"]
-    for key, value in _flat(dataclasses.asdict(config_of_run)):
-        if key in _WHERE or value == usual[key]:
-            continue
-        if key in _FLAGS:
-            many = value if isinstance(value, tuple) else (value,)
-            words += [_FLAGS[key], *(str(one) for one in many)]
-        else:
-            written = value if isinstance(value, str) else json.dumps(value)
-            words += ["--set", f"{key}={written}"]
-    return printable.line(shlex.join(words))
-
-
-def null_command(settings: Mapping[str, Any], kind: str, seed: int) -> str:
-    """The command that makes a null of the run with these settings; see `command`.
-
-    Args:
-        settings: Of the run.
-        kind: ``random-init`` or ``shuffled``.
-        seed: Of the null.
-    """
-    out = settings.get("out")
-    folder = f"{out if isinstance(out, str) else 'runs/null'}-{kind}-{seed}"
-    # Temperatures are those of the run; a null fits its own.
-    changes = {"null": kind, "seed": seed, "out": folder, "lens.temperatures": None}
-    return command(settings, changes)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _model(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -192,7 +127,10 @@ def _about(run: reader.Run, settings: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def _provenance(
-    run: reader.Run, settings: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]
+    run: reader.Run,
+    settings: Mapping[str, Any],
+    notes: Sequence[Mapping[str, Any]],
+    found: measured.Measured,
 ) -> Iterator[tuple[str, str]]:
     spec = run.spec
     model, lens, plan, corpus = (spec[part] for part in ("model", "lens", "plan", "corpus"))
@@ -218,6 +156,7 @@ def _provenance(
     if lens.get("temperatures"):
         yield "matched temperatures", ", ".join(f"{t:g}" for t in lens["temperatures"])
     yield "seed", str(spec["seed"])
+    yield from measured.provenance(found)
     yield from _machines(notes)
     yield "report", f"jaxlens {__version__}"
 

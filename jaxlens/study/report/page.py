@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxlens.files import contained, outputs
 from jaxlens.study import readings, table
-from jaxlens.study.report import content, facts
+from jaxlens.study.report import content
 from jaxlens.view import pages, printable
 from jaxlens.view.figures import plots, svg
 
@@ -50,7 +50,9 @@ def write(
     """
     target = contained.contained(run_dir, NAME) if out is None else out
     report = content.gather(run_dir, null_dirs, variant_dirs)
-    data = page(report, command(run_dir, null_dirs, variant_dirs)).encode()
+    how = command("report", run_dir, null_dirs, variant_dirs)
+    tables = "" if report.why else command("study", run_dir, null_dirs)
+    data = page(report, how, tables).encode()
     outputs.write(target, data, own=out is None)
     written = [target]
     if figures is not None:
@@ -60,12 +62,13 @@ def write(
     return written
 
 
-def page(report: content.Content, how: str) -> str:
+def page(report: content.Content, how: str, tables: str = "") -> str:
     """The report as text of HTML.
 
     Args:
         report: What it holds.
         how: The command that makes it.
+        tables: The command that writes its numbers as a table; empty where there is no study.
     """
     return pages.page(
         "report.html",
@@ -74,12 +77,13 @@ def page(report: content.Content, how: str) -> str:
         package=_PACKAGE,
         report=report,
         facts=report.facts,
-        command=facts.command(report.facts.settings),
-        nulls=[
-            (null.name, null.apart_from(report.facts), facts.command(null.settings))
-            for null in report.nulls
+        beside=[
+            (f"{other.name}, {what}", other.apart_from(report.facts), other.commands)
+            for what, others in (("a null run", report.nulls), ("a variant", report.others))
+            for other in others
         ],
         how=how,
+        table=tables,
         format_number=plots.format_number,
         direction=_direction,
         judgement=readings.judgement,
@@ -91,12 +95,13 @@ def _direction(line: table.Result) -> str:
 
 
 def command(
+    name: str,
     run_dir: str | Path,
     null_dirs: Sequence[str | Path] = (),
     variant_dirs: Sequence[str | Path] = (),
 ) -> str:
-    """The command that makes a report, in the words of a shell."""
-    words = ["jaxlens", "report", str(run_dir)]
+    """The command that makes a report or a table, in the words of a shell."""
+    words = ["jaxlens", name, str(run_dir)]
     for option, folders in (("--null", null_dirs), ("--variant", variant_dirs)):
         if folders:
             words += [option, *(str(folder) for folder in folders)]

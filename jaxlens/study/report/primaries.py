@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 
 from jaxlens.study import inputs, readings, study, table
 from jaxlens.study.report import series
 from jaxlens.view.figures import plots
+
+_LETTERS = 56
+"""Of a line of a label: the estimates have the greater part of the width."""
 
 
 def lines(studied: study.Study) -> list[table.Result]:
@@ -47,5 +52,6 @@ def _units(line: table.Result) -> list[float]:
 
 
 def _row(line: table.Result) -> str:
-    """The noun of a primary, and below it what its sign says."""
-    return f"{line.question}  {readings.label(line)}\n{readings.direction(line)}"
+    """The noun of a primary, and below it what its sign says, in lines that leave room."""
+    noun = textwrap.fill(f"{line.question}  {readings.label(line)}", _LETTERS)
+    return f"{noun}\n{textwrap.fill(readings.direction(line), _LETTERS)}"

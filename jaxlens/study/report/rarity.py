@@ -86,7 +86,7 @@ def _excess(source: series.Source) -> plots.Plot:
     held = source.points(rows, source.kinds[0])
     rows = [row for row, value in zip(rows, held.values, strict=True) if math.isfinite(value)]
     labels = tuple(stratum for _, stratum in rows)
-    # Fresh weights keep the input whole: in a panel of their own they hide nothing else.
+    # Fresh weights keep the input whole: on one axis with the rest they would squeeze it.
     fresh = [kind for kind in source.kinds if kind.kind == inputs.RANDOM_INIT]
     others = [kind for kind in source.kinds if kind not in fresh]
     across = "excess, nat of rank"
@@ -99,15 +99,16 @@ def _excess(source: series.Source) -> plots.Plot:
             level=0,
             why=source.why("excess_preservation"),
         )
-        for title, kinds in (("at mid depth", others), ("fresh weights", fresh))
+        for title, kinds in (("at mid depth", others), ("fresh weights, another scale", fresh))
         if kinds
     ]
     return plots.Plot(
         "excess",
         "Excess preservation: the input token beside equally rare ones",
         "Mean ln rank of equally rare tokens of other documents minus that of the input token, by "
-        "rarity: above 0, more of the input is kept than its frequency explains.",
-        plots.alike(*panels),
+        "rarity: above 0, more of the input is kept than its frequency explains"
+        f"{'; fresh weights have a scale of their own' if fresh else ''}.",
+        tuple(panels),
         series.basis(source, panels, "Bars"),
     )
 

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
-from jaxlens.view.figures import files, palette, plots
+from jaxlens.view.figures import files, layout, palette, plots
 
-_WIDTH, _HEIGHT = 8.6, 3.1
-"""Inches of a figure; that of more than three panels, or of many points, is higher."""
-
-_LEGEND_ROW = 0.22
-_POINT_ROW = 0.23
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LETTERS = 100
 """Letters of labels that have room side by side in a whole figure."""
@@ -111,17 +107,8 @@ def figure(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> Any:
     """The figure, a ``matplotlib.figure.Figure``; see `svg`."""
     from matplotlib import figure as figures
 
-    names = dict.fromkeys(
-        curve.name
-        for panel in plot.panels
-        if not isinstance(panel, plots.Heat)
-        for curve in panel.curves
-    )
-    columns = min(len(names), 4)
-    legend = math.ceil(len(names) / columns) * _LEGEND_ROW if columns else 0.0
-    points = max((len(p.rows) for p in plot.panels if isinstance(p, plots.Points)), default=0)
-    height = max(_HEIGHT, 0.9 + points * _POINT_ROW) + legend
-    made = figures.Figure(figsize=(_WIDTH, height), layout="constrained")
+    columns = layout.legend_columns(plot)
+    made = figures.Figure(figsize=layout.size(plot), layout="constrained")
     drawn: dict[str, Any] = {}
     before: plots.Panel | None = None
     for panel, axes in zip(
@@ -163,10 +150,11 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
             how = {"color": look["color"], "gid": f"band:{curve.name}"}
-            if len(across) > 1:
-                axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
-            else:  # a band has no width there
-                axes.vlines(across, curve.low, curve.high, alpha=0.4, linewidth=3, **how)
+            axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
+            alone = _alone(curve.low)
+            if alone.any():  # a band has no width there
+                ends = (of[alone] for of in (across, curve.low, curve.high))
+                axes.vlines(*ends, alpha=0.4, linewidth=3, **how)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     if panel.scale != plots.LINEAR:
@@ -178,6 +166,12 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
     elif panel.scale == plots.RANK:
         axes.invert_yaxis()
     return drawn
+
+
+def _alone(low: Float[np.ndarray, " x"]) -> Bool[np.ndarray, " x"]:
+    """Places with an interval whose neighbours have none."""
+    held = np.pad(np.isfinite(low), 1)
+    return held[1:-1] & ~held[:-2] & ~held[2:]
 
 
 def _logarithmic(axes: Any, panel: plots.Lines) -> None:

@@ -231,7 +231,8 @@ def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_p
 
 
 def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, capsys):
-    (command,) = re.findall(r"to its own notes:</p>\s*<pre>(.*?)</pre>", text, re.S)
+    said = r"The run, according to its own notes:</p>\s*<pre>(.*?)</pre>"
+    (command,) = re.findall(said, text, re.S)
     words = shlex.split(html.unescape(command))
     words[words.index("--out") + 1] = str(tmp_path / "again")
     assert run_cli(*words[1:]) == 0
@@ -373,7 +374,6 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
         "matched": (0, 1),
         "densities": (0, 1),
         "nearer": (0, 1),
-        "excess": (0, 1),
         "types": (1, 2),
         "survival": (0, 1, 2),
         "settled": (0, 1),
@@ -391,6 +391,10 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
                 low, high = plots.ends(curve.values, curve.low, curve.high)
                 if name != "fan":  # whose bands of single bins may reach beyond every rank
                     assert not low < min(span) and not high > max(span), name
+    # Fresh weights keep nearly everything: on one axis the model's own bars would be dots.
+    excess = found["excess"]
+    assert [panel.span for panel in excess.panels] == [None, None]
+    assert "a scale of their own" in excess.caption
     # And in the picture: a tick of one panel stands as high as that of the other.
     svg = drawing.svg(found["matched"])
     ticks = re.findall(r'<g id="ytick_\d+">.*?<use [^>]*?y="([\d.]+)".*?<!-- (\S+) -->', svg, re.S)
