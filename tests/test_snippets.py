@@ -33,7 +33,6 @@ SUBSTITUTIONS = [
     (None, "--model DIR", "--model my-gpt2", "DIR is the reader's"),
     (None, "--sweep --picture", "--picture", "the grid has 12 configurations"),
     (None, "--stop 100000", "--stop 300", "a small run has fewer rows"),
-    (None, "store.shard_tokens=524288", "store.shard_tokens=4096", "a shard of a small text"),
     (None, "-c configs/gpt2.yaml", "-c configs/demo.yaml --model gpt2", "of 256 positions here"),
     ("docs/clusters.md", "git clone <this repository>", "true", "this is the repository"),
     ("docs/clusters.md", "pip install", "true", "the package is installed"),
@@ -104,7 +103,7 @@ VARIABLES_OF = {
     "docs/probe.md": STEP | PROBED,
     "docs/report.md": STEP,
     "docs/results.md": STEP,
-    "docs/study.md": STEP,
+    "docs/study.md": STEP | PROBED,
 }
 
 # Runs that a page takes for granted: those of another page.

@@ -80,13 +80,14 @@ def require(name: str) -> Target:
     if name not in TARGETS:
         raise errors.ConfigError(f"unknown target {name}", f"one of {', '.join(TARGETS)}")
     target = TARGETS[name]
+    extra = target.extra
     for package in target.packages:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError as error:
             raise errors.MissingError(
                 f"compiling for {target.title} needs the package {package}, which is not installed",
-                f"in a clone of jaxlens: pip install '.[{target.extra}]'; no device is needed",
+                f"in a clone of jaxlens: pip install '.[{extra}]'; no device is needed",
             ) from error
     return target
 

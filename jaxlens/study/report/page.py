@@ -51,8 +51,7 @@ def write(
     target = contained.contained(run_dir, NAME) if out is None else out
     report = content.gather(run_dir, null_dirs, variant_dirs)
     how = command("report", run_dir, null_dirs, variant_dirs)
-    tables = "" if report.why else command("study", run_dir, null_dirs)
-    data = page(report, how, tables).encode()
+    data = page(report, how, command("study", run_dir, null_dirs)).encode()
     outputs.write(target, data, own=out is None)
     written = [target]
     if figures is not None:
@@ -68,7 +67,7 @@ def page(report: content.Content, how: str, tables: str = "") -> str:
     Args:
         report: What it holds.
         how: The command that makes it.
-        tables: The command that writes its numbers as a table; empty where there is no study.
+        tables: The command that writes its numbers as a table; left out where there is no study.
     """
     return pages.page(
         "report.html",
@@ -83,7 +82,7 @@ def page(report: content.Content, how: str, tables: str = "") -> str:
             for other in others
         ],
         how=how,
-        table=tables,
+        table="" if report.why else tables,
         format_number=plots.format_number,
         direction=_direction,
         judgement=readings.judgement,

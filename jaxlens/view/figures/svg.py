@@ -150,8 +150,9 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
             how = {"color": look["color"], "gid": f"band:{curve.name}"}
-            axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
             alone = _alone(curve.low)
+            if not alone.all():
+                axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
             if alone.any():  # a band has no width there
                 ends = (of[alone] for of in (across, curve.low, curve.high))
                 axes.vlines(*ends, alpha=0.4, linewidth=3, **how)
