@@ -1,0 +1,108 @@
+"""The TPU kernel of the interior layers, interpreted: what `test_lens` does not reach."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import oracle
+import pytest
+from cases import make_case
+from readings import assert_close, expect
+
+from jaxlens.lens import tiled
+from jaxlens.lens.kernels import tpu
+from jaxlens.lens.options import Options
+
+FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id", "top_logp")
+fused = functools.partial(tiled.read, read_interior=tpu.read)
+
+
+def read(case, **how):
+    options = Options(**({"quantities": (*FEW, "kl_final_matched")} | how))
+    readout = jax.jit(fused, static_argnums=3)(
+        case.residuals, case.unembed, case.references, options
+    )
+    return {name: np.asarray(value) for name, value in readout.present().items()}
+
+
+def check(case, **how):
+    got = read(case, **how)
+    size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
+    assert_close(got, expect(case, got["top_id"].shape[-1]), got, size=size)
+    return got
+
+
+def with_unembed(case, **changes):
+    return dataclasses.replace(case, unembed=case.unembed.replace(**changes))
+
+
+def calls_kernel(case, **how):
+    options = Options(**({"quantities": FEW} | how))
+    run = functools.partial(fused, options=options)
+    return "pallas_call" in str(jax.make_jaxpr(run)(case.residuals, case.unembed, case.references))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_kernel_reads_what_it_can(precision):
+    assert calls_kernel(make_case(97), precision=precision)
+
+
+def test_xla_reads_what_the_kernel_does_not(monkeypatch):
+    case = make_case(97)
+    assert not calls_kernel(case, top_k=3)
+    assert not calls_kernel(case, quantities=(*FEW, "js_final"))
+    assert not calls_kernel(case, quantities=(*FEW, "kl_to_input"))
+    assert not calls_kernel(case, layers=(0, -1))
+    references = case.references.replace(follow=np.zeros((*case.references.mask.shape, 20), int))
+    assert not calls_kernel(dataclasses.replace(case, references=references))
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 2**10)
+    assert not calls_kernel(case)
+
+
+def test_what_xla_reads_instead_is_the_oracles():
+    check(make_case(97), top_k=3, quantities=(*FEW, "js_final", "kl_to_input"))
+
+
+# Three blocks of 16 tokens, the last one padded, and three tiles; residuals of all masked positions
+# are read too.
+def test_several_blocks_and_tiles_of_the_kernel_are_the_oracles(monkeypatch):
+    case = make_case(300, position=12)
+    rows = jax.ShapeDtypeStruct((2, 36, case.residuals.shape[-1]), np.float32)
+    monkeypatch.setattr(tpu, "MAX_TILE", 128)
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 16 * tpu._bytes_of_row(rows, 7))
+    assert tpu._choose_tokens(36, tpu._bytes_of_row(rows, 7)) == 16
+    check(case, block=36, tile=75)
+
+
+def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracles(monkeypatch):
+    monkeypatch.setattr(tpu, "MAX_TILE", 128)
+    case = with_unembed(make_case(256, seed=4), output_bias=None, temperature=None)
+    check(case, tile=128, block=15, quantities=FEW)
+
+
+def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkeypatch):
+    monkeypatch.setattr(tpu, "MAX_TILE", 128)
+    case = make_case(384, seed=6)
+    # Each logit twice or four times: in two lanes of a tile, and in two tiles.
+    order = np.concatenate([np.arange(64), np.arange(64), *[np.arange(64, 128)] * 4])
+    case = with_unembed(
+        case, weight=case.unembed.weight[order], output_bias=case.unembed.output_bias[order]
+    )
+    got = check(case, tile=128)
+    top_id = got["top_id"][:, case.references.mask, 0]
+    assert ((top_id < 64) | ((top_id >= 128) & (top_id < 192))).all()
+    assert (top_id >= 128).any() and (top_id < 64).any()
+
+
+def test_gpt2s_tables_are_read_where_they_are():
+    narrow = jax.numpy.bfloat16
+    for n_layer, embed, columns, tile, tokens in (
+        (12, 768, 51200, 1024, 256),
+        (24, 1024, 51200, 1024, 256),
+        (36, 1280, 50560, 640, 128),
+        (48, 1600, 50688, 768, 128),
+    ):
+        rows = jax.ShapeDtypeStruct((n_layer - 1, 256, embed), narrow)
+        assert tpu._choose_tile(columns) == tile
+        assert tpu._choose_tokens(256, tpu._bytes_of_row(rows, 5)) == tokens
