@@ -64,21 +64,20 @@ def test_what_xla_reads_instead_is_the_oracles():
     check(make_case(97), top_k=3, quantities=(*FEW, "js_final", "kl_to_input"))
 
 
-# Three blocks of 16 tokens, the last one padded, and three tiles; residuals of all masked positions
-# are read too.
+# Three blocks of 8 tokens, the last one padded, and three tiles.
 def test_several_blocks_and_tiles_of_the_kernel_are_the_oracles(monkeypatch):
-    case = make_case(300, position=12)
-    rows = jax.ShapeDtypeStruct((2, 36, case.residuals.shape[-1]), np.float32)
+    case = make_case(300, position=7)
+    rows = jax.ShapeDtypeStruct((2, 21, case.residuals.shape[-1]), np.float32)
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
-    monkeypatch.setattr(tpu, "ROWS_BYTES", 16 * tpu._bytes_of_row(rows, 7))
-    assert tpu._choose_tokens(36, tpu._bytes_of_row(rows, 7)) == 16
-    check(case, block=36, tile=75)
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 8 * tpu._bytes_of_row(rows, 7))
+    assert tpu._choose_tokens(rows, 7) == 8
+    check(case, block=21, tile=75)
 
 
 def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracles(monkeypatch):
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
     case = with_unembed(make_case(256, seed=4), output_bias=None, temperature=None)
-    check(case, tile=128, block=15, quantities=FEW)
+    check(case, tile=128, block=8, quantities=FEW)
 
 
 def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkeypatch):
@@ -89,20 +88,31 @@ def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkey
     case = with_unembed(
         case, weight=case.unembed.weight[order], output_bias=case.unembed.output_bias[order]
     )
-    got = check(case, tile=128)
+    got = check(case, tile=128, block=8)
     top_id = got["top_id"][:, case.references.mask, 0]
     assert ((top_id < 64) | ((top_id >= 128) & (top_id < 192))).all()
     assert (top_id >= 128).any() and (top_id < 64).any()
 
 
-def test_gpt2s_tables_are_read_where_they_are():
-    narrow = jax.numpy.bfloat16
-    for n_layer, embed, columns, tile, tokens in (
-        (12, 768, 51200, 1024, 256),
-        (24, 1024, 51200, 1024, 256),
-        (36, 1280, 50560, 640, 128),
-        (48, 1600, 50688, 768, 128),
-    ):
-        rows = jax.ShapeDtypeStruct((n_layer - 1, 256, embed), narrow)
-        assert tpu._choose_tile(columns) == tile
-        assert tpu._choose_tokens(256, tpu._bytes_of_row(rows, 5)) == tokens
+@pytest.mark.parametrize(
+    ("n_layer", "embed", "columns", "dtype", "tile", "tokens"),
+    [
+        (12, 768, 51200, "bfloat16", 1024, 256),
+        (24, 1024, 51200, "bfloat16", 1024, 256),
+        (36, 1280, 50560, "bfloat16", 640, 128),
+        (48, 1600, 50688, "bfloat16", 768, 128),
+        (48, 1600, 50688, "float32", 768, 64),
+    ],
+)
+def test_what_gpt2_gives_the_kernel_is_not_padded(n_layer, embed, columns, dtype, tile, tokens):
+    rows = jax.ShapeDtypeStruct((n_layer - 1, 256, embed), dtype)
+    assert tpu._choose_tile(columns) == tile
+    assert tpu._choose_tokens(rows, 5) == tokens
+    assert columns % tile == 0 and 256 % tokens == 0
+
+
+def test_a_block_that_nothing_divides_is_padded(monkeypatch):
+    rows = jax.ShapeDtypeStruct((11, 101, 768), np.float32)
+    assert tpu._choose_tokens(rows, 5) == 104
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 60 * tpu._bytes_of_row(rows, 5))
+    assert tpu._choose_tokens(rows, 5) == 56

@@ -58,7 +58,9 @@ LENSES = {
 # On small vocabularies the default is a single tile and a single block; those that divide nothing
 # are worth more.
 ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.long)]
-EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu", "tpu-kernel"]
+EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
+KERNEL = "tpu-kernel"  # interpreted, it takes seconds to compile
+LONG_KERNEL = pytest.param(KERNEL, marks=pytest.mark.long)
 
 
 @functools.cache
@@ -83,9 +85,10 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 
 # Each is a compilation of seconds, so most are long; the third decoder and the default tiles are
 # below, with GPT-2's vocabulary.
-SHORT = (97, "final_norm"), (257, "plain")
+SHORT = {lens: ((97, "final_norm"), (257, "plain")) for lens in LENSES}
+SHORT |= {"tiled": (), KERNEL: ((257, "plain"),)}
 PRODUCTS = [
-    pytest.param(lens, *rest, marks=() if lens != "tiled" and rest in SHORT else pytest.mark.long)
+    pytest.param(lens, *rest, marks=() if rest in SHORT[lens] else pytest.mark.long)
     for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
 ]
 
@@ -103,14 +106,14 @@ def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, KERNEL])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
@@ -150,7 +153,7 @@ def test_chosen_layers_are_those_of_the_whole_readout(lens):
         np.testing.assert_allclose(value, whole[name][[2, -1, 0]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
 def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
     case = make_case(97)
     weight = np.repeat(case.unembed.weight[:1], 97, 0)

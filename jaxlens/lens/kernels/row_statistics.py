@@ -2,8 +2,8 @@
 
 The grid is (block of tokens, tile of the vocabulary, layer). The layer is innermost, so that a tile
 of the unembedding and of the end layers' logits is fetched once for all layers. Each of a vector's
-128 lanes keeps statistics of its own columns (the online softmax of `online`); only after the last
-tile are the lanes combined.
+128 lanes keeps statistics of its own columns (see `lanes`); only after the last tile are they
+combined.
 """
 
 from __future__ import annotations
@@ -14,21 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import online
-
-LANES = 128
-# Rows that are reduced together: the sublanes of a vector register of 32-bit values.
-_CHUNK = 8
-_NO_COLUMN = np.int32(2**31 - 1)
-
-FLOATS = ("max_logit", "sum_exp", "sum_exp_logit", "kl_input", "kl_final", "sum_exp_tempered")
-"""What the floats of the result are, in order; the last only where there are temperatures."""
-_MAX, _SUM, _MOMENT, _INPUT, _FINAL, _TEMPERED = range(len(FLOATS))
+from jaxlens.lens.kernels import lanes
 
 
 @dataclass(frozen=True)
@@ -36,8 +26,8 @@ class Shape:
     """Static sizes of a call.
 
     Attributes:
-        tokens: Rows a block, a multiple of 16 (sublanes of 16-bit operands).
-        tile: Columns a tile, a multiple of `LANES`.
+        tokens: Rows a block, a multiple of 8, of 16 with 16-bit operands.
+        tile: Columns a tile, a multiple of `lanes.LANES`.
         is_tempered: Whether the tempered sum is wanted.
         vmem_bytes: VMEM that the kernel may take.
     """
@@ -49,10 +39,10 @@ class Shape:
 
 
 def vmem_bytes_of_row(layers: int, embed: int, itemsize: int, references: int) -> int:
-    """VMEM that one token takes through all layers; narrow arrays are padded to `LANES`."""
-    vectors = len(FLOATS) + 1 + references  # of lanes, in scratch
+    """VMEM that one token takes through all layers; narrow arrays are padded to `lanes.LANES`."""
+    vectors = len(lanes.FLOATS) + 1 + references  # of lanes, in scratch
     narrow = 1 + 2 * 2  # reference logits once, both results in two buffers
-    return layers * (4 * LANES * (vectors + narrow) + embed * itemsize)
+    return layers * (4 * lanes.LANES * (vectors + narrow) + embed * itemsize)
 
 
 def call(
@@ -83,52 +73,57 @@ def call(
         interpret: Whether to run the kernel's operations one by one, on any backend.
 
     Returns:
-        `FLOATS`, ``[layer, token, 6]``; the best token and the counts of logits above each
+        `lanes.FLOATS`, ``[layer, token, 6]``; the best token and the counts of logits above each
         reference's, ``[layer, token, 1 + reference]``; the mean under each end of the other end's
         logits, ``[token, 2]``.
     """
     layers, n_tokens, embed = rows.shape
-    columns, references = weight.shape[0], ids.shape[-1]
-    tokens, tile = shape.tokens, shape.tile
+    references = ids.shape[-1]
+    of_layers = lambda width, **how: pl.BlockSpec(  # noqa: E731
+        (layers, shape.tokens, width), lambda i, j, k: (0, i, 0), **how
+    )
     once = pl.Buffered(1)  # fetched when the block of tokens changes, which is rarely
-    result_shapes = [(layers, n_tokens, len(FLOATS)), (layers, n_tokens, 1 + references)]
     return pl.pallas_call(
         functools.partial(_kernel, shape=shape),
-        grid=(n_tokens // tokens, columns // tile, layers),
+        grid=(n_tokens // shape.tokens, weight.shape[0] // shape.tile, layers),
         in_specs=[
-            pl.BlockSpec((layers, tokens, embed), lambda i, j, k: (0, i, 0), pipeline_mode=once),
-            pl.BlockSpec((tile, embed), lambda i, j, k: (j, 0)),
-            pl.BlockSpec((2, tile), lambda i, j, k: (0, j)),
-            pl.BlockSpec((2, tokens, tile), lambda i, j, k: (0, i, j)),
-            pl.BlockSpec((2, tokens, 1), lambda i, j, k: (0, i, 0)),
-            pl.BlockSpec(
-                (layers, tokens, references), lambda i, j, k: (0, i, 0), pipeline_mode=once
-            ),
-            pl.BlockSpec((tokens, references), lambda i, j, k: (i, 0)),
+            of_layers(embed, pipeline_mode=once),
+            pl.BlockSpec((shape.tile, embed), lambda i, j, k: (j, 0)),
+            pl.BlockSpec((2, shape.tile), lambda i, j, k: (0, j)),
+            pl.BlockSpec((2, shape.tokens, shape.tile), lambda i, j, k: (0, i, j)),
+            pl.BlockSpec((2, shape.tokens, 1), lambda i, j, k: (0, i, 0)),
+            of_layers(references, pipeline_mode=once),
+            pl.BlockSpec((shape.tokens, references), lambda i, j, k: (i, 0)),
             pl.BlockSpec(memory_space=pltpu.SMEM),
         ],
         out_specs=[
-            pl.BlockSpec((layers, tokens, len(FLOATS)), lambda i, j, k: (0, i, 0)),
-            pl.BlockSpec((layers, tokens, 1 + references), lambda i, j, k: (0, i, 0)),
-            pl.BlockSpec((tokens, 2), lambda i, j, k: (i, 0)),
+            of_layers(len(lanes.FLOATS)),
+            of_layers(1 + references),
+            pl.BlockSpec((shape.tokens, 2), lambda i, j, k: (i, 0)),
         ],
         out_shape=[
-            jax.ShapeDtypeStruct(result_shapes[0], jnp.float32),
-            jax.ShapeDtypeStruct(result_shapes[1], jnp.int32),
+            jax.ShapeDtypeStruct((layers, n_tokens, len(lanes.FLOATS)), jnp.float32),
+            jax.ShapeDtypeStruct((layers, n_tokens, 1 + references), jnp.int32),
             jax.ShapeDtypeStruct((n_tokens, 2), jnp.float32),
         ],
-        scratch_shapes=[
-            pltpu.VMEM((layers, len(FLOATS), tokens, LANES), jnp.float32),
-            pltpu.VMEM((layers, 1 + references, tokens, LANES), jnp.int32),
-            pltpu.VMEM((2, tokens, LANES), jnp.float32),
-            pltpu.VMEM((2, tokens, tile), jnp.float32),
-        ],
+        scratch_shapes=_scratch(layers, references, shape),
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary", "arbitrary"),
             vmem_limit_bytes=shape.vmem_bytes,
         ),
         interpret=interpret,
     )(rows, weight, biases, end_logits, end_log_total, reference_logits, ids, inverse_temperature)
+
+
+def _scratch(layers: int, references: int, shape: Shape) -> list[Any]:
+    """Floats and integers of each lane, the ends' moments, and their distributions in a tile."""
+    in_lanes = (shape.tokens, lanes.LANES)
+    return [
+        pltpu.VMEM((layers, len(lanes.FLOATS), *in_lanes), jnp.float32),
+        pltpu.VMEM((layers, 1 + references, *in_lanes), jnp.int32),
+        pltpu.VMEM((2, *in_lanes), jnp.float32),
+        pltpu.VMEM((2, shape.tokens, shape.tile), jnp.float32),
+    ]
 
 
 def _kernel(*refs: Any, shape: Shape) -> None:
@@ -139,9 +134,7 @@ def _kernel(*refs: Any, shape: Shape) -> None:
 
     @pl.when(number == 0)
     def _() -> None:
-        sums[layer] = jnp.zeros(sums.shape[1:], jnp.float32)
-        sums[layer, _MAX] = jnp.full(sums.shape[2:], online.PADDING_LOGIT)
-        counts[layer] = jnp.zeros(counts.shape[1:], jnp.int32)
+        lanes.start(sums.at[layer], counts.at[layer])
 
     @pl.when(layer == 0)
     def _() -> None:
@@ -155,28 +148,25 @@ def _kernel(*refs: Any, shape: Shape) -> None:
         precision=jax.lax.Precision.DEFAULT if is_narrow else jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    lane = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, LANES), 1)
-    columns = [lane + (number * shape.tile + group.start) for group in _groups(shape.tile)]
+    lane = jax.lax.broadcasted_iota(jnp.int32, (lanes.CHUNK, lanes.LANES), 1)
+    columns = [lane + (number * shape.tile + group.start) for group in lanes.groups(shape.tile)]
     temperature = beta[layer] if shape.is_tempered else None
     # Unrolled, so that the compiler may multiply the next rows while it reduces these.
-    for first in range(0, shape.tokens, _CHUNK):
-        chunk = slice(first, first + _CHUNK)
-        logits = [z[chunk, group] + biases[0:1, group] for group in _groups(shape.tile)]
-        greatest = _find_best(sums.at[layer], counts.at[layer], chunk, logits, columns)
-        _add_sums(sums.at[layer], p, chunk, logits, greatest, temperature)
-        _count_greater(counts.at[layer], reference_logits.at[layer], ids, chunk, logits, columns)
+    for first in range(0, shape.tokens, lanes.CHUNK):
+        chunk = slice(first, first + lanes.CHUNK)
+        logits = [z[chunk, group] + biases[0:1, group] for group in lanes.groups(shape.tile)]
+        greatest = lanes.find_best(sums.at[layer], counts.at[layer], chunk, logits, columns)
+        lanes.add_sums(sums.at[layer], p, chunk, logits, greatest, temperature)
+        lanes.count_greater(
+            counts.at[layer], reference_logits.at[layer], ids, chunk, logits, columns
+        )
 
     @pl.when(number == pl.num_programs(1) - 1)
     def _() -> None:
-        _combine_sums(sums.at[layer], floats.at[layer], temperature)
-        _combine_counts(sums.at[layer], counts.at[layer], integers.at[layer])
+        lanes.combine_sums(sums.at[layer], floats.at[layer], temperature)
+        lanes.combine_counts(sums.at[layer], counts.at[layer], integers.at[layer])
         for i in range(2):
             between[:, i : i + 1] = means[i].sum(-1, keepdims=True)
-
-
-def _groups(tile: int) -> list[slice]:
-    """The columns of a tile, as many at a time as a vector has lanes."""
-    return [slice(first, first + LANES) for first in range(0, tile, LANES)]
 
 
 def _read_ends(
@@ -192,80 +182,4 @@ def _read_ends(
     for i in range(2):
         p[i] = jnp.exp(z[i] - end_log_total[i])
         terms = p[i] * z[1 - i]
-        means[i] += sum(terms[:, group] for group in _groups(terms.shape[-1]))
-
-
-def _find_best(
-    sums: Any, counts: Any, chunk: slice, logits: list[jax.Array], columns: list[jax.Array]
-) -> jax.Array:
-    """Stores each lane's best column so far, the first of equals, and returns its logit."""
-    greatest, best = sums[_MAX, chunk], counts[0, chunk]
-    for z, column in zip(logits, columns, strict=True):
-        best = jnp.where(z > greatest, column, best)
-        greatest = jnp.maximum(greatest, z)
-    counts[0, chunk] = best
-    return greatest
-
-
-def _add_sums(
-    sums: Any,
-    p: Any,
-    chunk: slice,
-    logits: list[jax.Array],
-    greatest: jax.Array,
-    temperature: jax.Array | None,
-) -> None:
-    """Adds a tile to the sums of each lane, which become relative to the new greatest logit."""
-    old = sums[_MAX, chunk]
-    decay = jnp.exp(old - greatest)
-    total, moment = sums[_SUM, chunk] * decay, sums[_MOMENT, chunk] * decay
-    ends = [sums[_INPUT, chunk], sums[_FINAL, chunk]]
-    tempered = sums[_TEMPERED, chunk]
-    if temperature is not None:
-        tempered = tempered * jnp.exp(temperature * (old - greatest))
-    for z, group in zip(logits, _groups(len(logits) * LANES), strict=True):
-        e = jnp.exp(z - greatest)
-        total, moment = total + e, moment + e * z
-        ends = [mean + p[i, chunk, group] * z for i, mean in enumerate(ends)]
-        if temperature is not None:
-            tempered = tempered + jnp.exp(temperature * (z - greatest))
-    for k, value in enumerate((greatest, total, moment, *ends, tempered)):
-        sums[k, chunk] = value
-
-
-def _count_greater(
-    counts: Any,
-    reference_logits: Any,
-    ids: Any,
-    chunk: slice,
-    logits: list[jax.Array],
-    columns: list[jax.Array],
-) -> None:
-    """Counts logits above each reference's, its own column left out as in `ranks`."""
-    for r in range(ids.shape[-1]):
-        count = counts[1 + r, chunk]
-        least, own = reference_logits[chunk, r : r + 1], ids[chunk, r : r + 1]
-        for z, column in zip(logits, columns, strict=True):
-            count = count + ((z > least) & (column != own)).astype(jnp.int32)
-        counts[1 + r, chunk] = count
-
-
-def _combine_sums(sums: Any, floats: Any, temperature: jax.Array | None) -> None:
-    """Sums of all lanes, relative to the greatest logit of all."""
-    greatest = sums[_MAX].max(-1, keepdims=True)
-    shift = sums[_MAX] - greatest
-    scale = jnp.exp(shift)
-    tempered = scale if temperature is None else jnp.exp(temperature * shift)
-    floats[:, _MAX : _MAX + 1] = greatest
-    for k, factor in ((_SUM, scale), (_MOMENT, scale), (_TEMPERED, tempered)):
-        floats[:, k : k + 1] = (sums[k] * factor).sum(-1, keepdims=True)
-    for k in (_INPUT, _FINAL):
-        floats[:, k : k + 1] = sums[k].sum(-1, keepdims=True)
-
-
-def _combine_counts(sums: Any, counts: Any, integers: Any) -> None:
-    """The first of the best columns of all lanes, and the counts."""
-    is_best = sums[_MAX] == sums[_MAX].max(-1, keepdims=True)
-    integers[:, 0:1] = jnp.where(is_best, counts[0], _NO_COLUMN).min(-1, keepdims=True)
-    for k in range(1, counts.shape[0]):
-        integers[:, k : k + 1] = counts[k].sum(-1, keepdims=True)
+        means[i] += sum(terms[:, group] for group in lanes.groups(terms.shape[-1]))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import divergences, ends, interior, online, unembedding
-from jaxlens.lens.kernels import row_statistics
+from jaxlens.lens.kernels import lanes, row_statistics
 from jaxlens.lens.options import Options
 
 # Columns a tile at most: its weights, in two buffers, and its logits take a few MiB.
@@ -22,8 +22,8 @@ MAX_TILE = 1024
 VMEM_BYTES = 100 * 2**20
 # What all layers of a block of tokens may take of it, beside the tiles.
 ROWS_BYTES = 80 * 2**20
-# Sublanes of a vector of 16-bit operands.
-_SUBLANES = 16
+# Bytes of a lane in a vector register: 8 rows of float32, 16 of bfloat16.
+_BYTES_OF_LANE = 32
 # Each reference is a count in VMEM for every token, layer and lane.
 MAX_REFERENCES = 16
 
@@ -73,8 +73,13 @@ def is_supported(
         and options.top_k == 1
         and options.precision in _PRECISIONS
         and not options.wants(*divergences.SYMMETRIC, *reverse)
-        and _SUBLANES * _bytes_of_row(rows, references) <= ROWS_BYTES
+        and _multiple(rows) * _bytes_of_row(rows, references) <= ROWS_BYTES
     )
+
+
+def _multiple(rows: jax.Array | jax.ShapeDtypeStruct) -> int:
+    """What the tokens of a block are a multiple of."""
+    return _BYTES_OF_LANE // rows.dtype.itemsize
 
 
 def _bytes_of_row(rows: jax.Array | jax.ShapeDtypeStruct, references: int) -> int:
@@ -95,7 +100,7 @@ def _fused(
     layers, n_tokens, embed = rows.shape
     columns = end_logits.shape[-1]
     shape = row_statistics.Shape(
-        tokens=_choose_tokens(n_tokens, _bytes_of_row(rows, ids.shape[-1])),
+        tokens=_choose_tokens(rows, ids.shape[-1]),
         tile=_choose_tile(columns),
         is_tempered=inverse_temperature is not None,
         vmem_bytes=VMEM_BYTES,
@@ -122,18 +127,22 @@ def _fused(
     return _unpack(*results, n_tokens, shape.is_tempered)
 
 
-def _choose_tokens(n_tokens: int, bytes_of_row: int) -> int:
-    """Tokens a block of the kernel: all, or equal parts whose layers fit VMEM."""
-    n_blocks = -(-n_tokens * bytes_of_row // ROWS_BYTES)
-    tokens = -(-n_tokens // n_blocks)
-    return -(-tokens // _SUBLANES) * _SUBLANES
+def _choose_tokens(rows: jax.Array | jax.ShapeDtypeStruct, references: int) -> int:
+    """Tokens a block of the kernel: as many as fit VMEM, if possible without padding the last."""
+    n_tokens, multiple = rows.shape[1], _multiple(rows)
+    most = ROWS_BYTES // _bytes_of_row(rows, references) // multiple * multiple
+    fewest = -(-n_tokens // most)
+    for n_blocks in range(fewest, 2 * fewest):
+        if n_tokens % (n_blocks * multiple) == 0:
+            return n_tokens // n_blocks
+    return -(-n_tokens // (fewest * multiple)) * multiple
 
 
 def _choose_tile(columns: int) -> int:
     """Columns a tile of the kernel: the most that divide the columns, which are then not copied."""
-    lanes = row_statistics.LANES
-    widest = min(MAX_TILE, -(-columns // lanes) * lanes)
-    dividing = [tile for tile in range(lanes, widest + 1, lanes) if columns % tile == 0]
+    width = lanes.LANES
+    widest = min(MAX_TILE, -(-columns // width) * width)
+    dividing = [tile for tile in range(width, widest + 1, width) if columns % tile == 0]
     return dividing[-1] if dividing else widest
 
 
@@ -158,7 +167,7 @@ def _pad(x: jax.Array, *more: tuple[int, int]) -> jax.Array:
 def _unpack(
     floats: jax.Array, integers: jax.Array, between: jax.Array, n_tokens: int, is_tempered: bool
 ) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
-    names = row_statistics.FLOATS
+    names = lanes.FLOATS
     value = {name: floats[:, :n_tokens, k] for k, name in enumerate(names)}
     integers = integers[:, :n_tokens]
     running = online.Running(
