@@ -11,7 +11,7 @@ from cases import make_case
 from readings import assert_close, expect
 
 from jaxlens.lens import tiled
-from jaxlens.lens.kernels import tpu
+from jaxlens.lens.kernels import lanes, row_statistics, tpu
 from jaxlens.lens.options import Options
 
 FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id", "top_logp")
@@ -78,6 +78,45 @@ def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracle
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
     case = with_unembed(make_case(256, seed=4), output_bias=None, temperature=None)
     check(case, tile=128, block=8, quantities=FEW)
+
+
+# Small integers, so that all logits are exact and many are equal.
+@pytest.mark.parametrize("dtype", [np.float32, jax.numpy.bfloat16])
+def test_ranks_and_the_best_token_of_exact_logits_are_exact(dtype):
+    random = np.random.default_rng(2)
+    rows, weight = random.integers(-2, 3, (2, 16, 6)), random.integers(-2, 3, (256, 6))
+    z = rows @ weight.T
+    end = random.integers(-9, 9, (2, 16, 256))
+    ids = random.integers(0, 256, (16, 3)).astype(np.int32)
+    at = np.take_along_axis(z, np.broadcast_to(ids, (2, 16, 3)), -1)
+    log_p = oracle.log_softmax(end)
+    statistics = functools.partial(
+        row_statistics.call, shape=row_statistics.Shape(16, 128, True, 2**20), interpret=True
+    )
+    floats, integers, between = jax.jit(statistics)(
+        *(x.astype(dtype) for x in (rows, weight)),
+        np.zeros((2, 256), np.float32),
+        end.astype(np.float32),
+        (end - log_p)[..., :1].astype(np.float32),
+        at.astype(np.float32),
+        ids,
+        np.array([0.5, 2.0], np.float32),
+    )
+    other = np.arange(256) != ids[..., None]
+    above = ((z[:, :, None] > at[..., None]) & other).sum(-1)
+    ties = ((z[:, :, None] == at[..., None]) & other).sum(-1)
+    assert ties.min() > 0
+    assert np.array_equal(integers[..., 1:], above)
+    assert np.array_equal(integers[..., 0], z.argmax(-1))
+    e = np.exp(z - z.max(-1, keepdims=True))
+    p = np.exp(log_p)
+    moments = [(p[i] * z).sum(-1) for i in range(2)]
+    tempered = (e ** np.array([0.5, 2.0])[:, None, None]).sum(-1)
+    expected = [z.max(-1), e.sum(-1), (e * z).sum(-1), *moments, tempered]
+    for k, name in enumerate(lanes.FLOATS):
+        np.testing.assert_allclose(floats[..., k], expected[k], rtol=2e-6, atol=2e-6, err_msg=name)
+    cross = np.stack([(p[i] * end[1 - i]).sum(-1) for i in range(2)], -1)
+    np.testing.assert_allclose(between, cross, rtol=2e-6, atol=2e-6)
 
 
 def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkeypatch):
