@@ -16,8 +16,9 @@ from jaxlens.lens import divergences, ends, interior, online, unembedding
 from jaxlens.lens.kernels import lanes, row_statistics
 from jaxlens.lens.options import Options
 
-# Columns a tile at most: its weights, in two buffers, and its logits take a few MiB.
+# Columns a tile at most, and bytes of its weights, of which there are two buffers.
 MAX_TILE = 1024
+TILE_BYTES = 4 * 2**20
 # Of the 128 MiB of VMEM that TPUs v5e and v6e have; the rest is the compiler's own.
 VMEM_BYTES = 100 * 2**20
 # What all layers of a block of tokens may take of it, beside the tiles.
@@ -101,7 +102,7 @@ def _fused(
     columns = end_logits.shape[-1]
     shape = row_statistics.Shape(
         tokens=_choose_tokens(rows, ids.shape[-1]),
-        tile=_choose_tile(columns),
+        tile=_choose_tile(columns, embed * rows.dtype.itemsize),
         is_tempered=inverse_temperature is not None,
         vmem_bytes=VMEM_BYTES,
     )
@@ -138,10 +139,11 @@ def _choose_tokens(rows: jax.Array | jax.ShapeDtypeStruct, references: int) -> i
     return -(-n_tokens // (fewest * multiple)) * multiple
 
 
-def _choose_tile(columns: int) -> int:
+def _choose_tile(columns: int, bytes_of_column: int) -> int:
     """Columns a tile of the kernel: the most that divide the columns, which are then not copied."""
     width = lanes.LANES
-    widest = min(MAX_TILE, -(-columns // width) * width)
+    fitting = max(width, TILE_BYTES // bytes_of_column // width * width)
+    widest = min(MAX_TILE, fitting, -(-columns // width) * width)
     dividing = [tile for tile in range(width, widest + 1, width) if columns % tile == 0]
     return dividing[-1] if dividing else widest
 
