@@ -18,8 +18,8 @@ MODULES = (
     *(
         f"jaxlens.lens.{name}"
         for name in (
-            *("decoders", "divergences", "identity", "implementations", "numerics", "online"),
-            *("readout", "reference", "temperature", "tiled", "unembedding"),
+            *("decoders", "divergences", "identity", "implementations", "kernels", "numerics"),
+            *("online", "readout", "reference", "temperature", "tiled", "unembedding"),
         )
     ),
     "jaxlens.tally",

@@ -14,6 +14,9 @@ on that, the moments become small, and bfloat16 operands round less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +43,7 @@ def read(
     references: types.References,
     options: Options,
     tiles: unembedding.TiledUnembedding | None = None,
+    read_interior: Callable[..., Any] = interior.read,
 ) -> types.Readout:
     """Reads the lens at every chosen layer; same contract as ``reference.read``.
 
@@ -49,6 +53,8 @@ def read(
         references: Tokens to compare with, and the mask of real positions.
         options: What to read, tile and block.
         tiles: ``unembedding.tile_unembedding(unembed, options)``; computed here by default.
+        read_interior: What reads the interior layers of a block; takes and returns what
+            ``interior.read`` does.
 
     Returns:
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
@@ -77,9 +83,8 @@ def read(
     def one(number: jax.Array) -> dict[str, jax.Array]:
         rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
         tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
-        return _block(
-            decoders.normalise(rows, unembed), tokens, tiles, inverse_temperature, options
-        )
+        normed = decoders.normalise(rows, unembed)
+        return _block(normed, tokens, tiles, inverse_temperature, options, read_interior)
 
     with numerics.matmul_precision(options.precision):
         values = jax.lax.map(one, jnp.arange(n_blocks))
@@ -125,6 +130,7 @@ def _block(
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, " layer"] | None,
     options: Options,
+    read_interior: Callable[..., Any],
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
     layers = options.layers or ()
@@ -146,7 +152,7 @@ def _block(
     ids = jnp.concatenate([ids, final], -1)
     first_logits = ends.logits(end_logits[:1], tiles.flat_bias)[0]
     end = ends.count_final(end, first_logits, reference_logits[0, :, -1], final[:, 0])
-    inner, cross, between = interior.read(
+    inner, cross, between = read_interior(
         normed[middle], reference_logits[middle], ids, end_logits, end, tiles, beta, options
     )
     values = online.finish(end, reference_logits[outer]) | divergences.of_ends(

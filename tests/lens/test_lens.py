@@ -13,18 +13,12 @@ import oracle
 import pytest
 from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
+from readings import ABSOLUTE, BFLOAT16, NEAR_TIE, assert_close, expect
 
 from jaxlens import config, errors, schema
 from jaxlens.lens import decoders, numerics, reference, tiled, tuning
+from jaxlens.lens.kernels import tpu
 from jaxlens.lens.options import Options, resolve_quantities
-
-# Rounding of float32 logits of size |z| through sums of a few hundred terms.
-ABSOLUTE, RELATIVE, OF_LOGITS = 1e-5, 1e-5, 1e-6
-# Logits nearer than this in float64 may swap in float32.
-NEAR_TIE = 1e-4
-# bfloat16 operands keep 8 bits: a logit that sums 24 products of order 1 is off by about
-# sqrt(24) * 2**-9 = 0.01; divergences sum several of them.
-BFLOAT16 = 0.06
 
 READABLE = schema.LAYERED
 TILED = tuple(n for n in READABLE if n not in schema.REFERENCE_ONLY)
@@ -41,12 +35,22 @@ def read_as_on(platform):
     return read
 
 
+def read_with_kernel(*arguments):
+    """The tiled lens with the TPU kernel, interpreted, in tiles as narrow as there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tpu, "MAX_TILE", 128)
+        return tiled.read(*arguments, read_interior=tpu.read)
+
+
+FUSED = tuple(n for n in TILED if not n.startswith(("js_", "kl_to_")))
+
 # Tiles and blocks that divide nothing; the last takes the defaults.
 LENSES = {
     "reference": (reference.read, {}, READABLE),
     "tiled-32-7": (tiled.read, {"tile": 32, "block": 7}, TILED),
     "as-on-gpu": (read_as_on("GPU"), {"tile": 32, "block": 7}, TILED),
     "as-on-tpu": (read_as_on("TPU"), {"tile": 48, "block": 4}, TILED),
+    "tpu-kernel": (read_with_kernel, {"tile": 32, "block": 7, "top_k": 1}, FUSED),
     "tiled": (tiled.read, {}, TILED),
 }
 
@@ -55,6 +59,8 @@ LENSES = {
 # are worth more.
 ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.long)]
 EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
+KERNEL = "tpu-kernel"  # interpreted, it takes seconds to compile
+LONG_KERNEL = pytest.param(KERNEL, marks=pytest.mark.long)
 
 
 @functools.cache
@@ -69,43 +75,9 @@ def read(lens, case, **how):
     return {name: np.asarray(value) for name, value in readout.present().items()}
 
 
-def expect(case, top_k=3, gap=NEAR_TIE):
-    return oracle.lens(
-        case.residuals, case.unembed, case.references, top_k, gap, case.unembed.temperature
-    )
-
-
-def assert_close(got, expected, names, absolute=ABSOLUTE, gap=NEAR_TIE, size=0.0):
-    for name in names:
-        value, want = got[name], expected[name]
-        assert value.shape == want.shape, name
-        if name.startswith("rank"):
-            low, high = expected[f"{name}_low"], expected[f"{name}_high"]
-            ok = (value == want) | ((low <= value) & (value <= high) & (want > 0))
-        elif name == "top_id":
-            ok = (value == want) | _tied(expected, value, want, gap)
-        elif name.startswith("ties"):
-            ok = value == want
-        else:
-            assert np.array_equal(np.isnan(value), np.isnan(want)), name
-            bound = absolute + RELATIVE * np.abs(want) + OF_LOGITS * size
-            ok = ~(np.abs(value - want) > bound)
-        assert ok.all(), (name, value[~ok], want[~ok])
-
-
-def _tied(expected, value, want, gap):
-    """Whether another top token is within the gap of the one that float64 names."""
-    close = np.abs(np.diff(expected["top_logp"], axis=-1)) < gap
-    near = np.zeros(value.shape, bool)
-    near[..., :-1] |= close
-    near[..., 1:] |= close
-    near[..., -1] = True  # what comes after the last is not known here
-    return near & (value >= 0) & (want >= 0)
-
-
 def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
     got = read(lens, case, **how)
-    expected = expect(case, gap=gap)
+    expected = expect(case, got["top_id"].shape[-1], gap)
     size = np.abs(oracle.logits(case.residuals, case.unembed)).max()
     assert_close(got, expected, got, absolute, gap, size)
     return got
@@ -113,9 +85,10 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 
 # Each is a compilation of seconds, so most are long; the third decoder and the default tiles are
 # below, with GPT-2's vocabulary.
-SHORT = (97, "final_norm"), (257, "plain")
+SHORT = {lens: ((97, "final_norm"), (257, "plain")) for lens in LENSES}
+SHORT |= {"tiled": (), KERNEL: ((257, "plain"),)}
 PRODUCTS = [
-    pytest.param(lens, *rest, marks=() if lens != "tiled" and rest in SHORT else pytest.mark.long)
+    pytest.param(lens, *rest, marks=() if rest in SHORT[lens] else pytest.mark.long)
     for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
 ]
 
@@ -133,18 +106,18 @@ def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, KERNEL])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
-    expected = expect(case, gap=BFLOAT16)
+    expected = expect(case, got["top_id"].shape[-1], BFLOAT16)
     floats = [n for n in got if not n.startswith(("rank", "ties", "top_id"))]
     assert_close(got, expected, [*floats, *(n for n in got if n.startswith("rank"))], BFLOAT16)
 
@@ -180,7 +153,7 @@ def test_chosen_layers_are_those_of_the_whole_readout(lens):
         np.testing.assert_allclose(value, whole[name][[2, -1, 0]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("lens", EACH)
+@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
 def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
     case = make_case(97)
     weight = np.repeat(case.unembed.weight[:1], 97, 0)
@@ -193,7 +166,7 @@ def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
     if lens == "reference":
         assert (got["rank_input"][:, mask] == 1).all()
         assert (got["ties_input"][:, mask] == 96).all()
-    assert (got["top_id"][:, mask] == [0, 1, 2]).all()
+    assert (got["top_id"][:, mask] == np.arange(got["top_id"].shape[-1])).all()
     np.testing.assert_allclose(got["entropy"][:, mask], np.log(97), rtol=1e-5)
     one = read(lens, flat, top_k=1, quantities=("top_id",))
     assert (one["top_id"][:, mask] == 0).all()

@@ -1,0 +1,1 @@
+"""Kernels that stand in place of `interior.read` on one kind of accelerator."""

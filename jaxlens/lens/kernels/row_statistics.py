@@ -1,0 +1,185 @@
+"""The Pallas TPU kernel of row statistics: logits are multiplied and reduced in VMEM.
+
+The grid is (block of tokens, tile of the vocabulary, layer). The layer is innermost, so that a tile
+of the unembedding and of the end layers' logits is fetched once for all layers. Each of a vector's
+128 lanes keeps statistics of its own columns (see `lanes`); only after the last tile are they
+combined.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float, Int
+
+from jaxlens.lens.kernels import lanes
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Static sizes of a call.
+
+    Attributes:
+        tokens: Rows a block, a multiple of 8, of 16 with 16-bit operands.
+        tile: Columns a tile, a multiple of `lanes.LANES`.
+        is_tempered: Whether the tempered sum is wanted.
+        vmem_bytes: VMEM that the kernel may take.
+    """
+
+    tokens: int
+    tile: int
+    is_tempered: bool
+    vmem_bytes: int
+
+
+def vmem_bytes_of_row(layers: int, embed: int, itemsize: int, references: int) -> int:
+    """VMEM that one token takes through all layers; narrow arrays are padded to `lanes.LANES`."""
+    vectors = len(lanes.FLOATS) + 1 + references  # of lanes, in scratch
+    narrow = 1 + 2 * 2  # reference logits once, both results in two buffers
+    return layers * (4 * lanes.LANES * (vectors + narrow) + embed * itemsize)
+
+
+def call(
+    rows: Float[Array, "layer token embed"],
+    weight: Float[Array, "column embed"],
+    biases: Float[Array, "2 column"],
+    end_logits: Float[Array, "2 token column"],
+    end_log_total: Float[Array, "2 token 1"],
+    reference_logits: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+    inverse_temperature: Float[Array, " layer"],
+    shape: Shape,
+    interpret: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Statistics of all rows; tokens and columns are multiples of ``shape``'s.
+
+    Args:
+        rows: Normalised residuals of the interior layers, as rounded as ``weight``.
+        weight: Unembedding, zero in the padding.
+        biases: To add to the logits of the rows, and to those of the ends; the padding's logit is
+            in them.
+        end_logits: Logits of the end layers.
+        end_log_total: Their log-sum-exp.
+        reference_logits: Logits of the reference tokens.
+        ids: Reference tokens.
+        inverse_temperature: Of each layer; not read where ``shape`` is not tempered.
+        shape: Sizes of a block.
+        interpret: Whether to run the kernel's operations one by one, on any backend.
+
+    Returns:
+        `lanes.FLOATS`, ``[layer, token, 6]``; the best token and the counts of logits above each
+        reference's, ``[layer, token, 1 + reference]``; the mean under each end of the other end's
+        logits, ``[token, 2]``.
+    """
+    layers, n_tokens, embed = rows.shape
+    references = ids.shape[-1]
+    of_layers = lambda width, **how: pl.BlockSpec(  # noqa: E731
+        (layers, shape.tokens, width), lambda i, j, k: (0, i, 0), **how
+    )
+    once = pl.Buffered(1)  # fetched when the block of tokens changes, which is rarely
+    return pl.pallas_call(
+        functools.partial(_kernel, shape=shape),
+        grid=(n_tokens // shape.tokens, weight.shape[0] // shape.tile, layers),
+        in_specs=[
+            of_layers(embed, pipeline_mode=once),
+            pl.BlockSpec((shape.tile, embed), lambda i, j, k: (j, 0)),
+            pl.BlockSpec((2, shape.tile), lambda i, j, k: (0, j)),
+            pl.BlockSpec((2, shape.tokens, shape.tile), lambda i, j, k: (0, i, j)),
+            pl.BlockSpec((2, shape.tokens, 1), lambda i, j, k: (0, i, 0)),
+            of_layers(references, pipeline_mode=once),
+            pl.BlockSpec((shape.tokens, references), lambda i, j, k: (i, 0)),
+            pl.BlockSpec(memory_space=pltpu.SMEM),
+        ],
+        out_specs=[
+            of_layers(len(lanes.FLOATS)),
+            of_layers(1 + references),
+            pl.BlockSpec((shape.tokens, 2), lambda i, j, k: (i, 0)),
+        ],
+        out_shape=[
+            jax.ShapeDtypeStruct((layers, n_tokens, len(lanes.FLOATS)), jnp.float32),
+            jax.ShapeDtypeStruct((layers, n_tokens, 1 + references), jnp.int32),
+            jax.ShapeDtypeStruct((n_tokens, 2), jnp.float32),
+        ],
+        scratch_shapes=_scratch(layers, references, shape),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
+            vmem_limit_bytes=shape.vmem_bytes,
+        ),
+        interpret=interpret,
+    )(rows, weight, biases, end_logits, end_log_total, reference_logits, ids, inverse_temperature)
+
+
+def _scratch(layers: int, references: int, shape: Shape) -> list[Any]:
+    """Floats and integers of each lane, the ends' moments, and their distributions in a tile."""
+    in_lanes = (shape.tokens, lanes.LANES)
+    return [
+        pltpu.VMEM((layers, len(lanes.FLOATS), *in_lanes), jnp.float32),
+        pltpu.VMEM((layers, 1 + references, *in_lanes), jnp.int32),
+        pltpu.VMEM((2, *in_lanes), jnp.float32),
+        pltpu.VMEM((2, shape.tokens, shape.tile), jnp.float32),
+    ]
+
+
+def _kernel(*refs: Any, shape: Shape) -> None:
+    """One layer's logits of one tile, for one block of tokens."""
+    rows, weight, biases, end_logits, end_log_total, reference_logits, ids, beta = refs[:8]
+    floats, integers, between, sums, counts, means, p = refs[8:]
+    number, layer = pl.program_id(1), pl.program_id(2)
+
+    @pl.when(number == 0)
+    def _() -> None:
+        lanes.start(sums.at[layer], counts.at[layer])
+
+    @pl.when(layer == 0)
+    def _() -> None:
+        _read_ends(number, biases, end_logits, end_log_total, means, p)
+
+    is_narrow = rows.dtype == jnp.bfloat16
+    z = jax.lax.dot_general(
+        rows[layer],
+        weight[...],
+        (((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.DEFAULT if is_narrow else jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    lane = jax.lax.broadcasted_iota(jnp.int32, (lanes.CHUNK, lanes.LANES), 1)
+    columns = [lane + (number * shape.tile + group.start) for group in lanes.groups(shape.tile)]
+    temperature = beta[layer] if shape.is_tempered else None
+    # Unrolled, so that the compiler may multiply the next rows while it reduces these.
+    for first in range(0, shape.tokens, lanes.CHUNK):
+        chunk = slice(first, first + lanes.CHUNK)
+        logits = [z[chunk, group] + biases[0:1, group] for group in lanes.groups(shape.tile)]
+        greatest = lanes.find_best(sums.at[layer], counts.at[layer], chunk, logits, columns)
+        lanes.add_sums(sums.at[layer], p, chunk, logits, greatest, temperature)
+        lanes.count_greater(
+            counts.at[layer], reference_logits.at[layer], ids, chunk, logits, columns
+        )
+
+    @pl.when(number == pl.num_programs(1) - 1)
+    def _() -> None:
+        lanes.combine_sums(sums.at[layer], floats.at[layer], temperature)
+        lanes.combine_counts(sums.at[layer], counts.at[layer], integers.at[layer])
+        for i in range(2):
+            between[:, i : i + 1] = means[i].sum(-1, keepdims=True)
+
+
+def _read_ends(
+    number: jax.Array, biases: Any, end_logits: Any, end_log_total: Any, means: Any, p: Any
+) -> None:
+    """Distributions of the ends in this tile, once for all layers, and their own moments."""
+
+    @pl.when(number == 0)
+    def _() -> None:
+        means[...] = jnp.zeros(means.shape, jnp.float32)
+
+    z = [end_logits[i] + biases[1:2] for i in range(2)]
+    for i in range(2):
+        p[i] = jnp.exp(z[i] - end_log_total[i])
+        terms = p[i] * z[1 - i]
+        means[i] += sum(terms[:, group] for group in lanes.groups(terms.shape[-1]))
