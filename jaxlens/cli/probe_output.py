@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from jaxlens import errors
 from jaxlens.cli import streams, terminal
 
@@ -48,6 +46,8 @@ def show(result: run.Result) -> None:
 
 
 def _recall(result: run.Result, target: str, readout: str, layer: int) -> float:
+    import numpy as np
+
     hits, positions = (
         int(result.probe.of(target, readout, name)[layer].sum()) for name in ("hits_1", "positions")
     )
