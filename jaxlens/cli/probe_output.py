@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from jaxlens import errors
@@ -46,9 +47,7 @@ def show(result: run.Result) -> None:
 
 
 def _recall(result: run.Result, target: str, readout: str, layer: int) -> float:
-    import numpy as np
-
     hits, positions = (
         int(result.probe.of(target, readout, name)[layer].sum()) for name in ("hits_1", "positions")
     )
-    return hits / positions if positions else float(np.nan)
+    return hits / positions if positions else math.nan
