@@ -129,10 +129,7 @@ def add(total: Products, rows: facts.Facts, tallies: fold.Tallies) -> None:
     y = (rows.ln["input"][used] - (tallies["type_sum"] / count)[token]) / bins.ONE
     copied = np.asarray(rows.values["copied"])[used] > 0
     c = copied - (tallies["type_copied"] / count[:, 0])[token]
-    group = np.asarray(rows.group)[used]
-    order = np.argsort(group, kind="stable")
-    held, first = np.unique(group[order], return_index=True)
-    for number, part in zip(held, np.split(order, first[1:]), strict=True):
+    for number, part in fold.by_group(np.asarray(rows.group)[used]):
         u, v, w = x[part], y[part], c[part]
         sums = {"xtx": u.T @ u, "xty": u.T @ v, "yty": (v * v).sum(0), "xtc": u.T @ w}
         sums |= {"ytc": v.T @ w, "count": np.array(len(part))}

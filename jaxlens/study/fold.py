@@ -6,11 +6,11 @@ the same integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer
+from jaxtyping import Bool, Int, Int64, Integer
 
 from jaxlens import errors, schema
 from jaxlens.store import corpus_index, reader
@@ -108,6 +108,15 @@ def of_rows(run: reader.Run, documents: Bool[np.ndarray, " document"] | None = N
         real = np.ones(len(batch["token"]), bool)
         add(totals, values, real if documents is None else documents[batch["document"]], lookup)
     return totals
+
+
+def by_group(
+    group: Int[np.ndarray, " row"],
+) -> Iterator[tuple[int, Int[np.ndarray, " part"]]]:
+    """Each group that has rows, and their places."""
+    order = np.argsort(group, kind="stable")
+    held, first = np.unique(group[order], return_index=True)
+    yield from zip(held.tolist(), np.split(order, first[1:]), strict=True)
 
 
 def prepare(

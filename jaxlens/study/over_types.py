@@ -62,10 +62,9 @@ def add(
     """
     for (reference, column, name), each in zip(_SIDES, of_type, strict=True):
         used = np.flatnonzero(np.asarray(rows.present[reference])[:, 0])
-        token, group = np.asarray(rows.values[column])[used], np.asarray(rows.group)[used]
+        token = np.asarray(rows.values[column])[used]
         count = np.maximum(tallies[f"{name}type_count"], 1)[:, None]
         mean = (tallies[f"{name}type_sum"] / count)[token]
         y = (rows.ln[reference][used] - mean) / bins.ONE
-        for number in np.unique(group):
-            mine = group == number
-            total[:, number] += each[:, token[mine]] @ y[mine]
+        for number, part in fold.by_group(np.asarray(rows.group)[used]):
+            total[:, number] += each[:, token[part]] @ y[part]

@@ -110,6 +110,7 @@ def device(target: Target) -> jax.Device:
         facts = importlib.resources.files("jaxlens.bench.compiled") / f"{target.name}.textproto"
         options |= {"target_config": facts.read_text(), "topology": "1x1x1"}
     try:
+        # A compiler that is damaged, or of another version than JAX, fails in any of these ways.
         return topologies.get_topology_desc(platform=target.platform, **options).devices[0]
     except (RuntimeError, ValueError, NotImplementedError) as error:
         what = " ".join(str(error).split())[:200]

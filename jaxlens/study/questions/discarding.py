@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jaxlens.study import curves, table
 from jaxlens.study.estimators import FALLING, ON_DEMAND, RECORDED
 from jaxlens.study.inputs import RANDOM_INIT, Inputs
-from jaxlens.study.questions import baselines, dilution
+from jaxlens.study.questions import constant_predictions, dilution
 from jaxlens.study.stats import binned, bootstrap, multiplicity, shape, two_lines
 from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
@@ -34,7 +34,7 @@ def estimate(run: Inputs) -> list[Result]:
         *_token_shares(run),
         *_nearer(run),
         *_retention(run),
-        *baselines.estimate(run),
+        *constant_predictions.estimate(run),
         *_two_lines(run),
         *_steps(run),
         *dilution.estimate(run),

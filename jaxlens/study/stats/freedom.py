@@ -6,8 +6,9 @@ observations: their number is the effective number of the squared influences, ``
 sum d^4``. Satterthwaite's degrees of freedom are up to three times that number, and cover too
 little where large clusters also have other values, as little as 90 %; the number itself covers up
 to 98 % of plain data. Between them planted data decided: one and a half times the number for a
-bootstrap, twice for a jackknife, whose variance is larger where clusters are unequal. See the
-planted data in the documentation of the study.
+bootstrap, twice for a jackknife, whose variance is larger where clusters are unequal. Shares of
+which few clusters hold the rarer outcome are skewed, and have the number itself (``proportions``).
+See the planted data in the documentation of the study.
 
 Reference:
     Satterthwaite 1946, doi:10.2307/3002019; Kish 1965, Survey Sampling (effective number).

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import config, errors
 from jaxlens.config import RunConfig
-from jaxlens.corpus import token_file
 from jaxlens.files import publish
 from jaxlens.lens import numerics
 from jaxlens.store import layout, mean_stream_file, probe_file
@@ -22,6 +23,9 @@ from jaxlens.sweep.probe.spec import Settings
 from jaxlens.sweep.progress import Progress
 
 logger = logging.getLogger("jaxlens")
+
+
+Opened = contextlib.AbstractContextManager[work.Work]
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,11 @@ def of_run(
         return finished
     job = reopen.with_tokens(run_dir, config, "probe")
     stop = stop or preemption.StopRequest()
+    opened = _opened(job, settings, document, progress, stop, seconds)
     if finished is None:
-        finished = _run(job, settings, progress, stop, seconds)
+        finished = _run(job, document, opened)
     elif lacking:
-        _make_directions(job, settings, lacking, progress, stop, seconds)
+        _make_directions(opened, lacking)
     mean_stream.write(job, document)
     return finished
 
@@ -130,36 +135,15 @@ def _lacking(run_dir: str | Path, probe: probe_file.Probe) -> list[int]:
 
 
 @numerics.nan_is_missing()
-def _make_directions(
-    job: Job,
-    settings: Settings,
-    lacking: list[int],
-    progress: Progress | None,
-    stop: preemption.StopRequest,
-    seconds: float,
-) -> None:
-    document = probe_spec.build(job.spec, settings)
-    probe_spec.begin(job.out, document)
-    with job.ingested.open() as tokens:
-        prepare.check_identity(job, tokens)
-        shared = _work(job, tokens, settings, document, progress, stop, seconds)
+def _make_directions(opened: Opened, lacking: list[int]) -> None:
+    with opened as shared:
         passes.make_directions(shared, lacking)
 
 
 @numerics.nan_is_missing()
-def _run(
-    job: Job,
-    settings: Settings,
-    progress: Progress | None,
-    stop: preemption.StopRequest,
-    seconds: float,
-) -> Result:
-    document = probe_spec.build(job.spec, settings)
-    probe_spec.begin(job.out, document)
-    with job.ingested.open() as tokens:
-        prepare.check_identity(job, tokens)
-        began = time.perf_counter()
-        shared = _work(job, tokens, settings, document, progress, stop, seconds)
+def _run(job: Job, document: dict[str, object], opened: Opened) -> Result:
+    began = time.perf_counter()
+    with opened as shared:
         evaluation, done = passes.run(shared)
         elapsed = time.perf_counter() - began
     probe = probe_file.Probe(
@@ -176,25 +160,29 @@ def _run(
     return Result(str(job.out), probe, done / elapsed)
 
 
-def _work(
+@contextlib.contextmanager
+def _opened(
     job: Job,
-    tokens: token_file.TokenFile,
     settings: Settings,
     document: dict[str, object],
     progress: Progress | None,
     stop: preemption.StopRequest,
     seconds: float,
-) -> work.Work:
-    corpus = data.corpus(job, tokens, settings.seed)
-    surveyed = survey.survey(corpus, settings.tokens, settings.held_out_tokens, settings.types)
-    layers, workers = work.divide(job, surveyed, settings.memory)
-    return work.Work(
-        corpus=corpus,
-        survey=surveyed,
-        workers=workers,
-        layers_per_pass=layers,
-        spec_hash=config.spec_hash(config.canonical(document)),
-        progress=progress,
-        stop=stop,
-        interval=checkpoint.Interval(seconds),
-    )
+) -> Generator[work.Work]:
+    """What all passes share, of a probe that has begun, while its tokens are open."""
+    probe_spec.begin(job.out, document)
+    with job.ingested.open() as tokens:
+        prepare.check_identity(job, tokens)
+        corpus = data.corpus(job, tokens, settings.seed)
+        surveyed = survey.survey(corpus, settings.tokens, settings.held_out_tokens, settings.types)
+        layers, workers = work.divide(job, surveyed, settings.memory)
+        yield work.Work(
+            corpus=corpus,
+            survey=surveyed,
+            workers=workers,
+            layers_per_pass=layers,
+            spec_hash=config.spec_hash(config.canonical(document)),
+            progress=progress,
+            stop=stop,
+            interval=checkpoint.Interval(seconds),
+        )

@@ -11,7 +11,7 @@ from jaxlens import config, errors, models
 from jaxlens.models import loading
 from jaxlens.store import layout, mean_stream_file, probe_file, reader
 from jaxlens.study import inputs
-from jaxlens.study.questions import baselines
+from jaxlens.study.questions import constant_predictions
 from jaxlens.study.stats import shape
 from jaxlens.sweep.probe import run
 from jaxlens.sweep.probe.spec import Settings
@@ -91,7 +91,7 @@ def test_the_study_has_what_the_rows_give(probed, tiny):
     surprisal = -log_p[:, columns["next_token"][follows]]
     found = inputs.load(probed)
     assert found.mean_stream.count.tolist() == np.bincount(group[follows], minlength=256).tolist()
-    lines = {(r.estimator, r.layer): r for r in baselines.estimate(found)}
+    lines = {(r.estimator, r.layer): r for r in constant_predictions.estimate(found)}
     entropy = columns["entropy"][real][:, -1].mean()
     distance = surprisal.mean(1) - entropy
     for layer, value in enumerate(distance):
@@ -119,7 +119,8 @@ def test_documents_that_do_not_count_are_left_out(probed):
 
 def test_without_rows_or_probe_the_lines_say_what_they_need(swept, studied):
     for folder in (swept, studied / "trained"):
-        lines = [r for r in baselines.estimate(inputs.load(folder)) if "mean_stream" in r.estimator]
-        assert len(lines) == 3 and {r.note for r in lines} == {baselines.NO_MEAN_STREAM}
-    null = baselines.estimate(inputs.load(studied / "random-1"))
-    assert {r.note for r in null} == {baselines.NOT_CALIBRATED}
+        every = constant_predictions.estimate(inputs.load(folder))
+        lines = [r for r in every if "mean_stream" in r.estimator]
+        assert len(lines) == 3 and {r.note for r in lines} == {constant_predictions.NO_MEAN_STREAM}
+    null = constant_predictions.estimate(inputs.load(studied / "random-1"))
+    assert {r.note for r in null} == {constant_predictions.NOT_CALIBRATED}

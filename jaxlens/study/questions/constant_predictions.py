@@ -1,4 +1,4 @@
-"""Q1, baselines: what predictions without any context make of the first step.
+"""Q1: what predictions that are the same at every position make of the first step.
 
 At its matched temperature the input layer predicts next to nothing, so that the first step of the
 mean KL(last layer || layer) is also what the frequencies of tokens make, or one vector that is the
