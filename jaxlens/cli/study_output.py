@@ -53,6 +53,6 @@ def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
         f"{line.question} {line.estimator}",
         terminal.cell(line.estimate, "{:.3g}"),
         f"[{line.low:.3g}, {line.high:.3g}]" if known else "-",
-        terminal.cell(line.p_adjusted, "{:.2g}"),
+        readings.format_p(line.p_adjusted, "-"),
         line.judgement if known else readings.judgement(line),
     )

@@ -130,6 +130,18 @@ def format_number(line: Result | None, digits: int = 3) -> str:
     return f"{value} [{line.low:.{digits}g}, {line.high:.{digits}g}]"
 
 
+def format_p(p: float, absent: str) -> str:
+    """A p-value as text; one that is too small for a float is not 0.
+
+    Args:
+        p: The p-value.
+        absent: What stands for NaN.
+    """
+    if math.isnan(p):
+        return absent
+    return "<1e-300" if p == 0 else f"{p:.2g}"
+
+
 def has_direction(line: Result) -> bool:
     """Whether the whole interval lies on one side of 0."""
     return line.low > 0 or line.high < 0

@@ -225,3 +225,8 @@ def test_planted_copies_that_are_never_retrieved_count_as_one_layer_too_late(stu
         layer = 1 / (signs.LAYERS - 1)
         assert math.isclose(found.estimate, (0.5 if words == "later" else -0.5) * layer)
         assert words in readings.direction(found) and words in induction.verdict(lines)
+
+
+def test_a_p_value_too_small_for_a_float_is_not_0():
+    assert readings.format_p(0.0, "-") == "<1e-300" and readings.format_p(float("nan"), "-") == "-"
+    assert readings.format_p(0.0312, "-") == "0.031"

@@ -84,6 +84,7 @@ def page(report: content.Content, how: str, tables: str = "") -> str:
         how=how,
         table="" if report.why else tables,
         format_number=plots.format_number,
+        format_p=readings.format_p,
         direction=_direction,
         judgement=readings.judgement,
     )
