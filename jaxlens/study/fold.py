@@ -114,6 +114,8 @@ def by_group(
     group: Int[np.ndarray, " row"],
 ) -> Iterator[tuple[int, Int[np.ndarray, " part"]]]:
     """Each group that has rows, and their places."""
+    if not len(group):  # `np.split` would make one empty part.
+        return
     order = np.argsort(group, kind="stable")
     held, first = np.unique(group[order], return_index=True)
     yield from zip(held.tolist(), np.split(order, first[1:]), strict=True)

@@ -186,3 +186,9 @@ def test_two_hundred_thousand_tokens_fold_to_the_same_integers(shared, tmp_path)
     with jaxlens.open_run(tmp_path / "run") as run:
         assert run.n_rows == 200_000
         same(of_device(run), fold.of_rows(run))
+
+
+@pytest.mark.parametrize("group", [[], [3], [2, 0, 2, 5, 0]])
+def test_rows_by_group(group):
+    found = {number: part.tolist() for number, part in fold.by_group(np.array(group, int))}
+    assert found == {g: [i for i, each in enumerate(group) if each == g] for g in set(group)}
