@@ -63,7 +63,8 @@ def write_all(folder: str | Path, named: Mapping[str, publish.Bytes]) -> list[Pa
     """Writes files whose names jaxlens chose into a folder, which is created if needed.
 
     The folder may be reached through a link; links in it are not followed, as in `write` with
-    ``own``. Every name is checked before the first file is written.
+    ``own``. Every name is checked before the first file is written, and none is replaced before all
+    are written.
 
     Args:
         folder: Any folder.
@@ -79,8 +80,7 @@ def write_all(folder: str | Path, named: Mapping[str, publish.Bytes]) -> list[Pa
     publish.make_directory(folder)
     paths = [Path(folder) / name for name in named]
     require_own(paths)
-    for path, data in zip(paths, named.values(), strict=True):
-        write(path, data, own=True)
+    publish.publish_all(dict(zip(paths, named.values(), strict=True)))
     return paths
 
 

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from jaxlens import errors
@@ -76,6 +76,38 @@ def publish(
                 if error.errno in _FATAL or attempt == TRIES:
                     raise
             attempt += 1
+
+
+def publish_all(named: Mapping[Path, Bytes], disk: system.Disk = system.DISK) -> None:
+    """Creates or replaces files of one directory that belong together.
+
+    No file is replaced before all of them are written and synced, so a disk that is full leaves
+    those from before. A crash between two renames can leave some of each; the next call mends it.
+
+    Args:
+        named: All bytes of each file, by path.
+        disk: System calls.
+
+    Raises:
+        StorageError: Less than twice the size of all is free, or the disk refused.
+    """
+    total = sum(memoryview(data).nbytes for data in named.values())
+    with contextlib.ExitStack() as drafts:
+        written = []
+        for path, data in named.items():
+            with refusals.writing(path):
+                if not written:
+                    check_space(path, 2 * total, disk)
+                draft = temporary.name_for(os.fspath(path))
+                drafts.enter_context(temporary.removed_on_error(draft, disk))
+                _write_draft(disk, draft, memoryview(data).cast("B"))
+                written.append((draft, path))
+        for draft, path in written:
+            with refusals.writing(path):
+                disk.rename(draft, os.fspath(path))
+    for folder in {path.parent for path in named}:
+        with refusals.writing(folder):
+            disk.fsync_directory(os.fspath(folder))
 
 
 class Stream:
@@ -206,15 +238,19 @@ def _write_whole(
 ) -> bool:
     draft = temporary.name_for(target)
     with temporary.removed_on_error(draft, disk):
-        descriptor = disk.open_exclusive(draft)
-        with _closed(descriptor, disk):
-            _write_all(disk, descriptor, view)
-            disk.fsync(descriptor)
+        _write_draft(disk, draft, view)
         before()
         first = _give_name(disk, draft, target, replace)
     # Also where another writer was first: its own sync may still be to come.
     disk.fsync_directory(os.path.dirname(target) or ".")
     return first
+
+
+def _write_draft(disk: system.Disk, draft: str, view: memoryview) -> None:
+    descriptor = disk.open_exclusive(draft)
+    with _closed(descriptor, disk):
+        _write_all(disk, descriptor, view)
+        disk.fsync(descriptor)
 
 
 def _give_name(disk: system.Disk, draft: str, target: str, replace: bool) -> bool:

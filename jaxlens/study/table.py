@@ -47,7 +47,7 @@ class Result:
         clusters: Groups of documents that hold any; 0 where observations count as independent.
         p: Two-sided p-value of no effect; NaN where that is no question.
         p_adjusted: By Holm among the primaries, by Benjamini and Hochberg elsewhere.
-        primary: Whether it is one of the four primaries.
+        primary: Whether it is one of the primaries.
         smallest: Smallest effect of interest; NaN where none is set.
         judgement: See ``multiplicity.judge``; empty where no smallest effect is set.
         note: Why there is no number or no interval, or what it rests on.

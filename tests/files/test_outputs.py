@@ -61,6 +61,18 @@ def test_a_file_is_replaced_whole_and_its_mode_follows_the_umask(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["lines", "page.html"]
 
 
+def test_files_that_belong_together_all_survive_a_full_disk(tmp_path):
+    small, large = b"s" * 10, NEW
+    for name in ("a.csv", "b.parquet"):
+        (tmp_path / name).write_bytes(OLD)
+    with small_files(1000), pytest.raises(errors.StorageError, match=r"cannot write .*b\.parquet"):
+        outputs.write_all(tmp_path, {"a.csv": small, "b.parquet": large})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.csv": OLD, "b.parquet": OLD}
+    paths = outputs.write_all(tmp_path, {"a.csv": small, "b.parquet": large})
+    assert [path.read_bytes() for path in paths] == [small, large]
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.parquet"]
+
+
 def test_the_old_file_survives_a_full_disk(tmp_path):
     from matplotlib import figure
 

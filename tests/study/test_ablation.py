@@ -191,7 +191,7 @@ def test_a_gain_that_may_be_0_has_no_share(run_dir):
 
 def test_an_ablation_of_another_model_is_refused(run_dir):
     write(run_dir, ("whole",), change={"model": {"sha256": "0"}})
-    with pytest.raises(errors.ConfigError, match="of another model than its run"):
+    with pytest.raises(errors.DataError, match="of another model than its run"):
         lines_of(run_dir)
 
 

@@ -37,15 +37,14 @@ def load(run: inputs.RunInfo) -> ablation_file.Ablation | None:
     """The finished ablation of a run; None where there is none.
 
     Raises:
-        ConfigError: It is of another model or corpus than the run.
-        DataError: It is damaged.
+        DataError: It is of another model or corpus than the run, or damaged.
     """
     folder = contained.contained(run.path, ablation_file.FOLDER, "any").parent
     with contextlib.suppress(errors.MissingError):
         found = ablation_file.read(folder)
         for name in ("model", "corpus", "null"):
             if found.spec[name] != run.spec[name]:
-                raise errors.ConfigError(
+                raise errors.DataError(
                     f"{folder} is of another {name} than its run",
                     f"remove it, then run jaxlens ablate {run.path}",
                 )
