@@ -27,7 +27,7 @@ def verdicts(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> dict[str, 
     return {
         "Q0": _resolving(results, run),
         "Q1": _discarding(results, run, nulls),
-        "Q2": _preserving(results, run),
+        "Q2": _preserving(results, run, nulls),
         "Q3": _copying(results, run),
     }
 
@@ -172,7 +172,7 @@ def _dilution(results: Lines, run: Inputs) -> list[str]:
     ]
 
 
-def _preserving(results: Lines, run: Inputs) -> str:
+def _preserving(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
     slope = next(r for r in results if r.primary and r.estimator == "excess_slope_same_type")
     context = next(r for r in results if r.primary and r.estimator == "within_type_surprisal")
     words = [
@@ -181,11 +181,13 @@ def _preserving(results: Lines, run: Inputs) -> str:
             "at mid depth, each token type against itself where it was not read, excess "
             "preservation changes by {} nat of rank per nat of rarity",
         ),
+        *_of_nulls(results, slope, nulls),
         _by_rarity(results),
         judged(
             context,
             "among tokens of one type, ln rank changes by {} nat per nat of surprisal",
         ),
+        *_of_nulls(results, context, nulls),
     ]
     rho = find(results, "partial_correlation_surprisal", layer=run.middle)
     mirror = find(results, "partial_correlation_rarity", layer=run.middle)
@@ -206,6 +208,15 @@ def _preserving(results: Lines, run: Inputs) -> str:
         )
     )
     return " ".join(words)
+
+
+def _of_nulls(results: Lines, line: Result, nulls: Sequence[Inputs]) -> list[str]:
+    """The same number of each null run."""
+    of_nulls = [find(results, line.estimator, layer=line.layer, run=null.label) for null in nulls]
+    return [
+        said(found, f"In {null.label} it is {{}}.", f"The same of {null.label}")
+        for null, found in zip(nulls, of_nulls, strict=True)
+    ]
 
 
 def _by_rarity(results: Lines) -> str:

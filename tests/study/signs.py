@@ -35,7 +35,7 @@ def study(sign):
     """
     run = made(sign, 0.35 + 0.2 * sign, inputs.TRAINED, "trained")
     null = made(0, 0.35, inputs.RANDOM_INIT, "random-init (seed 1)")
-    lines = answers._of_one(run)
+    lines = answers._of_one(run) + answers._of_one(null)
     lines += discarding.contrasts(run, [null]) + preserving.contrasts(run, [null])
     lines += measured(run, sign)
     found = tuple(table.adjusted(lines))

@@ -93,6 +93,23 @@ def test_a_verdict_says_the_planted_direction_and_not_the_other(studies, sign):
         assert readings.direction(found) in verdict
 
 
+def test_a_verdict_of_preservation_says_what_the_null_runs_have(studies):
+    study = studies[1]
+    (null,) = study.nulls
+    for estimator in ("excess_slope_same_type", "within_type_surprisal"):
+        (found,) = (
+            r
+            for r in study.results
+            if (r.estimator, r.run, r.layer) == (estimator, null.label, null.middle)
+            and r.stratum == "all"
+        )
+        value = readings.format_number(found)
+        assert f"In {null.label} it is {value}." in study.verdicts["Q2"]
+        assert math.isfinite(found.low) and abs(found.estimate) < abs(
+            line(study, estimator).estimate
+        )
+
+
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_row_of_the_figure_of_primaries_lies_on_the_side_that_its_label_names(studies, sign):
     study = studies[sign]
