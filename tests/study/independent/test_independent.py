@@ -34,7 +34,7 @@ QUANTITIES = "store.quantities=[js_final,js_input,norm,retention,retention_forei
 SWEEP = ("--limit", "300000", "--rows", "full", "--tallies", "study", "--set", QUANTITIES)
 REPEATS = ("--limit", "40000", "--rows", "full")
 SMALL_PROBE = ("--tokens", "40000")
-SMALL_ABLATION = ("--layers", "0", "1", "4", "--blocks", "48", "--copies", "64")
+SMALL_ABLATION = ("--layers", "0", "1", "2", "3", "4", "--blocks", "48", "--copies", "64")
 TRAINED, TWINS, NULL, NULLS = "trained", "twins", "random-init (seed 1)", "random-init x 1"
 
 FAMILIES = (curves, passages, rarity, over_types, regressions, copies)
