@@ -86,8 +86,9 @@ class Fit:
             fixed = np.stack(powers + [read * p for p in powers] + [read * m for m in level], 1)
             sides.append((run[column][place], fixed, -run.ln(side)[place, layer]))
         tokens, x, y = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-        self.types, self.type = np.unique(tokens, return_inverse=True)
-        self.document, self.n_documents = np.tile(document, 2), run.n_documents
+        # All types and documents have a number, so that two runs draw the same ones.
+        self.type, self.document = tokens, np.tile(document, 2)
+        self.n = {"type": run.vocab, "document": run.n_documents}
         self.side = np.repeat([0, 1], len(place))
         self.x, self.y = x, y
         self.variances()
@@ -96,7 +97,7 @@ class Fit:
 
     def table(self, values):
         """Sums of values, ``[side, type, document]``."""
-        size = len(self.types), self.n_documents
+        size = tuple(self.n.values())
         cell = np.ravel_multi_index((self.side, self.type, self.document), (2, *size))
         return np.bincount(cell, values, 2 * size[0] * size[1]).reshape(2, *size)
 
@@ -122,8 +123,8 @@ class Fit:
         """The covariance times a vector."""
         out = self.rest[self.side] * v
         for cluster, covariance, size in (
-            (self.type, self.of_types, len(self.types)),
-            (self.document, self.of_documents, self.n_documents),
+            (self.type, self.of_types, self.n["type"]),
+            (self.document, self.of_documents, self.n["document"]),
         ):
             effect = covariance @ np.stack(
                 [np.bincount(cluster[self.side == s], v[self.side == s], size) for s in (0, 1)]
@@ -140,11 +141,10 @@ class Fit:
 
     def replicas(self, name):
         """Coefficients of replicas that draw types or documents, weights as they are."""
-        cluster = getattr(self, name)
-        present, cluster = np.unique(cluster, return_inverse=True)
-        product = bootstrap.totals(self.w[:, :, None] * self.x[:, None], cluster, len(present))
-        outcome = bootstrap.totals(self.w * self.y[:, None], cluster, len(present))
-        times = bootstrap.drawn(len(present)).astype(float)
+        cluster, n = getattr(self, name), self.n[name]
+        product = bootstrap.totals(self.w[:, :, None] * self.x[:, None], cluster, n)
+        outcome = bootstrap.totals(self.w * self.y[:, None], cluster, n)
+        times = bootstrap.drawn(n).astype(float)
         left = np.tensordot(times, product, 1)
         return np.linalg.solve(left, (times @ outcome)[:, :, None])[:, INTEREST, 0]
 
