@@ -211,7 +211,7 @@ def difference(
         return bootstrap.missing(FEW_EFFECTIVE_TYPES, value, found.n, clusters)
     by_type, by_group, by_cell = (float(by @ by) for by, _ in (types, groups, cells))
     beyond = max(by_group - by_cell, -LEAST_BEYOND * by_cell)
-    variance = by_type + beyond
+    variance = max(by_type + beyond, LEAST_BEYOND * by_cell)
     # A part that adds nothing does not make the variance less sure either.
     parts = [(types[0], by_type, sizes[0])]
     parts += [(groups[0], by_group, sizes[1])] if beyond > 0 else []
