@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from jaxlens import designs, errors
 from jaxlens.store import reader
-from jaxlens.study import demeaned, fold, mean_stream
+from jaxlens.study import demeaned, fold, mean_stream, positions
 from jaxlens.study.stats import binned
 from jaxlens.tally import axes, bins, definitions
 
@@ -76,6 +76,7 @@ class Inputs(RunInfo):
         within: Products by group of what the means of token types leave; None without rows.
         mean_stream: What the mean stream of each layer makes of the next tokens; None without rows,
             or without a probe.
+        positions: A sample of positions with two ranks; None without rows, and of some documents.
     """
 
     tallies: fold.Tallies
@@ -83,6 +84,7 @@ class Inputs(RunInfo):
     token_counts: Int[np.ndarray, "fold vocab"] | None = None
     within: demeaned.Products | None = None
     mean_stream: mean_stream.Surprisal | None = None
+    positions: positions.Positions | None = None
 
     def lacks(self, *names: str) -> str:
         """Why something cannot be estimated from tallies of these names, or nothing."""
@@ -139,6 +141,7 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
             token_counts=counts,
             within=demeaned.products(run, tallies, documents),
             mean_stream=mean_stream.surprisal(run, documents),
+            positions=positions.sample(run) if documents is None else None,
         )
 
 

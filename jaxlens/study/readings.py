@@ -46,6 +46,16 @@ READINGS = {
         "rarer tokens are kept more",
         "rarer tokens are kept less",
     ),
+    "crossed_rarity": Reading(
+        "slope of excess preservation on rarity, with crossed effects",
+        "at the mean rarity of the corpus, rarer tokens are kept more",
+        "at the mean rarity of the corpus, rarer tokens are kept less",
+    ),
+    "crossed_rarity_squared": Reading(
+        "coefficient of squared rarity in the excess preservation, with crossed effects",
+        "the slope on rarity rises with rarity",
+        "the slope on rarity falls with rarity",
+    ),
     "within_type_surprisal": Reading(
         "slope of ln rank on surprisal, within a type",
         "more surprising occurrences of a token are kept less",

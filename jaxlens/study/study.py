@@ -16,6 +16,7 @@ from jaxlens.study.questions import (
     ablation_verdict,
     context,
     copying,
+    crossed,
     discarding,
     induction,
     lifetimes,
@@ -87,6 +88,7 @@ def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | Non
     lines = [line for one in (run, *nulls) for line in _of_one(one)]
     lines += discarding.contrasts(run, nulls)
     lines += rarity.contrasts(run, nulls)
+    lines += crossed.contrasts(run, nulls)
     lines += _probed(run, nulls)
     lines += ablation.absent(run, lines)
     whole = len(lines)
@@ -141,6 +143,7 @@ def _of_one(run: inputs.Inputs) -> list[table.Result]:
         *uncertainty.estimate(run),
         *discarding.estimate(run),
         *rarity.estimate(run),
+        *crossed.estimate(run),
         *context.estimate(run),
         *lifetimes.estimate(run),
         *copying.estimate(run),

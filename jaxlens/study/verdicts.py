@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxlens.study import readings
 from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs, RunInfo
+from jaxlens.study.questions import crossed
 from jaxlens.study.sentences import Lines, directed, find, judged, said
 from jaxlens.study.table import Result
 
@@ -183,6 +184,7 @@ def _preserving(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> str:
         ),
         *_of_nulls(results, slope, nulls),
         _by_rarity(results),
+        *crossed.sentences(results, run, nulls),
         judged(
             context,
             "among tokens of one type, ln rank changes by {} nat per nat of surprisal",

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxlens import schema
-from jaxlens.study import demeaned, fold, inputs, table, verdicts
+from jaxlens.study import demeaned, fold, inputs, positions, table, verdicts
 from jaxlens.study import study as answers
-from jaxlens.study.questions import ablation, discarding, probing
+from jaxlens.study.questions import ablation, crossed, discarding, probing
 from jaxlens.study.questions import rarity as preserving
 from jaxlens.study.stats import bootstrap
 from jaxlens.tally import bins, definitions, facts, sampling
@@ -29,14 +29,16 @@ def study(sign):
     """The study of a planted run beside a planted null of fresh weights.
 
     Args:
-        sign: 1, -1 or 0. With 1 rarer tokens are kept more and surprising ones less, copies come
-            later, rise and fall more and what is kept is copied less, tokens rank better where they
-            were read, and the first block does more than in the null; with -1 all is reversed.
+        sign: 1, -1 or 0. With 1 rarer tokens are kept more, the more the rarer they are, and
+            surprising ones less, copies come later, rise and fall more and what is kept is copied
+            less, tokens rank better where they were read, and the first block does more than in the
+            null; with -1 all is reversed.
     """
     run = made(sign, 0.35 + 0.2 * sign, inputs.TRAINED, "trained")
     null = made(0, 0.35, inputs.RANDOM_INIT, "random-init (seed 1)")
     lines = answers._of_one(run) + answers._of_one(null)
     lines += discarding.contrasts(run, [null]) + preserving.contrasts(run, [null])
+    lines += crossed.contrasts(run, [null])
     lines += measured(run, sign)
     found = tuple(table.adjusted(lines))
     said = answers._with_ablation(verdicts.verdicts(found, run, [null]), found, run)
@@ -75,8 +77,26 @@ def made(sign, first, kind, label):
     fold.add(tallies, values, real, lookup)
     within = demeaned.empty(LAYERS)
     demeaned.add(within, facts.of_rows(values, real, lookup, np), tallies)
-    more = {"token_counts": counts, "within": within}
+    more = {"token_counts": counts, "within": within, "positions": sampled(values, counts)}
     return inputs.Inputs(Path("planted"), label, kind, SPEC, NAMES, tallies, **more)
+
+
+def sampled(values, counts):
+    """All positions but the first of each document."""
+    rarity = bins.type_rarity(counts)
+    centre = counts.sum(0) @ rarity / counts.sum()
+    rarity = rarity - centre
+    used = values["position"] > 0
+    token, rank = (
+        np.stack([values[own][used], values[foreign][used]])
+        for own, foreign in (("token", "foreign_token"), ("rank_input", "rank_foreign"))
+    )
+    document = values["document"][used]
+    powers = [np.bincount(document, rarity[token[0]] ** power) for power in range(3)]
+    level = np.stack([powers[1], powers[2]], axis=1) / powers[0][:, None]
+    return positions.Positions(
+        token, rank, values["group"][used], level[document], rarity, float(centre)
+    )
 
 
 def rows(rng, sign, first):
@@ -134,7 +154,8 @@ def drawn_tokens(rng, n):
 def input_ranks(rng, sign, rarity, foreign_rarity, surprise):
     """Ranks of the own and of a foreign token, and whether the position is copied later."""
     wiggle = rng.normal(0, 0.3, (len(rarity), LAYERS))
-    gap = 0.8 * sign + 0.35 * sign * (rarity - rarity.mean())
+    centred = rarity - rarity.mean()
+    gap = sign * (0.8 + 0.35 * centred + 0.1 * centred**2)
     noise = rng.normal(0, 0.5, len(rarity))
     own = 3.2 - gap + 0.4 * sign * (surprise - 2) + noise
     chance = np.clip(0.3 + 0.25 * sign * noise, 0, 1)

@@ -60,7 +60,7 @@ def test_kinds_of_intervals_are_those_that_lines_have(lines, swept):
     }
     none = {name for name, one in estimators.ESTIMATORS.items() if one.interval == estimators.NONE}
     assert none <= never
-    absent = ("twins_", "two_lines_", "excess_slope", "retrieval_depth", *MORE)
+    absent = ("twins_", "two_lines_", "excess_slope", "crossed_", "retrieval_depth", *MORE)
     tiny = {name for name in never if name.startswith(absent)}
     assert never - none - tiny == set()
 

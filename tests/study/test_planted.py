@@ -1,7 +1,14 @@
 """Planted effects: intervals cover the truth, and do not see what is not there."""
 
 import pytest
-from study import planted, planted_matches, planted_table, planted_types, planted_within
+from study import (
+    planted,
+    planted_crossed,
+    planted_matches,
+    planted_table,
+    planted_types,
+    planted_within,
+)
 
 BAND, REPLICAS = (0.93, 0.97), 1_000
 """A correct 95 % interval leaves the band in 0.4 % of all sets of 1,000 replicas."""
@@ -104,3 +111,19 @@ def test_intervals_about_means_of_a_sample_cover_and_are_a_little_wide(name, doc
     # They err on the wide side alone: what types add that the sample saw seldom is not taken out.
     assert covered >= BAND[0]
     assert 0.98 < width < MAX_WIDTH[documents, share]
+
+
+@pytest.mark.parametrize("name", planted_crossed.CASES)
+def test_quick_look_at_crossed_effects(name):
+    for covered, _, printed in planted_crossed.coverage(name, 40, QUICK):
+        assert covered >= QUICK_COVERAGE and printed >= 0.9
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("documents", planted_crossed.DOCUMENTS)
+@pytest.mark.parametrize("name", planted_crossed.CASES)
+def test_intervals_of_crossed_effects_cover_what_was_planted(name, documents):
+    scores = planted_crossed.coverage(name, documents, REPLICAS)
+    print(name, documents, scores)
+    for covered, _, printed in scores:
+        assert printed >= 0.9 and BAND[0] <= covered <= BAND[1]

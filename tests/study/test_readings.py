@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from study import signs
 
-from jaxlens.study import readings
-from jaxlens.study.questions import induction
+from jaxlens.study import positions, readings, sentences
+from jaxlens.study.questions import crossed, induction
 from jaxlens.study.report import copying, discarding, primaries, rarity, series
 from jaxlens.study.stats import multiplicity
 
@@ -18,6 +18,8 @@ SIGNS = (1, -1, 0)
 PLANTED = {
     "jump_share_kl_final_matched": ("larger share", "smaller share"),
     "excess_slope_same_type": ("rarer tokens are kept more", "rarer tokens are kept less"),
+    "crossed_rarity": ("rarer tokens are kept more", "rarer tokens are kept less"),
+    "crossed_rarity_squared": ("rises with rarity", "falls with rarity"),
     "within_type_surprisal": ("kept less", "kept more"),
     "retrieval_depth_adjusted_10": ("later", "earlier"),
     "scramble_recover": ("rises and falls again more", "rises and falls again less"),
@@ -108,6 +110,35 @@ def test_a_verdict_of_preservation_says_what_the_null_runs_have(studies):
         assert math.isfinite(found.low) and abs(found.estimate) < abs(
             line(study, estimator).estimate
         )
+
+
+def test_a_verdict_of_crossed_effects_says_what_null_runs_have_or_why_there_is_nothing(studies):
+    study = studies[1]
+    (null,) = study.nulls
+
+    def at_mid_depth(run):
+        return [
+            sentences.find(study.results, name, layer=run.middle, run=run.label)
+            for name in crossed.NAMES
+        ]
+
+    two = [readings.format_number(found) for found in at_mid_depth(null)]
+    assert f"In {null.label} the two are {two[0]} and {two[1]}." in study.verdicts["Q2"]
+    n = at_mid_depth(study.run)[0].n
+    assert f"On {n:,} sampled positions" in study.verdicts["Q2"]
+    against = {r.estimator: r for r in study.results if r.null == "random-init x 1"}
+    for name, ours, theirs in zip(
+        crossed.NAMES, at_mid_depth(study.run), at_mid_depth(null), strict=True
+    ):
+        assert math.isclose(against[name].estimate, ours.estimate - theirs.estimate)
+        assert against[name].low > 0 and against[name].n == n
+    without = dataclasses.replace(study.run, positions=None)
+    lines = crossed.estimate(without) + crossed.contrasts(study.run, [study.run, without])
+    assert {line.note for line in lines} == {positions.NO_ROWS}
+    assert len(lines) == 2 * (study.run.n_layers + 1)
+    assert crossed.sentences(lines, without, [null]) == [
+        f"The {readings.READINGS['crossed_rarity'].label} cannot be estimated: {positions.NO_ROWS}."
+    ]
 
 
 @pytest.mark.parametrize("sign", SIGNS)

@@ -27,6 +27,7 @@ _GIVEN = (
     {"covariate": "rarity", "other": "surprisal"},
 )
 _HALF = "depth at which for half of the positions"
+_CROSSED = "with crossed random effects of token types and documents, of sampled positions"
 _HELD = "position, recency and piece held"
 
 TABLE: Table = {
@@ -34,6 +35,12 @@ TABLE: Table = {
         "excess_slope_same_type": "slope on rarity, over token types, of the mean ln rank that a "
         "type has elsewhere less the one that it has where it was read; positive: rarer tokens are "
         "kept more",
+        "crossed_rarity": f"slope of the excess preservation on rarity at the mean rarity of the "
+        f"corpus, {_CROSSED}; positive: rarer tokens are kept more",
+    },
+    Group("Q2", "nat per squared nat", TWO_WAY, tested=True): {
+        "crossed_rarity_squared": f"coefficient of squared rarity in the excess preservation, "
+        f"{_CROSSED}; positive: the slope on rarity rises with it",
     },
     Group("Q2", "nat per nat", BOOTSTRAP, tested=True): {
         "excess_slope": "slope of the excess preservation of medians on rarity; positive: rarer "

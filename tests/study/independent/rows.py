@@ -57,6 +57,7 @@ class Rows:
         width: Of the residual stream.
         kind: ``none``, or of which null the run is.
         samples: The stored samples of copies and of controls, `FIELDS` by name.
+        document_hashes: Of the text of each document.
         mean_stream: Log-probabilities that the lens makes of the mean stream, ``[layer, vocab]``.
     """
 
@@ -67,6 +68,7 @@ class Rows:
     width: int
     kind: str
     samples: dict
+    document_hashes: np.ndarray
     mean_stream: np.ndarray
 
     def __getitem__(self, name):
@@ -155,6 +157,7 @@ def read(folder):
             int(spec["model"]["architecture"]["n_embd"]),
             (spec["null"] or {}).get("kind", "none"),
             samples,
+            np.asarray(run.corpus.documents.hash),
             _mean_stream(folder),
         )
 

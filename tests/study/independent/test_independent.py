@@ -15,6 +15,7 @@ from study.independent import (
     contrasts,
     copies,
     corpus,
+    crossed,
     curves,
     over_types,
     passages,
@@ -37,7 +38,7 @@ SMALL_PROBE = ("--tokens", "40000")
 SMALL_ABLATION = ("--layers", "0", "1", "2", "3", "4", "--blocks", "48", "--copies", "64")
 TRAINED, TWINS, NULL, NULLS = "trained", "twins", "random-init (seed 1)", "random-init x 1"
 
-FAMILIES = (curves, passages, rarity, over_types, regressions, copies)
+FAMILIES = (curves, passages, rarity, over_types, crossed, regressions, copies)
 
 EXACT = ("quantile_", "median_", "settled_", "exit_", "half_life", "falling_", "token_jump_")
 EXACT += ("share_nearer", "monotone_", "partial_spearman", "excess_slope", "probe_", "lens_")
@@ -123,6 +124,7 @@ def recompute(folder):
         found[label, ""] |= probe.of_run(run, probes[label])
     found[TRAINED, ""] |= ablation.of_run(runs[TRAINED], folder / "run")
     found[TRAINED, NULLS] = contrasts.of_runs(runs[TRAINED], runs[NULL])
+    found[TRAINED, NULLS] |= crossed.contrasts(runs[TRAINED], runs[NULL])
     found[TWINS, ""] = twins.of_run(folder / "twins")
     found[TRAINED, NULLS] |= probe.contrasts(probes[TRAINED], probes[NULL])
     return found
