@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxlens.lens import reference, tiled
+from jaxlens.lens import pallas, reference, tiled
 
-IMPLEMENTATIONS = {"tiled": tiled.read, "reference": reference.read}
+IMPLEMENTATIONS = {"tiled": tiled.read, "pallas": pallas.read, "reference": reference.read}
 """Name -> function of residuals, unembedding, references, options and what it prepared."""

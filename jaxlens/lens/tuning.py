@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 
@@ -24,6 +24,8 @@ class Tuning:
     """Choices of one kind of backend.
 
     Attributes:
+        implementation: Which lens a run takes by default; ``tiled`` where that reads more than
+            asked for.
         keeps_exponentials: Whether the exponentials of a tile, or of attention, are written once
             and read by every sum. CPUs would compute them again for each sum; others make one
             kernel of all sums, and writing the exponentials costs an H100 8.3 MB a token.
@@ -56,6 +58,7 @@ class Tuning:
             the blocks once for many tokens.
     """
 
+    implementation: Literal["tiled", "pallas"]
     keeps_exponentials: bool
     keeps_biased_logits: bool
     groups_columns: bool
@@ -73,6 +76,7 @@ class Tuning:
 
 
 CPU = Tuning(
+    implementation="tiled",
     keeps_exponentials=True,
     keeps_biased_logits=True,
     groups_columns=True,
@@ -89,6 +93,7 @@ CPU = Tuning(
     step_tokens=2_048,
 )
 GPU = Tuning(
+    implementation="tiled",
     keeps_exponentials=False,
     keeps_biased_logits=False,
     groups_columns=False,
