@@ -157,15 +157,17 @@ def depth(n_streams: int, known: int | None) -> None:
         )
 
 
-def kernel(
+def implementation(
+    name: str,
     request: options.Options,
     layers: Sequence[int],
     shape: tuple[int, ...],
     references: types.References,
 ) -> None:
-    """Refuses what the kernel of the default backend does not read.
+    """Refuses what the kernel of the default backend does not read, where one is asked for.
 
     Args:
+        name: Of the implementation.
         request: What to read.
         layers: Numbers of the streams to read.
         shape: Of all streams.
@@ -174,6 +176,8 @@ def kernel(
     Raises:
         ConfigError: Naming what it does not read.
     """
+    if name != "pallas":
+        return
     interior = [layer for layer in layers if 0 < layer < shape[0] - 1]
     followed = 0 if references.follow is None else references.follow.shape[-1]
     n_references = len(readout.reference_tokens(references)) + followed + 1  # and the final one

@@ -199,11 +199,9 @@ def read_residuals(
         ids: Any = array_checks.follow(follow, known.input.shape, vocab_size)
         known = dataclasses.replace(known, follow=ids)
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
-    numbers = checks.layers(layers, len(streams))
-    request = options.Options(names, numbers, top_k, precision)
+    request = options.Options(names, checks.layers(layers, len(streams)), top_k, precision)
     chosen = request.for_model(len(streams), vocab_size).layers or ()
-    if implementation == "pallas":
-        checks.kernel(request, chosen, streams.shape, known)
+    checks.implementation(implementation, request, chosen, streams.shape, known)
     own: Any = np.array(known.mask)  # not the caller's, who may write on it
     labels = types.Labels(
         dataclasses.replace(known, mask=own),

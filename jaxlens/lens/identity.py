@@ -61,7 +61,8 @@ def require(
     measured = float(_deviation(read, residuals, unembed, tokens, last, prepared, _PROBES))
     if has_kernel:
         # In the middle, and decoded as at the end.
-        streams, head = residuals[np.array([0, -1, -1])], unembed.replace(kind="final_norm")
+        streams = residuals[np.array([0, -1, -1])]
+        head = dataclasses.replace(unembed, kind="final_norm")
         middle = dataclasses.replace(options, layers=(1,))
         deviation = _deviation(read, streams, head, tokens, middle, prepared, _PROBES_OF_KERNEL)
         measured = float(np.maximum(measured, deviation))  # NaN stays NaN

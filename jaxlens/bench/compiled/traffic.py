@@ -2,7 +2,8 @@
 
 XLA's own cost analysis counts the body of a loop once; here it counts as often as it runs. Of a
 fusion its operands are read and its result is written, once; of an operand that is only sliced,
-the slices; of a kernel what it declares, for its blocks may be fetched many times. What fits a cache is counted as well: it is an upper bound of what moves.
+the slices; of a kernel what it declares, as it may fetch its blocks several times. What fits a
+cache is counted as well: it is an upper bound of what moves.
 """
 
 from __future__ import annotations
