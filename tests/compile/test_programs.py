@@ -60,11 +60,11 @@ def test_the_step_of_gpt2_moves_little_and_fits(target):
     check(target, "gpt2", GPT2_LIMITS)
 
 
-# Of the kernel, whose logits leave the chip in no loop.
+# Of the toy, XLA keeps more on the chip than the kernel's blocks, which are declared as moved.
 PALLAS_LIMITS = {
-    ("v5e", "toy"): (9.9, 0.9),
-    ("v5e", "gpt2"): (9.9, 9.9),
-    ("v6e", "gpt2"): (9.9, 9.9),
+    ("v5e", "toy"): (2.6, 0.13),
+    ("v5e", "gpt2"): (4.5, 5.7),
+    ("v6e", "gpt2"): (5.7, 5.7),
 }
 
 
