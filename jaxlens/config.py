@@ -21,6 +21,7 @@ from jaxlens import config_values, errors
 from jaxlens.files import yaml
 
 Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
+Lens = Literal["tiled", "pallas", "reference"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
 Tallies = Literal["basic", "study", "study-2", "study-3"]
@@ -85,8 +86,9 @@ class PlanConfig:
 class LensConfig:
     """How the residuals are read."""
 
-    implementation: Literal["tiled", "reference"] = "tiled"
-    """``tiled`` for production, ``reference`` to check it."""
+    implementation: Lens | None = None
+    """``tiled`` for production, ``pallas`` with a kernel of the device (experimental),
+    ``reference`` to check them; by default what suits the device, see ``lens.tuning``."""
     decoder: Decoder = "final_norm"
     """What normalises a residual before the unembedding."""
     precision: Precision = "float32"

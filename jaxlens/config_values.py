@@ -34,13 +34,12 @@ def convert(key: str, value: Any, kind: Any, where: str) -> Any:
     Raises:
         ConfigError: It is none of them.
     """
-    if isinstance(kind, types.UnionType) and value is None and type(None) in typing.get_args(kind):
+    # ``Literal[...] | None`` is a union of the older kind.
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(kind) if is_union else (kind,)
+    if value is None and type(None) in kinds:
         return None
-    options = [
-        k
-        for k in (typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,))
-        if k is not type(None)
-    ]
+    options = [k for k in kinds if k is not type(None)]
     for option in options:
         converted = _as(option, value)
         if converted is not None:

@@ -75,8 +75,10 @@ def _spelled(value: object) -> str:
 
 
 def _kind(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return ", ".join(f"`{option}`" for option in typing.get_args(kind))
+    # Of ``Literal[...] | None`` the words.
+    for one in (kind, *typing.get_args(kind)):
+        if typing.get_origin(one) is typing.Literal:
+            return ", ".join(f"`{option}`" for option in typing.get_args(one))
     several = "tuple" in str(kind)
     names = {"int": "whole number", "float": "number", "bool": "`true`, `false`", "str": "text"}
     word = next(word for name, word in names.items() if name in str(kind))

@@ -19,7 +19,7 @@ MODULES = (
         f"jaxlens.lens.{name}"
         for name in (
             *("decoders", "divergences", "identity", "implementations", "kernels", "numerics"),
-            *("online", "readout", "reference", "temperature", "tiled", "unembedding"),
+            *("online", "pallas", "readout", "reference", "temperature", "tiled", "unembedding"),
         )
     ),
     "jaxlens.tally",

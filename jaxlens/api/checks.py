@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import arguments, errors, types
-from jaxlens.lens import decoders
+from jaxlens.lens import decoders, options, pallas, readout
 
 
 def model(value: Any) -> None:
@@ -155,3 +155,30 @@ def depth(n_streams: int, known: int | None) -> None:
             f"give {known + 1}: the stream before the first block and after every block, "
             "without the output of the final norm",
         )
+
+
+def implementation(
+    name: str,
+    request: options.Options,
+    layers: Sequence[int],
+    shape: tuple[int, ...],
+    references: types.References,
+) -> None:
+    """Refuses what the kernel of the default backend does not read, where one is asked for.
+
+    Args:
+        name: Of the implementation.
+        request: What to read.
+        layers: Numbers of the streams to read.
+        shape: Of all streams.
+        references: Reference tokens.
+
+    Raises:
+        ConfigError: Naming what it does not read.
+    """
+    if name != "pallas":
+        return
+    interior = [layer for layer in layers if 0 < layer < shape[0] - 1]
+    followed = 0 if references.follow is None else references.follow.shape[-1]
+    n_references = len(readout.reference_tokens(references)) + followed + 1  # and the final one
+    pallas.require(request, len(interior), shape[-1], n_references)

@@ -100,13 +100,14 @@ def read_lens(
         layers: Residual streams to report, by number (negative from the end) or by name
             (``input``, ``h.0``, ...); all of them by default.
         precision: Operands of the matrix multiplies.
-        implementation: ``tiled``, or ``reference`` to check it.
+        implementation: ``tiled``; ``pallas``, with a kernel of the device (experimental; a CPU
+            interprets it, slowly); or ``reference`` to check them.
 
     Returns:
         Fields ``[layer, batch, position]``, ids and ranks int32, the rest float32 in nats.
 
     Raises:
-        ConfigError: Tokens, mask, names or layers do not fit.
+        ConfigError: Tokens, mask, names or layers do not fit, or the kernel does not read them.
     """
     checks.model(model)
     checks.decoder(decoder)
@@ -169,8 +170,9 @@ def read_residuals(
             such as the last of Hugging Face's ``hidden_states``.
 
     Raises:
-        ConfigError: Shapes or names do not fit, the stack has another depth than the model whose
-            ``unembed`` it is, or its last layer is normalised already.
+        ConfigError: Shapes or names do not fit, the kernel does not read them, the stack has
+            another depth than the model whose ``unembed`` it is, or its last layer is normalised
+            already.
     """
     numerics.require_precision(precision)
     checks.unembed(unembed)
@@ -197,12 +199,13 @@ def read_residuals(
         ids: Any = array_checks.follow(follow, known.input.shape, vocab_size)
         known = dataclasses.replace(known, follow=ids)
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
-    numbers = checks.layers(layers, len(streams))
-    request = options.Options(names, numbers, top_k, precision)
+    request = options.Options(names, checks.layers(layers, len(streams)), top_k, precision)
+    chosen = request.for_model(len(streams), vocab_size).layers or ()
+    checks.implementation(implementation, request, chosen, streams.shape, known)
     own: Any = np.array(known.mask)  # not the caller's, who may write on it
     labels = types.Labels(
         dataclasses.replace(known, mask=own),
-        request.for_model(len(streams), vocab_size).layers or (),
+        chosen,
         len(streams),
         unembed.kind,
         vocab_size,

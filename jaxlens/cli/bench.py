@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.cli import options
-from jaxlens.config import RunConfig
+from jaxlens.config import Lens, RunConfig
 from jaxlens.files import outputs
 
 
@@ -17,6 +17,7 @@ def bench(
     model: str | None = None,
     precision: str | None = None,
     rows: str | None = None,
+    lens: Lens | None = None,
     rounds: int = 5,
     sweep: bool = False,
     compile_only: str | None = None,
@@ -34,6 +35,7 @@ def bench(
         model: Directory or hub id of a GPT-2 to measure instead of a shape.
         precision: Operands of the lens: float32, tf32, bf16x3 or bfloat16.
         rows: Columns to store: core, full, or none (tallies only).
+        lens: Implementation: tiled, pallas (a kernel of the device), or reference.
         rounds: Repetitions, of which the median counts.
         sweep: Measure a grid of step sizes, precisions and tiles around the configuration.
         compile_only: Measure nothing, but compile the step for v5e, v6e, h100 or h200, none of
@@ -45,6 +47,7 @@ def bench(
     """
     options.begin(output)
     flags = {"model.path": model, "lens.precision": precision, "store.rows": rows}
+    flags |= {"lens.implementation": lens}
     merged = options.load(config, flags, settings)
     if shapes and model is not None:
         raise errors.ConfigError("a shape and a model were given", "give one of them")

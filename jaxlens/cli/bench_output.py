@@ -53,7 +53,8 @@ def show_compiled(report: Compiled, heading: bool) -> None:
         settings = report.settings
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         print(
-            f"compiled for {report.target}, not run: {settings['precision']} operands, "
+            f"compiled for {report.target}, not run: {settings['implementation']} lens, "
+            f"{settings['precision']} operands, "
             f"{settings['dtype']} weights, {settings['residuals']} streams; {versions}"
         )
         print(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxlens.cli import options, progress, run_output, terminal
-from jaxlens.config import Null, Tallies
+from jaxlens.config import Lens, Null, Tallies
 from jaxlens.sweep import preemption
 
 
@@ -19,7 +19,7 @@ def run(
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
     tallies: Tallies | None = None,
-    lens: Literal["tiled", "reference"] | None = None,
+    lens: Lens | None = None,
     shard: str | None = None,
     null: Null | None = None,
     seed: int | None = None,
@@ -43,7 +43,8 @@ def run(
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).
         tallies: Totals to keep: basic, or study, which answers its questions without rows.
-        lens: Implementation: tiled, or reference to check it.
+        lens: Implementation: tiled; pallas, with a kernel of the device (experimental); or
+            reference to check them. By default the one that suits the device.
         shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
             each document in another order.

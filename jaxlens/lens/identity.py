@@ -26,6 +26,7 @@ LIMITS = {"float32": 1e-3, "bf16x3": 1e-3, "tf32": 0.1, "bfloat16": 0.1}
 """Largest accepted difference of log-probabilities in nats, by operand precision."""
 
 _PROBES = 64
+_PROBES_OF_KERNEL = 8  # a kernel counts few reference tokens
 
 
 def require(
@@ -35,6 +36,7 @@ def require(
     tokens: np.ndarray,
     options: Options,
     *prepared: Any,
+    has_kernel: bool = False,
 ) -> float:
     """Measures the production lens against the model's own last layer.
 
@@ -45,6 +47,8 @@ def require(
         tokens: ``[batch, position]``.
         options: The production options.
         prepared: What else the lens takes, such as its table.
+        has_kernel: Whether the layers between the ends are read by a kernel, which then reads
+            the last stream as one of them too.
 
     Returns:
         Greatest absolute difference of log-probabilities, in nats, over the input tokens, the
@@ -53,13 +57,23 @@ def require(
     Raises:
         NumericalError: It is beyond ``LIMITS``, or not finite.
     """
-    measured = float(_deviation(read, residuals, unembed, tokens, options, prepared))
+    last = dataclasses.replace(options, layers=(-1,))
+    measured = float(_deviation(read, residuals, unembed, tokens, last, prepared, _PROBES))
+    if has_kernel:
+        # In the middle, and decoded as at the end.
+        streams = residuals[np.array([0, -1, -1])]
+        head = dataclasses.replace(unembed, kind="final_norm")
+        middle = dataclasses.replace(options, layers=(1,))
+        deviation = _deviation(read, streams, head, tokens, middle, prepared, _PROBES_OF_KERNEL)
+        measured = float(np.maximum(measured, deviation))  # NaN stays NaN
     limit = LIMITS[options.precision]
     if not measured <= limit:
         raise errors.NumericalError(
             f"identity gate: last-layer log-probabilities are off by {measured:.3g} nat, "
             f"more than {limit:g} for {options.precision} operands",
-            "use --set lens.precision=float32, or lens.implementation=reference, and report this",
+            "use --set lens.precision=float32, or lens.implementation="
+            + ("tiled" if has_kernel else "reference")
+            + ", and report this",
         )
     return measured
 
@@ -71,18 +85,17 @@ def _deviation(
     tokens: np.ndarray,
     options: Options,
     prepared: tuple[Any, ...],
+    n_probes: int,
 ) -> jax.Array:
     vocab_size = unembed.weight.shape[0]
-    probes = np.linspace(0, vocab_size - 1, min(_PROBES, vocab_size)).astype(np.int32)
+    probes = np.linspace(0, vocab_size - 1, min(n_probes, vocab_size)).astype(np.int32)
     probes = np.broadcast_to(probes, (*tokens.shape, probes.size))
     tokens = tokens.astype(np.int32)
     absent, mask = np.full(tokens.shape, -1, np.int32), np.ones(tokens.shape, bool)
     references = jax.device_put(
         types.References(tokens, absent, absent, absent, mask, probes)  # type: ignore[arg-type]
     )
-    options = dataclasses.replace(
-        options, quantities=("logp_input", "logp_follow", "top_logp"), layers=(-1,)
-    )
+    options = dataclasses.replace(options, quantities=("logp_input", "logp_follow", "top_logp"))
     # Two programs, so that what is measured is not compiled together with what it is held against.
     got = jax.jit(read, static_argnums=3)(residuals, unembed, references, options, *prepared)
     ids = np.concatenate([tokens[..., None], probes], -1)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from jaxlens.lens import reference, tiled
+from collections.abc import Callable
 
-IMPLEMENTATIONS = {"tiled": tiled.read, "reference": reference.read}
+from jaxlens import types
+from jaxlens.lens import pallas, reference, tiled
+
+IMPLEMENTATIONS: dict[str, Callable[..., types.Readout]] = {
+    "tiled": tiled.read,
+    "pallas": pallas.read,
+    "reference": reference.read,
+}
 """Name -> function of residuals, unembedding, references, options and what it prepared."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 
@@ -24,6 +24,10 @@ class Tuning:
     """Choices of one kind of backend.
 
     Attributes:
+        implementation: Which lens a run takes where none is named; ``tiled`` where the kernel
+            does not read what is asked for. By its final schedule a v5e's step takes 0.78 s with
+            the kernel and 1.38 s without, and moves 4.1 MB a token instead of 5.6. A CPU
+            interprets the kernel; GPUs have none.
         keeps_exponentials: Whether the exponentials of a tile, or of attention, are written once
             and read by every sum. CPUs would compute them again for each sum; others make one
             kernel of all sums, and writing the exponentials costs an H100 8.3 MB a token.
@@ -56,6 +60,7 @@ class Tuning:
             the blocks once for many tokens.
     """
 
+    implementation: Literal["tiled", "pallas"]
     keeps_exponentials: bool
     keeps_biased_logits: bool
     groups_columns: bool
@@ -73,6 +78,7 @@ class Tuning:
 
 
 CPU = Tuning(
+    implementation="tiled",
     keeps_exponentials=True,
     keeps_biased_logits=True,
     groups_columns=True,
@@ -89,6 +95,7 @@ CPU = Tuning(
     step_tokens=2_048,
 )
 GPU = Tuning(
+    implementation="tiled",
     keeps_exponentials=False,
     keeps_biased_logits=False,
     groups_columns=False,
@@ -104,7 +111,13 @@ GPU = Tuning(
     tile_logits_bytes=48 * 10**6,
     step_tokens=65_536,
 )
-TPU = dataclasses.replace(GPU, pairs_maximum=False, tile=2048, tile_logits_bytes=25 * 2**20)
+TPU = dataclasses.replace(
+    GPU,
+    implementation="pallas",
+    pairs_maximum=False,
+    tile=2048,
+    tile_logits_bytes=25 * 2**20,
+)
 
 
 def of_platform(platform: str | None = None) -> Tuning:

@@ -112,12 +112,13 @@ def check_identity(
     numerics.require_precision(request.precision)
     streams = forward(model.params, model.config, jnp.asarray(sample), request.precision)
     unembed = models.unembed(model.params, model.config, decoder)
-    if implementation == "tiled" and tiles is None:
+    if implementation != "reference" and tiles is None:
         tiles = unembedding.tile_unembedding(unembed, request)
     prepared = () if tiles is None else (tiles,)
     return identity.require(
         implementations.IMPLEMENTATIONS[implementation],
         *(streams, unembed, sample, request, *prepared),
+        has_kernel=implementation == "pallas",
     )
 
 

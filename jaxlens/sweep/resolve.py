@@ -17,9 +17,10 @@ import numpy as np
 from jaxlens import config as run_config
 from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
-from jaxlens.lens import options, tuning
+from jaxlens.lens import tuning
 from jaxlens.models import loading
 from jaxlens.store import shard_contents
+from jaxlens.sweep import resolve_lens
 from jaxlens.tally import definitions
 
 MAX_SHARD_BYTES = 256 * 2**20
@@ -135,34 +136,28 @@ def resolve(
     spec = existing_spec or {}
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
-    lens = _recorded_lens(config.lens, spec, architecture.n_layer + 1)
-    tiled = lens.implementation == "tiled"
+    config = dataclasses.replace(
+        config, store=dataclasses.replace(config.store, tallies=_edition(config.store, spec))
+    )
+    lens = resolve_lens.resolve_lens(config, architecture, spec, platform)
     set_by_user = {
         "plan.step_sequences": sequences is None,
-        "lens.block": tiled and lens.block is None,
+        "lens.block": lens.implementation != "reference" and lens.block is None,
     }
     sequences = sequences or default_step_sequences(length, platform)
     shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
     plan.check_shape(length, config.plan.overlap, sequences, shard_tokens)
-    vocab_size = architecture.vocab_size
-    if tiled:
-        default = tuning.choose_tile(vocab_size, architecture.n_layer, platform)
-        lens = dataclasses.replace(lens, tile=min(lens.tile or default, vocab_size))
     filled = dataclasses.replace(
         config,
         plan=dataclasses.replace(config.plan, length=length),
-        lens=dataclasses.replace(lens, top_k=min(lens.top_k, vocab_size)),
-        store=dataclasses.replace(
-            config.store, shard_tokens=shard_tokens, tallies=_edition(config.store, spec)
-        ),
+        lens=lens,
+        store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
     chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
     resolved = Resolved(
         filled, architecture, length, sequences, shard_tokens, chosen_here, platform
     )
     resolved = resolved.with_step_sequences(sequences)
-    _require_temperatures(lens.temperatures, architecture.n_layer + 1)
-    _require_quantities(config)
     _require_small_shards(resolved)
     return resolved
 
@@ -185,26 +180,6 @@ def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
     return sequences if valid else None
 
 
-def _recorded_lens(
-    lens: run_config.LensConfig, spec: Mapping[str, Any], n_layers: int
-) -> run_config.LensConfig:
-    """The lens with the recorded tile, block and temperatures, where the user gives none."""
-    section = spec.get("lens")
-    if not isinstance(section, dict) or section.get("implementation") != lens.implementation:
-        return lens
-    recorded: dict[str, Any] = {
-        name: section[name]
-        for name in ("tile", "block")
-        if getattr(lens, name) is None and isinstance(section.get(name), int) and section[name] > 0
-    }
-    temperatures = section.get("temperatures")
-    # A run of another model may have others: its spec differs, and the refusal names the model.
-    fits = isinstance(temperatures, list) and len(temperatures) == n_layers
-    if lens.temperatures is None and fits:
-        recorded["temperatures"] = tuple(temperatures)
-    return dataclasses.replace(lens, **recorded)
-
-
 def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_config.Tallies:
     """The newest edition of the study's tallies, or that with which the run began.
 
@@ -217,30 +192,6 @@ def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_conf
     if began in ("study", "study-2", "study-3"):
         return began
     return "study-3" if store.rows == "none" else "study-2"
-
-
-def _require_quantities(config: run_config.RunConfig) -> None:
-    for name in config.store.quantities:
-        options.check(name)
-        if name in schema.REFERENCE_ONLY and config.lens.implementation != "reference":
-            raise errors.ConfigError(
-                f"only the reference lens counts {name}", "use lens.implementation=reference"
-            )
-        if name.endswith("_follow"):
-            raise errors.ConfigError(
-                f"{name} needs followed tokens, which a sweep does not have", "use read_lens"
-            )
-
-
-def _require_temperatures(temperatures: tuple[float, ...] | None, n_layers: int) -> None:
-    if temperatures is None:
-        return
-    valid = all(isinstance(value, (int, float)) and 0 < value < 1e6 for value in temperatures)
-    if not valid or len(temperatures) != n_layers or temperatures[-1] != 1.0:
-        raise errors.ConfigError(
-            f"lens.temperatures are {len(temperatures)} numbers for {n_layers} layers",
-            "give one above 0 for each, 1 for the last; or leave them out",
-        )
 
 
 def _require_small_shards(resolved: Resolved) -> None:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import models, schema, types
-from jaxlens.lens import numerics, reference, tiled, unembedding
+from jaxlens.lens import implementations, numerics, unembedding
 from jaxlens.lens.options import Options
-from jaxlens.sweep import resolve
+from jaxlens.sweep import resolve, resolve_lens
 from jaxlens.tally import axes, definitions
 
 _IN_FLIGHT = 3
@@ -55,9 +55,9 @@ class StepConfig:
         tiles: unembedding.TiledUnembedding | None,
     ) -> types.Readout:
         """Reads the streams with the implementation of the run."""
-        if self.implementation == "reference":
-            return reference.read(streams, unembed, references, self.request)
-        return tiled.read(streams, unembed, references, self.request, tiles)
+        read = implementations.IMPLEMENTATIONS[self.implementation]
+        prepared = () if tiles is None else (tiles,)
+        return read(streams, unembed, references, self.request, *prepared)
 
     def tile_unembedding(self, unembed: types.Unembed) -> unembedding.TiledUnembedding | None:
         """The unembedding as the lens wants it; None for the reference lens."""
@@ -70,16 +70,8 @@ def step_config(resolved: resolve.Resolved) -> StepConfig:
     """What a step of a run computes."""
     config, architecture = resolved.config, resolved.architecture
     lens, profile = config.lens, config.store.rows
-    # All of `full` whatever the rows are: the tallies count every one.
-    needed = definitions.QUANTITIES[config.store.tallies]
-    wanted = {*schema.FULL, *config.store.quantities, *needed}
-    request = Options(
-        quantities=tuple(name for name in schema.LAYERED if name in wanted),
-        top_k=lens.top_k,
-        precision=lens.precision,
-        tile=lens.tile,
-        block=lens.block,
-    )
+    request = resolve_lens.request(config)
+    assert lens.implementation is not None, "resolve chooses one"
     stored = tuple(
         (name, schema.stored_dtype(name, profile, architecture.vocab_size))
         for name in resolved.columns

@@ -72,6 +72,18 @@ def test_an_asynchronous_slice_moves_what_it_slices():
     assert (work.read, work.written) == (8 * 64 * 4, 0)
 
 
+def test_a_kernel_moves_and_computes_what_it_declares():
+    declared = '"cost_estimate":{"flops":"640","transcendentals":"7","bytes_accessed":"9000"}'
+    text = f"""ENTRY %main (x: f32[64,64]) -> f32[8,64] {{
+  %x = f32[64,64]{{1,0}} parameter(0)
+  ROOT %kernel = f32[8,64]{{1,0}} custom-call(%x), backend_config={{"custom_call_config":{{{declared}}}}}
+}}
+"""  # noqa: E501
+    (work,) = traffic.count(hlo.parse(text))
+    # More than its operand has: blocks of it are fetched several times.
+    assert (work.read, work.written, work.flops) == (9000 - 8 * 64 * 4, 8 * 64 * 4, 640)
+
+
 def test_a_loop_of_unknown_length_is_an_error_and_one_that_the_compiler_knows_is_not():
     unknown = PROGRAM.replace("constant(10)", "parameter(1)")
     with pytest.raises(ValueError, match="no known number of trips"):

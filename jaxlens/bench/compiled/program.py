@@ -26,7 +26,7 @@ class Compiled:
     Attributes:
         model: Name of the model.
         target: Name of the target.
-        settings: Length, sequences, precision, types, tile and block.
+        settings: Length, sequences, lens, precision, types, tile and block.
         is_largest: Whether the step is the largest that fits, and not what was asked for.
         weights_bytes: Of the parameters and the unembedding in tiles.
         step_bytes: Of the device's memory beside them.
@@ -128,6 +128,7 @@ def _settings(resolved: resolve.Resolved) -> dict[str, Any]:
     return {
         "length": resolved.length,
         "step_sequences": resolved.step_sequences,
+        "implementation": config.lens.implementation,
         "precision": config.lens.precision,
         "dtype": config.model.dtype,
         "residuals": config.lens.residuals,

@@ -2,7 +2,8 @@
 
 XLA's own cost analysis counts the body of a loop once; here it counts as often as it runs. Of a
 fusion its operands are read and its result is written, once; of an operand that is only sliced,
-the slices. What fits a cache is counted as well: it is an upper bound of what moves.
+the slices; of a kernel what it declares, as it may fetch its blocks several times. What fits a
+cache is counted as well: it is an upper bound of what moves.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from jaxlens.bench.compiled import hlo
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "iota"}
 _FREE |= {"partition-id", "replica-id", "copy-done", "slice-done", "async-done"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
+_DECLARED = re.compile(
+    r'"cost_estimate":\{"flops":"(\d+)","transcendentals":"\d+","bytes_accessed":"(\d+)"'
+)
 _STARTED = {  # which of the arrays that an asynchronous operation carries is its result
     "copy-start": lambda shapes: shapes[:1],  # result, operand, context
     "slice-start": lambda shapes: shapes[-2:-1],  # operand, result, context
@@ -86,6 +90,9 @@ def _bytes(
     program: hlo.Program, computation: hlo.Computation, one: hlo.Instruction
 ) -> tuple[int, int]:
     """Bytes that are read and written off the chip."""
+    if declared := _DECLARED.search(one.attributes):
+        written = _written(computation, None, one)
+        return max(0, int(declared[2]) - written), written
     fused = program.computations[one.called[0]] if one.operation == "fusion" else None
     read = 0
     for number, name in enumerate(one.operands):
@@ -152,6 +159,8 @@ def _flops(program: hlo.Program, computation: hlo.Computation, one: hlo.Instruct
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
         axes = [int(axis) for axis in contracted[1].split(",") if axis] if contracted else []
         return 2.0 * one.shapes[0].elements * math.prod(left[axis] for axis in axes)
+    if declared := _DECLARED.search(one.attributes):
+        return float(declared[1])
     if one.operation == "custom-call" and "gemm" in one.attributes[:200]:
         left = computation[one.operands[0]].shapes[0].dims
         contracted = re.search(r'"lhs_contracting_dimensions":\["(\d+)"', one.attributes)

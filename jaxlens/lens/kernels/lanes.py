@@ -6,11 +6,13 @@ token, lane]``: the best column, then the counts. After the last tile the lanes 
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import online
 
@@ -22,12 +24,43 @@ FLOATS = ("max_logit", "sum_exp", "sum_exp_logit", "kl_input", "kl_final", "sum_
 """What the floats are; the last only where there are temperatures."""
 
 _MAX, _SUM, _MOMENT, _INPUT, _FINAL, _TEMPERED = range(len(FLOATS))
+_LOG2_E = np.float32(np.log2(np.e))
 _NO_COLUMN = np.int32(2**31 - 1)
 
 
-def groups(tile: int) -> list[slice]:
-    """The columns of a tile, as many at a time as a vector has lanes."""
-    return [slice(first, first + LANES) for first in range(0, tile, LANES)]
+class Tile(NamedTuple):
+    """Logits of some rows in one tile.
+
+    Attributes:
+        logits: Of all rows.
+        rows: Which rows, `CHUNK` of them.
+        first_column: Of the tile.
+    """
+
+    logits: Any
+    rows: slice
+    first_column: Any
+
+    @property
+    def groups(self) -> list[slice]:
+        """The tile's columns, as many at a time as a vector has lanes."""
+        return groups(self.logits.shape[-1])
+
+    @property
+    def vectors(self) -> list[jax.Array]:
+        """The logits of each group."""
+        return [self.logits[self.rows, group] for group in self.groups]
+
+    @property
+    def columns(self) -> list[jax.Array]:
+        """The columns of each group, in the vocabulary."""
+        lane = jax.lax.broadcasted_iota(jnp.int32, (CHUNK, LANES), 1)
+        return [lane + (self.first_column + group.start) for group in self.groups]
+
+
+def groups(columns: int) -> list[slice]:
+    """Columns, as many at a time as a vector has lanes."""
+    return [slice(first, first + LANES) for first in range(0, columns, LANES)]
 
 
 def start(sums: Any, counts: Any) -> None:
@@ -37,59 +70,70 @@ def start(sums: Any, counts: Any) -> None:
     counts[...] = jnp.zeros(counts.shape, jnp.int32)
 
 
-def find_best(
-    sums: Any, counts: Any, chunk: slice, logits: list[jax.Array], columns: list[jax.Array]
-) -> jax.Array:
+def find_best(sums: Any, counts: Any, tile: Tile) -> jax.Array:
     """Stores each lane's best column so far, the first of equals, and returns its logit."""
-    greatest, best = sums[_MAX, chunk], counts[0, chunk]
-    for z, column in zip(logits, columns, strict=True):
+    greatest, best = sums[_MAX, tile.rows], counts[0, tile.rows]
+    for z, column in zip(tile.vectors, tile.columns, strict=True):
         best = jnp.where(z > greatest, column, best)
         greatest = jnp.maximum(greatest, z)
-    counts[0, chunk] = best
+    counts[0, tile.rows] = best
     return greatest
 
 
+def mark_references(marks: Any, ids: Any, rows: slice, first_column: jax.Array) -> None:
+    """Stores what takes the columns of reference tokens out of the counts, for all layers."""
+    columns = (tile := Tile(marks, rows, first_column)).columns
+    own = [jnp.broadcast_to(ids[rows, r : r + 1], columns[0].shape) for r in range(ids.shape[-1])]
+    for column, group in zip(columns, tile.groups, strict=True):
+        is_reference = functools.reduce(jnp.logical_or, [column == token for token in own])
+        marks[rows, group] = jnp.where(is_reference, online.PADDING_LOGIT, np.float32(0.0))
+
+
 def add_sums(
-    sums: Any,
-    p: Any,
-    chunk: slice,
-    logits: list[jax.Array],
-    greatest: jax.Array,
-    temperature: jax.Array | None,
+    sums: Any, p: Any, tile: Tile, greatest: jax.Array, temperature: jax.Array | None
 ) -> None:
     """Adds a tile to the sums of each lane, which become relative to the new greatest logit."""
-    old = sums[_MAX, chunk]
+    rows = tile.rows
+    old = sums[_MAX, rows]
     decay = jnp.exp(old - greatest)
-    total, moment = sums[_SUM, chunk] * decay, sums[_MOMENT, chunk] * decay
-    ends = [sums[_INPUT, chunk], sums[_FINAL, chunk]]
-    tempered = sums[_TEMPERED, chunk]
-    if temperature is not None:
-        tempered = tempered * jnp.exp(temperature * (old - greatest))
-    for z, group in zip(logits, groups(len(logits) * LANES), strict=True):
-        e = jnp.exp(z - greatest)
+    total, moment = sums[_SUM, rows] * decay, sums[_MOMENT, rows] * decay
+    ends = [sums[_INPUT, rows], sums[_FINAL, rows]]
+    tempered = sums[_TEMPERED, rows]
+    scale = None if temperature is None else temperature * _LOG2_E
+    if scale is not None:
+        tempered = tempered * jnp.exp2(scale * (old - greatest))
+    for z, group in zip(tile.vectors, tile.groups, strict=True):
+        shifted = z - greatest
+        e = jnp.exp2(_LOG2_E * shifted)  # as a TPU computes exponentials
         total, moment = total + e, moment + e * z
-        ends = [mean + p[i, chunk, group] * z for i, mean in enumerate(ends)]
-        if temperature is not None:
-            tempered = tempered + jnp.exp(temperature * (z - greatest))
+        ends = [mean + p[i, rows, group] * z for i, mean in enumerate(ends)]
+        if scale is not None:
+            tempered = tempered + jnp.exp2(scale * shifted)
     for k, value in enumerate((greatest, total, moment, *ends, tempered)):
-        sums[k, chunk] = value
+        sums[k, rows] = value
 
 
-def count_greater(
-    counts: Any,
-    reference_logits: Any,
-    ids: Any,
-    chunk: slice,
-    logits: list[jax.Array],
-    columns: list[jax.Array],
-) -> None:
-    """Counts logits above each reference's, its own column left out as in `ranks`."""
-    for r in range(ids.shape[-1]):
-        count = counts[1 + r, chunk]
-        least, own = reference_logits[chunk, r : r + 1], ids[chunk, r : r + 1]
-        for z, column in zip(logits, columns, strict=True):
-            count = count + ((z > least) & (column != own)).astype(jnp.int32)
-        counts[1 + r, chunk] = count
+def count_greater(counts: Any, reference_logits: Any, marks: Any, tile: Tile) -> None:
+    """Counts the logits above each reference's in the columns of no reference."""
+    rows = tile.rows
+    unmarked = [z + marks[rows, group] for z, group in zip(tile.vectors, tile.groups, strict=True)]
+    for r in range(reference_logits.shape[-1]):
+        count, least = counts[1 + r, rows], reference_logits[rows, r : r + 1]
+        for z in unmarked:
+            count = count + (z > least).astype(jnp.int32)
+        counts[1 + r, rows] = count
+
+
+def count_among(
+    reference_logits: Float[Array, "layer token reference"], ids: Int[Array, "token reference"]
+) -> Int[Array, "layer token reference"]:
+    """Counts other reference tokens above each; one that is there several times counts once."""
+    is_same = ids[:, :, None] == ids[:, None, :]
+    earlier = np.tri(ids.shape[-1], k=-1, dtype=bool)
+    is_first = ~(is_same & earlier[None]).any(-1)
+    is_greater = reference_logits[..., None, :] > reference_logits[..., :, None]
+    counted = is_greater & (~is_same & is_first[:, None])[None]
+    return counted.sum(-1, dtype=jnp.int32)
 
 
 def combine_sums(sums: Any, floats: Any, temperature: jax.Array | None) -> None:

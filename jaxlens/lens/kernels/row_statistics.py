@@ -83,7 +83,7 @@ def call(
         (layers, shape.tokens, width), lambda i, j, k: (0, i, 0), **how
     )
     once = pl.Buffered(1)  # fetched when the block of tokens changes, which is rarely
-    return pl.pallas_call(
+    floats, integers, between = pl.pallas_call(
         functools.partial(_kernel, shape=shape),
         grid=(n_tokens // shape.tokens, weight.shape[0] // shape.tile, layers),
         in_specs=[
@@ -111,26 +111,54 @@ def call(
             dimension_semantics=("parallel", "arbitrary", "arbitrary"),
             vmem_limit_bytes=shape.vmem_bytes,
         ),
+        cost_estimate=_cost(rows, weight, end_logits, references, shape),
         interpret=interpret,
     )(rows, weight, biases, end_logits, end_log_total, reference_logits, ids, inverse_temperature)
+    # The kernel counts in the columns of no reference.
+    among = lanes.count_among(reference_logits, ids)
+    return floats, integers.at[..., 1:].add(among), between
+
+
+def _cost(
+    rows: jax.Array, weight: jax.Array, end_logits: jax.Array, references: int, shape: Shape
+) -> pl.CostEstimate:
+    """Operations, and bytes that the blocks move: the weights once for each block of tokens."""
+    layers, n_tokens, _ = rows.shape
+    results = layers * n_tokens * (len(lanes.FLOATS) + 1 + references) + 2 * n_tokens
+    given = n_tokens * (2 + references + layers * references)
+    once = rows.size * rows.dtype.itemsize + end_logits.size * 4 + 4 * (given + results)
+    each = weight.size * weight.dtype.itemsize + 4 * 2 * weight.shape[0]  # and both biases
+    logits = layers * n_tokens * weight.shape[0]
+    return pl.CostEstimate(
+        flops=2 * logits * rows.shape[-1],
+        transcendentals=logits * (2 if shape.is_tempered else 1) + end_logits.size,
+        bytes_accessed=once + n_tokens // shape.tokens * each,
+    )
 
 
 def _scratch(layers: int, references: int, shape: Shape) -> list[Any]:
-    """Floats and integers of each lane, the ends' moments, and their distributions in a tile."""
+    """What outlives a step of the grid.
+
+    Floats and integers of each lane, the ends' moments; and of a tile the ends' distributions and
+    the marks of reference tokens.
+    """
     in_lanes = (shape.tokens, lanes.LANES)
     return [
         pltpu.VMEM((layers, len(lanes.FLOATS), *in_lanes), jnp.float32),
         pltpu.VMEM((layers, 1 + references, *in_lanes), jnp.int32),
         pltpu.VMEM((2, *in_lanes), jnp.float32),
         pltpu.VMEM((2, shape.tokens, shape.tile), jnp.float32),
+        pltpu.VMEM((shape.tokens, shape.tile), jnp.float32),
     ]
 
 
 def _kernel(*refs: Any, shape: Shape) -> None:
     """One layer's logits of one tile, for one block of tokens."""
     rows, weight, biases, end_logits, end_log_total, reference_logits, ids, beta = refs[:8]
-    floats, integers, between, sums, counts, means, p = refs[8:]
+    floats, integers, between, sums, counts, means, p, marks = refs[8:]
     number, layer = pl.program_id(1), pl.program_id(2)
+    first_column = number * shape.tile
+    chunks = [slice(i, i + lanes.CHUNK) for i in range(0, shape.tokens, lanes.CHUNK)]
 
     @pl.when(number == 0)
     def _() -> None:
@@ -139,8 +167,11 @@ def _kernel(*refs: Any, shape: Shape) -> None:
     @pl.when(layer == 0)
     def _() -> None:
         _read_ends(number, biases, end_logits, end_log_total, means, p)
+        for chunk in chunks:
+            lanes.mark_references(marks, ids, chunk, first_column)
 
     is_narrow = rows.dtype == jnp.bfloat16
+    temperature = beta[layer] if shape.is_tempered else None
     z = jax.lax.dot_general(
         rows[layer],
         weight[...],
@@ -148,18 +179,13 @@ def _kernel(*refs: Any, shape: Shape) -> None:
         precision=jax.lax.Precision.DEFAULT if is_narrow else jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    lane = jax.lax.broadcasted_iota(jnp.int32, (lanes.CHUNK, lanes.LANES), 1)
-    columns = [lane + (number * shape.tile + group.start) for group in lanes.groups(shape.tile)]
-    temperature = beta[layer] if shape.is_tempered else None
+    z = z + biases[0:1]
     # Unrolled, so that the compiler may multiply the next rows while it reduces these.
-    for first in range(0, shape.tokens, lanes.CHUNK):
-        chunk = slice(first, first + lanes.CHUNK)
-        logits = [z[chunk, group] + biases[0:1, group] for group in lanes.groups(shape.tile)]
-        greatest = lanes.find_best(sums.at[layer], counts.at[layer], chunk, logits, columns)
-        lanes.add_sums(sums.at[layer], p, chunk, logits, greatest, temperature)
-        lanes.count_greater(
-            counts.at[layer], reference_logits.at[layer], ids, chunk, logits, columns
-        )
+    for chunk in chunks:
+        tile = lanes.Tile(z, chunk, first_column)
+        greatest = lanes.find_best(sums.at[layer], counts.at[layer], tile)
+        lanes.add_sums(sums.at[layer], p, tile, greatest, temperature)
+        lanes.count_greater(counts.at[layer], reference_logits.at[layer], marks, tile)
 
     @pl.when(number == pl.num_programs(1) - 1)
     def _() -> None:

@@ -1,9 +1,8 @@
 """The interior layers on a TPU: one Pallas kernel in place of `interior.read`.
 
 Experimental: it compiles for TPU v5e and v6e and agrees with float64 in interpret mode, but no TPU
-has run it. Nothing chooses it unless `tiled.read` is given this `read`. It moves the end layers'
-logits and the unembedding once a block of tokens; the logits of the interior layers never leave
-VMEM.
+has run it. `pallas` is the lens that reads with it. It moves the end layers' logits and the
+unembedding once a block of tokens; the logits of the interior layers never leave VMEM.
 """
 
 from __future__ import annotations

@@ -1,0 +1,105 @@
+"""The tiled lens with a kernel in place of `interior.read`, written in Pallas for its platform.
+
+Which kernel is decided where the program is compiled; a CPU interprets that of TPUs, so that it
+runs, slowly, where there is no accelerator. Experimental: no accelerator has run it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from types import ModuleType
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from jaxlens import errors, types
+from jaxlens.lens import interior, numerics, tiled, unembedding
+from jaxlens.lens.kernels import tpu
+from jaxlens.lens.options import Options
+
+KERNELS: dict[str, ModuleType] = {"cpu": tpu, "tpu": tpu}
+"""Platform, as programs name it -> module with the kernel's ``read`` and ``is_supported``."""
+
+_OTHERWISE = "use the tiled lens, which reads everything but ties"
+
+
+def read(
+    residuals: Float[Array, "layer batch position embed"],
+    unembed: types.Unembed,
+    references: types.References,
+    options: Options,
+    tiles: unembedding.TiledUnembedding | None = None,
+) -> types.Readout:
+    """Reads the lens at every chosen layer; same contract as ``tiled.read``.
+
+    What the kernel does not read (see `require`) is read as the tiled lens does.
+    """
+    return tiled.read(residuals, unembed, references, options, tiles, read_interior)
+
+
+def read_interior(*given: Any) -> Any:
+    """The interior layers of a block; takes and returns what ``interior.read`` does."""
+    *arrays, options = given
+    readers = {
+        kernel: functools.partial(kernel.read, options=options) for kernel in KERNELS.values()
+    }
+    return jax.lax.platform_dependent(
+        *arrays,
+        **{platform: readers[kernel] for platform, kernel in KERNELS.items()},
+        default=functools.partial(interior.read, options=options),
+    )
+
+
+def is_supported(
+    options: Options, layers: int, embed: int, references: int, platform: str | None = None
+) -> bool:
+    """Whether a kernel reads all that is asked for; see `require`."""
+    kernel = _kernel(platform)
+    rows = jax.ShapeDtypeStruct((layers, 1, embed), numerics.operand_dtype(options.precision))
+    return kernel is not None and kernel.is_supported(rows, references, options)
+
+
+def require(
+    options: Options, layers: int, embed: int, references: int, platform: str | None = None
+) -> None:
+    """Refuses what the kernel of a platform does not read.
+
+    Args:
+        options: What to read.
+        layers: Streams between the first and the last; with none there is nothing to refuse.
+        embed: Size of a stream.
+        references: Reference tokens of a position, the final one and followed ones too.
+        platform: Of the device; that of the default backend by default.
+
+    Raises:
+        ConfigError: Naming what it does not read.
+    """
+    if not layers or is_supported(options, layers, embed, references, platform):
+        return
+    if _kernel(platform) is None:
+        raise errors.ConfigError(
+            f"the pallas lens has no kernel for {platform or jax.default_backend()}", _OTHERWISE
+        )
+
+    def reads(references: int = 1, **asked: Any) -> bool:
+        plain = dataclasses.replace(options, quantities=(), top_k=1, precision="bfloat16")
+        asking = dataclasses.replace(plain, **asked)
+        return is_supported(asking, layers, embed, references, platform)
+
+    refused = [name for name in options.quantities if not reads(quantities=(name,))]
+    if not reads():
+        refused = [f"{layers} layers of {embed}"]
+    elif not refused and not reads(top_k=options.top_k):
+        refused = [f"top_k {options.top_k}"]
+    elif not refused and not reads(precision=options.precision):
+        refused = [f"{options.precision} operands"]
+    elif not refused:
+        refused = [f"{references} reference tokens of {layers} layers of {embed}"]
+    raise errors.ConfigError(f"the pallas lens does not read {', '.join(refused)}", _OTHERWISE)
+
+
+def _kernel(platform: str | None) -> ModuleType | None:
+    platform = platform or jax.default_backend()
+    return KERNELS.get("cuda" if platform == "gpu" else platform)
