@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
@@ -92,12 +93,9 @@ def estimate(config: RunConfig) -> Estimate:
     means_bytes = sum(table.nbytes for table in means)
     token_bytes = job.ingested.index.dtype.itemsize
     n_tokens = job.plan.n_tokens
-    to_fit = np.zeros(0, np.int64)
-    if job.config.lens.temperatures is None:
-        to_fit = temperatures.sample(job.ingested.index, job.plan.length)
-    sizes = np.diff(job.ingested.index.document_start)[to_fit]
+    fitted = _fitted(job)
     return Estimate(
-        out=None if config.out is None and len(to_fit) else str(job.out),
+        out=None if config.out is None and len(fitted) else str(job.out),
         tokens=n_tokens,
         documents=job.ingested.index.n_documents,
         skipped=sum(job.ingested.skipped.values()),
@@ -113,9 +111,18 @@ def estimate(config: RunConfig) -> Estimate:
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,
         seconds=seconds * job.plan.n_steps,
-        fitted_tokens=int(np.minimum(sizes, job.plan.length).sum()),
-        fitted_documents=len(to_fit),
+        fitted_tokens=int(fitted.sum()),
+        fitted_documents=len(fitted),
     )
+
+
+def _fitted(job: Job) -> Int[np.ndarray, " document"]:
+    """Tokens of each document that temperatures would be fitted to; none where they are known."""
+    if job.config.lens.temperatures is not None:
+        return np.zeros(0, np.int64)
+    index, length = job.ingested.index, job.plan.length
+    sizes = np.diff(index.document_start)[temperatures.sample(index, length)]
+    return np.minimum(sizes, length)
 
 
 def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenFile) -> float:
