@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import harness
 import jax
 import numpy as np
 
@@ -80,7 +81,7 @@ def _lens(
     tau = np.linspace(2.0, 1.0, len(streams)).astype(np.float32)
     tempered = dataclasses.replace(unembed, temperature=jax.numpy.asarray(tau))
     exact = oracle.lens(streams, unembed, known, gap=GAP, tau=tau)
-    for implementation, precision in _paths(small):
+    for implementation, precision in _paths():
         for profile in ("full",) if small else ("core", "full"):
             wanted = [n for n in schema.PROFILES[profile] if n in schema.LAYERED]
             request = options.Options(tuple(wanted), None, 1, precision)
@@ -100,10 +101,9 @@ def _lens(
     yield "temperatures", apart <= 2e-3, f"{apart:.2g} from the crossing, relative"
 
 
-def _paths(small: bool) -> Iterator[tuple[str, str]]:
+def _paths() -> Iterator[tuple[str, str]]:
     for implementation in implementations.IMPLEMENTATIONS:
-        # The interpreter of kernels takes minutes where there is no device for them.
-        if implementation == "pallas" and (small or jax.default_backend() == "cpu"):
+        if implementation == "pallas" and not harness.has_kernel():
             continue
         yield implementation, "float32"
         if implementation != "reference":

@@ -10,13 +10,14 @@ import argparse
 import json
 from typing import Any
 
+import harness
 import jax
 import numpy as np
 
 from jaxlens import config
 from jaxlens.bench import counts, measure, roofline, stages
 from jaxlens.files import scratch
-from jaxlens.lens import implementations, numerics
+from jaxlens.lens import numerics
 from jaxlens.sweep import devices
 from jaxlens.sweep.workers import compile_workers
 
@@ -31,8 +32,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     given = parser.parse_args()
     time_sweep(given.shape, given.small, "tiled", "end to end")
-    kernel = "pallas" in implementations.IMPLEMENTATIONS and jax.default_backend() != "cpu"
-    if kernel:
+    if harness.has_kernel():
         time_sweep(given.shape, given.small, "pallas", "with kernel")
 
 

@@ -105,7 +105,8 @@ def test_records_are_appended_and_a_wrong_number_is_a_failure(
     assert lines[1]["command"][0] == "benchmarks/on_device.sh"
 
 
-def test_the_comparison_refuses_what_is_not_rounding():
+def test_the_comparison_refuses_what_is_not_rounding(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
     compare = module("on_device_numerics")._compare
     exact = {
         "entropy": np.ones((2, 1, 3)),
