@@ -41,7 +41,7 @@ class Tuning:
             to its place; one product writes them once (1.3 MB).
         slices_bits: Whether parts of a bfloat16 array are taken as the integers of its bits. CPUs
             would convert the whole array to float32 first, and back what is taken: all weights and
-            the unembedding once a step, 0.6 GB of memory and a tenth of the time of 256 tokens.
+            the unembedding once a step, 0.6 GB of memory and a sixth of the time of 256 tokens.
         attention_block: Queries a block of causal attention: few products that are masked away and
             scores that fit a CPU's cache; on a GPU 64 make 118 kernels a layer of 1,024 positions.
         slopes_block: Tokens whose logits of one layer are in memory at once while temperatures are
