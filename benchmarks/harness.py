@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
 import statistics
@@ -33,6 +34,18 @@ def time_in_turn(
 def median_ratio(slow: list[float], fast: list[float]) -> float:
     """Median over rounds of how many times faster ``fast`` was than ``slow``."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def has_kernel() -> bool:
+    """Whether the lens has a kernel for the devices here; a CPU's interpreter does not count."""
+    import jax
+
+    try:
+        kernels = importlib.import_module("jaxlens.lens.pallas").KERNELS
+    except (ImportError, AttributeError):
+        return False
+    platform = jax.default_backend()
+    return platform != "cpu" and {"gpu": "cuda"}.get(platform, platform) in kernels
 
 
 def record(name: str, measured: Mapping[str, Any]) -> None:

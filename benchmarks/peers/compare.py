@@ -33,6 +33,7 @@ CANDIDATES: dict[str, tuple[str | None, list[str]]] = {  # environment, script a
     "jaxlens": (None, ["run_jaxlens.py"]),
     "jaxlens-bfloat16": (None, ["run_jaxlens.py", "--precision", "bfloat16"]),
     "pytorch": ("pytorch", ["run_pytorch.py"]),
+    "pytorch-bfloat16": ("pytorch", ["run_pytorch.py", "--precision", "bfloat16"]),
     "pytorch-whole": ("pytorch", ["run_pytorch.py", "--whole"]),
     "pytorch-onednn": ("pytorch", ["run_pytorch.py", "--onednn"]),
     "pytorch-compile": ("pytorch", ["run_pytorch.py", "--compile"]),
@@ -67,6 +68,7 @@ def main() -> None:
         "repeats": given.repeats,
         "note": given.note,
     }
+    settings |= {"only": given.only} if given.some else {}
     settings |= {"patience": given.patience, "load_before": load, "quantities": case.QUANTITIES}
     sys.path.insert(0, str(HERE.parent))
     import harness
@@ -90,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--note", default="", help="what should be known, such as 'under load'")
     given = parser.parse_args()
+    given.some = given.only is not None
     if given.only is None:
         left_out = {"pytorch-onednn"} if given.device != "cpu" else set()
         left_out |= set() if given.compile else {"pytorch-compile"}
@@ -152,6 +155,7 @@ def summarise(runs: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
         **same,
         "seconds": seconds,
         "tokens_per_second": statistics.median(rates),
+        "tokens_per_processor_second": statistics.median(tokens / s for s in busy),
         "slowest": min(rates),
         "fastest": max(rates),
         "busy_threads": sum(busy) / sum(seconds),

@@ -77,7 +77,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
         return found | {"top_id": found["top_id"][..., 0]}
 
     return work, {
-        "threads": os.cpu_count(),
+        "threads": len(os.sched_getaffinity(0)),
         "precision": given.precision,
         "devices": len(places),
     }

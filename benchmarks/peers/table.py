@@ -25,6 +25,7 @@ STARVED = 0.8
 LABELS = {
     "jaxlens": ("jaxlens", "jaxlens-logitlens"),
     "jaxlens-bfloat16": ("jaxlens, bfloat16 operands", "jaxlens-logitlens"),
+    "pytorch-bfloat16": ("PyTorch, bfloat16 operands, in blocks", "torch"),
     "pytorch": ("PyTorch + transformers, in blocks", "torch"),
     "pytorch-whole": ("PyTorch + transformers, all logits at once", "torch"),
     "pytorch-onednn": ("PyTorch, its head by oneDNN", "torch"),
@@ -52,7 +53,11 @@ def main() -> None:
     record = newest(read(given.records), given.device, given.tokens)
     if given.write and starving(record["measured"]):
         sys.exit("the newest record is of a busy machine, which slows some more than others")
-    texts = {given.page: section(record), given.readme: section(record, README_ROWS)}
+    later = additions(read(given.records), record)
+    texts = {
+        given.page: section(record, added=later),
+        given.readme: section(record, README_ROWS),
+    }
     if not given.write and not given.check:
         print(texts[given.page])
         return
@@ -78,31 +83,82 @@ def newest(
         if record["shape"] == "gpt2"
         and record["device"] == device
         and tokens in (None, record["tokens"])
+        and "only" not in record
     ]
     if not fitting:
         sys.exit(f"no record of device {device}, tokens {tokens}; run compare.py")
     return fitting[-1]
 
 
-def section(record: Mapping[str, Any], names: Sequence[str] = tuple(LABELS)) -> str:
-    """The section with its markers, and a row for each of the candidates named."""
+def additions(
+    records: Sequence[dict[str, Any]], record: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Peers that a record lacks, each with the newest record of some candidates only."""
+    some = [one for one in records if "only" in one and one["shape"] == record["shape"]]
+    return {
+        name: one
+        for one in some
+        if one["device"] == record["device"]
+        for name in one["measured"]
+        if name not in record["measured"] and not name.startswith("jaxlens")
+    }
+
+
+def section(
+    record: Mapping[str, Any],
+    names: Sequence[str] = tuple(LABELS),
+    added: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """The section with its markers, and a row for each of the candidates named.
+
+    Args:
+        record: Of `compare.py`.
+        names: Candidates.
+        added: More of them, each with another record, whose ratio alone can be compared.
+    """
     measured = {name: row for name, row in record["measured"].items() if name in names}
-    ours = record["measured"]["jaxlens"]["tokens_per_second"]
     order = sorted(measured, key=lambda n: (not n.startswith("jaxlens"), -_rate(measured[n])))
-    rows = [row(name, measured[name], ours) for name in order]
+    rows = [row(name, record["measured"]) for name in order]
+    added = added or {}
+    rows += [
+        row(name, one["measured"], "tokens_per_processor_second") for name, one in added.items()
+    ]
     head = "| | version | tokens/s | slowest to fastest | jaxlens is faster by | peak memory |"
-    return "\n".join([BEGIN, head, "|---|---|---|---|---|---|", *rows, "", caption(record), END])
+    texts = [caption(record), *(caption_of_ratio(name, one) for name, one in added.items())]
+    return "\n".join([BEGIN, head, "|---|---|---|---|---|---|", *rows, "", " ".join(texts), END])
 
 
-def row(name: str, measured: Mapping[str, Any], ours: float) -> str:
-    """One line of the table."""
+def row(name: str, everybody: Mapping[str, Any], unit: str = "tokens_per_second") -> str:
+    """One line of the table; who rounds operands is compared with jaxlens that does.
+
+    Args:
+        name: Candidate.
+        everybody: What was measured of it and of jaxlens in the same rounds.
+        unit: Of the ratio. The rate itself is only said where it is of the table's own rounds.
+    """
     label, package = LABELS[name]
-    rate, is_ours = _rate(measured), name.startswith("jaxlens")
-    times = "" if is_ours else f"{ours / rate:.2f} ×"
+    measured, is_ours = everybody[name], name.startswith("jaxlens")
+    ours = everybody["jaxlens-bfloat16" if "bfloat16" in name else "jaxlens"] if not is_ours else {}
+    times = "" if is_ours else f"{ours[unit] / measured[unit]:.2f} ×"
     version = measured["versions"][package].partition("+")[0]
-    spread = f"{measured['slowest']:,.0f} to {measured['fastest']:,.0f}"
     peak = f"{measured['peak_bytes'] / 2**30:.1f} GiB"
-    return f"| {label} | {version} | {rate:,.0f} | {spread} | {times} | {peak} |"
+    rate, spread = (
+        f"{_rate(measured):,.0f}",
+        f"{measured['slowest']:,.0f} to {measured['fastest']:,.0f}",
+    )
+    if unit != "tokens_per_second":
+        rate, spread = "", ""
+    return f"| {label} | {version} | {rate} | {spread} | {times} | {peak} |"
+
+
+def caption_of_ratio(name: str, record: Mapping[str, Any]) -> str:
+    """Where a ratio comes from that is not of the table's own rounds."""
+    threads = record["measured"][name]["threads"]
+    return (
+        f"{LABELS[name][0]}: only the ratio, of processor time, in {record['rounds']} alternating "
+        f"rounds with jaxlens of the same operands ({record['tokens']:,} tokens, {threads} "
+        f"{'core' if threads == 1 else 'cores'}, other work beside it)."
+    )
 
 
 def caption(record: Mapping[str, Any]) -> str:

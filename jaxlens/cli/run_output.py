@@ -173,7 +173,7 @@ def show_tokens(ingested: token_folder.Ingested) -> None:
 def show_estimate(cost: estimate.Estimate) -> None:
     """What a run would cost."""
     lines = {
-        "run directory": cost.out,
+        "run directory": cost.out or "in runs, named after the temperatures that are fitted",
         "tokens (rows)": f"{cost.tokens:,} in {errors.count(cost.documents, 'document')}",
         "skipped": errors.count(cost.skipped, "document or line", "documents or lines"),
         "shards": f"{cost.shards:,}",
@@ -185,6 +185,10 @@ def show_estimate(cost: estimate.Estimate) -> None:
         if cost.type_means_bytes
         else "",
         "device memory": _bytes(cost.device_bytes),
+        "temperatures": f"fitted first, to {errors.count(cost.fitted_tokens, 'token')} of "
+        f"{errors.count(cost.fitted_documents, 'document')}, which the time below leaves out"
+        if cost.fitted_tokens
+        else "",
         "expected time": f"{cost.compile_seconds:.0f} s to compile, then "
         f"{cost.seconds:,.0f} s ({cost.tokens / cost.seconds:,.0f} tok/s)",
     }

@@ -46,16 +46,16 @@ def _scan(
 ) -> tuple[online.Running, jax.Array]:
     def body(
         state: tuple[online.Running, jax.Array], tile: unembedding.Tile
-    ) -> tuple[tuple[online.Running, jax.Array], None]:
+    ) -> tuple[online.Running, jax.Array]:
         running, end_logits = state
         column, weight, bias = tile
         z = unembedding.logits(rows, weight, bias)
         end_logits = jax.lax.dynamic_update_slice_in_dim(end_logits, z, column, 2)
-        return (add(running, z, column), end_logits), None
+        return add(running, z, column), end_logits
 
     n_tiles, width, _ = tiles[1].shape
     nothing = jnp.zeros((2, rows.shape[1], n_tiles * width), jnp.float32)
-    return jax.lax.scan(body, (start, nothing), tiles)[0]
+    return unembedding.scan(body, (start, nothing), tiles)
 
 
 def _at_once(

@@ -38,7 +38,7 @@ def read(
 
     def body(
         state: tuple[online.Running, Sums, Sums], tile: unembedding.Tile
-    ) -> tuple[tuple[online.Running, Sums, Sums], None]:
+    ) -> tuple[online.Running, Sums, Sums]:
         running, cross, between = state
         column, weight, bias = tile
         end_z = ends.tile(end_logits, tile)
@@ -50,7 +50,7 @@ def read(
             new["js"] = divergences.jensen_shannon_terms(log_p[0], log_p[1]).sum(-1)
         between = {name: between[name] + value for name, value in new.items()}
         if not rows.shape[0]:
-            return (running, cross, between), None
+            return running, cross, between
         z = unembedding.logits(rows, weight, bias)
         running, e, decay = online.update(
             running, z, column, reference_logits, ids, inverse_temperature
@@ -58,7 +58,7 @@ def read(
         sums = {f"kl_{name}": cross[f"kl_{name}"] + divergences.mean(p[i], z) for i, name in named}
         for i, name in reverse:
             sums[name] = cross[name] * decay + (e * end_z[i][None]).sum(-1)
-        return (running, sums, between), None
+        return running, sums, between
 
     forward = [f"kl_{name}" for _, name in named]
     none = jnp.zeros(rows.shape[:2], jnp.float32)
@@ -68,7 +68,7 @@ def read(
     start = online.start(
         rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
     )
-    return jax.lax.scan(body, (start, cross, between), tiles.stacked)[0]
+    return unembedding.scan(body, (start, cross, between), tiles.stacked)
 
 
 def jensen_shannon(
@@ -80,13 +80,13 @@ def jensen_shannon(
 ) -> dict[str, jax.Array]:
     """Jensen-Shannon divergences of the interior layers from both ends."""
 
-    def body(total: jax.Array, tile: unembedding.Tile) -> tuple[jax.Array, None]:
+    def body(total: jax.Array, tile: unembedding.Tile) -> jax.Array:
         _, weight, bias = tile
         end_z = ends.tile(end_logits, tile)
         log_p = unembedding.logits(rows, weight, bias) - log_total[..., None]
         log_end = (end_z - end.log_total[..., None])[:, None]
-        return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1), None
+        return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1)
 
     start = jnp.zeros((2, *rows.shape[:2]), jnp.float32)
-    total, _ = jax.lax.scan(body, start, tiles.stacked)
+    total = unembedding.scan(body, start, tiles.stacked)
     return {f"js_{name}": jnp.maximum(total[i], 0.0) for i, name in enumerate(divergences.ENDS)}

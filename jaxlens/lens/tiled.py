@@ -31,6 +31,7 @@ from jaxlens.lens import (
     numerics,
     online,
     readout,
+    slicing,
     tuning,
     unembedding,
 )
@@ -178,7 +179,7 @@ def _reference_logits(
     tiles: unembedding.TiledUnembedding,
 ) -> Float[Array, "layer token reference"]:
     """Logits of chosen tokens, from the same rounded operands as the tiles."""
-    weight = tiles.weight.reshape(-1, normed.shape[-1])[ids]
+    weight = slicing.rows(tiles.weight.reshape(-1, normed.shape[-1]), ids)
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
     bias = tiles.flat_bias
     return product if bias is None else product + bias[ids][None]

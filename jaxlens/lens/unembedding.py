@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,13 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import numerics, online, tuning
+from jaxlens.lens import numerics, online, slicing, tuning
 from jaxlens.lens.options import Options
 
 Tile = tuple[jax.Array, jax.Array, jax.Array | None]
 """First column, weight and bias, of one tile or stacked."""
+
+State = TypeVar("State")
 
 
 @struct.dataclass
@@ -47,6 +51,16 @@ class TiledUnembedding:
         """First column of each tile."""
         n_tiles, tile, _ = self.weight.shape
         return jnp.arange(n_tiles, dtype=jnp.int32) * tile
+
+
+def scan(body: Callable[[State, Tile], State], start: State, stacked: Tile) -> State:
+    """The state after ``body`` has seen one tile after the other."""
+
+    def one(state: State, number: jax.Array) -> tuple[State, None]:
+        return body(state, slicing.entry(stacked, number)), None
+
+    numbers = jnp.arange(stacked[1].shape[0], dtype=jnp.int32)
+    return jax.lax.scan(one, start, numbers)[0]
 
 
 @functools.partial(jax.jit, static_argnums=1)

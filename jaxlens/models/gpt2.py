@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import numerics
+from jaxlens.lens import numerics, slicing
 from jaxlens.models import activations, attention, gpt2_config, patches
 
 TITLE = "GPT-2"
@@ -95,8 +95,8 @@ def residuals(
     """
     if positions is None:
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    embedded = params["wte"][tokens].astype(jnp.float32)
-    embedded = embedded + params["wpe"][positions].astype(jnp.float32)
+    embedded = slicing.rows(params["wte"], tokens).astype(jnp.float32)
+    embedded = embedded + slicing.rows(params["wpe"], positions).astype(jnp.float32)
     numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
     # Every stream is written to its place in one array: outputs of a scan and the last stream would
@@ -104,17 +104,17 @@ def residuals(
     streams = jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype)
 
     def body(
-        carry: tuple[jax.Array, jax.Array], layer: tuple[types.Params, jax.Array]
+        carry: tuple[jax.Array, jax.Array], number: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         stream, streams = carry
-        block_params, number = layer
         index = number.astype(jnp.int32)
+        block_params = slicing.entry(params["h"], index)
         if patch is not None:
             stream = patch(index, stream)
         streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
         return (_block(block_params, architecture, stream, number, segments), streams), None
 
-    (last, streams), _ = jax.lax.scan(body, (embedded, streams), (params["h"], numbers))
+    (last, streams), _ = jax.lax.scan(body, (embedded, streams), numbers)
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
     return jax.lax.dynamic_update_index_in_dim(streams, last.astype(dtype), architecture.n_layer, 0)

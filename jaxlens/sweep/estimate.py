@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+import numpy as np
+from jaxtyping import Int
 
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.store import run_directory
-from jaxlens.sweep import prepare, step
+from jaxlens.sweep import prepare, step, temperatures
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker, compile_workers
 from jaxlens.tally import definitions
@@ -26,7 +28,8 @@ class Estimate:
     """The cost of a run.
 
     Attributes:
-        out: Run directory that it would have.
+        out: Run directory that it would have; None where its name depends on temperatures that are
+            not fitted yet.
         tokens: Tokens of the corpus, one row each.
         documents: Documents that hold them.
         skipped: Documents and lines passed over.
@@ -40,9 +43,12 @@ class Estimate:
         device_bytes: Weights, input, scratch and the outputs of the steps under way.
         compile_seconds: Time to compile the step.
         seconds: Steps times the time of the one that was run.
+        fitted_tokens: Tokens that the run would first fit temperatures to, which no other time
+            here includes; 0 where these are known.
+        fitted_documents: Documents that begin with them.
     """
 
-    out: str
+    out: str | None
     tokens: int
     documents: int
     skipped: int
@@ -56,17 +62,21 @@ class Estimate:
     device_bytes: int
     compile_seconds: float
     seconds: float
+    fitted_tokens: int
+    fitted_documents: int
 
 
 @numerics.nan_is_missing()
 def estimate(config: RunConfig) -> Estimate:
     """Tokenises the corpus into a temporary folder, compiles the step and times it.
 
+    Temperatures are not fitted: a step takes as long with any.
+
     Raises:
         JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
     """
     with scratch.folder() as temporary:
-        job = prepare.prepare(config, temporary, read_only=True)
+        job = prepare.prepare(config, temporary, read_only=True, fit=False)
         run_directory.require_same_run(job.out, job.spec_bytes)
         with job.ingested.open() as tokens:
             prepare.check_identity(job, tokens)
@@ -83,8 +93,9 @@ def estimate(config: RunConfig) -> Estimate:
     means_bytes = sum(table.nbytes for table in means)
     token_bytes = job.ingested.index.dtype.itemsize
     n_tokens = job.plan.n_tokens
+    fitted = _fitted(job)
     return Estimate(
-        out=str(job.out),
+        out=None if config.out is None and len(fitted) else str(job.out),
         tokens=n_tokens,
         documents=job.ingested.index.n_documents,
         skipped=sum(job.ingested.skipped.values()),
@@ -100,7 +111,18 @@ def estimate(config: RunConfig) -> Estimate:
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,
         seconds=seconds * job.plan.n_steps,
+        fitted_tokens=int(fitted.sum()),
+        fitted_documents=len(fitted),
     )
+
+
+def _fitted(job: Job) -> Int[np.ndarray, " document"]:
+    """Tokens of each document that temperatures would be fitted to; none where they are known."""
+    if job.config.lens.temperatures is not None:
+        return np.zeros(0, np.int64)
+    index, length = job.ingested.index, job.plan.length
+    sizes = np.diff(index.document_start)[temperatures.sample(index, length)]
+    return np.minimum(sizes, length)
 
 
 def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenFile) -> float:

@@ -36,6 +36,7 @@ def prepare(
     temporary: Path,
     read_only: bool = False,
     ingested: token_folder.Ingested | None = None,
+    fit: bool = True,
 ) -> Job:
     """Loads the model, tokenises the corpus if that is not done, and fixes the spec.
 
@@ -44,6 +45,8 @@ def prepare(
         temporary: Folder for a token file that may not replace the run's.
         read_only: Whether to write nothing outside of it.
         ingested: The token file, where it is known.
+        fit: Whether temperatures are fitted that neither the configuration nor a run that has
+            begun gives. Without them the job costs the same, but its spec is not that of the run.
 
     Raises:
         JaxlensError: See ``errors``; nothing but the token file has been written then.
@@ -65,7 +68,8 @@ def prepare(
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
     if ingested is None:
         ingested = tokens.read_or_make(config, model, temporary, read_only)
-    if resolved.config.lens.temperatures is None:
+    # Beside a run that has begun all must be known, to say in what this one differs.
+    if resolved.config.lens.temperatures is None and (fit or existing_spec is not None):
         with ingested.open() as token_file:
             fitted = temperatures.fit_temperatures(resolved, model, token_file)
         resolved = resolved.with_temperatures(fitted)

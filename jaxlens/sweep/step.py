@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import models, schema, types
-from jaxlens.lens import implementations, numerics, unembedding
+from jaxlens.lens import implementations, numerics, slicing, unembedding
 from jaxlens.lens.options import Options
 from jaxlens.sweep import resolve, resolve_lens
 from jaxlens.tally import axes, definitions
@@ -188,7 +188,7 @@ def _surprisal(logp_next: jax.Array | None, batch: types.Step) -> jax.Array:
 def _norms(embedding: jax.Array, tokens: jax.Array) -> jax.Array:
     """Norms of centred embeddings; what all share, no softmax over a tied head can see."""
     mean = embedding.astype(jnp.float32).mean(0)
-    rows = embedding[tokens].astype(jnp.float32) - mean[None, None]
+    rows = slicing.rows(embedding, tokens).astype(jnp.float32) - mean[None, None]
     return jnp.sqrt(jnp.square(rows).sum(-1))
 
 

@@ -99,6 +99,29 @@ def test_the_newest_record_that_fits_is_taken(peers):
         newest(records, tokens=7)
 
 
+def test_a_peer_that_the_table_lacks_gets_a_ratio_from_rounds_of_its_own(peers):
+    table = peers["table"]
+    rates = {"jaxlens": 10.0, "jaxlens-bfloat16": 30.0, "pytorch-bfloat16": 12.0}
+    some = {
+        name: measured(rate) | {"tokens_per_processor_second": rate} for name, rate in rates.items()
+    }
+    only = record(only=["jaxlens-bfloat16", "pytorch-bfloat16"], measured=some, tokens=64)
+    # It is newer, and not taken for the table.
+    assert table.newest([record(), only])["tokens"] == 256
+    text = table.section(record(), added=table.additions([record(), only], record()))
+    label = "PyTorch, bfloat16 operands, in blocks"
+    assert f"| {label} | 1.2 |  |  | 2.50 × | 3.0 GiB |" in text
+    assert f"{label}: only the ratio, of processor time" in text
+    assert "tuned-lens | 1.2 | 20 " in text
+    assert label not in table.section(record())
+
+
+def test_who_rounds_operands_is_compared_with_jaxlens_that_does(peers):
+    everybody = record()["measured"] | {"pytorch-bfloat16": measured(80.0)}
+    assert "| 2.50 × |" in peers["table"].row("pytorch-bfloat16", everybody)
+    assert "| 2.00 × |" in peers["table"].row("pytorch", everybody)
+
+
 def test_writing_makes_the_check_pass(peers, tmp_path, monkeypatch):
     table = peers["table"]
     readme, records = tmp_path / "README.md", tmp_path / "peers.jsonl"

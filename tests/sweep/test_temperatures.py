@@ -7,15 +7,15 @@ import json
 import numpy as np
 import oracle
 import pytest
-from sweeps import configure
+from sweeps import configure, run_cli
 
 import jaxlens
 from jaxlens import errors
 from jaxlens.corpus import token_file
-from jaxlens.lens import implementations
+from jaxlens.lens import implementations, temperature
 from jaxlens.models import gpt2
+from jaxlens.sweep import estimate, temperatures
 from jaxlens.sweep import run as sweep
-from jaxlens.sweep import temperatures
 
 FITTED = {"lens.temperatures": None}
 QUIET = {"store.rows": "none", **FITTED}
@@ -143,3 +143,37 @@ def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones():
         expected = oracle.kl(oracle.log_softmax(z[-1:]), tempered)
         # Rounding of float32 logits of some tens, through sums of 4,096 terms.
         np.testing.assert_allclose(found.kl_final_matched, expected, atol=2e-4, rtol=2e-4)
+
+
+def test_a_dry_run_says_what_would_be_fitted_and_fits_nothing(tiny, texts, tmp_path, monkeypatch):
+    def refused(*_):
+        raise AssertionError("a step costs the same at any temperature")
+
+    monkeypatch.setattr(temperatures, "fit_temperatures", refused)
+    named = estimate.estimate(configure(tiny, texts, tmp_path / "run", **FITTED))
+    assert named.out == str(tmp_path / "run")
+    # As many whole beginnings, of a context at most, as the least sample needs.
+    least = temperatures.MIN_TOKENS
+    assert least <= named.fitted_tokens < least + 32
+    assert named.fitted_tokens / 32 <= named.fitted_documents <= named.documents
+    unnamed = estimate.estimate(configure(tiny, texts, None, **FITTED))
+    assert unnamed.out is None and unnamed.fitted_tokens == named.fitted_tokens
+    given = estimate.estimate(configure(tiny, texts, None))
+    assert given.out is not None and given.fitted_tokens == given.fitted_documents == 0
+
+
+def test_a_dry_run_beside_a_run_that_has_begun_compares_all_of_it(tiny, texts, tmp_path):
+    sweep.run(configure(tiny, texts, tmp_path / "run", **QUIET))
+    assert estimate.estimate(configure(tiny, texts, tmp_path / "run", **QUIET)).fitted_tokens == 0
+    other = QUIET | {"lens.decoder": "plain"}
+    with pytest.raises(errors.ConfigError, match="decoder"):
+        estimate.estimate(configure(tiny, texts, tmp_path / "run", **other))
+
+
+def test_a_prompt_is_shown_without_fitting(monkeypatch, capsys):
+    def refused(*_):
+        raise AssertionError("nothing that is shown is matched")
+
+    monkeypatch.setattr(temperature, "of_batch", refused)
+    assert run_cli("show", "Other times, when people say plasma") == 0
+    assert "best token at each layer" in capsys.readouterr().out
