@@ -1,0 +1,159 @@
+"""The interior layers on an NVIDIA Hopper: one Pallas kernel in place of `interior.read`.
+
+Experimental: it compiles to machine code for an H100 and agrees with float64 in JAX's interpreter
+of GPU kernels, but no GPU has run it. Nothing chooses it unless `tiled.read` is given this `read`.
+Its blocks of threads read the end layers' logits and the unembedding once a block of tokens from
+device memory, as long as they keep step; the logits of the interior layers never leave registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxlens.lens import divergences, interior, online, unembedding
+from jaxlens.lens.kernels import fragments, hopper_statistics, operands, warpgroups
+from jaxlens.lens.options import Options
+
+# Columns a tile: 64 registers a thread of its logits, beside the statistics.
+TILE = 128
+# Layers a block of threads, which share the tile and the ends' logits: 192 rows a tile.
+LAYERS = 3
+# Slices of rows and tile in shared memory, 40 KB each of 227 beside the ends' 64.
+STAGES = 3
+# Multiprocessors of an H100 or H200 SXM, each of which one block of threads fills.
+MULTIPROCESSORS = 132
+# Each reference takes 4 registers a thread.
+MAX_REFERENCES = 8
+
+
+def read(
+    rows: Float[Array, "layer token embed"],
+    reference_logits: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+    end_logits: Float[Array, "2 token column"],
+    end: online.Running,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, " layer"] | None,
+    options: Options,
+) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
+    """The interior layers; takes and returns what `interior.read` does.
+
+    `interior.read` does what the kernel does not (see `is_supported`), and all where the program is
+    not compiled for an NVIDIA GPU.
+    """
+    given = rows, reference_logits, ids, end_logits, end, tiles, inverse_temperature
+    if not is_supported(rows, ids.shape[-1], options):
+        return interior.read(*given, options)
+    return jax.lax.platform_dependent(
+        cuda=lambda: fused(*given), default=lambda: interior.read(*given, options)
+    )
+
+
+def is_supported(
+    rows: Float[Array, "layer token embed"] | jax.ShapeDtypeStruct,
+    references: int,
+    options: Options,
+) -> bool:
+    """Whether the kernel reads these rows, with so many references.
+
+    It does not where there are no interior layers, for Jensen-Shannon and reverse divergences,
+    for more than one best token, for operands other than bfloat16, for many references, and where
+    the GPU at hand is not a Hopper.
+    """
+    reverse = [f"kl_to_{name}" for name in divergences.ENDS]
+    return (
+        rows.shape[0] > 0
+        and references <= MAX_REFERENCES
+        and options.top_k == 1
+        and options.precision == "bfloat16"
+        and not options.wants(*divergences.SYMMETRIC, *reverse)
+        and not _is_other_gpu()
+    )
+
+
+def _is_other_gpu() -> bool:
+    """Whether this machine has a GPU that lacks the kernel's instructions."""
+    if jax.default_backend() != "gpu":
+        return False
+    return getattr(jax.devices()[0], "compute_capability", None) != "9.0"
+
+
+def fused(
+    rows: Float[Array, "layer token embed"],
+    reference_logits: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+    end_logits: Float[Array, "2 token column"],
+    end: online.Running,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: Float[Array, " layer"] | None,
+    interpret: Any = None,
+) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
+    """What `read` does with the kernel, or with its interpreter."""
+    layers, n_tokens, embed = rows.shape
+    columns = end_logits.shape[-1]
+    more_tokens, more_columns = -n_tokens % fragments.ROWS, -columns % TILE
+    more_embed = -embed % warpgroups.DEPTH
+    is_tempered = inverse_temperature is not None
+    shape = warpgroups.Shape(
+        layers=min(LAYERS, layers),
+        tile=TILE,
+        splits=_choose_splits(layers, n_tokens + more_tokens, (columns + more_columns) // TILE),
+        stages=STAGES,
+        is_tempered=is_tempered,
+    )
+    tokens_last = operands.pad(jnp.swapaxes(reference_logits, 1, 2), (2, more_tokens))
+    floats, integers = hopper_statistics.call(
+        operands.pad(rows, (1, more_tokens), (2, more_embed)),
+        operands.pad(tiles.weight.reshape(-1, embed), (0, more_columns), (1, more_embed)),
+        operands.biases(tiles, columns, more_columns),
+        operands.pad(end_logits, (1, more_tokens), (2, more_columns)),
+        operands.pad(end.log_total, (1, more_tokens)),
+        tokens_last,
+        operands.pad(ids.T, (1, more_tokens)),
+        inverse_temperature if is_tempered else jnp.ones(layers, jnp.float32),
+        shape,
+        interpret,
+    )
+    values = dict(zip(shape.floats, jnp.moveaxis(floats[..., :n_tokens], 1, 0), strict=True))
+    return _merge(values, jnp.moveaxis(integers[..., :n_tokens], 1, 0), inverse_temperature)
+
+
+def _choose_splits(layers: int, n_tokens: int, n_tiles: int) -> int:
+    """Parts of the vocabulary: so many that the blocks of threads fill the chip, once."""
+    groups = -(-layers // min(LAYERS, layers))
+    return max(1, min(n_tiles, MULTIPROCESSORS // (groups * (n_tokens // fragments.ROWS))))
+
+
+def _merge(
+    values: dict[str, Float[Array, "split layer token"]],
+    integers: Int[Array, "integer split layer token"],
+    inverse_temperature: Float[Array, " layer"] | None,
+) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
+    """Statistics of the whole vocabulary from those of its splits."""
+    greatest = values["max_logit"].max(0)
+    shift = values["max_logit"] - greatest[None]
+    scale = jnp.exp(shift)
+    tempered = None
+    if inverse_temperature is not None:
+        scale_tempered = jnp.exp(inverse_temperature[None, :, None] * shift)
+        tempered = (values["sum_exp_tempered"] * scale_tempered).sum(0)
+    no_column = np.int32(2**31 - 1)
+    best = jnp.where(shift == 0, integers[0], no_column).min(0)
+    running = online.Running(
+        max_logit=greatest,
+        sum_exp=(values["sum_exp"] * scale).sum(0),
+        sum_exp_logit=(values["sum_exp_logit"] * scale).sum(0),
+        n_greater=jnp.moveaxis(integers[1:].sum(1), 0, -1),
+        top=greatest[..., None],
+        top_id=best[..., None],
+        sum_exp_tempered=tempered,
+    )
+    cross = {f"kl_{name}": values[f"kl_{name}"].sum(0) for name in divergences.ENDS}
+    # The same in every layer: the moments of the ends do not depend on it.
+    between = {f"kl_{name}": values[f"between_{name}"][:, 0].sum(0) for name in divergences.ENDS}
+    return running, cross, between
