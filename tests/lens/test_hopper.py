@@ -11,8 +11,8 @@ from cases import make_case
 from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call as interpreter
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
-from jaxlens.lens import interior, numerics, online, tiled, unembedding
-from jaxlens.lens.kernels import hopper, hopper_statistics, warpgroups
+from jaxlens.lens import ends, interior, numerics, tiled, unembedding
+from jaxlens.lens.kernels import hopper, hopper_sizes, hopper_statistics
 from jaxlens.lens.options import Options
 
 FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id", "top_logp")
@@ -29,7 +29,7 @@ def interpret():
 # two, three steps in a ring of two buffers, no temperatures.
 def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
     random = np.random.default_rng(2)
-    shape = warpgroups.Shape(layers=2, tile=64, splits=2, stages=2, is_tempered=False)
+    shape = hopper_sizes.Shape(layers=2, tile=64, splits=2, stages=2, is_tempered=False)
     rows = random.integers(-2, 3, (2, 64, 192)) * (random.random((2, 64, 192)) < 0.1)
     weight = random.integers(-2, 3, (192, 192))
     z = rows @ weight.T
@@ -39,13 +39,16 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
     log_p = oracle.log_softmax(end)
     statistics = functools.partial(hopper_statistics.call, shape=shape, interpret=interpret)
     floats, integers = jax.jit(statistics)(
-        *(x.astype(jnp.bfloat16) for x in (rows, weight)),
-        np.zeros((2, 192), np.float32),
-        end.astype(np.float32),
-        (end - log_p)[..., 0].astype(np.float32),
-        at.swapaxes(1, 2).astype(np.float32),
-        np.ascontiguousarray(ids.T),
-        np.ones(2, np.float32),
+        {
+            "rows": rows.astype(jnp.bfloat16),
+            "weight": weight.astype(jnp.bfloat16),
+            "biases": np.zeros((2, 192), np.float32),
+            "reference_logits": at.swapaxes(1, 2).astype(np.float32),
+            "ids": np.ascontiguousarray(ids.T),
+            "inverse_temperature": np.ones(2, np.float32),
+            "end_logits": end.astype(np.float32),
+            "end_log_total": (end - log_p)[..., 0].astype(np.float32),
+        }
     )
     assert not interpreter.get_races().races_found
     p = np.exp(log_p)
@@ -77,40 +80,56 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
 
 
 def random_block(n_tokens, embed, columns):
-    """What `interior.read` takes: two layers, four references, tiles of 72 columns."""
+    """Two interior and two end layers, four references of each, and tiles of 72 columns."""
     random = np.random.default_rng(5)
-    normal = lambda *shape: random.standard_normal(shape).astype(np.float32)  # noqa: E731
-    rows, outer = normal(2, n_tokens, embed), normal(2, n_tokens, embed)
-    ids = random.integers(0, columns, (n_tokens, 4)).astype(np.int32)
-    options = Options(("kl_final_matched",), precision="bfloat16")
     unembed = make_case(columns, seed=1, embed=embed).unembed
-    tiles = unembedding.tile_unembedding(
-        unembed, Options(("entropy",), tile=72, precision="bfloat16")
-    )
-    rows, outer = (jnp.asarray(x, tiles.weight.dtype) for x in (rows, outer))
+    options = Options(("kl_final_matched",), tile=72, precision="bfloat16")
+    tiles = unembedding.tile_unembedding(unembed, options)
+    rows = jnp.asarray(random.standard_normal((4, n_tokens, embed)), tiles.weight.dtype)
+    ids = random.integers(0, columns, (n_tokens, 4)).astype(np.int32)
+    flat = tiles.weight.reshape(-1, embed)
     with numerics.matmul_precision("bfloat16"):
-        end_logits = unembedding.logits(outer, tiles.weight.reshape(-1, embed), tiles.flat_bias)
-        logits = unembedding.logits(rows, tiles.weight.reshape(-1, embed), tiles.flat_bias)
-    at = np.take_along_axis(np.asarray(logits), np.broadcast_to(ids, (2, n_tokens, 4)), -1)
-    end = online.start(2, n_tokens, 4, 1)
-    end, _, _ = online.update(end, end_logits, jnp.int32(0), jnp.asarray(at), jnp.asarray(ids))
-    return (rows, jnp.asarray(at), jnp.asarray(ids), end_logits, end, tiles), options
+        logits = np.asarray(unembedding.logits(rows, flat, tiles.flat_bias))
+    at = np.take_along_axis(logits, np.broadcast_to(ids, (4, n_tokens, 4)), -1)
+    return rows, jnp.asarray(at), jnp.asarray(ids), tiles, options
 
 
-# Rows, elements, columns and the last tile are padded, and one split has more tiles.
-def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
+def run_both(monkeypatch, n_blocks, fused, read, *given):
+    """What a kernel of a few blocks of threads reads and what XLA reads."""
     monkeypatch.setattr(hopper, "TILE", 64)
     monkeypatch.setattr(hopper, "STAGES", 2)
-    monkeypatch.setattr(hopper, "MULTIPROCESSORS", 2)
-    given, options = random_block(21, 24, 150)
-    beta = jnp.array([0.5, 2.0], jnp.float32)
+    monkeypatch.setattr(hopper, "MULTIPROCESSORS", n_blocks)
     with numerics.matmul_precision("bfloat16"):
-        got = jax.jit(functools.partial(hopper.fused, interpret=interpret))(*given, beta)
-        want = jax.jit(functools.partial(interior.read, options=options))(*given, beta)
+        results = [jax.jit(one)(*given) for one in (fused, read)]
     assert not interpreter.get_races().races_found
+    return results
+
+
+def assert_same(got, want):
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert one.shape == other.shape and one.dtype == other.dtype
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+
+
+# Rows, elements and columns are padded: 75 in tiles of 64, the third of which is all padding.
+def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
+    rows, at, ids, tiles, options = random_block(21, 24, 75)
+    beta = jnp.array([0.5, 2.0], jnp.float32)
+    end, end_logits = ends.read(rows[2:], at[2:], ids, tiles, None, options)
+    fused = functools.partial(hopper.fused, interpret=interpret)
+    read = functools.partial(interior.read, options=options)
+    given = rows[:2], at[:2], ids, end_logits, end, tiles, beta
+    assert_same(*run_both(monkeypatch, 3, fused, read, *given))
+
+
+def test_the_ends_of_a_ragged_block_and_their_logits_are_what_xla_reads(monkeypatch, interpret):
+    rows, at, ids, tiles, options = random_block(70, 72, 75)
+    fused = functools.partial(hopper.fused_ends, interpret=interpret)
+    read = functools.partial(ends.read, options=options)
+    given = rows[2:], at[2:], ids, tiles, jnp.array([0.5, 1.0], jnp.float32)
+    (running, kept), (expected, with_bias) = run_both(monkeypatch, 2, fused, read, *given)
+    assert_same(running, expected)
+    assert_same(kept + tiles.flat_bias[None, None], with_bias)
 
 
 def test_what_the_kernel_reads():
@@ -122,6 +141,7 @@ def test_what_the_kernel_reads():
     assert not hopper.is_supported(rows, 5, Options((*FEW, "js_final"), precision="bfloat16"))
     assert not hopper.is_supported(rows, 5, Options((*FEW, "kl_to_input"), precision="bfloat16"))
     assert not hopper.is_supported(rows, 9, narrow())
+    assert not hopper.is_supported(rows, 0, narrow())
     assert not hopper.is_supported(rows.update(shape=(0, 256, 768)), 5, narrow())
 
 
@@ -129,10 +149,10 @@ def test_off_nvidia_gpus_xla_reads_the_same():
     case = make_case(97)
     options = Options(FEW, precision="bfloat16")
     readings = [
-        jax.jit(functools.partial(tiled.read, read_interior=read), static_argnums=3)(
+        jax.jit(functools.partial(tiled.read, **how), static_argnums=3)(
             case.residuals, case.unembed, case.references, options
         )
-        for read in (hopper.read, interior.read)
+        for how in ({}, {"read_interior": hopper.read, "read_ends": hopper.read_ends})
     ]
     for one, other in zip(*map(jax.tree.leaves, readings), strict=True):
         assert np.array_equal(one, other, equal_nan=True)

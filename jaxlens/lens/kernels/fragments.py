@@ -21,17 +21,14 @@ from jaxlens.lens import online
 ROWS = 64
 LANES = 8
 
-FLOATS = (
-    "max_logit",
-    "sum_exp",
-    "sum_exp_logit",
-    "kl_input",
-    "kl_final",
-    "between_input",
-    "between_final",
-    "sum_exp_tempered",
-)
-"""What `combine` gives of floats; the last only where there are temperatures."""
+FLOATS = ("max_logit", "sum_exp", "sum_exp_logit")
+"""What `combine` gives of floats, always."""
+
+OF_ENDS = ("kl_input", "kl_final", "between_input", "between_final")
+"""What it gives where there are end layers to compare with."""
+
+TEMPERED = "sum_exp_tempered"
+"""What it gives where there are temperatures."""
 
 _NO_COLUMN = np.int32(2**31 - 1)
 # Exponentials are those of 2: Mosaic makes one instruction of them, of `exp` four more.
@@ -49,8 +46,8 @@ class State(NamedTuple):
         best: Its column, the first of equals.
         sum_exp: Sum of ``exp(z - max_logit)``.
         sum_exp_logit: Sum of ``exp(z - max_logit) z``.
-        means: For either end, the sum of ``p z``.
-        between: For either end, the sum of ``p`` and the other end's logits.
+        means: For either end, the sum of ``p z``; empty where the rows are those of the ends.
+        between: For either end, the sum of ``p`` and the other end's logits; likewise.
         counts: For each reference, how many logits are above its own.
         sum_exp_tempered: Sum of ``exp((z - max_logit) / temperature)``, or None.
     """
@@ -65,7 +62,7 @@ class State(NamedTuple):
     sum_exp_tempered: jax.Array | None
 
 
-def start(references: int, is_tempered: bool) -> State:
+def start(references: int, is_tempered: bool, n_ends: int) -> State:
     """The state before the first tile."""
     zero = jnp.zeros((ROWS, LANES), jnp.float32)
     none = jnp.zeros((ROWS, LANES), jnp.int32)
@@ -74,8 +71,8 @@ def start(references: int, is_tempered: bool) -> State:
         best=none,
         sum_exp=zero,
         sum_exp_logit=zero,
-        means=(zero, zero),
-        between=(zero, zero),
+        means=(zero,) * n_ends,
+        between=(zero,) * n_ends,
         counts=(none,) * references,
         sum_exp_tempered=zero if is_tempered else None,
     )
@@ -168,7 +165,8 @@ def combine(
     """Statistics of all lanes of each row.
 
     Returns:
-        `FLOATS`, the sums relative to the greatest logit of all; the best column, and the counts.
+        Floats by name, the sums relative to the greatest logit of all; the best column, and the
+        counts.
     """
     greatest = state.max_logit.max(1)
     shift = (state.max_logit - spread(greatest)) * _LOG2_E
@@ -178,12 +176,12 @@ def combine(
         "sum_exp": (state.sum_exp * scale).sum(1),
         "sum_exp_logit": (state.sum_exp_logit * scale).sum(1),
     }
-    for i, name in enumerate(("input", "final")):
-        floats[f"kl_{name}"] = state.means[i].sum(1)
-        floats[f"between_{name}"] = state.between[i].sum(1)
+    if state.means:
+        sums = (*state.means, *state.between)
+        floats |= {name: x.sum(1) for name, x in zip(OF_ENDS, sums, strict=True)}
     if state.sum_exp_tempered is not None and temperature is not None:
         tempered = state.sum_exp_tempered * jnp.exp2(temperature * shift)
-        floats["sum_exp_tempered"] = tempered.sum(1)
+        floats[TEMPERED] = tempered.sum(1)
     is_best = state.max_logit == spread(greatest)
     best = jnp.where(is_best, state.best, _NO_COLUMN).min(1)
     return floats, [best, *(count.sum(1) for count in state.counts)]

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
-from jaxtyping import Array, Float, Int
 
-from jaxlens.lens.kernels import fragments, warpgroups
+from jaxlens.lens.kernels import fragments, hopper_sizes, warpgroups
 
 # Registers of a thread after the copying warpgroup gave up its own: of 64 Ki, for so many
 # warpgroups that multiply.
@@ -25,50 +24,42 @@ _REGISTERS_TO_COPY = 24
 
 
 def call(
-    rows: Float[Array, "layer token embed"],
-    weight: Float[Array, "column embed"],
-    biases: Float[Array, "2 column"],
-    end_logits: Float[Array, "2 token column"],
-    end_log_total: Float[Array, "2 token"],
-    reference_logits: Float[Array, "layer reference token"],
-    ids: Int[Array, "reference token"],
-    inverse_temperature: Float[Array, " layer"],
-    shape: warpgroups.Shape,
-    interpret: Any = None,
-) -> tuple[Float[Array, "split float layer token"], Int[Array, "split integer layer token"]]:
+    inputs: dict[str, jax.Array], shape: hopper_sizes.Shape, interpret: Any = None
+) -> tuple[jax.Array, ...]:
     """Statistics of all rows in each split of the vocabulary.
 
-    Tokens are a multiple of 64, elements of a row of `warpgroups.DEPTH`, columns of
-    ``shape.tile``.
-
     Args:
-        rows: Normalised residuals of the interior layers, bfloat16.
-        weight: Unembedding, bfloat16, zero in the padding.
-        biases: To add to the logits of the rows, and to those of the ends; the padding's logit is
-            in them.
-        end_logits: Logits of the end layers.
-        end_log_total: Their log-sum-exp.
-        reference_logits: Logits of the reference tokens.
-        ids: Reference tokens.
-        inverse_temperature: Of each layer; not read where ``shape`` is not tempered.
+        inputs: ``rows``, normalised residuals in bfloat16, ``[layer, token, embed]``, of the
+            interior layers or of the ends; ``weight``, the unembedding in bfloat16,
+            ``[column, embed]``, zero in the padding; ``biases``, ``[2, column]``, to add to the
+            logits of the rows, and to those of the ends, with the padding's logit;
+            ``reference_logits``, ``[layer, reference, token]``; ``ids``, ``[reference, token]``;
+            ``inverse_temperature``, ``[layer]``, not read where ``shape`` is not tempered;
+            of interior layers also ``end_logits``, ``[2, token, column]``, and their log-sum-exp
+            ``end_log_total``, ``[2, token]``. Tokens are a multiple of 64, ``embed`` of
+            `hopper_sizes.DEPTH`, columns of ``shape.tile``.
         shape: Sizes of a block.
         interpret: Parameters of JAX's interpreter of GPU kernels; None compiles for a GPU.
 
     Returns:
-        ``shape.floats``; the best token and the counts of logits above each reference's.
+        ``shape.floats``, ``[split, float, layer, token]``; the best token and the counts of logits
+        above each reference's, ``[split, 1 + reference, layer, token]``; of ends their logits
+        without the bias, ``[layer, token, column]``.
     """
-    n_layers, n_tokens, _ = rows.shape
-    references = ids.shape[0]
+    n_layers, n_tokens, _ = inputs["rows"].shape
     if interpret is not None:
-        weight = weight.T  # the interpreter does not multiply with what is transposed in a buffer
+        # The interpreter does not multiply with what is transposed in a buffer.
+        inputs = inputs | {"weight": inputs["weight"].T}
+    of_rows = n_layers, n_tokens
+    out = [
+        jax.ShapeDtypeStruct((shape.splits, len(shape.floats), *of_rows), jnp.float32),
+        jax.ShapeDtypeStruct((shape.splits, 1 + len(inputs["ids"]), *of_rows), jnp.int32),
+    ]
+    if shape.is_of_ends:
+        out.append(jax.ShapeDtypeStruct((*of_rows, inputs["biases"].shape[1]), jnp.float32))
     kernel = plgpu.kernel(
         functools.partial(_kernel, shape=shape, interpret=interpret is not None),
-        out_type=(
-            jax.ShapeDtypeStruct(
-                (shape.splits, len(shape.floats), n_layers, n_tokens), jnp.float32
-            ),
-            jax.ShapeDtypeStruct((shape.splits, 1 + references, n_layers, n_tokens), jnp.int32),
-        ),
+        out_type=tuple(out),
         grid=(shape.splits, -(-n_layers // shape.layers), n_tokens // fragments.ROWS),
         grid_names=("split", "group", "block"),
         num_threads=shape.layers + 1,
@@ -77,19 +68,18 @@ def call(
         compiler_params=plgpu.CompilerParams(approx_math=True),
         interpret=interpret,
     )
-    ends = end_logits, end_log_total
-    return kernel(rows, weight, biases, *ends, reference_logits, ids, inverse_temperature)
+    return kernel(*(inputs[name] for name in shape.inputs))
 
 
-def _kernel(*refs: Any, shape: warpgroups.Shape, interpret: bool) -> None:
+def _kernel(*refs: Any, shape: hopper_sizes.Shape, interpret: bool) -> None:
     """What one block of threads does."""
-    references = refs[6].shape[0]
-    wide = (plgpu.TilingTransform((8, warpgroups.DEPTH)), plgpu.SwizzleTransform(128))
-    of_ends = (plgpu.TilingTransform((8, warpgroups.ENDS_WIDTH)), plgpu.SwizzleTransform(128))
-    tile_shape = (warpgroups.DEPTH, shape.tile) if interpret else (shape.tile, warpgroups.DEPTH)
+    references = refs[shape.inputs.index("ids")].shape[0]
+    wide = (plgpu.TilingTransform((8, hopper_sizes.DEPTH)), plgpu.SwizzleTransform(128))
+    of_ends = (plgpu.TilingTransform((8, hopper_sizes.ENDS_WIDTH)), plgpu.SwizzleTransform(128))
+    tile_shape = (hopper_sizes.DEPTH, shape.tile) if interpret else (shape.tile, hopper_sizes.DEPTH)
     buffers = {
         "rows": plgpu.SMEM(
-            (shape.stages, shape.layers, fragments.ROWS, warpgroups.DEPTH),
+            (shape.stages, shape.layers, fragments.ROWS, hopper_sizes.DEPTH),
             jnp.bfloat16,
             transforms=wide,
         ),
@@ -103,10 +93,10 @@ def _kernel(*refs: Any, shape: warpgroups.Shape, interpret: bool) -> None:
         "integers": plgpu.SMEM((shape.layers, 1 + references, fragments.ROWS), jnp.int32),
     }
     barriers = {
-        "rows_came": plgpu.Barrier(num_arrivals=3),
+        "rows_came": plgpu.Barrier(num_arrivals=2 if shape.is_of_ends else 3),
         "came": plgpu.Barrier(num_arrivals=2, num_barriers=shape.stages),
         "read": plgpu.Barrier(num_arrivals=shape.layers, num_barriers=shape.stages),
-        "ends_came": plgpu.Barrier(num_arrivals=2),
+        "ends_came": plgpu.Barrier(num_arrivals=1 if shape.is_of_ends else 2),
         "ends_read": plgpu.Barrier(num_arrivals=shape.layers),
     }
 

@@ -9,7 +9,6 @@ ring of buffers, and the end layers' logits, which all layers of the block read.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,39 +16,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from jaxlens.lens.kernels import fragments, registers
-
-DEPTH = 64
-"""Elements of rows and tile that are multiplied at once: 128 bytes, the widest swizzle."""
-
-ENDS_WIDTH = 32
-"""Columns of the ends' logits in 128 bytes."""
+from jaxlens.lens.kernels import fragments, hopper_sizes, registers
 
 _ROWS, _LANES = fragments.ROWS, fragments.LANES
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Static sizes of a call.
-
-    Attributes:
-        layers: Layers a block of threads.
-        tile: Columns a tile, a multiple of 64.
-        splits: Parts of the vocabulary that different blocks of threads read.
-        stages: Buffers of the ring.
-        is_tempered: Whether the tempered sum is wanted.
-    """
-
-    layers: int
-    tile: int
-    splits: int
-    stages: int
-    is_tempered: bool
-
-    @property
-    def floats(self) -> tuple[str, ...]:
-        """Names of the floats, in their order."""
-        return fragments.FLOATS if self.is_tempered else fragments.FLOATS[:-1]
 
 
 class Block:
@@ -60,12 +29,12 @@ class Block:
         refs: tuple[Any, ...],
         buffers: dict[str, Any],
         barriers: dict[str, Any],
-        shape: Shape,
+        shape: hopper_sizes.Shape,
         interpret: bool,
     ) -> None:
-        names = ("rows", "weight", "biases", "end_logits", "end_log_total", "reference_logits")
-        self.inputs = dict(zip((*names, "ids", "beta"), refs[:8], strict=True))
-        self.outputs = refs[8:]
+        n_inputs = len(shape.inputs)
+        self.inputs = dict(zip(shape.inputs, refs[:n_inputs], strict=True))
+        self.outputs = refs[n_inputs:]
         self.buffers, self.barriers, self.shape = buffers, barriers, shape
         self.interpret = interpret
         self.registers = registers.Registers(interpret)
@@ -78,7 +47,7 @@ class Block:
         self.split = jax.lax.axis_index("split")
         self.first_tile = self.split * n_tiles // shape.splits
         self.last_tile = (self.split + 1) * n_tiles // shape.splits
-        self.steps = embed // DEPTH
+        self.steps = embed // hopper_sizes.DEPTH
 
     def copy(self) -> None:
         """The warpgroup that copies what the others read, as soon as there is room."""
@@ -86,7 +55,8 @@ class Block:
         layers = pl.ds(self.first_layer, self.shape.layers)
         self._copy("rows_came", "reference_logits", (layers, all_of, self.tokens))
         self._copy("rows_came", "ids", (all_of, self.tokens))
-        self._copy("rows_came", "end_log_total", (all_of, self.tokens))
+        if not self.shape.is_of_ends:
+            self._copy("rows_came", "end_log_total", (all_of, self.tokens))
         # Once there is room for this slice, all have reduced the last tile and read its ends.
         ends_at = min(self.shape.stages, self.steps - 1)
 
@@ -95,13 +65,14 @@ class Block:
 
             def copy_ends() -> None:
                 pl.when(tile > self.first_tile)(lambda: self._wait("ends_read"))
-                self._copy("ends_came", "end_logits", (all_of, self.tokens, columns))
                 self._copy("ends_came", "biases", (all_of, columns))
+                if not self.shape.is_of_ends:
+                    self._copy("ends_came", "end_logits", (all_of, self.tokens, columns))
 
             def step(k: jax.Array, _: None) -> None:
                 number = self._number(tile, k)
                 pl.when(number >= self.shape.stages)(lambda: self._wait("read", number))
-                depth = pl.ds(k * DEPTH, DEPTH)
+                depth = pl.ds(k * hopper_sizes.DEPTH, hopper_sizes.DEPTH)
                 of_tile = (depth, columns) if self.interpret else (columns, depth)
                 self._copy("came", "rows", (layers, self.tokens, depth), number)
                 self._copy("came", "weight", of_tile, number)
@@ -138,18 +109,19 @@ class Block:
     def reduce(self, warpgroup: jax.Array) -> None:
         """A warpgroup that multiplies and reduces the rows of its layer."""
         layer = self.first_layer + warpgroup
-        temperature = self.inputs["beta"][layer] if self.shape.is_tempered else None
-        references = self.inputs["ids"].shape[0]
+        temperature = self.inputs["inverse_temperature"][layer] if self.shape.is_tempered else None
+        n_ends = 0 if self.shape.is_of_ends else 2
+        start = fragments.start(self.inputs["ids"].shape[0], self.shape.is_tempered, n_ends)
         self._wait("rows_came")
-        state = jax.tree.map(
-            self.registers.lay_out, fragments.start(references, self.shape.is_tempered)
-        )
+        state = jax.tree.map(self.registers.lay_out, start)
 
         def one(tile: jax.Array, state: fragments.State) -> fragments.State:
             z = pl.run_scoped(
                 functools.partial(self._multiply, warpgroup, tile),
                 plgpu.ACC((_ROWS, self.shape.tile), jnp.float32),
             )
+            if self.shape.is_of_ends:
+                self._write(z, tile, layer, warpgroup)
             self._wait("ends_came")
             return self._add(state, z, tile, warpgroup, temperature)
 
@@ -197,16 +169,16 @@ class Block:
         state = fragments.rescale(state, old, temperature)
         log2_totals = [
             fragments.log2_of_total(self.registers.load_row(self.buffers["end_log_total"], i))
-            for i in range(2)
+            for i in range(len(state.means))
         ]
         end_bias = self.registers.load_columns(self.buffers["biases"], 1)
-        for first in range(0, self.shape.tile, ENDS_WIDTH):
-            some = slice(first, first + ENDS_WIDTH)
+        for first in range(0, self.shape.tile, hopper_sizes.ENDS_WIDTH):
+            some = slice(first, first + hopper_sizes.ENDS_WIDTH)
             ends = [
                 self.registers.load(self.buffers["end_logits"].at[i, :, some]) + end_bias[:, some]
-                for i in range(2)
+                for i in range(len(state.means))
             ]
-            for group in range(0, ENDS_WIDTH, _LANES):
+            for group in range(0, hopper_sizes.ENDS_WIDTH, _LANES):
                 state = fragments.add_sums(
                     state,
                     logits[(first + group) // _LANES],
@@ -227,6 +199,15 @@ class Block:
             [self.registers.load_row(self.buffers["ids"], r) for r in references],
         )
 
+    def _write(self, z: jax.Array, tile: jax.Array, layer: jax.Array, warpgroup: jax.Array) -> None:
+        """Writes the logits of a tile, without the bias, while the multiplies go on."""
+        plgpu.wait_smem_to_gmem(0, wait_read_only=True)  # the last tile has left the buffer
+        buffer = self.buffers["end_logits"].at[warpgroup]
+        buffer[...] = z
+        plgpu.commit_smem()
+        columns = pl.ds(tile * self.shape.tile, self.shape.tile)
+        plgpu.copy_smem_to_gmem(buffer, self.outputs[2].at[layer, self.tokens, columns])
+
     def _store(
         self,
         state: fragments.State,
@@ -236,7 +217,9 @@ class Block:
     ) -> None:
         floats, integers = fragments.combine(state, temperature)
         values = [floats[name] for name in self.shape.floats], integers
-        for name, rows, output in zip(("floats", "integers"), values, self.outputs, strict=True):
+        for name, rows, output in zip(
+            ("floats", "integers"), values, self.outputs[:2], strict=True
+        ):
             buffer = self.buffers[name].at[warpgroup]
             for k, row in enumerate(rows):
                 buffer[k] = row
