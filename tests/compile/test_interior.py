@@ -1,6 +1,7 @@
 """The kernels of the interior layers, compiled beside what XLA makes of these layers."""
 
 import functools
+import math
 import pathlib
 import re
 import shutil
@@ -9,8 +10,9 @@ import jax
 import pytest
 from compile.programs import require, shapes_on
 
+from jaxlens import types
 from jaxlens.bench.compiled import hlo, traffic
-from jaxlens.lens import interior, numerics, online, tuning, unembedding
+from jaxlens.lens import interior, numerics, online, options, tiled, tuning, unembedding
 from jaxlens.lens.kernels import hopper, tpu
 from jaxlens.lens.options import Options
 
@@ -49,12 +51,12 @@ def shapes(n_layer, embed, dtype, platform):
 
 
 def compile_block(read, target, model, precision):
-    options = Options(("kl_final_matched",), precision=precision)
+    request = Options(("kl_final_matched",), precision=precision)
     with numerics.matmul_precision(precision):
         device = require(target)
         given = shapes(*model, numerics.operand_dtype(precision), device.platform)
         given = shapes_on(given, device)
-        compiled = jax.jit(functools.partial(read, options=options)).lower(*given).compile()
+        compiled = jax.jit(functools.partial(read, options=request)).lower(*given).compile()
     memory = compiled.memory_analysis()
     moved = traffic.moved(traffic.count(hlo.parse(compiled.as_text()))) / TOKENS
     return compiled.as_text(), moved, memory.peak_memory_in_bytes
@@ -110,3 +112,41 @@ def test_statistics_of_the_largest_gpt2_stay_in_a_hoppers_registers(tmp_path, mo
     assert spilled is not None, said
     assert max(map(int, spilled.groups())) < 400
     assert "serialized" not in said
+
+
+def compile_lens(target, model, **how):
+    """Bytes a token of the lens alone, from all residuals to all quantities of ``core``."""
+    n_layer, embed = model
+    shape = lambda *sizes, dtype="float32": jax.ShapeDtypeStruct(sizes, dtype)  # noqa: E731
+    unembed = types.Unembed(
+        "final_norm",
+        shape(embed),
+        shape(embed),
+        1e-5,
+        shape(VOCAB, embed, dtype="bfloat16"),
+        temperature=shape(n_layer + 1),
+        n_layer=n_layer,
+    )
+    grid = 4, 1024
+    ids = shape(*grid, dtype="int32")
+    references = types.References(ids, ids, ids, ids, shape(*grid, dtype="bool"))
+    request = Options(options.resolve_quantities("core"), precision="bfloat16", block=TOKENS)
+    device = require(target)
+    tiles = shapes(*model, "bfloat16", device.platform)[-2]
+    given = shape(n_layer + 1, *grid, embed), unembed, references, tiles
+
+    def read(residuals, unembed, references, tiles):
+        return tiled.read(residuals, unembed, references, request, tiles, **how)
+
+    text = jax.jit(read).lower(*shapes_on(given, device)).compile().as_text()
+    return text, traffic.moved(traffic.count(hlo.parse(text))) / math.prod(grid)
+
+
+# MB a token: of the ends the logits written, read by the interior layers and, those of the first,
+# once more for the final token's rank (1.03); the unembedding twice a block of 256 tokens (0.62).
+def test_with_both_hopper_kernels_the_lens_moves_two_megabytes_a_token():
+    require_assembler()
+    both = {"read_interior": hopper.read, "read_ends": hopper.read_ends}
+    text, moved = compile_lens("h100", GPT2, **both)
+    assert text.count('custom_call_target="mosaic_gpu_v2"') == 2
+    assert moved < 2e6

@@ -1,9 +1,10 @@
-"""The interior layers on an NVIDIA Hopper: one Pallas kernel in place of `interior.read`.
+"""The lens on an NVIDIA Hopper: a Pallas kernel in place of `interior.read` and `ends.read`.
 
-Experimental: it compiles to machine code for an H100 and agrees with float64 in JAX's interpreter
-of GPU kernels, but no GPU has run it. Nothing chooses it unless `tiled.read` is given this `read`.
-Its blocks of threads read the end layers' logits and the unembedding once a block of tokens from
-device memory, as long as they keep step; the logits of the interior layers never leave registers.
+Experimental: it compiles to machine code for an H100 and agrees with XLA in JAX's interpreter of
+GPU kernels, but no GPU has run it. Nothing chooses it unless `tiled.read` is given `read` and
+`read_ends`. Its blocks of threads read the unembedding, and of interior layers the ends' logits,
+once a block of tokens from device memory, as long as they keep step: the logits of interior layers
+never leave registers, and those of the ends are written while they are reduced.
 """
 
 from __future__ import annotations
