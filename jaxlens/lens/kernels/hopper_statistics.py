@@ -71,34 +71,42 @@ def call(
     return kernel(*(inputs[name] for name in shape.inputs))
 
 
+def _buffers(shape: hopper_sizes.Shape, references: int, interpret: bool) -> dict[str, Any]:
+    """Shared memory of a block of threads, by what it holds."""
+    depth, n_rows = hopper_sizes.DEPTH, fragments.ROWS
+    wide = (plgpu.TilingTransform((8, depth)), plgpu.SwizzleTransform(128))
+    of_ends = (plgpu.TilingTransform((8, hopper_sizes.ENDS_WIDTH)), plgpu.SwizzleTransform(128))
+    rows = (shape.stages, shape.layers, n_rows, depth)
+    tile = (depth, shape.tile) if interpret else (shape.tile, depth)
+    return {
+        "rows": plgpu.SMEM(rows, jnp.bfloat16, transforms=wide),
+        "weight": plgpu.SMEM((shape.stages, *tile), jnp.bfloat16, transforms=wide),
+        "end_logits": plgpu.SMEM((2, n_rows, shape.tile), jnp.float32, transforms=of_ends),
+        "biases": plgpu.SMEM((2, shape.tile), jnp.float32),
+        "end_log_total": plgpu.SMEM((2, n_rows), jnp.float32),
+        "reference_logits": plgpu.SMEM((shape.layers, references, n_rows), jnp.float32),
+        "ids": plgpu.SMEM((references, n_rows), jnp.int32),
+        "floats": plgpu.SMEM((shape.layers, len(shape.floats), n_rows), jnp.float32),
+        "integers": plgpu.SMEM((shape.layers, 1 + references, n_rows), jnp.int32),
+    }
+
+
+def _barriers(shape: hopper_sizes.Shape) -> dict[str, Any]:
+    """What warpgroups wait for: that copies have come, and that all have read a buffer."""
+    n_ends = 0 if shape.is_of_ends else 1
+    return {
+        "rows_came": plgpu.Barrier(num_arrivals=2 + n_ends),
+        "came": plgpu.Barrier(num_arrivals=2, num_barriers=shape.stages),
+        "read": plgpu.Barrier(num_arrivals=shape.layers, num_barriers=shape.stages),
+        "ends_came": plgpu.Barrier(num_arrivals=1 + n_ends),
+        "ends_read": plgpu.Barrier(num_arrivals=shape.layers),
+    }
+
+
 def _kernel(*refs: Any, shape: hopper_sizes.Shape, interpret: bool) -> None:
     """What one block of threads does."""
     references = refs[shape.inputs.index("ids")].shape[0]
-    wide = (plgpu.TilingTransform((8, hopper_sizes.DEPTH)), plgpu.SwizzleTransform(128))
-    of_ends = (plgpu.TilingTransform((8, hopper_sizes.ENDS_WIDTH)), plgpu.SwizzleTransform(128))
-    tile_shape = (hopper_sizes.DEPTH, shape.tile) if interpret else (shape.tile, hopper_sizes.DEPTH)
-    buffers = {
-        "rows": plgpu.SMEM(
-            (shape.stages, shape.layers, fragments.ROWS, hopper_sizes.DEPTH),
-            jnp.bfloat16,
-            transforms=wide,
-        ),
-        "weight": plgpu.SMEM((shape.stages, *tile_shape), jnp.bfloat16, transforms=wide),
-        "end_logits": plgpu.SMEM((2, fragments.ROWS, shape.tile), jnp.float32, transforms=of_ends),
-        "biases": plgpu.SMEM((2, shape.tile), jnp.float32),
-        "end_log_total": plgpu.SMEM((2, fragments.ROWS), jnp.float32),
-        "reference_logits": plgpu.SMEM((shape.layers, references, fragments.ROWS), jnp.float32),
-        "ids": plgpu.SMEM((references, fragments.ROWS), jnp.int32),
-        "floats": plgpu.SMEM((shape.layers, len(shape.floats), fragments.ROWS), jnp.float32),
-        "integers": plgpu.SMEM((shape.layers, 1 + references, fragments.ROWS), jnp.int32),
-    }
-    barriers = {
-        "rows_came": plgpu.Barrier(num_arrivals=2 if shape.is_of_ends else 3),
-        "came": plgpu.Barrier(num_arrivals=2, num_barriers=shape.stages),
-        "read": plgpu.Barrier(num_arrivals=shape.layers, num_barriers=shape.stages),
-        "ends_came": plgpu.Barrier(num_arrivals=1 if shape.is_of_ends else 2),
-        "ends_read": plgpu.Barrier(num_arrivals=shape.layers),
-    }
+    buffers, barriers = _buffers(shape, references, interpret), _barriers(shape)
 
     def with_buffers(buffers: dict[str, Any], barriers: dict[str, Any]) -> None:
         block = warpgroups.Block(refs, buffers, barriers, shape, interpret)
