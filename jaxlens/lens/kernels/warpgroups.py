@@ -186,6 +186,7 @@ class Block:
                     log2_totals,
                     temperature,
                 )
+        plgpu.commit_smem()  # what was read here is overwritten by copies, which run apart
         plgpu.barrier_arrive(self.barriers["ends_read"])
         references = range(self.inputs["ids"].shape[0])
         return fragments.count_greater(
