@@ -23,24 +23,21 @@ class Registers:
 
     def lay_out(self, x: jax.Array) -> jax.Array:
         """A matrix that is computed rather than loaded."""
-        return x if self.interpret else plgpu.layout_cast(x, plgpu.Layout.WGMMA)
+        return self._cast(x, plgpu.Layout.WGMMA)
 
     def load(self, ref: Any) -> jax.Array:
         """A matrix of 64 rows."""
-        return ref[...] if self.interpret else plgpu.load(ref, (), layout=plgpu.Layout.WGMMA)
+        return self.lay_out(ref[...])
 
     def load_row(self, ref: Any, index: Any) -> jax.Array:
         """A value of each of the 64 rows."""
-        if self.interpret:
-            return ref[index]
-        return plgpu.load(ref, index, layout=plgpu.Layout.WGMMA.reduce(1), optimized=False)
+        return self._cast(ref[index], plgpu.Layout.WGMMA.reduce(1))
 
     def load_columns(self, ref: Any, index: int) -> jax.Array:
         """A value of each column, in all rows."""
-        if self.interpret:
-            return self._in_all_rows(ref[index])
-        values = plgpu.load(ref, index, layout=plgpu.Layout.WGMMA.reduce(0), optimized=False)
-        return self.lay_out(self._in_all_rows(values))
+        values = self._cast(ref[index], plgpu.Layout.WGMMA.reduce(0))
+        shape = fragments.ROWS, *values.shape
+        return self.lay_out(jax.lax.broadcast_in_dim(values, shape, (1,)))
 
-    def _in_all_rows(self, values: jax.Array) -> jax.Array:
-        return jax.lax.broadcast_in_dim(values, (fragments.ROWS, *values.shape), (1,))
+    def _cast(self, x: jax.Array, layout: Any) -> jax.Array:
+        return x if self.interpret else plgpu.layout_cast(x, layout)
