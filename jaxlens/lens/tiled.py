@@ -45,6 +45,7 @@ def read(
     options: Options,
     tiles: unembedding.TiledUnembedding | None = None,
     read_interior: Callable[..., Any] = interior.read,
+    read_ends: Callable[..., Any] = ends.read,
 ) -> types.Readout:
     """Reads the lens at every chosen layer; same contract as ``reference.read``.
 
@@ -56,6 +57,7 @@ def read(
         tiles: ``unembedding.tile_unembedding(unembed, options)``; computed here by default.
         read_interior: What reads the interior layers of a block; takes and returns what
             ``interior.read`` does.
+        read_ends: What reads the end layers of a block; takes and returns what ``ends.read`` does.
 
     Returns:
         Every quantity of ``options.quantities``, ``[layer, batch, position, ...]``.
@@ -85,7 +87,7 @@ def read(
         rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
         tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
         normed = decoders.normalise(rows, unembed)
-        return _block(normed, tokens, tiles, inverse_temperature, options, read_interior)
+        return _block(normed, tokens, tiles, inverse_temperature, options, read_interior, read_ends)
 
     with numerics.matmul_precision(options.precision):
         values = jax.lax.map(one, jnp.arange(n_blocks))
@@ -132,6 +134,7 @@ def _block(
     inverse_temperature: Float[Array, " layer"] | None,
     options: Options,
     read_interior: Callable[..., Any],
+    read_ends: Callable[..., Any],
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
     layers = options.layers or ()
@@ -143,7 +146,7 @@ def _block(
     reference_logits = _reference_logits(normed, ids, tiles)
     end_beta = None if inverse_temperature is None else inverse_temperature[outer]
     beta = None if inverse_temperature is None else inverse_temperature[middle]
-    end, end_logits = ends.read(
+    end, end_logits = read_ends(
         normed[outer], reference_logits[outer], ids, tiles, end_beta, options
     )
     final = end.top_id[1, :, :1]

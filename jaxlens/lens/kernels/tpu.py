@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import divergences, ends, interior, online, unembedding
-from jaxlens.lens.kernels import lanes, row_statistics
+from jaxlens.lens import divergences, interior, online, unembedding
+from jaxlens.lens.kernels import lanes, operands, row_statistics
 from jaxlens.lens.options import Options
 
 # Columns a tile at most, and bytes of its weights, of which there are two buffers.
@@ -109,17 +109,13 @@ def _fused(
     if inverse_temperature is None:
         inverse_temperature = jnp.ones(layers, jnp.float32)
     results = row_statistics.call(
-        _pad(rows, (1, more_tokens)),
-        _pad(tiles.weight.reshape(-1, embed), (0, more_columns)),
-        jnp.pad(
-            _biases(tiles, columns),
-            ((0, 0), (0, more_columns)),
-            constant_values=online.PADDING_LOGIT,
-        ),
-        _pad(end_logits, (1, more_tokens), (2, more_columns)),
-        _pad(end.log_total[..., None], (1, more_tokens)),
-        _pad(reference_logits, (1, more_tokens)),
-        _pad(ids, (0, more_tokens)),
+        operands.pad(rows, (1, more_tokens)),
+        operands.pad(tiles.weight.reshape(-1, embed), (0, more_columns)),
+        operands.biases(tiles, columns, more_columns),
+        operands.pad(end_logits, (1, more_tokens), (2, more_columns)),
+        operands.pad(end.log_total[..., None], (1, more_tokens)),
+        operands.pad(reference_logits, (1, more_tokens)),
+        operands.pad(ids, (0, more_tokens)),
         inverse_temperature,
         shape=shape,
         interpret=interpret,
@@ -145,24 +141,6 @@ def _choose_tile(columns: int, bytes_of_column: int) -> int:
     widest = min(MAX_TILE, fitting, -(-columns // width) * width)
     dividing = [tile for tile in range(width, widest + 1, width) if columns % tile == 0]
     return dividing[-1] if dividing else widest
-
-
-def _biases(tiles: unembedding.TiledUnembedding, columns: int) -> jax.Array:
-    """What to add to the logits of the rows, and to those of the ends as they are kept."""
-    bias = tiles.flat_bias
-    if bias is None:
-        return jnp.zeros((2, columns), jnp.float32)
-    # Where the ends' logits are kept with their bias, nothing is added to this zero.
-    of_ends = ends.logits(jnp.zeros((1, 1, columns), jnp.float32), bias)
-    return jnp.stack([bias, of_ends[0, 0]])
-
-
-def _pad(x: jax.Array, *more: tuple[int, int]) -> jax.Array:
-    """Zeros after the end of some axes, each ``(axis, number)``; most often none."""
-    widths = [(0, 0)] * x.ndim
-    for axis, number in more:
-        widths[axis] = (0, number)
-    return jnp.pad(x, widths) if any(number for _, number in more) else x
 
 
 def _unpack(
