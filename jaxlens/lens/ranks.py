@@ -105,16 +105,15 @@ def _count_others(
 ) -> jax.Array:
     """Leaves the columns of all references out of every count, for `_compare_references` to add.
 
-    One mask is shared by all layers and references, where each reference's own would have to be
-    read with every logit. It is written as what is added to the logits, so that it costs no more
-    than a bias.
+    One mask serves all layers and references, where each reference's own would have to be read
+    with every logit.
     """
     columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None]
     is_reference = functools.reduce(
         jnp.logical_or, [columns == ids[:, r, None] for r in range(ids.shape[-1])]
     )
-    mask = jnp.where(is_reference, np.float32(-np.inf), np.float32(0.0))
-    others = z + jax.lax.optimization_barrier(mask)[None]
+    is_reference = jax.lax.optimization_barrier(is_reference)
+    others = jnp.where(is_reference[None], np.float32(-np.inf), z)
     counts = [
         (others > reference_logits[..., r, None]).sum(-1, dtype=jnp.int32)
         for r in range(reference_logits.shape[-1])

@@ -34,11 +34,11 @@ class Tuning:
             on CPUs. A TPU would transpose each tile for it, a GPU splits the kernel (2.6 MB).
         pairs_maximum: Whether the greatest logit and its column are one reduction of pairs, which a
             GPU makes in one pass over the logits instead of two (2.6 MB). On a TPU the second pass
-            keeps too much in registers beside the rank counts: 54,000 cycles a tile, not 60,000.
-        masks_references_once: Whether the columns of all reference tokens are left out of the rank
-            counts by one sum, and those tokens compared with each other. With a mask for each
-            reference, which a TPU unpacks beside every logit, the counts and the column of the
-            greatest logit take 85,000 cycles a tile, and 51,000 with one.
+            keeps too much in registers beside the rank counts: both take 57,000 cycles a tile with
+            pairs, 63,000 without.
+        masks_references_once: Whether one mask leaves the columns of all reference tokens out of
+            the rank counts, and those tokens are compared with each other. With a mask for each
+            reference, which a TPU unpacks beside every logit, both take 94,000 cycles a tile.
         multiplies_means: Whether means of logits under an end layer are a small product, for which
             CPUs read the logits once, and twice as fast as for a sum.
         scans_ends: Whether the end layers are multiplied with one tile after the other, which stays
