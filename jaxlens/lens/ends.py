@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import online, tuning, unembedding
+from jaxlens.lens import online, ranks, tuning, unembedding
 from jaxlens.lens.options import Options
 
 Add = Callable[[online.Running, jax.Array, jax.Array], online.Running]
@@ -30,7 +30,9 @@ def read(
 ) -> tuple[online.Running, Float[Array, "2 token column"]]:
     """The two end layers: their state, and all their logits, see `logits`."""
     is_tempered = inverse_temperature is not None
-    start = online.start(2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered)
+    start = online.start(
+        2, rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
+    )._replace(n_greater=ranks.start(reference_logits, ids))
 
     def add(running: online.Running, z: jax.Array, column: jax.Array) -> online.Running:
         return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0]

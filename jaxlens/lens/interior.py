@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import divergences, ends, online, unembedding
+from jaxlens.lens import divergences, ends, online, ranks, unembedding
 from jaxlens.lens.options import Options
 
 Sums = divergences.Sums
@@ -67,7 +67,7 @@ def read(
     is_tempered = inverse_temperature is not None
     start = online.start(
         rows.shape[0], rows.shape[1], reference_logits.shape[-1], options.top_k, is_tempered
-    )
+    )._replace(n_greater=ranks.start(reference_logits, ids))
     return unembedding.scan(body, (start, cross, between), tiles.stacked)
 
 

@@ -1,11 +1,12 @@
 """Ranks without sorting: how many logits of a tile exceed those of the reference tokens.
 
 A rank is one plus the number of other tokens with a greater logit, so that ties share the best
-rank; `online` adds the counts of all tiles.
+rank; `online` adds the counts of all tiles to those that `start` gives.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -18,6 +19,17 @@ from jaxlens.lens import tuning
 _GROUP = 64
 
 
+def start(
+    reference_logits: Float[Array, "layer token reference"],
+    ids: Int[Array, "token reference"],
+) -> Int[Array, "layer token reference"]:
+    """Counts before the first tile: of what `count_greater` leaves out of every tile."""
+    return tuning.by_platform(
+        lambda chosen: _compare_references if chosen.masks_references_once else _zeros,
+        *(reference_logits, ids),
+    )
+
+
 def count_greater(
     z: Float[Array, "layer token column"],
     column: jax.Array | int,
@@ -28,10 +40,13 @@ def count_greater(
 
     Its own column is left out because the gathered logit equals the tile's only to rounding.
     """
-    return tuning.by_platform(
-        lambda chosen: _count_packed if chosen.groups_columns else _count_each,
-        *(z, jnp.asarray(column, jnp.int32), reference_logits, ids),
-    )
+
+    def make(chosen: tuning.Tuning) -> Callable[..., jax.Array]:
+        if chosen.groups_columns:
+            return _count_packed
+        return _count_others if chosen.masks_references_once else _count_each
+
+    return tuning.by_platform(make, z, jnp.asarray(column, jnp.int32), reference_logits, ids)
 
 
 def best(
@@ -83,6 +98,43 @@ def _count_each(
         for r in range(reference_logits.shape[-1])
     ]
     return jnp.stack(counts, -1)
+
+
+def _count_others(
+    z: jax.Array, column: jax.Array, reference_logits: jax.Array, ids: jax.Array
+) -> jax.Array:
+    """Leaves the columns of all references out of every count, for `_compare_references` to add.
+
+    One mask serves all layers and references, where each reference's own would have to be read
+    with every logit.
+    """
+    columns = column + jnp.arange(z.shape[-1], dtype=jnp.int32)[None]
+    is_reference = functools.reduce(
+        jnp.logical_or, [columns == ids[:, r, None] for r in range(ids.shape[-1])]
+    )
+    is_reference = jax.lax.optimization_barrier(is_reference)
+    others = jnp.where(is_reference[None], np.float32(-np.inf), z)
+    counts = [
+        (others > reference_logits[..., r, None]).sum(-1, dtype=jnp.int32)
+        for r in range(reference_logits.shape[-1])
+    ]
+    return jnp.stack(counts, -1)
+
+
+def _compare_references(reference_logits: jax.Array, ids: jax.Array) -> jax.Array:
+    """References above each reference; a token that is several of them counts once."""
+    counts = jnp.zeros(reference_logits.shape, jnp.int32)
+    for r in range(ids.shape[-1]):
+        is_counted = (ids[:, r, None] == ids[:, :r]).any(-1)
+        is_other = (ids != ids[:, r, None]) & ~is_counted[:, None]
+        counts += ((reference_logits[..., r, None] > reference_logits) & is_other[None]).astype(
+            jnp.int32
+        )
+    return counts
+
+
+def _zeros(reference_logits: jax.Array, ids: jax.Array) -> jax.Array:
+    return jnp.zeros(reference_logits.shape, jnp.int32)
 
 
 def _count_packed(

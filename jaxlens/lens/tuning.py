@@ -37,7 +37,12 @@ class Tuning:
         groups_columns: Whether integers are reduced in groups of 64 columns first, twice as fast
             on CPUs. A TPU would transpose each tile for it, a GPU splits the kernel (2.6 MB).
         pairs_maximum: Whether the greatest logit and its column are one reduction of pairs, which a
-            GPU makes in one pass over the logits instead of two (2.6 MB).
+            GPU makes in one pass over the logits instead of two (2.6 MB). On a TPU the second pass
+            keeps too much in registers beside the rank counts: both take 57,000 cycles a tile with
+            pairs, 63,000 without.
+        masks_references_once: Whether one mask leaves the columns of all reference tokens out of
+            the rank counts, and those tokens are compared with each other. With a mask for each
+            reference, which a TPU unpacks beside every logit, both take 94,000 cycles a tile.
         multiplies_means: Whether means of logits under an end layer are a small product, for which
             CPUs read the logits once, and twice as fast as for a sum.
         scans_ends: Whether the end layers are multiplied with one tile after the other, which stays
@@ -68,6 +73,7 @@ class Tuning:
     keeps_biased_logits: bool
     groups_columns: bool
     pairs_maximum: bool
+    masks_references_once: bool
     multiplies_means: bool
     scans_ends: bool
     slices_bits: bool
@@ -87,6 +93,7 @@ CPU = Tuning(
     keeps_biased_logits=True,
     groups_columns=True,
     pairs_maximum=False,
+    masks_references_once=False,
     multiplies_means=True,
     scans_ends=True,
     slices_bits=True,
@@ -105,6 +112,7 @@ GPU = Tuning(
     keeps_biased_logits=False,
     groups_columns=False,
     pairs_maximum=True,
+    masks_references_once=False,
     multiplies_means=False,
     scans_ends=False,
     slices_bits=False,
@@ -120,7 +128,7 @@ GPU = Tuning(
 TPU = dataclasses.replace(
     GPU,
     implementation="pallas",
-    pairs_maximum=False,
+    masks_references_once=True,
     tile=2048,
     tile_logits_bytes=25 * 2**20,
 )

@@ -56,10 +56,12 @@ def shapes_on(tree, device):
     )
 
 
-def lower_update(job, device):
-    """The update of a sweep's totals, traced for a device."""
+def lower_update(job, device, names=None):
+    """The update of a sweep's totals, or of some, traced for a device."""
     sizes = job.resolved.architecture
     tallies = definitions.TALLIES[job.config.store.tallies]
+    if names is not None:
+        tallies = tuple(definitions.BY_NAME[name] for name in names)
     batch = steps.batch_shape(job.plan.length, job.plan.step_sequences)
     weights = (job.model.params, job.unembed, job.tiles)
     values, _ = steps.lower(job.step_config, *shapes_on(weights, jax.devices()[0]), batch).out_info

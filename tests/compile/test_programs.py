@@ -21,6 +21,7 @@ from jaxlens.bench import counts
 from jaxlens.bench.compiled import program
 from jaxlens.lens import numerics, temperature
 from jaxlens.sweep import batch_size, prepare, resolve
+from jaxlens.tally import type_means
 
 pytestmark = pytest.mark.compile
 
@@ -113,10 +114,22 @@ def test_tpus_scatter_no_64_bit_integers(tiny, texts, tmp_path, tallies):
 
 # Both TPUs have the same compiler.
 @pytest.mark.parametrize("target", ["v5e", "h100"])
-def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target):
-    job = prepare.prepare(configure_run(tiny, texts, None), tmp_path, read_only=True)
+@pytest.mark.parametrize(
+    ("tallies", "names"),
+    [
+        ("basic", None),
+        pytest.param("study", None, marks=pytest.mark.long),
+        pytest.param("study-3", None, marks=pytest.mark.long),
+        # Of the sample that the means of token types come from.
+        pytest.param("study-3", type_means.NEEDED, marks=pytest.mark.long),
+    ],
+)
+def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target, tallies, names):
+    device = require(target)
+    settings = configure_run(tiny, texts, None, **{"store.tallies": tallies})
+    job = prepare.prepare(settings, tmp_path, read_only=True)
     with jax.enable_x64(True):
-        assert lower_update(job, require(target)).compile().memory_analysis()
+        assert lower_update(job, device, names).compile().memory_analysis()
 
 
 @pytest.mark.parametrize("target", ["v5e", "h100"])

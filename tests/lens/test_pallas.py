@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ import jaxlens
 from jaxlens import config, errors, schema
 from jaxlens.bench import random_model
 from jaxlens.lens import interior, pallas, tuning
-from jaxlens.lens.kernels import tpu
+from jaxlens.lens.kernels import hopper, tpu
 from jaxlens.lens.options import Options
 from jaxlens.models import loading
 from jaxlens.sweep import resolve
@@ -44,9 +46,22 @@ def test_what_the_kernel_does_not_read_is_named(how, sizes, message):
 
 
 def test_a_platform_without_a_kernel_is_refused(monkeypatch):
-    monkeypatch.setattr(pallas, "KERNELS", {"tpu": tpu})
+    monkeypatch.setattr(pallas, "KERNELS", {"tpu": pallas.KERNELS["tpu"]})
     with pytest.raises(errors.ConfigError, match="no kernel for gpu"):
         pallas.require(Options(FULL), *SIZES, "gpu")
+
+
+def test_a_gpu_that_is_no_hopper_has_no_kernel(monkeypatch):
+    asked = Options(FULL, precision="bfloat16")
+    pallas.require(asked, *SIZES, "gpu")
+    monkeypatch.setattr(hopper, "is_available", lambda: False)
+    with pytest.raises(errors.ConfigError, match="no kernel for gpu"):
+        pallas.require(asked, *SIZES, "gpu")
+
+
+def test_kernels_are_imported_on_use():
+    code = "import sys, jaxlens.lens.pallas; print([n for n in sys.modules if 'kernels' in n])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def test_without_layers_between_the_ends_nothing_is_refused():

@@ -1,8 +1,8 @@
 """The lens on an NVIDIA Hopper: a Pallas kernel in place of `interior.read` and `ends.read`.
 
 Experimental: it compiles to machine code for an H100 and agrees with XLA in JAX's interpreter of
-GPU kernels, but no GPU has run it. Nothing chooses it unless `tiled.read` is given `read` and
-`read_ends`. Its blocks of threads read the unembedding, and of interior layers the ends' logits,
+GPU kernels, but no GPU has run it. The ``pallas`` lens uses it, which no run on a GPU chooses by
+itself. Its blocks of threads read the unembedding, and of interior layers the ends' logits,
 once a block of tokens from device memory, as long as they keep step: the logits of interior layers
 never leave registers, and those of the ends are written while they are reduced.
 """
@@ -81,7 +81,7 @@ def is_supported(
 
     It does not where there are no interior layers, for Jensen-Shannon and reverse divergences,
     for more than one best token, for operands other than bfloat16, for many references, and where
-    the GPU at hand is not a Hopper.
+    it is not available.
     """
     reverse = [f"kl_to_{name}" for name in divergences.ENDS]
     return (
@@ -90,15 +90,15 @@ def is_supported(
         and options.top_k == 1
         and options.precision == "bfloat16"
         and not options.wants(*divergences.SYMMETRIC, *reverse)
-        and not _is_other_gpu()
+        and is_available()
     )
 
 
-def _is_other_gpu() -> bool:
-    """Whether this machine has a GPU that lacks the kernel's instructions."""
+def is_available() -> bool:
+    """Whether the GPU at hand, if there is one, has the kernel's instructions."""
     if jax.default_backend() != "gpu":
-        return False
-    return getattr(jax.devices()[0], "compute_capability", None) != "9.0"
+        return True
+    return getattr(jax.devices()[0], "compute_capability", None) == "9.0"
 
 
 def fused(

@@ -55,6 +55,11 @@ def read(
     )
 
 
+def is_available() -> bool:
+    """Whether the devices at hand run the kernel: any TPU does."""
+    return True
+
+
 def is_supported(
     rows: Float[Array, "layer token embed"] | jax.ShapeDtypeStruct,
     references: int,
