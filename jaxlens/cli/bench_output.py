@@ -71,6 +71,8 @@ def show_compiled(report: Compiled, heading: bool) -> None:
         f"{report.memory_bound:>7,.0f} tok/s {report.compute_bound:>7,.0f} tok/s",
         flush=True,
     )
+    if heading and not report.is_flops_stated:
+        print("MFLOP/token by the model's sizes: kernels for GPUs do not state theirs")
 
 
 def add_json_line(report: Report | Compiled, path: Path) -> None:

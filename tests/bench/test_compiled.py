@@ -84,6 +84,16 @@ def test_a_kernel_moves_and_computes_what_it_declares():
     assert (work.read, work.written, work.flops) == (9000 - 8 * 64 * 4, 8 * 64 * 4, 640)
 
 
+def test_a_kernel_for_gpus_states_no_operations():
+    text = """ENTRY %main (x: f32[64,64]) -> f32[8,64] {
+  %x = f32[64,64]{1,0} parameter(0)
+  ROOT %kernel = f32[8,64]{1,0} custom-call(%x), custom_call_target="mosaic_gpu_v2"
+}
+"""
+    assert not traffic.states_flops(traffic.count(hlo.parse(text)))
+    assert traffic.states_flops(traffic.count(hlo.parse(text.replace("mosaic_gpu_v2", "other"))))
+
+
 def test_a_loop_of_unknown_length_is_an_error_and_one_that_the_compiler_knows_is_not():
     unknown = PROGRAM.replace("constant(10)", "parameter(1)")
     with pytest.raises(ValueError, match="no known number of trips"):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxlens import config as run_config
 from jaxlens import models, types
+from jaxlens.bench import counts
 from jaxlens.bench.compiled import hlo, targets, traffic
 from jaxlens.sweep import batch_size, resolve, step
 
@@ -32,6 +33,8 @@ class Compiled:
         step_bytes: Of the device's memory beside them.
         bytes_moved: Bytes a token that the program reads and writes in the device's memory.
         flops: Operations of multiplies a token.
+        is_flops_stated: Whether the program states them; else they are those of the cost model,
+            since a kernel for a GPU does not say what it does.
         memory_bound: Tokens a second that the bandwidth of the target allows.
         compute_bound: Tokens a second that its multiplies allow, with bfloat16 operands.
         compile_seconds: Of all steps that were tried.
@@ -46,6 +49,7 @@ class Compiled:
     step_bytes: int
     bytes_moved: float
     flops: float
+    is_flops_stated: bool
     memory_bound: float
     compute_bound: float
     compile_seconds: float
@@ -97,7 +101,10 @@ def compile_step(
     text = compiled.as_text() or ""
     works = traffic.count(hlo.parse(text))
     moved = traffic.moved(works) / resolved.step_tokens
+    is_stated = traffic.states_flops(works)
     flops = traffic.flops(works) / resolved.step_tokens
+    if not is_stated:
+        flops = counts.count_flops(architecture, resolved.length)["sweep"]
     report = Compiled(
         model=model,
         target=name,
@@ -107,6 +114,7 @@ def compile_step(
         step_bytes=step.scratch_bytes(compiled),
         bytes_moved=moved,
         flops=flops,
+        is_flops_stated=is_stated,
         memory_bound=target.bandwidth / moved,
         compute_bound=target.flops / flops,
         compile_seconds=seconds,

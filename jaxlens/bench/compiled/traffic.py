@@ -21,6 +21,8 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 _DECLARED = re.compile(
     r'"cost_estimate":\{"flops":"(\d+)","transcendentals":"\d+","bytes_accessed":"(\d+)"'
 )
+_UNDECLARED = "mosaic_gpu"
+"""Name of the calls of kernels for GPUs, which cannot declare anything."""
 _STARTED = {  # which of the arrays that an asynchronous operation carries is its result
     "copy-start": lambda shapes: shapes[:1],  # result, operand, context
     "slice-start": lambda shapes: shapes[-2:-1],  # operand, result, context
@@ -67,6 +69,12 @@ def moved(works: list[Work]) -> int:
 def flops(works: list[Work]) -> float:
     """Operations of matrix multiplies."""
     return sum(work.times * work.flops for work in works)
+
+
+def states_flops(works: list[Work]) -> bool:
+    """Whether the program states the operations of all its kernels."""
+    calls = (work.instruction for work in works if work.instruction.operation == "custom-call")
+    return not any(_UNDECLARED in call.attributes for call in calls)
 
 
 def _walk(program: hlo.Program, name: str, path: tuple[str, ...], times: int) -> Iterator[Work]:
