@@ -28,7 +28,8 @@ def test_quick_look_at_forty_documents(primary):
 @pytest.mark.parametrize("documents", planted.DOCUMENTS)
 @pytest.mark.parametrize("primary", planted.PRIMARIES)
 def test_primaries_cover_what_was_planted_and_reject_only_what_was(primary, documents):
-    scores = [planted.score(primary, documents, effect, REPLICAS) for effect in (False, True)]
+    replicas = FEW_REPLICAS if documents == min(planted.DOCUMENTS) else REPLICAS
+    scores = [planted.score(primary, documents, effect, replicas) for effect in (False, True)]
     print(planted.markdown(scores))
     assert all(BAND[0] <= found.coverage <= BAND[1] for found in scores)
     assert scores[0].rejection <= 1 - BAND[0]
@@ -38,6 +39,10 @@ def test_the_table_has_a_line_for_every_score():
     found = planted.table(replicas=1, documents=(200,))
     assert planted.markdown(found).count("\n") == 1 + 2 * len(planted.PRIMARIES)
 
+
+FEW_REPLICAS = 4_000
+"""Where documents are few intervals are a little wide: a true coverage of 96.3 % leaves the band in
+12 % of all sets of 1,000 replicas, and in 1 % of those of 4,000."""
 
 HARD_REPLICAS = 2_000
 """A correct 95 % interval leaves the band in one of 25,000 sets of so many replicas."""
