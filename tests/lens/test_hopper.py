@@ -112,6 +112,7 @@ def assert_same(got, want):
 
 
 # Rows, elements and columns are padded: 75 in tiles of 64, the third of which is all padding.
+@pytest.mark.long
 def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
     rows, at, ids, tiles, options = random_block(21, 24, 75)
     beta = jnp.array([0.5, 2.0], jnp.float32)
@@ -122,6 +123,7 @@ def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
     assert_same(*run_both(monkeypatch, 3, fused, read, *given))
 
 
+@pytest.mark.long
 def test_the_ends_of_a_ragged_block_and_their_logits_are_what_xla_reads(monkeypatch, interpret):
     rows, at, ids, tiles, options = random_block(70, 72, 75)
     fused = functools.partial(hopper.fused_ends, interpret=interpret)

@@ -12,6 +12,7 @@ from jaxlens.store import verify
 from jaxlens.sweep import run as sweep
 
 
+@pytest.mark.long  # Interpreted, it compiles for a minute; tests/lens reads with it too.
 def test_a_run_by_the_kernel_has_the_rows_of_the_tiled_one_and_says_so(
     tiny, texts, swept, tmp_path
 ):
