@@ -139,7 +139,7 @@ class Block:
             plgpu.wgmma(
                 accumulator,
                 self.buffers["rows"].at[self._slot(number), warpgroup],
-                weight if self.interpret else plgpu.transpose_ref(weight, (1, 0)),
+                weight if self.interpret else weight.transpose((1, 0)),
             )
             # The multiply before this one is done when at most one is under way.
             plgpu.wgmma_wait(1)
