@@ -57,6 +57,8 @@ def show_compiled(report: Compiled, heading: bool) -> None:
             f"{settings['precision']} operands, "
             f"{settings['dtype']} weights, {settings['residuals']} streams; {versions}"
         )
+        if not report.is_flops_stated:
+            print("MFLOP/token follow from the model's sizes: kernels for GPUs do not state theirs")
         print(
             f"{'model':<12} {'weights':>9} {'step':>9} {'sequences':>16} {'tile':>5} {'block':>5} "
             f"{'MB/token':>9} {'MFLOP/token':>11} {'memory bound':>13} {'compute bound':>13}"
@@ -71,8 +73,6 @@ def show_compiled(report: Compiled, heading: bool) -> None:
         f"{report.memory_bound:>7,.0f} tok/s {report.compute_bound:>7,.0f} tok/s",
         flush=True,
     )
-    if heading and not report.is_flops_stated:
-        print("MFLOP/token by the model's sizes: kernels for GPUs do not state theirs")
 
 
 def add_json_line(report: Report | Compiled, path: Path) -> None:

@@ -16,7 +16,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxlens import errors, types
-from jaxlens.lens import ends, interior, numerics, tiled, unembedding
+from jaxlens.lens import numerics, tiled, unembedding
 from jaxlens.lens.options import Options
 
 _TPU, _HOPPER = (f"jaxlens.lens.kernels.{name}" for name in ("tpu", "hopper"))
@@ -49,21 +49,14 @@ def read_interior(*given: Any) -> Any:
     def by(name: str) -> Callable[..., Any]:
         return lambda *arrays: importlib.import_module(name).read(*arrays, options=options)
 
-    return jax.lax.platform_dependent(
-        *arrays,
-        **{platform: by(name) for platform, name in KERNELS.items()},
-        default=lambda *arrays: interior.read(*arrays, options=options),
-    )
+    # That of TPUs leaves to XLA what is neither a TPU nor a CPU.
+    return jax.lax.platform_dependent(*arrays, cuda=by(_HOPPER), default=by(_TPU))
 
 
 def read_ends(*given: Any) -> Any:
     """The end layers of a block; takes and returns what ``ends.read`` does."""
-    *arrays, options = given
-    return jax.lax.platform_dependent(
-        *arrays,
-        cuda=lambda *arrays: importlib.import_module(_HOPPER).read_ends(*arrays, options=options),
-        default=lambda *arrays: ends.read(*arrays, options=options),
-    )
+    # Only the kernels for GPUs have one; it leaves all other platforms to XLA.
+    return importlib.import_module(_HOPPER).read_ends(*given)
 
 
 def is_supported(
