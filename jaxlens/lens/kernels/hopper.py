@@ -83,13 +83,11 @@ def is_supported(
     for more than one best token, for operands other than bfloat16, for many references, and where
     it is not available.
     """
-    reverse = [f"kl_to_{name}" for name in divergences.ENDS]
     return (
         rows.shape[0] > 0
         and 0 < references <= MAX_REFERENCES
-        and options.top_k == 1
+        and operands.is_one_pass(options)
         and options.precision == "bfloat16"
-        and not options.wants(*divergences.SYMMETRIC, *reverse)
         and is_available()
     )
 

@@ -1,4 +1,4 @@
-"""What kernels are given: arrays of whole tiles, with the bias and its padding made explicit."""
+"""What kernels are given: arrays of whole tiles, with the bias explicit; what none reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxlens.lens import ends, online, unembedding
+from jaxlens.lens import divergences, ends, online, unembedding
+from jaxlens.lens.options import Options
+
+
+def is_one_pass(options: Options) -> bool:
+    """Whether one pass with one best token gives all: no Jensen-Shannon, no reverse divergences."""
+    reverse = [f"kl_to_{name}" for name in divergences.ENDS]
+    return options.top_k == 1 and not options.wants(*divergences.SYMMETRIC, *reverse)
 
 
 def biases(

@@ -71,13 +71,11 @@ def is_supported(
     for more than one best token, for precisions that split operands, for many references, and
     where all layers of the smallest block do not fit VMEM.
     """
-    reverse = [f"kl_to_{name}" for name in divergences.ENDS]
     return (
         rows.shape[0] > 0
         and references <= MAX_REFERENCES
-        and options.top_k == 1
+        and operands.is_one_pass(options)
         and options.precision in _PRECISIONS
-        and not options.wants(*divergences.SYMMETRIC, *reverse)
         and _multiple(rows) * _bytes_of_row(rows, references) <= ROWS_BYTES
     )
 
