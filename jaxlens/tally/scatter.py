@@ -7,9 +7,13 @@ narrow that no sum of them overflows, which are scattered side by side and joine
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxlens.tally import addition
 
 AMOUNT_BITS = {np.dtype(np.int32): 32, np.dtype(np.int64): 48}
 """Bits of an amount with its sign: fixed-point numbers are below 2**31, their products 2**45."""
@@ -58,3 +62,39 @@ def add_parts(total: jax.Array, cell: jax.Array, amount: jax.Array) -> jax.Array
     for part in range(n_parts):
         total = total + (summed[..., part].astype(jnp.int64) << np.int64(bits * part))
     return total
+
+
+def add_lines(
+    total: jax.Array,
+    places: tuple[Any, ...],
+    amount: jax.Array | addition.Products,
+    where: jax.Array,
+) -> jax.Array:
+    """Adds whole lines: one scattered update a row instead of one a number.
+
+    Args:
+        total: Its last axes are those of a line, int64.
+        places: Index of each axis before them, one a row.
+        amount: ``[row, *line]``; of products, one column at a time is multiplied and added.
+        where: Rows that count.
+    """
+    lines = total.reshape(-1, *total.shape[len(places) :])
+    cell = jnp.broadcast_to(cells(total.shape, places), where.shape)
+    cell = jnp.where(where, cell, len(lines))
+    if not isinstance(amount, addition.Products):
+        return add(lines, cell, amount).reshape(total.shape)
+    n_columns = np.int32(lines.shape[1])
+
+    def add_column(column: jax.Array, lines: jax.Array) -> jax.Array:
+        return add(lines, cell * n_columns + column, amount.of(column, jnp))
+
+    lines = lines.reshape(-1, lines.shape[-1])
+    return jax.lax.fori_loop(np.int32(0), n_columns, add_column, lines).reshape(total.shape)
+
+
+def cells(shape: tuple[int, ...], places: tuple[Any, ...]) -> Any:
+    """Numbers of the cells along the first axes of a total."""
+    cell: Any = jnp.zeros((), jnp.int32)
+    for size, index in zip(shape[: len(places)], places, strict=True):
+        cell = cell * np.int32(size) + jnp.asarray(index, jnp.int32)
+    return cell

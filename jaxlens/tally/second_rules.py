@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens.tally import axes, facts
-from jaxlens.tally.addition import ALL, Addition, first_place
+from jaxlens.tally.addition import ALL, Addition, Products, first_place
 from jaxlens.tally.facts import Facts
 
 
@@ -48,13 +48,11 @@ def _type_regressor(rows: Facts) -> Iterator[Addition]:
 
 
 def _product(rows: Facts) -> Iterator[Addition]:
-    x = rows.regressors
-    yield (rows.group, ALL, ALL), facts.product(x[:, :, None], x[:, None, :], rows.xp), rows.valid
+    yield (rows.group, ALL, ALL), Products(rows.regressors, rows.regressors), rows.valid
 
 
 def _outcome(rows: Facts) -> Iterator[Addition]:
-    x, ln = rows.regressors, rows.ln["input"]
-    yield (rows.group, ALL, ALL), facts.product(x[:, :, None], ln[:, None, :], rows.xp), rows.valid
+    yield (rows.group, ALL, ALL), Products(rows.regressors, rows.ln["input"]), rows.valid
 
 
 def _copied(rows: Facts) -> Iterator[Addition]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -146,10 +145,10 @@ def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
     """Adds the additions of a tally's rule."""
     for places, amount, where in rules.RULES[name](rows):
         if (n := addition.lines(places)) is not None:
-            total = _add_lines(total, places[:n], amount, where)
+            total = scatter.add_lines(total, places[:n], amount, where)
             continue
         flat = total.reshape(-1)
-        cell = _cell(total.shape, places)
+        cell = scatter.cells(total.shape, places)
         shape = jnp.broadcast_shapes(cell.shape, where.shape)
         cell = jnp.where(jnp.broadcast_to(where, shape), jnp.broadcast_to(cell, shape), flat.size)
         if amount is not None:
@@ -157,24 +156,6 @@ def _studied(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:
             amount = jnp.broadcast_to(amount, shape).reshape(-1)
         total = scatter.add(flat, cell.reshape(-1), amount).reshape(total.shape)
     return total
-
-
-def _add_lines(
-    total: jax.Array, places: tuple[Any, ...], amount: jax.Array, where: jax.Array
-) -> jax.Array:
-    """Adds whole lines: one scattered update a row instead of one a number."""
-    lines = total.reshape(-1, *total.shape[len(places) :])
-    cell = jnp.broadcast_to(_cell(total.shape, places), where.shape)
-    cell = jnp.where(where, cell, len(lines))
-    return scatter.add(lines, cell, amount).reshape(total.shape)
-
-
-def _cell(shape: tuple[int, ...], places: tuple[Any, ...]) -> Any:
-    """Number of a cell along the first axes of a total."""
-    cell: Any = jnp.zeros((), jnp.int32)
-    for size, index in zip(shape[: len(places)], places, strict=True):
-        cell = cell * np.int32(size) + jnp.asarray(index, jnp.int32)
-    return cell
 
 
 def _sampled(total: jax.Array, name: str, rows: facts.Facts) -> jax.Array:

@@ -87,6 +87,7 @@ def is_supported(
         rows.shape[0] > 0
         and 0 < references <= MAX_REFERENCES
         and operands.is_one_pass(options)
+        and options.top_k == 1
         and options.precision == "bfloat16"
         and is_available()
     )

@@ -1,7 +1,8 @@
 """What each lane of the kernel keeps: the online statistics of `online`, of its own columns.
 
-Floats are ``[statistic, token, lane]``, in the order of `FLOATS`; integers are ``[1 + reference,
-token, lane]``: the best column, then the counts. After the last tile the lanes are combined.
+Floats are ``[statistic, token, lane]``, in the order of `FLOATS`, then the second-best logit and
+those after it; integers are ``[k + reference, token, lane]``: the k best columns, best first, then
+the counts. After the last tile the lanes are combined.
 """
 
 from __future__ import annotations
@@ -63,21 +64,53 @@ def groups(columns: int) -> list[slice]:
     return [slice(first, first + LANES) for first in range(0, columns, LANES)]
 
 
-def start(sums: Any, counts: Any) -> None:
+def n_floats(top_k: int) -> int:
+    """How many floats there are, with the logits of so many best columns."""
+    return len(FLOATS) + top_k - 1
+
+
+def _of_best(k: int) -> list[int]:
+    """Where the floats are that hold the k best logits."""
+    return [_MAX, *range(len(FLOATS), len(FLOATS) + k - 1)]
+
+
+def start(sums: Any, counts: Any, k: int) -> None:
     """Stores the state before the first tile."""
     sums[...] = jnp.zeros(sums.shape, jnp.float32)
-    sums[_MAX] = jnp.full(sums.shape[1:], online.PADDING_LOGIT)
+    for best in _of_best(k):
+        sums[best] = jnp.full(sums.shape[1:], online.PADDING_LOGIT)
     counts[...] = jnp.zeros(counts.shape, jnp.int32)
 
 
-def find_best(sums: Any, counts: Any, tile: Tile) -> jax.Array:
-    """Stores each lane's best column so far, the first of equals, and returns its logit."""
-    greatest, best = sums[_MAX, tile.rows], counts[0, tile.rows]
+def find_best(sums: Any, counts: Any, tile: Tile, k: int) -> jax.Array:
+    """Stores each lane's best columns so far, the first of equals, and returns the best logit.
+
+    The best logit itself is stored by `add_sums`, which needs the one before.
+    """
+    best = [sums[i, tile.rows] for i in _of_best(k)]
+    columns = [counts[i, tile.rows] for i in range(k)]
     for z, column in zip(tile.vectors, tile.columns, strict=True):
-        best = jnp.where(z > greatest, column, best)
-        greatest = jnp.maximum(greatest, z)
-    counts[0, tile.rows] = best
-    return greatest
+        best, columns = _insert(best, columns, z, column)
+    for i, where in enumerate(_of_best(k)[1:], 1):
+        sums[where, tile.rows] = best[i]
+    for i in range(k):
+        counts[i, tile.rows] = columns[i]
+    return best[0]
+
+
+def _insert(
+    best: list[jax.Array], columns: list[jax.Array], z: jax.Array, column: jax.Array
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The sorted best with one more logit of a later column, after those that it equals."""
+    is_above = [z > logit for logit in best]
+    inserted = [jnp.maximum(best[0], z)]
+    inserted_columns = [jnp.where(is_above[0], column, columns[0])]
+    for i in range(1, len(best)):  # what is above the one before pushes that one down
+        logit = jnp.where(is_above[i - 1], best[i - 1], z)
+        inserted.append(jnp.where(is_above[i], logit, best[i]))
+        of_logit = jnp.where(is_above[i - 1], columns[i - 1], column)
+        inserted_columns.append(jnp.where(is_above[i], of_logit, columns[i]))
+    return inserted, inserted_columns
 
 
 def mark_references(marks: Any, ids: Any, rows: slice, first_column: jax.Array) -> None:
@@ -117,11 +150,13 @@ def count_greater(counts: Any, reference_logits: Any, marks: Any, tile: Tile) ->
     """Counts the logits above each reference's in the columns of no reference."""
     rows = tile.rows
     unmarked = [z + marks[rows, group] for z, group in zip(tile.vectors, tile.groups, strict=True)]
-    for r in range(reference_logits.shape[-1]):
-        count, least = counts[1 + r, rows], reference_logits[rows, r : r + 1]
+    references = reference_logits.shape[-1]
+    first = counts.shape[0] - references
+    for r in range(references):
+        count, least = counts[first + r, rows], reference_logits[rows, r : r + 1]
         for z in unmarked:
             count = count + (z > least).astype(jnp.int32)
-        counts[1 + r, rows] = count
+        counts[first + r, rows] = count
 
 
 def count_among(
@@ -137,21 +172,37 @@ def count_among(
 
 
 def combine_sums(sums: Any, floats: Any, temperature: jax.Array | None) -> None:
-    """Sums of all lanes, relative to the greatest logit of all."""
+    """Sums of all lanes, relative to the greatest logit of all.
+
+    That logit is left to `combine_best`.
+    """
     greatest = sums[_MAX].max(-1, keepdims=True)
     shift = sums[_MAX] - greatest
     scale = jnp.exp(shift)
     tempered = scale if temperature is None else jnp.exp(temperature * shift)
-    floats[:, _MAX : _MAX + 1] = greatest
     for k, factor in ((_SUM, scale), (_MOMENT, scale), (_TEMPERED, tempered)):
         floats[:, k : k + 1] = (sums[k] * factor).sum(-1, keepdims=True)
     for k in (_INPUT, _FINAL):
         floats[:, k : k + 1] = sums[k].sum(-1, keepdims=True)
 
 
-def combine_counts(sums: Any, counts: Any, integers: Any) -> None:
-    """The first of the best columns of all lanes, and the counts."""
-    is_best = sums[_MAX] == sums[_MAX].max(-1, keepdims=True)
-    integers[:, 0:1] = jnp.where(is_best, counts[0], _NO_COLUMN).min(-1, keepdims=True)
-    for k in range(1, counts.shape[0]):
-        integers[:, k : k + 1] = counts[k].sum(-1, keepdims=True)
+def combine_best(sums: Any, counts: Any, floats: Any, integers: Any, k: int) -> None:
+    """Logits and columns of the best of all lanes, the first of equals first."""
+    best, columns = [sums[i] for i in _of_best(k)], [counts[i] for i in range(k)]
+    for i, where in enumerate(_of_best(k)):
+        # Every lane is sorted, and so are its equals: the best that is left leads one of them.
+        greatest = best[0].max(-1, keepdims=True)
+        of_best = jnp.where(best[0] == greatest, columns[0], _NO_COLUMN)
+        column = of_best.min(-1, keepdims=True)
+        floats[:, where : where + 1] = greatest
+        integers[:, i : i + 1] = column
+        is_taken = of_best == column
+        for j in range(k - 1 - i):
+            best[j] = jnp.where(is_taken, best[j + 1], best[j])
+            columns[j] = jnp.where(is_taken, columns[j + 1], columns[j])
+
+
+def combine_counts(counts: Any, integers: Any, k: int) -> None:
+    """Counts of all lanes."""
+    for i in range(k, counts.shape[0]):
+        integers[:, i : i + 1] = counts[i].sum(-1, keepdims=True)

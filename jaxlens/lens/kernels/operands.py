@@ -11,9 +11,9 @@ from jaxlens.lens.options import Options
 
 
 def is_one_pass(options: Options) -> bool:
-    """Whether one pass with one best token gives all: no Jensen-Shannon, no reverse divergences."""
+    """Whether one pass gives all: no Jensen-Shannon, no reverse divergences."""
     reverse = [f"kl_to_{name}" for name in divergences.ENDS]
-    return options.top_k == 1 and not options.wants(*divergences.SYMMETRIC, *reverse)
+    return not options.wants(*divergences.SYMMETRIC, *reverse)
 
 
 def biases(

@@ -28,19 +28,21 @@ class Shape:
     Attributes:
         tokens: Rows a block, a multiple of 8, of 16 with 16-bit operands.
         tile: Columns a tile, a multiple of `lanes.LANES`.
+        top_k: Best columns that are wanted.
         is_tempered: Whether the tempered sum is wanted.
         vmem_bytes: VMEM that the kernel may take.
     """
 
     tokens: int
     tile: int
+    top_k: int
     is_tempered: bool
     vmem_bytes: int
 
 
-def vmem_bytes_of_row(layers: int, embed: int, itemsize: int, references: int) -> int:
+def vmem_bytes_of_row(layers: int, embed: int, itemsize: int, references: int, top_k: int) -> int:
     """VMEM that one token takes through all layers; narrow arrays are padded to `lanes.LANES`."""
-    vectors = len(lanes.FLOATS) + 1 + references  # of lanes, in scratch
+    vectors = lanes.n_floats(top_k) + top_k + references  # of lanes, in scratch
     narrow = 1 + 2 * 2  # reference logits once, both results in two buffers
     return layers * (4 * lanes.LANES * (vectors + narrow) + embed * itemsize)
 
@@ -73,12 +75,14 @@ def call(
         interpret: Whether to run the kernel's operations one by one, on any backend.
 
     Returns:
-        `lanes.FLOATS`, ``[layer, token, 6]``; the best token and the counts of logits above each
-        reference's, ``[layer, token, 1 + reference]``; the mean under each end of the other end's
-        logits, ``[token, 2]``.
+        `lanes.FLOATS` and the logits of the best tokens but the first, ``[layer, token, 5 + k]``;
+        the k best tokens and the counts of logits above each reference's,
+        ``[layer, token, k + reference]``; the mean under each end of the other end's logits,
+        ``[token, 2]``.
     """
     layers, n_tokens, embed = rows.shape
     references = ids.shape[-1]
+    n_floats, n_integers = lanes.n_floats(shape.top_k), shape.top_k + references
     of_layers = lambda width, **how: pl.BlockSpec(  # noqa: E731
         (layers, shape.tokens, width), lambda i, j, k: (0, i, 0), **how
     )
@@ -97,13 +101,13 @@ def call(
             pl.BlockSpec(memory_space=pltpu.SMEM),
         ],
         out_specs=[
-            of_layers(len(lanes.FLOATS)),
-            of_layers(1 + references),
+            of_layers(n_floats),
+            of_layers(n_integers),
             pl.BlockSpec((shape.tokens, 2), lambda i, j, k: (i, 0)),
         ],
         out_shape=[
-            jax.ShapeDtypeStruct((layers, n_tokens, len(lanes.FLOATS)), jnp.float32),
-            jax.ShapeDtypeStruct((layers, n_tokens, 1 + references), jnp.int32),
+            jax.ShapeDtypeStruct((layers, n_tokens, n_floats), jnp.float32),
+            jax.ShapeDtypeStruct((layers, n_tokens, n_integers), jnp.int32),
             jax.ShapeDtypeStruct((n_tokens, 2), jnp.float32),
         ],
         scratch_shapes=_scratch(layers, references, shape),
@@ -116,7 +120,7 @@ def call(
     )(rows, weight, biases, end_logits, end_log_total, reference_logits, ids, inverse_temperature)
     # The kernel counts in the columns of no reference.
     among = lanes.count_among(reference_logits, ids)
-    return floats, integers.at[..., 1:].add(among), between
+    return floats, integers.at[..., shape.top_k :].add(among), between
 
 
 def _cost(
@@ -124,7 +128,8 @@ def _cost(
 ) -> pl.CostEstimate:
     """Operations, and bytes that the blocks move: the weights once for each block of tokens."""
     layers, n_tokens, _ = rows.shape
-    results = layers * n_tokens * (len(lanes.FLOATS) + 1 + references) + 2 * n_tokens
+    width = lanes.n_floats(shape.top_k) + shape.top_k + references
+    results = layers * n_tokens * width + 2 * n_tokens
     given = n_tokens * (2 + references + layers * references)
     once = rows.size * rows.dtype.itemsize + end_logits.size * 4 + 4 * (given + results)
     each = weight.size * weight.dtype.itemsize + 4 * 2 * weight.shape[0]  # and both biases
@@ -144,8 +149,8 @@ def _scratch(layers: int, references: int, shape: Shape) -> list[Any]:
     """
     in_lanes = (shape.tokens, lanes.LANES)
     return [
-        pltpu.VMEM((layers, len(lanes.FLOATS), *in_lanes), jnp.float32),
-        pltpu.VMEM((layers, 1 + references, *in_lanes), jnp.int32),
+        pltpu.VMEM((layers, lanes.n_floats(shape.top_k), *in_lanes), jnp.float32),
+        pltpu.VMEM((layers, shape.top_k + references, *in_lanes), jnp.int32),
         pltpu.VMEM((2, *in_lanes), jnp.float32),
         pltpu.VMEM((2, shape.tokens, shape.tile), jnp.float32),
         pltpu.VMEM((shape.tokens, shape.tile), jnp.float32),
@@ -162,7 +167,7 @@ def _kernel(*refs: Any, shape: Shape) -> None:
 
     @pl.when(number == 0)
     def _() -> None:
-        lanes.start(sums.at[layer], counts.at[layer])
+        lanes.start(sums.at[layer], counts.at[layer], shape.top_k)
 
     @pl.when(layer == 0)
     def _() -> None:
@@ -183,14 +188,17 @@ def _kernel(*refs: Any, shape: Shape) -> None:
     # Unrolled, so that the compiler may multiply the next rows while it reduces these.
     for chunk in chunks:
         tile = lanes.Tile(z, chunk, first_column)
-        greatest = lanes.find_best(sums.at[layer], counts.at[layer], tile)
+        greatest = lanes.find_best(sums.at[layer], counts.at[layer], tile, shape.top_k)
         lanes.add_sums(sums.at[layer], p, tile, greatest, temperature)
         lanes.count_greater(counts.at[layer], reference_logits.at[layer], marks, tile)
 
     @pl.when(number == pl.num_programs(1) - 1)
     def _() -> None:
         lanes.combine_sums(sums.at[layer], floats.at[layer], temperature)
-        lanes.combine_counts(sums.at[layer], counts.at[layer], integers.at[layer])
+        lanes.combine_best(
+            sums.at[layer], counts.at[layer], floats.at[layer], integers.at[layer], shape.top_k
+        )
+        lanes.combine_counts(counts.at[layer], integers.at[layer], shape.top_k)
         for i in range(2):
             between[:, i : i + 1] = means[i].sum(-1, keepdims=True)
 

@@ -26,6 +26,8 @@ ROWS_BYTES = 80 * 2**20
 _BYTES_OF_LANE = 32
 # Each reference is a count in VMEM for every token, layer and lane.
 MAX_REFERENCES = 16
+# Each is compared with every logit, where a lane keeps it.
+MAX_TOP_K = 16
 
 _PRECISIONS = ("float32", "bfloat16")
 
@@ -49,8 +51,8 @@ def read(
     if not is_supported(rows, ids.shape[-1], options):
         return interior.read(*given, options)
     return jax.lax.platform_dependent(
-        cpu=lambda: _fused(*given, interpret=True),
-        tpu=lambda: _fused(*given, interpret=False),
+        cpu=lambda: _fused(*given, options.top_k, interpret=True),
+        tpu=lambda: _fused(*given, options.top_k, interpret=False),
         default=lambda: interior.read(*given, options),
     )
 
@@ -68,15 +70,16 @@ def is_supported(
     """Whether the kernel reads these rows, with so many references.
 
     It does not where there are no interior layers, for Jensen-Shannon and reverse divergences,
-    for more than one best token, for precisions that split operands, for many references, and
-    where all layers of the smallest block do not fit VMEM.
+    for many best tokens or references, for precisions that split operands, and where all layers of
+    the smallest block do not fit VMEM.
     """
     return (
         rows.shape[0] > 0
         and references <= MAX_REFERENCES
+        and options.top_k <= MAX_TOP_K
         and operands.is_one_pass(options)
         and options.precision in _PRECISIONS
-        and _multiple(rows) * _bytes_of_row(rows, references) <= ROWS_BYTES
+        and _multiple(rows) * _bytes_of_row(rows, references, options.top_k) <= ROWS_BYTES
     )
 
 
@@ -85,9 +88,9 @@ def _multiple(rows: jax.Array | jax.ShapeDtypeStruct) -> int:
     return _BYTES_OF_LANE // rows.dtype.itemsize
 
 
-def _bytes_of_row(rows: jax.Array | jax.ShapeDtypeStruct, references: int) -> int:
+def _bytes_of_row(rows: jax.Array | jax.ShapeDtypeStruct, references: int, top_k: int) -> int:
     layers, _, embed = rows.shape
-    return row_statistics.vmem_bytes_of_row(layers, embed, rows.dtype.itemsize, references)
+    return row_statistics.vmem_bytes_of_row(layers, embed, rows.dtype.itemsize, references, top_k)
 
 
 def _fused(
@@ -98,13 +101,15 @@ def _fused(
     end: online.Running,
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: jax.Array | None,
+    top_k: int,
     interpret: bool,
 ) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
     layers, n_tokens, embed = rows.shape
     columns = end_logits.shape[-1]
     shape = row_statistics.Shape(
-        tokens=_choose_tokens(rows, ids.shape[-1]),
+        tokens=_choose_tokens(rows, ids.shape[-1], top_k),
         tile=_choose_tile(columns, embed * rows.dtype.itemsize),
+        top_k=top_k,
         is_tempered=inverse_temperature is not None,
         vmem_bytes=VMEM_BYTES,
     )
@@ -123,13 +128,13 @@ def _fused(
         shape=shape,
         interpret=interpret,
     )
-    return _unpack(*results, n_tokens, shape.is_tempered)
+    return _unpack(*results, n_tokens, shape)
 
 
-def _choose_tokens(rows: jax.Array | jax.ShapeDtypeStruct, references: int) -> int:
+def _choose_tokens(rows: jax.Array | jax.ShapeDtypeStruct, references: int, top_k: int) -> int:
     """Tokens a block of the kernel: as many as fit VMEM, if possible without padding the last."""
     n_tokens, multiple = rows.shape[1], _multiple(rows)
-    most = ROWS_BYTES // _bytes_of_row(rows, references) // multiple * multiple
+    most = ROWS_BYTES // _bytes_of_row(rows, references, top_k) // multiple * multiple
     fewest = -(-n_tokens // most)
     for n_blocks in range(fewest, 2 * fewest):
         if n_tokens % (n_blocks * multiple) == 0:
@@ -147,19 +152,23 @@ def _choose_tile(columns: int, bytes_of_column: int) -> int:
 
 
 def _unpack(
-    floats: jax.Array, integers: jax.Array, between: jax.Array, n_tokens: int, is_tempered: bool
+    floats: jax.Array,
+    integers: jax.Array,
+    between: jax.Array,
+    n_tokens: int,
+    shape: row_statistics.Shape,
 ) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
-    names = lanes.FLOATS
-    value = {name: floats[:, :n_tokens, k] for k, name in enumerate(names)}
-    integers = integers[:, :n_tokens]
+    floats, integers = floats[:, :n_tokens], integers[:, :n_tokens]
+    value = {name: floats[..., i] for i, name in enumerate(lanes.FLOATS)}
+    others = floats[..., len(lanes.FLOATS) :]  # the best tokens but the first
     running = online.Running(
         max_logit=value["max_logit"],
         sum_exp=value["sum_exp"],
         sum_exp_logit=value["sum_exp_logit"],
-        n_greater=integers[..., 1:],
-        top=value["max_logit"][..., None],
-        top_id=integers[..., :1],
-        sum_exp_tempered=value["sum_exp_tempered"] if is_tempered else None,
+        n_greater=integers[..., shape.top_k :],
+        top=jnp.concatenate([value["max_logit"][..., None], others], -1),
+        top_id=integers[..., : shape.top_k],
+        sum_exp_tempered=value["sum_exp_tempered"] if shape.is_tempered else None,
     )
     forward = [f"kl_{name}" for name in divergences.ENDS]
     cross = {name: value[name] for name in forward}
