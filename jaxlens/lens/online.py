@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import ranks, tuning
+from jaxlens.lens import ranks, top_k, tuning
 
 # Logit of the padding columns. Finite: with -inf, 0 * -inf would put NaN into the moments.
 PADDING_LOGIT = np.float32(-1e30)
@@ -39,7 +39,7 @@ class Running(NamedTuple):
         return self.max_logit + jnp.log(self.sum_exp)
 
 
-def start(layers: int, tokens: int, references: int, top_k: int, tempered: bool = False) -> Running:
+def start(layers: int, tokens: int, references: int, n_top: int, tempered: bool = False) -> Running:
     """The state before the first tile."""
     shape = (layers, tokens)
     return Running(
@@ -47,8 +47,8 @@ def start(layers: int, tokens: int, references: int, top_k: int, tempered: bool 
         sum_exp=jnp.zeros(shape, jnp.float32),
         sum_exp_logit=jnp.zeros(shape, jnp.float32),
         n_greater=jnp.zeros((*shape, references), jnp.int32),
-        top=jnp.full((*shape, top_k), PADDING_LOGIT),
-        top_id=jnp.zeros((*shape, top_k), jnp.int32),
+        top=jnp.full((*shape, n_top), PADDING_LOGIT),
+        top_id=jnp.zeros((*shape, n_top), jnp.int32),
         sum_exp_tempered=jnp.zeros(shape, jnp.float32) if tempered else None,
     )
 
@@ -100,10 +100,10 @@ def _best(
         better = best > running.top[..., 0]
         top = jnp.where(better, best, running.top[..., 0])
         return top[..., None], jnp.where(better, best_id, running.top_id[..., 0])[..., None]
-    tile_top, tile_id = jax.lax.top_k(z, min(k, width))
+    tile_top, tile_id = top_k.find(z, min(k, width))
     values = jnp.concatenate([running.top, tile_top], -1)
-    ids = jnp.concatenate([running.top_id, tile_id.astype(jnp.int32) + column], -1)
-    top, positions = jax.lax.top_k(values, k)
+    ids = jnp.concatenate([running.top_id, tile_id + column], -1)
+    top, positions = top_k.find(values, k)
     return top, jnp.take_along_axis(ids, positions, -1)
 
 

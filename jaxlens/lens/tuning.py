@@ -25,9 +25,9 @@ class Tuning:
 
     Attributes:
         implementation: Which lens a run takes where none is named; ``tiled`` where the kernel
-            does not read what is asked for. By its final schedule a v5e's step takes 0.78 s with
-            the kernel and 1.38 s without, and moves 4.1 MB a token instead of 5.6. A CPU
-            interprets the kernel; GPUs have none.
+            does not read what is asked for. By its final schedule a v5e's step takes 0.81 s with
+            the kernel and 1.21 s without, and moves 4.0 MB a token instead of 4.6. A CPU
+            interprets the kernel; that of GPUs has not been measured.
         keeps_exponentials: Whether the exponentials of a tile, or of attention, are written once
             and read by every sum. CPUs would compute them again for each sum; others make one
             kernel of all sums, and writing the exponentials costs an H100 8.3 MB a token.
@@ -43,6 +43,8 @@ class Tuning:
         masks_references_once: Whether one mask leaves the columns of all reference tokens out of
             the rank counts, and those tokens are compared with each other. With a mask for each
             reference, which a TPU unpacks beside every logit, both take 94,000 cycles a tile.
+        sorts_rows: Whether several best tokens are found by `jax.lax.top_k`, for which a TPU sorts
+            every row: with five, a v5e's step takes 13 s, and 1.9 s without.
         multiplies_means: Whether means of logits under an end layer are a small product, for which
             CPUs read the logits once, and twice as fast as for a sum.
         scans_ends: Whether the end layers are multiplied with one tile after the other, which stays
@@ -74,6 +76,7 @@ class Tuning:
     groups_columns: bool
     pairs_maximum: bool
     masks_references_once: bool
+    sorts_rows: bool
     multiplies_means: bool
     scans_ends: bool
     slices_bits: bool
@@ -94,6 +97,7 @@ CPU = Tuning(
     groups_columns=True,
     pairs_maximum=False,
     masks_references_once=False,
+    sorts_rows=True,
     multiplies_means=True,
     scans_ends=True,
     slices_bits=True,
@@ -113,6 +117,7 @@ GPU = Tuning(
     groups_columns=False,
     pairs_maximum=True,
     masks_references_once=False,
+    sorts_rows=True,
     multiplies_means=False,
     scans_ends=False,
     slices_bits=False,
@@ -129,6 +134,7 @@ TPU = dataclasses.replace(
     GPU,
     implementation="pallas",
     masks_references_once=True,
+    sorts_rows=False,
     tile=2048,
     tile_logits_bytes=25 * 2**20,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlens.tally import axes, bins, facts
-from jaxlens.tally.addition import ALL, Addition
+from jaxlens.tally.addition import ALL, Addition, Products
 from jaxlens.tally.facts import Facts
 
 _PLACES = [axes.REGRESSORS.index(name) for name in axes.VARYING]
@@ -28,12 +28,11 @@ def _ln_rank(rows: Facts) -> Any:
 
 def _product(rows: Facts) -> Iterator[Addition]:
     x = _columns(rows)
-    yield (rows.group, ALL, ALL), facts.product(x[:, :, None], x[:, None, :], rows.xp), rows.valid
+    yield (rows.group, ALL, ALL), Products(x, x), rows.valid
 
 
 def _outcome(rows: Facts) -> Iterator[Addition]:
-    x, ln = _columns(rows), _ln_rank(rows)
-    yield (rows.group, ALL, ALL), facts.product(x[:, :, None], ln[:, None, :], rows.xp), rows.valid
+    yield (rows.group, ALL, ALL), Products(_columns(rows), _ln_rank(rows)), rows.valid
 
 
 def _square(rows: Facts) -> Iterator[Addition]:

@@ -50,8 +50,8 @@ def shapes(n_layer, embed, dtype, platform):
     )
 
 
-def compile_block(read, target, model, precision):
-    request = Options(("kl_final_matched",), precision=precision)
+def compile_block(read, target, model, precision, top_k=1):
+    request = Options(("kl_final_matched",), top_k=top_k, precision=precision)
     with numerics.matmul_precision(precision):
         device = require(target)
         given = shapes(*model, numerics.operand_dtype(precision), device.platform)
@@ -80,6 +80,15 @@ def test_the_kernel_moves_the_ends_and_the_unembedding_once_a_block(target, prec
     assert "tpu_custom_call" not in xla
     assert moved < 0.7 * moved_by_xla
     assert peak < peak_of_xla
+
+
+# Only its results are a little wider.
+@pytest.mark.parametrize("top_k", [5, pytest.param(16, marks=pytest.mark.long)])
+def test_several_best_tokens_leave_the_logits_on_the_chip(top_k):
+    text, moved, _ = compile_block(tpu.read, "v5e", GPT2, "bfloat16", top_k)
+    assert 'custom_call_target="tpu_custom_call"' in text
+    assert " sort(" not in text and "TopK" not in text
+    assert moved < 0.8e6
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

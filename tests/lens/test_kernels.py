@@ -49,7 +49,7 @@ def test_the_kernel_reads_what_it_can(precision):
 
 def test_xla_reads_what_the_kernel_does_not(monkeypatch):
     case = make_case(97)
-    assert not calls_kernel(case, top_k=3)
+    assert not calls_kernel(case, top_k=tpu.MAX_TOP_K + 1)
     assert not calls_kernel(case, quantities=(*FEW, "js_final"))
     assert not calls_kernel(case, quantities=(*FEW, "kl_to_input"))
     assert not calls_kernel(case, layers=(0, -1))
@@ -60,7 +60,7 @@ def test_xla_reads_what_the_kernel_does_not(monkeypatch):
 
 
 def test_what_xla_reads_instead_is_the_oracles():
-    check(make_case(97), top_k=3, quantities=(*FEW, "js_final", "kl_to_input"))
+    check(make_case(97), top_k=20, quantities=(*FEW, "js_final", "kl_to_input"))
 
 
 # Three blocks of 8 tokens, the last one padded, and three tiles.
@@ -68,9 +68,9 @@ def test_several_blocks_and_tiles_of_the_kernel_are_the_oracles(monkeypatch):
     case = make_case(300, position=7)
     rows = jax.ShapeDtypeStruct((2, 21, case.residuals.shape[-1]), np.float32)
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
-    monkeypatch.setattr(tpu, "ROWS_BYTES", 8 * tpu._bytes_of_row(rows, 7))
-    assert tpu._choose_tokens(rows, 7) == 8
-    check(case, block=21, tile=75)
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 8 * tpu._bytes_of_row(rows, 7, 2))
+    assert tpu._choose_tokens(rows, 7, 2) == 8
+    check(case, block=21, tile=75, top_k=2)
 
 
 def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracles(monkeypatch):
@@ -80,8 +80,8 @@ def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracle
 
 
 # Small integers, so that all logits are exact and many are equal.
-@pytest.mark.parametrize("dtype", [np.float32, jax.numpy.bfloat16])
-def test_ranks_and_the_best_token_of_exact_logits_are_exact(dtype):
+@pytest.mark.parametrize(("dtype", "top_k"), [(np.float32, 1), (jax.numpy.bfloat16, 5)])
+def test_ranks_and_the_best_tokens_of_exact_logits_are_exact(dtype, top_k):
     random = np.random.default_rng(2)
     rows, weight = random.integers(-2, 3, (2, 16, 6)), random.integers(-2, 3, (256, 6))
     z = rows @ weight.T
@@ -90,9 +90,8 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(dtype):
     ids[::2, 2] = ids[::2, 0]  # the same token twice
     at = np.take_along_axis(z, np.broadcast_to(ids, (2, 16, 3)), -1)
     log_p = oracle.log_softmax(end)
-    statistics = functools.partial(
-        row_statistics.call, shape=row_statistics.Shape(16, 128, True, 2**20), interpret=True
-    )
+    shape = row_statistics.Shape(16, 128, top_k, True, 2**20)
+    statistics = functools.partial(row_statistics.call, shape=shape, interpret=True)
     floats, integers, between = jax.jit(statistics)(
         *(x.astype(dtype) for x in (rows, weight)),
         np.zeros((2, 256), np.float32),
@@ -106,8 +105,11 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(dtype):
     above = ((z[:, :, None] > at[..., None]) & other).sum(-1)
     ties = ((z[:, :, None] == at[..., None]) & other).sum(-1)
     assert ties.min() > 0
-    assert np.array_equal(integers[..., 1:], above)
-    assert np.array_equal(integers[..., 0], z.argmax(-1))
+    assert np.array_equal(integers[..., top_k:], above)
+    best = np.argsort(-z, axis=-1, kind="stable")[..., :top_k]  # the lowest of equals first
+    assert np.array_equal(integers[..., :top_k], best)
+    logits = np.concatenate([floats[..., :1], floats[..., len(lanes.FLOATS) :]], -1)
+    assert np.array_equal(logits, np.take_along_axis(z, best, -1))
     e = np.exp(z - z.max(-1, keepdims=True))
     p = np.exp(log_p)
     moments = [(p[i] * z).sum(-1) for i in range(2)]
@@ -146,12 +148,12 @@ def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkey
 def test_what_gpt2_gives_the_kernel_is_not_padded(n_layer, embed, columns, dtype, tile, tokens):
     rows = jax.ShapeDtypeStruct((n_layer - 1, 256, embed), dtype)
     assert tpu._choose_tile(columns, embed * rows.dtype.itemsize) == tile
-    assert tpu._choose_tokens(rows, 5) == tokens
+    assert tpu._choose_tokens(rows, 5, 1) == tokens
     assert columns % tile == 0 and 256 % tokens == 0
 
 
 def test_a_block_that_nothing_divides_is_padded(monkeypatch):
     rows = jax.ShapeDtypeStruct((11, 101, 768), np.float32)
-    assert tpu._choose_tokens(rows, 5) == 104
-    monkeypatch.setattr(tpu, "ROWS_BYTES", 60 * tpu._bytes_of_row(rows, 5))
-    assert tpu._choose_tokens(rows, 5) == 56
+    assert tpu._choose_tokens(rows, 5, 1) == 104
+    monkeypatch.setattr(tpu, "ROWS_BYTES", 60 * tpu._bytes_of_row(rows, 5, 3))
+    assert tpu._choose_tokens(rows, 5, 3) == 56

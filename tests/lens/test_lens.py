@@ -50,7 +50,7 @@ LENSES = {
     "tiled-32-7": (tiled.read, {"tile": 32, "block": 7}, TILED),
     "as-on-gpu": (read_as_on("GPU"), {"tile": 32, "block": 7}, TILED),
     "as-on-tpu": (read_as_on("TPU"), {"tile": 48, "block": 4}, TILED),
-    "tpu-kernel": (read_with_kernel, {"tile": 32, "block": 7, "top_k": 1}, FUSED),
+    "tpu-kernel": (read_with_kernel, {"tile": 32, "block": 7}, FUSED),
     "tiled": (tiled.read, {}, TILED),
 }
 

@@ -25,15 +25,16 @@ GPT2 = random_model.architecture("gpt2")
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_all_of_full_is_read(precision, platform):
-    pallas.require(Options(FULL, precision=precision), *SIZES, platform)
+@pytest.mark.parametrize("top_k", [1, 16])
+def test_all_of_full_is_read(precision, platform, top_k):
+    pallas.require(Options(FULL, top_k=top_k, precision=precision), *SIZES, platform)
 
 
 @pytest.mark.parametrize(
     ("how", "sizes", "message"),
     [
         ({"quantities": (*FULL, "js_final", "kl_to_input")}, SIZES, "js_final, kl_to_input$"),
-        ({"top_k": 2}, SIZES, "top_k 2$"),
+        ({"top_k": 17}, SIZES, "top_k 17$"),
         ({"precision": "bf16x3"}, SIZES, "bf16x3 operands$"),
         ({}, (11, 768, 17), "17 reference tokens"),
         ({}, (2000, 4096, 5), "2000 layers of 4096$"),
@@ -65,7 +66,7 @@ def test_kernels_are_imported_on_use():
 
 
 def test_without_layers_between_the_ends_nothing_is_refused():
-    pallas.require(Options(FULL, top_k=5), 0, 768, 5, "tpu")
+    pallas.require(Options(FULL, top_k=17), 0, 768, 5, "tpu")
 
 
 def test_read_lens_refuses_what_the_kernel_does_not_read():
