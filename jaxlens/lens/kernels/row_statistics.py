@@ -101,8 +101,7 @@ def call(
             pl.BlockSpec(memory_space=pltpu.SMEM),
         ],
         out_specs=[
-            of_layers(n_floats),
-            of_layers(n_integers),
+            *map(of_layers, (n_floats, n_integers)),
             pl.BlockSpec((shape.tokens, 2), lambda i, j, k: (i, 0)),
         ],
         out_shape=[
