@@ -161,12 +161,13 @@ def _kernel(*refs: Any, shape: Shape) -> None:
     rows, weight, biases, end_logits, end_log_total, reference_logits, ids, beta = refs[:8]
     floats, integers, between, sums, counts, means, p, marks = refs[8:]
     number, layer = pl.program_id(1), pl.program_id(2)
+    mine, results = (sums.at[layer], counts.at[layer]), (floats.at[layer], integers.at[layer])
     first_column = number * shape.tile
     chunks = [slice(i, i + lanes.CHUNK) for i in range(0, shape.tokens, lanes.CHUNK)]
 
     @pl.when(number == 0)
     def _() -> None:
-        lanes.start(sums.at[layer], counts.at[layer], shape.top_k)
+        lanes.start(*mine, shape.top_k)
 
     @pl.when(layer == 0)
     def _() -> None:
@@ -187,16 +188,14 @@ def _kernel(*refs: Any, shape: Shape) -> None:
     # Unrolled, so that the compiler may multiply the next rows while it reduces these.
     for chunk in chunks:
         tile = lanes.Tile(z, chunk, first_column)
-        greatest = lanes.find_best(sums.at[layer], counts.at[layer], tile, shape.top_k)
+        greatest = lanes.find_best(*mine, tile, shape.top_k)
         lanes.add_sums(sums.at[layer], p, tile, greatest, temperature)
         lanes.count_greater(counts.at[layer], reference_logits.at[layer], marks, tile)
 
     @pl.when(number == pl.num_programs(1) - 1)
     def _() -> None:
         lanes.combine_sums(sums.at[layer], floats.at[layer], temperature)
-        lanes.combine_best(
-            sums.at[layer], counts.at[layer], floats.at[layer], integers.at[layer], shape.top_k
-        )
+        lanes.combine_best(*mine, *results, shape.top_k)
         lanes.combine_counts(counts.at[layer], integers.at[layer], shape.top_k)
         for i in range(2):
             between[:, i : i + 1] = means[i].sum(-1, keepdims=True)
