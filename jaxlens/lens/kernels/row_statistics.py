@@ -175,16 +175,8 @@ def _kernel(*refs: Any, shape: Shape) -> None:
         for chunk in chunks:
             lanes.mark_references(marks, ids, chunk, first_column)
 
-    is_narrow = rows.dtype == jnp.bfloat16
     temperature = beta[layer] if shape.is_tempered else None
-    z = jax.lax.dot_general(
-        rows[layer],
-        weight[...],
-        (((1,), (1,)), ((), ())),
-        precision=jax.lax.Precision.DEFAULT if is_narrow else jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
-    z = z + biases[0:1]
+    z = _multiply(rows[layer], weight[...]) + biases[0:1]
     # Unrolled, so that the compiler may multiply the next rows while it reduces these.
     for chunk in chunks:
         tile = lanes.Tile(z, chunk, first_column)
@@ -199,6 +191,17 @@ def _kernel(*refs: Any, shape: Shape) -> None:
         lanes.combine_counts(counts.at[layer], integers.at[layer], shape.top_k)
         for i in range(2):
             between[:, i : i + 1] = means[i].sum(-1, keepdims=True)
+
+
+def _multiply(rows: jax.Array, weight: jax.Array) -> jax.Array:
+    is_narrow = rows.dtype == jnp.bfloat16
+    return jax.lax.dot_general(
+        rows,
+        weight,
+        (((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.DEFAULT if is_narrow else jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _read_ends(
