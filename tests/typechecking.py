@@ -19,7 +19,8 @@ MODULES = (
         f"jaxlens.lens.{name}"
         for name in (
             *("decoders", "divergences", "identity", "implementations", "kernels", "numerics"),
-            *("online", "pallas", "readout", "reference", "temperature", "tiled", "unembedding"),
+            *("online", "pallas", "readout", "reference", "temperature", "tiled", "top_k"),
+            "unembedding",
         )
     ),
     "jaxlens.tally",
