@@ -34,6 +34,6 @@ def test_a_tpu_sorts_neither_a_vocabulary_nor_a_tile(monkeypatch):
 def test_many_are_sorted(monkeypatch):
     monkeypatch.setattr(tuning, "CPU", tuning.TPU)
     z = np.random.default_rng(1).normal(size=(1, 2, 300)).astype(np.float32)
-    logits, best = top_k.find(z, 100)
+    logits, best = top_k.find(jax.numpy.asarray(z), 100)
     assert np.array_equal(best, np.argsort(-z, axis=-1, kind="stable")[..., :100])
     assert np.array_equal(logits, -np.sort(-z, axis=-1)[..., :100])
