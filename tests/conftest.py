@@ -63,6 +63,14 @@ def shared():
     return folder
 
 
+@pytest.fixture
+def hears_hangups():
+    """SIGHUP, which ``nohup`` has processes ignore, ends a process while the test runs."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(autouse=True)
 def unlogged():
     """What the command line does to the logger ends with the test: its stderr is closed then."""

@@ -18,6 +18,8 @@ from jaxlens.study import study
 from jaxlens.study.report import content
 from jaxlens.sweep import preemption
 
+pytestmark = pytest.mark.usefixtures("hears_hangups")
+
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
