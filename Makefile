@@ -4,7 +4,7 @@
 #   make install     .venv alone, with the dependencies as locked
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
-#   make test-compile  programs for TPUs and GPUs, compiled without one (340 MB more)
+#   make test-compile  programs for TPUs and GPUs, compiled without one (470 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
 #   make notebooks   execute the notebooks of the documentation again
@@ -99,12 +99,13 @@ lock:
 	if grep -nE '://|^-|@ ' "$$work/new.lock"; then \
 	  echo "error: the lock names a place, above; it may hold only == and --hash" >&2; exit 1; fi; \
 	cp "$$work/new.lock" requirements.lock; \
-	printf 'jax[tpu]\njax-cuda13-plugin\njax-cuda13-pjrt\n' > "$$work/compile.in"; \
+	cp requirements-compile.lock "$$work/compile.lock" 2>/dev/null || true; \
+	printf '%s\n' 'jax[tpu]' jax-cuda13-plugin jax-cuda13-pjrt nvidia-cuda-nvcc nvidia-nvvm > "$$work/compile.in"; \
 	grep -E '^(jax|jaxlib)==' requirements.lock | sed 's/ \\$$//' > "$$work/constraints"; \
 	"$$work/uv/bin/uv" pip compile --no-config --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --constraints "$$work/constraints" --output-file "$$work/compile.lock" "$$work/compile.in"; \
-	awk '/^[a-z]/ { kept = /^(libtpu|jax-cuda13-plugin|jax-cuda13-pjrt)==/ } kept' \
+	awk '/^[a-z]/ { kept = /^(libtpu|jax-cuda13-(plugin|pjrt)|nvidia-(cuda-nvcc|nvvm))==/ } kept' \
 	  "$$work/compile.lock" > requirements-compile.lock
 
 clean:

@@ -153,6 +153,16 @@ def test_a_compiler_that_is_not_installed_is_named_with_what_brings_it(capsys):
     assert "libtpu" in said[0] and "'.[tpu]'" in said[1]
 
 
+# In the words of XLA; where the compilers are installed, so is the assembler.
+def test_an_assembler_that_is_not_installed_is_named_with_what_brings_it():
+    target = targets.TARGETS["h100"]
+    with pytest.raises(errors.MissingError, match="ptxas") as missing, targets.assembling(target):
+        raise RuntimeError("UNAVAILABLE: No PTX compilation provider is available. Neither ptxas")
+    assert "nvidia-cuda-nvcc nvidia-nvvm" in missing.value.hint
+    with pytest.raises(RuntimeError, match="anything else"), targets.assembling(target):
+        raise RuntimeError("anything else")
+
+
 @pytest.mark.parametrize("name", ["h100", "h200"])
 def test_facts_of_a_gpu_agree_with_what_its_compiler_is_told(name):
     target = targets.TARGETS[name]

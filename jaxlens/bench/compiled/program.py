@@ -87,7 +87,7 @@ def compile_step(
 
     Raises:
         ConfigError: The step does not fit.
-        MissingError: The compiler of the target is not installed.
+        MissingError: The compiler of the target is not installed, or an assembler that it needs.
     """
     target = targets.require(name)
     device = targets.device(target)
@@ -96,7 +96,8 @@ def compile_step(
     weights = _weights_bytes(resolved, params)
     limit = int(_SHARE * max(0, target.memory - weights))
     began = time.perf_counter()
-    resolved, compiled = batch_size.fit_to_device(resolved, params, device, limit)
+    with targets.assembling(target):
+        resolved, compiled = batch_size.fit_to_device(resolved, params, device, limit)
     seconds = time.perf_counter() - began
     text = compiled.as_text() or ""
     works = traffic.count(hlo.parse(text))

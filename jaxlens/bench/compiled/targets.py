@@ -6,9 +6,11 @@ of its caches and register files: that stands in ``<name>.textproto`` beside thi
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.resources
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -117,4 +119,22 @@ def device(target: Target) -> jax.Device:
         raise errors.MissingError(
             f"the compiler for {target.title} does not start: {what}",
             f"install the {' and '.join(target.packages)} of jax {jax.__version__}",
+        ) from error
+
+
+@contextlib.contextmanager
+def assembling(target: Target) -> Iterator[None]:
+    """Context in which a program with kernels is compiled: those of GPUs need NVIDIA's assembler.
+
+    Raises:
+        MissingError: It is not installed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "No PTX compilation provider" not in str(error):
+            raise
+        raise errors.MissingError(
+            f"compiling kernels for {target.title} needs ptxas, which is not installed",
+            "pip install nvidia-cuda-nvcc nvidia-nvvm, or use --lens tiled",
         ) from error
