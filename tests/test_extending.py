@@ -239,12 +239,18 @@ BEGINNING = script(
 )
 
 
-@pytest.mark.parametrize("name", CASES)
+# With these the step is another one, whose compilation takes most of a minute.
+LONG = ("A quantity of the residual stream", "A decoder", "A tally")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CASES]
+)
 def test_a_part_is_added_in_the_files_that_contributing_names(name, tiny, texts, tmp_path):
     edits, then = CASES[name]
     assert 1 <= len(edits) <= MAX_FILES
     package = tmp_path / "package" / "jaxlens"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, package)  # with its bytecode, which holds for what is not edited
     for path, edit in edits.items():
         file = package / path
         assert file.exists() == callable(edit), path

@@ -74,7 +74,9 @@ def project(tmp_path):
     return folder, index
 
 
-@pytest.fixture(params=["bundled", OLD_PIP, "newest"])
+@pytest.fixture(
+    params=["bundled", *(pytest.param(v, marks=pytest.mark.long) for v in (OLD_PIP, "newest"))]
+)
 def pip(request, tmp_path):
     """A wheel of pip, which Python imports as it is."""
     if request.param == "bundled":
