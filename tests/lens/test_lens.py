@@ -61,6 +61,9 @@ ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.
 EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
 KERNEL = "tpu-kernel"  # interpreted, it takes seconds to compile
 LONG_KERNEL = pytest.param(KERNEL, marks=pytest.mark.long)
+LONG_ACCELERATORS = LONG_GPU, _ = [
+    pytest.param(lens, marks=pytest.mark.long) for lens in ("as-on-gpu", "as-on-tpu")
+]
 
 
 @functools.cache
@@ -85,8 +88,9 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 
 # Each is a compilation of seconds, so most are long; the third decoder and the default tiles are
 # below, with GPT-2's vocabulary.
-SHORT = {lens: ((97, "final_norm"), (257, "plain")) for lens in LENSES}
-SHORT |= {"tiled": (), KERNEL: ((257, "plain"),)}
+SHORT = dict.fromkeys(("reference", "tiled-32-7"), ((97, "final_norm"), (257, "plain")))
+SHORT |= dict.fromkeys(("as-on-gpu", "as-on-tpu"), ((257, "plain"),))
+SHORT |= dict.fromkeys(("tiled", KERNEL), ())  # of the kernel `test_kernels` has short ones
 PRODUCTS = [
     pytest.param(lens, *rest, marks=() if rest in SHORT[lens] else pytest.mark.long)
     for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
@@ -106,14 +110,14 @@ def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, *LONG_ACCELERATORS, LONG_KERNEL])
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", [*EACH, KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, "as-on-tpu", LONG_KERNEL])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
@@ -192,7 +196,13 @@ def check_few(tile, block, top_k, lens="tiled"):
 
 # Tiles of fewer columns than best tokens, of whole groups of 64, and beyond the vocabulary; ragged
 # blocks, blocks of one token, and beyond all 15 tokens.
-@pytest.mark.parametrize(("tile", "block", "top_k"), [(2, 4, 3), (64, 20, 1), (110, 1, 2)])
+@pytest.mark.parametrize(
+    ("tile", "block", "top_k"),
+    [
+        (2, 4, 3),
+        *(pytest.param(*how, marks=pytest.mark.long) for how in ((64, 20, 1), (110, 1, 2))),
+    ],
+)
 def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
     check_few(tile, block, top_k)
 
@@ -204,7 +214,7 @@ def test_tile_and_block_do_not_change_what_the_kernel_reads(tile, block):
     check_few(tile, block, 1, KERNEL)
 
 
-@pytest.mark.parametrize("lens", ["as-on-gpu", "as-on-tpu"])
+@pytest.mark.parametrize("lens", ["as-on-gpu", pytest.param("as-on-tpu", marks=pytest.mark.long)])
 def test_the_single_best_token_of_an_accelerator_is_the_oracles(lens):
     check_few(64, 20, 1, lens)
 
