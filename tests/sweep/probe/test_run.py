@@ -535,7 +535,9 @@ def test_directions_that_are_made_again_can_be_stopped_and_go_on(probed, tiny, t
 NAMES = ("PROBE.json", "probe.h5", "mean_stream.h5", "directions/layer-02.h5")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[2:])]
+)
 @pytest.mark.parametrize(
     "at", [0.6, *(pytest.param(at, marks=pytest.mark.long) for at in (0.0, 0.3, 1.0))]
 )
