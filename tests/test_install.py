@@ -74,9 +74,7 @@ def project(tmp_path):
     return folder, index
 
 
-@pytest.fixture(
-    params=["bundled", *(pytest.param(v, marks=pytest.mark.long) for v in (OLD_PIP, "newest"))]
-)
+@pytest.fixture(params=["bundled", OLD_PIP, "newest"])
 def pip(request, tmp_path):
     """A wheel of pip, which Python imports as it is."""
     if request.param == "bundled":
@@ -95,6 +93,7 @@ def pip(request, tmp_path):
     return wheels[0]
 
 
+@pytest.mark.long
 def test_newer_releases_of_what_is_locked_change_nothing(project, pip):
     folder, index = project
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE"))}

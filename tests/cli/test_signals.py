@@ -54,6 +54,7 @@ def test_log_lines_and_the_bar_keep_apart(tiny, texts, tmp_path):
     assert not any("━" in line for line in screen)
 
 
+@pytest.mark.long
 def test_hanging_up_stops_a_run_like_sigterm_and_nohup_does_not(tiny, texts, tmp_path, swept):
     out = tmp_path / "out"
     process = start(*flags(tiny, texts, out))
