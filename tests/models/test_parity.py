@@ -82,7 +82,11 @@ def assert_close(found, expected, largest, relative):
     assert np.abs(found - expected).max() <= relative * largest
 
 
-@pytest.fixture(scope="module", params=CASES)
+# The default configuration is the largest: making its weights alone takes seconds.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, marks=[pytest.mark.long] * (c == "default")) for c in CASES],
+)
 def case(request):
     """One golden with its configuration and weights, which are made only once."""
     return golden(request.param), *seeded(request.param)
