@@ -121,6 +121,7 @@ def test_masked_padding_may_hold_anything(model, tokens, padded):
     np.testing.assert_array_equal(readout.entropy, padded.entropy)
 
 
+@pytest.mark.long
 def test_64_bit_mode_changes_nothing(model, tokens, full):
     with jax.enable_x64(True):
         wide = jaxlens.read_lens(model, tokens, quantities="full")

@@ -257,6 +257,7 @@ def test_a_bar_is_drawn_on_terminals_and_not_among_json(as_json, monkeypatch):
     assert "a line" in stream.getvalue()
 
 
+@pytest.mark.long
 def test_jax_debug_nans_does_not_mind_missing_values(tiny, texts, tmp_path, capsys):
     import jax
 

@@ -391,9 +391,9 @@ def many(tmp_path_factory):
 @pytest.mark.parametrize(
     ("to", "end"),
     [
-        ("parquet", "parquet"),
+        pytest.param("parquet", "parquet", marks=pytest.mark.long),
         pytest.param("csv", "csv", marks=pytest.mark.long),
-        pytest.param("hdf5", "h5", marks=pytest.mark.long),
+        ("hdf5", "h5"),
     ],
 )
 def test_memory_does_not_grow_with_the_rows(many, tmp_path, to, end):

@@ -117,7 +117,7 @@ def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, "as-on-tpu", LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")

@@ -132,6 +132,7 @@ def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch,
     assert (BITS[0], True, False) in ends  # a rival is told that the other's stands
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("opaque")
 @short_or_long(("orders", "seed", "least"), (120, 5, 2), 600, 4, 4)
 def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(

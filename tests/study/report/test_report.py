@@ -230,6 +230,7 @@ def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_p
     answers.study(studied / "trained", [tmp_path / "fresh"])  # is comparable
 
 
+@pytest.mark.long
 def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, capsys):
     said = r"The run, according to its own notes:</p>\s*<pre>(.*?)</pre>"
     (command,) = re.findall(said, text, re.S)
