@@ -1,5 +1,6 @@
 """Strictness for the whole suite, and where optional data lies."""
 
+import gc
 import logging
 import os
 import pathlib
@@ -9,6 +10,9 @@ import tempfile
 import hypothesis
 import pytest
 
+# Tracing makes a lot of objects and little garbage; to look for it as often as Python does by
+# itself takes a tenth of the time.
+gc.set_threshold(50_000, 20, 10)
 # Before JAX starts: four devices on one CPU, and no silent change of precision or shape.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 # Sweeps take one of them unless a test asks for more: each device has its own compilation.

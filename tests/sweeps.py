@@ -136,6 +136,16 @@ STUDY = {
 }
 
 
+# Rows of everything that these tallies are made from; a later window repeats some context.
+EVERYTHING = {
+    "store.tallies": "study",
+    # Those of STUDY, and rows.
+    "store.quantities": ["norm", "retention", "retention_foreign", "js_final", "js_input"],
+    "store.shard_tokens": 512,
+    "plan.overlap": 5,
+}
+
+
 @pytest.fixture(scope="session")
 def studied(tiny, texts, tmp_path_factory):
     """A trained run, two of fresh weights, one of shuffled text; who adds to them copies them."""

@@ -239,12 +239,19 @@ BEGINNING = script(
 )
 
 
-@pytest.mark.parametrize("name", CASES)
+# One of them shows that a part is found; with most others the step is another one, which takes
+# long to compile.
+SHORT = "An executor"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name != SHORT)) for name in CASES]
+)
 def test_a_part_is_added_in_the_files_that_contributing_names(name, tiny, texts, tmp_path):
     edits, then = CASES[name]
     assert 1 <= len(edits) <= MAX_FILES
     package = tmp_path / "package" / "jaxlens"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, package)  # with its bytecode, which holds for what is not edited
     for path, edit in edits.items():
         file = package / path
         assert file.exists() == callable(edit), path

@@ -93,6 +93,7 @@ def pip(request, tmp_path):
     return wheels[0]
 
 
+@pytest.mark.long
 def test_newer_releases_of_what_is_locked_change_nothing(project, pip):
     folder, index = project
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE"))}

@@ -53,7 +53,13 @@ def swallowing(number):
         assert sent
 
 
-@pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(one, id=one.name, marks=[pytest.mark.long] * (one == signal.SIGUSR1))
+        for one in ALL
+    ],
+)
 def test_a_signal_that_a_callback_swallows_is_raised_again(number, capsys):
     before = [signal.getsignal(one) for one in ALL], sys.unraisablehook
     with pytest.raises(interrupts.Signalled, match=number.name), interrupts.watched():

@@ -21,13 +21,8 @@ def kinds(cell):
     return [(out.output_type, sorted(out.get("data", {}))) for out in cell.outputs]
 
 
-def each(path):
-    """The study sweeps three times; the snippets of docs/ do the same with less text."""
-    marks = [pytest.mark.long] if path.stem == "corpus_study" else []
-    return pytest.param(path, id=path.stem, marks=marks)
-
-
-@pytest.mark.parametrize("path", [each(path) for path in NOTEBOOKS])
+@pytest.mark.long  # README.md and the tutorial do the same with less text.
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, tmp_path):
     stored, found = nbformat.read(path, as_version=4), run_notebooks.execute(path, tmp_path)
     for ours, theirs in zip(code(stored), code(found), strict=True):
@@ -40,7 +35,7 @@ def test_a_notebook_shows_when_it_is_run_what_is_stored_in_it(path, tmp_path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_what_a_notebook_imports_is_there(path):
-    """A quick look, since the study is only executed among the long tests."""
+    """A quick look, since notebooks are only executed among the long tests."""
     text = "\n".join(cell.source for cell in code(nbformat.read(path, as_version=4)))
     nodes = list(ast.walk(ast.parse(text)))
     for node in (one for one in nodes if isinstance(one, ast.Import)):

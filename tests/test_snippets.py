@@ -116,6 +116,21 @@ GIVEN = {
 }
 
 
+# What takes over six seconds, but for the two pages that everybody reads.
+LONG_PAGES = {
+    f"docs/{name}.md"
+    for name in (
+        *("ablation", "compare", "corpora", "models", "performance", "probe", "prompts"),
+        *("results", "study"),
+    )
+}
+LONG_EXAMPLES = {"ablate", "bench", "probe", "study"}
+
+
+def each(names, long):
+    return [pytest.param(name, marks=[pytest.mark.long] * (name in long)) for name in names]
+
+
 def is_run(block):
     executed = block.kind in ("shell", "python", "data")
     return executed and not is_listed(block, NOT_EXECUTED)
@@ -227,7 +242,7 @@ def check_data(block, folder):
     return snippets.Done(0, "", "")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", each(PAGES, LONG_PAGES))
 def test_every_snippet_of_a_page_does_what_the_page_says(page, place, given):
     namespace, done, ran = {"__name__": "__main__"}, None, 0
     blocks = snippets.collect(page)
@@ -246,7 +261,7 @@ def test_every_snippet_of_a_page_does_what_the_page_says(page, place, given):
     assert ran == sum(map(is_run, blocks))
 
 
-@pytest.mark.parametrize("command", examples.EXAMPLES)
+@pytest.mark.parametrize("command", each(examples.EXAMPLES, LONG_EXAMPLES))
 def test_every_example_of_help_is_executed_as_it_is_written(command, place):
     epilogue = main.app[command].help_epilogue
     lines = [line.strip() for line in epilogue.splitlines()[1:]]
@@ -286,7 +301,8 @@ def test_the_lists_of_exceptions_name_what_is_there_and_say_why():
     for which in NOT_COMPARED:
         assert any(b.begins(*which) and b.kind == "output" for b in blocks), which
     assert set(LANGUAGES_NOT_EXECUTED) <= {block.language for block in blocks}
-    assert {*GIVEN, *VARIABLES_OF} <= set(PAGES)
+    assert {*GIVEN, *VARIABLES_OF, *LONG_PAGES} <= set(PAGES)
+    assert set(examples.EXAMPLES) >= LONG_EXAMPLES
     for page, theirs, _, _ in SUBSTITUTIONS:
         texts = [b.text for b in blocks if page in (None, b.page) and is_run(b)]
         assert any(theirs in text for text in texts), theirs

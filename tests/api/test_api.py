@@ -176,6 +176,7 @@ def weights_by_name(params, layers):
             yield f"transformer.h.{layer}.{stem}.{names[leaf]}", value[layer]
 
 
+@pytest.mark.long
 def test_bfloat16_weights_give_about_the_same_readout(tokens, full):
     narrow = jaxlens.load_model("packaged", dtype="bfloat16")
     readout = jaxlens.read_lens(narrow, tokens)

@@ -127,8 +127,18 @@ def calls(tiny, swept):
     }
 
 
+# Where some of the values are right, and a program is compiled or a figure drawn for each.
+SLOW = {
+    *("read_lens.follow", "read_lens.layers", "read_lens.tokens", "read_lens.top_k"),
+    *("read_prompts.layers", "read_residuals.follow", "read_residuals.layers"),
+    *("readout.line", "readout.title"),
+}
+PLACES = [f"{name}.{one}" for name, several in CALLS.items() for one in several]
+assert set(PLACES) >= SLOW
+
+
 @pytest.mark.parametrize(
-    "place", [f"{name}.{one}" for name, several in CALLS.items() for one in several]
+    "place", [pytest.param(one, marks=[pytest.mark.long] * (one in SLOW)) for one in PLACES]
 )
 def test_public_functions_refuse_wrong_arguments_with_our_errors(calls, place):
     function, _, name = place.partition(".")

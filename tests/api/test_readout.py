@@ -118,7 +118,9 @@ def test_labels_are_not_written_on_by_their_caller(model, ids):
 ENDS, LAST, OTHERS = [-1, 0], [8], [0, 7, 0]
 
 
-@pytest.mark.parametrize("chosen", [ENDS, LAST, OTHERS])
+@pytest.mark.parametrize(
+    "chosen", [*(pytest.param(one, marks=pytest.mark.long) for one in (ENDS, LAST)), OTHERS]
+)
 def test_some_layers_have_their_own_names(model, ids, chosen):
     readout = jaxlens.read_lens(model, [ids], layers=chosen)
     whole = jaxlens.read_lens(model, [ids]).to_pandas().set_index(["layer", "position"])

@@ -76,6 +76,7 @@ def parts(on_device, tmp_path, monkeypatch):
 SLOW = "print(json.dumps({'what': 'first', 'rate': 1.0}), flush=True); time.sleep(600)"
 
 
+@pytest.mark.long
 def test_a_part_that_is_slow_is_stopped_and_what_it_found_is_kept(on_device, parts):
     parts(slow=(8.0, SLOW), broken=(60.0, "print('not JSON'); sys.exit(3)"))
     found = on_device.run("slow", 8.0, small=False)

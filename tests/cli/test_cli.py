@@ -183,6 +183,7 @@ def test_an_encoding_that_lacks_a_sign_decides_nothing(swept, tiny, texts, encod
     assert b"error: " in err.buffer.getvalue()
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_not_utf_8_from_outside(swept, tiny, texts):
     words = " ".join(f"'{word}'" for word in map(str, flags(tiny, texts, swept)))
     done = shelled(f"jaxlens {words}", PYTHONIOENCODING="latin-1")
@@ -192,9 +193,17 @@ def test_a_terminal_that_is_not_utf_8_from_outside(swept, tiny, texts):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_streams_that_cannot_be_written_do_not_decide_how_finished_work_ends(swept):
+@pytest.mark.parametrize(
+    "ways",
+    [
+        (">/dev/full", "<&- >&- 2>&-", "| true"),
+        pytest.param(("2>/dev/full", ">&-", "2>&-"), marks=pytest.mark.long),
+    ],
+    ids=["one of a kind", "others"],
+)
+def test_streams_that_cannot_be_written_do_not_decide_how_finished_work_ends(swept, ways):
     line = f"jaxlens verify --fast {swept}"
-    for lost in (">/dev/full", "2>/dev/full", ">&-", "2>&-", "<&- >&- 2>&-", "| true"):
+    for lost in ways:
         done = shelled(f"set -o pipefail; {line} {lost}")
         assert done.returncode == 0, (lost, done.stderr)
         assert "Traceback" not in done.stderr and "Exception" not in done.stderr
@@ -248,6 +257,7 @@ def test_a_bar_is_drawn_on_terminals_and_not_among_json(as_json, monkeypatch):
     assert "a line" in stream.getvalue()
 
 
+@pytest.mark.long
 def test_jax_debug_nans_does_not_mind_missing_values(tiny, texts, tmp_path, capsys):
     import jax
 
@@ -304,8 +314,12 @@ def test_stand_ins_are_one_column_each():
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["show", "The United", "--against-decoder", "plain"]],
-    ids=["help", "show"],
+    [
+        pytest.param(["--help"], id="help"),
+        pytest.param(
+            ["show", "The United", "--against-decoder", "plain"], id="show", marks=pytest.mark.long
+        ),
+    ],
 )
 def test_a_reader_who_has_seen_enough_is_no_failure(words):
     command = [sys.executable, "-m", "jaxlens", *words]

@@ -74,6 +74,7 @@ def test_a_followed_token_is_a_metric_of_grids_and_figures(tmp_path, capsys):
     assert file.stat().st_size > 5_000
 
 
+@pytest.mark.long  # the comparison of two models writes them too
 def test_files_are_written_and_named(tmp_path, capsys):
     files = [tmp_path / name for name in ("p.html", "p.png", "p.svg")]
     asked = ("--html", files[0], "--png", files[1], "--svg", files[2])

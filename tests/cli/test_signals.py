@@ -55,6 +55,7 @@ def test_log_lines_and_the_bar_keep_apart(tiny, texts, tmp_path):
 
 
 @pytest.mark.usefixtures("hears_hangups")
+@pytest.mark.long
 def test_hanging_up_stops_a_run_like_sigterm_and_nohup_does_not(tiny, texts, tmp_path, swept):
     out = tmp_path / "out"
     process = start(*flags(tiny, texts, out))

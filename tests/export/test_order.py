@@ -355,8 +355,12 @@ def test_a_target_that_cannot_be_written_exits_with_74(out, tmp_path, capsys):
     refused(capsys, 74, "export", out, *how)
 
 
+LONG_HOWS = (("csv",), ("parquet", "--tallies"), ("csv", "--tallies"))
+
+
 @pytest.mark.parametrize(
-    "how", [("parquet",), ("csv",), ("hdf5",), ("parquet", "--tallies"), ("csv", "--tallies")]
+    "how",
+    [("parquet",), ("hdf5",), *(pytest.param(how, marks=pytest.mark.long) for how in LONG_HOWS)],
 )
 def test_a_full_disk_is_an_error_line_and_leaves_nothing(out, tmp_path, how):
     run = shutil.copytree(out, tmp_path / "run")
@@ -384,7 +388,14 @@ def many(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize(("to", "end"), [("parquet", "parquet"), ("csv", "csv"), ("hdf5", "h5")])
+@pytest.mark.parametrize(
+    ("to", "end"),
+    [
+        pytest.param("parquet", "parquet", marks=pytest.mark.long),
+        pytest.param("csv", "csv", marks=pytest.mark.long),
+        ("hdf5", "h5"),
+    ],
+)
 def test_memory_does_not_grow_with_the_rows(many, tmp_path, to, end):
     script = (
         "import resource, sys\n"

@@ -38,7 +38,9 @@ def ended(process, seconds=240):
 LARGE = ("--rows", "none", "--set", "plan.step_sequences=250000", "--set", "store.shard_tokens=1k")
 
 
-@pytest.mark.parametrize("mebibytes", [400, 1500, pytest.param(6000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "mebibytes", [400, *(pytest.param(size, marks=pytest.mark.long) for size in (1500, 6000))]
+)
 def test_a_run_without_memory_ends_with_2_and_a_hint(mebibytes, tiny, texts, tmp_path):
     how = [*flags(tiny, texts, tmp_path / "out"), *LARGE]
     code, said = ended(limited(mebibytes, *how))

@@ -181,7 +181,12 @@ def test_names_of_our_own_are_never_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "start"), [("html", b"<!doctype"), ("png", b"\x89PNG"), ("svg", b"<?xml")]
+    ("option", "start"),
+    [
+        ("html", b"<!doctype"),
+        pytest.param("png", b"\x89PNG", marks=pytest.mark.long),
+        pytest.param("svg", b"<?xml", marks=pytest.mark.long),
+    ],
 )
 def test_show_writes_to_a_pipe(tmp_path, option, start):
     path = tmp_path / f"pipe.{option}"
@@ -190,7 +195,10 @@ def test_show_writes_to_a_pipe(tmp_path, option, start):
     assert code == 0 and found.lower().startswith(start.lower())
 
 
-def test_the_report_and_the_study_follow_no_link_out_of_a_run(studied, tmp_path, capsys):
+def test_the_report_and_the_study_follow_no_link_out_of_a_run(
+    studied, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(svg, "svg", lambda plot, *ends: "<svg><defs></svg>")
     out = shutil.copytree(studied / "trained", tmp_path / "run")
     (tmp_path / "precious").write_bytes(OLD)
     (out / "report.html").symlink_to(tmp_path / "precious")
@@ -226,7 +234,7 @@ def _order_of(command, studied, out):
     ("command", "name"),
     [
         ("study", "results.csv"),
-        ("compare", "comparison.json"),
+        pytest.param("compare", "comparison.json", marks=pytest.mark.long),
         ("compare", "comparison.svg"),
         ("report", "Q0-depth.svg"),
     ],

@@ -147,6 +147,7 @@ def test_what_the_kernel_reads():
     assert not hopper.is_supported(rows.update(shape=(0, 256, 768)), 5, narrow())
 
 
+@pytest.mark.long
 def test_off_nvidia_gpus_xla_reads_the_same():
     case = make_case(97)
     options = Options(FEW, precision="bfloat16")

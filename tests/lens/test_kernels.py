@@ -73,6 +73,7 @@ def test_several_blocks_and_tiles_of_the_kernel_are_the_oracles(monkeypatch):
     check(case, block=21, tile=75, top_k=2)
 
 
+@pytest.mark.long
 def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracles(monkeypatch):
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
     case = with_unembed(make_case(256, seed=4), output_bias=None, temperature=None)
@@ -80,7 +81,10 @@ def test_a_vocabulary_of_whole_tiles_without_bias_and_temperatures_is_the_oracle
 
 
 # Small integers, so that all logits are exact and many are equal.
-@pytest.mark.parametrize(("dtype", "top_k"), [(np.float32, 1), (jax.numpy.bfloat16, 5)])
+@pytest.mark.parametrize(
+    ("dtype", "top_k"),
+    [pytest.param(np.float32, 1, marks=pytest.mark.long), (jax.numpy.bfloat16, 5)],
+)
 def test_ranks_and_the_best_tokens_of_exact_logits_are_exact(dtype, top_k):
     random = np.random.default_rng(2)
     rows, weight = random.integers(-2, 3, (2, 16, 6)), random.integers(-2, 3, (256, 6))
@@ -121,6 +125,7 @@ def test_ranks_and_the_best_tokens_of_exact_logits_are_exact(dtype, top_k):
     np.testing.assert_allclose(between, cross, rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.long
 def test_of_equal_logits_in_several_lanes_and_tiles_the_lowest_id_is_best(monkeypatch):
     monkeypatch.setattr(tpu, "MAX_TILE", 128)
     case = make_case(384, seed=6)

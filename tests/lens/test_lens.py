@@ -60,7 +60,10 @@ LENSES = {
 ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.long)]
 EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
 KERNEL = "tpu-kernel"  # interpreted, it takes seconds to compile
-LONG_KERNEL = pytest.param(KERNEL, marks=pytest.mark.long)
+LONG_KERNEL, LONG_REFERENCE, LONG_GPU, LONG_TPU = (
+    pytest.param(lens, marks=pytest.mark.long)
+    for lens in (KERNEL, "reference", "as-on-gpu", "as-on-tpu")
+)
 
 
 @functools.cache
@@ -85,8 +88,9 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 
 # Each is a compilation of seconds, so most are long; the third decoder and the default tiles are
 # below, with GPT-2's vocabulary.
-SHORT = {lens: ((97, "final_norm"), (257, "plain")) for lens in LENSES}
-SHORT |= {"tiled": (), KERNEL: ((257, "plain"),)}
+SHORT = dict.fromkeys(("reference", "tiled-32-7"), ((97, "final_norm"), (257, "plain")))
+SHORT |= dict.fromkeys(("as-on-gpu", "as-on-tpu"), ((257, "plain"),))
+SHORT |= dict.fromkeys(("tiled", KERNEL), ())  # of the kernel `test_kernels` has short ones
 PRODUCTS = [
     pytest.param(lens, *rest, marks=() if rest in SHORT[lens] else pytest.mark.long)
     for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
@@ -100,20 +104,20 @@ def test_every_quantity_is_the_oracles_at_any_shift_of_the_logits(lens, vocab, k
         assert set(got) == set(LENSES[lens][2])
 
 
-@pytest.mark.parametrize("lens", ["tiled", "reference"])
+@pytest.mark.parametrize("lens", ["tiled", LONG_REFERENCE])
 def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
     check(lens, make_case(50257, "final_norm_nobias", seed=3))
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL])
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", [*EACH, KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
@@ -145,7 +149,7 @@ def test_the_ends_are_exact_by_construction(lens):
         assert (got[name][0][mask] == 0).all()
 
 
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [LONG_REFERENCE, *ONE_TILED[1:], LONG_KERNEL])
 def test_chosen_layers_are_those_of_the_whole_readout(lens):
     case = make_case(97)
     whole, some = read(lens, case), read(lens, case, layers=(2, -1, 0))
@@ -192,7 +196,13 @@ def check_few(tile, block, top_k, lens="tiled"):
 
 # Tiles of fewer columns than best tokens, of whole groups of 64, and beyond the vocabulary; ragged
 # blocks, blocks of one token, and beyond all 15 tokens.
-@pytest.mark.parametrize(("tile", "block", "top_k"), [(2, 4, 3), (64, 20, 1), (110, 1, 2)])
+@pytest.mark.parametrize(
+    ("tile", "block", "top_k"),
+    [
+        (2, 4, 3),
+        *(pytest.param(*how, marks=pytest.mark.long) for how in ((64, 20, 1), (110, 1, 2))),
+    ],
+)
 def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
     check_few(tile, block, top_k)
 
@@ -204,7 +214,7 @@ def test_tile_and_block_do_not_change_what_the_kernel_reads(tile, block):
     check_few(tile, block, 1, KERNEL)
 
 
-@pytest.mark.parametrize("lens", ["as-on-gpu", "as-on-tpu"])
+@pytest.mark.parametrize("lens", ["as-on-gpu", LONG_TPU])
 def test_the_single_best_token_of_an_accelerator_is_the_oracles(lens):
     check_few(64, 20, 1, lens)
 

@@ -101,8 +101,8 @@ def test_a_run_that_nothing_is_known_of_keeps_no_lens_of_another_name():
     assert implementation("cpu", {"lens": {"implementation": "mosaic"}}) == "tiled"
 
 
-def test_the_gate_sees_what_a_kernel_reads_wrongly(monkeypatch):
-    model = jaxlens.load_model("packaged")
+def test_the_gate_sees_what_a_kernel_reads_wrongly(monkeypatch, tiny):
+    model = jaxlens.load_model(tiny)
     check = functools.partial(
         loading.check_identity, model, np.arange(8, dtype=np.int32)[None], implementation="pallas"
     )

@@ -19,7 +19,9 @@ def plain(query, key, value, segments):
 
 
 @pytest.mark.parametrize("platform", ["CPU", "GPU", "TPU"])
-@pytest.mark.parametrize("length", [1, 64, 300])
+@pytest.mark.parametrize(
+    "length", [*(pytest.param(length, marks=pytest.mark.long) for length in (1, 64)), 300]
+)
 def test_attention_is_its_definition_whatever_the_blocks(platform, length, monkeypatch):
     monkeypatch.setattr(tuning, "CPU", getattr(tuning, platform))
     random = np.random.default_rng(length)

@@ -96,9 +96,11 @@ def test_the_lens_reads_it(saved):
     assert (readout.rank_final[-1] == 1).all() and (readout.rank_final[0] > 1).any()
 
 
-def test_a_sweep_runs_verifies_and_records_it(saved, texts, tmp_path):
+# The study's tallies know nothing of a family, and take most of a minute to compile.
+@pytest.mark.parametrize("tallies", ["basic", pytest.param("study", marks=pytest.mark.long)])
+def test_a_sweep_runs_verifies_and_records_it(saved, texts, tmp_path, tallies):
     out = tmp_path / "run"
-    config = configure(saved, texts, out, **{"store.tallies": "study"})
+    config = configure(saved, texts, out, **{"store.tallies": tallies})
     assert sweep.run(config).finished
     assert verify.verify(out).ok
     assert json.loads((out / "RUN.json").read_bytes())["model"]["architecture"] == {

@@ -82,7 +82,17 @@ def assert_close(found, expected, largest, relative):
     assert np.abs(found - expected).max() <= relative * largest
 
 
-@pytest.fixture(scope="module", params=CASES)
+# The default configuration is the largest; of the activations four have a short case, and relu one
+# with other options.
+LONG = {"default"} | {
+    f"activation_{name}" for name in ("gelu_fast", "gelu_pytorch_tanh", "relu", "swish", "tanh")
+}
+assert set(CASES) >= LONG
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(c, marks=[pytest.mark.long] * (c in LONG)) for c in CASES]
+)
 def case(request):
     """One golden with its configuration and weights, which are made only once."""
     return golden(request.param), *seeded(request.param)

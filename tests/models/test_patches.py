@@ -68,7 +68,9 @@ def by_hand(layer, mask, mean, basis=None):
     return patch
 
 
-@pytest.mark.parametrize("directions", [None, 1, 3])
+@pytest.mark.parametrize(
+    "directions", [*(pytest.param(n, marks=pytest.mark.long) for n in (None, 1)), 3]
+)
 def test_every_layer_is_that_of_the_reference(model, tokens, plain, directions):
     mean = np.random.default_rng(2).normal(0, 1, model.config.n_embd).astype(np.float32)
     basis = None if directions is None else basis_of(model, directions)

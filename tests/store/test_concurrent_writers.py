@@ -43,7 +43,7 @@ def race(folder, races, rivals, salted):
 
 
 @short_or_long("races", 10, 50)
-@pytest.mark.parametrize("rivals", [2, 3])
+@pytest.mark.parametrize("rivals", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_races_of_processes_lose_and_double_nothing(tmp_path, monkeypatch, expected, rivals, races):
     remember.patch(monkeypatch)
     for out in race(tmp_path, races, rivals, 0):
@@ -110,7 +110,10 @@ def standing(out):
 
 @pytest.mark.usefixtures("opaque")
 @short_or_long("depth", 7, 9)
-@pytest.mark.parametrize("before", ["nothing", "record", "shard", "damaged"])
+@pytest.mark.parametrize(
+    "before",
+    ["nothing", *(pytest.param(b, marks=pytest.mark.long) for b in ("record", "shard")), "damaged"],
+)
 def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch, before, depth):
     """Of the first choices of the order, which are taken both ways."""
     out, ends = scratch / "run", set()
@@ -129,6 +132,7 @@ def test_two_writers_with_other_bits_leave_a_sound_shard_in_every_order(scratch,
     assert (BITS[0], True, False) in ends  # a rival is told that the other's stands
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("opaque")
 @short_or_long(("orders", "seed", "least"), (120, 5, 2), 600, 4, 4)
 def test_three_writers_of_whom_one_may_die_leave_a_sound_shard_or_one_that_is_recomputed(

@@ -155,6 +155,7 @@ class InPlace(example.FastDisk):
             super().unlink(path)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_without_renaming_kills_leave_runs_that_cannot_be_resumed(scratch, expected):
     # At every call, this finds nothing either: `test_faults` has them all.

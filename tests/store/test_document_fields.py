@@ -319,6 +319,7 @@ def test_primaries_by_stratum_are_those_of_its_documents(kept):
         assert one.p_adjusted == pytest.approx(two.p_adjusted, nan_ok=True)
 
 
+@pytest.mark.long
 def test_a_stratum_of_all_documents_is_the_whole(kept, tiny, tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(json.dumps(line | {"all": 1}) for line in _lines()))

@@ -59,8 +59,8 @@ def test_history_under_faults_meets_every_call_and_every_way_to_commit(calls):
     assert not any("part-00001.h5" in file for file in parts)  # the rival's stands
 
 
-# Every third call, beginning with another one for each way; or every call.
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
+# Every sixth call, beginning with another one for each way; or every call.
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", WAYS)
 def test_run_survives_a_fault_at_its_system_calls(scratch, expected, calls, way, step):
     for at, (call, file, _) in list(enumerate(calls))[WAYS.index(way) % step :: step]:

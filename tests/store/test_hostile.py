@@ -422,7 +422,13 @@ def out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("attack", "culprit", "refusal"), ATTACKS, ids=[attack.__name__ for attack, *_ in ATTACKS]
+    ("attack", "culprit", "refusal"),
+    [
+        pytest.param(
+            *each, id=each[0].__name__, marks=[pytest.mark.long] * (each[0] is expanding_rows)
+        )
+        for each in ATTACKS
+    ],
 )
 def test_attack_is_named_and_refused_in_little_memory(out, stranger, attack, culprit, refusal):
     attack(out)

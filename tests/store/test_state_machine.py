@@ -241,7 +241,7 @@ class Store(RuleBasedStateMachine):
 
 
 class TestStories(Store.TestCase):
-    settings = settings(max_examples=15, stateful_step_count=6)
+    settings = settings(max_examples=8, stateful_step_count=6)
 
 
 @pytest.mark.long

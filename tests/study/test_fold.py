@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from study import brute
-from sweeps import PACKAGED, STUDY, configure
+from sweeps import EVERYTHING, PACKAGED, STUDY, configure
 
 import jaxlens
 from jaxlens import errors
@@ -18,15 +18,6 @@ from jaxlens.study import fold
 from jaxlens.sweep import devices
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import axes, definitions, facts, sampling, type_means, update
-
-# Rows of everything that the tallies are made from; a later window repeats some context.
-EVERYTHING = {
-    "store.tallies": "study",
-    # Those of STUDY, and rows.
-    "store.quantities": ["norm", "retention", "retention_foreign", "js_final", "js_input"],
-    "store.shard_tokens": 512,
-    "plan.overlap": 5,
-}
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +70,8 @@ def test_every_tally_is_what_its_definition_says(studied):
         assert len(lines) > 30
 
 
-@pytest.mark.parametrize(
-    "lanes", ["two lanes", pytest.param("two devices", marks=pytest.mark.long)]
-)
+@pytest.mark.long  # The products within types are as independent, which is short.
+@pytest.mark.parametrize("lanes", ["two lanes", "two devices"])
 def test_tallies_depend_on_neither_shards_nor_lanes_nor_rows(
     tiny, texts, studied, tmp_path, monkeypatch, lanes
 ):
@@ -97,6 +87,7 @@ def test_tallies_depend_on_neither_shards_nor_lanes_nor_rows(
         same(of_device(one), of_device(other))
 
 
+@pytest.mark.long
 def test_two_workers_leave_the_tallies_of_one(tiny, texts, studied, tmp_path):
     for part in ("0/2", "1/2"):
         sweep.run(configure(tiny, texts, tmp_path / "two", **EVERYTHING, shard=part))

@@ -17,6 +17,14 @@ QUICK_COVERAGE, QUICK_REJECTION, QUICK = 0.85, 0.15, 40
 """The same for 40 replicas: 34 of 40 must cover; a correct interval fails in 0.3 %."""
 
 
+def first(count, names):
+    """All of them, and what comes after so many is long."""
+    return [
+        pytest.param(name, marks=[pytest.mark.long] * (place >= count))
+        for place, name in enumerate(names)
+    ]
+
+
 @pytest.mark.parametrize("primary", [p for p in planted.PRIMARIES if "median" not in p])
 def test_quick_look_at_forty_documents(primary):
     found = planted.score(primary, 40, False, QUICK)
@@ -48,8 +56,8 @@ HARD_REPLICAS = 2_000
 """A correct 95 % interval leaves the band in one of 25,000 sets of so many replicas."""
 
 
-@pytest.mark.parametrize("case", planted_matches.CASES)
-@pytest.mark.parametrize("name", planted_matches.ESTIMATORS)
+@pytest.mark.parametrize("case", first(2, planted_matches.CASES))
+@pytest.mark.parametrize("name", first(2, planted_matches.ESTIMATORS))
 def test_quick_look_at_matched_copies(name, case):
     covered, _ = planted_matches.coverage(name, case, 40, QUICK)
     assert covered >= QUICK_COVERAGE
@@ -72,7 +80,11 @@ def named(case):
     return case if isinstance(case, str) else case.__name__.rpartition("_")[2]
 
 
-@pytest.mark.parametrize(("planted", "name"), HARD, ids=named)
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [pytest.param(*case, marks=[pytest.mark.long] * bool(at % 3)) for at, case in enumerate(HARD)],
+    ids=named,
+)
 def test_quick_look_at_hard_data(planted, name):
     covered, _ = planted.coverage(name, 40, QUICK)
     assert covered >= QUICK_COVERAGE
@@ -100,7 +112,7 @@ MAX_WIDTH = {(40, 0.1): 1.25, (200, 0.1): 1.1, (200, 0.01): 1.25}
 """Widths beside those from rows that a sample's means may lead to, by documents and share."""
 
 
-@pytest.mark.parametrize("name", planted_table.CASES)
+@pytest.mark.parametrize("name", first(2, planted_table.CASES))
 def test_quick_look_at_means_of_a_sample(name):
     covered, _, width, unseen = planted_table.coverage(name, 40, 0.1, QUICK)
     assert covered >= QUICK_COVERAGE and unseen > 0.3
@@ -118,7 +130,7 @@ def test_intervals_about_means_of_a_sample_cover_and_are_a_little_wide(name, doc
     assert 0.98 < width < MAX_WIDTH[documents, share]
 
 
-@pytest.mark.parametrize("name", planted_crossed.CASES)
+@pytest.mark.parametrize("name", first(3, planted_crossed.CASES))
 def test_quick_look_at_crossed_effects(name):
     for covered, _, printed in planted_crossed.coverage(name, 40, QUICK):
         assert covered >= QUICK_COVERAGE and printed >= 0.9

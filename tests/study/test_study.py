@@ -400,7 +400,10 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.long] * (kind != "one token")) for kind in SHORT],
+)
 def test_the_least_text_is_studied_and_reported_with_its_reasons(
     tiny, kind, tmp_path, capsys, monkeypatch
 ):

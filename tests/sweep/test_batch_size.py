@@ -48,6 +48,7 @@ def test_a_step_needs_at_least_the_logits_of_the_end_layers(tiny, texts, tmp_pat
     assert needed(tiny, texts, tmp_path, 4) > 2 * 4 * block * vocab
 
 
+@pytest.mark.long
 def test_residuals_in_bfloat16_take_half(tiny, texts, tmp_path):
     wide = needed(tiny, texts, tmp_path, 256)
     narrow = needed(tiny, texts, tmp_path, 256, **{"lens.residuals": "bfloat16"})

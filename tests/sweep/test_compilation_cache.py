@@ -65,6 +65,7 @@ def damage(folder, names):
             path.write_bytes(data)
 
 
+@pytest.mark.long
 def test_a_second_run_compiles_again_what_is_damaged_and_nothing_else(tiny, texts, tmp_path, swept):
     kept = tmp_path / "cache"
     run_alone(tiny, texts, tmp_path / "one", kept)

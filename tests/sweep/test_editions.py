@@ -4,7 +4,7 @@ import math
 import shutil
 
 import pytest
-from sweeps import STUDY, configure
+from sweeps import EVERYTHING, STUDY, configure
 
 import jaxlens
 from jaxlens.study import inputs, study
@@ -41,15 +41,14 @@ def test_a_run_that_begins_now_records_the_third_edition_where_it_keeps_no_rows(
 def test_a_run_that_begins_now_records_the_second_edition_where_it_keeps_rows(
     tiny, texts, tmp_path
 ):
-    how = STUDY | {"store.rows": "full", "corpus.limit": 500}
-    sweep.run(configure(tiny, texts, tmp_path / "run", **how))
+    sweep.run(configure(tiny, texts, tmp_path / "run", **EVERYTHING, **{"corpus.limit": 500}))
     with jaxlens.open_run(tmp_path / "run") as run:
         assert run.spec["store"]["tallies"] == "study-2" and "type_means" not in run.spec
         assert {one.name for one in definitions.TALLIES["study-2"]} == set(run.tally)
     assert not (tmp_path / "run" / "type_means.h5").exists()
 
 
-@pytest.mark.parametrize("edition", ["first", "second"])
+@pytest.mark.parametrize("edition", [pytest.param("first", marks=pytest.mark.long), "second"])
 def test_a_run_of_an_earlier_edition_resumes_to_the_same_bytes(
     edition, tiny, texts, tmp_path, request
 ):
@@ -72,6 +71,7 @@ def test_the_study_of_a_second_edition_without_rows_has_slopes_without_intervals
     assert all(math.isnan(one.low) for one in slopes)
 
 
+@pytest.mark.long  # nothing else compiles its step
 def test_the_study_of_a_first_edition_says_which_lines_need_what(first):
     with jaxlens.open_run(first) as run:
         assert run.spec["store"]["tallies"] == "study"

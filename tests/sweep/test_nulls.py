@@ -148,7 +148,7 @@ def test_a_null_is_not_resumed_as_something_else(
     assert tree(out) == tree(nulls / null)
 
 
-@pytest.mark.parametrize("null", NULLS)
+@pytest.mark.parametrize("null", [pytest.param("random-init", marks=pytest.mark.long), "shuffled"])
 def test_a_null_is_repaired_bit_for_bit_without_being_named(
     nulls, tiny, texts, tmp_path, capsys, null
 ):
@@ -218,7 +218,13 @@ def made(tiny, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", designs.CORPORA)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name == designs.PLASMA))
+        for name in designs.CORPORA
+    ],
+)
 def test_a_made_corpus_is_swept_resumed_and_repaired(made, tiny, tmp_path, name, capsys):
     whole = made / name.partition(":")[2]
     with jaxlens.open_run(whole) as run:

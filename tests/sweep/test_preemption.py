@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from sweeps import configure, digest, flags, start
+from sweeps import configure, digest, flags, run_cli, start
 
 from jaxlens import errors
 from jaxlens.sweep import preemption, run
@@ -107,7 +107,9 @@ def test_outside_the_main_thread_no_handler_is_touched():
     assert seen == [(before, False)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.long)]
+)
 def test_the_command_line_exits_with_75_and_resumes(tiny, texts, tmp_path, swept, number):
     out = tmp_path / "out"
     command = flags(tiny, texts, out)
@@ -116,5 +118,5 @@ def test_the_command_line_exits_with_75_and_resumes(tiny, texts, tmp_path, swept
         time.sleep(0.002)
     process.send_signal(number)
     assert process.wait() == 75
-    assert start(*command).wait() == 0
+    assert run_cli(*command) == 0
     assert digest(out) == digest(swept)

@@ -78,10 +78,12 @@ def test_swapped_and_foreign_shards_are_recomputed(out, tiny, texts, tmp_path):
     assert tree(out) == before
 
 
-def test_truncation_at_every_4_kib_is_repaired(out, tiny):
+# At every fourth of these places, or at all.
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
+def test_truncation_at_every_4_kib_is_repaired(out, tiny, every):
     before = tree(out)
     paths = [layout.shard_path(out, n) for n in range(8)]
-    sizes = [size for size in range(0, paths[0].stat().st_size, 4096)]
+    sizes = list(range(0, paths[0].stat().st_size, every * 4096))
     while sizes:  # several shards a repair, each cut at another place
         chosen, sizes = sizes[: len(paths)], sizes[len(paths) :]
         for path, size in zip(paths, chosen, strict=False):
@@ -191,7 +193,13 @@ def test_the_command_that_is_remembered_is_whole_and_works(tiny, texts, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name", ["shards/part-00002.h5", "shards/part-00002.json", "MANIFEST", "tokens/tokens.bin"]
+    "name",
+    [
+        "shards/part-00002.h5",
+        pytest.param("shards/part-00002.json", marks=pytest.mark.long),
+        pytest.param("MANIFEST", marks=pytest.mark.long),
+        "tokens/tokens.bin",
+    ],
 )
 def test_a_directory_in_the_place_of_a_file_is_the_users_to_remove(out, tiny, texts, capsys, name):
     before = tree(out)
@@ -229,12 +237,13 @@ def test_half_of_a_pair_is_named_as_such(out, tiny, kind):
     assert tree(out) == before
 
 
-def test_any_flip_in_a_note_is_found_and_said_to_decide_nothing(out, tiny, capsys):
+@pytest.mark.parametrize("flips", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_any_flip_in_a_note_is_found_and_said_to_decide_nothing(out, tiny, capsys, flips):
     (note,) = (out / "environment").iterdir()
     whole = note.read_bytes()
     assert worker_notes.read(out) != []
     chosen = random.Random(0)
-    for _ in range(1000):
+    for _ in range(flips):
         raw = bytearray(whole)
         raw[chosen.randrange(len(raw))] ^= 1 << chosen.randrange(8)
         note.write_bytes(raw)

@@ -147,6 +147,7 @@ def test_without_rows_the_totals_are_compared(tiny, texts, tmp_path):
         run.run(how)
 
 
+@pytest.mark.long
 def test_other_instructions_of_the_processor_are_another_environment(out, tiny, texts, swept):
     """A real one: the compiler may use no more than SSE4.2, so sums are formed otherwise."""
     code = "from jaxlens.cli.main import main; main()"

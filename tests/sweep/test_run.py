@@ -111,7 +111,7 @@ def test_rows_are_what_the_lens_reads_on_each_document_alone(swept, tiny):
     "change",
     [
         {"plan.step_sequences": 7, "lens.tile": 100, "lens.block": 33},
-        {"lens.implementation": "reference"},
+        pytest.param({"lens.implementation": "reference"}, marks=pytest.mark.long),
     ],
     ids=["shapes of step, tile and block", "reference"],
 )
@@ -131,7 +131,7 @@ def test_residuals_in_bfloat16_change_rows_by_their_rounding(swept, tiny, texts,
         assert (one["top_id"][:] == two["top_id"][:]).mean() > 0.9
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
     sweep.run(configure(tiny, texts, tmp_path / "out", devices=count))
     ours, theirs = (sorted(p.glob("shards/*.h5")) for p in (tmp_path / "out", swept))
@@ -239,6 +239,7 @@ def test_a_finished_run_computes_nothing_and_a_damaged_shard_is_recomputed(
     assert digest(out) == digest(swept)
 
 
+@pytest.mark.long  # it forgets what all tests before it have compiled
 def test_the_step_is_traced_once_a_run(tiny, texts, tmp_path, monkeypatch):
     traced = collections.Counter()
     original = tiled.read
@@ -272,7 +273,7 @@ def test_the_same_step_gives_identical_bits_on_every_device(tiny, texts, tmp_pat
     assert len(bits) == 1
 
 
-@pytest.mark.parametrize("rows", ["core", "none"])
+@pytest.mark.parametrize("rows", [pytest.param("core", marks=pytest.mark.long), "none"])
 def test_narrow_rows_and_tallies_alone_verify_and_summarise(tiny, texts, tmp_path, rows):
     sweep.run(configure(tiny, texts, tmp_path / "out", **{"store.rows": rows}))
     assert verify.verify(tmp_path / "out").ok
@@ -345,12 +346,15 @@ def test_the_token_file_can_be_made_ahead(tiny, texts, tmp_path, swept, capsys):
     assert digest(out) == digest(swept)
 
 
-def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts, tmp_path, swept):
+@pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(
+    tiny, texts, tmp_path, swept, times
+):
     out = tmp_path / "out"
     command = flags(tiny, texts, out)
     chosen = random.Random(1)
     kills = 0
-    for _ in range(4):
+    for _ in range(times):
         process = start(*command)
         want = len(list(out.glob("shards/*.h5"))) + chosen.randint(0, 3)
         while process.poll() is None and len(list(out.glob("shards/*.h5"))) < want:
@@ -359,8 +363,8 @@ def test_killed_at_random_moments_and_resumed_it_ends_bit_identical(tiny, texts,
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-    assert kills >= 2
-    assert start(*command).wait() == 0
+    assert kills >= times // 2
+    assert run_cli(*command) == 0
     assert digest(out) == digest(swept)
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]
 

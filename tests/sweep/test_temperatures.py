@@ -125,7 +125,14 @@ def test_temperatures_that_are_no_numbers_are_refused(tiny, texts, tmp_path):
     assert refusal.value.hint == "expected a list of numbers"
 
 
-def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones():
+@pytest.mark.parametrize(
+    "implementation",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name != "tiled"))
+        for name in implementations.IMPLEMENTATIONS
+    ],
+)
+def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones(implementation):
     model = jaxlens.load_model("packaged")
     ids = np.array([model.tokenizer.encode("Sometimes, when people say plasma, they mean").ids])
     readout = jaxlens.read_lens(model, ids, quantities="full")
@@ -134,15 +141,14 @@ def test_a_prompt_is_matched_by_temperatures_of_its_own_or_by_given_ones():
     streams = jaxlens.residuals(model, ids)
     tau = np.linspace(3.0, 1.0, len(streams)).astype(np.float32)
     unembed = dataclasses.replace(gpt2.unembed(model.params, model.config), temperature=tau)
-    for implementation in implementations.IMPLEMENTATIONS:
-        found = jaxlens.read_residuals(
-            streams, unembed, ids, quantities="full", implementation=implementation
-        )
-        z = oracle.logits(np.asarray(streams), unembed)
-        tempered = oracle.log_softmax(z / tau[:, None, None, None])
-        expected = oracle.kl(oracle.log_softmax(z[-1:]), tempered)
-        # Rounding of float32 logits of some tens, through sums of 4,096 terms.
-        np.testing.assert_allclose(found.kl_final_matched, expected, atol=2e-4, rtol=2e-4)
+    found = jaxlens.read_residuals(
+        streams, unembed, ids, quantities="full", implementation=implementation
+    )
+    z = oracle.logits(np.asarray(streams), unembed)
+    tempered = oracle.log_softmax(z / tau[:, None, None, None])
+    expected = oracle.kl(oracle.log_softmax(z[-1:]), tempered)
+    # Rounding of float32 logits of some tens, through sums of 4,096 terms.
+    np.testing.assert_allclose(found.kl_final_matched, expected, atol=2e-4, rtol=2e-4)
 
 
 def test_a_dry_run_says_what_would_be_fitted_and_fits_nothing(tiny, texts, tmp_path, monkeypatch):

@@ -99,13 +99,12 @@ def test_the_table_is_of_a_sample_of_the_contexts(both):
         assert contents.attribute("columns").split()[-1] == "copied"
 
 
-def test_the_table_is_the_means_of_its_text(tiny, texts, tmp_path):
+def test_the_table_is_the_means_of_its_text(studied):
     """A sample of the whole text, so that its sums are those of the run."""
-    sweep.run(configure(tiny, texts, tmp_path / "run", **STUDY))
-    with jaxlens.open_run(tmp_path / "run") as run:
+    with jaxlens.open_run(studied / "trained") as run:
         expected = type_means.type_means.of_sums(run.tally, run.corpus.token_counts)
         seen = run.tally["type_count"] > 0
-    found = table(tmp_path / "run").means
+    found = table(studied / "trained").means
     same = [name.startswith(("position", "room", "later", "ln_")) for name in axes.WITHIN]
     assert found.column[seen][:, same].tolist() == expected.column[seen][:, same].tolist()
     # A window's last tokens do not know what follows it, and the model's steps hold other lines.
@@ -114,8 +113,7 @@ def test_the_table_is_the_means_of_its_text(tiny, texts, tmp_path):
 
 
 def test_a_study_without_rows_has_the_slopes_of_the_rows_and_intervals(both, tiny, texts, tmp_path):
-    how = BOTH | {"store.rows": "none"}
-    sweep.run(configure(tiny, texts, tmp_path / "none", **how))
+    sweep.run(configure(tiny, texts, tmp_path / "none", **BOTH | STUDY))
     with_rows, without = inputs.load(both), inputs.load(tmp_path / "none")
     assert with_rows.within.own_means and not without.within.own_means
     for of, names, name in (
@@ -133,6 +131,7 @@ def killed(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_run_killed_between_table_and_spec_goes_on_with_its_table(
     tiny, texts, tmp_path, monkeypatch
 ):
@@ -161,7 +160,9 @@ def test_a_table_left_by_other_settings_is_refused(tiny, texts, tmp_path, capsys
     assert f"remove {out / TABLE}" in refused(capsys, 2, *flags(tiny, texts, out), *STUDIED)
 
 
-STUDIED = ("--tallies", "study", "--rows", "none")
+# As STUDY, whose step is compiled already.
+QUANTITIES = ",".join(STUDY["store.quantities"])
+STUDIED = ("--tallies", "study", "--rows", "none", "--set", f"store.quantities=[{QUANTITIES}]")
 
 
 @pytest.mark.usefixtures("frozen")
@@ -182,7 +183,13 @@ def test_a_run_that_lost_its_spec_finds_its_table(tiny, texts, both, tmp_path):
 
 
 @pytest.mark.usefixtures("frozen")
-@pytest.mark.parametrize("how", ["missing", "damaged", "of another run"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "damaged",
+        *(pytest.param(how, marks=pytest.mark.long) for how in ("missing", "of another run")),
+    ],
+)
 def test_a_table_that_is_not_the_run_s_is_one_error_with_a_hint(
     how, tiny, texts, both, studied, tmp_path, capsys
 ):
@@ -254,6 +261,7 @@ def test_a_table_that_is_alone_is_that_of_the_named_run_or_the_hint_says_what_to
     assert f"type_means names {other}" in told and "leave it out" in told
 
 
+@pytest.mark.long
 def test_verify_and_repair_say_that_a_table_must_be_restored(both, tiny, tmp_path, capsys):
     out = shutil.copytree(both, tmp_path / "run")
     data = bytearray((out / TABLE).read_bytes())

@@ -32,6 +32,11 @@ def nested(levels):
     return value
 
 
+def refused_late(how, why):
+    """What is looked at when the prompts have been read, which compiles a program."""
+    return pytest.param([[5]], how, why, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(
     ("prompts", "how", "why"),
     [
@@ -46,9 +51,9 @@ def nested(levels):
         ([[5]], {"answers": [nested(3000)]}, "answer 'answer' is"),
         ([[5]], {"layers": HUGE}, "layer a number of very many digits"),
         ([[5]], {"positions": [HUGE]}, "positions are"),
-        ([[5]], {"answers": {"a": 5, "b": 6}, "difference": 5}, "difference of 5"),
-        ([[5]], {"answers": {"a": 5, "b": 6}, "difference": ("a", "a")}, "difference of a, a"),
-        ([[5]], {"answers": {"a": 5, "b": 6}, "difference": []}, "difference of nothing"),
+        refused_late({"answers": {"a": 5, "b": 6}, "difference": 5}, "difference of 5"),
+        refused_late({"answers": {"a": 5, "b": 6}, "difference": ("a", "a")}, "difference of a, a"),
+        refused_late({"answers": {"a": 5, "b": 6}, "difference": []}, "difference of nothing"),
         ([[5]], {"metadata": [1]}, "metadata are a list"),
         ([[5]], {"metadata": {"a": 5}}, "metadata 'a' are an int"),
         ([[5]], {"metadata": {"a": "x"}}, "metadata 'a' are a str"),

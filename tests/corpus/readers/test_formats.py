@@ -313,6 +313,7 @@ else:
     assert memory_growth(script, path) < 50
 
 
+@pytest.mark.long
 def test_members_of_an_archive_are_not_remembered(tmp_path, memory_growth):
     path = tmp_path / "a.tar"
     path.write_bytes(tar({f"{n}.txt": b"a" for n in range(40_000)}, form=tarfile.USTAR_FORMAT))

@@ -169,7 +169,13 @@ assert log.skipped == int(sys.argv[3]), log.counts
 
 
 @pytest.mark.parametrize("most", [200_000, pytest.param(1_000_000, marks=pytest.mark.long)])
-@pytest.mark.parametrize("broken", [False, True], ids=["one run", "runs of two"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(False, id="one run", marks=pytest.mark.long),
+        pytest.param(True, id="runs of two"),
+    ],
+)
 def test_many_empty_documents_take_no_more_memory_than_a_tenth_of_them(
     tokenizer, tmp_path, memory_growth, broken, most
 ):
@@ -199,7 +205,7 @@ assert build(sys.argv[3]).n_documents == 1
 
 
 @pytest.mark.parametrize("size", [6, pytest.param(100, marks=pytest.mark.long)], ids="{} MB".format)
-@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+@pytest.mark.parametrize("name", ["a.jsonl", pytest.param("a.txt", marks=pytest.mark.long)])
 def test_a_document_of_one_line_takes_three_times_its_size(
     tokenizer, tmp_path, memory_growth, size, name
 ):

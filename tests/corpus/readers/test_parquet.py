@@ -250,7 +250,9 @@ assert sum(1 for _ in documents.read([sys.argv[1]])) == int(sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("options", [{}, {"column_encoding": "DELTA_BYTE_ARRAY"}])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"column_encoding": "DELTA_BYTE_ARRAY"}, marks=pytest.mark.long)]
+)
 def test_a_text_that_every_row_repeats_is_held_a_few_times_not_sixteen(
     tmp_path, memory_growth, options
 ):

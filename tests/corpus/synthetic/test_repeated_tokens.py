@@ -1,5 +1,7 @@
 """Repeated blocks: the second is the first, and all tokens are of one frequency."""
 
+import functools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +18,11 @@ def made(bins=BINS, seed=0, room=1024):
     return list(repeated_tokens.read(bins, seed, room, log)), log
 
 
+whole = functools.cache(made)
+
+
 def test_there_are_as_many_of_every_bin_and_lag():
-    found, log = made()
+    found, log = whole()
     ids = [document.id for document in found]
     assert ids == list(dict.fromkeys(ids))
     assert log.documents == len(ids) == designs.N_BINS * len(designs.LAGS) * designs.SEQUENCES
@@ -29,7 +34,7 @@ def test_there_are_as_many_of_every_bin_and_lag():
 
 
 def test_the_second_block_is_the_first_and_of_the_bin_that_the_id_names():
-    for document in made()[0][:2000]:
+    for document in whole()[0][:2000]:
         design = designs.parse(document.id)
         ids = np.array(document.ids)
         assert document.text == ""
@@ -50,15 +55,15 @@ def test_no_token_comes_again_before_all_have_come(n_tokens, size, seed):
 
 
 def test_a_sequence_depends_on_the_seed_and_itself_alone():
-    whole = {document.id: document.ids for document in made()[0]}
-    assert len(set(whole.values())) == len(whole)
+    all_of_it = {document.id: document.ids for document in whole()[0]}
+    assert len(set(all_of_it.values())) == len(all_of_it)
     fewer = BINS.copy()
     fewer[BINS == 3] = -1
     some = {document.id: document.ids for document in made(fewer, room=128)[0]}
-    assert 0 < len(some) < len(whole)
-    assert some == {name: whole[name] for name in some}
+    assert 0 < len(some) < len(all_of_it)
+    assert some == {name: all_of_it[name] for name in some}
     other = {document.id: document.ids for document in made(seed=1)[0]}
-    assert not any(other[name] == ids for name, ids in whole.items())
+    assert not any(other[name] == ids for name, ids in all_of_it.items())
 
 
 def test_lags_that_do_not_fit_and_empty_bins_are_counted_as_skips():

@@ -179,7 +179,20 @@ except errors.DataError as error:
 """
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.__name__)
+# One of each format, and two of the configuration and of the tokenizer.
+SHORT = (
+    *(safetensors_promise, msgpack_promise, orbax_shape, full_config, terabytes),
+    *(deep_tokenizer, tokenizer_holes),
+)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        pytest.param(bomb, id=bomb.__name__, marks=[pytest.mark.long] * (bomb not in SHORT))
+        for bomb in BOMBS
+    ],
+)
 def test_bombs_are_refused_at_once_and_take_little_memory(tmp_path, bomb):
     if not pathlib.Path("/proc/self/status").exists():
         pytest.skip("peak memory is read from /proc/self/status")

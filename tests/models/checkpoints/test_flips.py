@@ -25,7 +25,13 @@ def flipped(data, count, seed):
         yield bytes(copy)
 
 
-@pytest.mark.parametrize("config", [checkpoints.CONFIG, checkpoints.UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(checkpoints.CONFIG, id="tied", marks=pytest.mark.long),
+        pytest.param(checkpoints.UNTIED, id="untied"),
+    ],
+)
 @pytest.mark.parametrize("fmt", checkpoints.FILE)
 def test_no_flipped_bit_is_silent(tmp_path, fmt, config):
     architecture, params = checkpoints.make(config)

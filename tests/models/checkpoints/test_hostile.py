@@ -408,6 +408,7 @@ print(before, compiled())
 """
 
 
+@pytest.mark.long
 def test_bad_models_are_refused_before_anything_is_compiled(tmp_path):
     folders = []
     for number, (make, _) in enumerate(BAD_MODELS.values()):

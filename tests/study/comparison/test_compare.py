@@ -115,6 +115,7 @@ def test_without_rows_means_of_totals_are_compared_and_it_says_so(swept, studied
     assert "without intervals" in said and "[" not in said and "95 %" not in said
 
 
+@pytest.mark.long  # it compiles the sweep of a model of its own
 def test_models_of_other_depth_are_aligned_by_relative_depth(swept, texts, tmp_path):
     deep = TINY | {"n_layer": 4}
     parsed = models.parse(deep)

@@ -230,6 +230,7 @@ def test_without_nulls_it_says_what_is_missing_and_how_to_make_it(studied, tmp_p
     answers.study(studied / "trained", [tmp_path / "fresh"])  # is comparable
 
 
+@pytest.mark.long
 def test_the_command_on_the_page_makes_the_same_run(studied, text, tmp_path, capsys):
     said = r"The run, according to its own notes:</p>\s*<pre>(.*?)</pre>"
     (command,) = re.findall(said, text, re.S)
@@ -280,9 +281,16 @@ def test_a_damaged_run_a_missing_one_and_a_foreign_null_are_refused(
     refused(capsys, 2, "report", studied / "trained", "--null", swept)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_an_excerpt_shows_the_rows_of_the_run(swept):
-    found = Page(made(swept))
+@pytest.fixture(scope="module")
+def of_rows(swept):
+    """The page of a run with full rows, nothing drawn."""
+    with pytest.MonkeyPatch.context() as undrawn:
+        undrawn.setattr(drawing, "svg", lambda plot, *ends: "<svg/>")
+        return made(swept)
+
+
+def test_an_excerpt_shows_the_rows_of_the_run(swept, of_rows):
+    found = Page(of_rows)
     with reader.open_run(swept) as run:
         first = excerpt.place(run)
         ranks = run["rank_input"][first : first + excerpt.TOKENS]
@@ -404,6 +412,7 @@ def test_panels_that_are_to_be_compared_have_one_axis(everything):
     assert len(ticks) == 2 * len(heights) and all(len(found) == 1 for found in heights.values())
 
 
+@pytest.mark.long  # it draws every figure once more
 def test_labels_of_ticks_never_overlap(everything):
     import matplotlib
     from matplotlib.backends import backend_agg
@@ -477,10 +486,9 @@ def test_a_panel_without_a_number_says_why(source):
     assert not figure.svg and figure.why == "needs <norm>"
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_reason_that_is_known_is_printed_where_a_figure_is_missing(swept):
+def test_the_reason_that_is_known_is_printed_where_a_figure_is_missing(of_rows):
     """Full rows, yet without norm and retention, as the default run keeps them."""
-    found = html.unescape(made(swept))
+    found = html.unescape(of_rows)
     reason = "needs norm and retention: --tallies study, or --set store.quantities=[norm,retention]"
     assert f"Nothing to draw: {reason}." in found
     assert "so few tokens" not in found

@@ -186,18 +186,20 @@ def test_the_whole_stream_of_the_input_layer_is_another_token(model, stream_mean
     assert np.abs(expected).max() > 0.01
 
 
+@pytest.mark.parametrize(
+    "size", [3 * 16, *(pytest.param(size, marks=pytest.mark.long) for size in (1, 7 * 16))]
+)
 def test_batches_of_any_shape_and_number_of_devices_give_the_same(
-    model, material, probe, stream_mean
+    model, material, probe, stream_mean, size
 ):
     made = design_of(model[1]["wte"], 50, 3, probe)
     whole = compute.part(engine_of(*model, 10**6), material, made, stream_mean, lambda count: None)
-    for size in (1, 3 * 16, 7 * 16):
-        one = engine_of(*model, size)
-        two = compute.Engine(one.program, one.weights * 2, size)
-        for engine in (one, two):
-            found = compute.part(engine, material, made, stream_mean, lambda count: None)
-            for name, value in whole.items():
-                np.testing.assert_allclose(found[name], value, atol=ATOL, equal_nan=True)
+    one = engine_of(*model, size)
+    two = compute.Engine(one.program, one.weights * 2, size)
+    for engine in (one, two):
+        found = compute.part(engine, material, made, stream_mean, lambda count: None)
+        for name, value in whole.items():
+            np.testing.assert_allclose(found[name], value, atol=ATOL, equal_nan=True)
 
 
 def test_one_program_serves_clean_runs_all_arms_and_all_layers(model, material, probe, stream_mean):

@@ -148,7 +148,9 @@ def test_a_damaged_part_is_computed_again(ablated, begun, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", [ablation_file.SPEC, ablation_file.RESULT])
-@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize(
+    "at", [0.6, *(pytest.param(at, marks=pytest.mark.long) for at in (0.0, 0.3, 1.0))]
+)
 def test_verify_finds_a_flipped_bit(ablated, tmp_path, name, at, capsys):
     out = shutil.copytree(ablated, tmp_path / "out")
     path = out / ablation_file.FOLDER / name
@@ -205,12 +207,27 @@ main.main(sys.argv[3:])
 """
 
 
-def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(ablated, begun, tiny, tmp_path):
+FILES = (ablation_file.SPEC, ablation_parts.MEAN, *map(ablation_parts.part_name, range(PARTS)))
+# What dies where, one after the other, and how many of these files there are each time.
+KILLS = [
+    ([(3, "after")], [3]),
+    pytest.param(
+        [(1, "after"), (2, "after"), (2, "before"), (1, "after"), (1, "before")],
+        [1, 3, 4, 5, 5],
+        marks=pytest.mark.long,
+    ),
+]
+
+
+@pytest.mark.parametrize(("kills", "left"), KILLS, ids=["once", "at each"])
+def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(
+    ablated, begun, tiny, tmp_path, kills, left
+):
     out = shutil.copytree(begun, tmp_path / "out")
     options = ("--layers", "0", "1", "--blocks", "40", "--copies", "24", "--quiet")
     command = ["ablate", str(out), "--model", str(tiny), *options]
     ends, names = [], []
-    for which, when in ((1, "after"), (2, "after"), (2, "before"), (1, "after"), (1, "before")):
+    for which, when in kills:
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(which), when, *command],
             env=dict(os.environ) | {"JAXLENS_DEVICES": "1"},
@@ -220,15 +237,14 @@ def test_killed_at_any_file_and_resumed_it_ends_with_the_same_bytes(ablated, beg
         )
         ends.append(done.returncode)
         names.append(sorted(n for n in os.listdir(out / "ablation") if not n.startswith(".")))
-    assert ends == [-9] * 5, done.stderr
+    assert ends == [-9] * len(kills), done.stderr
     # The spec; mean and a part; a second one; a third, the last; and no result yet.
-    assert names[0] == [ablation_file.SPEC]
-    assert names[1] == [ablation_file.SPEC, ablation_parts.MEAN, ablation_parts.part_name(0)]
-    assert ablation_file.RESULT not in names[-1] and len(names[-1]) == 2 + PARTS
+    assert names == [list(FILES[:count]) for count in left]
     assert run_cli(*command) == 0
     assert digest(out / "ablation") == digest(ablated / "ablation")
 
 
+@pytest.mark.long  # test_compute does it without a run
 def test_batches_of_another_shape_give_the_same(ablated, begun, tiny, prose, tmp_path):
     """The same corpus and model, in steps of other sizes, into a folder of their own."""
     settings = configure(tiny, prose, tmp_path / "out", **{"plan.step_sequences": 3})
@@ -305,6 +321,7 @@ def test_progress_counts_every_token_that_is_computed(begun, tiny, tmp_path):
     assert done == 0 and sum(counts) == total == 8 * 32 * (2 + 2)
 
 
+@pytest.mark.long
 def test_the_packaged_model_reads_copies_of_blocks(tmp_path, prose):
     """What the pilot of the study saw: the embedding at layer 0, the whole stream beyond."""
     settings = configure(PACKAGED, prose, tmp_path / "out", **{"plan.step_sequences": 8})

@@ -135,7 +135,9 @@ def test_evaluation_equals_that_of_the_definition(world):
         assert ours[3] / 2**16 / len(z) == pytest.approx(logp.mean(), abs=1e-4)
 
 
-@pytest.mark.parametrize("step", [64, 257, 512, 4096])
+@pytest.mark.parametrize(
+    "step", [257, *(pytest.param(step, marks=pytest.mark.long) for step in (64, 512, 4096))]
+)
 def test_the_shape_of_steps_changes_moments_by_rounding_alone(world, step):
     streams, labels = world["streams"][:, :4096], world["labels"][:, :4096]
     one, scale = probes.learn(streams, labels, N_CLASSES, step=1024)

@@ -78,7 +78,7 @@ def test_narrow_terminals_get_more_blocks():
     assert printed(shown, width=30).count("\ntoken") > printed(shown, width=160).count("\ntoken")
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("suffix", [pytest.param("png", marks=pytest.mark.long), "svg"])
 def test_figures_of_hostile_tokens_are_drawn_and_the_same_each_time(tmp_path, suffix):
     shown = prompt_of()
     for name in ("one", "two"):

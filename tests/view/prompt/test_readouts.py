@@ -137,7 +137,9 @@ def test_what_cannot_be_drawn_is_refused_by_name(given, why):
         readout_of((4, 0, 5)).plot(**given)
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(
+    "suffix", ["svg", *(pytest.param(suffix, marks=pytest.mark.long) for suffix in ("png", "pdf"))]
+)
 def test_a_figure_is_written_where_it_is_asked_for_and_the_same_each_time(tmp_path, suffix):
     paths = [tmp_path / f"{name}.{suffix}" for name in ("one", "two")]
     for path in paths:
