@@ -158,7 +158,7 @@ def test_an_assembler_that_is_not_installed_is_named_with_what_brings_it():
     target = targets.TARGETS["h100"]
     with pytest.raises(errors.MissingError, match="ptxas") as missing, targets.assembling(target):
         raise RuntimeError("UNAVAILABLE: No PTX compilation provider is available. Neither ptxas")
-    assert "nvidia-cuda-nvcc nvidia-nvvm" in missing.value.hint
+    assert "'.[cuda13]'" in missing.value.hint
     with pytest.raises(RuntimeError, match="anything else"), targets.assembling(target):
         raise RuntimeError("anything else")
 
