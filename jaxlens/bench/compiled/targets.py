@@ -136,5 +136,5 @@ def assembling(target: Target) -> Iterator[None]:
             raise
         raise errors.MissingError(
             f"compiling kernels for {target.title} needs ptxas, which is not installed",
-            f"in a clone of jaxlens: pip install '.[{target.extra}]', or use --lens tiled",
+            "in a clone of jaxlens: pip install '.[cuda13]', or use --lens tiled",
         ) from error
