@@ -268,14 +268,20 @@ def estimates(rng, documents, spread):
 
 
 def coverage(documents, spread, replicas):
-    """Share of intervals that hold the truth: of means, agreement and rank correlation."""
+    """Share of intervals that hold the truth: of means, agreement and rank correlation.
+
+    Where a few documents hold most positions there is none: of 15 documents in at most a sixth of
+    the replicas, of more in at most a fiftieth.
+    """
     rng = np.random.default_rng(5)
     truths = (SHIFT, SHARE, truth_of_correlation())
-    inside = np.zeros(3)
+    inside, without = np.zeros(3), np.zeros(3)
     for _ in range(replicas):
         got = estimates(rng, documents, spread)
         inside += [one.low <= truth <= one.high for one, truth in zip(got, truths, strict=True)]
-    return inside / replicas
+        without += [math.isnan(one.low) for one in got]
+    assert (without <= replicas / (6 if documents < 20 else 50)).all(), without
+    return inside / (replicas - without)
 
 
 def test_intervals_cover_what_was_planted():
