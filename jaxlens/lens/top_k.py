@@ -1,7 +1,7 @@
 """The k greatest logits of each row, best first; of equals the one with the lowest column.
 
-`jax.lax.top_k` gives the same. A TPU sorts whole rows for it, which takes ten times as long as all
-the rest of the lens; there the best are taken one by one, out of few columns.
+`jax.lax.top_k` gives the same. A TPU sorts whole rows for it, which takes longer than all the rest
+of the step; there the best are taken one after another, out of a few columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import tuning
 
-_MOST = 32  # with more to take one by one, a sort is no slower
+_MOST = 32  # beyond, taking them one after another may be no faster than a sort
 _GROUP = 128
 _NO_COLUMN = np.int32(2**31 - 1)
 
@@ -50,10 +50,10 @@ def _is_wide(z: jax.Array, k: int) -> bool:
 
 
 def _of_groups(z: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Looks only into the k groups of columns whose greatest logits are the greatest.
+    """Searches only the k groups of columns that have the greatest maxima.
 
-    A logit in another group has k before it, those of these groups; in the order of the groups, so
-    that it also holds for equals.
+    The maxima of these groups come before any logit of another group: they are greater, or equal
+    with a lower column, since of equal maxima the earlier groups are chosen.
     """
     more = -z.shape[-1] % _GROUP
     padded = jnp.pad(z, [(0, 0)] * (z.ndim - 1) + [(0, more)], constant_values=-np.inf)

@@ -165,9 +165,7 @@ def add(
 def _add(total: Int64[np.ndarray, "..."], additions: Iterable[addition.Addition]) -> None:
     for places, amount, where in additions:
         if (n := addition.lines(places)) is not None:
-            is_product = isinstance(amount, addition.Products)
-            amounts = amount.of_rows(where, np) if is_product else amount[where]
-            _add_lines(total, places[:n], amounts, where)
+            _add_lines(total, places[:n], amount[where], where)
             continue
         *indices, mask = np.broadcast_arrays(*places, where)
         flat = np.ravel_multi_index([index[mask] for index in indices], total.shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +19,30 @@ ALL = slice(None)
 """Every place of an axis."""
 
 
-class Products(NamedTuple):
+@dataclass(frozen=True)
+class Products:
     """Amounts ``[row, a, b]``: products of the fixed-point numbers ``[row, a]`` and ``[row, b]``.
 
-    Those of all rows at once would take more memory than all other amounts together.
+    They are computed when they are asked for: those of all rows at once would take more memory than
+    all other amounts together.
+
+    Attributes:
+        left: ``[row, a]``.
+        right: ``[row, b]``.
+        xp: ``numpy`` or ``jax.numpy``.
     """
 
     left: Any
     right: Any
+    xp: Any
 
-    def of(self, column: Any, xp: Any) -> Any:
+    def __getitem__(self, rows: Any) -> Any:
+        """Those of some rows, int64 ``[row, a, b]``."""
+        return facts.product(self.left[rows, :, None], self.right[rows, None, :], self.xp)
+
+    def of_column(self, column: Any) -> Any:
         """Those of one column of the left numbers, int64 ``[row, b]``."""
-        return facts.product(self.left[:, column, None], self.right, xp)
-
-    def of_rows(self, where: Any, xp: Any) -> Any:
-        """All products of some rows, int64 ``[row, a, b]``."""
-        return facts.product(self.left[where, :, None], self.right[where, None, :], xp)
+        return facts.product(self.left[:, column, None], self.right, self.xp)
 
 
 def lines(places: tuple[Any, ...]) -> int | None:

@@ -86,7 +86,7 @@ def add_lines(
     n_columns = np.int32(lines.shape[1])
 
     def add_column(column: jax.Array, lines: jax.Array) -> jax.Array:
-        return add(lines, cell * n_columns + column, amount.of(column, jnp))
+        return add(lines, cell * n_columns + column, amount.of_column(column))
 
     lines = lines.reshape(-1, lines.shape[-1])
     return jax.lax.fori_loop(np.int32(0), n_columns, add_column, lines).reshape(total.shape)

@@ -48,11 +48,13 @@ def _type_regressor(rows: Facts) -> Iterator[Addition]:
 
 
 def _product(rows: Facts) -> Iterator[Addition]:
-    yield (rows.group, ALL, ALL), Products(rows.regressors, rows.regressors), rows.valid
+    x = rows.regressors
+    yield (rows.group, ALL, ALL), Products(x, x, rows.xp), rows.valid
 
 
 def _outcome(rows: Facts) -> Iterator[Addition]:
-    yield (rows.group, ALL, ALL), Products(rows.regressors, rows.ln["input"]), rows.valid
+    products = Products(rows.regressors, rows.ln["input"], rows.xp)
+    yield (rows.group, ALL, ALL), products, rows.valid
 
 
 def _copied(rows: Facts) -> Iterator[Addition]:

@@ -28,11 +28,12 @@ def _ln_rank(rows: Facts) -> Any:
 
 def _product(rows: Facts) -> Iterator[Addition]:
     x = _columns(rows)
-    yield (rows.group, ALL, ALL), Products(x, x), rows.valid
+    yield (rows.group, ALL, ALL), Products(x, x, rows.xp), rows.valid
 
 
 def _outcome(rows: Facts) -> Iterator[Addition]:
-    yield (rows.group, ALL, ALL), Products(_columns(rows), _ln_rank(rows)), rows.valid
+    products = Products(_columns(rows), _ln_rank(rows), rows.xp)
+    yield (rows.group, ALL, ALL), products, rows.valid
 
 
 def _square(rows: Facts) -> Iterator[Addition]:
