@@ -14,7 +14,7 @@ from jaxlens.lens import numerics
 from jaxlens.store import finalize, layout, run_directory, shards
 from jaxlens.sweep import executors, preemption, prepare, type_means
 from jaxlens.sweep.job import Job
-from jaxlens.sweep.progress import Progress
+from jaxlens.sweep.progress import Count, Progress
 
 logger = logging.getLogger("jaxlens")
 
@@ -108,11 +108,11 @@ def _run(
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
     index, total = config_values.shard_of(job.config.shard)
     mine = [shard for shard in missing if shard % total == index]
-    rate = None
+    rate, count = None, Count(job.plan.tokens_of_shard, progress)
     if mine:
         if progress is not None:
             progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
-        rate = execute(job, tokens, mine, progress, stop)
+        rate = execute(job, tokens, mine, count, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         finalize.finalize(job.out)
@@ -123,7 +123,7 @@ def _run(
         spec_hash=job.spec_hash,
         n_tokens=job.plan.n_tokens,
         n_shards=job.plan.n_shards,
-        computed=len(mine),
+        computed=count.shards,
         tokens_per_second=rate,
         finished=finished,
         skipped=job.ingested.skipped,
