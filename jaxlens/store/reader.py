@@ -14,6 +14,7 @@ from jaxlens.files import closing, contained
 from jaxlens.store import (
     corpus_index,
     document_fields,
+    earlier_layout,
     finalize,
     frames,
     layout,
@@ -67,11 +68,12 @@ class Run(closing.Closing):
         self.path = Path(path)
         self.spec = spec.document
         self.spec_hash = spec.hash
+        earlier_layout.require_moved(path, spec.n_shards)
         self._entries = shards.complete(path, spec)
         shards.check_manifest(path, spec, self._entries)
         self.n_tokens = self._entries[-1].token_stop if self._entries else 0
-        self.n_rows = sum(entry.rows for entry in self._entries)
-        self._starts = np.cumsum([0, *(entry.rows for entry in self._entries)])
+        self.n_rows = int(self._entries.rows.sum())
+        self._starts = np.concatenate([[0], np.cumsum(self._entries.rows)])
         self._shards = open_shards.OpenShards(self.path, self.spec, self._entries)
 
     def __len__(self) -> int:
@@ -124,7 +126,7 @@ class Run(closing.Closing):
                 return self._read_summary(path, contents)
         except errors.MissingError:
             spec = layout.Spec(self.spec, self.spec_hash, len(self._entries))
-            return finalize.fold_shards(self.path, spec, self._entries)
+            return finalize.fold_run(self.path, spec, self._entries)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.

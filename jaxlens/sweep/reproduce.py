@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlens import errors, schema
 from jaxlens.corpus import token_file
-from jaxlens.store import layout, shards, worker_notes
+from jaxlens.store import layout, segments, shards, worker_notes
 from jaxlens.store.hdf5 import reading
 from jaxlens.sweep import compute, environment, preemption
 from jaxlens.sweep.job import Job
@@ -60,7 +60,7 @@ def shard_to_reproduce(job: Job, here: Mapping[str, Any]) -> int | None:
         job: Sweep.
         here: See ``environment.describe``.
     """
-    committed = layout.existing_shards(job.out, job.plan.n_shards)
+    committed = segments.existing_shards(job.out, job.plan.n_shards)
     if not committed or _is_known(job, environment.decisive(here)):
         return None
     for shard in committed:

@@ -33,11 +33,11 @@ def patch(monkeypatch):
         key = (shard, spec_hash, level, record, content(layout.shard_path(run_dir, shard)))
         return remembered(key, lambda: check(run_dir, shard, spec_hash, level))
 
-    def derived(run_dir, hashed=True):
+    def derived(run_dir, of_segment):
         folder = os.path.join(run_dir, layout.SHARDS)
         parts = tuple((n, content(os.path.join(folder, n))) for n in sorted(os.listdir(folder)))
-        key = (content(os.path.join(run_dir, layout.RUN)), parts, hashed)
-        return remembered(key, lambda: derive_all(run_dir, hashed))
+        key = (content(os.path.join(run_dir, layout.RUN)), parts, of_segment.__qualname__)
+        return remembered(key, lambda: derive_all(run_dir, of_segment))
 
     monkeypatch.setattr(shards, "check", check_shard)
     monkeypatch.setattr(finalize, "derive", derived)
