@@ -142,7 +142,10 @@ class RunConfig:
     """Finished run whose tallies give the means of token types that ``study-3`` subtracts; those
     of a sample of the text by default. A run that has begun keeps its means, and refuses others."""
     shard: str | None = None
-    """``I/N``: this worker takes the shards i with i mod N = I."""
+    """``I/N``: this worker takes the shards i with i mod N = I. ``auto``: I and N are those of the
+    scheduler, and a worker that has done its own takes over shards of the others."""
+    shard_count: int | None = None
+    """N of ``shard: auto`` in an indexed job of Kubernetes, which does not tell it to its pods."""
     grace: int = 20
     """Seconds that a run has to finish its shard after SIGTERM, SIGUSR1 or SIGHUP."""
     devices: int | None = None

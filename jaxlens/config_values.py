@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 WORD = 2**64
 """No number of the configuration has more bits."""
 
+AUTO = "auto"
+"""Value of ``shard`` that leaves it to the scheduler's variables; see ``sweep.ranks``."""
+
 # Of a number that is written as text; within the precision of ``decimal``.
 _MAX_DIGITS = 24
 
@@ -61,6 +64,7 @@ def validate(config: RunConfig) -> None:
         "plan.length": config.plan.length,
         "corpus.limit": config.corpus.limit,
         "devices": config.devices,
+        "shard_count": config.shard_count,
         "lens.tile": config.lens.tile,
         "lens.block": config.lens.block,
         "corpus.encode_seconds": config.corpus.encode_seconds,
@@ -87,7 +91,8 @@ def validate(config: RunConfig) -> None:
     _require_alone(config.corpus)
     if config.corpus.keep:
         _require_fields(config.corpus.keep, config.corpus.paths)
-    shard_of(config.shard)
+    if config.shard != AUTO:
+        shard_of(config.shard)
 
 
 def _require_alone(corpus: CorpusConfig) -> None:
@@ -138,14 +143,15 @@ def shard_of(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     index, slash, total = text.partition("/")
-    if slash and _is_number(index) and _is_number(total) and int(index) < int(total):
+    if slash and is_number(index) and is_number(total) and int(index) < int(total):
         return int(index), int(total)
     raise errors.ConfigError(
-        f"shard is {text!r}", "write I/N with I from 0 to N-1, for instance --shard 0/4"
+        f"shard is {text!r}", "write I/N with I from 0 to N-1, such as 0/4, or auto"
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number of at most nine ASCII digits."""
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 

@@ -33,7 +33,7 @@ _CLIENT = """#!{python} -SEs
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({path!r})
-variables = {{k: v for k, v in os.environ.items() if k.startswith("JAXLENS_")}}
+variables = {{k: v for k, v in os.environ.items() if k.startswith(("JAXLENS_", "SLURM_"))}}
 asked = {{"words": sys.argv[1:], "folder": os.getcwd(), "variables": variables}}
 asked["stdin"] = sys.stdin.read()
 server.sendall(json.dumps(asked).encode())

@@ -68,15 +68,15 @@ EXECUTOR = (
             from jaxlens.sweep import in_process
 
 
-            def execute(job, tokens, numbers, progress, stop):
+            def execute(job, tokens, numbers, count, stop):
                 print("backwards")
-                return in_process.execute(job, tokens, numbers[::-1], progress, stop)
+                return in_process.execute(job, tokens, reversed(list(numbers)), count, stop)
             '''
         ),
         "sweep/executors.py": lambda text: replaced(
             '{"process": in_process.execute}',
             '{"process": in_process.execute, "backwards": backwards.execute}',
-        )(replaced("import in_process\n", "import backwards, in_process\n")(text)),
+        )(replaced("import in_process, ", "import backwards, in_process, ")(text)),
     },
     script(
         """

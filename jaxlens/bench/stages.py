@@ -17,7 +17,7 @@ from jaxlens.lens import numerics, reference
 from jaxlens.lens.options import Options
 from jaxlens.store import commit, run_directory
 from jaxlens.store.hdf5.buffers import Buffer
-from jaxlens.sweep import compute, in_process, preemption
+from jaxlens.sweep import compute, in_process, preemption, progress
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker
 
@@ -27,22 +27,17 @@ SAMPLE = 64
 """Tokens that are compared with the reference lens."""
 
 
-class _Clock:
-    """Records when the sweep has fetched another shard."""
+class _Clock(progress.Count):
+    """Records when the sweep has committed another shard."""
 
-    def __init__(self, shard_tokens: int) -> None:
-        self._tokens = shard_tokens
-        self._done = 0
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.plan.tokens_of_shard)
         self.times: list[float] = []
 
-    def begin(self, total: int, done: int) -> None:
-        """Does nothing."""
-
-    def advance(self, count: int) -> None:
-        """Counts; a shard ends with a step."""
-        self._done += count
-        if self._done % self._tokens == 0:
-            self.times.append(time.perf_counter())
+    def committed(self, shard: int) -> None:
+        """Takes the time."""
+        super().committed(shard)
+        self.times.append(time.perf_counter())
 
 
 def sweep(
@@ -50,8 +45,8 @@ def sweep(
 ) -> Seconds:
     """Seconds a shard of the real thing, in one go, rows on disk; the first shard warms up."""
     run_directory.create_run(job.out, job.spec_bytes)
-    clock = _Clock(job.plan.tokens_of_shard(0)[1])
-    in_process.publish_all(job, tokens, range(rounds + 1), workers, preemption.StopRequest(), clock)
+    clock = _Clock(job)
+    in_process.publish_all(job, tokens, range(rounds + 1), workers, clock, preemption.StopRequest())
     return tuple(float(spent) for spent in np.diff(clock.times))
 
 

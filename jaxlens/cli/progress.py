@@ -15,7 +15,10 @@ logger = logging.getLogger("jaxlens")
 
 
 class Bar:
-    """A bar with tokens, tokens a second and the time left; silent off a terminal."""
+    """A bar with tokens, tokens a second and the time left; silent off a terminal.
+
+    It moves with every step; the number beside it counts what is recorded.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -33,7 +36,7 @@ class Bar:
 
         self._bar = progress.Progress(
             progress.BarColumn(),
-            progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
+            progress.TextColumn("{task.fields[recorded]:,.0f} of {task.total:,.0f} tokens"),
             progress.TextColumn("{task.fields[rate]} tok/s"),
             progress.TimeRemainingColumn(),
             console=console.Console(file=sys.stderr),
@@ -41,16 +44,26 @@ class Bar:
         )
         with _optional():
             self._bar.start()
-            self._bar.add_task("sweep", total=total, completed=done, rate="-")
+            self._bar.add_task("sweep", total=total, completed=done, recorded=done, rate="-")
 
-    def advance(self, count: int) -> None:
-        """``count`` more tokens are recorded."""
+    def computed(self, count: int) -> None:
+        """``count`` more tokens are computed: the bar moves, and with it the rate."""
         if self._bar is None:
             return
         with _optional():
             (task,) = self._bar.tasks
             rate = f"{task.speed:,.0f}" if task.speed else "-"
             self._bar.update(task.id, advance=count, rate=rate)
+
+    def advance(self, count: int) -> None:
+        """``count`` more tokens are recorded: the number moves; the bar too, if it is behind."""
+        if self._bar is None:
+            return
+        with _optional():
+            (task,) = self._bar.tasks
+            recorded = task.fields["recorded"] + count
+            ahead = max(recorded, task.completed)
+            self._bar.update(task.id, recorded=recorded, completed=ahead)
 
     def __enter__(self) -> Bar:
         return self

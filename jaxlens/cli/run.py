@@ -45,7 +45,8 @@ def run(
         tallies: Totals to keep: basic, or study, which answers its questions without rows.
         lens: Implementation: tiled; pallas, with a kernel of the device (experimental); or
             reference to check them. By default the one that suits the device.
-        shard: I/N: this process takes the shards i with i mod N = I, counting from 0.
+        shard: I/N: this process takes the shards i with i mod N = I, counting from 0; or auto: I
+            and N from SLURM, Open MPI or Kubernetes, and then shards that others have not done.
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
             each document in another order.
         seed: Seed of a null, of random twins and of the foreign tokens.

@@ -1,19 +1,19 @@
 """Executors: who computes the shards that a run lacks, by name.
 
-An executor receives the numbers of shards and returns once they are published. Shards are functions
-of the spec and their number, and are published atomically, so that executors differ in speed alone.
+An executor takes the numbers of shards one by one and returns once they are published. Shards are
+functions of the spec and their number, and are published atomically, so that executors differ in
+speed alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from jaxlens.corpus import token_file
-from jaxlens.sweep import in_process
+from jaxlens.sweep import in_process, progress
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.preemption import StopRequest
-from jaxlens.sweep.progress import Progress
 
 
 class Executor(Protocol):
@@ -23,8 +23,8 @@ class Executor(Protocol):
         self,
         job: Job,
         tokens: token_file.TokenFile,
-        numbers: Sequence[int],
-        progress: Progress | None,
+        numbers: Iterable[int],
+        count: progress.Count,
         stop: StopRequest,
     ) -> float:
         """Publishes the shards, or those of them that the time after a stop request allows.
@@ -32,8 +32,9 @@ class Executor(Protocol):
         Args:
             job: Sweep.
             tokens: Its token file.
-            numbers: Shards, in the order in which they are wanted.
-            progress: Receives updates.
+            numbers: Shards, in the order in which they are wanted. Each is taken shortly before
+                it is computed: which comes next may depend on what others have committed by then.
+            count: Hears of every commit.
             stop: Checked before every step.
 
         Returns:

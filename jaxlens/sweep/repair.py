@@ -24,7 +24,7 @@ from jaxlens.store import (
     worker_notes,
 )
 from jaxlens.sweep import in_process, preemption, reopen
-from jaxlens.sweep.progress import Progress
+from jaxlens.sweep.progress import Count, Progress
 
 logger = logging.getLogger("jaxlens")
 
@@ -176,6 +176,7 @@ def _recompute(
         if progress is not None:
             total = sum(stop - start for start, stop in map(job.plan.tokens_of_shard, numbers))
             progress.begin(total, 0)
-        in_process.execute(job, tokens, numbers, progress, stop)
+        count = Count(job.plan.tokens_of_shard, progress)
+        in_process.get_ready(job, tokens).publish(numbers, count, stop)
     if stop.requested:
         raise stop.interruption()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
 from dataclasses import dataclass
 
-from jaxlens import arguments, config_values, errors
+from jaxlens import arguments, errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.store import finalize, layout, run_directory, shards
-from jaxlens.sweep import executors, preemption, prepare, type_means
+from jaxlens.sweep import executors, preemption, prepare, ranks, shares, type_means
 from jaxlens.sweep.job import Job
-from jaxlens.sweep.progress import Progress
+from jaxlens.sweep.progress import Count, Progress
 
 logger = logging.getLogger("jaxlens")
 
@@ -73,9 +73,10 @@ def run(
         )
     arguments.one_of(executor, "executor", executors.EXECUTORS)
     execute = executors.EXECUTORS[executor]
+    rank = ranks.of(config, os.environ)
     job, placed = begin(config)
     with placed.open() as tokens:
-        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute)
+        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute, rank)
 
 
 @numerics.nan_is_missing()
@@ -104,15 +105,13 @@ def _run(
     progress: Progress | None,
     stop: preemption.StopRequest,
     execute: executors.Executor,
+    rank: tuple[int, int],
 ) -> Result:
     missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
-    index, total = config_values.shard_of(job.config.shard)
-    mine = [shard for shard in missing if shard % total == index]
+    count = Count(job.plan.tokens_of_shard, progress)
     rate = None
-    if mine:
-        if progress is not None:
-            progress.begin(*_extent(job, mine, range(index, job.plan.n_shards, total)))
-        rate = execute(job, tokens, mine, progress, stop)
+    if mine := shares.numbers(job, missing, rank, count, progress):
+        rate = execute(job, tokens, mine, count, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         finalize.finalize(job.out)
@@ -123,19 +122,9 @@ def _run(
         spec_hash=job.spec_hash,
         n_tokens=job.plan.n_tokens,
         n_shards=job.plan.n_shards,
-        computed=len(mine),
-        tokens_per_second=rate,
+        computed=count.shards,
+        tokens_per_second=rate if count.shards else None,
         finished=finished,
         skipped=job.ingested.skipped,
         fill=job.plan.fill,
     )
-
-
-def _extent(job: Job, missing: Iterable[int], all_mine: Iterable[int]) -> tuple[int, int]:
-    """Tokens of this worker's shards, and how many of them are recorded already."""
-
-    def tokens(shards: Iterable[int]) -> int:
-        return sum(stop - start for start, stop in map(job.plan.tokens_of_shard, shards))
-
-    total = tokens(all_mine)
-    return total, total - tokens(missing)

@@ -22,6 +22,9 @@ class AskedAfter:
         pass
 
     def advance(self, count):
+        pass
+
+    def computed(self, count):
         self.steps -= 1
         if self.steps == 0:
             self.asked.request("SIGTERM")

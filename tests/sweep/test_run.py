@@ -437,6 +437,26 @@ def test_progress_counts_this_workers_tokens(tiny, texts, tmp_path):
     assert totals == result.n_tokens
 
 
+def test_progress_counts_what_is_committed_and_not_what_is_computed(tiny, texts, tmp_path):
+    class Heard:
+        done = ahead = 0
+
+        def begin(self, total, done):
+            pass
+
+        def computed(self, count):
+            self.ahead += count
+
+        def advance(self, count):
+            self.done += count
+            parts = len(list((tmp_path / "out" / "shards").glob("*.h5")))
+            assert self.done <= min(self.ahead, 512 * parts)
+
+    heard = Heard()
+    result = sweep.run(configure(tiny, texts, tmp_path / "out"), heard)
+    assert heard.ahead == heard.done == result.n_tokens
+
+
 @pytest.mark.parametrize("size", ["", "-medium", "-large", "-xl"])
 @pytest.mark.parametrize("more", [[], ["h200"], ["post2020"]])
 def test_every_shipped_configuration_fits_its_model(size, more):
