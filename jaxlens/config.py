@@ -117,7 +117,8 @@ class StoreConfig:
     """Set of mergeable totals; ``study`` answers the study's questions without rows. A run that
     begins now records its second edition, ``study-2``, and without rows the third, ``study-3``."""
     shard_tokens: int | None = None
-    """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
+    """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model; more
+    where a corpus would need more than 4,096 shards."""
     compression: Literal["none", "gzip"] = "none"
     """Filter of the rows; checksums are always on."""
 

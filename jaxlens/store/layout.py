@@ -24,6 +24,9 @@ TYPE_MEANS = "type_means.h5"
 
 SHARDS = "shards"
 ENVIRONMENT = "environment"
+PASSED = ".passed"
+"""Ending of the files in ``environment`` which say that an environment may add to the run."""
+
 TOKENS = "tokens"
 TOKEN_FILE = "tokens.bin"
 TOKEN_INDEX = "index.h5"

@@ -13,6 +13,7 @@ import numpy as np
 from jaxlens import errors
 from jaxlens.files import contained
 from jaxlens.store import (
+    earlier_layout,
     findings,
     layout,
     record_table,
@@ -76,6 +77,7 @@ def verify(
 
     Raises:
         MissingError: The directory does not exist, or holds no run.
+        DataError: Its shards lie where an earlier version put them.
     """
     if not os.path.isdir(run_dir):
         raise errors.MissingError(f"{run_dir} is not a directory", "check the path")
@@ -85,6 +87,7 @@ def verify(
     finished = any(os.path.lexists(os.path.join(run_dir, name)) for name in layout.DERIVED)
     problems = findings.Findings(run_dir, watch)
     spec = _identity(problems)
+    earlier_layout.require_moved(run_dir, spec.n_shards)
     numbers = verify_shards.existing(problems, spec, finished)
     entries = verify_shards.check(problems, spec, numbers, level)
     for shard, problem in entries.misplaced():

@@ -133,7 +133,7 @@ def _check_name(problems: findings.Findings, segment: int, name: str, n_shards: 
     if number is not None and number >= n_shards:
         problems.add(path, f"is beyond the {n_shards} shards of the plan")
     elif number is not None and layout.segment_of(number) != segment:
-        problems.add(path, f"belongs in {'/'.join(layout.segment_parts(segment))}")
+        problems.add(path, f"belongs in {layout.shard_file(number).rpartition('/')[0]}")
     elif number is None and not _is_expected(segment, name, n_shards):
         problems.add(path, "is not a file of a run")
 

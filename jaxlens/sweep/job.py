@@ -15,7 +15,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
-from jaxlens.store import type_means_file
+from jaxlens.store import layout, type_means_file
 from jaxlens.sweep import resolve, step
 from jaxlens.tally import bins, definitions, regressors, sampling, update
 
@@ -60,6 +60,11 @@ class Job:
     def config(self) -> RunConfig:
         """The configuration with its defaults filled in."""
         return self.resolved.config
+
+    @property
+    def stored_spec(self) -> layout.Spec:
+        """The spec as the store reads it."""
+        return layout.Spec(self.spec, self.spec_hash, self.plan.n_shards)
 
     def batch(
         self, number: int, tokens: token_file.TokenFile

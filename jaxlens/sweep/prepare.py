@@ -11,6 +11,7 @@ from jaxlens import config as run_config
 from jaxlens import schema
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_file, token_folder
+from jaxlens.files import hash_memo
 from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
@@ -56,7 +57,9 @@ def prepare(
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
         run_directory.refuse_other_files(config.out)
-    programs = compilation_cache.enable(cache.folder(config.cache))
+    cached = cache.folder(config.cache)
+    hash_memo.enable(cached)
+    programs = compilation_cache.enable(cached)
     checkpoint = nulls.checkpoint(config)
     architecture = checkpoint.architecture
     existing_spec = spec.read_existing(config.out)
@@ -101,6 +104,7 @@ def assemble(
     Raises:
         ConfigError: The plan makes no sense.
     """
+    resolved = resolved.with_corpus(ingested.index.n_tokens)
     windows = plan.build(
         ingested.index.document_start,
         length=resolved.length,

@@ -107,14 +107,15 @@ def _run(
     execute: executors.Executor,
     rank: tuple[int, int],
 ) -> Result:
-    missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
+    # Records and sizes: whether every byte is as it was written is looked at in the end.
+    missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     count = Count(job.plan.tokens_of_shard, progress)
     rate = None
     if mine := shares.numbers(job, missing, rank, count, progress):
         rate = execute(job, tokens, mine, count, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
-        finalize.finalize(job.out)
+        _finish(job, tokens, count, stop, execute)
     elif stop.requested:
         raise stop.interruption()
     return Result(
@@ -128,3 +129,24 @@ def _run(
         skipped=job.ingested.skipped,
         fill=job.plan.fill,
     )
+
+
+def _finish(
+    job: Job,
+    tokens: token_file.TokenFile,
+    count: Count,
+    stop: preemption.StopRequest,
+    execute: executors.Executor,
+) -> None:
+    """Builds the derived files; shards that turn out to be damaged are computed again first."""
+    try:
+        finalize.finalize(job.out)
+    except errors.DataError:
+        damaged = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
+        if not damaged:
+            raise
+        logger.warning("%s damaged, computed again", errors.count(len(damaged), "shard"))
+        execute(job, tokens, damaged, count, stop)
+        if stop.requested:
+            raise stop.interruption() from None
+        finalize.finalize(job.out)

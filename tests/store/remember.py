@@ -37,7 +37,9 @@ def patch(monkeypatch):
         if segments.has_files(layout.read_spec(run_dir).n_shards):
             return derive_all(run_dir, of_segment)  # which publishes the files of segments
         walked = sorted(os.walk(os.path.join(run_dir, layout.SHARDS)))
-        paths = [os.path.join(folder, name) for folder, _, names in walked for name in sorted(names)]
+        paths = [
+            os.path.join(folder, name) for folder, _, names in walked for name in sorted(names)
+        ]
         parts = tuple((os.path.relpath(path, run_dir), content(path)) for path in paths)
         key = (content(os.path.join(run_dir, layout.RUN)), parts, of_segment.__qualname__)
         return remembered(key, lambda: derive_all(run_dir, of_segment))
