@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Model": "jaxlens.api",
     "PromptTable": "jaxlens.api.prompts.table",
+    "RayEngine": "jaxlens.sweep.distributed.ray_engine",
     "load_model": "jaxlens.api",
     "log_probs": "jaxlens.api",
     "open_run": "jaxlens.store.reader",
@@ -28,6 +29,7 @@ _ALIAS = {"run_sweep": "run"}
 __all__ = [
     "Model",
     "PromptTable",
+    "RayEngine",
     "__version__",
     "load_model",
     "log_probs",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from jaxlens.api.prompts.read_prompts import read_prompts
     from jaxlens.api.prompts.table import PromptTable
     from jaxlens.store.reader import open_run
+    from jaxlens.sweep.distributed.ray_engine import RayEngine
     from jaxlens.sweep.run import run as run_sweep
 
 

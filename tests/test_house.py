@@ -49,6 +49,7 @@ HOME = {
     "pandas": {"view", "store"},
     "jinja2": {"view"},
     "scipy": {"study"},
+    "ray": {"sweep"},
 }
 # What works offline on the files of a run, and what every command loads at its start.
 WITHOUT_JAX = ["schema", "designs", "config", "errors", "cli.main"]

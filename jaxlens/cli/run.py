@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from jaxlens import config_values, errors
 from jaxlens.cli import options, progress, run_output, terminal
 from jaxlens.config import Lens, Null, Tallies
 from jaxlens.sweep import preemption
@@ -21,6 +22,9 @@ def run(
     tallies: Tallies | None = None,
     lens: Lens | None = None,
     shard: str | None = None,
+    distributed: Literal["ray"] | None = None,
+    workers: str | None = None,
+    address: str | None = None,
     null: Null | None = None,
     seed: int | None = None,
     type_means: Path | None = None,
@@ -47,6 +51,10 @@ def run(
             reference to check them. By default the one that suits the device.
         shard: I/N: this process takes the shards i with i mod N = I, counting from 0; or auto: I
             and N from SLURM, Open MPI or Kubernetes, and then shards that others have not done.
+        distributed: ray: share the run among workers on a Ray cluster.
+        workers: How many workers of a distributed run; auto, one on each accelerator or host, by
+            default.
+        address: HOST:PORT of a Ray cluster; by default one is started on this host for the run.
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
             each document in another order.
         seed: Seed of a null, of random twins and of the foreign tokens.
@@ -73,6 +81,7 @@ def run(
         "corpus.strict": strict,
     }
     merged = options.load(config, flags, settings)
+    engine = _engine(distributed, workers, address)
     if dry_run:
         from jaxlens.sweep import estimate
 
@@ -82,8 +91,23 @@ def run(
 
     stop = preemption.StopRequest(merged.grace)
     with progress.Bar() as bar, preemption.on_signals(stop):
-        result = sweep.run(merged, bar, stop)
+        result = sweep.run(merged, bar, stop, engine=engine)
     run_output.show_result(result)
+
+
+def _engine(distributed: str | None, workers: str | None, address: str | None) -> Any:
+    """What distributes a run; None where this process computes it."""
+    if distributed is None:
+        for name, value in (("--workers", workers), ("--address", address)):
+            if value is not None:
+                raise errors.ConfigError(f"{name} without --distributed", "add --distributed ray")
+        return None
+    if workers not in (None, "auto") and not config_values.is_number(workers):
+        raise errors.ConfigError(f"--workers {workers}", "give a number, or auto")
+    from jaxlens.sweep.distributed import ray_engine
+
+    count = None if workers in (None, "auto") else int(workers)
+    return ray_engine.RayEngine(count, address)
 
 
 def tokenize(

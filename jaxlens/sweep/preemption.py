@@ -29,6 +29,11 @@ class StopRequest:
         """Whether to stop."""
         return bool(self._requested_by)
 
+    @property
+    def name(self) -> str:
+        """Name of the signal; empty before a request."""
+        return self._requested_by
+
     def request(self, name: str) -> None:
         """Requests a stop; only the first request sets the deadline.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from typing import Protocol
 
 from jaxlens import arguments, errors
 from jaxlens.config import RunConfig
@@ -46,12 +47,22 @@ class Result:
     fill: float
 
 
+class Engine(Protocol):
+    """Sweeps with more than this process."""
+
+    def run(
+        self, config: RunConfig, progress: Progress | None, stop: preemption.StopRequest
+    ) -> Result:
+        """Does what `run` does."""
+
+
 @numerics.nan_is_missing()
 def run(
     config: RunConfig,
     progress: Progress | None = None,
     stop: preemption.StopRequest | None = None,
     executor: str = "process",
+    engine: Engine | None = None,
 ) -> Result:
     """Sweeps a corpus into a run directory; the same call resumes.
 
@@ -59,7 +70,8 @@ def run(
         config: From ``config.load``.
         progress: Receives updates.
         stop: Checked before every step.
-        executor: One of ``executors.EXECUTORS``.
+        executor: One of ``executors.EXECUTORS``, which computes the shards in this process.
+        engine: Distributes the run instead, for instance ``jaxlens.RayEngine(workers=4)``.
 
     Raises:
         ConfigError: ``config`` is something else.
@@ -72,11 +84,13 @@ def run(
             "give jaxlens.config.load([files], os.environ, {'corpus.paths': [...]})",
         )
     arguments.one_of(executor, "executor", executors.EXECUTORS)
-    execute = executors.EXECUTORS[executor]
+    execute, stop = executors.EXECUTORS[executor], stop or preemption.StopRequest()
+    if engine is not None:
+        return engine.run(config, progress, stop)
     rank = ranks.of(config, os.environ)
     job, placed = begin(config)
     with placed.open() as tokens:
-        return _run(job, tokens, progress, stop or preemption.StopRequest(), execute, rank)
+        return _run(job, tokens, progress, stop, execute, rank)
 
 
 @numerics.nan_is_missing()

@@ -1,0 +1,1 @@
+"""One run by many processes that a driver leases shards to."""

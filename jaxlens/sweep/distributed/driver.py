@@ -1,0 +1,288 @@
+"""The driver of a distributed run: it hires workers, leases shards to them, and counts commits.
+
+It holds no model and no rows, and starts no JAX. Nothing of value is lost with it: run again, it
+begins with what the run lacks then.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxlens import errors
+from jaxlens.store import shards
+from jaxlens.sweep.distributed import ledger, ray_cluster, seats, wire
+
+WAIT_SECONDS = 0.25
+"""After which the driver looks around if no worker has answered."""
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the nodes of the cluster."""
+
+START_SECONDS = 600.0
+"""In which one worker must become ready where several are lost before they are."""
+
+START_LOSSES = 3
+"""Workers that must be lost for that."""
+
+_MAX_PAUSE = 15.0
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker that was hired.
+
+    Attributes:
+        name: No other has or had it.
+        seat: Where it sits.
+        actor: Its handle.
+        doing: Name of the method that it was asked for last.
+        question: What its answer will be found by; None while it has nothing to do.
+        place: Host and process, once it has said them.
+        is_ready: Whether it has passed its checks.
+    """
+
+    name: str
+    seat: seats.Seat
+    actor: Any
+    doing: str = ""
+    question: Any = None
+    place: str = ""
+    is_ready: bool = False
+
+    def ask(self, method: str, *given: Any) -> None:
+        """Asks it for something."""
+        self.doing = method
+        self.question = getattr(self.actor, method).remote(*given)
+
+
+@dataclass(eq=False)
+class Driver:
+    """One distributed run.
+
+    Attributes:
+        cluster: Where workers are hired.
+        settings: Of the run, see ``wire.settings``.
+        folder: Where the run was started.
+        workers: How many there may be; None for one on each accelerator or host.
+        tell: Receives events: ``begin``, ``advance``, ``log``.
+    """
+
+    cluster: ray_cluster.Cluster
+    settings: Mapping[str, Any]
+    folder: str
+    workers: int | None
+    tell: Callable[[Mapping[str, Any]], None]
+    members: list[Worker] = field(default_factory=list)
+    plan: Mapping[str, Any] | None = None
+    book: ledger.Ledger = field(default_factory=lambda: ledger.Ledger({}))
+    _names: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _tokens: Mapping[int, int] = field(default_factory=dict)
+    _recorded: int = 0
+    _lost_early: int = 0
+    _hire_at: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _first_ready: float | None = None
+    _last_commit: float = 0.0
+    _said: set[str] = field(default_factory=set)
+
+    def step(self) -> dict[str, Any] | None:
+        """Hires, waits for answers, and asks for more; the result once there is one.
+
+        Raises:
+            JaxlensError: Of a worker; or a shard kills workers, or none becomes ready.
+        """
+        self.cluster.require_head()
+        self._hire()
+        waiting = {
+            worker.question: worker for worker in self.members if worker.question is not None
+        }
+        for question in self.cluster.answered(list(waiting), WAIT_SECONDS):
+            if (result := self._hear(waiting[question], question)) is not None:
+                return result
+        self._employ()
+        return None
+
+    def stop(self, name: str) -> None:
+        """Asks workers to end after the shard in work, and lets go of those without one.
+
+        Args:
+            name: Of the signal.
+        """
+        for worker in list(self.members):
+            if worker.doing == "work" and worker.question is not None:
+                worker.actor.stop.remote(name)
+            else:
+                self._let_go(worker)
+
+    def settle(self) -> bool:
+        """After `stop`: takes back leases without new ones; whether all have been."""
+        waiting = {worker.question: worker for worker in self.members}
+        for question in self.cluster.answered(list(waiting), WAIT_SECONDS) if waiting else ():
+            self._hear(waiting[question], question)
+            self._let_go(waiting[question])
+        return not self.members
+
+    def _hire(self) -> None:
+        now = time.monotonic()
+        if now < self._hire_at:
+            return
+        self._hire_at = now + LOOK_SECONDS
+        taken = [worker.seat.key for worker in self.members]
+        for seat in seats.free_seats(self.cluster.nodes(), self.workers, taken):
+            actor = self.cluster.hire(seat, self.settings, self.folder)
+            worker = Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
+            worker.ask("hello")
+            self.members.append(worker)
+
+    def _hear(self, worker: Worker, question: Any) -> dict[str, Any] | None:
+        """Takes an answer; returns the result of the run if it is that."""
+        answer = self.cluster.answer(question)
+        if isinstance(answer, ray_cluster.Loss):
+            self._lose(worker, answer)
+            return None
+        worker.question = None
+        self._log(worker, answer["log"])
+        if (told := answer.get("error")) is not None:
+            raise wire.raised(told, f"{worker.name} at {worker.place}")
+        return self._take(worker, answer["value"])
+
+    def _take(self, worker: Worker, value: Any) -> dict[str, Any] | None:
+        match worker.doing:
+            case "hello":
+                worker.place = f"{value['host']} (process {value['pid']})"
+                wire.require_versions(value["versions"], value["host"])
+            case "begin":
+                if self.plan is None:
+                    self._plan(value)
+                if not self.book.is_finished:
+                    worker.ask("get_ready")
+            case "get_ready":
+                worker.is_ready = True
+                self._lost_early = 0
+                self._first_ready = self._first_ready or time.monotonic()
+                self._say(logging.INFO, f"{worker.name} is ready at {worker.place}")
+            case "work":
+                self._advance(self.book.settle(worker.name, value, time.monotonic()))
+            case "finish":
+                return self._result(value)
+        return None
+
+    def _employ(self) -> None:
+        """Gives everyone who has nothing to do the next thing."""
+        beginning = any(worker.doing == "begin" and worker.question for worker in self.members)
+        finishing = any(worker.doing == "finish" for worker in self.members)
+        ready = sum(worker.is_ready for worker in self.members)
+        for worker in self.members:
+            if worker.question is not None:
+                continue
+            if worker.doing == "hello":
+                # The first fixes tokens and spec alone; the others find them.
+                if self.plan is not None or not beginning:
+                    worker.ask("begin", self.plan is None)
+                    beginning = True
+            elif self.book.is_finished:
+                if not finishing:
+                    worker.ask("finish")
+                    finishing = True
+            elif worker.is_ready:
+                leased = self.book.lease(worker.name, ready, time.monotonic())
+                if leased:
+                    worker.ask("work", leased)
+            else:
+                worker.ask("get_ready")
+
+    def _plan(self, value: Mapping[str, Any]) -> None:
+        self.plan = value
+        self._tokens = {shard: tokens for shard, tokens in value["missing"]}
+        self.book = ledger.Ledger(self._tokens)
+        missing = sum(self._tokens.values())
+        if missing:
+            done = value["n_tokens"] - missing
+            self.tell({"event": "begin", "total": value["n_tokens"], "done": done})
+
+    def _lose(self, worker: Worker, loss: ray_cluster.Loss) -> None:
+        """Takes back what a lost worker had.
+
+        Raises:
+            JaxlensError: Its shard has killed too many, or no worker becomes ready.
+        """
+        self._let_go(worker)
+        alive = {node.name for node in self.cluster.nodes()}
+        taken_away = loss.was_preempted or worker.seat.node not in alive
+        committed = [shard for shard in self.book.leased(worker.name) if self._is_committed(shard)]
+        suspicious = worker.doing == "work" and not taken_away
+        self._advance(self.book.lose(worker.name, committed, suspicious))
+        self._say(logging.WARNING, f"lost {worker.name} at {worker.place}: {loss.reason}")
+        if self.book.suspect is not None:
+            raise self._poisoned(self.book.suspect, loss.reason)
+        if not worker.is_ready and not taken_away:
+            self._lost_early += 1
+            pause = min(_MAX_PAUSE, 2.0 ** (self._lost_early - 2))
+            self._hire_at = time.monotonic() + pause
+            self._require_start(loss.reason)
+        else:
+            self._hire_at = 0.0
+
+    def _let_go(self, worker: Worker) -> None:
+        if worker in self.members:
+            self.members.remove(worker)
+        self.cluster.fire(worker.actor)
+
+    def _require_start(self, reason: str) -> None:
+        since = time.monotonic() - (self._last_commit or self._first_ready or self._began)
+        if self._lost_early >= START_LOSSES and since > START_SECONDS:
+            raise errors.JaxlensError(
+                f"no worker has become ready for {since / 60:.0f} minutes, and "
+                f"{self._lost_early} were lost: {reason}",
+                "look for lack of memory on the nodes; without --distributed the same command "
+                "shows what a worker does",
+            )
+
+    def _poisoned(self, shard: int, reason: str) -> errors.JaxlensError:
+        assert self.plan is not None
+        return errors.JaxlensError(
+            f"shard {shard} has killed several workers while others went on: {reason}",
+            "look for lack of memory; to see what happens, compute it alone: the same command with "
+            f"--shard {shard}/{self.plan['n_shards']} instead of --distributed",
+        )
+
+    def _is_committed(self, shard: int) -> bool:
+        assert self.plan is not None
+        try:
+            shards.check(self.plan["out"], shard, self.plan["spec_hash"], "fast")
+        except errors.JaxlensError:
+            return False
+        return True
+
+    def _advance(self, fresh: list[int]) -> None:
+        if count := sum(self._tokens[shard] for shard in fresh):
+            self._recorded += count
+            self._last_commit = time.monotonic()
+            self.tell({"event": "advance", "count": count})
+
+    def _result(self, finished: bool) -> dict[str, Any]:
+        assert self.plan is not None
+        told = {name: value for name, value in self.plan.items() if name != "missing"}
+        seconds = self._last_commit - (self._first_ready or 0.0)
+        rate = self._recorded / seconds if self._recorded and seconds > 0 else None
+        return told | {
+            "computed": self.book.committed,
+            "tokens_per_second": rate,
+            "finished": finished,
+        }
+
+    def _log(self, worker: Worker, lines: list[tuple[int, str]]) -> None:
+        """Passes on the log of the first worker, and warnings of all, each line once."""
+        for level, message in lines:
+            if level >= logging.WARNING or self.plan is None:
+                self._say(level, message)
+
+    def _say(self, level: int, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self.tell({"event": "log", "level": level, "message": message})

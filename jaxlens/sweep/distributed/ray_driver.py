@@ -1,0 +1,86 @@
+"""The process of a driver that uses Ray: ``python -m jaxlens.sweep.distributed.ray_driver FD``.
+
+A process of its own, because Ray takes over handlers of signals, prints to every stream, and ends
+the process where it loses its cluster. Orders come on standard input, events go to a descriptor,
+one line of JSON each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jaxlens import errors
+from jaxlens.sweep.distributed import driver, ray_cluster, wire
+
+ORPHANED_SECONDS = 10.0
+"""Time to end in order after the parent has gone."""
+
+
+def main() -> None:
+    """Runs the order on the first line of standard input."""
+    events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        events.write(wire.dumps(event) + "\n")
+
+    order = json.loads(sys.stdin.readline())
+    asked: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    try:
+        with ray_cluster.Cluster(order["address"], order["workers"], order["temporary"]) as cluster:
+            _drive(driver.Driver(cluster, *_given(order), tell), asked, tell)
+    except BaseException as error:
+        tell({"event": "error", "error": wire.error(error)})
+        if isinstance(error, errors.InterruptedRun):
+            # With its head lost, Ray would wait for it.
+            events.flush()
+            os._exit(0)
+
+
+def _given(order: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, int | None]:
+    return order["settings"], order["folder"], order["workers"]
+
+
+def _drive(
+    run: driver.Driver, asked: queue.SimpleQueue[Mapping[str, Any] | None], tell: Any
+) -> None:
+    """Drives a run to its end, or until it is asked to stop."""
+    while (result := run.step()) is None:
+        while not asked.empty():
+            if (stop := asked.get()) is None:
+                return
+            _stop(run, stop["name"], stop["seconds"])
+    tell({"event": "result", "result": result})
+
+
+def _stop(run: driver.Driver, name: str, seconds: float) -> None:
+    """Ends a run within its grace.
+
+    Raises:
+        InterruptedRun: Always.
+    """
+    deadline = time.monotonic() + seconds
+    run.stop(name)
+    while time.monotonic() < deadline and not run.settle():
+        pass
+    raise errors.InterruptedRun(f"interrupted by {name}", "run the same command to resume")
+
+
+def _listen(asked: queue.SimpleQueue[Mapping[str, Any] | None]) -> None:
+    """Takes further orders; where there are no more, the parent has gone."""
+    for line in sys.stdin:
+        asked.put(json.loads(line))
+    asked.put(None)
+    time.sleep(ORPHANED_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

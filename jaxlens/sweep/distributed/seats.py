@@ -1,0 +1,100 @@
+"""Where workers of a distributed run may sit: one on each accelerator, or one on each host."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A place for a worker.
+
+    Attributes:
+        node: Node of the cluster.
+        number: On this node.
+        host: Its name, for messages.
+        needs: Resources of the cluster that the worker takes.
+        share: Cores that it may use; 0 for everything that it sees.
+    """
+
+    node: str
+    number: int
+    host: str
+    needs: Mapping[str, float] = field(default_factory=dict)
+    share: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other seat has."""
+        return self.node, self.number
+
+
+@dataclass(frozen=True)
+class Node:
+    """A host of a cluster.
+
+    Attributes:
+        name: Its identifier in the cluster.
+        host: Name of the machine.
+        resources: What it offers, as Ray names it: ``CPU``, ``GPU``, ``TPU``.
+    """
+
+    name: str
+    host: str
+    resources: Mapping[str, float]
+
+
+def seats(nodes: Sequence[Node], workers: int | None) -> list[Seat]:
+    """The seats of a cluster.
+
+    A GPU has one seat, since a process takes most of its memory; the TPU chips of a host have one
+    together; a host without either has one, on all its cores. Where more workers are asked for,
+    such hosts get more seats, which share their cores.
+
+    Args:
+        nodes: Those that are alive.
+        workers: How many workers there may be; None for one on each accelerator or host.
+
+    Returns:
+        At most ``workers`` seats; fewer where there is no room.
+    """
+    plain = [node for node in nodes if not _accelerators(node)]
+    found = [seat for node in nodes for seat in _accelerators(node)]
+    counts = dict.fromkeys((node.name for node in plain), 1)
+    room = {node.name: max(1, int(node.resources.get("CPU", 0))) for node in plain}
+    while workers is not None and len(found) + sum(counts.values()) < workers:
+        free = [name for name in counts if counts[name] < room[name]]
+        if not free:
+            break
+        counts[min(free, key=counts.__getitem__)] += 1
+    for node in plain:
+        share = max(1, room[node.name] // counts[node.name])
+        found += [
+            Seat(node.name, number, node.host, {"CPU": 1}, share)
+            for number in range(counts[node.name])
+        ]
+    return found if workers is None else found[:workers]
+
+
+def free_seats(
+    nodes: Sequence[Node], workers: int | None, taken: Sequence[tuple[str, int]]
+) -> list[Seat]:
+    """Seats on which a worker should be started now.
+
+    Args:
+        nodes: As in `seats`.
+        workers: As in `seats`.
+        taken: Keys of the seats that have a worker.
+    """
+    free = [seat for seat in seats(nodes, workers) if seat.key not in set(taken)]
+    return free if workers is None else free[: max(0, workers - len(taken))]
+
+
+def _accelerators(node: Node) -> list[Seat]:
+    if chips := node.resources.get("TPU", 0):
+        return [Seat(node.name, 0, node.host, {"TPU": chips})]
+    one = Seat(node.name, 0, node.host, {"GPU": 1})
+    count = int(node.resources.get("GPU", 0))
+    return [dataclasses.replace(one, number=number) for number in range(count)]

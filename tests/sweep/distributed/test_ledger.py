@@ -1,0 +1,181 @@
+"""Leases: every shard is given out until it is committed, whatever becomes of the workers."""
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxlens.sweep.distributed import ledger
+
+
+def uniform(count, tokens=100):
+    return ledger.Ledger(dict.fromkeys(range(count), tokens))
+
+
+def work(book, worker, seconds, now, workers=2):
+    """A lease of a worker, done after some seconds a shard; its shards."""
+    if shards := book.lease(worker, workers, now):
+        book.settle(worker, shards, now + seconds * len(shards))
+    return shards
+
+
+def test_leases_grow_to_ten_seconds_and_shrink_towards_the_end():
+    book, now, sizes = uniform(400), 0.0, []
+    while shards := work(book, "a", 0.5, now):
+        sizes.append(len(shards))
+        now += 0.5 * len(shards)
+    assert book.is_finished and book.committed == sum(sizes) == 400
+    assert sizes[0] == 1 and max(sizes) == sizes[1] == 20
+    assert sizes[-1] == 1 and sizes[1:] == sorted(sizes[1:], reverse=True)
+
+
+def test_a_shard_longer_than_a_lease_is_leased_alone():
+    book = uniform(50)
+    assert len(work(book, "a", 60, 0)) == len(work(book, "a", 60, 60)) == 1
+
+
+def test_what_a_lost_worker_had_is_leased_last_and_alone():
+    book = uniform(100)
+    work(book, "a", 1.0, 0)
+    lost = book.lease("b", 2, 1)
+    assert len(lost) == 10
+    assert book.lose("b", lost[:4], is_suspicious=False) == list(lost[:4])
+    order = []
+    while shards := work(book, "a", 1.0, 2):
+        order.append(shards)
+    assert book.is_finished
+    assert order[-6:] == [(shard,) for shard in lost[4:]]
+
+
+def test_a_shard_that_kills_three_workers_while_others_go_on_is_named():
+    book = uniform(12)
+    poison = book.lease("a", 2, 0)[0]
+    book.lose("a", [], is_suspicious=True)
+    named = []
+    for number in range(30):
+        shards = book.lease(f"w{number}", 2, number)
+        if not shards:
+            break
+        if poison in shards:
+            if book.committed < 11:  # others go on
+                book.settle("other", book.lease("other", 2, number), number + 1)
+            book.lose(f"w{number}", [], is_suspicious=True)
+        else:
+            book.settle(f"w{number}", shards, number + 1)
+        named.append(book.suspect)
+        if book.suspect is not None:
+            break
+    assert book.suspect == poison and book.committed == 11
+    assert named.count(None) == len(named) - 1
+
+
+def test_alone_at_the_end_a_shard_needs_more_kills_and_is_named_in_the_end():
+    book = uniform(1)
+    for number in range(ledger.KILLS_AT_MOST):
+        assert book.suspect is None
+        assert book.lease(f"w{number}", 1, number) == (0,)
+        book.lose(f"w{number}", [], is_suspicious=True)
+    assert book.suspect == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_kills_at_random_name_no_shard(seed):
+    """Four workers, of which a busy one is killed every two seconds; a shard takes one or two."""
+    chance, book = random.Random(seed), uniform(60)
+    held, now, started = {}, 0.0, 4
+    free = [f"w{number}" for number in range(started)]
+    while not book.is_finished:
+        for worker in free:
+            if shards := book.lease(worker, 4, now):
+                held[worker] = (shards, now + chance.uniform(1, 2) * len(shards))
+        free = []
+        now += 0.25
+        for worker, (shards, end) in list(held.items()):
+            if end <= now:
+                book.settle(worker, shards, now)
+                free.append(worker)
+                del held[worker]
+        if held and now < 120 and now % 2 == 0:
+            killed = chance.choice(sorted(held))
+            book.lose(killed, [], is_suspicious=True)
+            del held[killed]
+            started += 1
+            free.append(f"w{started}")
+        assert book.suspect is None
+    assert book.committed == 60
+
+
+def test_machines_that_are_taken_away_name_no_shard():
+    book = uniform(2)
+    for number in range(50):
+        book.lease(f"w{number}", 2, number)
+        book.lose(f"w{number}", [], is_suspicious=False)
+    assert book.suspect is None
+
+
+def test_one_backup_of_a_straggler_where_nothing_else_is_left():
+    book = uniform(3)
+    work(book, "a", 10.0, 0)
+    (slow,) = book.lease("slow", 2, 10)
+    assert work(book, "a", 10.0, 10)  # the last in the queue
+    assert book.lease("a", 2, 30) == ()  # not long enough
+    assert book.lease("a", 2, 41) == (slow,)
+    assert book.lease("b", 2, 100) == ()  # one backup
+    assert book.settle("a", [slow], 51) == [slow] and book.is_finished
+    assert book.settle("slow", [slow], 200) == [] and book.committed == 3
+
+
+def test_a_lost_straggler_leaves_its_backup_alone():
+    book = uniform(2)
+    work(book, "a", 10.0, 0)
+    (slow,) = book.lease("slow", 2, 10)
+    assert book.lease("a", 2, 100) == (slow,)
+    book.lose("slow", [], is_suspicious=True)
+    assert book.lease("b", 2, 101) == ()
+    book.lose("a", [], is_suspicious=False)
+    assert book.lease("b", 2, 102) == (slow,)
+
+
+def test_who_was_told_to_stop_gives_the_rest_back():
+    book = uniform(100)
+    work(book, "a", 1.0, 0)
+    shards = book.lease("a", 1, 1)
+    assert book.settle("a", shards[:2], 5) == list(shards[:2])
+    while work(book, "b", 1.0, 6):
+        pass
+    assert book.is_finished
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 30), st.data())
+def test_whatever_happens_every_shard_is_committed_once(count, data):
+    book = uniform(count)
+    names, busy, known = iter(f"w{number}" for number in range(10**6)), {}, []
+    for now in range(10**5):
+        if book.is_finished:
+            break
+        # What happens to an end settles everything.
+        quiet = now > 60
+        if len(busy) < 4 and (shards := book.lease(name := next(names), 4, now)):
+            assert not set(shards) & set(known)
+            busy[name] = shards
+        if busy and (quiet or data.draw(st.booleans())):
+            name = next(iter(busy)) if quiet else data.draw(st.sampled_from(sorted(busy)))
+            shards = busy.pop(name)
+            done = shards if quiet else data.draw(st.sets(st.sampled_from(shards)))
+            if quiet or data.draw(st.booleans()):
+                known += book.settle(name, done, now)
+            else:
+                known += book.lose(name, done, is_suspicious=False)
+            assert book.leased(name) == ()
+    assert book.is_finished and sorted(known) == list(range(count))
+
+
+def test_a_million_leases_are_quick():
+    book, began = uniform(20_000), time.perf_counter()
+    while work(book, "a", 60.0, 0):
+        pass
+    print(f"{20_000 / (time.perf_counter() - began):,.0f} leases a second")
+    assert book.is_finished

@@ -1,0 +1,282 @@
+"""Runs on a Ray cluster: the same files as one process's, whatever is killed."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+from sweeps import configure, digest, flags, run_cli, start
+
+import jaxlens
+from jaxlens.store import verify
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+GONE_SECONDS = 60
+"""After which nothing of a killed run may be left; it takes some 20 s."""
+
+
+@pytest.fixture
+def mark():
+    """A variable of the environment that all processes of a test inherit; none is left behind."""
+    value = uuid.uuid4().hex
+    yield {"TEST_MARK": value}
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := marked(value):
+        if time.monotonic() > deadline:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"processes are left: {left}")
+        time.sleep(0.5)
+
+
+def marked(value):
+    """Processes with a variable of this value, and what they are called."""
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if f"TEST_MARK={value}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(folder.name)] = command
+        except OSError:
+            continue
+    return {pid: command for pid, command in found.items() if command}
+
+
+def busy(out):
+    """Workers that are ready: they publish their process in the name of their note."""
+    pids = [int(path.stem.rpartition("-")[2]) for path in out.glob("environment/*.json")]
+    return [pid for pid in pids if is_worker(pid)]
+
+
+def is_worker(pid):
+    try:
+        return b"ray::" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def long_text(tmp_path_factory):
+    """A text that takes a worker half a minute."""
+    chance, path = random.Random(3), tmp_path_factory.mktemp("long") / "long.jsonl"
+    words = ["quick", "brown", "fox", "jumps", "lazy", "dog", "rains", "town"]
+    lines = [" ".join(chance.choices(words, k=chance.choice([5, 70, 200]))) for _ in range(400)]
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_run(tiny, long_text, tmp_path_factory):
+    out = tmp_path_factory.mktemp("long-run") / "out"
+    assert start(*flags(tiny, long_text, out)).wait() == 0
+    return out
+
+
+def test_two_workers_write_the_files_of_one_process(tiny, texts, tmp_path, swept, mark):
+    out = tmp_path / "out"
+    command = (*flags(tiny, texts, out), "--distributed", "ray", "--workers", "2")
+    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate()
+    assert process.returncode == 0, told
+    assert digest(out) == digest(swept)
+    lines = told.splitlines()
+    assert lines[0] == "tokenising the corpus" and lines[-1].startswith("skipped 2 documents")
+    assert all(line.startswith("worker ") and " is ready at " in line for line in lines[1:-1])
+    assert verify.verify(out).ok
+
+
+@pytest.mark.long
+def test_from_python_and_with_four_workers_and_what_is_finished_is_left_alone(
+    tiny, texts, tmp_path, swept
+):
+    class Heard:
+        def begin(self, total, done):
+            self.total, self.done = total, done
+
+        def advance(self, count):
+            self.done += count
+
+    heard, engine = Heard(), jaxlens.RayEngine(workers=4)
+    result = jaxlens.run_sweep(configure(tiny, texts, tmp_path / "out"), heard, engine=engine)
+    assert digest(tmp_path / "out") == digest(swept)
+    assert result.finished and result.computed == result.n_shards == 9
+    assert heard.done == heard.total == result.n_tokens
+    again = jaxlens.run_sweep(configure(tiny, texts, tmp_path / "out"), engine=engine)
+    assert again.finished and again.computed == 0 and again.tokens_per_second is None
+
+
+@pytest.mark.long
+def test_a_mix_of_processes_shares_and_ray_in_one_folder(tiny, long_text, tmp_path, long_run, mark):
+    out = tmp_path / "out"
+    command = flags(tiny, long_text, out)
+    assert run_cli("tokenize", *command[1:7]) == 0
+    ways = (
+        ("--distributed", "ray", "--workers", "2"),
+        ("--shard", "auto"),
+        ("--shard", "1/3"),
+    )
+    slurm = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    started = [start(*command, *way, env=os.environ | slurm | mark) for way in ways]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert digest(out) == digest(long_run)
+
+
+@pytest.mark.long
+def test_twenty_workers_and_three_drivers_are_killed(tiny, long_text, tmp_path, long_run, mark):
+    out, chance = tmp_path / "out", random.Random(5)
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    killed = {"workers": 0, "drivers": 0}
+    while True:
+        process = start(*command, env=os.environ | mark)
+        next_kill = 0.0
+        while process.poll() is None:
+            time.sleep(0.05)
+            if killed["workers"] < 20 and time.monotonic() > next_kill and (pids := busy(out)):
+                killed["workers"] += kill(chance.choice(pids))
+                next_kill = time.monotonic() + chance.uniform(0.2, 3)
+            if killed["drivers"] < 3 and killed["workers"] >= 4 * (killed["drivers"] + 1):
+                killed["drivers"] += kill(process.pid)
+                break
+        if (status := process.wait()) == 0:
+            break
+        assert status == -signal.SIGKILL
+    print(killed)
+    assert killed["drivers"] == 3 and killed["workers"] >= 12
+    assert digest(out) == digest(long_run)
+
+
+@pytest.mark.long
+def test_a_kill_every_two_seconds_ends_in_a_finished_run_once_it_stops(
+    tiny, long_text, tmp_path, long_run, mark
+):
+    out = tmp_path / "out"
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    process = start(*command, env=os.environ | mark)
+    kills, began = 0, time.monotonic()
+    while process.poll() is None:
+        time.sleep(2)
+        if time.monotonic() < began + 90:
+            pids = [pid for pid, name in marked(mark["TEST_MARK"]).items() if "ray::Actor" in name]
+            kills += kill(random.Random(kills).choice(sorted(pids))) if pids else 0
+    print(f"{kills} kills")
+    assert process.returncode == 0 and kills >= 5
+    assert digest(out) == digest(long_run)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_its_code_and_one_line(
+    tiny, long_text, tmp_path, long_run, mark, number
+):
+    out = tmp_path / "out"
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob("shards/*/*.h5") or out.glob("shards/*.h5")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, told = process.communicate()
+    assert process.returncode == (75 if number == signal.SIGTERM else 130), told
+    ends = [line for line in told.splitlines() if line.startswith(("error", "hint"))]
+    name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+    assert ends == [f"error: interrupted by {name}", "hint: run the same command to resume"]
+    assert not list(out.glob("shards/**/.*")) or number == signal.SIGINT
+    assert start(*command, env=os.environ | mark).wait() == 0
+    assert digest(out) == digest(long_run)
+
+
+@pytest.mark.long
+def test_an_error_of_a_worker_is_told_once_with_its_code(tiny, texts, tmp_path, mark):
+    command = (*flags(tmp_path / "none", texts, tmp_path / "out"), "--distributed", "ray")
+    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate()
+    assert process.returncode == 66
+    assert [line.split(":")[0] for line in told.splitlines()] == ["error", "hint"], told
+
+
+@pytest.mark.long
+def test_the_cluster_of_a_run_ends_with_its_head(tiny, long_text, tmp_path, mark):
+    out = tmp_path / "out"
+    command = (*flags(tiny, long_text, out), "--distributed", "ray")
+    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not busy(out):
+        time.sleep(0.1)
+    heads = [pid for pid, name in marked(mark["TEST_MARK"]).items() if "gcs_server" in name]
+    assert len(heads) == 1 and kill(heads[0])
+    _, told = process.communicate()
+    assert process.returncode == 75, told
+    ends = [line for line in told.splitlines() if not line.startswith("worker ")]
+    assert ends[-2].startswith("error: the head of the Ray cluster at ") and ends[-2].endswith(
+        "lost"
+    )
+    assert ends[-1].startswith("hint: ")
+
+
+def test_without_ray_it_is_one_line(tiny, texts, tmp_path, mark):
+    (tmp_path / "ray.py").write_text("raise ImportError('not here')\n")
+    command = (*flags(tiny, texts, tmp_path / "out"), "--distributed", "ray")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | mark | {"PYTHONPATH": paths}
+    process = start(*command, env=environment, stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate()
+    assert process.returncode == 66
+    assert told.splitlines() == [
+        "error: runs with --distributed ray need the package ray, which is not installed",
+        "hint: in a clone of jaxlens: pip install '.[ray]'",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_no_cluster_at_the_address_is_one_line(tiny, texts, tmp_path, mark):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    command = (*flags(tiny, texts, tmp_path / "out"), "--distributed", "ray", "--address", address)
+    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+    _, told = process.communicate()
+    assert process.returncode == 66
+    assert told.splitlines()[0].startswith(f"error: no Ray cluster answers at {address}")
+    assert len(told.splitlines()) == 2, told
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--workers", "2"), "--workers without --distributed"),
+        (("--address", "a:1"), "--address without --distributed"),
+        (("--distributed", "ray", "--workers", "0"), "workers is 0"),
+        (("--distributed", "ray", "--workers", "two"), "--workers two"),
+        (("--distributed", "ray", "--shard", "0/2"), "--shard 0/2 with --distributed"),
+        (("--distributed", "ray", "--address", "auto"), "address of a Ray cluster is 'auto'"),
+        (("--distributed", "ray", "--address", "ray://a:1"), "address of a Ray cluster"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(words, what, tiny, texts, tmp_path, capsys):
+    assert run_cli(*flags(tiny, texts, tmp_path / "out"), *words) == 2
+    assert what in capsys.readouterr().err
+
+
+def test_the_driver_loads_neither_jax_nor_a_model():
+    code = (
+        "import sys\n"
+        "from jaxlens.sweep.distributed import ray_driver, actor\n"
+        "sys.exit('jax' in sys.modules or 'ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
