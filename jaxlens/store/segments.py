@@ -78,6 +78,16 @@ def existing_shards(run_dir: str | Path, n_shards: int) -> list[int]:
     return shards
 
 
+def whole_shards(run_dir: str | Path, n_shards: int) -> set[int]:
+    """Shards of a plan of which both files exist; errors are those of `existing_shards`."""
+    shards: set[int] = set()
+    for segment in existing(run_dir, n_shards):
+        with open_folder(run_dir, segment) as opened:
+            counts = _parts(opened, segment, n_shards)
+        shards.update(shard for shard, n_files in counts.items() if n_files == 2)
+    return shards
+
+
 def scan(
     run_dir: str | Path, n_shards: int, spec_hash: str, trusting: bool = True
 ) -> Iterator[Scan]:

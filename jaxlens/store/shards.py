@@ -39,6 +39,20 @@ def missing_shards(
     return [shard for shard in range(n_shards) if shard not in sound]
 
 
+def absent_shards(run_dir: str | Path, n_shards: int) -> list[int]:
+    """Shards that lack a file, by names alone: no record and no size is looked at.
+
+    Args:
+        run_dir: Run.
+        n_shards: Number of shards of its plan.
+
+    Raises:
+        StorageError: The system refused to list a directory.
+    """
+    present = segments.whole_shards(run_dir, n_shards)
+    return [shard for shard in range(n_shards) if shard not in present]
+
+
 def sound_shards(
     run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
 ) -> set[int]:

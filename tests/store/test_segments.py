@@ -134,6 +134,7 @@ def test_a_shard_that_is_gone_is_missing_although_its_segment_lists_it(out, dama
         layout.sidecar_path(out, 5).unlink()
     run_hash = layout.read_spec(out).hash
     assert shards.missing_shards(out, SHARDS, run_hash, "fast") == [5]
+    assert shards.absent_shards(out, SHARDS) == ([] if damage == "truncate" else [5])
     assert not verify.verify(out, "fast").ok
     with pytest.raises(errors.JaxlensError):
         reader.open_run(out)
