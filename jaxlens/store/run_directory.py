@@ -14,7 +14,8 @@ from jaxlens.store import layout, records, spec_difference
 
 _RUN_NAMES = frozenset(
     {
-        *(layout.RUN, layout.TYPE_MEANS, layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
+        *(layout.RUN, layout.TYPE_MEANS, layout.TOKEN_COUNTS),
+        *(layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
         *layout.DERIVED,
     }
 )
