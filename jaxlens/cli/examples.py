@@ -66,6 +66,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jaxlens run --out runs/demo",
         "jaxlens finalize runs/demo",
     ),
+    "merge": (
+        "head -n 30 texts.jsonl > a.jsonl && tail -n +31 texts.jsonl > b.jsonl",
+        "jaxlens run --corpus a.jsonl --out runs/a",
+        "jaxlens run --corpus b.jsonl --out runs/b",
+        "jaxlens merge runs/both runs/a runs/b",
+        "jaxlens verify runs/both",
+    ),
     "convert": ("jaxlens convert gpt2 gpt2-orbax --to orbax --dtype bfloat16",),
     "tokenize": ("jaxlens tokenize --model gpt2 --corpus texts.jsonl --out runs/gpt2",),
     "env": ("jaxlens env",),

@@ -92,6 +92,8 @@ _SECTIONS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "null": {"kind": _text, "seed": _whole},
     "type_means": {"sha256": _text},
+    "token_counts": {"sha256": _text},
+    "merged": {"runs": _texts, "repeated_documents": _count, "type_means": _text},
 }
 _TOP = {"format_version": _count, "quantities": _texts, "seed": _whole}
 

@@ -21,11 +21,13 @@ from jaxlens.store import (
     records,
     shard_contents,
     shards,
+    token_counts_file,
     type_means_file,
     verify_beside,
     worker_notes,
 )
 from jaxlens.store.hdf5 import compare, reading
+from jaxlens.store.merged import sources
 
 MAX_NAMED = 100
 """Missing shards that are named one by one."""
@@ -85,6 +87,10 @@ def verify(
         raise errors.MissingError(f"{run_dir} is not a directory", "check the path")
     if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
         raise errors.MissingError(f"{run_dir} holds no run", "check the path")
+    if sources.is_merged(run_dir):
+        from jaxlens.store.merged import verify_merged  # it verifies the runs that were merged
+
+        return verify_merged.check(run_dir, level, watch)
     # Checked first, and only once: the run may be under way.
     finished = any(os.path.lexists(os.path.join(run_dir, name)) for name in layout.DERIVED)
     problems = findings.Findings(run_dir, watch)
@@ -97,8 +103,12 @@ def verify(
     _unexpected(problems, spec.n_shards)
     if finished:
         _check_manifest(problems, spec, entries)
-    with problems.checking(layout.TYPE_MEANS):
-        type_means_file.check(run_dir, spec.document, full=level == "full")
+    for name, file in {
+        layout.TYPE_MEANS: type_means_file,
+        layout.TOKEN_COUNTS: token_counts_file,
+    }.items():
+        with problems.checking(name):
+            file.check(run_dir, spec.document, full=level == "full")
     tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
     # Before the first shard they may still be written.
     if finished or numbers or os.path.lexists(tokens):
@@ -222,19 +232,10 @@ def _check_derived(problems: findings.Findings) -> None:
 
 def _compare(path: Path, data: bytes | None) -> None:
     """Compares contents: another version of HDF5 may lay them out in other bytes."""
-    if data is None:
-        if os.path.lexists(path):
-            raise errors.DataError("it is out of date", "jaxlens finalize rebuilds it")
-        return
-    if finalize.holds(path, data):
-        return
-    with (
-        reading.open_sealed(path, virtual=True) as stored,
-        reading.open_image(data, virtual=True) as expected,
-        reading.reading(path),
-    ):
-        if different := compare.same_contents(expected, stored):
-            raise ValueError(f"{different} is not what follows from the shards")
+    if data is not None:
+        compare.require_same(path, data)
+    elif os.path.lexists(path):
+        raise errors.DataError("it is out of date", "jaxlens finalize rebuilds it")
 
 
 def _check_tokens(
