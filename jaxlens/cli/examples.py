@@ -67,9 +67,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jaxlens finalize runs/demo",
     ),
     "merge": (
-        "head -n 30 texts.jsonl > a.jsonl && tail -n +31 texts.jsonl > b.jsonl",
+        "head -n 6 texts.jsonl > a.jsonl && tail -n +7 texts.jsonl > b.jsonl",
         "jaxlens run --corpus a.jsonl --out runs/a",
-        "jaxlens run --corpus b.jsonl --out runs/b",
+        't=$(python -c \'import json; print(json.load(open("runs/a/RUN.json"))["lens"]'
+        '["temperatures"])\')',
+        'jaxlens run --corpus b.jsonl --set "lens.temperatures=$t" --out runs/b',
         "jaxlens merge runs/both runs/a runs/b",
         "jaxlens verify runs/both",
     ),

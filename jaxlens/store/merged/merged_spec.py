@@ -17,8 +17,6 @@ _OF_CORPUS = ("sha256", "index_sha256", "n_tokens", "n_documents", "skipped")
 _OF_PLAN = ("n_steps", "n_shards", "steps_per_shard")
 _DEFAULT = "merge runs that were swept with the same settings"
 _HINTS = {
-    "lens.temperatures": "kl_final_matched is at these temperatures: give all runs those of one, "
-    "--set 'lens.temperatures=[...]', as its RUN.json has them",
     "token_counts.sha256": "rarity is by these counts: sweep all runs with the same --token-counts",
     "model.sha256": "merge runs of one model",
 }
@@ -80,9 +78,18 @@ def require_alike(named: Sequence[Named]) -> None:
             raise errors.ConfigError(
                 f"{first_dir} and {run_dir} differ in more than the corpus: {key} is {ours} "
                 f"and {theirs}",
-                _HINTS.get(key, _DEFAULT),
+                _hint(key, first),
             )
     _refuse_same_tokens(named)
+
+
+def _hint(key: str, spec: Mapping[str, Any]) -> str:
+    if key == "lens.temperatures":
+        return (
+            "kl_final_matched is at these temperatures: sweep the others at those of one, "
+            f"--set 'lens.temperatures={spec['lens']['temperatures']}'"
+        )
+    return _HINTS.get(key, _DEFAULT)
 
 
 def _refuse_same_tokens(named: Sequence[Named]) -> None:
