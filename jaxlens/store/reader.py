@@ -21,6 +21,7 @@ from jaxlens.store import (
     open_shards,
     shard_contents,
     shards,
+    specs,
     summary,
 )
 from jaxlens.store.hdf5 import reading
@@ -48,7 +49,7 @@ def open_run(path: str | Path) -> Run:
     """
     run_dir = arguments.path(path, "path", "the directory of a run")
     spec = layout.read_spec(run_dir)
-    if "merged" in spec.document:
+    if specs.MERGED in spec.document:
         from jaxlens.store.merged import merged_run  # it needs `Run`
 
         return merged_run.MergedRun(run_dir, spec)

@@ -75,7 +75,7 @@ def test_finalizing_merged_runs_makes_their_files_anew(runs, capsys):
     assert "jaxlens merge" in refused(capsys, 65, "finalize", runs / "all")
 
 
-def test_commands_read_merged_runs(runs, tmp_path, capsys):
+def test_commands_read_merged_runs(runs, merged, tmp_path, capsys):
     out = tmp_path / "rows.h5"
     assert run_cli("export", runs / "all", "--to", "hdf5", "--out", out) == 0
     assert run_cli("report", runs / "all") == 0
@@ -83,6 +83,7 @@ def test_commands_read_merged_runs(runs, tmp_path, capsys):
     assert "jaxlens merge" in page and "merged of" in page
     told = refused(capsys, 2, "compare", runs / "all", runs / "a")
     assert "of other tokens" in told
+    assert run_cli("compare", merged / "study", merged / "none") == 0
 
 
 def test_one_run_is_not_merged(runs, capsys):

@@ -9,26 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, UInt64
 
 from jaxlens import errors
-from jaxlens.store import layout, reader, token_counts_file, type_means_file
+from jaxlens.store import reader, token_counts_file, type_means_file
 from jaxlens.store.merged import merged_corpus, sources
 from jaxlens.tally import definitions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A run that is merged.
 
     Attributes:
-        path: Its directory.
-        spec: Its spec.
+        run: Opened; what was read of it is not kept.
         source: What the merged run records of it.
+        hashes: Of the texts of its documents.
+        counts: Occurrences of each token in each fold of its documents.
     """
 
-    path: Path
-    spec: layout.Spec
+    run: reader.Run
     source: sources.Source
+    hashes: UInt64[np.ndarray, " document"]
+    counts: Int[np.ndarray, "fold vocab"]
 
 
 def count_repeated(parts: Sequence[Part], allowed: bool) -> int:
@@ -41,24 +44,19 @@ def count_repeated(parts: Sequence[Part], allowed: bool) -> int:
     Raises:
         ConfigError: There are some, which are not allowed.
     """
-    found = merged_corpus.repeated(_documents(part) for part in parts)
+    found = merged_corpus.repeated([part.hashes for part in parts])
     if found is None:
         return 0
     if not allowed:
-        one, two = (parts[place].path for place in found.places)
+        one, two = (parts[number].run for number in found.runs)
+        name = one.documents()["document_id"][found.document]
         raise errors.ConfigError(
             f"{errors.count(found.count, 'document')} of several runs have the same text, the "
-            f"first is {found.first!r:.60} of {one}, which is in {two} too",
+            f"first is {name!r:.60} of {one.path}, which is in {two.path} too",
             "they would count in each: leave them out of one corpus, or merge with "
             "--allow-repeated",
         )
     return found.count
-
-
-def _documents(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    with reader.Run(part.path) as run:
-        documents = run.corpus.documents
-        return documents.hash, documents.id
 
 
 def type_means(parts: Sequence[Part], tallies: str) -> dict[str, str]:
@@ -78,9 +76,9 @@ def type_means(parts: Sequence[Part], tallies: str) -> dict[str, str]:
         return {}
     digests: dict[str, Path] = {}
     for part in parts:
-        means = type_means_file.read(part.path, part.spec.document).means
+        means = type_means_file.read(part.run.path, part.run.spec).means
         raw = b"".join(np.ascontiguousarray(one, "<i4").tobytes() for one in means)
-        digests.setdefault(hashlib.sha256(raw).hexdigest(), part.path)
+        digests.setdefault(hashlib.sha256(raw).hexdigest(), part.run.path)
     if len(digests) > 1:
         one, two, *_ = digests.values()
         raise errors.ConfigError(
@@ -93,25 +91,22 @@ def type_means(parts: Sequence[Part], tallies: str) -> dict[str, str]:
 
 def left_out(parts: Sequence[Part], spec: Mapping[str, Any]) -> str:
     """The set of tallies of the runs, where merged runs do not keep it; else nothing."""
-    own, kept = (one["store"].get("tallies", "basic") for one in (parts[0].spec.document, spec))
+    own, kept = (one["store"].get("tallies", "basic") for one in (parts[0].run.spec, spec))
     return "" if own == kept else own
 
 
 def has_other_counts(parts: Sequence[Part]) -> bool:
     """Whether runs define rarity by counts that are not those of their corpora together."""
-    if token_counts_file.recorded(parts[0].spec.document) is None:
+    run = parts[0].run
+    if token_counts_file.recorded(run.spec) is None:
         return False
-    shared = token_counts_file.read(parts[0].path, parts[0].spec.document).counts
-    total = np.zeros_like(shared)
-    for part in parts:
-        with reader.Run(part.path) as run:
-            total += run.corpus.token_counts
-    return not np.array_equal(total, shared)
+    shared = token_counts_file.read(run.path, run.spec).counts
+    return not np.array_equal(np.sum([part.counts for part in parts], axis=0), shared)
 
 
 def token_counts(parts: Sequence[Part]) -> bytes | None:
     """The counts by which all runs define rarity; None where each has its own."""
-    if token_counts_file.recorded(parts[0].spec.document) is None:
+    if token_counts_file.recorded(parts[0].run.spec) is None:
         return None
-    tables = [token_counts_file.read(part.path, part.spec.document) for part in parts]
+    tables = [token_counts_file.read(part.run.path, part.run.spec) for part in parts]
     return tables[0].data  # of all, since their specs name one hash

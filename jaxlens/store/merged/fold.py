@@ -73,6 +73,7 @@ def fold(runs: Iterable[reader.Run], spec: Mapping[str, Any]) -> Sum:
         total = summary.add(total, str(run.path), part, bounds.sizes(spec))
         documents += run.spec["corpus"]["n_documents"]
         del run.tally, part  # megabytes
+        run.close()
     assert total is not None and form is not None
     return Sum(total, *form)
 

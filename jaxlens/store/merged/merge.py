@@ -15,6 +15,7 @@ from jaxlens.store import (
     layout,
     reader,
     records,
+    specs,
 )
 from jaxlens.store.merged import agreement, fold, merged_spec, sources
 
@@ -76,7 +77,7 @@ def merge_runs(
     named = arguments.listed(runs)
     if named is None or len(named) < 2:
         raise errors.ConfigError("at least two runs are merged", "name their directories")
-    return _merge(out_dir, named, allow_repeated, disk)
+    return _merge(out_dir, named, arguments.flag(allow_repeated, "allow_repeated"), disk)
 
 
 def again(out: str | Path, disk: system.Disk = system.DISK) -> Merged:
@@ -95,11 +96,11 @@ def _merge(out_dir: Path, runs: Sequence[Any], allow_repeated: bool, disk: syste
     _publish(out_dir, derive(parts, spec), disk)
     return Merged(
         out=out_dir,
-        runs=tuple(part.path for part in parts),
+        runs=tuple(part.run.path for part in parts),
         n_tokens=spec["corpus"]["n_tokens"],
         n_documents=spec["corpus"]["n_documents"],
         n_rows=sum(part.source.n_rows for part in parts),
-        repeated_documents=spec[merged_spec.SECTION]["repeated_documents"],
+        repeated_documents=spec[specs.MERGED]["repeated_documents"],
         left_out=agreement.left_out(parts, spec),
         other_counts=agreement.has_other_counts(parts),
     )
@@ -125,10 +126,10 @@ def derive(parts: Sequence[agreement.Part], spec: Mapping[str, Any]) -> dict[str
     Raises:
         DataError: A run is damaged, or changes meanwhile.
     """
-    added = fold.fold(_opened(parts), spec)
+    added = fold.fold((part.run for part in parts), spec)
     for part in parts:
-        if sources.identity(part.path) != (part.spec.hash, part.source.manifest_sha256):
-            raise errors.DataError(f"{part.path} changes meanwhile", "wait, then merge again")
+        if sources.identity(part.run.path) != (part.run.spec_hash, part.source.manifest_sha256):
+            raise errors.DataError(f"{part.run.path} changes meanwhile", "wait, then merge again")
     spec_bytes = config.canonical(spec)
     of, spec_hash = [part.source for part in parts], config.spec_hash(spec_bytes)
     counts = agreement.token_counts(parts)
@@ -140,17 +141,11 @@ def derive(parts: Sequence[agreement.Part], spec: Mapping[str, Any]) -> dict[str
     }
 
 
-def _opened(parts: Sequence[agreement.Part]) -> Iterator[reader.Run]:
-    for part in parts:
-        with reader.Run(part.path) as run:
-            yield run
-
-
 def _spec(parts: Sequence[agreement.Part], allow_repeated: bool) -> dict[str, Any]:
-    named = [(str(part.path), part.spec.document) for part in parts]
+    named = [(str(part.run.path), part.run.spec) for part in parts]
     more = agreement.type_means(parts, merged_spec.kept_tallies(named))
     more |= {"repeated_documents": agreement.count_repeated(parts, allow_repeated)}
-    spec = merged_spec.build(named, [part.spec.hash for part in parts], more)
+    spec = merged_spec.build(named, [part.run.spec_hash for part in parts], more)
     records.parse_spec(config.canonical(spec), "the spec of the merged runs")
     return spec
 
@@ -171,36 +166,36 @@ def _parts(out_dir: Path, run_dirs: Iterator[Path]) -> list[agreement.Part]:
     parts = [_part(out_dir, run_dir) for run_dir in run_dirs]
     if len(parts) > sources.MOST:
         raise errors.ConfigError(f"{len(parts)} runs", f"merge at most {sources.MOST:,}")
-    merged_spec.require_alike([(str(part.path), part.spec.document) for part in parts])
+    merged_spec.require_alike([(str(part.run.path), part.run.spec) for part in parts])
     documents = sum(part.source.n_documents for part in parts)
     if documents >= _MAX_DOCUMENTS and any(part.source.n_rows for part in parts):
         raise errors.ConfigError(
             f"the runs have {documents:,} documents",
             f"rows number at most {_MAX_DOCUMENTS - 1:,}: merge fewer, or runs with --rows none",
         )
-    return sorted(parts, key=lambda part: part.spec.document["corpus"]["sha256"])
+    return sorted(parts, key=lambda part: part.run.spec["corpus"]["sha256"])
 
 
 def _part(out_dir: Path, run_dir: Path) -> agreement.Part:
-    spec = layout.read_spec(run_dir)
-    merged_spec.require_fields(str(run_dir), spec.document)
+    merged_spec.require_fields(str(run_dir), layout.read_spec(run_dir).document)
     spec_hash, manifest_sha256 = sources.identity(run_dir)
-    with reader.Run(run_dir) as run:
-        corpus = run.spec["corpus"]
-        if run.n_tokens != corpus["n_tokens"]:
-            raise errors.DataError(
-                f"{run_dir} has {run.n_tokens} tokens, {layout.RUN} says {corpus['n_tokens']}",
-                "jaxlens verify names what is damaged",
-            )
-        source = sources.Source(
-            path=sources.relative(out_dir, run_dir),
-            spec_hash=spec_hash,
-            manifest_sha256=manifest_sha256,
-            n_tokens=run.n_tokens,
-            n_documents=corpus["n_documents"],
-            n_rows=run.n_rows,
+    run = reader.Run(run_dir)
+    index, corpus = run.corpus, run.spec["corpus"]
+    if run.n_tokens != corpus["n_tokens"]:
+        raise errors.DataError(
+            f"{run_dir} has {run.n_tokens} tokens, {layout.RUN} says {corpus['n_tokens']}",
+            "jaxlens verify names what is damaged",
         )
-    return agreement.Part(run_dir, spec, source)
+    source = sources.Source(
+        path=sources.relative(out_dir, run_dir),
+        spec_hash=spec_hash,
+        manifest_sha256=manifest_sha256,
+        n_tokens=run.n_tokens,
+        n_documents=len(index.documents),
+        n_rows=run.n_rows,
+    )
+    del run.corpus  # ids and fields of all documents
+    return agreement.Part(run, source, index.documents.hash, index.token_counts)
 
 
 def _require_room(out_dir: Path, spec_bytes: bytes) -> None:

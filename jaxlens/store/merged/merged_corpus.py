@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt64
+from jaxtyping import Int, UInt64
 
 from jaxlens import errors
 from jaxlens.store import corpus_index, document_fields, layout, records
@@ -106,37 +106,30 @@ class Repeated:
 
     Attributes:
         count: Documents, in all runs.
-        first: One of them: its id.
-        places: Numbers of two runs that have it.
+        runs: Numbers of two runs that have one of them in common.
+        document: Its number in the first of these.
     """
 
     count: int
-    first: str
-    places: tuple[int, int]
+    runs: tuple[int, int]
+    document: int
 
 
-def repeated(
-    parts: Iterator[tuple[UInt64[np.ndarray, " document"], Shaped[np.ndarray, " document"]]],
-) -> Repeated | None:
+def repeated(hashes: Sequence[UInt64[np.ndarray, " document"]]) -> Repeated | None:
     """Documents of several runs, by the hashes of their texts; None where there are none.
 
     Args:
-        parts: Hashes and ids of the documents of each run.
+        hashes: Of the documents of each run.
     """
-    hashes, ids = [], []
-    for own, names in parts:
-        hashes.append(own)
-        ids.append(names)
     # Within a run a text may well stand twice.
     distinct = np.concatenate([np.unique(own) for own in hashes])
-    known, runs = np.unique(distinct, return_counts=True)
-    shared = known[runs > 1]
+    known, times = np.unique(distinct, return_counts=True)
+    shared = known[times > 1]
     if not len(shared):
         return None
     within = [np.isin(own, shared) for own in hashes]
-    count = int(sum(mask.sum() for mask in within))
     first = next(i for i, mask in enumerate(within) if mask.any())
-    place = int(np.flatnonzero(within[first])[0])
-    text = hashes[first][place]
+    document = int(np.flatnonzero(within[first])[0])
+    text = hashes[first][document]
     second = next(i for i in range(first + 1, len(hashes)) if (hashes[i] == text).any())
-    return Repeated(count, ids[first][place].decode("utf-8", "replace"), (first, second))
+    return Repeated(int(sum(mask.sum() for mask in within)), (first, second), document)

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlens import config, designs, errors
-from jaxlens.store import spec_difference, token_counts_file, type_means_file
+from jaxlens.store import spec_difference, specs, token_counts_file, type_means_file
 from jaxlens.tally import definitions
-
-SECTION = "merged"
-"""Section that only the spec of merged runs has: their spec hashes, in their order."""
 
 _OF_CORPUS = ("sha256", "index_sha256", "n_tokens", "n_documents", "skipped")
 _OF_PLAN = ("n_steps", "n_shards", "steps_per_shard")
@@ -27,12 +24,12 @@ Named = tuple[str, Mapping[str, Any]]
 
 def is_merged(spec: Mapping[str, Any]) -> bool:
     """Whether a spec is that of merged runs."""
-    return SECTION in spec
+    return specs.MERGED in spec
 
 
 def runs(spec: Mapping[str, Any]) -> list[str]:
     """Spec hashes of the runs that were merged, in their order; none of a run that was swept."""
-    return list(spec.get(SECTION, {}).get("runs", ()))
+    return list(spec.get(specs.MERGED, {}).get("runs", ()))
 
 
 def require_fields(run_dir: str, spec: Mapping[str, Any]) -> None:
@@ -148,29 +145,29 @@ def build(named: Sequence[Named], hashes: Sequence[str], more: Mapping[str, Any]
         hashes: Their spec hashes.
         more: Further facts of the merged run.
     """
-    specs = [spec for _, spec in named]
-    document = {key: value for key, value in specs[0].items() if key != type_means_file.SECTION}
-    of_corpus = [spec["corpus"] for spec in specs]
+    each = [spec for _, spec in named]
+    document = {key: value for key, value in each[0].items() if key != type_means_file.SECTION}
+    of_corpus = [spec["corpus"] for spec in each]
     skipped: dict[str, int] = {}
     for part in of_corpus:
         for reason, count in part.get("skipped", {}).items():
             skipped[reason] = skipped.get(reason, 0) + count
-    document["corpus"] = dict(specs[0]["corpus"]) | {
+    document["corpus"] = dict(each[0]["corpus"]) | {
         **{name: _digest([part[name] for part in of_corpus]) for name in _OF_CORPUS[:2]},
         **{name: sum(part[name] for part in of_corpus) for name in _OF_CORPUS[2:4]},
         "skipped": skipped,
     }
-    plans = [spec["plan"] for spec in specs]
+    plans = [spec["plan"] for spec in each]
     document["plan"] = dict(plans[0]) | {
         **{name: sum(plan[name] for plan in plans) for name in _OF_PLAN[:2]},
         "steps_per_shard": max(plan["steps_per_shard"] for plan in plans),
     }
-    sizes = [spec["store"].get("shard_tokens") for spec in specs]
-    document["store"] = dict(specs[0]["store"]) | {
+    sizes = [spec["store"].get("shard_tokens") for spec in each]
+    document["store"] = dict(each[0]["store"]) | {
         "shard_tokens": sizes[0] if len(set(sizes)) == 1 else None,
         "tallies": kept_tallies(named),
     }
-    document[SECTION] = {"runs": list(hashes), **more}
+    document[specs.MERGED] = {"runs": list(hashes), **more}
     return document
 
 

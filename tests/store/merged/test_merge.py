@@ -194,6 +194,7 @@ def test_the_first_difference_of_two_specs_is_named_with_its_values(merged, key)
     assert told in message
 
 
+@pytest.mark.long
 def test_runs_of_another_decoder_are_refused(copied, parted, tiny):
     shutil.copy(parted / "b.jsonl", copied)
     other = parts.sweep(tiny, copied, "other", "b", **parts.BASIC | {"lens.decoder": "plain"})
@@ -281,6 +282,8 @@ def test_directories_that_hold_something_else_are_refused(copied):
     assert "of another run" in refusal(lambda: jaxlens.merge_runs(copied / "all", runs[1:]))
     assert "at least two" in refusal(lambda: jaxlens.merge_runs(copied / "m", runs[:1]))
     assert "at least two" in refusal(lambda: jaxlens.merge_runs(copied / "m", str(runs[0])))
+    told = refusal(lambda: jaxlens.merge_runs(copied / "m", runs, allow_repeated="no"))
+    assert "allow_repeated is 'no'" in told
 
 
 def test_runs_that_are_not_there_or_not_finished_are_refused(copied):
