@@ -139,6 +139,9 @@ class RunConfig:
     null: Null = "none"
     """``random-init``: fresh weights of the same architecture; ``shuffled``: the tokens of each
     document in another order."""
+    token_counts: tuple[str, ...] = ()
+    """Runs, or folders of tokens, by whose counts together rarity is defined: all parts of a corpus
+    that are swept in several runs; by default those of the run's own text."""
     type_means: str | None = None
     """Finished run whose tallies give the means of token types that ``study-3`` subtracts; those
     of a sample of the text by default. A run that has begun keeps its means, and refuses others."""

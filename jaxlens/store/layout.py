@@ -22,6 +22,9 @@ DERIVED = (SUMMARY, INDEX, MANIFEST)
 TYPE_MEANS = "type_means.h5"
 """Means of token types that a run subtracts, where its spec names them."""
 
+TOKEN_COUNTS = "token_counts.h5"
+"""Counts by which rarity is defined, where a run's spec names them."""
+
 SHARDS = "shards"
 ENVIRONMENT = "environment"
 PASSED = ".passed"

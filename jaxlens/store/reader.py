@@ -22,6 +22,7 @@ from jaxlens.store import (
     open_shards,
     shard_contents,
     shards,
+    specs,
     summary,
 )
 from jaxlens.store.hdf5 import reading
@@ -41,13 +42,19 @@ def open_run(path: str | Path) -> Run:
     compared when it is first read.
 
     Args:
-        path: Run directory.
+        path: Run directory, or one that `jaxlens.merge_runs` made.
 
     Raises:
         MissingError: The directory holds no run, or shards are missing.
         DataError: Something is damaged.
     """
-    return Run(arguments.path(path, "path", "the directory of a run"))
+    run_dir = arguments.path(path, "path", "the directory of a run")
+    spec = layout.read_spec(run_dir)
+    if specs.MERGED in spec.document:
+        from jaxlens.store.merged import merged_run  # it needs `Run`
+
+        return merged_run.MergedRun(run_dir, spec)
+    return Run(run_dir)
 
 
 class Run(closing.Closing):

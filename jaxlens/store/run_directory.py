@@ -14,7 +14,8 @@ from jaxlens.store import earlier_layout, layout, records, segments, spec_differ
 
 _RUN_NAMES = frozenset(
     {
-        *(layout.RUN, layout.TYPE_MEANS, layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
+        *(layout.RUN, layout.TYPE_MEANS, layout.TOKEN_COUNTS),
+        *(layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
         *layout.DERIVED,
     }
 )

@@ -20,12 +20,14 @@ from jaxlens.store import (
     records,
     segments,
     shards,
+    token_counts_file,
     type_means_file,
     verify_beside,
     verify_derived,
     verify_shards,
     worker_notes,
 )
+from jaxlens.store.merged import sources
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ def verify(
         raise errors.MissingError(f"{run_dir} is not a directory", "check the path")
     if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
         raise errors.MissingError(f"{run_dir} holds no run", "check the path")
+    if sources.is_merged(run_dir):
+        from jaxlens.store.merged import verify_merged  # it verifies the runs that were merged
+
+        return verify_merged.check(run_dir, level, watch)
     # Checked first, and only once: the run may be under way.
     finished = any(os.path.lexists(os.path.join(run_dir, name)) for name in layout.DERIVED)
     problems = findings.Findings(run_dir, watch)
@@ -96,8 +102,12 @@ def verify(
     verify_shards.check_names(problems, spec.n_shards)
     if finished:
         verify_derived.check_manifest(problems, spec, entries)
-    with problems.checking(layout.TYPE_MEANS):
-        type_means_file.check(run_dir, spec.document, full=level == "full")
+    for name, file in {
+        layout.TYPE_MEANS: type_means_file,
+        layout.TOKEN_COUNTS: token_counts_file,
+    }.items():
+        with problems.checking(name):
+            file.check(run_dir, spec.document, full=level == "full")
     tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
     # Before the first shard they may still be written.
     if finished or numbers or os.path.lexists(tokens):

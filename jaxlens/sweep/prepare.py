@@ -16,6 +16,7 @@ from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import run_directory
+from jaxlens.store.merged import sources
 from jaxlens.sweep import (
     batch_size,
     cache,
@@ -26,6 +27,7 @@ from jaxlens.sweep import (
     spec,
     step,
     temperatures,
+    token_counts,
     tokens,
     type_means,
 )
@@ -56,6 +58,7 @@ def prepare(
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
+        sources.refuse(config.out, "use another --out")
         run_directory.refuse_other_files(config.out)
     cached = cache.folder(config.cache)
     hash_memo.enable(cached)
@@ -80,6 +83,7 @@ def prepare(
     version = spec.format_version(existing_spec, config.out)
     job = assemble(resolved, checkpoint, model, ingested, words, version)
     job = dataclasses.replace(job, programs=programs)
+    job = token_counts.with_counts(job, existing_spec)
     return type_means.with_table(job, existing_spec, temporary)
 
 

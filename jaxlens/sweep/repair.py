@@ -23,6 +23,7 @@ from jaxlens.store import (
     verify,
     worker_notes,
 )
+from jaxlens.store.merged import sources
 from jaxlens.sweep import in_process, preemption, reopen
 from jaxlens.sweep.progress import Count, Progress
 
@@ -69,10 +70,11 @@ def repair(
         stop: Checked before every step.
 
     Raises:
-        ConfigError: The model or the corpus is not that of the run.
+        ConfigError: The model or the corpus is not that of the run, or it is one of merged runs.
         DataError: ``RUN.json`` is damaged and there is no copy of it.
         JaxlensError: See ``errors``; what was repaired stays so.
     """
+    sources.refuse(run_dir, f"repair the runs that were merged, then jaxlens finalize {run_dir}")
     before = verify.verify(run_dir)
     if before.ok:
         return Repaired((), (), (), ())

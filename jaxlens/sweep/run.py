@@ -13,7 +13,15 @@ from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.store import finalize, layout, run_directory, shards
-from jaxlens.sweep import executors, preemption, prepare, ranks, shares, type_means
+from jaxlens.sweep import (
+    executors,
+    preemption,
+    prepare,
+    ranks,
+    shares,
+    token_counts,
+    type_means,
+)
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Count, Progress
 
@@ -108,7 +116,8 @@ def begin(config: RunConfig) -> tuple[Job, token_folder.Ingested]:
     """
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary)
-        type_means.publish_table(job)  # before the spec, which names its sha256
+        token_counts.publish_counts(job)  # before the spec, which names their sha256
+        type_means.publish_table(job)
         run_directory.create_run(job.out, job.spec_bytes)
         return job, token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
 
