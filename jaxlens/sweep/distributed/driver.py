@@ -96,7 +96,6 @@ class Driver:
         Raises:
             JaxlensError: Of a worker; or a shard kills workers, or none becomes ready.
         """
-        self.cluster.require_head()
         self._hire()
         waiting = {
             worker.question: worker for worker in self.members if worker.question is not None

@@ -20,7 +20,7 @@ STRAGGLES = 3.0
 KILLS = 3
 """Workers that a shard kills, while others go on and fewer are killed, before it is named."""
 
-KILLS_AT_MOST = 10
+KILLS_AT_MOST = 8
 """The same whatever happens to others; near the end nothing else may be left."""
 
 _KEPT = 64

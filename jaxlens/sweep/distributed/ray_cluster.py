@@ -18,8 +18,8 @@ LOST_SECONDS = 6.0
 
 PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # What is left of a cluster whose driver was killed ends when it misses the head for so long.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    # Processes that miss the head end after so long.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
 }
 """Variables of a cluster of one's own."""
 
@@ -41,7 +41,6 @@ class Cluster:
         self._given = address
         self._workers = workers
         self._folder = folder
-        self._seen = time.monotonic()
         self.address = address or ""
 
     def __enter__(self) -> Cluster:
@@ -98,21 +97,22 @@ class Cluster:
             "Python that the cluster has",
         )
 
-    def require_head(self) -> None:
-        """Notices that the head is lost, before Ray ends this process without a word of ours.
+    def watch_head(self) -> errors.InterruptedRun:
+        """Returns once the head takes no connections any more; calls to Ray may never return then.
 
-        Raises:
-            InterruptedRun: It takes no connections any more.
+        For a thread of its own: Ray ends the process some time later.
         """
         host, _, port = self.address.rpartition(":")
-        with contextlib.suppress(OSError):
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-            self._seen = time.monotonic()
-        if time.monotonic() - self._seen > LOST_SECONDS:
-            raise errors.InterruptedRun(
-                f"the head of the Ray cluster at {self.address} is lost",
-                "run the same command again: what is committed stays",
-            )
+        seen = time.monotonic()
+        while time.monotonic() - seen < LOST_SECONDS:
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+                seen = time.monotonic()
+            time.sleep(1)
+        return errors.InterruptedRun(
+            f"the head of the Ray cluster at {self.address} is lost",
+            "run the same command again: what is committed stays",
+        )
 
     def nodes(self) -> list[seats.Node]:
         """Nodes that are alive."""

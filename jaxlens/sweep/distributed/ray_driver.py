@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxlens import errors
@@ -25,23 +25,29 @@ ORPHANED_SECONDS = 10.0
 
 def main() -> None:
     """Runs the order on the first line of standard input."""
-    events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    events, turn = os.fdopen(int(sys.argv[1]), "w", buffering=1), threading.Lock()
 
     def tell(event: Mapping[str, Any]) -> None:
-        events.write(wire.dumps(event) + "\n")
+        with turn:
+            events.write(wire.dumps(event) + "\n")
 
     order = json.loads(sys.stdin.readline())
     asked: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     try:
         with ray_cluster.Cluster(order["address"], order["workers"], order["temporary"]) as cluster:
+            os.chdir(order["folder"])  # relative paths of the settings begin there
+            threading.Thread(target=_watch, args=(cluster, tell), daemon=True).start()
             _drive(driver.Driver(cluster, *_given(order), tell), asked, tell)
     except BaseException as error:
         tell({"event": "error", "error": wire.error(error)})
-        if isinstance(error, errors.InterruptedRun):
-            # With its head lost, Ray would wait for it.
-            events.flush()
-            os._exit(0)
+
+
+def _watch(cluster: ray_cluster.Cluster, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Ends this process where the cluster has lost its head; Ray would wait for it."""
+    lost = cluster.watch_head()
+    tell({"event": "error", "error": wire.error(lost)})
+    os._exit(0)
 
 
 def _given(order: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, int | None]:
@@ -49,7 +55,9 @@ def _given(order: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, int | None
 
 
 def _drive(
-    run: driver.Driver, asked: queue.SimpleQueue[Mapping[str, Any] | None], tell: Any
+    run: driver.Driver,
+    asked: queue.SimpleQueue[Mapping[str, Any] | None],
+    tell: Callable[[Mapping[str, Any]], None],
 ) -> None:
     """Drives a run to its end, or until it is asked to stop."""
     while (result := run.step()) is None:

@@ -118,12 +118,14 @@ class _Driver:
     def __init__(self, order: Mapping[str, Any], folder: Path, is_private: bool) -> None:
         self._order = order
         self._log = folder / LOG
-        self._variables = dict(os.environ) | _variables(is_private)
+        self._token = secrets.token_hex(32) if is_private else ""
+        self._variables = dict(os.environ) | _variables(self._token)
         self._asked = False
 
     def __enter__(self) -> _Driver:
         reader, writer = os.pipe()
         try:
+            folder = self._log.parent
             with self._log.open("wb") as log, interrupts.shielded():
                 module = "jaxlens.sweep.distributed.ray_driver"
                 self._process = subprocess.Popen(
@@ -132,6 +134,7 @@ class _Driver:
                     stdout=log,
                     stderr=log,
                     env=self._variables,
+                    cwd=folder,  # where Ray connects, workers look for modules
                     pass_fds=[writer],
                     start_new_session=True,  # Ctrl-C is for this process to handle
                 )
@@ -153,9 +156,10 @@ class _Driver:
             try:
                 self._process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.kill()
                 self._process.wait()
+            if self._token:
+                _end_all(self._token)
 
     def events(self, stop: preemption.StopRequest) -> Iterator[Mapping[str, Any]]:
         """What the driver tells, until it has ended; passes on a request to stop."""
@@ -191,12 +195,26 @@ class _Driver:
             self._process.stdin.flush()
 
 
-def _variables(is_private: bool) -> dict[str, str]:
-    """Environment of the driver; of its workers too, where it starts them on this host."""
+def _variables(token: str) -> dict[str, str]:
+    """Environment of the driver; of its workers too, where it starts them on this host.
+
+    Args:
+        token: Secret of a cluster that is started; empty for one that runs.
+    """
     package = str(Path(jaxlens.__file__).parents[1])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     shared = {"PYTHONPATH": os.pathsep.join(paths)}
-    if not is_private:
+    if not token:
         return shared
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    return shared | ray_cluster.PRIVATE | token
+    return shared | ray_cluster.PRIVATE | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+
+
+def _end_all(token: str) -> None:
+    """Ends what is left of a cluster that was started, which nothing but its own processes name.
+
+    Where its head was killed, some of them would wait for it for a minute or more.
+    """
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if token.encode() in (folder / "environ").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)

@@ -50,8 +50,9 @@ def seats(nodes: Sequence[Node], workers: int | None) -> list[Seat]:
     """The seats of a cluster.
 
     A GPU has one seat, since a process takes most of its memory; the TPU chips of a host have one
-    together; a host without either has one, on all its cores. Where more workers are asked for,
-    such hosts get more seats, which share their cores.
+    together. Where there are such, no other host has a seat: another kind of device computes other
+    bits. Where there are none, each host has one, on all its cores; if more workers are asked for,
+    hosts get more seats, which share their cores. A node that offers nothing has none.
 
     Args:
         nodes: Those that are alive.
@@ -60,10 +61,10 @@ def seats(nodes: Sequence[Node], workers: int | None) -> list[Seat]:
     Returns:
         At most ``workers`` seats; fewer where there is no room.
     """
-    plain = [node for node in nodes if not _accelerators(node)]
     found = [seat for node in nodes for seat in _accelerators(node)]
+    plain = [] if found else [node for node in nodes if node.resources.get("CPU", 0) >= 1]
     counts = dict.fromkeys((node.name for node in plain), 1)
-    room = {node.name: max(1, int(node.resources.get("CPU", 0))) for node in plain}
+    room = {node.name: int(node.resources["CPU"]) for node in plain}
     while workers is not None and len(found) + sum(counts.values()) < workers:
         free = [name for name in counts if counts[name] < room[name]]
         if not free:
