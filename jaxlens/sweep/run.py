@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,7 +139,7 @@ def _run(
         rate = execute(job, tokens, mine, count, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
-        _finish(job, tokens, count, stop, execute)
+        finish(job, lambda damaged: execute(job, tokens, damaged, count, stop), stop)
     elif stop.requested:
         raise stop.interruption()
     return Result(
@@ -154,14 +155,21 @@ def _run(
     )
 
 
-def _finish(
-    job: Job,
-    tokens: token_file.TokenFile,
-    count: Count,
-    stop: preemption.StopRequest,
-    execute: executors.Executor,
+def finish(
+    job: Job, recompute: Callable[[Sequence[int]], object], stop: preemption.StopRequest
 ) -> None:
-    """Builds the derived files; shards that turn out to be damaged are computed again first."""
+    """Builds the derived files; shards that turn out to be damaged are computed again first.
+
+    Args:
+        job: Sweep, whose shards are all there.
+        recompute: Publishes shards again.
+        stop: Whether to give up.
+
+    Raises:
+        InterruptedRun: A stop was requested meanwhile.
+        DataError: The shards do not fit together.
+        StorageError: The disk is full or failed.
+    """
     try:
         finalize.finalize(job.out)
     except errors.DataError:
@@ -169,7 +177,7 @@ def _finish(
         if not damaged:
             raise
         logger.warning("%s damaged, computed again", errors.count(len(damaged), "shard"))
-        execute(job, tokens, damaged, count, stop)
+        recompute(damaged)
         if stop.requested:
             raise stop.interruption() from None
         finalize.finalize(job.out)
