@@ -17,6 +17,7 @@ _HOME = {
     "RayEngine": "jaxlens.sweep.distributed.ray_engine",
     "load_model": "jaxlens.api",
     "log_probs": "jaxlens.api",
+    "merge_runs": "jaxlens.store.merged.merge",
     "open_run": "jaxlens.store.reader",
     "read_lens": "jaxlens.api",
     "read_prompts": "jaxlens.api.prompts.read_prompts",
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "load_model",
     "log_probs",
+    "merge_runs",
     "open_run",
     "read_lens",
     "read_prompts",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     )
     from jaxlens.api.prompts.read_prompts import read_prompts
     from jaxlens.api.prompts.table import PromptTable
+    from jaxlens.store.merged.merge import merge_runs
     from jaxlens.store.reader import open_run
     from jaxlens.sweep.distributed.ray_engine import RayEngine
     from jaxlens.sweep.run import run as run_sweep

@@ -117,7 +117,8 @@ class StoreConfig:
     """Set of mergeable totals; ``study`` answers the study's questions without rows. A run that
     begins now records its second edition, ``study-2``, and without rows the third, ``study-3``."""
     shard_tokens: int | None = None
-    """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model."""
+    """Tokens a shard at most (at least one step); 65,536, and 4,096 for the packaged model; more
+    where a corpus would need more than 4,096 shards."""
     compression: Literal["none", "gzip"] = "none"
     """Filter of the rows; checksums are always on."""
 
@@ -138,6 +139,9 @@ class RunConfig:
     null: Null = "none"
     """``random-init``: fresh weights of the same architecture; ``shuffled``: the tokens of each
     document in another order."""
+    token_counts: tuple[str, ...] = ()
+    """Runs, or folders of tokens, by whose counts together rarity is defined: all parts of a corpus
+    that are swept in several runs; by default those of the run's own text."""
     type_means: str | None = None
     """Finished run whose tallies give the means of token types that ``study-3`` subtracts; those
     of a sample of the text by default. A run that has begun keeps its means, and refuses others."""

@@ -66,6 +66,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jaxlens run --out runs/demo",
         "jaxlens finalize runs/demo",
     ),
+    "merge": (
+        "head -n 6 texts.jsonl > a.jsonl && tail -n +7 texts.jsonl > b.jsonl",
+        "jaxlens run --corpus a.jsonl --out runs/a",
+        't=$(python -c \'import json; print(json.load(open("runs/a/RUN.json"))["lens"]'
+        '["temperatures"])\')',
+        'jaxlens run --corpus b.jsonl --set "lens.temperatures=$t" --out runs/b',
+        "jaxlens merge runs/both runs/a runs/b",
+        "jaxlens verify runs/both",
+    ),
     "convert": ("jaxlens convert gpt2 gpt2-orbax --to orbax --dtype bfloat16",),
     "tokenize": ("jaxlens tokenize --model gpt2 --corpus texts.jsonl --out runs/gpt2",),
     "env": ("jaxlens env",),

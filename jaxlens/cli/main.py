@@ -16,6 +16,7 @@ from jaxlens.cli import (
     bench,
     convert,
     examples,
+    merge,
     options,
     probe,
     prompts,
@@ -46,7 +47,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _function in (
     *(show.show, prompts.prompts, study.study, study.compare, study.report, convert.export),
     *(run.run, bench.bench, run.verify, run.repair, run.finalize, convert.convert),
-    *(probe.probe, ablate.ablate, run.tokenize, bench.env),
+    *(probe.probe, ablate.ablate, run.tokenize, merge.merge, bench.env),
 ):
     _command(_function)
 

@@ -39,7 +39,7 @@ GREEDY = (
         "--layers",
         "--metadata",
     ),
-    *("--null", "--quantities", "--variant"),
+    *("--null", "--quantities", "--token-counts", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
 

@@ -27,6 +27,7 @@ def run(
     address: str | None = None,
     null: Null | None = None,
     seed: int | None = None,
+    token_counts: options.Paths = None,
     type_means: Path | None = None,
     strict: bool | None = None,
     settings: options.Settings = (),
@@ -58,6 +59,8 @@ def run(
         null: Run a null model: random-init, with fresh weights, or shuffled, with the tokens of
             each document in another order.
         seed: Seed of a null, of random twins and of the foreign tokens.
+        token_counts: Runs, or folders that tokenize made, of all parts of a corpus that is swept
+            in several runs, to be merged: rarity is defined by their counts together.
         type_means: Finished run of the same model whose tallies give the means of token types
             that a run without rows subtracts; those of a sample of the text by default.
         strict: Stop at the first malformed line of the corpus.
@@ -77,6 +80,7 @@ def run(
         "shard": shard,
         "null": null,
         "seed": seed,
+        "token_counts": token_counts,
         "type_means": None if type_means is None else str(type_means),
         "corpus.strict": strict,
     }
@@ -209,12 +213,18 @@ def repair(
 def finalize(run_dir: Path, /, *, output: options.Shown = options.Output()) -> None:
     """Rebuild the derived files of a run: MANIFEST, summary.h5, index.h5.
 
+    Of merged runs, all files of their directory are rebuilt from the runs.
+
     Args:
         run_dir: Run directory.
         output: What is printed.
     """
     options.begin(output)
     from jaxlens.store import finalize
+    from jaxlens.store.merged import merge, sources
 
-    finalize.finalize(run_dir)
+    if sources.is_merged(run_dir):
+        merge.again(run_dir)
+    else:
+        finalize.finalize(run_dir)
     terminal.say(f"finalized {run_dir}")

@@ -77,19 +77,23 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
         DataError: There are findings.
         InterruptedRun: There are none, but the run is not finished.
     """
+    from jaxlens.store.merged import sources
+
     for name, what in report.damaged:
         terminal.say(f"{name}: {what}", always=True)
     present = f"{report.shards - report.missing:,} of {errors.count(report.shards, 'shard')}"
     if not report.sound:
+        of_run = f"jaxlens repair {run_dir} recomputes what is damaged, and only that"
+        if sources.is_merged(str(run_dir)):
+            of_run = (
+                "jaxlens repair of a run that was merged recomputes what is damaged there; "
+                f"jaxlens merge {run_dir} with the same runs makes the rest anew"
+            )
         count = errors.count(len(report.damaged), "finding")
         going_on = "" if report.finished else f" in a run that is not finished ({present})"
         raise errors.DataError(
             f"{run_dir}: {count}{going_on}, the first in {report.damaged[0][0]}",
-            _remedies(
-                report.damaged,
-                run_dir,
-                f"jaxlens repair {run_dir} recomputes what is damaged, and only that",
-            ),
+            _remedies(report.damaged, run_dir, of_run),
         )
     rows = errors.count(report.rows, "row")
     if not report.finished:
@@ -108,7 +112,7 @@ def _remedies(damaged: Sequence[tuple[str, str]], run_dir: object, of_run: str) 
         run_dir: Run.
         of_run: What helps for the files of the run itself.
     """
-    from jaxlens.store import layout, type_means_file, verify_beside
+    from jaxlens.store import layout, token_counts_file, type_means_file, verify_beside
 
     notes = "remove the notes that are named: no result depends on them"
     hints = []
@@ -116,6 +120,8 @@ def _remedies(damaged: Sequence[tuple[str, str]], run_dir: object, of_run: str) 
         hint = verify_beside.remedy(name, run_dir) or of_run
         if name == layout.TYPE_MEANS:
             hint = f"{name}: {type_means_file.HINT}"
+        elif name == layout.TOKEN_COUNTS:
+            hint = f"{name}: {token_counts_file.HINT}"
         elif name.startswith(f"{layout.ENVIRONMENT}/"):
             hint = notes
         hints.append(hint)

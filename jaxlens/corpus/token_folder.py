@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from jaxlens import errors
 from jaxlens.corpus import token_file
 from jaxlens.corpus.readers import skip_log
-from jaxlens.files import contained, publish
+from jaxlens.files import contained, hash_memo, publish
 from jaxlens.store import corpus_index, layout, records, strict_json
 from jaxlens.store.hdf5 import reading
 
@@ -87,7 +87,7 @@ def find(directory: Path, wanted: str | None) -> Ingested | None:
             (layout.TOKEN_INDEX, record.index_sha256),
         ):
             with contained.opened(directory / name) as descriptor:
-                if contained.sha256(directory / name, descriptor) != digest:
+                if hash_memo.sha256(directory / name, descriptor) != digest:
                     return None
         index = _index(
             directory / layout.TOKEN_INDEX,

@@ -45,7 +45,7 @@ def opened(path: Path) -> Generator[int]:
     with reading(path):
         descriptor = os.open(path, flags)
     try:
-        _require_regular(path, os.fstat(descriptor).st_mode)
+        require_regular(path, os.fstat(descriptor).st_mode)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -60,10 +60,19 @@ def read(path: Path, limit: int) -> bytes:
     """
     with opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
-        if size > limit:
-            raise errors.DataError(f"{path} has {size} bytes, at most {limit} make sense", _AGAIN)
+        require_size(path, size, limit)
         with reading(path), os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
+
+
+def require_size(path: Path, size: int, limit: int) -> None:
+    """Refuses a file that is larger than what a run writes.
+
+    Raises:
+        DataError: It has more than ``limit`` bytes.
+    """
+    if size > limit:
+        raise errors.DataError(f"{path} has {size} bytes, at most {limit} make sense", _AGAIN)
 
 
 def size(path: Path) -> int:
@@ -74,11 +83,20 @@ def size(path: Path) -> int:
     """
     with reading(path):
         status = os.lstat(path)
-    _require_regular(path, status.st_mode)
+    require_regular(path, status.st_mode)
     return status.st_size
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def require_regular(path: Path, mode: int) -> None:
+    """Refuses what is not a regular file.
+
+    Args:
+        path: For the error.
+        mode: As in ``os.stat_result.st_mode``.
+
+    Raises:
+        DataError: It is a directory, a pipe, a device or a socket.
+    """
     if stat.S_ISDIR(mode):  # which nothing replaces
         raise errors.DataError(f"{path} is a directory: remove it", "then run the command again")
     if not stat.S_ISREG(mode):
@@ -109,6 +127,14 @@ def sha256(path: Path, descriptor: int, size: int | None = None) -> str:
             digest.update(block)
             at += len(block)
     return digest.hexdigest()
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file has exactly these bytes."""
+    try:
+        return size(path) == len(data) and read(path, len(data)) == data
+    except (errors.MissingError, errors.DataError):
+        return False
 
 
 @contextlib.contextmanager

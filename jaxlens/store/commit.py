@@ -7,8 +7,8 @@ import contextlib
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import publish, system
-from jaxlens.store import layout, records, shards
+from jaxlens.files import contained, publish, system
+from jaxlens.store import layout, records, segments, shards
 
 TRIES = 16
 """Attempts to commit a shard that concurrent writers with other bits keep replacing."""
@@ -42,6 +42,10 @@ def publish_shard(
     Raises:
         StorageError: The disk is full or failed, or does not keep what is written.
     """
+    folder = contained.contained(
+        run_dir, *layout.segment_parts(layout.segment_of(shard_range.shard))
+    )
+    publish.make_directory(folder, disk)
     path, sidecar = (
         act(run_dir, shard_range.shard) for act in (layout.shard_path, layout.sidecar_path)
     )
@@ -50,6 +54,7 @@ def publish_shard(
         entry = pool.submit(records.record, shard_range, rows, image)
 
         def record() -> None:
+            segments.forget_other(run_dir, entry.result(), disk)
             publish.publish(sidecar, records.encode(entry.result()), disk)
 
         occupied = False
@@ -58,6 +63,7 @@ def publish_shard(
                 standing = shards.check(run_dir, shard_range.shard, shard_range.spec_hash)
                 return None if standing == entry.result() else standing
             occupied = not publish.publish(path, image, disk, replace=occupied, before=record)
+            segments.forget_other(run_dir, entry.result(), disk)
             if not occupied and _is_recorded(run_dir, entry.result()):
                 return None
     raise errors.StorageError(
@@ -72,6 +78,8 @@ def discard(run_dir: str | Path, shard: int, disk: system.Disk = system.DISK) ->
     Raises:
         StorageError: The disk failed.
     """
+    segment = layout.segment_of(shard)
+    publish.remove(layout.segment_path(run_dir, segment, layout.MANIFEST), disk)
     publish.remove(layout.shard_path(run_dir, shard), disk)
     publish.remove(layout.sidecar_path(run_dir, shard), disk)
 

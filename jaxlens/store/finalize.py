@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.files import contained, publish, system
-from jaxlens.store import bounds, layout, records, shard_contents, shards, summary
+from jaxlens.store import (
+    bounds,
+    earlier_layout,
+    fold,
+    layout,
+    record_table,
+    segment_files,
+    segments,
+    shard_contents,
+    shards,
+    summary,
+)
 from jaxlens.store.hdf5 import images, reading
 
 TRIES = 8
@@ -17,6 +28,10 @@ TRIES = 8
 
 MAX_INDEXED = 256
 """Shards beyond which there is no index: HDF5 keeps every source of a virtual dataset open."""
+
+
+OfSegment = Callable[[int, record_table.RecordTable], fold.Folded]
+"""From a segment and its records to its merged tallies."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,21 @@ def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> summary.Ta
         DataError: Shards are damaged, do not fit together, or do not come to rest.
         StorageError: The disk is full or failed.
     """
+    spec = layout.read_spec(run_dir)
+    earlier_layout.move_shards(run_dir, spec.n_shards, disk)
+
+    def of_segment(segment: int, part: record_table.RecordTable) -> fold.Folded:
+        if segments.has_files(spec.n_shards):
+            return segment_files.derive(run_dir, spec, segment, part, disk)
+        return fold.fold(run_dir, spec, part)
+
     for _ in range(TRIES):
-        derived = derive(run_dir)
+        derived = derive(run_dir, of_segment)
         for name, data in derived.files.items():
             path = contained.contained(run_dir, name)
             if data is None:
                 publish.remove(path, disk)
-            elif not holds(path, data):
+            elif not contained.holds(path, data):
                 publish.publish(path, data, disk)
         if _is_of(run_dir, derived):
             return derived.tallies
@@ -67,35 +90,37 @@ def finalize(run_dir: str | Path, disk: system.Disk = system.DISK) -> summary.Ta
     )
 
 
-def derive(run_dir: str | Path, hashed: bool = True) -> Derived:
-    """Computes the derived files, writing nothing.
+def derive(run_dir: str | Path, of_segment: OfSegment) -> Derived:
+    """Computes the derived files of the run, writing none of them.
 
     Args:
         run_dir: Run.
-        hashed: Whether to compare the hash of each shard.
+        of_segment: Merges the tallies of a segment.
 
     Raises:
         MissingError: Shards are missing.
         DataError: Shards are damaged or do not fit together.
     """
     spec = layout.read_spec(run_dir)
-    entries = shards.complete(run_dir, spec)
+    # From the sidecars: what is stored of a segment must follow from them too.
+    entries = shards.complete(run_dir, spec, trusting=False)
     # The manifest comes last: where it exists, the others do.
     files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
     tallies: summary.Tallies = {}
     if entries:
-        form, tallies = _fold(run_dir, spec, entries, hashed)
+        folded = _fold(spec, entries, of_segment)
+        tallies = folded.tallies
         with reading.reading(
             contained.contained(run_dir, layout.SHARDS)
         ):  # sound, yet without sense
-            files |= _images(spec, entries, form, tallies)
-    files[layout.MANIFEST] = records.manifest(spec.hash, entries)
+            files |= _images(spec, entries, folded.form, tallies)
+    files[layout.MANIFEST] = entries.manifest()
     return Derived(files, tallies)
 
 
 def _images(
     spec: layout.Spec,
-    entries: Sequence[records.Record],
+    entries: record_table.RecordTable,
     form: shard_contents.Form,
     tallies: summary.Tallies,
 ) -> dict[str, bytes | None]:
@@ -104,65 +129,55 @@ def _images(
     image = images.summary_image(about, tallies, form.layer_names, form.labels, version)
     files: dict[str, bytes | None] = {layout.SUMMARY: reading.seal(image), layout.INDEX: None}
     if about["n_rows"] and len(entries) <= MAX_INDEXED:
-        sources = [f"{layout.SHARDS}/{layout.shard_name(e.shard)}" for e in entries]
+        sources = [layout.shard_file(entry.shard) for entry in entries]
         image = images.index_image(about, entries, sources, form.columns, form.layer_names, version)
         files[layout.INDEX] = reading.seal(image)
     return files
 
 
-def fold_shards(
-    run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record]
+def fold_run(
+    run_dir: str | Path, spec: layout.Spec, entries: record_table.RecordTable
 ) -> summary.Tallies:
-    """Merges the tallies of shards in their order.
+    """Merges the tallies of all shards of a run, reading what is stored of whole segments.
 
     Raises:
         DataError: A shard is damaged or does not fit the others.
     """
-    return _fold(run_dir, spec, entries, hashed=True)[1] if entries else {}
 
+    def of_segment(segment: int, part: record_table.RecordTable) -> fold.Folded:
+        stored = segment_files.read(run_dir, spec, segment, part)
+        return stored or fold.fold(run_dir, spec, part)
 
-def holds(path: Path, data: bytes) -> bool:
-    """Whether a file has exactly these bytes."""
-    try:
-        return contained.size(path) == len(data) and contained.read(path, len(data)) == data
-    except (errors.MissingError, errors.DataError):
-        return False
+    return _fold(spec, entries, of_segment).tallies if entries else {}
 
 
 def _is_of(run_dir: str | Path, derived: Derived) -> bool:
     """Whether the shards are still those that something was derived from."""
     spec = layout.read_spec(run_dir)
     with contextlib.suppress(errors.DataError):
-        entries = shards.complete(run_dir, spec)
-        return records.manifest(spec.hash, entries) == derived.files[layout.MANIFEST]
+        entries = shards.complete(run_dir, spec, trusting=False)
+        return entries.manifest() == derived.files[layout.MANIFEST]
     return False
 
 
-def _attributes(spec: layout.Spec, entries: Sequence[records.Record]) -> dict[str, int | str]:
+def _attributes(spec: layout.Spec, entries: record_table.RecordTable) -> dict[str, int | str]:
     return {
         "spec_hash": spec.hash,
         "n_shards": spec.n_shards,
         "n_tokens": entries[-1].token_stop,
-        "n_rows": sum(entry.rows for entry in entries),
+        "n_rows": int(entries.rows.sum()),
         "tokens_sha256": entries[0].tokens_sha256,
     }
 
 
 def _fold(
-    run_dir: str | Path, spec: layout.Spec, entries: Sequence[records.Record], hashed: bool
-) -> tuple[shard_contents.Form, summary.Tallies]:
+    spec: layout.Spec, entries: record_table.RecordTable, of_segment: OfSegment
+) -> fold.Folded:
     """What all shards have in common, and the sum of their tallies."""
-    form: shard_contents.Form | None = None
-    tallies: summary.Tallies | None = None
-    for entry in entries:
-        path = layout.shard_path(run_dir, entry.shard)
-        with shards.open_shard(run_dir, entry, hashed) as contents, reading.reading(path):
-            own_form = shard_contents.read_form(contents)
-            form = form or own_form
-            if own_form != form:
-                raise ValueError("its layers or quantities are not those of the first shard")
-            part = shard_contents.tallies(contents, spec.document)
-            sizes = bounds.sizes(spec.document, entry.token_stop - entry.token_start)
-            tallies = summary.add(tallies, str(path), part, sizes)
-    assert form is not None and tallies is not None
-    return form, tallies
+    total: fold.Folded | None = None
+    for segment, part in segment_files.split(entries):
+        n_tokens = int(part.token_stop[-1] - part.token_start[0])
+        sizes = bounds.sizes(spec.document, n_tokens)
+        total = fold.add(total, f"segment {segment}", of_segment(segment, part), sizes)
+    assert total is not None
+    return total

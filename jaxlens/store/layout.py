@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from jaxlens import config, errors, schema
 from jaxlens.files import contained
-from jaxlens.store import records, strict_json
+from jaxlens.store import record_table, records, strict_json
 
 RUN = "RUN.json"
 MANIFEST = "MANIFEST"
@@ -21,8 +22,14 @@ DERIVED = (SUMMARY, INDEX, MANIFEST)
 TYPE_MEANS = "type_means.h5"
 """Means of token types that a run subtracts, where its spec names them."""
 
+TOKEN_COUNTS = "token_counts.h5"
+"""Counts by which rarity is defined, where a run's spec names them."""
+
 SHARDS = "shards"
 ENVIRONMENT = "environment"
+PASSED = ".passed"
+"""Ending of the files in ``environment`` which say that an environment may add to the run."""
+
 TOKENS = "tokens"
 TOKEN_FILE = "tokens.bin"
 TOKEN_INDEX = "index.h5"
@@ -40,7 +47,12 @@ NOTE = 1 << 20
 LINE = 1 << 10
 """Most bytes that a line of ``MANIFEST`` can have."""
 
+SHARDS_PER_SEGMENT = 1024
+"""Consecutive shards that share a directory: a segment. The first lies in ``shards`` itself, so
+that small runs need no other; those that follow in ``shards/00001``, ``shards/00002``, ..."""
+
 _PART = re.compile(r"part-(\d{5,9})\.(h5|json)")
+_SEGMENT = re.compile(r"\d{5,6}")
 
 
 @dataclass(frozen=True)
@@ -68,14 +80,45 @@ def sidecar_name(shard: int) -> str:
     return f"part-{shard:05d}.json"
 
 
+def segment_of(shard: int) -> int:
+    """The segment of a shard."""
+    return shard // SHARDS_PER_SEGMENT
+
+
+def segment_parts(segment: int) -> tuple[str, ...]:
+    """Names of the directories, from the run down, in which the shards of a segment lie."""
+    return (SHARDS,) if segment == 0 else (SHARDS, f"{segment:05d}")
+
+
+def shards_of(segment: int, n_shards: int) -> range:
+    """The shards of a segment of a plan."""
+    first = segment * SHARDS_PER_SEGMENT
+    return range(first, min(first + SHARDS_PER_SEGMENT, n_shards))
+
+
+def shard_file(shard: int) -> str:
+    """``shards/part-00017.h5``, ``shards/00001/part-01024.h5``: relative to the run."""
+    return "/".join((*segment_parts(segment_of(shard)), shard_name(shard)))
+
+
+def sidecar_file(shard: int) -> str:
+    """``shards/part-00017.json``: relative to the run."""
+    return "/".join((*segment_parts(segment_of(shard)), sidecar_name(shard)))
+
+
 def shard_path(run_dir: str | Path, shard: int) -> Path:
     """The rows and tallies of a shard."""
-    return contained.contained(run_dir, SHARDS, shard_name(shard))
+    return contained.contained(run_dir, *shard_file(shard).split("/"))
 
 
 def sidecar_path(run_dir: str | Path, shard: int) -> Path:
     """The record of a shard."""
-    return contained.contained(run_dir, SHARDS, sidecar_name(shard))
+    return contained.contained(run_dir, *sidecar_file(shard).split("/"))
+
+
+def segment_path(run_dir: str | Path, segment: int, name: str) -> Path:
+    """``MANIFEST`` or ``summary.h5`` of the shards of a segment."""
+    return contained.contained(run_dir, *segment_parts(segment), name)
 
 
 def token_path(run_dir: str | Path, name: str = TOKEN_FILE) -> Path:
@@ -102,17 +145,11 @@ def part_number(name: str) -> int | None:
     return int(match[1])
 
 
-def existing_shards(run_dir: str | Path, n_shards: int) -> list[int]:
-    """Shards of a plan of which a file exists, in order.
-
-    A plan may have millions of shards; the work here grows with those that exist.
-
-    Raises:
-        JaxlensError: The folder leads elsewhere, or cannot be listed.
-    """
-    names = contained.names(contained.contained(run_dir, SHARDS))
-    numbers = {number for name in names if (number := part_number(name)) is not None}
-    return sorted(number for number in numbers if number < n_shards)
+def segment_number(name: str) -> int | None:
+    """The segment of a directory name in ``shards/``; None for other names."""
+    if _SEGMENT.fullmatch(name) and name == f"{int(name):05d}" and int(name):
+        return int(name)
+    return None
 
 
 def read_spec(run_dir: str | Path) -> Spec:
@@ -158,8 +195,8 @@ def read_record(run_dir: str | Path, shard: int) -> records.Record:
     return records.parse_record(contained.read(path, SMALL), str(path))
 
 
-def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records.Record]]:
-    """Reads ``MANIFEST``: spec hash and records.
+def read_manifest(run_dir: str | Path, n_shards: int) -> record_table.RecordTable:
+    """Reads ``MANIFEST``.
 
     Args:
         run_dir: Run.
@@ -171,7 +208,22 @@ def read_manifest(run_dir: str | Path, n_shards: int) -> tuple[str, list[records
     """
     path = contained.contained(run_dir, MANIFEST)
     limit = max(LARGE, (n_shards + 1) * LINE)
-    return records.parse_manifest(contained.read(path, limit), str(path))
+    return record_table.parse_manifest(contained.read(path, limit), str(path))
+
+
+def is_manifest_of(run_dir: str | Path, entries: record_table.RecordTable) -> bool:
+    """Whether ``MANIFEST`` lists exactly these records; compared in pieces.
+
+    Raises:
+        MissingError: It does not exist.
+        StorageError: The system refused to read.
+    """
+    path = contained.contained(run_dir, MANIFEST)
+    with contained.opened(path) as descriptor, contained.reading(path):
+        for piece in entries.manifest_pieces():
+            if os.read(descriptor, len(piece)) != piece:
+                return False
+        return not os.read(descriptor, 1)
 
 
 def note_names(run_dir: str | Path) -> list[str]:

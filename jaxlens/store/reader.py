@@ -14,6 +14,7 @@ from jaxlens.files import closing, contained
 from jaxlens.store import (
     corpus_index,
     document_fields,
+    earlier_layout,
     finalize,
     frames,
     layout,
@@ -21,6 +22,7 @@ from jaxlens.store import (
     open_shards,
     shard_contents,
     shards,
+    specs,
     summary,
 )
 from jaxlens.store.hdf5 import reading
@@ -40,13 +42,19 @@ def open_run(path: str | Path) -> Run:
     compared when it is first read.
 
     Args:
-        path: Run directory.
+        path: Run directory, or one that `jaxlens.merge_runs` made.
 
     Raises:
         MissingError: The directory holds no run, or shards are missing.
         DataError: Something is damaged.
     """
-    return Run(arguments.path(path, "path", "the directory of a run"))
+    run_dir = arguments.path(path, "path", "the directory of a run")
+    spec = layout.read_spec(run_dir)
+    if specs.MERGED in spec.document:
+        from jaxlens.store.merged import merged_run  # it needs `Run`
+
+        return merged_run.MergedRun(run_dir, spec)
+    return Run(run_dir)
 
 
 class Run(closing.Closing):
@@ -67,11 +75,12 @@ class Run(closing.Closing):
         self.path = Path(path)
         self.spec = spec.document
         self.spec_hash = spec.hash
+        earlier_layout.require_moved(path, spec.n_shards)
         self._entries = shards.complete(path, spec)
         shards.check_manifest(path, spec, self._entries)
         self.n_tokens = self._entries[-1].token_stop if self._entries else 0
-        self.n_rows = sum(entry.rows for entry in self._entries)
-        self._starts = np.cumsum([0, *(entry.rows for entry in self._entries)])
+        self.n_rows = int(self._entries.rows.sum())
+        self._starts = np.concatenate([[0], np.cumsum(self._entries.rows)])
         self._shards = open_shards.OpenShards(self.path, self.spec, self._entries)
 
     def __len__(self) -> int:
@@ -124,7 +133,7 @@ class Run(closing.Closing):
                 return self._read_summary(path, contents)
         except errors.MissingError:
             spec = layout.Spec(self.spec, self.spec_hash, len(self._entries))
-            return finalize.fold_shards(self.path, spec, self._entries)
+            return finalize.fold_run(self.path, spec, self._entries)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.

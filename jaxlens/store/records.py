@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import re
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,55 +179,9 @@ def parse_spec(raw: bytes, name: str) -> tuple[dict[str, Any], int]:
     return spec, n_shards
 
 
-def manifest(spec_hash: str, entries: Iterable[Record]) -> bytes:
-    """The bytes of ``MANIFEST``."""
-    lines = [spec_hash.encode("ascii")]
-    for entry in entries:
-        text = encode(entry).rstrip(b"\n")
-        lines.append(b"%08x %b" % (zlib.crc32(text), text))
-    return b"\n".join(lines) + b"\n"
-
-
-def parse_manifest(raw: bytes, name: str) -> tuple[str, list[Record]]:
-    """Reads ``MANIFEST``.
-
-    Returns:
-        Spec hash and records in shard order.
-
-    Raises:
-        DataError: Naming the line.
-    """
-    hint = "rebuild it with jaxlens finalize"
-    lines = io.BytesIO(raw)  # one line at a time: a split of many empty ones is large
-    first = lines.readline()[:-1].decode("latin-1")
-    if not raw.endswith(b"\n") or not _HASH.fullmatch(first):
-        raise errors.DataError(f"{name} is damaged in its first or last line", hint)
-    entries = []
-    for number, line in enumerate(lines, start=2):
-        checksum, _, text = line[:-1].partition(b" ")
-        if checksum != b"%08x" % zlib.crc32(text):
-            raise errors.DataError(f"{name} is damaged in line {number}", hint)
-        entries.append(parse_record(text + b"\n", f"{name}, line {number},"))
-    return first, entries
-
-
-def misplaced(entries: Iterable[Record]) -> list[tuple[int, str]]:
-    """Shards, in order, that do not continue the one before, with what is wrong."""
-    problems = []
-    before: Record | None = None
-    for entry in entries:
-        length = entry.token_stop - entry.token_start
-        start = before.token_stop if before and before.shard == entry.shard - 1 else None
-        if entry.shard == 0:
-            start = 0
-        if start is not None and entry.token_start != start:
-            problems.append((entry.shard, f"starts at token {entry.token_start}, not at {start}"))
-        if before and entry.tokens_sha256 != before.tokens_sha256:
-            problems.append((entry.shard, "comes from another token file"))
-        if entry.rows not in (0, length):
-            problems.append((entry.shard, f"has {entry.rows} rows for {length} tokens"))
-        before = entry
-    return problems
+def is_hash(text: str) -> bool:
+    """Whether a text is a sha256 in hexadecimal."""
+    return _HASH.fullmatch(text) is not None
 
 
 def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -248,7 +200,7 @@ def _fits(key: str, kind: str, value: Any) -> bool:
         return _is_count(value)
     if not isinstance(value, str):
         return False
-    return _HASH.fullmatch(value) is not None if key != "dtype" else len(value) <= 16
+    return is_hash(value) if key != "dtype" else len(value) <= 16
 
 
 def _is_count(value: Any) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 
 from jaxlens import config, errors
 from jaxlens.files import contained, publish, system, temporary
-from jaxlens.store import layout, records, spec_difference
+from jaxlens.store import earlier_layout, layout, records, segments, spec_difference
 
 _RUN_NAMES = frozenset(
     {
-        *(layout.RUN, layout.TYPE_MEANS, layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
+        *(layout.RUN, layout.TYPE_MEANS, layout.TOKEN_COUNTS),
+        *(layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT),
         *layout.DERIVED,
     }
 )
@@ -52,6 +53,10 @@ def create_run(
     for name in (layout.SHARDS, layout.TOKENS, layout.ENVIRONMENT):
         folder = contained.contained(run_dir, name)
         publish.make_directory(folder, disk)
+        temporary.remove_leftovers(folder, disk)
+    earlier_layout.move_shards(run_dir, n_shards, disk)
+    for segment in segments.existing(run_dir, n_shards)[1:]:
+        folder = contained.contained(run_dir, *layout.segment_parts(segment))
         temporary.remove_leftovers(folder, disk)
     return spec
 
@@ -118,22 +123,34 @@ def _unexplained(run_dir: str | Path) -> Iterator[str]:
     for name in contained.names(contained.contained(run_dir, layout.TOKENS)):
         if name not in token_files and not temporary.is_temporary(name):
             yield f"{layout.TOKENS}/{name}"
-    shard_files = contained.names(contained.contained(run_dir, layout.SHARDS))
-    for name in shard_files:
-        if layout.part_number(name) is None and not temporary.is_temporary(name):
-            yield f"{layout.SHARDS}/{name}"
+    shard_files = list(_shard_files(run_dir))
+    for path, number in shard_files:
+        name = path.rpartition("/")[2]
+        if number is None and not temporary.is_temporary(name) and name not in segments.FILES:
+            yield path
     if not shard_files:
         yield from sorted(set(layout.DERIVED) & set(contained.names(Path(run_dir))))
 
 
 def _refuse_shards_of_another_run(run_dir: str | Path, spec_hash: str) -> None:
     refuse_other_files(run_dir)
-    for name in contained.names(contained.contained(run_dir, layout.SHARDS)):
-        number = layout.part_number(name)
-        if number is not None and name.endswith(".json"):
+    for path, number in _shard_files(run_dir):
+        if number is not None and path.endswith(".json"):
             with contextlib.suppress(errors.DataError):  # damaged shards are recomputed
-                if layout.read_record(run_dir, number).spec_hash != spec_hash:
-                    raise _not_empty(run_dir, f"{layout.SHARDS}/{name}")
+                raw = contained.read(contained.contained(run_dir, *path.split("/")), layout.SMALL)
+                if records.parse_record(raw, path).spec_hash != spec_hash:
+                    raise _not_empty(run_dir, path)
+
+
+def _shard_files(run_dir: str | Path) -> Iterator[tuple[str, int | None]]:
+    """Files among the shards, relative to the run, each with its shard if it is one of a shard."""
+    for segment in segments.existing(run_dir):
+        with segments.open_folder(run_dir, segment) as opened:
+            names = sorted(opened.names())
+        for name in names:
+            if segment or layout.segment_number(name) is None:
+                path = "/".join((*layout.segment_parts(segment), name))
+                yield path, layout.part_number(name)
 
 
 def _not_empty(run_dir: str | Path, name: str) -> errors.ConfigError:

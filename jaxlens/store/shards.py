@@ -11,17 +11,14 @@ from typing import Literal
 
 from jaxlens import errors, schema
 from jaxlens.files import contained
-from jaxlens.store import layout, records, shard_contents
-from jaxlens.store.hdf5 import reading, structure
+from jaxlens.store import layout, record_table, records, segments, shard_contents
+from jaxlens.store.hdf5 import reading
 
 Level = Literal["fast", "full"]
 """``fast`` reads sidecars and sizes, ``full`` every byte."""
 
 TRIES = 8
 """Attempts to open a shard that concurrent writers keep replacing by the same bytes."""
-
-
-_HINT = "run the same command again; it recomputes what is missing or damaged"
 
 
 def missing_shards(
@@ -42,6 +39,20 @@ def missing_shards(
     return [shard for shard in range(n_shards) if shard not in sound]
 
 
+def absent_shards(run_dir: str | Path, n_shards: int) -> list[int]:
+    """Shards that lack a file, by names alone: no record and no size is looked at.
+
+    Args:
+        run_dir: Run.
+        n_shards: Number of shards of its plan.
+
+    Raises:
+        StorageError: The system refused to list a directory.
+    """
+    present = segments.whole_shards(run_dir, n_shards)
+    return [shard for shard in range(n_shards) if shard not in present]
+
+
 def sound_shards(
     run_dir: str | Path, n_shards: int, spec_hash: str, level: Level = "full"
 ) -> set[int]:
@@ -49,7 +60,10 @@ def sound_shards(
 
     Args and errors are those of `missing_shards`.
     """
-    numbers = layout.existing_shards(run_dir, n_shards)
+    if level == "fast":
+        scans = segments.scan(run_dir, n_shards, spec_hash)
+        return {shard for scan in scans for shard in scan.table.shard.tolist()}
+    numbers = segments.existing_shards(run_dir, n_shards)
 
     def is_sound(shard: int) -> bool:
         try:
@@ -85,37 +99,37 @@ def read_record(run_dir: str | Path, shard: int, spec_hash: str) -> records.Reco
         MissingError: It does not exist.
         DataError: It is damaged or belongs elsewhere.
     """
-    path = layout.sidecar_path(run_dir, shard)
     entry = layout.read_record(run_dir, shard)
-    if entry.shard != shard:
-        raise errors.DataError(f"{path} is of shard {entry.shard}", _HINT)
-    if entry.spec_hash != spec_hash:
-        raise errors.DataError(f"{path} belongs to another run, {entry.spec_hash[:8]}", _HINT)
+    path = layout.sidecar_path(run_dir, shard)
+    segments.require_owner(path, (entry.shard, entry.spec_hash), (shard, spec_hash))
     return entry
 
 
-def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
+def complete(
+    run_dir: str | Path, spec: layout.Spec, trusting: bool = True
+) -> record_table.RecordTable:
     """Records of all shards of a run, in order, their sizes checked.
+
+    Args:
+        run_dir: Run.
+        spec: Its spec.
+        trusting: See `segments.scan`.
 
     Raises:
         MissingError: Some do not exist yet.
         DataError: Some are damaged.
     """
-    entries, damaged = [], []
-    for shard in layout.existing_shards(run_dir, spec.n_shards):
-        try:
-            entries.append(check(run_dir, shard, spec.hash, "fast"))
-        except errors.MissingError:
-            pass
-        except errors.DataError as error:
-            damaged.append(error.message)
-    damaged += [f"{layout.shard_name(i)} {what}" for i, what in records.misplaced(entries)]
+    tables, damaged = [], []
+    for scan in segments.scan(run_dir, spec.n_shards, spec.hash, trusting):
+        tables.append(scan.table)
+        damaged += scan.damaged
+    entries = record_table.RecordTable.concatenate(spec.hash, tables)
+    damaged += [f"{layout.shard_name(i)} {what}" for i, what in entries.misplaced()]
     if damaged:
         count = "1 shard is" if len(damaged) == 1 else f"{len(damaged)} shards are"
-        raise errors.DataError(f"{count} damaged: {damaged[0]}", _HINT)
+        raise errors.DataError(f"{count} damaged: {damaged[0]}", segments.HINT)
     if lacking := spec.n_shards - len(entries):
-        numbers = (entry.shard for entry in entries)
-        first = next((i for i, n in enumerate(numbers) if n != i), len(entries))
+        first = next((i for i, n in enumerate(entries.shard) if n != i), len(entries))
         raise errors.MissingError(
             f"{run_dir} lacks {lacking} of {errors.count(spec.n_shards, 'shard')}, "
             f"the first is {_named(run_dir, first)}",
@@ -124,17 +138,20 @@ def complete(run_dir: str | Path, spec: layout.Spec) -> list[records.Record]:
     return entries
 
 
-def check_manifest(run_dir: str | Path, spec: layout.Spec, entries: list[records.Record]) -> None:
+def check_manifest(
+    run_dir: str | Path, spec: layout.Spec, entries: record_table.RecordTable
+) -> None:
     """Compares ``MANIFEST`` with the records of all shards; it may be missing.
 
     Raises:
         DataError: It is damaged, or lists other shards.
     """
     try:
-        manifest = layout.read_manifest(run_dir, len(entries))
+        same = layout.is_manifest_of(run_dir, entries)
     except errors.MissingError:
         return
-    if manifest != (spec.hash, entries):
+    if not same:
+        layout.read_manifest(run_dir, len(entries))  # which says what is damaged
         raise errors.DataError(
             f"{Path(run_dir) / layout.MANIFEST} does not fit the shards",
             "jaxlens verify names what is damaged",
@@ -142,13 +159,16 @@ def check_manifest(run_dir: str | Path, spec: layout.Spec, entries: list[records
 
 
 def half(run_dir: str | Path, shard: int) -> str | None:
-    """The missing file of a shard of whose two files only one exists; else None.
+    """The missing file, relative to the run, of a shard that has only one of its two; else None.
 
     Raises:
         DataError: A link leads out of the run.
     """
-    paths = layout.shard_path(run_dir, shard), layout.sidecar_path(run_dir, shard)
-    missing = [path.name for path in paths if not os.path.lexists(path)]
+    paths = {
+        layout.shard_file(shard): layout.shard_path(run_dir, shard),
+        layout.sidecar_file(shard): layout.sidecar_path(run_dir, shard),
+    }
+    missing = [name for name, path in paths.items() if not os.path.lexists(path)]
     return missing[0] if len(missing) == 1 else None
 
 
@@ -160,7 +180,7 @@ def check_size(run_dir: str | Path, entry: records.Record) -> None:
         DataError: It has another size.
     """
     path = layout.shard_path(run_dir, entry.shard)
-    _compare_size(path, contained.size(path), entry)
+    segments.require_size(path, contained.size(path), entry.size, entry.rows)
 
 
 def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) -> reading.Contents:
@@ -188,7 +208,7 @@ def open_shard(run_dir: str | Path, entry: records.Record, hashed: bool = True) 
 
 def stored_format(run_dir: str | Path) -> int | None:
     """The format of the shards of a run that may have lost its spec; None where none is sound."""
-    for number in layout.existing_shards(run_dir, records.MAX_SHARDS):
+    for number in segments.existing_shards(run_dir, records.MAX_SHARDS):
         with contextlib.suppress(errors.MissingError, errors.DataError):
             entry = layout.read_record(run_dir, number)
             with open_shard(run_dir, entry) as contents:
@@ -201,12 +221,12 @@ def count_specs(run_dir: str | Path) -> collections.Counter[str]:
     votes: collections.Counter[str] = collections.Counter()
     numbers: list[int] = []
     with contextlib.suppress(errors.JaxlensError):
-        numbers = layout.existing_shards(run_dir, records.MAX_SHARDS)
+        numbers = segments.existing_shards(run_dir, records.MAX_SHARDS)
     for number in numbers:
         with contextlib.suppress(errors.JaxlensError):
             votes[layout.read_record(run_dir, number).spec_hash] += 1
     with contextlib.suppress(errors.JaxlensError):
-        votes[layout.read_manifest(run_dir, len(numbers))[0]] += 1
+        votes[layout.read_manifest(run_dir, len(numbers)).spec_hash] += 1
     return votes
 
 
@@ -216,9 +236,12 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading
     while True:
         tries += 1
         with contained.opened(path) as descriptor:
-            _compare_size(path, os.fstat(descriptor).st_size, entry)
+            size = os.fstat(descriptor).st_size
+            segments.require_size(path, size, entry.size, entry.rows)
             if hashed and contained.sha256(path, descriptor) != entry.sha256:
-                raise errors.DataError(f"{path} is damaged: its sha256 is not that recorded", _HINT)
+                raise errors.DataError(
+                    f"{path} is damaged: its sha256 is not that recorded", segments.HINT
+                )
             try:
                 return reading.open_file(path, descriptor)
             except reading.Replaced:
@@ -229,14 +252,9 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading
 def _named(run_dir: str | Path, shard: int) -> str:
     """What is missing of a shard: all of it, or one of its two files."""
     lacking = half(run_dir, shard)
-    return layout.shard_name(shard) if lacking is None else f"half there: without {lacking}"
-
-
-def _compare_size(path: Path, size: int, entry: records.Record) -> None:
-    if size != entry.size:
-        raise errors.DataError(f"{path} has {size} bytes, its record says {entry.size}", _HINT)
-    if entry.rows > structure.MAX_RATIO * size:
-        raise errors.DataError(f"{path} has {size} bytes for {entry.rows} rows", _HINT)
+    if lacking is None:
+        return layout.shard_name(shard)
+    return f"half there: without {lacking.rpartition('/')[2]}"
 
 
 def _compare_attributes(contents: reading.Contents, entry: records.Record) -> None:

@@ -43,6 +43,15 @@ def describe(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[st
     return f"{'; '.join(parts) or 'its bytes differ'}{more}", bool(tokens)
 
 
+def first(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The first field that differs, by name, with both values in words; None where none does."""
+    ours, theirs = dict(_flatten(one)), dict(_flatten(other))
+    for key in sorted(ours | theirs):
+        if ours.get(key, _ABSENT) != theirs.get(key, _ABSENT):
+            return _short(ascii(key)[1:-1]), _show(ours, key), _show(theirs, key)
+    return None
+
+
 def _token_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """How the tokens of two specs differ; empty where they are the same."""
     before, after = (spec.get("corpus.n_tokens") for spec in (old, new))

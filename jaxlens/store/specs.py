@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+MERGED = "merged"
+"""Section that only the spec of merged runs has."""
+
 _MOST = 2**62
 
 
@@ -92,6 +95,8 @@ _SECTIONS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "null": {"kind": _text, "seed": _whole},
     "type_means": {"sha256": _text},
+    "token_counts": {"sha256": _text},
+    MERGED: {"runs": _texts, "repeated_documents": _count, "type_means": _text},
 }
 _TOP = {"format_version": _count, "quantities": _texts, "seed": _whole}
 

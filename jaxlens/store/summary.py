@@ -15,6 +15,8 @@ from jaxlens.store.hdf5 import reading
 from jaxlens.tally import axes, bins, definitions, sampling
 
 Tallies = dict[str, np.ndarray]
+Part = Mapping[str, Any]
+"""Totals by name: arrays, or datasets of an open file."""
 Labels = Mapping[str, tuple[str, ...]]
 Check = Callable[[np.ndarray], None]
 """Refuses values that make no sense."""
@@ -44,7 +46,7 @@ def axis_labels(tallies: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def add(
     total: Tallies | None,
     name: str,
-    part: Mapping[str, Any],
+    part: Part,
     sizes: bounds.Sizes | None = None,
 ) -> Tallies:
     """Merges the tallies of one more shard, in bounded pieces.

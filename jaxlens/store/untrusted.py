@@ -25,6 +25,7 @@ from typing import IO, Any
 import jaxlens
 from jaxlens import errors
 from jaxlens.store import layout, shards, strict_json, verify
+from jaxlens.store.merged import sources
 
 MEMORY_BYTES = 512 << 20
 """Memory of the child beyond that of Python and its libraries, where the system can limit it."""
@@ -62,8 +63,12 @@ def verify_untrusted(
 
     Raises:
         MissingError: The directory does not exist, or holds no run.
+        ConfigError: It holds merged runs.
         StorageError: The system cannot start another process.
     """
+    sources.refuse(
+        run_dir, f"verify each of its runs with --untrusted, then jaxlens verify {run_dir}"
+    )
     seconds = SECONDS + _size(run_dir) // BYTES_PER_SECOND
     arguments = json.dumps([os.path.abspath(run_dir), level, memory, seconds])
     try:

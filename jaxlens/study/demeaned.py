@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxlens.store import reader
+from jaxlens.store import reader, token_counts_file
 from jaxlens.study import fold, over_types
 from jaxlens.study.estimators import ROOM
 from jaxlens.tally import axes, bins, facts
@@ -66,10 +66,11 @@ def products(
         return None
     if not all(name in run for name in fold.NEEDED):
         return of_tallies(tallies)
-    lookup = facts.tables(tallies["type_count"].size, run.corpus.token_counts)
+    counts = token_counts_file.of_run(run)
+    lookup = facts.tables(tallies["type_count"].size, counts)
     length, n_layers = int(run.spec["plan"]["length"]), tallies["type_sum"].shape[1]
     total, scores = empty(n_layers), over_types.empty(n_layers)
-    of_type = over_types.coefficients(tallies, run.corpus.token_counts)
+    of_type = over_types.coefficients(tallies, counts)
     for batch in run.batches(fold.NEEDED, rows=fold.ROWS):
         values = fold.prepare(batch, run.corpus.documents, length)
         real = np.ones(len(batch["token"]), bool)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64, Integer
 
 from jaxlens import errors, schema
-from jaxlens.store import corpus_index, reader
+from jaxlens.store import corpus_index, reader, token_counts_file
 from jaxlens.tally import (
     addition,
     axes,
@@ -99,7 +99,7 @@ def of_rows(run: reader.Run, documents: Bool[np.ndarray, " document"] | None = N
     totals = {
         t.name: definitions.empty(t.name, definitions.shape(t, *sizes)) for t in definitions.STUDY
     }
-    lookup = facts.tables(sizes[1], run.corpus.token_counts)
+    lookup = facts.tables(sizes[1], token_counts_file.of_run(run))
     length = int(run.spec["plan"]["length"])
     measured = (*axes.MEASURES, "retention_foreign")
     more = [name for name in measured if name in run and name not in NEEDED]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxlens import designs, errors
-from jaxlens.store import reader
+from jaxlens.store import reader, token_counts_file
 from jaxlens.study import demeaned, fold, mean_stream, positions
 from jaxlens.study.stats import binned
 from jaxlens.tally import axes, bins, definitions
@@ -72,7 +72,8 @@ class Inputs(RunInfo):
     Attributes:
         tallies: The study's tallies, int64.
         n_types: Token types that occur, by bin of rarity; None where it is not known.
-        token_counts: Occurrences of each token in the corpus; None where they are not known.
+        token_counts: Occurrences of each token by which rarity is defined; None where they are not
+            known.
         within: Products by group of what the means of token types leave; None without rows.
         mean_stream: What the mean stream of each layer makes of the next tokens; None without rows,
             or without a probe.
@@ -133,7 +134,7 @@ def load(path: str | Path, documents: Bool[np.ndarray, " document"] | None = Non
         else:
             fold.require_rows(run)
             tallies = fold.of_rows(run, documents)
-        counts = run.corpus.token_counts
+        counts = token_counts_file.of_run(run)
         return Inputs(
             **vars(run_info(run)),
             tallies=tallies,
@@ -181,6 +182,7 @@ _ALIKE = {
     "context length": ("plan", "length"),
     "overlap": ("plan", "overlap"),
     "BOS token": ("corpus", "bos"),
+    "table of token counts": ("token_counts", "sha256"),
 }
 
 
@@ -208,7 +210,7 @@ def require_comparable(run: RunInfo, null: RunInfo) -> None:
             f"{null.path} is not a null run", "make one with jaxlens run --null random-init"
         )
     for what, (section, key) in _ALIKE.items():
-        ours, theirs = (side.spec[section].get(key) for side in (run, null))
+        ours, theirs = ((side.spec.get(section) or {}).get(key) for side in (run, null))
         if ours != theirs:
             raise errors.ConfigError(
                 f"{null.path} has another {what} than {run.path}: {theirs!s:.40}, not {ours!s:.40}",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxlens.store import reader
+from jaxlens.store import reader, token_counts_file
 from jaxlens.tally import bins, sampling
 
 MOST = 20_000
@@ -62,7 +62,7 @@ def sample(run: reader.Run, most: int = MOST) -> Positions | None:
     """
     if not all(name in run for name in NEEDED):
         return None
-    counts = run.corpus.token_counts
+    counts = token_counts_file.of_run(run)
     rarity = bins.type_rarity(counts)
     centre = float(counts.sum(0) @ rarity / max(counts.sum(), 1))
     rarity = rarity - centre

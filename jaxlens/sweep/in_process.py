@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxlens.corpus import token_file
 from jaxlens.files import publish
 from jaxlens.store import commit, layout, records, writer
 from jaxlens.store.hdf5.buffers import Buffer
+from jaxlens.store.segment_builder import SegmentBuilder
 from jaxlens.sweep import compute, environment, preemption, prepare, progress, reproduce
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker, compile_workers
@@ -88,6 +89,7 @@ def get_ready(job: Job, tokens: token_file.TokenFile) -> Ready:
         measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)
     ready = Ready(job, tokens, workers, here, measured)
     ready.note()
+    reproduce.remember(job, here)
     return ready
 
 
@@ -128,13 +130,23 @@ def publish_all(
     """
     buffer = Buffer()
     before, began = count.tokens, time.perf_counter()
-    with stop.deferred(), writer.Writer() as publisher:
-        for shard in compute.shards(job, tokens, numbers, workers, stop, count.computed):
-            publisher.submit(functools.partial(_publish, job, shard, buffer, count))
+    with SegmentBuilder(job.out, job.stored_spec) as segments:
+
+        def committed(shard: int) -> None:
+            count.committed(shard)
+            segments.committed(shard)
+
+        with stop.deferred(), writer.Writer() as publisher:
+            for shard in compute.shards(job, tokens, numbers, workers, stop, count.computed):
+                publisher.submit(functools.partial(_publish, job, shard, buffer, committed))
+        if stop.requested:
+            segments.cancel()
     return (count.tokens - before) / (time.perf_counter() - began)
 
 
-def _publish(job: Job, shard: compute.Shard, buffer: Buffer, count: progress.Count) -> None:
+def _publish(
+    job: Job, shard: compute.Shard, buffer: Buffer, committed: Callable[[int], None]
+) -> None:
     """Builds a shard's image and commits it; runs in the writer's thread, one at a time."""
     data, rows = compute.build(job, shard, buffer)
     range_ = compute.shard_range(job, shard.number)
@@ -142,4 +154,4 @@ def _publish(job: Job, shard: compute.Shard, buffer: Buffer, count: progress.Cou
         logger.warning(
             "shard %d was committed meanwhile, with other bits; that one stands", shard.number
         )
-    count.committed(shard.number)
+    committed(shard.number)

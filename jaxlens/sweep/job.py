@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
+from jaxlens import config as run_config
 from jaxlens import schema, types
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
-from jaxlens.store import type_means_file
+from jaxlens.store import layout, token_counts_file, type_means_file
 from jaxlens.sweep import resolve, step
 from jaxlens.tally import bins, definitions, regressors, sampling, update
 
@@ -37,6 +40,7 @@ class Job:
         spec: What decides the result.
         spec_bytes: The same, canonical JSON.
         spec_hash: Its sha256.
+        shared_counts: Counts by which rarity is defined, where they are not those of the corpus.
         type_means: Means of token types, where the tallies need them.
         programs: Folder of compiled programs, see ``compilation_cache.enable``.
     """
@@ -53,6 +57,7 @@ class Job:
     spec: dict[str, Any]
     spec_bytes: bytes
     spec_hash: str
+    shared_counts: token_counts_file.Table | None = None
     type_means: type_means_file.Table | None = None
     programs: Path | None = None
 
@@ -60,6 +65,32 @@ class Job:
     def config(self) -> RunConfig:
         """The configuration with its defaults filled in."""
         return self.resolved.config
+
+    @property
+    def stored_spec(self) -> layout.Spec:
+        """The spec as the store reads it."""
+        return layout.Spec(self.spec, self.spec_hash, self.plan.n_shards)
+
+    @property
+    def token_counts(self) -> Int[np.ndarray, "fold=2 vocab"]:
+        """The counts by which rarity is defined."""
+        if self.shared_counts is not None:
+            return self.shared_counts.counts
+        return self.ingested.index.token_counts
+
+    def with_section(self, name: str, section: dict[str, Any]) -> Job:
+        """The job with one more section in its spec, by whose hash a run without name is called."""
+        document = self.spec | {name: section}
+        spec_bytes = run_config.canonical(document)
+        spec_hash = run_config.spec_hash(spec_bytes)
+        named = self.config.out is not None
+        return dataclasses.replace(
+            self,
+            out=self.out if named else self.out.with_name(spec_hash[:8]),
+            spec=document,
+            spec_bytes=spec_bytes,
+            spec_hash=spec_hash,
+        )
 
     def batch(
         self, number: int, tokens: token_file.TokenFile
@@ -71,7 +102,7 @@ class Job:
         """Tables of the tallies."""
         index = self.ingested.index
         studied = self.config.store.tallies in definitions.STUDY_EDITIONS
-        counts = index.token_counts if studied else None
+        counts = self.token_counts if studied else None
         means = None if self.type_means is None else self.type_means.means
         return update.tables(index.vocab_size, counts, means)
 

@@ -11,10 +11,12 @@ from jaxlens import config as run_config
 from jaxlens import schema
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_file, token_folder
+from jaxlens.files import hash_memo
 from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import run_directory
+from jaxlens.store.merged import sources
 from jaxlens.sweep import (
     batch_size,
     cache,
@@ -25,6 +27,7 @@ from jaxlens.sweep import (
     spec,
     step,
     temperatures,
+    token_counts,
     tokens,
     type_means,
 )
@@ -55,8 +58,11 @@ def prepare(
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
     if config.out is not None:
+        sources.refuse(config.out, "use another --out")
         run_directory.refuse_other_files(config.out)
-    programs = compilation_cache.enable(cache.folder(config.cache))
+    cached = cache.folder(config.cache)
+    hash_memo.enable(cached)
+    programs = compilation_cache.enable(cached)
     checkpoint = nulls.checkpoint(config)
     architecture = checkpoint.architecture
     existing_spec = spec.read_existing(config.out)
@@ -77,6 +83,7 @@ def prepare(
     version = spec.format_version(existing_spec, config.out)
     job = assemble(resolved, checkpoint, model, ingested, words, version)
     job = dataclasses.replace(job, programs=programs)
+    job = token_counts.with_counts(job, existing_spec)
     return type_means.with_table(job, existing_spec, temporary)
 
 
@@ -101,6 +108,7 @@ def assemble(
     Raises:
         ConfigError: The plan makes no sense.
     """
+    resolved = resolved.with_corpus(ingested.index.n_tokens)
     windows = plan.build(
         ingested.index.document_start,
         length=resolved.length,

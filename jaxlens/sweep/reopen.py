@@ -19,6 +19,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_folder
 from jaxlens.files import scratch
 from jaxlens.store import layout, run_directory, worker_notes
+from jaxlens.store.merged import sources
 from jaxlens.sweep import prepare
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.spec import restore_config
@@ -71,9 +72,10 @@ def with_tokens(
         read_only: See `reopen`.
 
     Raises:
-        ConfigError: The model is not that of the run.
+        ConfigError: The model is not that of the run, or it is one of merged runs.
         DataError: The run, or its token file, is missing or damaged.
     """
+    sources.refuse(run_dir, f"jaxlens {command} one of the runs that were merged")
     spec = layout.read_spec(run_dir)
     ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
     if ingested is None:

@@ -18,10 +18,12 @@ from jaxlens.store import (
     finalize,
     layout,
     records,
+    segments,
     shards,
     verify,
     worker_notes,
 )
+from jaxlens.store.merged import sources
 from jaxlens.sweep import in_process, preemption, reopen
 from jaxlens.sweep.progress import Count, Progress
 
@@ -68,10 +70,11 @@ def repair(
         stop: Checked before every step.
 
     Raises:
-        ConfigError: The model or the corpus is not that of the run.
+        ConfigError: The model or the corpus is not that of the run, or it is one of merged runs.
         DataError: ``RUN.json`` is damaged and there is no copy of it.
         JaxlensError: See ``errors``; what was repaired stays so.
     """
+    sources.refuse(run_dir, f"repair the runs that were merged, then jaxlens finalize {run_dir}")
     before = verify.verify(run_dir)
     if before.ok:
         return Repaired((), (), (), ())
@@ -129,11 +132,11 @@ def _restore_spec(run_dir: str | Path) -> None:
 def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]:
     """The records of the manifest by shard; none where it is missing or damaged."""
     try:
-        n_present = len(layout.existing_shards(run_dir, spec.n_shards))
-        spec_hash, entries = layout.read_manifest(run_dir, n_present)
+        n_present = len(segments.existing_shards(run_dir, spec.n_shards))
+        table = layout.read_manifest(run_dir, n_present)
     except (errors.MissingError, errors.DataError):
         return {}
-    return {entry.shard: entry for entry in entries} if spec_hash == spec.hash else {}
+    return {entry.shard: entry for entry in table} if table.spec_hash == spec.hash else {}
 
 
 def _to_recompute(
@@ -143,13 +146,12 @@ def _to_recompute(
 
     A damaged plan may promise any number beyond these.
     """
-    present = set(layout.existing_shards(run_dir, spec.n_shards))
+    present = set(segments.existing_shards(run_dir, spec.n_shards))
     damaged = present.union(listed) - shards.sound_shards(run_dir, spec.n_shards, spec.hash)
     for name, _ in report.damaged:
-        folder, _, file = name.rpartition("/")
-        number = layout.part_number(file) if folder == layout.SHARDS else None
+        number = layout.part_number(name.rpartition("/")[2])
         # A sound shard can be named too: one that is not what the manifest lists.
-        if number is not None and number < spec.n_shards and file.endswith(".h5"):
+        if number is not None and number < spec.n_shards and name == layout.shard_file(number):
             damaged.add(number)
     if not listed:
         damaged &= present

@@ -29,6 +29,13 @@ MAX_SHARD_BYTES = 256 * 2**20
 MAX_STEP_TOKENS = 2**24
 """Positions of a step; beyond any device, and below what would exhaust the host."""
 
+MAX_SHARDS = 4096
+"""Shards from which they grow with the corpus: tallies of the study take 9 MiB (GPT-2 small) to
+23 MiB (xl) of every shard, however few its tokens, and each is a file to look at."""
+
+MAX_GROWN_TOKENS = 2**24
+"""Tokens to which a shard grows: half a minute of a fast device, which a kill may cost."""
+
 _SHARD_TOKENS, _SHARD_TOKENS_PACKAGED = 65_536, 4_096
 
 
@@ -44,7 +51,8 @@ class Resolved:
         step_sequences: Sequences of a step.
         shard_tokens: Tokens that a shard holds at most.
         chosen_here: Keys whose values neither the user nor the run that has begun gave, and
-            which may change with the device: ``plan.step_sequences``, ``lens.block``.
+            which may change with the device (``plan.step_sequences``, ``lens.block``) or with the
+            corpus (``store.shard_tokens``).
         platform: Of the devices that defaults are chosen for.
     """
 
@@ -100,6 +108,16 @@ class Resolved:
         config = dataclasses.replace(self.config, store=store)
         return dataclasses.replace(self, config=config, shard_tokens=shard_tokens)
 
+    def with_corpus(self, n_tokens: int) -> Resolved:
+        """The same with shards that suit a corpus, unless their size was given."""
+        if "store.shard_tokens" not in self.chosen_here:
+            return self
+        shard_tokens = self.shard_tokens
+        most = min(MAX_GROWN_TOKENS, MAX_SHARD_BYTES // 2 // max(1, self.row_bytes))
+        while n_tokens > MAX_SHARDS * shard_tokens and 2 * shard_tokens <= most:
+            shard_tokens *= 2
+        return self.with_shard_tokens(shard_tokens)
+
     def with_temperatures(self, temperatures: tuple[float, ...]) -> Resolved:
         """The same with fitted temperatures, one a layer."""
         lens = dataclasses.replace(self.config.lens, temperatures=temperatures)
@@ -143,6 +161,9 @@ def resolve(
     set_by_user = {
         "plan.step_sequences": sequences is None,
         "lens.block": lens.implementation != "reference" and lens.block is None,
+        # Runs of earlier versions that took the default have small shards, whatever their corpus.
+        "store.shard_tokens": config.store.shard_tokens is None
+        and _recorded_shard_tokens(spec) != _default_shard_tokens(config),
     }
     sequences = sequences or default_step_sequences(length, platform)
     shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
@@ -178,6 +199,11 @@ def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
     sequences = section.get("step_sequences") if isinstance(section, dict) else None
     valid = isinstance(sequences, int) and 0 < sequences <= MAX_STEP_TOKENS
     return sequences if valid else None
+
+
+def _recorded_shard_tokens(spec: Mapping[str, Any]) -> object:
+    section = spec.get("store")
+    return section.get("shard_tokens") if isinstance(section, dict) else None
 
 
 def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_config.Tallies:

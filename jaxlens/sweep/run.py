@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,15 @@ from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.store import finalize, layout, run_directory, shards
-from jaxlens.sweep import executors, preemption, prepare, ranks, shares, type_means
+from jaxlens.sweep import (
+    executors,
+    preemption,
+    prepare,
+    ranks,
+    shares,
+    token_counts,
+    type_means,
+)
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.progress import Count, Progress
 
@@ -108,7 +117,8 @@ def begin(config: RunConfig) -> tuple[Job, token_folder.Ingested]:
     """
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary)
-        type_means.publish_table(job)  # before the spec, which names its sha256
+        token_counts.publish_counts(job)  # before the spec, which names their sha256
+        type_means.publish_table(job)
         run_directory.create_run(job.out, job.spec_bytes)
         return job, token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
 
@@ -121,14 +131,15 @@ def _run(
     execute: executors.Executor,
     rank: tuple[int, int],
 ) -> Result:
-    missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
+    # Records and sizes: whether every byte is as it was written is looked at in the end.
+    missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     count = Count(job.plan.tokens_of_shard, progress)
     rate = None
     if mine := shares.numbers(job, missing, rank, count, progress):
         rate = execute(job, tokens, mine, count, stop)
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
-        finalize.finalize(job.out)
+        finish(job, lambda damaged: execute(job, tokens, damaged, count, stop), stop)
     elif stop.requested:
         raise stop.interruption()
     return Result(
@@ -142,3 +153,31 @@ def _run(
         skipped=job.ingested.skipped,
         fill=job.plan.fill,
     )
+
+
+def finish(
+    job: Job, recompute: Callable[[Sequence[int]], object], stop: preemption.StopRequest
+) -> None:
+    """Builds the derived files; shards that turn out to be damaged are computed again first.
+
+    Args:
+        job: Sweep, whose shards are all there.
+        recompute: Publishes shards again.
+        stop: Whether to give up.
+
+    Raises:
+        InterruptedRun: A stop was requested meanwhile.
+        DataError: The shards do not fit together.
+        StorageError: The disk is full or failed.
+    """
+    try:
+        finalize.finalize(job.out)
+    except errors.DataError:
+        damaged = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
+        if not damaged:
+            raise
+        logger.warning("%s damaged, computed again", errors.count(len(damaged), "shard"))
+        recompute(damaged)
+        if stop.requested:
+            raise stop.interruption() from None
+        finalize.finalize(job.out)

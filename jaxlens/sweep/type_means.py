@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int64
 
-from jaxlens import config as run_config
 from jaxlens import errors
 from jaxlens.corpus import plan, references, token_file
 from jaxlens.files import contained, publish
 from jaxlens.lens import numerics
 from jaxlens.store import layout, reader, type_means_file, worker_notes
-from jaxlens.sweep import compute, preemption, tokens, workers
+from jaxlens.sweep import compute, preemption, workers
 from jaxlens.sweep.job import Job
 from jaxlens.tally import definitions, sampling, type_means, update
 
@@ -90,23 +89,14 @@ def publish_table(job: Job) -> None:
 
 def _named(job: Job, table: type_means_file.Table) -> Job:
     """The job with a table, and the spec that names it."""
-    document = job.spec | {type_means_file.SECTION: {"sha256": table.sha256}}
-    spec_bytes = run_config.canonical(document)
-    spec_hash = run_config.spec_hash(spec_bytes)
-    return dataclasses.replace(
-        job,
-        out=job.out if job.config.out is not None else tokens.RUNS / spec_hash[:8],
-        type_means=table,
-        spec=document,
-        spec_bytes=spec_bytes,
-        spec_hash=spec_hash,
-    )
+    job = job.with_section(type_means_file.SECTION, {"sha256": table.sha256})
+    return dataclasses.replace(job, type_means=table)
 
 
 def _make(job: Job, temporary: Path) -> type_means_file.Table:
     source = job.config.type_means
     sums = _of_sample(job, temporary) if source is None else _of_run(job, source)
-    means = type_means.of_sums(sums, job.ingested.index.token_counts)
+    means = type_means.of_sums(sums, job.token_counts)
     return type_means_file.encode(means, job.spec, int(sums["type_count"].sum()))
 
 
@@ -220,7 +210,7 @@ def _require_means_of_source(job: Job, table: type_means_file.Table, hint: str) 
         return
     try:
         sums = _of_run(job, source)
-        means = type_means.of_sums(sums, job.ingested.index.token_counts)
+        means = type_means.of_sums(sums, job.token_counts)
         if all(map(np.array_equal, means, table.means)):
             return
         why = "has other means of token types"

@@ -55,9 +55,10 @@ def put(name, raw):
 
 def manifest(raw):
     put("MANIFEST", raw)
-    spec_hash, entries = layout.read_manifest(FOLDER, SHARDS)
-    records.misplaced(entries)
-    assert records.manifest(spec_hash, entries) == raw
+    table = layout.read_manifest(FOLDER, SHARDS)
+    spec_hash, entries = table.spec_hash, list(table)
+    table.misplaced()
+    assert example.manifest(spec_hash, entries) == raw
 
 
 def sidecar(raw):
@@ -91,7 +92,7 @@ def fitting(raw):
     return sound() | {
         "shards/part-00001.h5": raw,
         "shards/part-00001.json": records.encode(entry),
-        "MANIFEST": records.manifest(place.spec_hash, [first, entry]),
+        "MANIFEST": example.manifest(place.spec_hash, [first, entry]),
     }
 
 

@@ -17,7 +17,7 @@ import pytest
 from sweeps import configure, refused, run_cli
 
 from jaxlens import config
-from jaxlens.store import layout, records, verify
+from jaxlens.store import layout, record_table, verify
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import sampling
 from jaxlens.view.figures import svg
@@ -45,7 +45,7 @@ def rehash(run):
         entry |= {"size": len(image), "sha256": hashlib.sha256(image).hexdigest()}
         path.write_bytes(config.canonical(entry))
     entries = [layout.read_record(run, shard) for shard in range(spec.n_shards)]
-    (run / layout.MANIFEST).write_bytes(records.manifest(spec.hash, entries))
+    (run / layout.MANIFEST).write_bytes(record_table.RecordTable.of(spec.hash, entries).manifest())
     for name in (layout.SUMMARY, layout.INDEX):
         (run / name).unlink(missing_ok=True)
 

@@ -6,7 +6,9 @@
 import dataclasses
 import functools
 import hashlib
+import os
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,10 @@ SIZES = {
 }
 
 
+if shards_per_segment := os.environ.get("SHARDS_PER_SEGMENT"):  # for scripts of tests
+    layout.SHARDS_PER_SEGMENT = int(shards_per_segment)
+
+
 class FastDisk(system.Disk):
     """A disk that keeps nothing through a power loss; for tests that cut no power."""
 
@@ -53,6 +59,15 @@ def spec(n_shards=3, rows=24, profile="core", **more):
         "model": {"seed": 0, "architecture": ARCHITECTURE},
     } | more
     return config.canonical(document)
+
+
+def manifest(spec_hash, entries):
+    """Bytes of ``MANIFEST``, written a line at a time."""
+    lines = [spec_hash.encode()]
+    for entry in entries:
+        text = records.encode(entry).rstrip(b"\n")
+        lines.append(b"%08x %b" % (zlib.crc32(text), text))
+    return b"\n".join(lines) + b"\n"
 
 
 @functools.lru_cache

@@ -217,7 +217,7 @@ def harm(base, state, promised, expected, level="full"):
     if promised & set(missing):
         return "a promised shard is lost"
     for shard in set(range(faults.SHARDS)) - set(missing):
-        name = f"{layout.SHARDS}/{layout.shard_name(shard)}"
+        name = layout.shard_file(shard)
         if state[f"{BASE}/{name}"] != expected[name]:
             return "a damaged shard is believed"
     try:

@@ -6,7 +6,7 @@ What is remembered are pure functions of files. Each new content is still judged
 import hashlib
 import os
 
-from jaxlens.store import finalize, layout, shards
+from jaxlens.store import finalize, layout, segments, shards
 
 
 def content(path):
@@ -33,11 +33,16 @@ def patch(monkeypatch):
         key = (shard, spec_hash, level, record, content(layout.shard_path(run_dir, shard)))
         return remembered(key, lambda: check(run_dir, shard, spec_hash, level))
 
-    def derived(run_dir, hashed=True):
-        folder = os.path.join(run_dir, layout.SHARDS)
-        parts = tuple((n, content(os.path.join(folder, n))) for n in sorted(os.listdir(folder)))
-        key = (content(os.path.join(run_dir, layout.RUN)), parts, hashed)
-        return remembered(key, lambda: derive_all(run_dir, hashed))
+    def derived(run_dir, of_segment):
+        if segments.has_files(layout.read_spec(run_dir).n_shards):
+            return derive_all(run_dir, of_segment)  # which publishes the files of segments
+        walked = sorted(os.walk(os.path.join(run_dir, layout.SHARDS)))
+        paths = [
+            os.path.join(folder, name) for folder, _, names in walked for name in sorted(names)
+        ]
+        parts = tuple((os.path.relpath(path, run_dir), content(path)) for path in paths)
+        key = (content(os.path.join(run_dir, layout.RUN)), parts, of_segment.__qualname__)
+        return remembered(key, lambda: derive_all(run_dir, of_segment))
 
     monkeypatch.setattr(shards, "check", check_shard)
     monkeypatch.setattr(finalize, "derive", derived)

@@ -8,7 +8,7 @@ import xarray
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import commit, finalize, layout, reader, records, run_directory
+from jaxlens.store import commit, finalize, fold, layout, reader, run_directory
 from jaxlens.store.hdf5 import images
 from jaxlens.tally import definitions
 
@@ -43,7 +43,8 @@ def test_merged_tallies_are_the_sums_of_those_of_the_shards(out):
 
 
 def test_manifest_lists_the_spec_and_each_shard_in_order(out):
-    spec_hash, entries = layout.read_manifest(out, 4)
+    table = layout.read_manifest(out, 4)
+    spec_hash, entries = table.spec_hash, list(table)
     assert spec_hash == layout.read_spec(out).hash
     assert [entry.shard for entry in entries] == [0, 1, 2, 3]
     assert entries == [layout.read_record(out, shard) for shard in range(4)]
@@ -99,7 +100,7 @@ def test_run_of_an_empty_corpus_has_a_manifest_alone(tmp_path):
     run_directory.create_run(tmp_path, example.spec(n_shards=0))
     assert finalize.finalize(tmp_path) == {}
     spec_hash = layout.read_spec(tmp_path).hash
-    assert (tmp_path / "MANIFEST").read_bytes() == records.manifest(spec_hash, [])
+    assert (tmp_path / "MANIFEST").read_bytes() == example.manifest(spec_hash, [])
     assert not (tmp_path / "summary.h5").exists()
 
 
@@ -141,9 +142,10 @@ def test_shards_of_different_forms_are_refused(out):
 
 
 def test_shards_that_never_come_to_rest_are_refused(out, monkeypatch):
-    derived = finalize.derive(out)
+    spec = layout.read_spec(out)
+    derived = finalize.derive(out, lambda _, entries: fold.fold(out, spec, entries))
     assert finalize._is_of(out, derived)
-    monkeypatch.setattr(finalize, "derive", lambda _: derived)
+    monkeypatch.setattr(finalize, "derive", lambda *_: derived)
     example.replace_record(out, 1, tokens_sha256="e" * 64)
     with pytest.raises(errors.DataError, match="shards change while"):
         finalize.finalize(out)

@@ -160,7 +160,7 @@ def recommit(out, shard, rows=ROWS, **changes):
     entry = records.record(place, rows, data)
     layout.sidecar_path(out, shard).write_bytes(records.encode(entry))
     entries = [layout.read_record(out, i) for i in range(2)]
-    (out / layout.MANIFEST).write_bytes(records.manifest(place.spec_hash, entries))
+    (out / layout.MANIFEST).write_bytes(example.manifest(place.spec_hash, entries))
 
 
 def in_shard(attack):
@@ -316,7 +316,7 @@ def spec_of_many_shards(out):
         example.write_run(out, 2, ROWS, more={"plan": {"n_shards": 10**8}})
     spec_hash = config.spec_hash((out / "RUN.json").read_bytes())
     entries = [layout.read_record(out, i) for i in range(2)]
-    (out / "MANIFEST").write_bytes(records.manifest(spec_hash, entries))
+    (out / "MANIFEST").write_bytes(example.manifest(spec_hash, entries))
 
 
 ATTACKS = [

@@ -361,7 +361,7 @@ def recommit(out, shard, change, **changes):
         records.encode(records.record(place, entry.rows, data))
     )
     entries = [layout.read_record(out, n) for n in range(SHARDS)]
-    (out / "MANIFEST").write_bytes(records.manifest(place.spec_hash, entries))
+    (out / "MANIFEST").write_bytes(example.manifest(place.spec_hash, entries))
 
 
 def test_rows_with_the_numbers_of_others_are_named(out):
@@ -394,11 +394,13 @@ def test_rows_of_half_the_tokens_are_named(out):
 
 
 def test_manifest_of_another_run_and_one_that_leaves_a_shard_out_are_named(out):
-    spec_hash, entries = layout.read_manifest(out, SHARDS)
-    (out / "MANIFEST").write_bytes(records.manifest("d" * 64, entries))
+    table = layout.read_manifest(out, SHARDS)
+    spec_hash, entries = table.spec_hash, list(table)
+    others = [dataclasses.replace(entry, spec_hash="d" * 64) for entry in entries]
+    (out / "MANIFEST").write_bytes(example.manifest("d" * 64, others))
     assert ("MANIFEST", "belongs to another run, dddddddd...") in verify.verify(out).damaged
     for some in (entries[:2], entries[1:], entries[::-1]):
-        (out / "MANIFEST").write_bytes(records.manifest(spec_hash, some))
+        (out / "MANIFEST").write_bytes(example.manifest(spec_hash, some))
         assert ("MANIFEST", "does not list every shard once, in order") in verify.verify(
             out
         ).damaged

@@ -28,7 +28,7 @@ def out(tmp_path, swept):
 
 
 def notes(out):
-    return {path: json.loads(path.read_bytes()) for path in (out / "environment").iterdir()}
+    return {path: json.loads(path.read_bytes()) for path in (out / "environment").glob("*.json")}
 
 
 def come_from_elsewhere(out):
@@ -38,6 +38,8 @@ def come_from_elsewhere(out):
         path.with_name("elsewhere.json").write_bytes(records.encode_note(note))
         if path.name != "elsewhere.json":
             path.unlink()
+    for path in (out / "environment").glob("*.passed"):
+        path.unlink()
 
 
 def verdicts(out):
@@ -181,3 +183,28 @@ def test_what_decides_the_bits_is_noted(out):
     for name in ("backend", "devices", "processor", "cores", "jax", "jaxlib", "XLA_FLAGS"):
         assert name in decisive
     assert decisive["backend"] == "cpu" and decisive["devices"]
+
+
+def test_an_environment_that_was_let_in_is_known_without_the_notes_of_others(out, tiny, texts):
+    """A thousand workers would read a million notes."""
+    run.run(configure(tiny, texts, out))
+    (passed,) = (out / "environment").glob("*.passed")
+    for path in notes(out):
+        path.write_bytes(b"damaged")
+    commit.discard(out, 3)
+    run.run(configure(tiny, texts, out))
+    assert not any("canary" in json.loads(path.read_bytes())["measured"] for path in sound(out))
+    passed.write_bytes(b"damaged")
+    for path in sound(out):
+        path.write_bytes(b"damaged")
+    commit.discard(out, 3)
+    run.run(configure(tiny, texts, out))
+    assert [
+        json.loads(path.read_bytes())["measured"]["canary"]["equal"] for path in sound(out)
+    ] == [True]
+
+
+def sound(out):
+    return [
+        path for path in (out / "environment").glob("*.json") if path.read_bytes() != b"damaged"
+    ]

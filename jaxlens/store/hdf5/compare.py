@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import h5py
 
+from jaxlens.files import contained
 from jaxlens.store.hdf5 import reading
+
+
+def require_same(path: Path, data: bytes) -> None:
+    """Compares a sealed file with what it must be, in contents where the bytes differ.
+
+    Raises:
+        MissingError: It does not exist.
+        DataError: It is damaged, or says something else.
+    """
+    if contained.size(path) == len(data) and contained.read(path, len(data)) == data:
+        return
+    with (
+        reading.open_sealed(path, virtual=True) as stored,
+        reading.open_image(data, virtual=True) as expected,
+        reading.reading(path),
+    ):
+        if different := same_contents(expected, stored):
+            raise ValueError(f"{different} is not what follows from the shards")
 
 
 def same_contents(one: reading.Contents, other: reading.Contents) -> str:

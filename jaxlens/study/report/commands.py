@@ -25,6 +25,7 @@ _FLAGS = {
     "out": "--out",
     "store.rows": "--rows",
     "store.tallies": "--tallies",
+    "token_counts": "--token-counts",
     "lens.implementation": "--lens",
     "null": "--null",
     "seed": "--seed",

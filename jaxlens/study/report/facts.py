@@ -6,6 +6,7 @@ is not of the expected kind is left out.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from jaxlens import __version__
 from jaxlens.store import reader, worker_notes
+from jaxlens.store.merged import merged_run, merged_spec, sources
 from jaxlens.study import inputs
 from jaxlens.study.report import commands, measured
 from jaxlens.view import printable
@@ -88,7 +90,7 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
             provenance=_seen(_provenance(run, settings, notes, found)),
             quality=_seen(_quality(run, notes, made)),
             settings=settings,
-            commands=commands.of_run(run_dir, settings, found),
+            commands=_merging(run) or commands.of_run(run_dir, settings, found),
             run_hash=run.spec_hash,
         )
 
@@ -137,6 +139,8 @@ def _provenance(
     shape = model["architecture"]
     heads = f"{shape['n_head']} heads, " if "n_head" in shape else ""
     yield "run", f"sha256 {run.spec_hash}"
+    if hashes := merged_spec.runs(spec):
+        yield "merged of", f"{len(hashes):,} runs, sha256 {', '.join(hashes)}"
     named = _at(settings, "model", "path", str)
     yield "model", f"{named + ', ' if named else ''}sha256 {model['sha256']}"
     yield (
@@ -197,14 +201,24 @@ def _quality(
         yield "groups of documents", f"{int(np.count_nonzero(made.group_rows)):,} hold any"
     yield "rows", f"{run.n_rows:,} stored" if run.n_rows else "none stored, totals only"
     yield "clipped in sums", _clipped(run)
+    shards = f"records and sizes of {plan['n_shards']:,} shards, "
     yield (
         "checked",
-        f"spec, records and sizes of {plan['n_shards']:,} shards, sha256 of the totals; "
+        f"spec, {'' if merged_spec.is_merged(spec) else shards}sha256 of the totals; "
         "jaxlens verify checks every byte",
     )
     gates = [g for note in notes if (g := _at(note, "measured", "identity_gate_nat", float))]
     if gates:
         yield "last layer against the model", f"{max(gates):.2g} nat apart at most"
+
+
+def _merging(run: reader.Run) -> tuple[str, ...]:
+    """The command that merged runs; nothing of a run that was swept."""
+    if not isinstance(run, merged_run.MergedRun):
+        return ()
+    folders = [sources.directory(run.path, source) for source in run.sources]
+    words = ["jaxlens", "merge", *map(str, (run.path, *folders))]
+    return (printable.line(shlex.join(words)),)
 
 
 def _clipped(run: reader.Run) -> str:

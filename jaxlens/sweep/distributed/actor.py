@@ -93,7 +93,7 @@ class Actor:
         self._count = Count(job.plan.tokens_of_shard)
         missing: list[int] = []
         if is_first:
-            missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
+            missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
         ranges = ((shard, *job.plan.tokens_of_shard(shard)) for shard in missing)
         return {
             "out": str(job.out),
@@ -131,14 +131,26 @@ class Actor:
     @_answered
     def finish(self) -> bool:
         """Builds the derived files, unless shards are missing; whether it did."""
-        from jaxlens.store import finalize, shards
+        from jaxlens.store import shards
+        from jaxlens.sweep import run
 
-        job = self._job
-        assert job is not None
+        job, stop = self._job, self._stop
+        assert job is not None and stop is not None
         if shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast"):
             return False
-        finalize.finalize(job.out)
+        run.finish(job, self._recompute, stop)
         return True
+
+    def _recompute(self, damaged: Sequence[int]) -> None:
+        """Publishes shards again whose bytes are not what they were."""
+        from jaxlens.lens import numerics
+        from jaxlens.sweep import in_process
+
+        assert self._job is not None and self._tokens is not None
+        assert self._count is not None and self._stop is not None
+        with numerics.nan_is_missing():
+            ready = self._ready or in_process.get_ready(self._job, self._tokens)
+            ready.publish(damaged, self._count, self._stop)
 
     def stop(self, name: str) -> None:
         """Lets `work` end, after the shard in work if the grace allows it.

@@ -1,0 +1,1 @@
+"""Finished runs over parts of a corpus, read as one run: the record of them, and their sums."""
