@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxlens import errors
 from jaxlens.store import shards
-from jaxlens.sweep.distributed import ledger, ray_cluster, seats, wire
+from jaxlens.sweep.distributed import hired, ledger, ray_cluster, seats, wire
 
 WAIT_SECONDS = 0.25
 """After which the driver looks around if no worker has answered."""
@@ -33,34 +33,6 @@ _MAX_PAUSE = 15.0
 
 
 @dataclass(eq=False)
-class Worker:
-    """A worker that was hired.
-
-    Attributes:
-        name: No other has or had it.
-        seat: Where it sits.
-        actor: Its handle.
-        doing: Name of the method that it was asked for last.
-        question: What its answer will be found by; None while it has nothing to do.
-        place: Host and process, once it has said them.
-        is_ready: Whether it has passed its checks.
-    """
-
-    name: str
-    seat: seats.Seat
-    actor: Any
-    doing: str = ""
-    question: Any = None
-    place: str = ""
-    is_ready: bool = False
-
-    def ask(self, method: str, *given: Any) -> None:
-        """Asks it for something."""
-        self.doing = method
-        self.question = getattr(self.actor, method).remote(*given)
-
-
-@dataclass(eq=False)
 class Driver:
     """One distributed run.
 
@@ -69,15 +41,15 @@ class Driver:
         settings: Of the run, see ``wire.settings``.
         folder: Where the run was started.
         workers: How many there may be; None for one on each accelerator or host.
-        tell: Receives events: ``begin``, ``advance``, ``log``.
+        report: Is told what happens.
     """
 
     cluster: ray_cluster.Cluster
     settings: Mapping[str, Any]
     folder: str
     workers: int | None
-    tell: Callable[[Mapping[str, Any]], None]
-    members: list[Worker] = field(default_factory=list)
+    report: hired.Report
+    members: list[hired.Worker] = field(default_factory=list)
     plan: Mapping[str, Any] | None = None
     book: ledger.Ledger = field(default_factory=lambda: ledger.Ledger({}))
     _names: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -88,7 +60,6 @@ class Driver:
     _began: float = field(default_factory=time.monotonic)
     _first_ready: float | None = None
     _last_commit: float = 0.0
-    _said: set[str] = field(default_factory=set)
 
     def step(self) -> dict[str, Any] | None:
         """Hires, waits for answers, and asks for more; the result once there is one.
@@ -134,23 +105,23 @@ class Driver:
         taken = [worker.seat.key for worker in self.members]
         for seat in seats.free_seats(self.cluster.nodes(), self.workers, taken):
             actor = self.cluster.hire(seat, self.settings, self.folder)
-            worker = Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
+            worker = hired.Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
             worker.ask("hello")
             self.members.append(worker)
 
-    def _hear(self, worker: Worker, question: Any) -> dict[str, Any] | None:
+    def _hear(self, worker: hired.Worker, question: Any) -> dict[str, Any] | None:
         """Takes an answer; returns the result of the run if it is that."""
         answer = self.cluster.answer(question)
         if isinstance(answer, ray_cluster.Loss):
             self._lose(worker, answer)
             return None
         worker.question = None
-        self._log(worker, answer["log"])
+        self.report.repeat(answer["log"], self.plan is None)
         if (told := answer.get("error")) is not None:
             raise wire.raised(told, f"{worker.name} at {worker.place}")
         return self._take(worker, answer["value"])
 
-    def _take(self, worker: Worker, value: Any) -> dict[str, Any] | None:
+    def _take(self, worker: hired.Worker, value: Any) -> dict[str, Any] | None:
         match worker.doing:
             case "hello":
                 worker.place = f"{value['host']} (process {value['pid']})"
@@ -164,7 +135,7 @@ class Driver:
                 worker.is_ready = True
                 self._lost_early = 0
                 self._first_ready = self._first_ready or time.monotonic()
-                self._say(logging.INFO, f"{worker.name} is ready at {worker.place}")
+                self.report.say(logging.INFO, f"{worker.name} is ready at {worker.place}")
             case "work":
                 self._advance(self.book.settle(worker.name, value, time.monotonic()))
             case "finish":
@@ -176,6 +147,7 @@ class Driver:
         beginning = any(worker.doing == "begin" and worker.question for worker in self.members)
         finishing = any(worker.doing == "finish" for worker in self.members)
         ready = sum(worker.is_ready for worker in self.members)
+        nothing_left = False
         for worker in self.members:
             if worker.question is not None:
                 continue
@@ -189,9 +161,11 @@ class Driver:
                     worker.ask("finish")
                     finishing = True
             elif worker.is_ready:
-                leased = self.book.lease(worker.name, ready, time.monotonic())
-                if leased:
-                    worker.ask("work", leased)
+                if not nothing_left:
+                    leased = self.book.lease(worker.name, ready, time.monotonic())
+                    nothing_left = not leased
+                    if leased:
+                        worker.ask("work", leased)
             else:
                 worker.ask("get_ready")
 
@@ -202,9 +176,9 @@ class Driver:
         missing = sum(self._tokens.values())
         if missing:
             done = value["n_tokens"] - missing
-            self.tell({"event": "begin", "total": value["n_tokens"], "done": done})
+            self.report.begin(value["n_tokens"], done)
 
-    def _lose(self, worker: Worker, loss: ray_cluster.Loss) -> None:
+    def _lose(self, worker: hired.Worker, loss: ray_cluster.Loss) -> None:
         """Takes back what a lost worker had.
 
         Raises:
@@ -216,7 +190,8 @@ class Driver:
         committed = [shard for shard in self.book.leased(worker.name) if self._is_committed(shard)]
         suspicious = worker.doing == "work" and not taken_away
         self._advance(self.book.lose(worker.name, committed, suspicious))
-        self._say(logging.WARNING, f"lost {worker.name} at {worker.place}: {loss.reason}")
+        reason = loss.reason if worker.seat.node in alive else "its node is gone"
+        self.report.say(logging.WARNING, f"lost {worker.name} at {worker.place}: {reason}")
         if self.book.suspect is not None:
             raise self._poisoned(self.book.suspect, loss.reason)
         if not worker.is_ready and not taken_away:
@@ -227,7 +202,7 @@ class Driver:
         else:
             self._hire_at = 0.0
 
-    def _let_go(self, worker: Worker) -> None:
+    def _let_go(self, worker: hired.Worker) -> None:
         if worker in self.members:
             self.members.remove(worker)
         self.cluster.fire(worker.actor)
@@ -262,7 +237,7 @@ class Driver:
         if count := sum(self._tokens[shard] for shard in fresh):
             self._recorded += count
             self._last_commit = time.monotonic()
-            self.tell({"event": "advance", "count": count})
+            self.report.advance(count)
 
     def _result(self, finished: bool) -> dict[str, Any]:
         assert self.plan is not None
@@ -274,14 +249,3 @@ class Driver:
             "tokens_per_second": rate,
             "finished": finished,
         }
-
-    def _log(self, worker: Worker, lines: list[tuple[int, str]]) -> None:
-        """Passes on the log of the first worker, and warnings of all, each line once."""
-        for level, message in lines:
-            if level >= logging.WARNING or self.plan is None:
-                self._say(level, message)
-
-    def _say(self, level: int, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            self.tell({"event": "log", "level": level, "message": message})

@@ -183,7 +183,9 @@ class Ledger:
     def _uncommitted(self, lease: Lease) -> list[int]:
         return [shard for shard in lease.shards if shard in self._tokens]
 
-    def _return(self, shards: Iterable[int]) -> None:
+    def _return(self, shards: list[int]) -> None:
+        if not shards:
+            return
         held = {shard for lease in self._leases.values() for shard in lease.shards}
         self._queue.extend(shard for shard in shards if shard not in held)
 

@@ -13,6 +13,9 @@ from typing import Any
 from jaxlens import errors
 from jaxlens.sweep.distributed import actor, seats
 
+START_SECONDS = 30.0
+"""For which a head that is named may take no connections: it may be starting."""
+
 LOST_SECONDS = 6.0
 """After which a head that takes no connection is given up; Ray itself ends the process later."""
 
@@ -53,6 +56,7 @@ class Cluster:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
             if self._given is not None:
+                _await(self._given)
                 self._ray.init(address=self._given, **quiet)
             else:
                 self._start(quiet)
@@ -102,11 +106,10 @@ class Cluster:
 
         For a thread of its own: Ray ends the process some time later.
         """
-        host, _, port = self.address.rpartition(":")
         seen = time.monotonic()
         while time.monotonic() - seen < LOST_SECONDS:
             with contextlib.suppress(OSError):
-                socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+                _knock(self.address)
                 seen = time.monotonic()
             time.sleep(1)
         return errors.InterruptedRun(
@@ -172,6 +175,32 @@ class Cluster:
             return Loss(_reason(error), bool(getattr(error, "preempted", False)))
 
 
+def _knock(address: str) -> None:
+    """Connects to an address and hangs up.
+
+    Raises:
+        OSError: Nothing listens there.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+
+
+def _await(address: str) -> None:
+    """Returns once something listens at an address.
+
+    Raises:
+        OSError: Nothing does after `START_SECONDS`.
+    """
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return _knock(address)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
 class Loss:
     """How a worker was lost.
 
@@ -197,6 +226,7 @@ def _reason(error: BaseException) -> str:
     for says, means in (
         ("node is dead", "its node is gone"),
         ("node died", "its node is gone"),
+        ("unavailable", "its node does not answer"),
         ("Worker unexpectedly exits", "its process ended unexpectedly"),
         ("worker process has died", "its process ended unexpectedly"),
     ):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxlens import errors
-from jaxlens.sweep.distributed import driver, ray_cluster, wire
+from jaxlens.sweep.distributed import driver, hired, ray_cluster, wire
 
 ORPHANED_SECONDS = 10.0
 """Time to end in order after the parent has gone."""
@@ -38,7 +38,7 @@ def main() -> None:
         with ray_cluster.Cluster(order["address"], order["workers"], order["temporary"]) as cluster:
             os.chdir(order["folder"])  # relative paths of the settings begin there
             threading.Thread(target=_watch, args=(cluster, tell), daemon=True).start()
-            _drive(driver.Driver(cluster, *_given(order), tell), asked, tell)
+            _drive(driver.Driver(cluster, *_given(order), hired.Report(tell)), asked, tell)
     except BaseException as error:
         tell({"event": "error", "error": wire.error(error)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -106,7 +107,9 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
+@functools.cache
 def _sources() -> str:
+    """Of the files as they are when this process asks first, which is when it has loaded them."""
     digest = hashlib.sha256()
     root = Path(jaxlens.__file__).parent
     for path in sorted(root.rglob("*.py")):

@@ -1,5 +1,6 @@
 """Leases: every shard is given out until it is committed, whatever becomes of the workers."""
 
+import heapq
 import random
 import time
 
@@ -179,3 +180,35 @@ def test_a_million_leases_are_quick():
         pass
     print(f"{20_000 / (time.perf_counter() - began):,.0f} leases a second")
     assert book.is_finished
+
+
+def test_three_hundred_workers_take_little_longer_than_an_ideal_order():
+    """As in `test_claims`: some slow, all now and then taken away; a shard takes ten seconds."""
+    chance, workers, each, pause, lifetime = random.Random(0), 300, 60, 80.0, 1500.0
+    book = uniform(workers * each)
+    speed = [0.1 * (1 / 3 if chance.random() < 0.05 else 1) for _ in range(workers)]
+    dies = [chance.expovariate(1 / lifetime) for _ in range(workers)]
+    events, idle, number, computed, now = [], dict.fromkeys(range(workers)), 0, 0, 0.0
+    while not book.is_finished:
+        for worker in list(idle):
+            if not (shards := book.lease(name := f"{worker}-{dies[worker]}", workers, now)):
+                break
+            del idle[worker]
+            number += 1
+            end = now + sum(chance.uniform(0.95, 1.05) for _ in shards) / speed[worker]
+            heapq.heappush(events, (min(end, dies[worker]), number, worker, name, shards))
+        now, _, worker, name, shards = heapq.heappop(events)
+        if not shards:
+            idle[worker] = None
+        elif now < dies[worker]:
+            computed += len(shards)
+            book.settle(name, shards, now)
+            idle[worker] = None
+        else:
+            book.lose(name, [], is_suspicious=False)
+            dies[worker] = now + pause + chance.expovariate(1 / lifetime)
+            heapq.heappush(events, (now + pause, 0, worker, "", ()))
+    ideal = workers * each / sum(speed) * (lifetime + pause) / lifetime
+    computed += sum(len(shards) for *_, shards in events)
+    print(f"{now / ideal:.3f} times the ideal, {computed / (workers * each) - 1:.2%} twice")
+    assert now < 1.06 * ideal and computed < 1.02 * workers * each

@@ -140,13 +140,43 @@ def test_a_mix_of_processes_shares_and_ray_in_one_folder(tiny, long_text, tmp_pa
     assert digest(out) == digest(long_run)
 
 
+def customised(folder, text):
+    """Variables that make each Python of a test run some code when it starts."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+WATCH = """
+import os, sys, threading, time
+
+def watch():
+    while not hasattr(sys.modules.get("jaxlens.sweep.job"), "Job"):
+        time.sleep(0.01)
+    job = sys.modules["jaxlens.sweep.job"].Job
+    batch = job.batch
+
+    def watched(self, number, tokens):
+        with open({path!r}, "a") as file:
+            file.write(f"{{os.getpid()}} {{number}}\\n")
+        return batch(self, number, tokens)
+
+    job.batch = watched
+
+threading.Thread(target=watch, daemon=True).start()
+"""
+STEPS = 4  # of a shard
+
+
 @pytest.mark.long
 def test_twenty_workers_and_three_drivers_are_killed(tiny, long_text, tmp_path, long_run, mark):
     out, chance = tmp_path / "out", random.Random(5)
+    begun = tmp_path / "begun"
+    watched = customised(tmp_path / "watch", WATCH.format(path=str(begun)))
     command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
     killed = {"workers": 0, "drivers": 0}
     while True:
-        process, ends = start(*command, env=os.environ | mark), {}
+        process, ends = start(*command, env=os.environ | mark | watched), {}
         while process.poll() is None:
             time.sleep(0.05)
             for pid in busy(out):
@@ -159,9 +189,14 @@ def test_twenty_workers_and_three_drivers_are_killed(tiny, long_text, tmp_path, 
         if (status := process.wait()) == 0:
             break
         assert status == -signal.SIGKILL
-    print(killed)
+    steps = {tuple(map(int, line.split())) for line in begun.read_text().splitlines()}
+    every = {number for _, number in steps}
+    again = (len(steps) - len(every)) / STEPS
+    print(f"{killed}; of {len(every) / STEPS:.0f} shards {again} were computed again")
     assert killed == {"workers": 20, "drivers": 3}
     assert digest(out) == digest(long_run)
+    # Of each worker the shard in work and the one that is being published; a driver has two.
+    assert again <= 2 * (killed["workers"] + 2 * killed["drivers"])
 
 
 @pytest.mark.long
@@ -190,7 +225,7 @@ def test_a_signal_ends_it_with_its_code_and_one_line(
     out = tmp_path / "out"
     command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
     process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(out.glob("shards/*/*.h5") or out.glob("shards/*.h5")):
+    while process.poll() is None and not any(out.glob("shards/**/*.h5")):
         time.sleep(0.02)
     process.send_signal(number)
     _, told = process.communicate()
@@ -254,12 +289,9 @@ threading.Thread(target=watch, daemon=True).start()
 def test_a_shard_that_kills_its_workers_is_named_when_all_else_is_done(
     tiny, texts, tmp_path, mark, swept
 ):
-    (tmp_path / "poison").mkdir()
-    (tmp_path / "poison" / "sitecustomize.py").write_text(POISON)
     out = tmp_path / "out"
     command = (*flags(tiny, texts, out), "--distributed", "ray", "--workers", "2")
-    paths = os.pathsep.join([str(tmp_path / "poison"), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | mark | {"PYTHONPATH": paths}
+    environment = os.environ | mark | customised(tmp_path / "poison", POISON)
     process = start(*command, env=environment, stderr=subprocess.PIPE, text=True)
     _, told = process.communicate()
     assert process.returncode == 1, told
@@ -326,9 +358,9 @@ def test_a_node_that_is_lost_leaves_its_work_to_the_other_and_one_may_join(
     nodes.add()
     _, told = process.communicate()
     assert process.returncode == 0, told
-    lines = told.splitlines()
-    assert any(line.startswith("lost worker ") and "node" in line for line in lines), told
-    assert any(line.startswith("worker 3 is ready") for line in lines), told
+    lost = [line for line in told.splitlines() if line.startswith("lost worker ")]
+    assert lost and all("its node" in line for line in lost), told
+    assert sum(" is ready at " in line for line in told.splitlines()) == 3, told
     assert digest(out) == digest(long_run)
 
 
@@ -356,6 +388,36 @@ def test_another_version_on_a_worker_is_refused_before_it_compiles(tiny, texts, 
     assert error == f"error: jaxlens: 0.0.9 on the worker at {host}, {here}"
     assert hint.startswith("hint: install the same versions")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_the_command_of_a_job_of_slurm_on_one_machine(tiny, texts, tmp_path, mark, swept):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    ray = pathlib.Path(sys.executable).with_name("ray")
+    # `ray stop`, with which the command ends, would end every Ray of this machine.
+    (tmp_path / "ray").write_text(f'#!/bin/sh\n[ "$1" = stop ] || exec {ray} "$@"\n')
+    (tmp_path / "ray").chmod(0o755)
+    run = [sys.executable, "-m", "jaxlens", *map(str, flags(tiny, texts, tmp_path / "out"))]
+    folder = tempfile.mkdtemp(prefix="jl-nodes-")
+    node = ["--include-dashboard=false", f"--temp-dir={folder}"]
+    way = ["ray", "symmetric-run", "--address", address, *node, "--"]
+    paths = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*way, *run, "--distributed", "ray", "--address", address],
+        env=os.environ | mark | {"PATH": paths, "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for pid in marked(mark["TEST_MARK"]):
+        kill(pid)
+    shutil.rmtree(folder, ignore_errors=True)
+    if "Ray is already started" in done.stderr:
+        pytest.skip("another Ray runs on this machine")
+    assert done.returncode == 0, done.stderr
+    assert digest(tmp_path / "out") == digest(swept)
 
 
 def test_without_ray_it_is_one_line(tiny, texts, tmp_path, mark):
