@@ -14,7 +14,7 @@ from jaxlens import designs, errors, schema, types
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_folder
 from jaxlens.models import loading, tokenizer
-from jaxlens.models.checkpoints.checkpoint import Checkpoint, digest
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import layout, shards
 from jaxlens.sweep import nulls, resolve, step
 
@@ -43,7 +43,7 @@ def build(
     return {
         "format_version": version,
         "model": {
-            "sha256": digest(checkpoint.params),
+            "sha256": checkpoint.sha256,
             **of_model(settings, checkpoint.architecture),
         },
         "tokenizer": {"sha256": _tokenizer_digest(model)},

@@ -9,11 +9,12 @@ every leaf of a block stacked over layers and kernels ``[in, out]``, under the p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ class Checkpoint:
     architecture: types.Architecture
     params: types.Params
     directory: Path | None
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """`digest` of the weights."""
+        return digest(self.params)
+
+    def take(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Path and value of each leaf, which the checkpoint then lets go of."""
+        self.sha256  # noqa: B018 (known from now on)
+        leaves = layout.flat(self.params)
+        self.params.clear()
+        for path in sorted(leaves):
+            yield path, leaves.pop(path)
 
 
 def load(source: str | Path, revision: str | None = None, config: Any = None) -> Checkpoint:
