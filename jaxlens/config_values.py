@@ -61,6 +61,7 @@ def validate(config: RunConfig) -> None:
         "plan.length": config.plan.length,
         "corpus.limit": config.corpus.limit,
         "devices": config.devices,
+        "mesh.model": config.mesh.model,
         "lens.tile": config.lens.tile,
         "lens.block": config.lens.block,
         "corpus.encode_seconds": config.corpus.encode_seconds,

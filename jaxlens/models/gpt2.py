@@ -102,7 +102,7 @@ def residuals(
 
     # Every stream is written to its place in one array: outputs of a scan and the last stream would
     # have to be copied together, the largest arrays of a step.
-    streams = jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype)
+    streams = mesh.constrain(jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype))
 
     def body(
         carry: tuple[jax.Array, jax.Array], number: jax.Array
@@ -113,12 +113,15 @@ def residuals(
         if patch is not None:
             stream = patch(index, stream)
         streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
-        return (_block(block_params, architecture, stream, number, segments), streams), None
+        stream = _block(block_params, architecture, stream, number, segments)
+        return mesh.constrain((stream, streams)), None
 
     (last, streams), _ = jax.lax.scan(body, (embedded, streams), numbers)
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
-    return jax.lax.dynamic_update_index_in_dim(streams, last.astype(dtype), architecture.n_layer, 0)
+    last = last.astype(dtype)
+    streams = jax.lax.dynamic_update_index_in_dim(streams, last, architecture.n_layer, 0)
+    return mesh.constrain(streams)
 
 
 def unembed(

@@ -45,7 +45,7 @@ def execute(
     measured: dict[str, Any] = {"identity_gate_nat": identity, "shards": len(numbers)}
     logger.info("compiling the step")
     workers = compile_workers(job)
-    measured["devices"] = len(workers)
+    measured["devices"] = sum(len(worker.group.devices) for worker in workers)
     if (shard := reproduce.shard_to_reproduce(job, here)) is not None:
         # The recorded name of the reproduction check, since the first version.
         measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)

@@ -51,9 +51,8 @@ def compiled(target, model="toy", precision="bfloat16", implementation="tiled"):
 
 def shapes_on(tree, device):
     """Shapes and types of arrays on a device."""
-    return devices.shapes(
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree), device
-    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    return devices.Group((device,)).shapes(shapes)
 
 
 def lower_update(job, device, names=None):

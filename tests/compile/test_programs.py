@@ -20,7 +20,8 @@ from jaxlens import schema
 from jaxlens.bench import counts
 from jaxlens.bench.compiled import program
 from jaxlens.lens import numerics, temperature
-from jaxlens.sweep import batch_size, prepare, resolve
+from jaxlens.models import placement
+from jaxlens.sweep import batch_size, devices, prepare, resolve
 from jaxlens.tally import type_means
 
 pytestmark = pytest.mark.compile
@@ -136,7 +137,7 @@ def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target, tallies, n
 def test_fitting_temperatures_compiles(target):
     device, sizes = require(target), architecture("toy")
     resolved = resolve.resolve(configure(), sizes, platform=device.platform)
-    unembed = program.step.unembed(resolved, program.weight_shapes(sizes, "float32"))
+    unembed = program.step.unembed(resolved, placement.shapes(sizes, "float32"))
     shape = (sizes.n_layer + 1, 2, 512, sizes.n_embd)
     given = (np.zeros(shape, np.float32), np.ones(shape[1:3], bool), unembed)
     points = np.ones((sizes.n_layer + 1, temperature.POINTS), np.float32)
@@ -165,8 +166,10 @@ def test_a_step_that_a_tpu_cannot_compile_is_halved():
     )
     # Streams of 2**23 positions alone take 28 GiB, of which a v5e has 15.75.
     resolved = resolved.with_step_sequences(2**13)
-    params = program.weight_shapes(architecture("toy"), "bfloat16")
-    fitted, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    params = placement.shapes(architecture("toy"), "bfloat16")
+    fitted, compiled_step = batch_size.fit_to_group(
+        resolved, params, devices.Group((device,)), None
+    )
     assert fitted.step_sequences < 2**13 and compiled_step.memory_analysis()
 
 
@@ -179,6 +182,6 @@ def test_quantities_that_need_more_passes_compile(tiny):
         architecture("toy"),
         platform=device.platform,
     )
-    params = program.weight_shapes(architecture("toy"), "bfloat16")
-    _, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    params = placement.shapes(architecture("toy"), "bfloat16")
+    _, compiled_step = batch_size.fit_to_group(resolved, params, devices.Group((device,)), None)
     assert compiled_step.memory_analysis()
