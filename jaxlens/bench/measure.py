@@ -123,8 +123,9 @@ def _job(shape: str | None, config: RunConfig, shards: int, folder: Path) -> Job
     """
     checkpoint = random_model.checkpoint(shape) if shape else _loaded(config)
     config = dataclasses.replace(config, out=str(folder / "run"))
-    resolved = mesh_size.resolve_mesh(config, checkpoint)
+    resolved = mesh_size.resolve_mesh(config, checkpoint.architecture)
     groups = devices.groups(resolved.config)
+    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
     model = loading.from_checkpoint(checkpoint, config.model.dtype, groups[0].devices)
     steps = 2 * len(groups)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
@@ -141,7 +142,7 @@ def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:
 
 
 def _loaded(config: RunConfig) -> Checkpoint:
-    return loading.load_checkpoint(config.model.path, config.model.revision)
+    return loading.load_checkpoint(config.model.path, config.model.revision, read=False)
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembeddi
     """Centres, pads and tiles the unembedding; once a run, not once a step."""
     vocab_size, embed = unembed.weight.shape
     parts = options.parts
-    default = tuning.choose_tile(vocab_size, unembed.n_layer or 1, parts=parts)
+    default = tuning.choose_tile(vocab_size, unembed.n_layer or 1, None, parts)
     tile = min(options.tile or default, vocab_size)
     padding = -vocab_size % (tile * parts)
 

@@ -67,12 +67,12 @@ class Model:
 
 
 def load_checkpoint(
-    source: str | Path, revision: str | None = None, config: Any = None
+    source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
 ) -> Checkpoint:
-    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
+    """Weights as NumPy arrays, or where they are; ``packaged`` names the shipped model."""
     if source == PACKAGED:
         source = Path(str(importlib.resources.files("jaxlens") / "models" / "packaged"))
-    return load(source, revision, config)
+    return load(source, revision, config, read=read)
 
 
 def from_checkpoint(
@@ -81,10 +81,13 @@ def from_checkpoint(
     """Puts a checkpoint on the default device, with the tokenizer beside it.
 
     Args:
-        checkpoint: Weights on the host.
+        checkpoint: Weights on the host, or on disk.
         dtype: Of the weights on the device.
         devices: That share the model, instead of the default device. None of them is given more
-            than its share, and the checkpoint lets go of each leaf that they have.
+            than its share, and the checkpoint is taken leaf by leaf (see `Checkpoint.take`).
+
+    Raises:
+        DataError: A file is damaged, or does not fit.
     """
     arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
     directory = checkpoint.directory
@@ -92,15 +95,13 @@ def from_checkpoint(
     tokenizer = None if directory is None else load_tokenizer(directory)
     if len(devices) > 1:
         expected = models.leaves(checkpoint.architecture)
-        params = layout.nested(
-            {
-                path: placement.put(value, expected, path, dtype, devices)
-                for path, value in checkpoint.take()
-            }
-        )
-        return Model(checkpoint.architecture, params, tokenizer)
+        leaves: dict[str, jax.Array] = {}
+        for path, value in checkpoint.take():
+            leaves[path] = placement.put(value, expected, path, dtype, devices)
+            del value  # or it would be there beside the next one
+        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer)
     target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.read().params)
     return Model(checkpoint.architecture, params, tokenizer)
 
 

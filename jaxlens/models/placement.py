@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -35,25 +35,15 @@ def require(architecture: types.Architecture, count: int) -> None:
             )
 
 
-def shapes(
-    architecture: types.Architecture,
-    dtype: str,
-    count: int = 1,
-    present: Collection[str] | None = None,
-) -> types.Params:
+def shapes(architecture: types.Architecture, dtype: str, count: int = 1) -> types.Params:
     """Shapes, types and layouts of a model's weights on so many devices that share it.
 
-    Args:
-        architecture: Sizes.
-        dtype: Of the weights.
-        count: Devices.
-        present: Paths of the leaves; without those that a checkpoint may lack by default.
+    Those that a checkpoint may lack are left out.
     """
     expected = models.leaves(architecture)
-    if present is None:
-        present = {leaf.path for leaf in expected.required()}
-    leaves = (leaf for leaf in expected.leaves if leaf.path in present)
-    return layout.nested({leaf.path: _shape(expected, leaf, dtype, count) for leaf in leaves})
+    return layout.nested(
+        {leaf.path: _shape(expected, leaf, dtype, count) for leaf in expected.required()}
+    )
 
 
 def put(

@@ -17,8 +17,6 @@ import jax
 from jaxlens import config as run_config
 from jaxlens import errors, types
 from jaxlens.models import placement
-from jaxlens.models.checkpoints import layout
-from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.sweep import batch_size, devices, resolve, step
 
 logger = logging.getLogger("jaxlens")
@@ -26,7 +24,7 @@ logger = logging.getLogger("jaxlens")
 
 def resolve_mesh(
     config: run_config.RunConfig,
-    checkpoint: Checkpoint,
+    architecture: types.Architecture,
     existing_spec: Mapping[str, Any] | None = None,
 ) -> resolve.Resolved:
     """Fills in every default, how many devices share the model among them.
@@ -36,25 +34,24 @@ def resolve_mesh(
 
     Args:
         config: From ``config.load``.
-        checkpoint: Of the model.
+        architecture: Of the model.
         existing_spec: The spec of the run, if it has begun.
 
     Raises:
         ConfigError: As `resolve.resolve`, or no number of the devices at hand holds the model.
     """
-    resolved = resolve.resolve(config, checkpoint.architecture, existing_spec)
+    resolved = resolve.resolve(config, architecture, existing_spec)
     if "mesh.model" not in resolved.chosen_here:
         return resolved
     targets = devices.choose(config.devices)
     unused = devices.unused_bytes(targets)
     if unused is None:
         return resolved
-    present = tuple(layout.flat(checkpoint.params))
     refusal = None
     for count in (n for n in range(1, len(targets) + 1) if len(targets) % n == 0):
         try:
-            tried = _with_mesh(config, checkpoint.architecture, existing_spec, count)
-            _require_fit(tried, present, unused)
+            tried = _with_mesh(config, architecture, existing_spec, count)
+            _require_fit(tried, unused)
         except batch_size.TooLarge as error:
             refusal = refusal or error
             logger.info("%s: %s", errors.count(count, "device"), error.message)
@@ -92,12 +89,12 @@ def _with_mesh(
     return resolve.resolve(dataclasses.replace(config, mesh=mesh), architecture, existing_spec)
 
 
-def _require_fit(resolved: resolve.Resolved, present: tuple[str, ...], unused: int) -> None:
+def _require_fit(resolved: resolve.Resolved, unused: int) -> None:
     """Refuses devices that hold not even a step of one sequence, or the one that was asked for."""
     if "plan.step_sequences" in resolved.chosen_here:
         resolved = resolved.with_step_sequences(1)
     count, dtype = resolved.model_devices, resolved.config.model.dtype
-    params = placement.shapes(resolved.architecture, dtype, count, present)
+    params = placement.shapes(resolved.architecture, dtype, count)
     weights = weights_bytes(resolved, params)
     if weights >= unused:
         raise batch_size.TooLarge(

@@ -1,5 +1,6 @@
 """Programs of TPUs and GPUs, read after they were compiled on this machine, where none is."""
 
+import math
 import re
 
 import jax
@@ -16,7 +17,7 @@ from compile.programs import (
 )
 from sweeps import configure as configure_run
 
-from jaxlens import schema
+from jaxlens import errors, schema
 from jaxlens.bench import counts
 from jaxlens.bench.compiled import program
 from jaxlens.lens import numerics, temperature
@@ -87,6 +88,44 @@ def test_the_step_with_the_kernel_moves_little_and_fits(target, model):
     assert kernels
     expected = counts.count_flops(architecture(model), 1024)["sweep"]
     assert 1.0 <= report.flops / expected < 1.25
+
+
+@pytest.mark.parametrize(
+    ("target", "mesh", "implementation"),
+    [
+        ("v5e", 4, "tiled"),
+        ("h100", 2, "tiled"),
+        *(
+            pytest.param(*how, marks=pytest.mark.long)
+            for how in (("v5e", 2, "pallas"), ("v6e", 4, "tiled"), ("h100", 4, "pallas"))
+        ),
+    ],
+)
+def test_devices_that_share_a_model_have_shares_of_all_and_wait_outside_of_the_tiles(
+    target, mesh, implementation
+):
+    one, _ = compiled(target, implementation=implementation)
+    report, works = compiled(target, implementation=implementation, mesh=mesh)
+    assert report.settings["mesh"] == mesh
+    # The rest are norms, positions and biases that each device has.
+    assert report.weights_bytes < 1.05 * one.weights_bytes / mesh
+    assert report.step_bytes < one.step_bytes
+    assert 1.0 <= mesh * report.flops / one.flops < 1.1
+    waits = [w for w in works if w.instruction.operation.startswith(COLLECTIVES)]
+    innermost = max(len(work.path) for work in works)
+    assert waits and all(len(work.path) < innermost for work in waits)
+    sizes = architecture("toy")
+    padded = sizes.vocab_size + mesh * report.settings["tile"]
+    shapes = [shape.dims for work in works for shape in work.instruction.shapes]
+    tables = [dims for dims in shapes if sizes.n_embd in dims]
+    held = [math.prod(dims) // sizes.n_embd for dims in tables]
+    assert not [columns for columns in held if sizes.vocab_size <= columns < padded]
+
+
+def test_more_devices_than_a_host_has_are_refused():
+    require("v5e")
+    with pytest.raises(errors.ConfigError, match=r"mesh\.model is 8, a host of TPU v5e has 4"):
+        compiled("v5e", mesh=8)
 
 
 @pytest.mark.long
