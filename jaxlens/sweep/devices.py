@@ -125,7 +125,7 @@ def groups(config: RunConfig) -> list[Group]:
         have = errors.count(len(devices), f"{devices[0].platform} device")
         raise errors.ConfigError(
             f"mesh.model is {size}, {why} the {have} of this process",
-            f"give a divisor of {len(devices)}"
+            f"give {len(devices)} or less; a run that has begun needs as many as it began with"
             if size > len(devices)
             else f"give a divisor, or --set devices={len(devices) // size * size}",
         )

@@ -112,8 +112,10 @@ def test_devices_that_share_a_model_have_shares_of_all_and_wait_outside_of_the_t
     assert report.step_bytes < one.step_bytes
     assert 1.0 <= mesh * report.flops / one.flops < 1.1
     waits = [w for w in works if w.instruction.operation.startswith(COLLECTIVES)]
-    innermost = max(len(work.path) for work in works)
-    assert waits and all(len(work.path) < innermost for work in waits)
+    # In the loops over blocks of the model and of tokens, not in that over tiles within these.
+    assert waits and all(len(work.path) <= 1 for work in waits)
+    if implementation == "tiled":
+        assert max(len(work.path) for work in works) == 2
     sizes = architecture("toy")
     padded = sizes.vocab_size + mesh * report.settings["tile"]
     shapes = [shape.dims for work in works for shape in work.instruction.shapes]
