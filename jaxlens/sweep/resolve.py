@@ -171,9 +171,7 @@ def resolve(
         "mesh.model": mesh is None,
         "plan.step_sequences": sequences is None,
         "lens.block": lens.implementation != "reference" and lens.block is None,
-        # Runs of earlier versions that took the default have small shards, whatever their corpus.
-        "store.shard_tokens": config.store.shard_tokens is None
-        and _recorded_shard_tokens(spec) != _default_shard_tokens(config),
+        "store.shard_tokens": _grows(config, spec),
     }
     sequences = sequences or default_step_sequences(length, platform)
     shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
@@ -211,9 +209,14 @@ def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
     return sequences if valid else None
 
 
-def _recorded_shard_tokens(spec: Mapping[str, Any]) -> object:
+def _grows(config: run_config.RunConfig, spec: Mapping[str, Any]) -> bool:
+    """Whether shards grow with the corpus.
+
+    Runs of earlier versions that took the default have small shards, whatever their corpus.
+    """
     section = spec.get("store")
-    return section.get("shard_tokens") if isinstance(section, dict) else None
+    recorded = section.get("shard_tokens") if isinstance(section, dict) else None
+    return config.store.shard_tokens is None and recorded != _default_shard_tokens(config)
 
 
 def _recorded_mesh(spec: Mapping[str, Any]) -> int | None:
