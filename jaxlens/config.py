@@ -124,6 +124,14 @@ class StoreConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """Which devices work together."""
+
+    model: int | None = None
+    """Devices that share one copy of the model; 1 where it fits, else as few as hold it."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole sweep: ``jaxlens run``."""
 
@@ -132,6 +140,7 @@ class RunConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
     lens: LensConfig = field(default_factory=LensConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     out: str | None = None
     """Run directory; ``runs/<spec hash, 8 digits>`` by default."""
     seed: int = 0

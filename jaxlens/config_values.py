@@ -65,6 +65,7 @@ def validate(config: RunConfig) -> None:
         "corpus.limit": config.corpus.limit,
         "devices": config.devices,
         "shard_count": config.shard_count,
+        "mesh.model": config.mesh.model,
         "lens.tile": config.lens.tile,
         "lens.block": config.lens.block,
         "corpus.encode_seconds": config.corpus.encode_seconds,

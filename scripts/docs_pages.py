@@ -89,7 +89,7 @@ def _meanings() -> Iterator[tuple[str, str]]:
     """Keys and the sentences that stand below their fields."""
     sections = {"RunConfig": ""}
     sections |= {
-        f"{n.title()}Config": f"{n}." for n in ("model", "corpus", "plan", "lens", "store")
+        f"{n.title()}Config": f"{n}." for n in ("model", "corpus", "plan", "lens", "store", "mesh")
     }
     for found in ast.parse(inspect.getsource(config)).body:
         if isinstance(found, ast.ClassDef) and found.name in sections:

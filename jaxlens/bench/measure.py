@@ -25,7 +25,15 @@ from jaxlens.files import scratch
 from jaxlens.lens import numerics
 from jaxlens.models import loading
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
-from jaxlens.sweep import batch_size, devices, environment, prepare, resolve, type_means
+from jaxlens.sweep import (
+    batch_size,
+    devices,
+    environment,
+    mesh_size,
+    prepare,
+    resolve,
+    type_means,
+)
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import compile_workers
 
@@ -52,9 +60,7 @@ def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
     config = _filled(shape, config)
     targets = devices.choose(config.devices)
     with scratch.folder() as folder:
-        # A round is a shard, of a step for each device to work on and one to come.
-        steps = 2 * len(targets)
-        job = _job(shape, config, steps, rounds + 1, folder)
+        job = _job(shape, config, rounds + 1, folder)
         with job.ingested.open() as tokens:
             jax.clear_caches()  # of what was compiled to see whether it fits
             began = time.perf_counter()
@@ -69,9 +75,9 @@ def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
         shape=shape or config.model.path,
         settings=_settings(job.config),
         devices=len(targets),
-        tokens=step_tokens * len(targets),
+        tokens=step_tokens * len(workers),
         seconds=seconds,
-        sweep_tokens=step_tokens * steps,
+        sweep_tokens=job.plan.tokens_of_shard(0)[1],
         published_bytes=size,
         flops=counts.count_flops(job.resolved.architecture, job.plan.length),
         bytes_moved=counts.count_bytes(job.resolved),
@@ -110,12 +116,18 @@ def _filled(shape: str | None, config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, plan=plan)
 
 
-def _job(shape: str | None, config: RunConfig, steps: int, shards: int, folder: Path) -> Job:
-    """A sweep of random tokens, of so many shards of so many steps."""
+def _job(shape: str | None, config: RunConfig, shards: int, folder: Path) -> Job:
+    """A sweep of random tokens, of so many shards.
+
+    A shard is a round: a step for each worker to work on, and one to come.
+    """
     checkpoint = random_model.checkpoint(shape) if shape else _loaded(config)
-    model = loading.from_checkpoint(checkpoint, config.model.dtype)
     config = dataclasses.replace(config, out=str(folder / "run"))
-    resolved = resolve.resolve(config, checkpoint.architecture)
+    resolved = mesh_size.resolve_mesh(config, checkpoint.architecture)
+    groups = devices.groups(resolved.config)
+    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
+    model = loading.from_checkpoint(checkpoint, config.model.dtype, groups[0].devices)
+    steps = 2 * len(groups)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
     resolved = resolved.with_shard_tokens(steps * resolved.step_tokens)
     documents, vocab_size = shards * steps * resolved.step_sequences, model.config.vocab_size
@@ -130,7 +142,7 @@ def _architecture(shape: str | None, config: RunConfig) -> types.Architecture:
 
 
 def _loaded(config: RunConfig) -> Checkpoint:
-    return loading.load_checkpoint(config.model.path, config.model.revision)
+    return loading.load_checkpoint(config.model.path, config.model.revision, read=False)
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
@@ -142,6 +154,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         "implementation": config.lens.implementation,
         "tile": config.lens.tile,
         "block": config.lens.block,
+        **({"mesh": config.mesh.model} if config.mesh.model != 1 else {}),
         "rows": config.store.rows,
     }
 

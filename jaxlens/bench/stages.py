@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxlens import models, schema, types
 from jaxlens.corpus import token_file
-from jaxlens.lens import numerics, reference
+from jaxlens.lens import mesh, numerics, reference
 from jaxlens.lens.options import Options
+from jaxlens.models import loading
 from jaxlens.store import commit, run_directory
 from jaxlens.store.hdf5.buffers import Buffer
 from jaxlens.sweep import compute, in_process, preemption, progress
@@ -55,13 +56,15 @@ def alone(
 ) -> tuple[dict[str, Seconds], int]:
     """Seconds of each stage alone, and the bytes of what was published."""
     batch, _ = job.batch(0, tokens)
-    forward = jax.jit(
-        lambda params, batch: models.residuals(
-            params, job.resolved.architecture, batch.tokens, batch.positions, batch.segments
-        )
-    )
+
+    @jax.jit
+    def forward(params: types.Params, batch: types.Step) -> jax.Array:
+        given = batch.tokens, batch.positions, batch.segments
+        with mesh.context(job.resolved.model_devices):
+            return models.residuals(params, job.resolved.architecture, *given)
+
     read = jax.jit(job.step_config.read)
-    batches = [jax.device_put(batch, worker.device) for worker in workers]
+    batches = [worker.group.put(batch) for worker in workers]
     with numerics.matmul_precision(job.config.lens.precision):
         inputs = [(worker.weights[0], own) for worker, own in zip(workers, batches, strict=True)]
         streams = [forward(*pair) for pair in inputs]
@@ -112,10 +115,7 @@ def accuracy(job: Job, tokens: token_file.TokenFile) -> dict[str, float]:
     after = tokens.read(1, count + 1).astype(np.int32)[None]
     ids, after = jnp.asarray(ids), jnp.asarray(after)
     known = types.References(ids, after, after, ids, jnp.ones(ids.shape, bool))
-    with numerics.matmul_precision("float32"):
-        streams = jax.jit(models.residuals, static_argnums=1)(
-            job.model.params, job.resolved.architecture, ids
-        )
+    streams = loading.forward(job.model.params, job.resolved.architecture, ids)
     got = jax.jit(job.step_config.read)(streams, job.unembed, known, job.tiles).present()
     exact = Options(job.step_config.request.quantities, top_k=job.step_config.request.top_k)
     want = jax.jit(reference.read, static_argnums=3)(streams, job.unembed, known, exact).present()

@@ -110,7 +110,8 @@ def _compile_only(shapes: Sequence[str], merged: RunConfig, target: str, json: P
 
     named = [(shape, random_model.architecture(shape)) for shape in shapes]
     if not named:
-        loaded = loading.load_checkpoint(merged.model.path, merged.model.revision)
+        where = merged.model
+        loaded = loading.load_checkpoint(where.path, where.revision, read=False)
         named = [(merged.model.path, loaded.architecture)]
     for number, (name, architecture) in enumerate(named):
         report, _ = program.compile_step(name, architecture, merged, target)

@@ -52,8 +52,9 @@ def show_compiled(report: Compiled, heading: bool) -> None:
     if heading:
         settings = report.settings
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        shared = f" x {settings['mesh']}, which share the model" if "mesh" in settings else ""
         print(
-            f"compiled for {report.target}, not run: {settings['implementation']} lens, "
+            f"compiled for {report.target}{shared}, not run: {settings['implementation']} lens, "
             f"{settings['precision']} operands, "
             f"{settings['dtype']} weights, {settings['residuals']} streams; {versions}"
         )

@@ -190,6 +190,9 @@ def show_estimate(cost: estimate.Estimate) -> None:
         "means of types": f"{_bytes(cost.type_means_bytes)} on disk and for each device"
         if cost.type_means_bytes
         else "",
+        "mesh": f"{cost.model_devices} devices share one copy of the model"
+        if cost.model_devices > 1
+        else "",
         "device memory": _bytes(cost.device_bytes),
         "temperatures": f"fitted first, to {errors.count(cost.fitted_tokens, 'token')} of "
         f"{errors.count(cost.fitted_documents, 'document')}, which the time below leaves out"

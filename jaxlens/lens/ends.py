@@ -69,19 +69,22 @@ def _at_once(
     return add(start, z, column[0]), kept
 
 
-def count_final(
-    end: online.Running,
+def count_above(
     first_logits: Float[Array, "token column"],
     at_final: Float[Array, " token"],
     final: Int[Array, " token"],
-) -> online.Running:
+) -> Int[Array, " token"]:
+    """Logits of the first end layer above that of the final token, whose column is left out."""
+    columns = jnp.arange(first_logits.shape[-1], dtype=jnp.int32)[None]
+    above = (first_logits > at_final[:, None]) & (columns != final[:, None])
+    return above.sum(-1, dtype=jnp.int32)
+
+
+def add_final(end: online.Running, above: Int[Array, " token"]) -> online.Running:
     """Adds the final token to the end layers' references, now that it is known.
 
     At the last layer nothing is above it, by construction.
     """
-    columns = jnp.arange(first_logits.shape[-1], dtype=jnp.int32)[None]
-    above = (first_logits > at_final[:, None]) & (columns != final[:, None])
-    above = above.sum(-1, dtype=jnp.int32)
     both = jnp.stack([above, jnp.zeros_like(above)])[..., None]
     return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
 

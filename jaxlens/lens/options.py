@@ -23,6 +23,7 @@ class Options:
         precision: Operands of the matrix multiplies, see ``numerics``.
         tile: Vocabulary columns a tile (``tiled`` only).
         block: Tokens a block (``tiled`` only).
+        parts: Devices that share the vocabulary, see ``mesh`` (``tiled`` only).
     """
 
     quantities: tuple[str, ...]
@@ -31,6 +32,7 @@ class Options:
     precision: str = "float32"
     tile: int | None = None
     block: int | None = None
+    parts: int = 1
 
     def wants(self, *names: str) -> bool:
         """Whether any of these quantities is asked for."""

@@ -122,10 +122,13 @@ def _count_others(
 
 
 def _compare_references(reference_logits: jax.Array, ids: jax.Array) -> jax.Array:
-    """References above each reference; a token that is several of them counts once."""
+    """References above each reference; a token that is several of them counts once.
+
+    Those that are -1 have no column here, and are counted where they do.
+    """
     counts = jnp.zeros(reference_logits.shape, jnp.int32)
     for r in range(ids.shape[-1]):
-        is_counted = (ids[:, r, None] == ids[:, :r]).any(-1)
+        is_counted = (ids[:, r, None] == ids[:, :r]).any(-1) | (ids[:, r] < 0)
         is_other = (ids != ids[:, r, None]) & ~is_counted[:, None]
         counts += ((reference_logits[..., r, None] > reference_logits) & is_other[None]).astype(
             jnp.int32

@@ -14,7 +14,8 @@ on that, the moments become small, and bfloat16 operands round less.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,8 +31,8 @@ from jaxlens.lens import (
     interior,
     numerics,
     online,
+    partition,
     readout,
-    slicing,
     tuning,
     unembedding,
 )
@@ -83,14 +84,21 @@ def read(
     flat = jnp.pad(residuals.reshape(n_layers, -1, embed), ((0, 0), (0, ragged), (0, 0)))
     ids = jnp.pad(_reference_ids(references), ((0, ragged), (0, 0)))
 
-    def one(number: jax.Array) -> dict[str, jax.Array]:
-        rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
-        tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
-        normed = decoders.normalise(rows, unembed)
-        return _block(normed, tokens, tiles, inverse_temperature, options, read_interior, read_ends)
+    def blocks(part: partition.Part, *given: Any) -> dict[str, jax.Array]:
+        tiles, flat, ids, beta, scale, bias = given
+        norm = dataclasses.replace(unembed, scale=scale, bias=bias)
+
+        def one(number: jax.Array) -> dict[str, jax.Array]:
+            rows = jax.lax.dynamic_slice_in_dim(flat, number * block, block, axis=1)
+            tokens = jax.lax.dynamic_slice_in_dim(ids, number * block, block, axis=0)
+            normed = decoders.normalise(rows, norm)
+            return _block(normed, tokens, part, tiles, beta, options, read_interior, read_ends)
+
+        return jax.lax.map(one, jnp.arange(n_blocks))
 
     with numerics.matmul_precision(options.precision):
-        values = jax.lax.map(one, jnp.arange(n_blocks))
+        norm = unembed.scale, unembed.bias
+        values = partition.read(blocks, tiles, flat, ids, inverse_temperature, *norm)
     values = {name: _unblock(value, batch, length) for name, value in values.items()}
     values = _name_references(values, references)
     values |= readout.of_residuals(residuals, unembed, references, options)
@@ -130,6 +138,7 @@ def _unblock(value: jax.Array, batch: int, length: int) -> jax.Array:
 def _block(
     normed: Float[Array, "layer token embed"],
     ids: Int[Array, "token reference"],
+    part: partition.Part,
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, " layer"] | None,
     options: Options,
@@ -137,28 +146,31 @@ def _block(
     read_ends: Callable[..., Any],
 ) -> dict[str, jax.Array]:
     """All quantities of one block of tokens, ``[chosen layer, token, ...]``."""
-    layers = options.layers or ()
     last = normed.shape[0] - 1
     outer = np.array([0, last])
-    middle = np.array([layer for layer in layers if 0 < layer < last], int)
+    middle = np.array([layer for layer in options.layers or () if 0 < layer < last], int)
     normed = normed.astype(tiles.weight.dtype)
 
-    reference_logits = _reference_logits(normed, ids, tiles)
-    end_beta = None if inverse_temperature is None else inverse_temperature[outer]
-    beta = None if inverse_temperature is None else inverse_temperature[middle]
+    reference_logits = part.reference_logits(normed, ids, tiles)
+    ids = part.within(ids)
+    end_beta, beta = (_chosen(inverse_temperature, layers) for layers in (outer, middle))
     end, end_logits = read_ends(
         normed[outer], reference_logits[outer], ids, tiles, end_beta, options
     )
+    end, _ = part.merge(end, end_beta)
     final = end.top_id[1, :, :1]
     reference_logits = jnp.concatenate(
-        [reference_logits, _reference_logits(normed, final, tiles)], -1
+        [reference_logits, part.reference_logits(normed, final, tiles)], -1
     )
-    ids = jnp.concatenate([ids, final], -1)
-    first_logits = ends.logits(end_logits[:1], tiles.flat_bias)[0]
-    end = ends.count_final(end, first_logits, reference_logits[0, :, -1], final[:, 0])
+    ids = jnp.concatenate([ids, part.within(final)], -1)
+    first = ends.logits(end_logits[:1], tiles.flat_bias)[0]
+    above = ends.count_above(first, reference_logits[0, :, -1], ids[:, -1])
+    end = ends.add_final(end, part.sum(above))
     inner, cross, between = read_interior(
         normed[middle], reference_logits[middle], ids, end_logits, end, tiles, beta, options
     )
+    inner, cross = part.merge(inner, beta, cross)
+    between = part.sum(between)
     values = online.finish(end, reference_logits[outer]) | divergences.of_ends(
         end, between, end_beta
     )
@@ -167,22 +179,23 @@ def _block(
             inner, cross, end, beta
         )
         if options.wants(*divergences.SYMMETRIC):
-            inside |= interior.jensen_shannon(
-                normed[middle], inner.log_total, end_logits, end, tiles
+            inside |= part.sum(
+                interior.jensen_shannon(normed[middle], inner.log_total, end_logits, end, tiles)
             )
         values = {name: jnp.concatenate([values[name], inside[name]]) for name in inside}
-    row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(middle)}
-    rows = np.array([row_of[layer] for layer in layers])
+    rows = _rows(options.layers or (), last, middle)
     return {name: value[rows] for name, value in values.items()}
 
 
-def _reference_logits(
-    normed: Float[Array, "layer token embed"],
-    ids: Int[Array, "token reference"],
-    tiles: unembedding.TiledUnembedding,
-) -> Float[Array, "layer token reference"]:
-    """Logits of chosen tokens, from the same rounded operands as the tiles."""
-    weight = slicing.rows(tiles.weight.reshape(-1, normed.shape[-1]), ids)
-    product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
-    bias = tiles.flat_bias
-    return product if bias is None else product + bias[ids][None]
+def _chosen(
+    values: Float[Array, " layer"] | None, layers: Int[np.ndarray, " chosen"]
+) -> Float[Array, " chosen"] | None:
+    return None if values is None else values[layers]
+
+
+def _rows(
+    layers: Sequence[int], last: int, middle: Int[np.ndarray, " layer"]
+) -> Int[np.ndarray, " chosen"]:
+    """Where the chosen layers are, after the two ends and the interior layers."""
+    row_of = {0: 0, last: 1} | {int(layer): 2 + row for row, layer in enumerate(middle)}
+    return np.array([row_of[layer] for layer in layers])

@@ -147,20 +147,21 @@ def of_platform(platform: str | None = None) -> Tuning:
     return {"cpu": CPU, "tpu": TPU}.get(platform or jax.default_backend(), GPU)
 
 
-def choose_tile(vocab_size: int, n_layers: int, platform: str | None = None) -> int:
+def choose_tile(vocab_size: int, n_layers: int, platform: str | None = None, parts: int = 1) -> int:
     """Columns a tile: equal tiles of whole lanes, so that padding takes next to nothing.
 
     Args:
         vocab_size: Columns of the unembedding.
         n_layers: Blocks of the model; streams between the ends are one less.
         platform: Of the device; that of the default backend by default.
+        parts: Devices that share the tiles, each of which gets as many.
     """
     chosen = of_platform(platform)
     widest = chosen.tile
     if chosen.tile_logits_bytes is not None:
         fitting = chosen.tile_logits_bytes // (4 * max(1, n_layers - 1) * chosen.block)
         widest = max(_LANES, min(widest, fitting // _LANES * _LANES))
-    n_tiles = -(-vocab_size // widest)
+    n_tiles = parts * -(-vocab_size // (parts * widest))
     return min(-(-vocab_size // (n_tiles * _LANES)) * _LANES, vocab_size)
 
 

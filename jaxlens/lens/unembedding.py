@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import numerics, online, slicing, tuning
+from jaxlens.lens import mesh, numerics, online, slicing, tuning
 from jaxlens.lens.options import Options
 
 Tile = tuple[jax.Array, jax.Array, jax.Array | None]
@@ -30,11 +31,13 @@ class TiledUnembedding:
         bias: The head's bias, centred, and `online.PADDING_LOGIT` in the padding; None where
             there is neither, so that no time is lost on it.
         vocab_size: Real columns.
+        parts: Devices that share the tiles, each of which has as many.
     """
 
     weight: Float[types.Array, "n_tiles tile embed"]
     bias: Float[types.Array, "n_tiles tile"] | None
     vocab_size: int = struct.field(pytree_node=False)
+    parts: int = struct.field(pytree_node=False, default=1)
 
     @property
     def flat_bias(self) -> Float[Array, " column"] | None:
@@ -67,22 +70,52 @@ def scan(body: Callable[[State, Tile], State], start: State, stacked: Tile) -> S
 def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembedding:
     """Centres, pads and tiles the unembedding; once a run, not once a step."""
     vocab_size, embed = unembed.weight.shape
-    default = tuning.choose_tile(vocab_size, unembed.n_layer or 1)
+    parts = options.parts
+    default = tuning.choose_tile(vocab_size, unembed.n_layer or 1, None, parts)
     tile = min(options.tile or default, vocab_size)
-    padding = -vocab_size % tile
-    weight = jnp.asarray(unembed.weight).astype(jnp.float32)
-    weight = (weight - weight.mean(0, keepdims=True)).astype(
-        numerics.operand_dtype(options.precision)
-    )
-    weight = jnp.pad(weight, ((0, padding), (0, 0))).reshape(-1, tile, embed)
+    padding = -vocab_size % (tile * parts)
+
+    dtype = numerics.operand_dtype(options.precision)
+    centre = _centre if parts == 1 else functools.partial(_centre_shares, parts)
+    weight = centre(jnp.asarray(unembed.weight), padding, dtype).reshape(-1, tile, embed)
     bias = unembed.output_bias
     if bias is None and not padding:
-        return TiledUnembedding(weight, None, vocab_size)
+        return TiledUnembedding(weight, None, vocab_size, parts)
     bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias)
     bias = bias.astype(jnp.float32)
     bias = bias - bias.mean(keepdims=True)
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(-1, tile)
-    return TiledUnembedding(weight, bias, vocab_size)
+    with mesh.context(parts):
+        weight, bias = mesh.constrain((weight, bias), 0)
+    return TiledUnembedding(weight, bias, vocab_size, parts)
+
+
+def _centre(
+    weight: Float[Array, "vocab embed"], padding: int, dtype: Any
+) -> Float[Array, "column embed"]:
+    weight = weight.astype(jnp.float32)
+    weight = (weight - weight.mean(0, keepdims=True)).astype(dtype)
+    return jnp.pad(weight, ((0, padding), (0, 0)))
+
+
+def _centre_shares(
+    parts: int, weight: Float[Array, "vocab embed"], padding: int, dtype: Any
+) -> Float[Array, "column embed"]:
+    """The same on devices that hold some entries of all rows, and get all entries of some rows."""
+    vocab_size = weight.shape[0]
+    columns = (vocab_size + padding) // parts
+
+    def one(weight: jax.Array) -> jax.Array:
+        mean = weight.astype(jnp.float32).mean(0)
+        mean = jax.lax.all_gather(mean, mesh.AXIS, tiled=True)
+        weight = jnp.pad(weight, ((0, padding), (0, 0)))
+        weight = jax.lax.all_to_all(weight, mesh.AXIS, split_axis=0, concat_axis=1, tiled=True)
+        column = jax.lax.axis_index(mesh.AXIS) * columns + jnp.arange(columns)
+        is_real = (column < vocab_size)[:, None]
+        return jnp.where(is_real, weight.astype(jnp.float32) - mean[None], 0.0).astype(dtype)
+
+    over, before, after = mesh.over(parts), PartitionSpec(None, mesh.AXIS), PartitionSpec(mesh.AXIS)
+    return jax.shard_map(one, mesh=over, in_specs=before, out_specs=after, check_vma=False)(weight)
 
 
 def logits(

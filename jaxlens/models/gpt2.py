@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import numerics, slicing
+from jaxlens.lens import mesh, numerics, slicing
 from jaxlens.models import activations, attention, gpt2_config, patches
 
 TITLE = "GPT-2"
@@ -97,11 +97,12 @@ def residuals(
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     embedded = slicing.rows(params["wte"], tokens).astype(jnp.float32)
     embedded = embedded + slicing.rows(params["wpe"], positions).astype(jnp.float32)
+    embedded = mesh.constrain(embedded)
     numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
     # Every stream is written to its place in one array: outputs of a scan and the last stream would
     # have to be copied together, the largest arrays of a step.
-    streams = jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype)
+    streams = mesh.constrain(jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype))
 
     def body(
         carry: tuple[jax.Array, jax.Array], number: jax.Array
@@ -112,12 +113,15 @@ def residuals(
         if patch is not None:
             stream = patch(index, stream)
         streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
-        return (_block(block_params, architecture, stream, number, segments), streams), None
+        stream = _block(block_params, architecture, stream, number, segments)
+        return mesh.constrain((stream, streams)), None
 
     (last, streams), _ = jax.lax.scan(body, (embedded, streams), numbers)
     if patch is not None:
         last = patch(jnp.int32(architecture.n_layer), last)
-    return jax.lax.dynamic_update_index_in_dim(streams, last.astype(dtype), architecture.n_layer, 0)
+    last = last.astype(dtype)
+    streams = jax.lax.dynamic_update_index_in_dim(streams, last, architecture.n_layer, 0)
+    return mesh.constrain(streams)
 
 
 def unembed(
@@ -150,6 +154,26 @@ def _dense(x: jax.Array, layer: types.Params) -> jax.Array:
     return product + numerics.widen(layer["bias"], product)
 
 
+def _query_key_value(
+    x: Float[Array, "batch position embed"], layer: types.Params, scale: jax.Array
+) -> list[Float[Array, "batch position embed"]]:
+    """The three projections that attention reads, the query scaled."""
+    kernel = layer["kernel"]
+    if kernel.ndim == 3:  # devices share the model: each has its columns of the three matrices
+        x = x.astype(kernel.dtype)
+        product = jnp.einsum("bpe,emc->bpmc", x, kernel, preferred_element_type=jnp.float32)
+        product = product + layer["bias"].astype(jnp.float32)[None, None]
+        scales = jnp.where(jnp.arange(3) == 0, scale, jnp.float32(1.0))[None, None, :, None]
+        packed = mesh.constrain((product * scales).astype(kernel.dtype), 3)
+        return [packed[:, :, i] for i in range(3)]
+    packed = _dense(x, layer)
+    embed = packed.shape[-1] // 3
+    scales = jnp.where(jnp.arange(3 * embed) < embed, scale, jnp.float32(1.0))
+    # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
+    packed = (packed * numerics.widen(scales, packed)).astype(kernel.dtype)
+    return jnp.split(packed, 3, axis=-1)
+
+
 def _block(
     params: types.Params,
     architecture: types.Architecture,
@@ -163,7 +187,7 @@ def _block(
     normed = numerics.layer_norm(stream, params["ln_2"]["scale"], params["ln_2"]["bias"], eps)
     activation = activations.ACTIVATIONS[architecture.options.activation_function]
     hidden = activation(_dense(normed, params["mlp"]["c_fc"]))
-    return stream + _dense(hidden, params["mlp"]["c_proj"])
+    return stream + mesh.constrain(_dense(hidden, params["mlp"]["c_proj"]))
 
 
 def _attention(
@@ -175,19 +199,20 @@ def _attention(
 ) -> Float[Array, "batch position embed"]:
     batch, length, embed = x.shape
     heads = architecture.options.n_head
-    dtype = params["c_attn"]["kernel"].dtype
     # The scale varies by layer in some checkpoints; the query carries it.
     scale = jnp.float32(1.0)
     if architecture.options.scale_attn_weights:
         scale = scale / np.float32(np.sqrt(embed // heads))
     if architecture.options.scale_attn_by_inverse_layer_idx:
         scale = scale / (number + 1.0)
-    scales = jnp.where(jnp.arange(3 * embed) < embed, scale, jnp.float32(1.0))
-    packed = _dense(x, params["c_attn"])
-    # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
-    packed = (packed * numerics.widen(scales, packed)).astype(dtype)
+    parts = _query_key_value(x, params["c_attn"], scale)
+    # Each device takes its own heads; where they cannot be shared out evenly, all of them.
     query, key, value = (
-        part.reshape(batch, length, heads, embed // heads) for part in jnp.split(packed, 3, axis=-1)
+        mesh.constrain(
+            part.reshape(batch, length, heads, embed // heads),
+            2 if mesh.divides(heads) else None,
+        )
+        for part in parts
     )
     mixed = attention.causal(query, key, value, segments)
-    return _dense(mixed.reshape(batch, length, embed), params["c_proj"])
+    return mesh.constrain(_dense(mixed.reshape(batch, length, embed), params["c_proj"]))

@@ -128,8 +128,9 @@ def leaves(architecture: types.Architecture) -> layout.Layout:
 
 def _embeddings(architecture: types.Architecture) -> Iterator[layout.Leaf]:
     vocab, embed = architecture.vocab_size, architecture.n_embd
-    yield layout.Leaf("wte", "wte.weight", "wte/embedding", (vocab, embed))
-    yield layout.Leaf("wpe", "wpe.weight", "wpe/embedding", (architecture.n_positions, embed))
+    yield layout.Leaf("wte", "wte.weight", "wte/embedding", (vocab, embed), split=1)
+    positions = (architecture.n_positions, embed)
+    yield layout.Leaf("wpe", "wpe.weight", "wpe/embedding", positions, split=1)
 
 
 def _head(architecture: types.Architecture) -> Iterator[layout.Leaf]:
@@ -143,18 +144,23 @@ def _head(architecture: types.Architecture) -> Iterator[layout.Leaf]:
         (vocab, embed),
         transposed_in=("flax",),
         is_optional=architecture.tie_word_embeddings,
+        split=1,
     )
     yield layout.Leaf("lm_head/bias", "lm_head.bias", "lm_head/bias", (vocab,), is_optional=True)
 
 
 def _block(embed: int, inner: int) -> Iterator[layout.Leaf]:
-    """Leaves of one block."""
+    """Leaves of one block.
+
+    What reads the residual stream is split along its outputs, what adds to it along its inputs, so
+    that devices which share the model exchange nothing but two sums a block.
+    """
     yield from _norm("h/ln_1", "ln_1", embed)
-    yield from _dense("attn", "c_attn", embed, 3 * embed)
-    yield from _dense("attn", "c_proj", embed, embed)
+    yield from _dense("attn", "c_attn", embed, 3 * embed, split=1, matrices=3)
+    yield from _dense("attn", "c_proj", embed, embed, split=0)
     yield from _norm("h/ln_2", "ln_2", embed)
-    yield from _dense("mlp", "c_fc", embed, inner)
-    yield from _dense("mlp", "c_proj", inner, embed)
+    yield from _dense("mlp", "c_fc", embed, inner, split=1)
+    yield from _dense("mlp", "c_proj", inner, embed, split=0)
 
 
 def _norm(path: str, name: str, embed: int) -> Iterator[layout.Leaf]:
@@ -162,7 +168,9 @@ def _norm(path: str, name: str, embed: int) -> Iterator[layout.Leaf]:
     yield layout.Leaf(f"{path}/bias", f"{name}.bias", f"{name}/bias", (embed,))
 
 
-def _dense(part: str, name: str, rows: int, columns: int) -> Iterator[layout.Leaf]:
+def _dense(
+    part: str, name: str, rows: int, columns: int, split: int, matrices: int = 1
+) -> Iterator[layout.Leaf]:
     ours = f"{part}/{name}"
     yield layout.Leaf(
         f"h/{ours}/kernel",
@@ -171,5 +179,14 @@ def _dense(part: str, name: str, rows: int, columns: int) -> Iterator[layout.Lea
         (rows, columns),
         transposed_in=("flax",),
         either_way=True,
+        split=split,
+        matrices=matrices,
     )
-    yield layout.Leaf(f"h/{ours}/bias", f"{part}.{name}.bias", f"{ours}/bias", (columns,))
+    yield layout.Leaf(
+        f"h/{ours}/bias",
+        f"{part}.{name}.bias",
+        f"{ours}/bias",
+        (columns,),
+        split=0 if split == 1 else None,
+        matrices=matrices,
+    )

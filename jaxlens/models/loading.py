@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import arguments, models, types
-from jaxlens.lens import identity, implementations, numerics, options, unembedding
-from jaxlens.models import patches
+from jaxlens.lens import identity, implementations, mesh, numerics, options, unembedding
+from jaxlens.models import patches, placement
+from jaxlens.models.checkpoints import layout
 from jaxlens.models.checkpoints.checkpoint import Checkpoint, load
 from jaxlens.models.tokenizer import load_tokenizer
 
@@ -28,7 +31,8 @@ class Model:
 
     Attributes:
         config: Sizes and options.
-        params: Parameter pytree on the default device, see the module of its family.
+        params: Parameter pytree on the default device, or on devices that share it (see
+            ``placement``); see the module of its family.
         tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
     """
 
@@ -63,22 +67,41 @@ class Model:
 
 
 def load_checkpoint(
-    source: str | Path, revision: str | None = None, config: Any = None
+    source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
 ) -> Checkpoint:
-    """Weights as NumPy arrays; ``packaged`` names the shipped model."""
+    """Weights as NumPy arrays, or where they are; ``packaged`` names the shipped model."""
     if source == PACKAGED:
         source = Path(str(importlib.resources.files("jaxlens") / "models" / "packaged"))
-    return load(source, revision, config)
+    return load(source, revision, config, read=read)
 
 
-def from_checkpoint(checkpoint: Checkpoint, dtype: str = "float32") -> Model:
-    """Puts a checkpoint on the default device, with the tokenizer beside it."""
+def from_checkpoint(
+    checkpoint: Checkpoint, dtype: str = "float32", devices: Sequence[jax.Device] = ()
+) -> Model:
+    """Puts a checkpoint on the default device, with the tokenizer beside it.
+
+    Args:
+        checkpoint: Weights on the host, or on disk.
+        dtype: Of the weights on the device.
+        devices: That share the model, instead of the default device. None of them is given more
+            than its share, and the checkpoint is taken leaf by leaf (see `Checkpoint.take`).
+
+    Raises:
+        DataError: A file is damaged, or does not fit.
+    """
     arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
     directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
     tokenizer = None if directory is None else load_tokenizer(directory)
+    if len(devices) > 1:
+        expected = models.leaves(checkpoint.architecture)
+        leaves: dict[str, jax.Array] = {}
+        for path, value in checkpoint.take():
+            leaves[path] = placement.put(value, expected, path, dtype, devices)
+            del value  # or it would be there beside the next one
+        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer)
     target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.read().params)
     return Model(checkpoint.architecture, params, tokenizer)
 
 
@@ -108,7 +131,8 @@ def check_identity(
         length = min(identity.TOKENS, model.config.n_positions)
         spread = np.linspace(0, model.config.vocab_size - 1, identity.TOKENS // length * length)
         sample = spread.astype(np.int32).reshape(-1, length)
-    request = options.Options(()) if request is None else request
+    if request is None:
+        request = options.Options((), parts=mesh.count(model.params))
     numerics.require_precision(request.precision)
     streams = forward(model.params, model.config, jnp.asarray(sample), request.precision)
     unembed = models.unembed(model.params, model.config, decoder)
@@ -139,7 +163,17 @@ def forward(
         patch: A pytree, see ``models.patches``.
     """
     with numerics.matmul_precision(precision):
-        return _forward(params, architecture, tokens, patch=patch)
+        return _forward(params, architecture, tokens, mesh.count(params), patch=patch)
 
 
-_forward = jax.jit(models.residuals, static_argnums=1)
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _forward(
+    params: types.Params,
+    architecture: types.Architecture,
+    tokens: jax.Array,
+    count: int = 1,
+    *,
+    patch: patches.Patch | None = None,
+) -> jax.Array:
+    with mesh.context(count):
+        return models.residuals(params, architecture, tokens, patch=patch)

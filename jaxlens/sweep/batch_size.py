@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
 from jaxlens import errors, types
+from jaxlens.lens import mesh
 from jaxlens.sweep import devices, resolve, step
 
 logger = logging.getLogger("jaxlens")
@@ -44,19 +46,20 @@ def fit_batch_to_memory(resolved: resolve.Resolved, params: types.Params) -> res
     limit = devices.free_bytes(targets)
     if limit is None and targets[0].platform == "cpu":
         return resolved
-    return fit_to_device(resolved, params, targets[0], limit)[0]
+    return fit_to_group(resolved, params, devices.groups(resolved.config)[0], limit)[0]
 
 
-def fit_to_device(
-    resolved: resolve.Resolved, params: types.Params, device: jax.Device, limit: int | None
+def fit_to_group(
+    resolved: resolve.Resolved, params: types.Params, group: devices.Group, limit: int | None
 ) -> tuple[resolve.Resolved, jax.stages.Compiled]:
-    """Halves the step until it fits a device, which need not be here.
+    """Halves the step until it fits the devices that share a model, which need not be here.
 
     Args:
         resolved: Its step as large as the device likes.
         params: Parameters of the model, or their shapes.
-        device: Device to compile for.
-        limit: Bytes that a step may take beside the weights; None where only the compiler knows.
+        group: Devices to compile for, as many as the configuration says.
+        limit: Bytes of each that a step may take beside the weights; None where only the compiler
+            knows.
 
     Returns:
         The configuration that fits, and its compiled step.
@@ -66,7 +69,7 @@ def fit_to_device(
     """
     while True:
         try:
-            compiled = _compile(resolved, params, device)
+            compiled = compile_step(resolved, params, group)
             needed = step.scratch_bytes(compiled)
             if limit is None or needed <= limit:
                 return resolved, compiled
@@ -110,14 +113,37 @@ def compiling_for(device: jax.Device) -> Iterator[None]:
         ) from error
 
 
-def _compile(
-    resolved: resolve.Resolved, params: types.Params, device: jax.Device
+def compile_step(
+    resolved: resolve.Resolved, params: types.Params, group: devices.Group
 ) -> jax.stages.Compiled:
-    """Compiles the step from shapes alone; JAX keeps the result for the run itself."""
-    config = step.step_config(resolved)
-    unembed = step.unembed(resolved, params)
-    weights = (params, unembed, jax.eval_shape(config.tile_unembedding, unembed))
-    params, unembed, tiled = devices.shapes(weights, device)
-    batch = step.batch_shape(resolved.length, resolved.step_sequences)
-    with compiling_for(device):
-        return step.lower(config, params, unembed, tiled, batch).compile()
+    """Compiles the step from shapes alone; JAX keeps the result for the run itself.
+
+    Raises:
+        TooLarge: The compiler finds that it does not fit.
+    """
+    shapes = group.shapes((*weight_shapes(resolved, params), _batch(resolved)))
+    with compiling_for(group.lead):
+        return step.lower(step.step_config(resolved), *shapes).compile()
+
+
+def weight_shapes(
+    resolved: resolve.Resolved, params: types.Params
+) -> tuple[types.Params, types.Unembed, Any]:
+    """Shapes and layouts of parameters, unembedding and its tiles.
+
+    Args:
+        resolved: The configuration.
+        params: Parameters, or their shapes.
+    """
+    config, unembed = step.step_config(resolved), step.unembed(resolved, params)
+    tiles = jax.eval_shape(config.tile_unembedding, unembed)
+    if resolved.model_devices > 1:
+        split = mesh.split(resolved.model_devices, 0)
+        tiles = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), tiles
+        )
+    return params, unembed, tiles
+
+
+def _batch(resolved: resolve.Resolved) -> types.Step:
+    return step.batch_shape(resolved.length, resolved.step_sequences)

@@ -40,7 +40,8 @@ class Estimate:
         tally_bytes: Tallies, which each device, and each shard before compression, holds once.
         type_means_bytes: Means of token types, which each device holds once; 0 without.
         disk_bytes: Rows, tallies before compression, and tokens.
-        device_bytes: Weights, input, scratch and the outputs of the steps under way.
+        model_devices: Devices that share one copy of the model.
+        device_bytes: Of each device: weights, input, scratch, outputs of the steps under way.
         compile_seconds: Time to compile the step.
         seconds: Steps times the time of the one that was run.
         fitted_tokens: Tokens that the run would first fit temperatures to, which no other time
@@ -59,6 +60,7 @@ class Estimate:
     tally_bytes: int
     type_means_bytes: int
     disk_bytes: int
+    model_devices: int
     device_bytes: int
     compile_seconds: float
     seconds: float
@@ -108,6 +110,7 @@ def estimate(config: RunConfig) -> Estimate:
         disk_bytes=n_tokens * (job.resolved.row_bytes + token_bytes)
         + means_bytes
         + job.plan.n_shards * tallies * _TALLY_ITEM,
+        model_devices=job.resolved.model_devices,
         device_bytes=device_bytes,
         compile_seconds=compile_seconds,
         seconds=seconds * job.plan.n_steps,

@@ -83,7 +83,7 @@ def get_ready(job: Job, tokens: token_file.TokenFile) -> Ready:
     measured: dict[str, Any] = {"identity_gate_nat": prepare.check_identity(job, tokens)}
     logger.info("compiling the step")
     workers = compile_workers(job)
-    measured["devices"] = len(workers)
+    measured["devices"] = sum(len(worker.group.devices) for worker in workers)
     if (shard := reproduce.shard_to_reproduce(job, here)) is not None:
         # The recorded name of the reproduction check, since the first version.
         measured["canary"] = reproduce.check_reproduces(job, tokens, workers, shard)

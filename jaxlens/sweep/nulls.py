@@ -21,16 +21,16 @@ _SEEDS = 2**64
 
 
 def checkpoint(config: RunConfig) -> Checkpoint:
-    """The weights of a run: those of its model, or fresh ones of the same architecture.
+    """The weights of a run: those of its model, not read yet, or fresh ones of its architecture.
 
     Raises:
         JaxlensError: As for ``checkpoint.load``.
     """
-    loaded = loading.load_checkpoint(config.model.path, config.model.revision)
+    loaded = loading.load_checkpoint(config.model.path, config.model.revision, read=False)
     if config.null != "random-init":
         return loaded
     params = models.init(loaded.architecture, config.seed % _SEEDS)
-    return dataclasses.replace(loaded, params=params)
+    return dataclasses.replace(loaded, params=params, stored=None)
 
 
 def of_corpus(config: RunConfig, model: loading.Model, bos_id: int | None) -> generate.Controls:

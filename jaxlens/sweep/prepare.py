@@ -22,6 +22,7 @@ from jaxlens.sweep import (
     cache,
     compilation_cache,
     devices,
+    mesh_size,
     nulls,
     resolve,
     spec,
@@ -69,8 +70,10 @@ def prepare(
     if config.out is not None and existing_spec is not None:
         of_model = spec.of_model(config, architecture)
         run_directory.require_same_model(config.out, existing_spec, of_model)
-    resolved = resolve.resolve(config, architecture, existing_spec)
-    model = loading.from_checkpoint(checkpoint, config.model.dtype)
+    resolved = mesh_size.resolve_mesh(config, architecture, existing_spec)
+    group = devices.groups(resolved.config)[0]
+    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
+    model = loading.from_checkpoint(checkpoint, config.model.dtype, group.devices)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
     if ingested is None:
         ingested = tokens.read_or_make(config, model, temporary, read_only)
@@ -100,7 +103,7 @@ def assemble(
     Args:
         resolved: The configuration; temperatures that are not fitted are recorded as null.
         checkpoint: The model's origin.
-        model: On the default device.
+        model: On the default device, or on those that share it.
         ingested: Token file.
         words: See ``tokenizer.word_tables``.
         version: Of the format; a run that has begun keeps its own.

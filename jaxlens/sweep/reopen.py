@@ -72,11 +72,19 @@ def with_tokens(
         read_only: See `reopen`.
 
     Raises:
-        ConfigError: The model is not that of the run, or it is one of merged runs.
+        ConfigError: The model is not that of the run, or one that several devices share; or the
+            run is one of merged runs.
         DataError: The run, or its token file, is missing or damaged.
     """
     sources.refuse(run_dir, f"jaxlens {command} one of the runs that were merged")
     spec = layout.read_spec(run_dir)
+    configured = restore_config(spec.document, config, run_dir)
+    if (count := configured.mesh.model or 1) > 1:
+        raise errors.ConfigError(
+            f"{run_dir}: {count} devices share the model of this run, and jaxlens {command} reads "
+            "models that one device holds",
+            "name a run of mesh.model=1",
+        )
     ingested = token_folder.find_whole(Path(run_dir) / layout.TOKENS, spec.document)
     if ingested is None:
         raise errors.DataError(

@@ -18,7 +18,7 @@ from jaxlens import config as run_config
 from jaxlens import errors, schema, types
 from jaxlens.corpus import plan
 from jaxlens.lens import tuning
-from jaxlens.models import loading
+from jaxlens.models import loading, placement
 from jaxlens.store import shard_contents
 from jaxlens.sweep import resolve_lens
 from jaxlens.tally import definitions
@@ -51,8 +51,8 @@ class Resolved:
         step_sequences: Sequences of a step.
         shard_tokens: Tokens that a shard holds at most.
         chosen_here: Keys whose values neither the user nor the run that has begun gave, and
-            which may change with the device (``plan.step_sequences``, ``lens.block``) or with the
-            corpus (``store.shard_tokens``).
+            which may change with the device (``plan.step_sequences``, ``lens.block``,
+            ``mesh.model``) or with the corpus (``store.shard_tokens``).
         platform: Of the devices that defaults are chosen for.
     """
 
@@ -63,6 +63,11 @@ class Resolved:
     shard_tokens: int
     chosen_here: frozenset[str] = frozenset()
     platform: str = "cpu"
+
+    @property
+    def model_devices(self) -> int:
+        """Devices that share one copy of the model."""
+        return self.config.mesh.model or 1
 
     @property
     def step_tokens(self) -> int:
@@ -154,16 +159,19 @@ def resolve(
     spec = existing_spec or {}
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
+    mesh = config.mesh.model or _recorded_mesh(spec)
     config = dataclasses.replace(
-        config, store=dataclasses.replace(config.store, tallies=_edition(config.store, spec))
+        config,
+        store=dataclasses.replace(config.store, tallies=_edition(config.store, spec)),
+        mesh=run_config.MeshConfig(mesh or 1),
     )
+    placement.require(architecture, mesh or 1)
     lens = resolve_lens.resolve_lens(config, architecture, spec, platform)
-    set_by_user = {
+    is_chosen_here = {
+        "mesh.model": mesh is None,
         "plan.step_sequences": sequences is None,
         "lens.block": lens.implementation != "reference" and lens.block is None,
-        # Runs of earlier versions that took the default have small shards, whatever their corpus.
-        "store.shard_tokens": config.store.shard_tokens is None
-        and _recorded_shard_tokens(spec) != _default_shard_tokens(config),
+        "store.shard_tokens": _grows(config, spec),
     }
     sequences = sequences or default_step_sequences(length, platform)
     shard_tokens = config.store.shard_tokens or _default_shard_tokens(config)
@@ -174,7 +182,7 @@ def resolve(
         lens=lens,
         store=dataclasses.replace(config.store, shard_tokens=shard_tokens),
     )
-    chosen_here = frozenset(key for key, is_chosen in set_by_user.items() if is_chosen)
+    chosen_here = frozenset(key for key, is_chosen in is_chosen_here.items() if is_chosen)
     resolved = Resolved(
         filled, architecture, length, sequences, shard_tokens, chosen_here, platform
     )
@@ -201,9 +209,21 @@ def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
     return sequences if valid else None
 
 
-def _recorded_shard_tokens(spec: Mapping[str, Any]) -> object:
+def _grows(config: run_config.RunConfig, spec: Mapping[str, Any]) -> bool:
+    """Whether shards grow with the corpus.
+
+    Runs of earlier versions that took the default have small shards, whatever their corpus.
+    """
     section = spec.get("store")
-    return section.get("shard_tokens") if isinstance(section, dict) else None
+    recorded = section.get("shard_tokens") if isinstance(section, dict) else None
+    return config.store.shard_tokens is None and recorded != _default_shard_tokens(config)
+
+
+def _recorded_mesh(spec: Mapping[str, Any]) -> int | None:
+    """Devices that share the model of the run that has begun; None where none has."""
+    section = spec.get("mesh", {"model": 1}) if spec else None
+    count = section.get("model") if isinstance(section, dict) else None
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_config.Tallies:

@@ -47,7 +47,9 @@ def resolve_lens(
     elif lens.implementation == "pallas":
         pallas.require(asked, *sizes)
     if lens.implementation != "reference":
-        default = tuning.choose_tile(architecture.vocab_size, architecture.n_layer, platform)
+        default = tuning.choose_tile(
+            architecture.vocab_size, architecture.n_layer, platform, asked.parts
+        )
         tile = min(lens.tile or default, architecture.vocab_size)
         lens = dataclasses.replace(lens, tile=tile)
     return lens
@@ -64,6 +66,7 @@ def request(config: run_config.RunConfig) -> options.Options:
         precision=lens.precision,
         tile=lens.tile,
         block=lens.block,
+        parts=config.mesh.model or 1,
     )
 
 

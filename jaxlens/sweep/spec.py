@@ -14,7 +14,7 @@ from jaxlens import designs, errors, schema, types
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_folder
 from jaxlens.models import loading, tokenizer
-from jaxlens.models.checkpoints.checkpoint import Checkpoint, digest
+from jaxlens.models.checkpoints.checkpoint import Checkpoint
 from jaxlens.store import layout, shards
 from jaxlens.sweep import nulls, resolve, step
 
@@ -43,7 +43,7 @@ def build(
     return {
         "format_version": version,
         "model": {
-            "sha256": digest(checkpoint.params),
+            "sha256": checkpoint.sha256,
             **of_model(settings, checkpoint.architecture),
         },
         "tokenizer": {"sha256": _tokenizer_digest(model)},
@@ -71,6 +71,8 @@ def build(
         "store": dataclasses.asdict(settings.store),
         "seed": settings.seed,
         "null": nulls.record(settings),
+        # A spec of one device has the bytes that it had before several could share a model.
+        **({"mesh": {"model": count}} if (count := settings.mesh.model or 1) > 1 else {}),
     }
 
 
@@ -129,6 +131,7 @@ def restore_config(spec: Mapping[str, Any], config: RunConfig, run_dir: str | Pa
                 **{k: v for k, v in spec["lens"].items() if k != "temperatures"}
             ),
             store=run_config.StoreConfig(**_tupled(spec["store"])),
+            mesh=run_config.MeshConfig(spec.get("mesh", {"model": 1})["model"]),
             out=str(run_dir),
             seed=spec["seed"],
             null=null,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlens import models, schema, types
-from jaxlens.lens import implementations, numerics, slicing, unembedding
+from jaxlens.lens import implementations, mesh, numerics, slicing, unembedding
 from jaxlens.lens.options import Options
 from jaxlens.sweep import resolve, resolve_lens
 from jaxlens.tally import axes, definitions
@@ -146,19 +146,20 @@ def apply(
     tiles: Any,
     batch: types.Step,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Residuals, readout, rows: all of a step that runs on the device.
+    """Residuals, readout, rows: all of a step that runs on the device, or on those that share it.
 
     Returns:
         Values for the tallies, ``[row, layer]``, and the rows in their stored types.
     """
-    streams = models.residuals(
-        params,
-        config.architecture,
-        batch.tokens,
-        batch.positions,
-        batch.segments,
-        dtype=config.residuals,
-    )
+    with mesh.context(config.request.parts):
+        streams = models.residuals(
+            params,
+            config.architecture,
+            batch.tokens,
+            batch.positions,
+            batch.segments,
+            dtype=config.residuals,
+        )
     readout = config.read(streams, unembed, batch.references, tiles)
     values = {name: _rows(value, batch.order) for name, value in readout.present().items()}
     of_token = {
@@ -172,7 +173,8 @@ def apply(
     if config.tallies in definitions.STUDY_EDITIONS:
         tallied |= {name: values[name] for name in schema.PER_TOKEN}
         tallied["final_token"] = values["top_id"][:, -1, 0]
-    return tallied, stored
+    with mesh.context(config.request.parts):
+        return mesh.constrain((tallied, stored))
 
 
 _apply = jax.jit(apply, static_argnums=0)

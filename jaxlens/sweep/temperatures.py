@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxlens import models, types
 from jaxlens.corpus import token_file
-from jaxlens.lens import numerics, temperature
+from jaxlens.lens import mesh, numerics, temperature
 from jaxlens.models import loading
 from jaxlens.sweep import devices, environment
 from jaxlens.sweep.resolve import Resolved
@@ -49,17 +49,14 @@ def fit_temperatures(
     documents = sample(tokens.index, length)
     chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
     unembed = models.unembed(model.params, model.config, config.lens.decoder)
-    weights = [
-        devices.put((model.params, unembed), device) for device in devices.choose(config.devices)
-    ]
+    weights = [group.put((model.params, unembed)) for group in devices.groups(config)]
 
     def slopes_at(inverse_temperature: np.ndarray) -> np.ndarray:
         # All are dispatched before one is waited for, so that all devices work.
-        architecture, precision = resolved.architecture, config.lens.precision
+        fixed = resolved.architecture, config.lens.precision
+        count = resolved.model_devices
         slopes = [
-            _slopes(
-                architecture, precision, *weights[i % len(weights)], *chunk, inverse_temperature
-            )
+            _slopes(*fixed, *weights[i % len(weights)], *chunk, inverse_temperature, count)
             for i, chunk in enumerate(chunks)
         ]
         return np.sum([np.asarray(slope, np.float64) for slope in slopes], axis=0)
@@ -109,7 +106,7 @@ def _chunks(
         yield grid, mask
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 7))
 def _slopes(
     architecture: types.Architecture,
     precision: str,
@@ -118,7 +115,9 @@ def _slopes(
     grid: Int[Array, "batch position"],
     mask: Bool[Array, "batch position"],
     inverse_temperature: Float[Array, "layer point"],
+    count: int = 1,
 ) -> Float[Array, "layer point"]:
-    """`temperature.slopes` of tokens, on the device where the parameters lie."""
-    streams = models.residuals(params, architecture, grid)
+    """`temperature.slopes` of tokens, on the ``count`` devices where the parameters lie."""
+    with mesh.context(count):
+        streams = models.residuals(params, architecture, grid)
     return temperature.slopes(streams, mask, unembed, inverse_temperature, precision)

@@ -1,5 +1,7 @@
 """Workers take turns with the steps of a sweep; each is a device with weights and a compiled step.
 
+Where several devices share a model, they are one worker together.
+
 Which worker computes a step decides nothing: all of them run the same program of the same shape,
 and totals are added as integers. On CPUs a worker is a core. A core that works alone on a step does
 more in the same time than all of them together on one, since the tiles of the lens are small.
@@ -24,10 +26,10 @@ from jaxlens.tally import definitions, update
 
 @dataclass(frozen=True, eq=False)
 class Worker:
-    """A device with everything it needs to compute steps.
+    """A device, or a group that shares the model, with everything needed to compute steps.
 
     Attributes:
-        device: Where everything lies.
+        group: Where everything lies; the totals lie on its leading device.
         weights: Parameters, unembedding and its tiles.
         step: The compiled step.
         add: The compiled update of the totals.
@@ -35,7 +37,7 @@ class Worker:
         lookup: See ``update.tables``.
     """
 
-    device: jax.Device
+    group: devices.Group
     weights: tuple[types.Params, types.Unembed, Any]
     step: jax.stages.Compiled
     add: jax.stages.Compiled
@@ -43,8 +45,8 @@ class Worker:
     lookup: update.Tables
 
     def zero_totals(self) -> update.Totals:
-        """Empty totals on the device."""
-        return update.zeros(self.totals, self.device)
+        """Empty totals on the leading device."""
+        return update.zeros(self.totals, self.group.lead)
 
     def run(
         self, batch: types.Step, columns: Mapping[str, np.ndarray], totals: update.Totals
@@ -59,7 +61,7 @@ class Worker:
         Returns:
             Rows in their stored types, and the new totals.
         """
-        values, rows = self.step(*self.weights, batch)
+        values, rows = self.group.lead_of(self.step(*self.weights, batch))
         with update.wide():
             return rows, self.add(totals, values | dict(columns), batch.count, self.lookup)
 
@@ -75,7 +77,7 @@ def compile_workers(job: Job, tallies: tuple[definitions.Tally, ...] | None = No
         ConfigError: There are fewer devices than were asked for, or a step does not fit them.
     """
     batch = step.batch_shape(job.plan.length, job.plan.step_sequences)
-    targets = devices.choose(job.config.devices)
+    targets = devices.groups(job.config)
     counted = definitions.TALLIES[job.config.store.tallies] if tallies is None else tallies
     with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
         lookup = job.lookup()
@@ -83,7 +85,7 @@ def compile_workers(job: Job, tallies: tuple[definitions.Tally, ...] | None = No
     compilation_cache.seal(job.programs)
     environment.release_memory()
     needed = max(step.scratch_bytes(worker.step) for worker in workers)
-    limit = devices.free_bytes(targets)
+    limit = devices.free_bytes([device for group in targets for device in group.devices])
     if limit is not None and needed > limit:
         raise batch_size.too_large(needed, limit)
     return workers
@@ -94,16 +96,19 @@ def _compile(
     batch: types.Step,
     lookup: update.Tables,
     tallies: tuple[definitions.Tally, ...],
-    device: jax.Device,
+    group: devices.Group,
 ) -> Worker:
     architecture = job.resolved.architecture
-    weights = devices.put((job.model.params, job.unembed, job.tiles), device)
-    lookup = devices.put(lookup, device)
-    lowered = step.lower(job.step_config, *weights, batch)
-    values, _ = lowered.out_info
-    values = values | job.tally_shapes()
+    weights = group.put((job.model.params, job.unembed, job.tiles))
+    lookup = devices.put(lookup, group.lead)
+    lowered = step.lower(job.step_config, *weights, group.shapes(batch))
+    values = {
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype)
+        for name, value in lowered.out_info[0].items()
+    }
+    values |= job.tally_shapes()
     totals = update.shapes(tallies, architecture.n_layer + 1, architecture.vocab_size)
-    zeros = update.zeros(totals, device)
-    with batch_size.compiling_for(device):
+    zeros = update.zeros(totals, group.lead)
+    with batch_size.compiling_for(group.lead):
         add = update.compile_update(tallies, zeros, values, lookup)
-        return Worker(device, weights, lowered.compile(), add, totals, lookup)
+        return Worker(group, weights, lowered.compile(), add, totals, lookup)

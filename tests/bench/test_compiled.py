@@ -9,8 +9,9 @@ import pytest
 
 from jaxlens import errors, models
 from jaxlens.bench import random_model
-from jaxlens.bench.compiled import hlo, program, targets, traffic
+from jaxlens.bench.compiled import hlo, targets, traffic
 from jaxlens.cli import main
+from jaxlens.models import placement
 
 # A loop of ten trips whose fusion reads a slice of a large array, beside one on a TPU's chip; then
 # a copy of what a TPU pads to tiles of 8 x 128.
@@ -119,7 +120,7 @@ def test_shapes_of_weights_are_those_of_weights():
     sizes = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "vocab_size": 50}
     architecture = models.parse(sizes | {"n_positions": 16, "bos_token_id": None})
     made = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), models.init(architecture, 0))
-    shapes = program.weight_shapes(architecture, "float32")
+    shapes = placement.shapes(architecture, "float32")
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == made
     assert random_model.architecture("gpt2-xl").n_layer == 48
 

@@ -38,11 +38,11 @@ def require(target):
 
 
 @functools.cache
-def compiled(target, model="toy", precision="bfloat16", implementation="tiled"):
+def compiled(target, model="toy", precision="bfloat16", implementation="tiled", mesh=1):
     """What ``bench --compile-only`` says of a step, and the work of its program."""
     require(target)
     settings = {"lens.precision": precision, "plan.length": 1024}
-    settings["lens.implementation"] = implementation
+    settings |= {"lens.implementation": implementation, "mesh.model": mesh}
     if model == "toy":
         settings["plan.step_sequences"] = 4
     report, text = program.compile_step(model, architecture(model), configure(**settings), target)
@@ -51,9 +51,8 @@ def compiled(target, model="toy", precision="bfloat16", implementation="tiled"):
 
 def shapes_on(tree, device):
     """Shapes and types of arrays on a device."""
-    return devices.shapes(
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree), device
-    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    return devices.Group((device,)).shapes(shapes)
 
 
 def lower_update(job, device, names=None):

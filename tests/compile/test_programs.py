@@ -1,5 +1,6 @@
 """Programs of TPUs and GPUs, read after they were compiled on this machine, where none is."""
 
+import math
 import re
 
 import jax
@@ -16,11 +17,12 @@ from compile.programs import (
 )
 from sweeps import configure as configure_run
 
-from jaxlens import schema
+from jaxlens import errors, schema
 from jaxlens.bench import counts
 from jaxlens.bench.compiled import program
 from jaxlens.lens import numerics, temperature
-from jaxlens.sweep import batch_size, prepare, resolve
+from jaxlens.models import placement
+from jaxlens.sweep import batch_size, devices, prepare, resolve
 from jaxlens.tally import type_means
 
 pytestmark = pytest.mark.compile
@@ -88,6 +90,46 @@ def test_the_step_with_the_kernel_moves_little_and_fits(target, model):
     assert 1.0 <= report.flops / expected < 1.25
 
 
+@pytest.mark.parametrize(
+    ("target", "mesh", "implementation"),
+    [
+        ("v5e", 4, "tiled"),
+        ("h100", 2, "tiled"),
+        *(
+            pytest.param(*how, marks=pytest.mark.long)
+            for how in (("v5e", 2, "pallas"), ("v6e", 4, "tiled"), ("h100", 4, "pallas"))
+        ),
+    ],
+)
+def test_devices_that_share_a_model_have_shares_of_all_and_wait_outside_of_the_tiles(
+    target, mesh, implementation
+):
+    one, _ = compiled(target, implementation=implementation)
+    report, works = compiled(target, implementation=implementation, mesh=mesh)
+    assert report.settings["mesh"] == mesh
+    # The rest are norms, positions and biases that each device has.
+    assert report.weights_bytes < 1.05 * one.weights_bytes / mesh
+    assert report.step_bytes < one.step_bytes
+    assert 1.0 <= mesh * report.flops / one.flops < 1.1
+    waits = [w for w in works if w.instruction.operation.startswith(COLLECTIVES)]
+    # In the loops over blocks of the model and of tokens, not in that over tiles within these.
+    assert waits and all(len(work.path) <= 1 for work in waits)
+    if implementation == "tiled":
+        assert max(len(work.path) for work in works) == 2
+    sizes = architecture("toy")
+    padded = sizes.vocab_size + mesh * report.settings["tile"]
+    shapes = [shape.dims for work in works for shape in work.instruction.shapes]
+    tables = [dims for dims in shapes if sizes.n_embd in dims]
+    held = [math.prod(dims) // sizes.n_embd for dims in tables]
+    assert not [columns for columns in held if sizes.vocab_size <= columns < padded]
+
+
+def test_more_devices_than_a_host_has_are_refused():
+    require("v5e")
+    with pytest.raises(errors.ConfigError, match=r"mesh\.model is 8, a host of TPU v5e has 4"):
+        compiled("v5e", mesh=8)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_step_compiles_with_float32_operands(target):
@@ -136,7 +178,7 @@ def test_the_update_of_totals_compiles(tiny, texts, tmp_path, target, tallies, n
 def test_fitting_temperatures_compiles(target):
     device, sizes = require(target), architecture("toy")
     resolved = resolve.resolve(configure(), sizes, platform=device.platform)
-    unembed = program.step.unembed(resolved, program.weight_shapes(sizes, "float32"))
+    unembed = program.step.unembed(resolved, placement.shapes(sizes, "float32"))
     shape = (sizes.n_layer + 1, 2, 512, sizes.n_embd)
     given = (np.zeros(shape, np.float32), np.ones(shape[1:3], bool), unembed)
     points = np.ones((sizes.n_layer + 1, temperature.POINTS), np.float32)
@@ -165,8 +207,10 @@ def test_a_step_that_a_tpu_cannot_compile_is_halved():
     )
     # Streams of 2**23 positions alone take 28 GiB, of which a v5e has 15.75.
     resolved = resolved.with_step_sequences(2**13)
-    params = program.weight_shapes(architecture("toy"), "bfloat16")
-    fitted, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    params = placement.shapes(architecture("toy"), "bfloat16")
+    fitted, compiled_step = batch_size.fit_to_group(
+        resolved, params, devices.Group((device,)), None
+    )
     assert fitted.step_sequences < 2**13 and compiled_step.memory_analysis()
 
 
@@ -179,6 +223,6 @@ def test_quantities_that_need_more_passes_compile(tiny):
         architecture("toy"),
         platform=device.platform,
     )
-    params = program.weight_shapes(architecture("toy"), "bfloat16")
-    _, compiled_step = batch_size.fit_to_device(resolved, params, device, None)
+    params = placement.shapes(architecture("toy"), "bfloat16")
+    _, compiled_step = batch_size.fit_to_group(resolved, params, devices.Group((device,)), None)
     assert compiled_step.memory_analysis()

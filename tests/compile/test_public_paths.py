@@ -14,9 +14,8 @@ from compile.programs import TARGETS, architecture, require, shapes_on
 from jaxlens import models, types
 from jaxlens.api import lens as api_lens
 from jaxlens.api.prompts import read_prompts
-from jaxlens.bench.compiled import program
 from jaxlens.lens import identity, numerics, options, temperature, unembedding
-from jaxlens.models import loading
+from jaxlens.models import loading, placement
 from jaxlens.store import probe_file
 from jaxlens.sweep import temperatures
 from jaxlens.sweep.ablation import compute as ablation
@@ -47,7 +46,7 @@ TEMPERATURES = shape(LAYERS)
 
 def params(precision):
     """Weights in the type that is used with a precision."""
-    return program.weight_shapes(SIZES, precision)
+    return placement.shapes(SIZES, precision)
 
 
 def unembed(precision, **changes):

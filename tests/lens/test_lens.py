@@ -13,10 +13,11 @@ import oracle
 import pytest
 from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from readings import ABSOLUTE, BFLOAT16, NEAR_TIE, assert_close, expect
 
 from jaxlens import config, errors, schema
-from jaxlens.lens import decoders, numerics, pallas, reference, tiled, tuning
+from jaxlens.lens import decoders, mesh, numerics, pallas, reference, tiled, tuning
 from jaxlens.lens.kernels import tpu
 from jaxlens.lens.options import Options, resolve_quantities
 
@@ -42,6 +43,21 @@ def read_with_kernel(*arguments):
         return pallas.read(*arguments)
 
 
+def read_over(parts, as_on="CPU", function=tiled.read):
+    """The lens of devices that share the vocabulary."""
+    devices = Mesh(np.array(jax.devices()[:parts]), (mesh.AXIS,))
+
+    def read(residuals, unembed, references, options):
+        split = NamedSharding(devices, PartitionSpec(None, mesh.AXIS))
+        weight = jax.lax.with_sharding_constraint(unembed.weight, split)
+        options = dataclasses.replace(options, parts=parts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tuning, "CPU", getattr(tuning, as_on))
+            return function(residuals, unembed.replace(weight=weight), references, options)
+
+    return read
+
+
 FUSED = tuple(n for n in TILED if not n.startswith(("js_", "kl_to_")))
 
 # Tiles and blocks that divide nothing; the last takes the defaults.
@@ -50,6 +66,9 @@ LENSES = {
     "tiled-32-7": (tiled.read, {"tile": 32, "block": 7}, TILED),
     "as-on-gpu": (read_as_on("GPU"), {"tile": 32, "block": 7}, TILED),
     "as-on-tpu": (read_as_on("TPU"), {"tile": 48, "block": 4}, TILED),
+    "over-2": (read_over(2), {"tile": 32, "block": 7}, TILED),
+    "over-4": (read_over(4, "TPU"), {"tile": 8, "block": 4}, TILED),
+    "tpu-kernel-over-2": (read_over(2, function=read_with_kernel), {"tile": 32, "block": 7}, FUSED),
     "tpu-kernel": (read_with_kernel, {"tile": 32, "block": 7}, FUSED),
     "tiled": (tiled.read, {}, TILED),
 }
@@ -59,6 +78,8 @@ LENSES = {
 # are worth more.
 ONE_TILED = ["reference", "tiled-32-7", pytest.param("tiled", marks=pytest.mark.long)]
 EACH = [*ONE_TILED, "as-on-gpu", "as-on-tpu"]
+OVER = ["over-2", "over-4", "tpu-kernel-over-2"]
+LONG_OVER = [pytest.param(lens, marks=pytest.mark.long) for lens in OVER]
 KERNEL = "tpu-kernel"  # interpreted, it takes seconds to compile
 LONG_KERNEL, LONG_REFERENCE, LONG_GPU, LONG_TPU = (
     pytest.param(lens, marks=pytest.mark.long)
@@ -90,7 +111,10 @@ def check(lens, case, absolute=ABSOLUTE, gap=NEAR_TIE, **how):
 # below, with GPT-2's vocabulary.
 SHORT = dict.fromkeys(("reference", "tiled-32-7"), ((97, "final_norm"), (257, "plain")))
 SHORT |= dict.fromkeys(("as-on-gpu", "as-on-tpu"), ((257, "plain"),))
-SHORT |= dict.fromkeys(("tiled", KERNEL), ())  # of the kernel `test_kernels` has short ones
+SHORT |= {"over-2": ((97, "final_norm"),), "over-4": ((257, "plain"),)}
+SHORT |= dict.fromkeys(
+    ("tiled", KERNEL, f"{KERNEL}-over-2"), ()
+)  # of the kernel `test_kernels` has short ones
 PRODUCTS = [
     pytest.param(lens, *rest, marks=() if rest in SHORT[lens] else pytest.mark.long)
     for lens, rest in itertools.product(LENSES, itertools.product((97, 257), decoders.DECODERS))
@@ -110,14 +134,14 @@ def test_the_vocabulary_of_gpt2_agrees_with_the_oracle(lens):
 
 
 # Tiles that are padded need a bias, and the default, which is not, adds none.
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL, *LONG_OVER])
 def test_one_token_and_no_head_bias_agree_with_the_oracle(lens):
     case = make_case(97, batch=1, position=1)
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
     check(lens, case)
 
 
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_GPU, LONG_TPU, LONG_KERNEL, *LONG_OVER])
 def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     case = make_case(257, seed=5)
     got = read(lens, case, precision="bfloat16")
@@ -126,7 +150,7 @@ def test_bfloat16_operands_stay_within_their_own_tolerance(lens):
     assert_close(got, expected, [*floats, *(n for n in got if n.startswith("rank"))], BFLOAT16)
 
 
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_KERNEL, *LONG_OVER])
 def test_masked_positions_have_rank_0_id_minus_1_and_nan(lens):
     got = read(lens, make_case(97))
     for name, value in got.items():
@@ -137,7 +161,7 @@ def test_masked_positions_have_rank_0_id_minus_1_and_nan(lens):
             assert np.isnan(hidden).all(), name
 
 
-@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*ONE_TILED, LONG_KERNEL, *LONG_OVER])
 def test_the_ends_are_exact_by_construction(lens):
     case = make_case(97)
     got = read(lens, case)
@@ -149,7 +173,7 @@ def test_the_ends_are_exact_by_construction(lens):
         assert (got[name][0][mask] == 0).all()
 
 
-@pytest.mark.parametrize("lens", [LONG_REFERENCE, *ONE_TILED[1:], LONG_KERNEL])
+@pytest.mark.parametrize("lens", [LONG_REFERENCE, *ONE_TILED[1:], LONG_KERNEL, *LONG_OVER])
 def test_chosen_layers_are_those_of_the_whole_readout(lens):
     case = make_case(97)
     whole, some = read(lens, case), read(lens, case, layers=(2, -1, 0))
@@ -157,7 +181,7 @@ def test_chosen_layers_are_those_of_the_whole_readout(lens):
         np.testing.assert_allclose(value, whole[name][[2, -1, 0]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL])
+@pytest.mark.parametrize("lens", [*EACH, LONG_KERNEL, "over-4", LONG_OVER[0], LONG_OVER[2]])
 def test_equal_logits_rank_equally_and_the_lowest_id_comes_first(lens):
     case = make_case(97)
     weight = np.repeat(case.unembed.weight[:1], 97, 0)
@@ -212,6 +236,43 @@ def test_tile_and_block_do_not_change_the_readout(tile, block, top_k):
 @pytest.mark.parametrize(("tile", "block"), [(2, 4), (64, 20), (110, 1)])
 def test_tile_and_block_do_not_change_what_the_kernel_reads(tile, block):
     check_few(tile, block, 1, KERNEL)
+
+
+# Parts of padding alone, of fewer columns than best tokens, and blocks that divide nothing.
+@pytest.mark.parametrize(
+    ("lens", "tile", "top_k"),
+    [
+        ("over-4", 97, 3),
+        *(
+            pytest.param(*how, marks=pytest.mark.long)
+            for how in (("over-4", 2, 97), ("over-2", 13, 1), ("over-2", 110, 2))
+        ),
+    ],
+)
+def test_no_division_of_the_vocabulary_changes_the_readout(lens, tile, top_k):
+    check_few(tile, 4, top_k, lens)
+
+
+# Sums of the parts are added in another order: nats, measured 1.9e-6 and 4.8e-6.
+LOGP, OTHERS = 4e-6, 8e-5
+
+
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_devices_that_share_the_vocabulary_of_gpt2_read_what_one_reads(parts):
+    case = make_case(50257, seed=4)
+    names = tuple(name for name in TILED if name != "norm" and "retention" not in name)
+    options = Options(names, None, 3, tile=4096 if parts == 2 else 2048, block=8)
+    one, shared = (
+        _compiled(function)(case.residuals, case.unembed, case.references, options).present()
+        for function in (tiled.read, read_over(parts))
+    )
+    assert set(one) == set(shared) == set(names)
+    for name, value in one.items():
+        if name.startswith("rank") or name == "top_id":
+            np.testing.assert_array_equal(shared[name], value, name)
+        else:
+            bound = LOGP if "logp" in name else OTHERS
+            np.testing.assert_allclose(shared[name], value, rtol=0, atol=bound, err_msg=name)
 
 
 @pytest.mark.parametrize("lens", ["as-on-gpu", LONG_TPU])

@@ -1,20 +1,17 @@
-"""The step of a sweep, compiled from shapes alone for a device that is not here."""
+"""The step of a sweep, compiled from shapes alone for devices that are not here."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from jaxlens import config as run_config
-from jaxlens import models, types
+from jaxlens import types
 from jaxlens.bench import counts
 from jaxlens.bench.compiled import hlo, targets, traffic
-from jaxlens.sweep import batch_size, resolve, step
+from jaxlens.models import placement
+from jaxlens.sweep import batch_size, devices, mesh_size, resolve, step
 
 _SHARE = 0.9
 """Of the memory beside the weights, what a step may take, as in `devices.free_bytes`."""
@@ -22,7 +19,10 @@ _SHARE = 0.9
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a step needs, moves and computes on a device, by its compiled program.
+    """What a step needs, moves and computes on each device, by its compiled program.
+
+    Where devices share a model, bytes and operations are those of one of them, and what they tell
+    each other is not counted.
 
     Attributes:
         model: Name of the model.
@@ -56,21 +56,6 @@ class Compiled:
     versions: dict[str, str]
 
 
-def weight_shapes(architecture: types.Architecture, dtype: str) -> types.Params:
-    """Shapes and types of a model's weights; those that a checkpoint may lack are left out."""
-    expected = models.leaves(architecture)
-    params: types.Params = {}
-    for leaf in expected.leaves:
-        if leaf.is_optional:
-            continue
-        *folders, name = leaf.path.split("/")
-        place = params
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[name] = jax.ShapeDtypeStruct(expected.stacked_shape(leaf), jnp.dtype(dtype))
-    return params
-
-
 def compile_step(
     model: str, architecture: types.Architecture, config: run_config.RunConfig, name: str
 ) -> tuple[Compiled, str]:
@@ -90,14 +75,15 @@ def compile_step(
         MissingError: The compiler of the target is not installed, or an assembler that it needs.
     """
     target = targets.require(name)
-    device = targets.device(target)
-    resolved = resolve.resolve(config, architecture, platform=device.platform)
-    params = weight_shapes(architecture, config.model.dtype)
-    weights = _weights_bytes(resolved, params)
+    count = config.mesh.model or 1
+    group = devices.Group(targets.devices(target, count))
+    resolved = resolve.resolve(config, architecture, platform=group.lead.platform)
+    params = placement.shapes(architecture, config.model.dtype, count)
+    weights = mesh_size.weights_bytes(resolved, params)
     limit = int(_SHARE * max(0, target.memory - weights))
     began = time.perf_counter()
     with targets.assembling(target):
-        resolved, compiled = batch_size.fit_to_device(resolved, params, device, limit)
+        resolved, compiled = batch_size.fit_to_group(resolved, params, group, limit)
     seconds = time.perf_counter() - began
     text = compiled.as_text() or ""
     works = traffic.count(hlo.parse(text))
@@ -105,7 +91,7 @@ def compile_step(
     is_stated = traffic.states_flops(works)
     flops = traffic.flops(works) / resolved.step_tokens
     if not is_stated:
-        flops = counts.count_flops(architecture, resolved.length)["sweep"]
+        flops = counts.count_flops(architecture, resolved.length)["sweep"] / count
     report = Compiled(
         model=model,
         target=name,
@@ -124,14 +110,6 @@ def compile_step(
     return report, text
 
 
-def _weights_bytes(resolved: resolve.Resolved, params: types.Params) -> int:
-    config = step.step_config(resolved)
-    unembed = step.unembed(resolved, params)
-    tiles = jax.eval_shape(config.tile_unembedding, unembed)
-    leaves = jax.tree.leaves((params, tiles))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-
-
 def _settings(resolved: resolve.Resolved) -> dict[str, Any]:
     config = resolved.config
     return {
@@ -143,5 +121,6 @@ def _settings(resolved: resolve.Resolved) -> dict[str, Any]:
         "residuals": config.lens.residuals,
         "tile": config.lens.tile,
         "block": config.lens.block,
+        **({"mesh": config.mesh.model} if config.mesh.model != 1 else {}),
         "rows": config.store.rows,
     }

@@ -105,21 +105,37 @@ def device(target: Target) -> jax.Device:
     Raises:
         MissingError: The compiler does not start.
     """
+    return devices(target)[0]
+
+
+def devices(target: Target, count: int = 1) -> tuple[jax.Device, ...]:
+    """So many devices of one host to compile for.
+
+    Raises:
+        ConfigError: More than a host has.
+        MissingError: The compiler does not start.
+    """
     for name, value in _TPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options = {"topology_name": target.topology}
     if target.platform == "cuda":
         facts = importlib.resources.files("jaxlens.bench.compiled") / f"{target.name}.textproto"
-        options |= {"target_config": facts.read_text(), "topology": "1x1x1"}
+        options |= {"target_config": facts.read_text(), "topology": f"1x1x{count}"}
     try:
         # A compiler that is damaged, or of another version than JAX, fails in any of these ways.
-        return topologies.get_topology_desc(platform=target.platform, **options).devices[0]
+        found = topologies.get_topology_desc(platform=target.platform, **options).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
         what = " ".join(str(error).split())[:200]
         raise errors.MissingError(
             f"the compiler for {target.title} does not start: {what}",
             f"install the {' and '.join(target.packages)} of jax {jax.__version__}",
         ) from error
+    if count > len(found):
+        raise errors.ConfigError(
+            f"mesh.model is {count}, a host of {target.title} has {len(found)} devices",
+            f"give {len(found)} or less",
+        )
+    return tuple(found[:count])
 
 
 @contextlib.contextmanager

@@ -162,10 +162,13 @@ def count_greater(counts: Any, reference_logits: Any, marks: Any, tile: Tile) ->
 def count_among(
     reference_logits: Float[Array, "layer token reference"], ids: Int[Array, "token reference"]
 ) -> Int[Array, "layer token reference"]:
-    """Counts other reference tokens above each; one that is there several times counts once."""
+    """Counts other reference tokens above each; one that is there several times counts once.
+
+    Those that are -1 have no column here, and are counted where they do.
+    """
     is_same = ids[:, :, None] == ids[:, None, :]
     earlier = np.tri(ids.shape[-1], k=-1, dtype=bool)
-    is_first = ~(is_same & earlier[None]).any(-1)
+    is_first = ~(is_same & earlier[None]).any(-1) & (ids >= 0)
     is_greater = reference_logits[..., None, :] > reference_logits[..., :, None]
     counted = is_greater & (~is_same & is_first[:, None])[None]
     return counted.sum(-1, dtype=jnp.int32)

@@ -9,9 +9,10 @@ every leaf of a block stacked over layers and kernels ``[in, out]``, under the p
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from jaxlens.models.checkpoints import (
     orbax,
     stack,
     state_dict,
+    stream,
 )
+from jaxlens.models.checkpoints.stored import Stored
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
 FORMATS = (*formats.SINGLE, formats.ORBAX)
@@ -41,27 +44,61 @@ _WEIGHT_FILES = (*formats.SINGLE.values(), *formats.INDEX.values(), formats.ORBA
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model.
+    """A model.
 
     Attributes:
         architecture: Sizes and options.
-        params: Float32 NumPy pytree stacked over layers.
+        params: Float32 NumPy pytree stacked over layers; empty where it has not been read.
         directory: Local folder that it came from, where a tokenizer would be; None for a state
             dict.
+        stored: Weights that have not been read.
     """
 
     architecture: types.Architecture
     params: types.Params
     directory: Path | None
+    stored: Stored | None = None
+
+    def read(self) -> Checkpoint:
+        """The same with its weights, in memory together.
+
+        Raises:
+            DataError: A file is damaged, or does not fit.
+        """
+        if self.stored is None:
+            return self
+        return dataclasses.replace(self, params=self.stored.read(), stored=None)
+
+    def take(self) -> stream.Leaves:
+        """Path and value of each leaf, read or let go of one after another; can be called once.
+
+        Raises:
+            DataError: A file is damaged, or does not fit.
+        """
+        leaves = stream.of_params(self.params) if self.stored is None else self.stored.stream()
+        total = hashlib.sha256()
+        for path, value in leaves:
+            _add(total, path, value)
+            yield path, value
+            del value
+        self.__dict__["sha256"] = total.hexdigest()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """`digest` of the weights, which have been read or taken."""
+        return digest(self.params)
 
 
-def load(source: str | Path, revision: str | None = None, config: Any = None) -> Checkpoint:
+def load(
+    source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
+) -> Checkpoint:
     """Loads a model from a directory or the Hugging Face hub.
 
     Args:
         source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
         revision: Branch, tag or commit of a hub id.
         config: Taken instead of ``config.json``, see ``models.parse``.
+        read: Whether to read the weights, which are only found otherwise.
 
     Raises:
         MissingError: The model or one of its files is not there.
@@ -69,22 +106,13 @@ def load(source: str | Path, revision: str | None = None, config: Any = None) ->
         ConfigError: There are several models.
     """
     folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    label, weights = folder.label, folder.found
     if config is None:
-        config = _config(folder.directory, label)
+        config = _config(folder.directory, folder.label)
     architecture = models.parse(config)
     expected = models.leaves(architecture)
-    _require_memory(expected, label)
-    if weights.format == "orbax":
-        params = orbax.load(folder.directory, expected, label)
-    else:
-        params = stack.stack(
-            formats.tensors(folder.directory, weights, label, expected),
-            expected,
-            formats.FLAVOUR[weights.format],
-            f"{label}/{weights.file}",
-        )
-    return Checkpoint(architecture, params, folder.tokenizer)
+    stored = Stored(folder.directory, folder.found, folder.label, expected)
+    found = Checkpoint(architecture, {}, folder.tokenizer, stored)
+    return found.read() if read else found
 
 
 def _config(directory: Path, label: str) -> Any:
@@ -185,22 +213,14 @@ def digest(params: types.Params) -> str:
     """
     total = hashlib.sha256()
     for path, value in sorted(layout.flat(params).items()):
-        array = np.ascontiguousarray(value, dtype="<f4")
-        total.update(f"{path} {'x'.join(map(str, array.shape))}\n".encode())
-        total.update(array.data)
+        _add(total, path, value)
     return total.hexdigest()
 
 
-def _require_memory(expected: layout.Layout, label: str) -> None:
-    """Refuses what no allocation could hold; a damaged digit is enough for terabytes."""
-    needed = 4 * expected.count(with_optional=False)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > machine:
-        raise errors.DataError(
-            f"{label}/config.json: describes {needed / 2**30:.0f} GiB of float32 weights, "
-            f"this machine has {machine / 2**30:.0f} GiB of memory",
-            "config.json is damaged, or the model needs a larger machine",
-        )
+def _add(total: hashlib._Hash, path: str, value: np.ndarray) -> None:
+    array = np.ascontiguousarray(value, dtype="<f4")
+    total.update(f"{path} {'x'.join(map(str, array.shape))}\n".encode())
+    total.update(array.data)
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:

@@ -30,13 +30,20 @@ def require(params: types.Params, expected: layout.Layout, label: str) -> types.
     leaves = layout.flat(params)
     require_shapes({k: (v.shape, v.dtype.name) for k, v in leaves.items()}, expected, label)
     for path, value in leaves.items():
-        # Values on devices are checked there: they may be sharded over more than one.
-        finite = np.isfinite if isinstance(value, np.ndarray) else jnp.isfinite
-        if not bool(finite(value).all()):
-            raise errors.DataError(
-                f"{label}: tensor {path} holds values that are not finite", FINITE
-            )
+        require_finite(value, path, label)
     return layout.nested(drop_tied_head(leaves, expected, label))
+
+
+def require_finite(value: Any, path: str, label: str) -> None:
+    """Refuses a leaf that holds NaN or infinity.
+
+    Raises:
+        DataError: Naming the leaf.
+    """
+    # Values on devices are checked there: they may be sharded over more than one.
+    finite = np.isfinite if isinstance(value, np.ndarray) else jnp.isfinite
+    if not bool(finite(value).all()):
+        raise errors.DataError(f"{label}: tensor {path} holds values that are not finite", FINITE)
 
 
 def require_shapes(

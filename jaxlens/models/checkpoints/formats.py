@@ -21,7 +21,7 @@ from flax import serialization
 
 from jaxlens import errors
 from jaxlens.files import memory, untrusted
-from jaxlens.models.checkpoints import layout, msgpack, stack
+from jaxlens.models.checkpoints import layout, msgpack, stored_tensor
 
 Format = Literal["safetensors", "msgpack", "orbax"]
 
@@ -67,7 +67,7 @@ class Found(NamedTuple):
 
 def tensors(
     directory: Path, weights: Found, label: str, expected: layout.Layout
-) -> Iterator[stack.Tensor]:
+) -> Iterator[stored_tensor.Tensor]:
     """Every tensor of a safetensors or msgpack checkpoint, under its own name.
 
     A tensor can be read until the next one is taken.
@@ -140,8 +140,8 @@ def write(path: Path, fmt: str, named: Iterator[tuple[str, np.ndarray]]) -> None
 
 
 def _read(
-    read: Callable[[Path, str], Iterator[stack.Tensor]], path: Path, label: str
-) -> Iterator[stack.Tensor]:
+    read: Callable[[Path, str], Iterator[stored_tensor.Tensor]], path: Path, label: str
+) -> Iterator[stored_tensor.Tensor]:
     where = f"{label}/{path.name}"
     with _refusals(where):
         yield from read(path, where)
@@ -167,7 +167,7 @@ def _refusals(where: str) -> Generator[None]:
         ) from error
 
 
-def _read_safetensors(path: Path, where: str) -> Iterator[stack.Tensor]:
+def _read_safetensors(path: Path, where: str) -> Iterator[stored_tensor.Tensor]:
     with untrusted.opened(path, where) as raw:
         size = int.from_bytes(raw.read(8), "little")
     if size > LARGEST_HEADER:
@@ -185,10 +185,10 @@ def _read_safetensors(path: Path, where: str) -> Iterator[stack.Tensor]:
                 with _refusals(where), safetensors.safe_open(path, framework="numpy") as fresh:
                     return fresh.get_tensor(name)
 
-            yield stack.Tensor(name, kind, tuple(part.get_shape()), value, where)
+            yield stored_tensor.Tensor(name, kind, tuple(part.get_shape()), value, where)
 
 
-def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stack.Tensor]:
+def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stored_tensor.Tensor]:
     with untrusted.opened(path, where) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
@@ -199,7 +199,7 @@ def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stack.Tensor
         leaves = msgpack.unpack(file)
     while leaves:  # each tensor is freed once it has been taken
         name, value = leaves.popitem()
-        yield stack.of_array(name, value, where)
+        yield stored_tensor.of_array(name, value, where)
 
 
 def _largest(expected: layout.Layout) -> int:

@@ -36,6 +36,8 @@ class Leaf(NamedTuple):
         transposed_in: Layouts that hold the transpose of ours, as transformers writes it.
         either_way: Whether checkpoints store it either way round, see ``variants``.
         is_optional: Whether a checkpoint may lack it.
+        split: Axis that devices which share the model split; None where each has all of it.
+        matrices: How many matrices stand side by side along that axis, each of which is split.
     """
 
     path: str
@@ -45,6 +47,8 @@ class Leaf(NamedTuple):
     transposed_in: tuple[Flavour, ...] = ()
     either_way: bool = False
     is_optional: bool = False
+    split: int | None = None
+    matrices: int = 1
 
     @property
     def is_square(self) -> bool:

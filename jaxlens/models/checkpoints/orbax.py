@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import stat
 from collections.abc import Generator
@@ -17,6 +18,7 @@ import numpy as np
 from jaxlens import errors, types
 from jaxlens.files import memory, untrusted
 from jaxlens.models.checkpoints import checks, layout
+from jaxlens.models.checkpoints import stream as streams
 
 FOLDER = "orbax"
 
@@ -51,6 +53,37 @@ def load(directory: Path, expected: layout.Layout, label: str) -> types.Params:
     Raises:
         DataError: It is damaged or does not fit.
     """
+    with _reading(directory, expected, label) as (restore, where, stored):
+        leaves = {leaf.path: restore(leaf.path) for leaf in expected.required()}
+        leaves |= {path: restore(path) for path in stored().keys() - leaves.keys()}
+    return checks.require(layout.nested(leaves), expected, where)
+
+
+def stream(directory: Path, expected: layout.Layout, label: str) -> streams.Leaves:
+    """The same leaves one after another, in the order of their paths.
+
+    Raises:
+        DataError: It is damaged or does not fit; leaves before the one at fault have been given.
+    """
+    with _reading(directory, expected, label) as (restore, where, stored):
+
+        def checked(path: str) -> np.ndarray:
+            value = restore(path)
+            checks.require_finite(value, path, where)
+            return value
+
+        # Orbax leaves threads behind where it lists what is damaged: one leaf is tried before.
+        checked(min(expected.required(), key=_size).path)
+        yield from streams.without_tied_head(stored(), checked, expected, where)
+
+
+def _size(leaf: layout.Leaf) -> int:
+    return math.prod(leaf.shape)
+
+
+@contextlib.contextmanager
+def _reading(directory: Path, expected: layout.Layout, label: str) -> Generator[tuple[Any, ...]]:
+    """What restores a leaf, what to call the folder, and what says all that it holds."""
     import orbax.checkpoint
 
     folder, where = (directory / FOLDER).absolute(), f"{label}/{FOLDER}"
@@ -63,11 +96,12 @@ def load(directory: Path, expected: layout.Layout, label: str) -> types.Params:
             shape = expected.stacked_shape(expected.by_path[path])
             return _restore(checkpointer, folder, path, shape, where)
 
-        leaves = {leaf.path: restore(leaf.path) for leaf in expected.required()}
-        stored = _stored(checkpointer, folder, where)
-        checks.require_shapes(stored, expected, where)
-        leaves |= {path: restore(path) for path in stored.keys() - leaves.keys()}
-    return checks.require(layout.nested(leaves), expected, where)
+        def stored() -> dict[str, tuple[tuple[int, ...], str]]:
+            found = _stored(checkpointer, folder, where)
+            checks.require_shapes(found, expected, where)
+            return found
+
+        yield restore, where, stored
 
 
 def _require_files(folder: Path, where: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlens import errors
 from jaxlens.files import untrusted
-from jaxlens.models.checkpoints import layout, names, stack
+from jaxlens.models.checkpoints import layout, names, stored_tensor
 
 CONTAINERS = ("model", "state_dict", "model_state_dict", "module", "params")
 """Keys under which training checkpoints keep the weights, beside an optimizer and the like."""
@@ -55,7 +55,7 @@ def of_module(model: Any, config: Any = None) -> tuple[Mapping[Any, Any], Any]:
 
 def tensors(
     state: Mapping[Any, Any], expected: layout.Layout
-) -> tuple[Iterator[stack.Tensor], layout.Flavour]:
+) -> tuple[Iterator[stored_tensor.Tensor], layout.Flavour]:
     """The tensors of a state dict, each converted as it is taken, and whose names they have.
 
     Args:
@@ -69,7 +69,7 @@ def tensors(
     return _tensors(leaves), _flavour(leaves)
 
 
-def _tensors(leaves: Mapping[str, Any]) -> Iterator[stack.Tensor]:
+def _tensors(leaves: Mapping[str, Any]) -> Iterator[stored_tensor.Tensor]:
     for name, value in leaves.items():
         try:
             array = _array(value)
@@ -80,7 +80,7 @@ def _tensors(leaves: Mapping[str, Any]) -> Iterator[stack.Tensor]:
                 f"state: {untrusted.shown(name)} is not an array ({reason})",
                 "give arrays, or tensors that hold values",
             ) from error
-        yield stack.of_array(name, array, "state")
+        yield stored_tensor.of_array(name, array, "state")
 
 
 def _array(value: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ missing or turned is damage.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,9 +31,6 @@ def settle_orientation(
 ) -> None:
     """Transposes square kernels to match the other kernels of their checkpoint.
 
-    A square matrix looks the same either way. The kernels whose shape tells must all agree; in
-    GPT-2 every checkpoint has some, since the attention's ``c_attn`` is never square.
-
     Args:
         stacks: Stacked kernels, ``[in, out]`` where the shape tells, as stored where not, with
             the flavour's own orientation assumed; changed in place.
@@ -41,6 +38,32 @@ def settle_orientation(
         expected: What the checkpoint must fit.
         flavour: Whose names they have.
         notes: What was done is added.
+
+    Raises:
+        DataError: Naming a kernel that is stored the other way round than most.
+    """
+    if not are_unusual(kernels, expected, flavour, notes):
+        return
+    for path, stacked in stacks.items():
+        leaf = expected.by_path[path]
+        if leaf.either_way and leaf.is_square:
+            for layer in range(expected.architecture.n_layer):  # one at a time, for the memory
+                stacked[layer] = stacked[layer].T.copy()
+
+
+def are_unusual(
+    kernels: list[Kernel], expected: layout.Layout, flavour: layout.Flavour, notes: list[str]
+) -> bool:
+    """Whether a checkpoint stores its kernels the other way round than its flavour does.
+
+    A square matrix looks the same either way. The kernels whose shape tells must all agree; in
+    GPT-2 every checkpoint has some, since the attention's ``c_attn`` is never square.
+
+    Args:
+        kernels: Those whose shape tells.
+        expected: What the checkpoint must fit.
+        flavour: Whose names they have.
+        notes: What was found is added.
 
     Raises:
         DataError: Naming a kernel that is stored the other way round than most.
@@ -60,21 +83,17 @@ def settle_orientation(
         )
     usual = flavour == "flax"
     if not kernels or bool(turned) == usual:
-        return
-    for path, stacked in stacks.items():
-        leaf = expected.by_path[path]
-        if leaf.either_way and leaf.is_square:
-            for layer in range(expected.architecture.n_layer):  # one at a time, for the memory
-                stacked[layer] = stacked[layer].T.copy()
+        return False
     order, like = ("[out, in]", "torch.nn.Linear") if turned else ("[in, out]", "flax.linen.Dense")
     witness = next(x for x in expected.leaves if x.either_way and not x.is_square)
     notes.append(
         f"kernels are stored {order} as in {like}, by the shape of {witness.path.split('/')[-2]}; "
         + expected.orientation_note
     )
+    return True
 
 
-def adopt_head(stacks: dict[str, np.ndarray], expected: layout.Layout, notes: list[str]) -> bool:
+def adopt_head(stacks: dict[str, Any], expected: layout.Layout, notes: list[str]) -> bool:
     """Takes the head for the embedding where a file keeps the two under the head's name alone.
 
     safetensors stores memory that is shared once, under one of its names.
@@ -91,9 +110,7 @@ def adopt_head(stacks: dict[str, np.ndarray], expected: layout.Layout, notes: li
     return True
 
 
-def add_biases(
-    stacks: dict[str, np.ndarray], expected: layout.Layout, notes: list[str]
-) -> set[str]:
+def add_biases(stacks: dict[str, Any], expected: layout.Layout, notes: list[str]) -> set[str]:
     """Zeros for biases that a checkpoint leaves out as a whole.
 
     Returns:

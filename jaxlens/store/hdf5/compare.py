@@ -18,7 +18,7 @@ def require_same(path: Path, data: bytes) -> None:
         MissingError: It does not exist.
         DataError: It is damaged, or says something else.
     """
-    if contained.size(path) == len(data) and contained.read(path, len(data)) == data:
+    if contained.holds(path, data):
         return
     with (
         reading.open_sealed(path, virtual=True) as stored,

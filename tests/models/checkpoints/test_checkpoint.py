@@ -15,6 +15,8 @@ from jaxlens import errors, models
 from jaxlens.models import gpt2
 from jaxlens.models.checkpoints import checkpoint
 
+pytestmark = pytest.mark.usefixtures("also_streamed")
+
 
 @pytest.mark.parametrize("config", [checkpoints.CONFIG, checkpoints.UNTIED], ids=["tied", "untied"])
 @pytest.mark.parametrize("fmt", checkpoints.FORMATS)

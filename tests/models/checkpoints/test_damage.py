@@ -13,6 +13,8 @@ import pytest
 from jaxlens import errors
 from jaxlens.models.checkpoints import checkpoint as weights
 
+pytestmark = pytest.mark.usefixtures("also_streamed")
+
 
 def header(table):
     text = json.dumps(table).encode()

@@ -8,6 +8,8 @@ import pytest
 from jaxlens import errors
 from jaxlens.models.checkpoints import checkpoint as weights
 
+pytestmark = pytest.mark.usefixtures("also_streamed")
+
 
 def test_orbax_that_does_not_fit_the_config_is_refused(tmp_path):
     weights.save(tmp_path, *checkpoints.make(), "orbax")

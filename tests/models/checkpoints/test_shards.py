@@ -8,6 +8,8 @@ import pytest
 from jaxlens import errors
 from jaxlens.models.checkpoints import checkpoint
 
+pytestmark = pytest.mark.usefixtures("also_streamed")
+
 
 @pytest.mark.parametrize("fmt", checkpoints.FILE)
 def test_sharded_checkpoints_load(tmp_path, fmt):

@@ -14,6 +14,8 @@ from jaxlens import errors, models
 from jaxlens.models.checkpoints import checkpoint as weights
 from jaxlens.models.checkpoints import layout, names
 
+pytestmark = pytest.mark.usefixtures("also_streamed")
+
 # Width and inner width are equal: of a block's kernels only c_attn tells how it is stored.
 SQUARE = {**checkpoints.CONFIG, "n_inner": 6}
 KERNELS = ("c_attn.weight", "c_proj.weight", "c_fc.weight")

@@ -1,0 +1,71 @@
+"""Weights that have been found in a folder, and not been read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxlens import errors, types
+from jaxlens.models.checkpoints import formats, layout, orbax, stack, stream
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights in a folder.
+
+    Attributes:
+        directory: The folder.
+        weights: Their format and file.
+        label: What to call the folder.
+        expected: What they must fit.
+    """
+
+    directory: Path
+    weights: formats.Found
+    label: str
+    expected: layout.Layout
+
+    def read(self) -> types.Params:
+        """All leaves, float32 and stacked over layers.
+
+        Raises:
+            DataError: A file is damaged, or does not fit.
+        """
+        self._require_memory()
+        if self.weights.format == formats.ORBAX:
+            return orbax.load(self.directory, self.expected, self.label)
+        tensors = formats.tensors(self.directory, self.weights, self.label, self.expected)
+        return stack.stack(tensors, self.expected, self._flavour, self._where)
+
+    def stream(self) -> stream.Leaves:
+        """The same leaves one after another; those of msgpack files are in memory together.
+
+        Raises:
+            DataError: As `read`; leaves before the one at fault have been given.
+        """
+        if self.weights.format == formats.ORBAX:
+            return orbax.stream(self.directory, self.expected, self.label)
+        if self.weights.format == "msgpack":
+            return stream.of_params(self.read())
+        tensors = formats.tensors(self.directory, self.weights, self.label, self.expected)
+        return stream.of_tensors(tensors, self.expected, self._flavour, self._where)
+
+    @property
+    def _flavour(self) -> layout.Flavour:
+        return formats.FLAVOUR[self.weights.format]
+
+    @property
+    def _where(self) -> str:
+        return f"{self.label}/{self.weights.file}"
+
+    def _require_memory(self) -> None:
+        """Refuses what no allocation could hold; a damaged digit is enough for terabytes."""
+        needed = 4 * self.expected.count(with_optional=False)
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > machine:
+            raise errors.DataError(
+                f"{self.label}/config.json: describes {needed / 2**30:.0f} GiB of float32 weights, "
+                f"this machine has {machine / 2**30:.0f} GiB of memory",
+                "config.json is damaged, or the model needs a larger machine",
+            )

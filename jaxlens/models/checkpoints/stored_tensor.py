@@ -1,0 +1,76 @@
+"""One stored tensor of a checkpoint: what its header says, and its value once it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlens import errors
+from jaxlens.files import untrusted
+from jaxlens.models.checkpoints import checks, layout, variants
+
+
+class Tensor(NamedTuple):
+    """One stored tensor, not read yet, so that it can be refused for the price of a header.
+
+    Attributes:
+        name: Its name there.
+        dtype: Name of its type there.
+        shape: Its shape there.
+        read: Gives its value.
+        file: What to call the file that it came from.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+    file: str
+
+
+def of_array(name: str, value: np.ndarray, file: str) -> Tensor:
+    """A tensor that is in memory."""
+    return Tensor(name, value.dtype.name, value.shape, lambda: value, file)
+
+
+def is_turned(
+    tensor: Tensor, leaf: layout.Leaf, flavour: layout.Flavour, kernels: list[variants.Kernel]
+) -> bool:
+    """Whether a tensor is the transpose of ours, as far as its shape tells that.
+
+    Kernels that tell are added to ``kernels``.
+
+    Raises:
+        DataError: Its type or shape does not fit.
+    """
+    where = _where(tensor)
+    checks.require_dtype(tensor.dtype, where)
+    shape = leaf.shape
+    is_turned = flavour in leaf.transposed_in
+    if leaf.either_way and not leaf.is_square:
+        is_turned = is_turned if tensor.shape not in (shape, shape[::-1]) else tensor.shape != shape
+        kernels.append(variants.Kernel(where, leaf, is_turned))
+    checks.require_shape(tensor.shape, shape[::-1] if is_turned else shape, where)
+    return is_turned
+
+
+def read(tensor: Tensor, is_turned: bool) -> np.ndarray:
+    """The value of a tensor, float32 and in our orientation.
+
+    Raises:
+        DataError: It is not finite.
+    """
+    value = tensor.read()
+    with np.errstate(over="ignore"):  # what overflows is refused on the next line
+        value = value.astype(np.float32, copy=False)
+    if not np.isfinite(value).all():
+        raise errors.DataError(
+            f"{_where(tensor)} holds values that are not finite in float32", checks.FINITE
+        )
+    return value.T if is_turned else value
+
+
+def _where(tensor: Tensor) -> str:
+    return f"{tensor.file}: tensor {untrusted.shown(tensor.name)}"

@@ -1,0 +1,32 @@
+"""Checkpoints read leaf by leaf are never whole in memory; for their bits see conftest."""
+
+import pytest
+
+from jaxlens import models
+from jaxlens.models.checkpoints import checkpoint
+
+# 290 MiB of float32 weights, of which the largest leaf is a third.
+SIZES = {"model_type": "gpt2", "n_layer": 24, "n_head": 8, "n_embd": 512}
+SIZES |= {"n_positions": 32, "vocab_size": 1000, "bos_token_id": None}
+WHOLE = 290
+
+TAKE = """
+import sys
+import orbax.checkpoint, safetensors.numpy
+from jaxlens.models.checkpoints import checkpoint
+mark()
+total = 0
+for _, value in checkpoint.load(sys.argv[1], read=False).take():
+    total += value.nbytes
+    del value
+assert total > 280 * 2**20
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fmt", ["safetensors", "orbax"])
+def test_reading_leaf_by_leaf_takes_little_more_than_the_largest(tmp_path, memory_growth, fmt):
+    architecture = models.parse(SIZES)
+    checkpoint.save(tmp_path / "m", architecture, models.init(architecture, 0), fmt)
+    # Orbax reads a leaf into memory of its own before it hands it over.
+    assert memory_growth(TAKE, tmp_path / "m") < (0.5 if fmt == "safetensors" else 0.9) * WHOLE
