@@ -6,10 +6,12 @@ import os
 import stat
 from pathlib import Path
 
+from jaxlens import errors
 from jaxlens.files import closing, contained
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_AGAIN = "remove it, then run the same command again"
 
 
 class Folder(closing.Closing):
@@ -23,7 +25,8 @@ class Folder(closing.Closing):
         parts: Names of the directories down to this one.
 
     Raises:
-        DataError: A link leads out of the run.
+        DataError: A link leads out of the run, or it is not a directory; below the first part,
+            not a link to one either.
         MissingError: It does not exist.
         StorageError: The system refused.
     """
@@ -32,8 +35,14 @@ class Folder(closing.Closing):
         # The parent of a file in it: a link in place of the directory itself must stay inside too.
         self.path: Path = contained.contained(run_dir, *parts, "any").parent
         self._descriptor = -1
+        inner = os.O_NOFOLLOW if len(parts) > 1 else 0
         with contained.reading(self.path):
-            self._descriptor = os.open(self.path, _FOLDER)
+            try:
+                self._descriptor = os.open(self.path, _FOLDER | inner)
+            except NotADirectoryError as error:  # a link too, where links are not followed
+                if os.path.lexists(self.path):
+                    raise errors.DataError(f"{self.path} is not a directory", _AGAIN) from error
+                raise
 
     def close(self) -> None:
         """Closes the directory; safe to repeat."""

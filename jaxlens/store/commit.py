@@ -46,6 +46,7 @@ def publish_shard(
         run_dir, *layout.segment_parts(layout.segment_of(shard_range.shard))
     )
     publish.make_directory(folder, disk)
+    segments.open_folder(run_dir, layout.segment_of(shard_range.shard)).close()  # not a link
     path, sidecar = (
         act(run_dir, shard_range.shard) for act in (layout.shard_path, layout.sidecar_path)
     )

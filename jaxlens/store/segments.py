@@ -71,11 +71,14 @@ def existing_shards(run_dir: str | Path, n_shards: int) -> list[int]:
     Raises:
         JaxlensError: A directory leads elsewhere, or cannot be listed.
     """
-    shards: list[int] = []
-    for segment in existing(run_dir, n_shards):
-        with open_folder(run_dir, segment) as opened:
-            shards += sorted(_parts(opened, segment, n_shards))
-    return shards
+    found = existing(run_dir, n_shards)
+    return [shard for segment in found for shard in existing_in(run_dir, segment, n_shards)]
+
+
+def existing_in(run_dir: str | Path, segment: int, n_shards: int) -> list[int]:
+    """The shards of one segment of `existing_shards`."""
+    with open_folder(run_dir, segment) as opened:
+        return sorted(_parts(opened, segment, n_shards))
 
 
 def whole_shards(run_dir: str | Path, n_shards: int) -> set[int]:

@@ -133,7 +133,7 @@ def complete(
         raise errors.MissingError(
             f"{run_dir} lacks {lacking} of {errors.count(spec.n_shards, 'shard')}, "
             f"the first is {_named(run_dir, first)}",
-            "run the same command again to compute them",
+            "compute them with the same jaxlens run again",
         )
     return entries
 

@@ -63,6 +63,7 @@ def verify_untrusted(
 
     Raises:
         MissingError: The directory does not exist, or holds no run.
+        DataError: See `verify.verify`.
         ConfigError: It holds merged runs.
         StorageError: The system cannot start another process.
     """
@@ -109,6 +110,8 @@ def main() -> None:
         say(report=dataclasses.asdict(report))
     except errors.MissingError as error:
         say(missing=[error.message, error.hint])
+    except errors.DataError as error:
+        say(refused=[error.message, error.hint])
     except MemoryError:
         say(died="needs more memory than it may have")
 
@@ -175,6 +178,8 @@ def _judge(at: str, answer: dict[str, Any], status: int) -> verify.Report:
             return verify.Report(n, rows, tuple(_findings(items)), missing, finished)
         case {"missing": [str(message), str(hint)]}:
             raise errors.MissingError(message, hint)
+        case {"refused": [str(message), str(hint)]}:
+            raise errors.DataError(message, hint)
         case {"died": str(reason)}:
             what = f"reading it {reason}"
         case _ if answer:
@@ -209,9 +214,10 @@ def _spell(status: int) -> str:
 
 def _size(run_dir: str | Path) -> int:
     """Bytes that the files of a run take on disk; none are opened."""
-    total = 0
-    for part in (".", layout.SHARDS, layout.TOKENS):
-        folder = os.path.join(run_dir, part)
+    total, folders = 0, [os.path.join(run_dir, layout.TOKENS), os.path.join(run_dir, layout.SHARDS)]
+    with contextlib.suppress(OSError), os.scandir(folders[-1]) as entries:
+        folders += [e.path for e in entries if layout.segment_number(e.name) is not None]
+    for folder in (os.fspath(run_dir), *folders):
         with contextlib.suppress(OSError):
             if not os.path.islink(folder):
                 with os.scandir(folder) as entries:

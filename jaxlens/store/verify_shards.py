@@ -32,8 +32,12 @@ def existing(problems: findings.Findings, spec: layout.Spec, finished: bool) -> 
     Of an unfinished run these are the committed shards: a record alone is a shard under way.
     """
     numbers: list[int] = []
+    found: list[int] = []
     with contextlib.suppress(errors.JaxlensError):
-        numbers = segments.existing_shards(problems.run_dir, spec.n_shards)
+        found = segments.existing(problems.run_dir, spec.n_shards)
+    for segment in found:
+        with problems.checking("/".join(layout.segment_parts(segment))):
+            numbers += segments.existing_in(problems.run_dir, segment, spec.n_shards)
     if not finished:
         root = problems.run_dir
         return [n for n in numbers if os.path.lexists(os.path.join(root, layout.shard_file(n)))]

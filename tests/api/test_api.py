@@ -354,6 +354,12 @@ MISTAKES = {
     "dtypes": (lambda m: jaxlens.load_model("packaged", ["float32"]), "dtype is"),
     "a number for a run": (lambda m: jaxlens.open_run(5), "path is 5"),
     "a dict for a sweep": (lambda m: jaxlens.run_sweep({"out": "x"}), "configuration is a dict"),
+    "one run to merge": (lambda m: jaxlens.merge_runs("out", ["a"]), "at least two"),
+    "a number to merge": (lambda m: jaxlens.merge_runs("out", [5, 6]), "runs is"),
+    "no workers": (
+        lambda m: jaxlens.RayEngine(workers=0).run(jaxlens.config.load([]), None, None),
+        "workers is 0",
+    ),
     "a path for a sweep": (lambda m: jaxlens.run_sweep("x.yaml"), "configuration is a str"),
 }  # fmt: skip
 

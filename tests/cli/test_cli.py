@@ -230,7 +230,7 @@ def test_a_finished_run_ends_well_where_its_summary_cannot_be_printed(tiny, text
     ("command", "hint"), [("run", "run the same command to resume"), ("env", "again")]
 )
 def test_ctrl_c_is_130_and_says_how_to_go_on(command, hint, tmp_path, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run", interrupted)

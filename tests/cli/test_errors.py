@@ -198,7 +198,7 @@ def test_a_lens_that_is_not_the_model_refuses_to_start(tiny, texts, tmp_path, ca
 
 
 def test_an_unexpected_failure_is_one_line_too(tmp_path, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr(sweep, "run", fail)
@@ -227,7 +227,7 @@ def test_converted_checkpoints_are_the_same_model(tiny, tmp_path, capsys):
 def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
     for error in (MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: out of memory")):
 
-        def fail(*_, error=error):
+        def fail(*_, error=error, **__):
             raise error
 
         monkeypatch.setattr(sweep, "run", fail)

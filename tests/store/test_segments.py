@@ -1,6 +1,7 @@
 """Runs of several segments: where their shards lie, what is stored of each, what is not read."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from jaxlens.store import (
     segment_files,
     segments,
     shards,
+    untrusted,
     verify,
 )
 
@@ -258,6 +260,37 @@ def test_a_link_in_place_of_a_segment_is_refused_where_it_leads_out(out, tmp_pat
         reader.open_run(out)
     with pytest.raises(errors.DataError, match="leads out"):
         commit.publish_shard(out, example.place(SPEC, 5, SHARDS, ROWS), memoryview(b"x"), ROWS)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_place_of_a_segment_is_named_and_nothing_else_is_blamed(out, kind):
+    folder_of = out / "shards" / "00001"
+    shutil.rmtree(folder_of)
+    if kind == "file":
+        folder_of.touch()
+    else:
+        folder_of.symlink_to(out / "shards" / "00002")
+    damaged = dict(verify.verify(out).damaged)
+    assert damaged.pop("shards/00001") in ("is not a directory", "is a link")
+    assert all(name.startswith("shards/00001/") for name in damaged)
+    for act in (finalize.finalize, reader.open_run):
+        with pytest.raises(errors.DataError, match=r"shards/00001 is (not a directory|a link)"):
+            act(out)
+    with pytest.raises(errors.DataError, match=r"shards/00001 is (not a directory|a link)"):
+        example.write_run(out, SHARDS, ROWS)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="no limit on memory there")
+def test_untrusted_runs_of_segments_are_sized_and_those_of_earlier_versions_refused(out, tmp_path):
+    assert untrusted._size(out) > 2 * untrusted._size(out / "shards" / "00001")
+    big = out / "shards" / "00002" / "part-00009.h5"
+    before = untrusted._size(out)
+    big.write_bytes(b"x" * 2**20)
+    assert untrusted._size(out) > before + 2**19
+    run_directory.create_run(tmp_path / "old", example.spec(1100, ROWS), example.FAST)
+    (tmp_path / "old" / "shards" / "part-01024.h5").touch()
+    with pytest.raises(errors.DataError, match="earlier version"):
+        untrusted.verify_untrusted(tmp_path / "old")  # in a process of its own
 
 
 def test_files_that_do_not_belong_beside_shards_are_named(out):

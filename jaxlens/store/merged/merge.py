@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +114,18 @@ def files_of(run_dir: str | Path) -> dict[str, bytes]:
         JaxlensError: See `merge_runs`.
     """
     parts = _parts(Path(run_dir), _swept([run_dir]))
-    return derive(parts, _spec(parts, True))
+    spec = _spec(parts, True)
+    places = {
+        (source.spec_hash, source.manifest_sha256): source.path
+        for source in sources.read(run_dir, layout.read_spec(run_dir))
+    }
+    as_recorded = []  # by the names that they had, which may be links now
+    for part in parts:
+        identity = part.source.spec_hash, part.source.manifest_sha256
+        path = places.get(identity, part.source.path)
+        source = dataclasses.replace(part.source, path=path)
+        as_recorded.append(dataclasses.replace(part, source=source))
+    return derive(as_recorded, spec)
 
 
 def derive(parts: Sequence[agreement.Part], spec: Mapping[str, Any]) -> dict[str, bytes]:
@@ -198,7 +211,16 @@ def _part(out_dir: Path, run_dir: Path) -> agreement.Part:
 
 
 def _require_room(out_dir: Path, spec_bytes: bytes) -> None:
-    """Refuses a directory that holds anything but these merged runs, or what is left of some."""
+    """Refuses a directory that holds anything but these merged runs, or what is left of them."""
+    if os.path.lexists(out_dir) and not out_dir.is_dir():
+        raise errors.ConfigError(
+            f"{out_dir} is not a directory", "name a directory to create before the runs"
+        )
+    if os.path.lexists(out_dir / layout.SHARDS):
+        raise errors.ConfigError(
+            f"{out_dir} holds a run of its own, which is not replaced",
+            "name a directory to create before the runs",
+        )
     if os.path.lexists(out_dir / layout.RUN):
         _require_these(out_dir, spec_bytes)
     elif os.path.lexists(out_dir) and not sources.is_merged(out_dir):
@@ -221,14 +243,40 @@ def _require_these(out_dir: Path, spec_bytes: bytes) -> None:
 
 
 def _publish(out_dir: Path, files: Mapping[str, bytes], disk: system.Disk) -> None:
-    """Writes the files that are not there yet; without the spec, the last, there is no run."""
+    """Writes the files that are not there yet; without the spec, the last, there is no run.
+
+    The first file says which runs are merged here: where another process merges others, one of the
+    two is refused before it has written anything else.
+    """
     publish.make_directory(out_dir, disk)
     temporary.remove_leftovers(out_dir, disk)
-    for _ in range(2):  # another process may have merged other runs there meanwhile
-        for name, data in files.items():
-            path = contained.contained(out_dir, name)
-            if name == layout.RUN:
-                publish.publish(path, data, disk, replace=False)
-            elif not contained.holds(path, data):
-                publish.publish(path, data, disk)
-        _require_these(out_dir, files[layout.RUN])
+    for name, data in files.items():
+        path = contained.contained(out_dir, name)
+        if name == sources.SOURCES:
+            _claim(out_dir, path, data, disk)
+        elif name == layout.RUN:
+            publish.publish(path, data, disk, replace=False)
+        elif not contained.holds(path, data):
+            publish.publish(path, data, disk)
+    _require_these(out_dir, files[layout.RUN])
+
+
+def _claim(out_dir: Path, path: Path, data: bytes, disk: system.Disk) -> None:
+    """Writes the record of the runs, unless there is a sound one of others.
+
+    Raises:
+        ConfigError: There is.
+    """
+    publish.publish(path, data, disk, replace=False)
+    if contained.holds(path, data):
+        return
+    with contextlib.suppress(errors.MissingError, errors.DataError):
+        raw = contained.read(path, layout.LARGE)
+        other = records.parse_note(raw, str(path)).get("spec_hash")
+        if other != records.parse_note(data, str(path))["spec_hash"]:
+            raise errors.ConfigError(
+                f"{out_dir} is of other merged runs",
+                "name another directory to create; if nobody is merging those now, "
+                f"remove {sources.SOURCES} and merge again",
+            )
+    publish.publish(path, data, disk)  # damaged, or of these runs before they changed

@@ -14,6 +14,7 @@ from sweeps import configure
 
 import jaxlens
 from jaxlens import config, errors
+from jaxlens.files import publish
 from jaxlens.store import finalize, type_means_file, verify
 from jaxlens.store.merged import merged_spec
 from jaxlens.study import fold
@@ -277,7 +278,7 @@ def test_means_of_token_types_must_be_equal(parted, merged, tiny, tmp_path):
 
 def test_directories_that_hold_something_else_are_refused(copied):
     runs = [copied / name for name in parts.NAMES]
-    for out, told in ((copied, "is not empty"), (copied / "a", "RUN.json is of another run")):
+    for out, told in ((copied, "is not empty"), (copied / "a", "holds a run of its own")):
         assert told in refusal(lambda out=out: jaxlens.merge_runs(out, runs))
     assert "of another run" in refusal(lambda: jaxlens.merge_runs(copied / "all", runs[1:]))
     assert "at least two" in refusal(lambda: jaxlens.merge_runs(copied / "m", runs[:1]))
@@ -307,3 +308,56 @@ def test_made_corpora_have_no_parts(tiny, tmp_path):
         assert sweep.run(how).finished
         runs.append(tmp_path / str(number))
     assert "has no parts" in refusal(lambda: jaxlens.merge_runs(tmp_path / "m", runs))
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_of_two_merges_of_other_runs_in_one_place_one_is_refused(copied, moment, monkeypatch):
+    """The rival comes before the first, the second or the third file of ours is published."""
+    a, b, c = (copied / name for name in parts.NAMES)
+    out, publishing, said = copied / "new", publish.publish, []
+
+    def late(path, *more, **options):
+        if path.parent == out and len(said) == moment:
+            said.append(path.name)
+            monkeypatch.setattr(publish, "publish", publishing)
+            try:
+                jaxlens.merge_runs(out, [a, c])
+                said.append("the rival won")
+            except errors.ConfigError as error:
+                assert "of other merged runs" in error.message
+                said.append("the rival was refused")
+            monkeypatch.setattr(publish, "publish", late)
+        elif path.parent == out and len(said) < moment:
+            said.append(path.name)
+        return publishing(path, *more, **options)
+
+    monkeypatch.setattr(publish, "publish", late)
+    if moment:
+        jaxlens.merge_runs(out, [a, b])
+    else:
+        with pytest.raises(errors.ConfigError, match=r"of other merged runs|of another run"):
+            jaxlens.merge_runs(out, [a, b])
+    assert said[-1] == ("the rival was refused" if moment else "the rival won")
+    assert verify.verify(out).ok
+
+
+def test_places_that_are_something_else_are_refused_by_what_they_are(copied):
+    a, b, _ = (copied / name for name in parts.NAMES)
+    (copied / "file").write_text("x")
+    (copied / "dangling").symlink_to(copied / "nowhere")
+    for name in ("file", "dangling"):
+        with pytest.raises(errors.ConfigError, match="not a directory"):
+            jaxlens.merge_runs(copied / name, [a, b])
+    with pytest.raises(errors.ConfigError, match="holds a run of its own"):
+        jaxlens.merge_runs(a, [a, b])
+    jaxlens.merge_runs(copied / "new", [a, b])
+    (copied / "new" / "shards").mkdir()
+    with pytest.raises(errors.ConfigError, match="holds a run of its own"):
+        jaxlens.merge_runs(copied / "new", [a, b])
+
+
+def test_a_run_that_a_link_leads_to_now_is_the_run_that_was_merged(copied):
+    a = copied / parts.NAMES[0]
+    a.rename(copied / "moved")
+    a.symlink_to(copied / "moved")
+    assert verify.verify(copied / "all").ok
