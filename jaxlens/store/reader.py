@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxlens import arguments, errors, schema
-from jaxlens.files import closing, contained
+from jaxlens.files import closing, contained, fetching
 from jaxlens.store import (
     corpus_index,
     document_fields,
@@ -23,6 +23,7 @@ from jaxlens.store import (
     shard_contents,
     shards,
     specs,
+    storage,
     summary,
 )
 from jaxlens.store.hdf5 import reading
@@ -42,13 +43,17 @@ def open_run(path: str | Path) -> Run:
     compared when it is first read.
 
     Args:
-        path: Run directory, or one that `jaxlens.merge_runs` made.
+        path: Run directory, or one that `jaxlens.merge_runs` made; or ``s3://BUCKET/FOLDER``, whose
+            files are fetched when they are read.
 
     Raises:
         MissingError: The directory holds no run, or shards are missing.
         DataError: Something is damaged.
     """
-    run_dir = arguments.path(path, "path", "the directory of a run")
+    return storage.opened(arguments.path(path, "path", "the directory of a run"), _open)
+
+
+def _open(run_dir: Path) -> Run:
     spec = layout.read_spec(run_dir)
     if specs.MERGED in spec.document:
         from jaxlens.store.merged import merged_run  # it needs `Run`
@@ -88,7 +93,7 @@ class Run(closing.Closing):
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in frames.facts(self).items())
-        return f"<Run {self.path}: {facts}>"
+        return f"<Run {fetching.name_of(self.path)}: {facts}>"
 
     def _repr_html_(self) -> str:
         """What notebooks show: sizes, quantities, and medians and means by layer."""
