@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,4 +220,5 @@ def _is_without_bucket(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """What obstore says first, without the answer of the server behind it."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = re.sub(r"//[^/@\s]*@", "//", line)  # an endpoint may hold a password
     return line.partition(": <?xml")[0].partition(", after ")[0][:200]

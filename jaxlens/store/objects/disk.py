@@ -60,6 +60,7 @@ class ObjectDisk(system.Disk):
     def unlink(self, path: str) -> None:
         """Removes a draft, or an object and what stands for it."""
         if not temporary.is_temporary(os.path.basename(path)):
+            os.lstat(path)  # what is not there needs no request
             self._uploads.delete(self._name(path))
         os.unlink(path)
 

@@ -53,6 +53,8 @@ class Mirror:
 
     def refresh(self) -> None:
         """Lists the folder, and fetches the records of shards that are new."""
+        # What is written meanwhile is not in the listing, and stays.
+        known = set(self._objects)
         listed = dict(self._client.list())
         files = {name: found for name, found in listed.items() if names.is_file(name)}
         images: dict[int, list[str]] = {}
@@ -61,7 +63,7 @@ class Mirror:
                 images.setdefault(parsed[0], []).append(name)
         committed = [n for name in files if (n := names.record_number(name)) is not None]
         with self._lock:
-            for name in set(self._objects) - set(files) - set(map(layout.shard_file, committed)):
+            for name in known - set(files) - set(map(layout.shard_file, committed)):
                 self._forget(name)
             for name, found in files.items():
                 self._place(name, found)

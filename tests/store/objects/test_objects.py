@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import object_server
 import pytest
 from store import example
-from store.objects import object_run, server
+from store.objects import object_run
 
 from jaxlens import errors
 from jaxlens.store import (
@@ -224,7 +225,9 @@ def test_denied_access_is_one_line(url, behind, fault):
     behind(fault)
     with pytest.raises(errors.StorageError, match=f"^{url}.*: access denied$") as raised:
         object_run.write_run(url)
-    assert "AWS_ACCESS_KEY_ID" in raised.value.hint and server.SECRET not in str(vars(raised.value))
+    assert "AWS_ACCESS_KEY_ID" in raised.value.hint and object_server.SECRET not in str(
+        vars(raised.value)
+    )
 
 
 def test_a_bucket_that_does_not_exist_is_one_line(bucket):
@@ -234,7 +237,9 @@ def test_a_bucket_that_does_not_exist_is_one_line(bucket):
 
 def test_a_server_that_is_gone_is_one_line(url, monkeypatch):
     monkeypatch.setattr(client, "RETRY_SECONDS", 0.5)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.HOST}:{server.free_port()}")
+    monkeypatch.setenv(
+        "AWS_ENDPOINT_URL", f"http://{object_server.HOST}:{object_server.free_port()}"
+    )
     with pytest.raises(errors.StorageError, match=f"^{url}: ") as raised:
         object_run.write_run(url)
     assert "\n" not in raised.value.message and "check the network" in raised.value.hint

@@ -1,7 +1,7 @@
 """A real server of the protocol of S3 on loopback, and a proxy before it that misbehaves.
 
-``python server.py TARGET_PORT PORT FAULT`` is the proxy. Servers and proxies are processes, so that
-they can be killed.
+``python object_server.py TARGET_PORT PORT FAULT`` is the proxy. Servers and proxies are processes,
+so that they can be killed.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import http.client
 import http.server
 import importlib.util
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -83,6 +84,45 @@ def make_bucket(port, bucket):
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(request) as answer:
         assert answer.status == 200
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """The port of a"""
+    require()
+    with moto() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """A new bucket, which the environment leads to."""
+    name = f"b{secrets.token_hex(8)}"
+    make_bucket(s3, name)
+    for key, value in environment(s3).items():
+        monkeypatch.setenv(key, value)
+    return name
+
+
+@pytest.fixture
+def url(bucket):
+    """A folder in a new bucket."""
+    return f"s3://{bucket}/some/run"
+
+
+@pytest.fixture
+def behind(s3, monkeypatch):
+    """Puts a proxy with a fault before the server; its port."""
+
+    with contextlib.ExitStack() as stack:
+
+        def start(fault):
+            port, running = proxy(s3, fault)
+            stack.enter_context(running)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", environment(port)["AWS_ENDPOINT_URL"])
+            return port
+
+        yield start
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
