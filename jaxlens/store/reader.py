@@ -39,12 +39,10 @@ BATCH_ROWS = 65_536
 def open_run(path: str | Path) -> Run:
     """Opens a run that has all its shards.
 
-    Reads the spec and the records and compares the sizes of all shards; the sha256 of a shard is
-    compared when it is first read.
+    Compares the records and sizes of all shards now, the sha256 of each when it is first read.
 
     Args:
-        path: Run directory, or one that `jaxlens.merge_runs` made; or ``s3://BUCKET/FOLDER``, whose
-            files are fetched when they are read.
+        path: Directory of a run, or of merged runs; or a URL, as in ``s3://BUCKET/FOLDER``.
 
     Raises:
         MissingError: The directory holds no run, or shards are missing.
@@ -125,7 +123,7 @@ class Run(closing.Closing):
         if name not in self:
             raise lazy_column.unknown(name, self.names, self.path)
         dtype, tail = self._shards.form.columns[name]
-        read = functools.partial(self._read_column, name)
+        read = functools.partial(self._shards.read_one, name)
         names = self.layer_names
         return lazy_column.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
 
@@ -143,7 +141,7 @@ class Run(closing.Closing):
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.
 
-        The keys are those of `summary.statistics`; a quantity that was never counted is absent.
+        The keys are those of `summary.statistics`; what was never counted is absent.
         """
         merged, labels = self.tally, self._shards.form.labels
         with reading.reading(self.path):
@@ -294,9 +292,6 @@ class Run(closing.Closing):
             blocks = self._shards.read(quantities, shard, low - start, high - start)
             batch = {n: lazy_column.signed(c.quantity, blocks[n]) for n, c in quantities.items()}
             yield {"row": np.arange(low, high)} | batch
-
-    def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
-        return self._shards.read((name,), shard, start, stop)[name]
 
     def _read_summary(self, path: Path, contents: reading.Contents) -> dict[str, np.ndarray]:
         with reading.reading(path):

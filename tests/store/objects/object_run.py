@@ -13,7 +13,6 @@ from pathlib import Path
 
 from store import example
 
-from jaxlens.files import contained
 from jaxlens.store import finalize, layout, run_directory, shards, storage, verify
 from jaxlens.store.objects import client, names, urls
 
@@ -26,7 +25,7 @@ def write_run(url, n_shards=SHARDS, rows=ROWS, salt=0, finish=True):
     computed, others = [], []
     with storage.mirrored(url, writable=True) as mirror:
         spec = run_directory.create_run(mirror.path, spec_bytes, mirror.disk)
-        if not contained.names(mirror.path / layout.TOKENS):
+        if not layout.token_path(mirror.path, layout.TOKEN_RECORD).exists():  # the last of them
             example.publish_tokens(mirror.path, n_shards, rows, mirror.disk)
         for shard in shards.missing_shards(mirror.path, n_shards, spec.hash, "fast"):
             image = example.shard_image(spec_bytes, shard, n_shards, rows, salt=salt)
@@ -106,10 +105,15 @@ def kill(url, kills, seed):
         runs += 1
     # Only now, since a client must not be forked.
     expected = tree(f"{url}/whole")
-    wrong = sum(tree(f"{url}/{number}") != expected for number in range(runs))
+    wrong = 0
     for number in range(runs):
+        found = tree(f"{url}/{number}")
+        odd = [name for name in found | expected if found.get(name) != expected.get(name)]
         with storage.readable(f"{url}/{number}") as run:
-            wrong += not verify.verify(run).ok
+            odd += verify.verify(run).damaged
+        if odd:
+            os.write(2, f"{number}: {odd}\n".encode())
+        wrong += bool(odd)
     print(killed, runs, wrong, failed)
 
 
