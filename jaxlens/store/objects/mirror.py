@@ -16,7 +16,6 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import publish
 from jaxlens.store import layout, records
 from jaxlens.store.objects import commit, names, urls
 from jaxlens.store.objects.client import Client, Object
@@ -194,10 +193,10 @@ class Mirror:
         if found is None or self._fetched.get(name) == found:
             return
         path = self.path / name
-        publish.check_space(path, 2 * found.size, self.disk)
         draft = path.with_name(f".{path.name}.{threading.get_ident()}")
-        draft.unlink(missing_ok=True)
-        fetched = self._client.download(self._images.get(name, name), draft)
+        with _writing(self.path.parent):
+            draft.unlink(missing_ok=True)
+            fetched = self._client.download(self._images.get(name, name), draft)
         with self._lock:
             if fetched is None:
                 self._forget(name)
@@ -225,3 +224,16 @@ class Mirror:
                 wanted.append(layout.sidecar_file(shard))
         with concurrent.futures.ThreadPoolExecutor(REQUESTS, "jaxlens-fetch") as pool:
             list(pool.map(self._fetch, wanted))
+
+
+@contextlib.contextmanager
+def _writing(temporary: Path) -> Generator[None]:
+    """Turns an ``OSError`` into an error that names the folder where mirrors are."""
+    try:
+        yield
+    except OSError as error:
+        where = temporary.parent
+        raise errors.StorageError(
+            f"cannot fetch into {where}: {error.strerror}",
+            "free some space there, or let TMPDIR name another folder; then run the command again",
+        ) from error

@@ -1,5 +1,6 @@
 """Runs in object stores, against a server of the protocol of S3."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -243,6 +244,24 @@ def test_a_server_that_is_gone_is_one_line(url, monkeypatch):
     with pytest.raises(errors.StorageError, match=f"^{url}: ") as raised:
         object_run.write_run(url)
     assert "\n" not in raised.value.message and "check the network" in raised.value.hint
+
+
+def test_a_full_folder_for_mirrors_is_one_line(url, monkeypatch):
+    object_run.write_run(url)
+
+    def full(self, name, target):
+        with target.open("xb"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with storage.readable(url) as run, monkeypatch.context() as patched:
+        patched.setattr(client.Client, "download", full)
+        with pytest.raises(
+            errors.StorageError, match=r"cannot fetch into .*: No space left"
+        ) as got:
+            reader.open_run(run)
+        assert "TMPDIR" in got.value.hint
+        patched.undo()
+        reader.open_run(run)["rank_input"][:]
 
 
 def test_listings_of_many_pages_are_read_to_the_end(url):
