@@ -1,8 +1,7 @@
 """A local directory that stands for a run in an object store.
 
 It has the layout of a run, so that whatever reads runs reads it. A file is as large as its object,
-and has its bytes from when it is first opened on; of the images of shards it keeps those
-that were opened last.
+and has its bytes once it was opened; of the images of shards it keeps those that were opened last.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class Mirror:
 
     def refresh(self) -> None:
         """Lists the folder, and fetches the records of shards that are new."""
-        # What is written meanwhile is not in the listing, and stays.
-        known = set(self._objects)
+        with self._lock:  # what is written meanwhile is not in the listing, and stays
+            known = set(self._objects)
         listed = dict(self._client.list())
         files = {name: found for name, found in listed.items() if names.is_file(name)}
         images: dict[int, list[str]] = {}
@@ -143,6 +142,9 @@ class Mirror:
             self._held[name] += 1
         try:
             self._fetch(name)
+            with self._lock:
+                if name in self._kept:
+                    self._kept.move_to_end(name)
             yield
         finally:
             with self._lock:
