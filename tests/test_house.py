@@ -50,6 +50,7 @@ HOME = {
     "jinja2": {"view"},
     "scipy": {"study"},
     "ray": {"sweep"},
+    "obstore": {"store"},
 }
 # What works offline on the files of a run, and what every command loads at its start.
 WITHOUT_JAX = ["schema", "designs", "config", "errors", "cli.main"]

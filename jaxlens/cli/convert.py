@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from jaxlens.cli import options, run_output, terminal
+from jaxlens.cli import options, run_output, sources, terminal
 
 
 def convert(
@@ -54,7 +54,8 @@ def export(
     Args:
         run_dir: Run directory.
         to: Format; parquet and csv need the package pyarrow.
-        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by default.
+        out: File to create (.csv.gz compresses), for tallies a folder; beside the run by
+            default, of a run in an object store in the current directory.
         layout: wide: a record a token, a column a layer; long: a record for each token and layer.
         quantities: Quantities to export; all by default.
         layers: Numbers (-1 is the last) or names (h.3) of layers; all by default.
@@ -68,5 +69,8 @@ def export(
 
     columns = {"layout": layout, "quantities": quantities, "layers": layers}
     rows = {"start": start, "stop": stop, "tallies": tallies}
-    exported = order.export(run_dir, order.Order(to=to, out=out, **columns, **rows))
+    ending = order.ending(to, tallies)
+    target = out or sources.beside(run_dir, ending)
+    with sources.readable(run_dir) as (run,):
+        exported = order.export(run, order.Order(to=to, out=target, **columns, **rows))
     run_output.show_exports(exported)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jaxlens import config_values, errors
 from jaxlens.cli import options, progress, run_output, terminal
 from jaxlens.config import Lens, Null, Tallies
+from jaxlens.store.objects import urls
 from jaxlens.sweep import preemption
 
 
@@ -16,7 +17,7 @@ def run(
     config: options.Files = (),
     model: str | None = None,
     corpus: options.Paths = None,
-    out: Path | None = None,
+    out: str | None = None,
     limit: str | None = None,
     rows: Literal["none", "core", "full"] | None = None,
     tallies: Tallies | None = None,
@@ -44,7 +45,8 @@ def run(
         corpus: Files, directories or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each
             also .gz, .bz2, .zst), .tgz, .parquet, .arrow; or twins:repeats, twins:plasma or
             prompts:curated (generated corpora).
-        out: Run directory; runs/<first 8 digits of the spec's hash> by default.
+        out: Run directory, or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; runs/<first 8 digits of
+            the spec's hash> by default.
         limit: Tokens to read, for instance 10M.
         rows: Columns to store: core, full, or none (tallies only).
         tallies: Totals to keep: basic, or study, which answers its questions without rows.
@@ -72,7 +74,7 @@ def run(
     flags = {
         "model.path": model,
         "corpus.paths": corpus,
-        "out": None if out is None else str(out),
+        "out": out,
         "corpus.limit": limit,
         "store.rows": rows,
         "store.tallies": tallies,
@@ -119,7 +121,7 @@ def tokenize(
     config: options.Files = (),
     model: str | None = None,
     corpus: options.Paths = None,
-    out: Path,
+    out: str,
     limit: str | None = None,
     null: Null | None = None,
     seed: int | None = None,
@@ -133,7 +135,7 @@ def tokenize(
         config: YAML file; may be repeated, the last wins.
         model: Directory or hub id whose tokenizer is used.
         corpus: Files, directories or globs; or a corpus that is made, as for run.
-        out: Run directory; the token file goes to its folder tokens.
+        out: Run directory or URL; the token file goes to its folder tokens.
         limit: Tokens to read, for instance 10M.
         null: Null model, as for run; shuffled makes other tokens.
         seed: Seed of a null and of random twins.
@@ -143,7 +145,7 @@ def tokenize(
     """
     options.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
-    flags |= {"out": str(out), "null": null, "seed": seed, "corpus.strict": strict}
+    flags |= {"out": out, "null": null, "seed": seed, "corpus.strict": strict}
     merged = options.load(config, flags, settings)
     from jaxlens.sweep import tokens
 
@@ -167,11 +169,15 @@ def verify(
         output: What is printed.
     """
     options.begin(output)
+    from jaxlens.store import storage, verify
     from jaxlens.store import untrusted as guarded
-    from jaxlens.store import verify
 
+    if untrusted:
+        storage.refuse_url(run_dir, "--untrusted", "leave it out only if you know who made the run")
     check = guarded.verify_untrusted if untrusted else verify.verify
-    run_output.show_verification(check(run_dir, "fast" if fast else "full"), run_dir)
+    with storage.readable(run_dir) as run:
+        report = check(run, "fast" if fast else "full")
+    run_output.show_verification(report, urls.shown(run_dir))
 
 
 def repair(
@@ -202,8 +208,10 @@ def repair(
     options.begin(output)
     flags = {"model.path": model, "corpus.paths": corpus, "corpus.limit": limit}
     merged = options.load(config, flags, settings)
+    from jaxlens.store import storage
     from jaxlens.sweep import repair
 
+    storage.refuse_url(run_dir, "jaxlens repair", run_output.REPAIR_OBJECTS)
     stop = preemption.StopRequest(merged.grace)
     with progress.Bar() as bar, preemption.on_signals(stop):
         done = repair.repair(run_dir, merged, bar, stop)
@@ -220,11 +228,13 @@ def finalize(run_dir: Path, /, *, output: options.Shown = options.Output()) -> N
         output: What is printed.
     """
     options.begin(output)
-    from jaxlens.store import finalize
+    from jaxlens.store import finalize, storage
     from jaxlens.store.merged import merge, sources
 
-    if sources.is_merged(run_dir):
-        merge.again(run_dir)
-    else:
-        finalize.finalize(run_dir)
-    terminal.say(f"finalized {run_dir}")
+    with storage.mirrored(run_dir, writable=True) as mirror:
+        place = mirror or storage.Directory(run_dir)
+        if sources.is_merged(place.path):
+            merge.again(place.path)
+        else:
+            finalize.finalize(place.path, place.disk)
+    terminal.say(f"finalized {urls.shown(run_dir)}")

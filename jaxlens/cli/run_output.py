@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxlens import errors
 from jaxlens.cli import streams, terminal
+from jaxlens.store.objects import urls
 
 if TYPE_CHECKING:
     from jaxlens.corpus import token_folder
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from jaxlens.sweep import estimate, repair, run
 
 logger = logging.getLogger("jaxlens")
+
+REPAIR_OBJECTS = "remove the objects that jaxlens verify names, then run the same jaxlens run again"
+"""What is done instead of a repair about a run in an object store."""
 
 LAYER_COLUMNS = (
     ("median rank of input", "median_rank_input", "{:,.1f}"),
@@ -67,6 +71,7 @@ def show_result(result: run.Result) -> None:
     if has_rows:
         terminal.say(f"rows of each token: {result.out}/shards/*.h5")
         terminal.say(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
+    if has_rows and not urls.is_url(result.out):
         terminal.say(f"       or: xarray.open_dataset({result.out + '/shards/part-00000.h5'!r})")
 
 
@@ -84,7 +89,9 @@ def show_verification(report: verify.Report, run_dir: object) -> None:
     present = f"{report.shards - report.missing:,} of {errors.count(report.shards, 'shard')}"
     if not report.sound:
         of_run = f"jaxlens repair {run_dir} recomputes what is damaged, and only that"
-        if sources.is_merged(str(run_dir)):
+        if urls.is_url(str(run_dir)):
+            of_run = REPAIR_OBJECTS
+        elif sources.is_merged(str(run_dir)):
             of_run = (
                 "jaxlens repair of a run that was merged recomputes what is damaged there; "
                 f"jaxlens merge {run_dir} with the same runs makes the rest anew"
@@ -171,7 +178,7 @@ def show_tokens(ingested: token_folder.Ingested) -> None:
     verb = "made" if ingested.fresh else "found"
     tokens = errors.count(ingested.index.n_tokens, "token")
     documents = errors.count(ingested.index.n_documents, "document")
-    terminal.say(f"{verb} {ingested.directory}: {tokens}, {documents}")
+    terminal.say(f"{verb} {urls.shown(ingested.directory)}: {tokens}, {documents}")
     for reason, count in sorted(ingested.skipped.items()):
         streams.say(f"skipped {count:,}: {reason}")
 

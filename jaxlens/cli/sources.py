@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import layout
+from jaxlens.store import layout, storage
+from jaxlens.store.objects import urls
+
+
+@contextlib.contextmanager
+def readable(*runs: Path) -> Generator[Sequence[Path]]:
+    """Directories with runs, while the block lasts: mirrors of those that are in object stores.
+
+    Raises:
+        JaxlensError: See ``storage.mirrored``.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(storage.readable(run)) for run in runs]
+
+
+def beside(run: Path, ending: str) -> Path | None:
+    """Where the results of a run in an object store go by default: the current directory.
+
+    Args:
+        run: Run directory or URL.
+        ending: Of the name, after the last part of the URL.
+
+    Returns:
+        None for a directory, which has a default of its own.
+    """
+    return Path(urls.parse(run).last + ending) if urls.is_url(run) else None
 
 
 def is_run(source: str) -> bool:
@@ -31,9 +58,11 @@ def flags(
         limit: Value of ``--limit``, of a model alone.
 
     Raises:
-        ConfigError: An option does not belong to this source.
+        ConfigError: An option does not belong to this source, or the run is in an object store.
         MissingError: The source is neither a run nor a model with a run to begin.
     """
+    for place in (source, out):
+        storage.refuse_url(place, "this command", "give it a run directory")
     if is_run(source):
         for name, value in {"--corpus": corpus, "--out": out, "--limit": limit}.items():
             if value is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jaxlens import errors
-from jaxlens.cli import comparison_output, options, study_output, terminal
+from jaxlens.cli import comparison_output, options, sources, study_output, terminal
 from jaxlens.files import outputs
 
 
@@ -29,15 +29,18 @@ def study(
             seeds, and --null shuffled. Takes all words after it.
         by: Field of the documents, kept with corpus.keep, within whose values the primaries are
             estimated too.
-        out: Folder for results.parquet, .csv and .json; study in the run directory by default.
+        out: Folder for results.parquet, .csv and .json; study in the run directory by default, for
+            a run in an object store NAME-study in the current directory.
         output: What is printed.
     """
     options.begin(output)
     errors.require_package("scipy", "study", "studies")
     from jaxlens.study import study
 
-    result = study.study(run_dir, null, by)
-    study_output.show_study(result, study.write(result, out))
+    with sources.readable(run_dir, *null) as (run, *nulls):
+        result = study.study(run, nulls, by)
+        written = study.write(result, out or sources.beside(run_dir, "-study"))
+    study_output.show_study(result, written)
 
 
 def compare(
@@ -73,7 +76,8 @@ def compare(
     if out is not None:
         files.require_library()
         outputs.require_own([out / compare.PICTURE])
-    result = compare.compare(run_dir, other)
+    with sources.readable(run_dir, other) as (one, two):
+        result = compare.compare(one, two)
     written = [] if out is None else compare.write(result, out)
     for path in (figure, None if out is None else out / compare.PICTURE):
         if path is not None:
@@ -105,7 +109,8 @@ def report(
             has the curves of its totals.
         null: Null runs of the same text, as for jaxlens study.
         variant: Runs that differ in lens.decoder alone, to be compared.
-        out: File to write; report.html in the run directory by default.
+        out: File to write; report.html in the run directory by default, for a run in an object
+            store NAME-report.html in the current directory.
         figures: Folder to which the figures are written too, as SVG.
         output: What is printed.
     """
@@ -113,5 +118,8 @@ def report(
     errors.require_package("scipy", "study", "reports")
     from jaxlens.study.report import page
 
-    for path in page.write(run_dir, null, variant, out=out, figures=figures):
-        terminal.say(f"wrote {path}")
+    target = out or sources.beside(run_dir, f"-{page.NAME}")
+    with sources.readable(run_dir, *null, *variant) as (run, *others):
+        nulls, variants = others[: len(null)], others[len(null) :]
+        for path in page.write(run, nulls, variants, out=target, figures=figures):
+            terminal.say(f"wrote {path}")

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from jaxlens import errors
 from jaxlens.corpus import token_file
 from jaxlens.corpus.readers import skip_log
-from jaxlens.files import contained, hash_memo, publish
+from jaxlens.files import contained, hash_memo, publish, system
 from jaxlens.store import corpus_index, layout, records, strict_json
 from jaxlens.store.hdf5 import reading
 
@@ -146,23 +146,28 @@ def _skips(document: dict[str, Any], name: str) -> tuple[dict[str, int], tuple[s
     return counts, tuple(locations)
 
 
-def copy_to(ingested: Ingested, target: Path) -> Ingested:
+def copy_to(ingested: Ingested, target: Path, disk: system.Disk = system.DISK) -> Ingested:
     """Copies a token file into the folder of a run, unless the folder holds it already.
 
     The copy takes two bytes a token, beside some hundred bytes of rows.
+
+    Args:
+        ingested: Token file.
+        target: Folder.
+        disk: System calls.
     """
     if target == ingested.directory:
         return ingested
     existing = find(target, ingested.fingerprint)
     if existing is not None:
         return existing
-    publish.make_directory(target)
+    publish.make_directory(target, disk)
     for name in FILES:
-        _copy(ingested.directory / name, target / name)
+        _copy(ingested.directory / name, target / name, disk)
     return dataclasses.replace(ingested, directory=target)
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, publish.stream(target) as writer:
+def _copy(source: Path, target: Path, disk: system.Disk) -> None:
+    with source.open("rb") as reader, publish.stream(target, disk) as writer:
         while block := reader.read(_COPY_BYTES):
             writer.write(block)

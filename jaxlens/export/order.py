@@ -83,6 +83,11 @@ def export(run_dir: str | Path, order: Order, disk: system.Disk = system.DISK) -
         return [_export_rows(run, order, target, disk)]
 
 
+def ending(to: Literal["parquet", "csv", "hdf5"], tallies: bool) -> str:
+    """What the name of an export ends in by default, after that of the run."""
+    return "-tallies" if tallies else _SUFFIXES[to][0]
+
+
 def _export_rows(run: reader.Run, order: Order, target: Path, disk: system.Disk) -> Exported:
     texts = order.to != "hdf5" and run.n_rows > 0 and _has_texts(run)
     selected = selection.select(
@@ -165,8 +170,8 @@ def _target(run_dir: str | Path, order: Order) -> Path:
     """Where to write; beside the run by default, never inside it."""
     run = Path(run_dir).resolve()
     suffixes = _SUFFIXES[order.to]
-    ending = "-tallies" if order.tallies else suffixes[0]
-    target = run.with_name(run.name + ending) if order.out is None else order.out
+    named = run.with_name(run.name + ending(order.to, order.tallies))
+    target = named if order.out is None else order.out
     if target.resolve().is_relative_to(run):
         raise errors.ConfigError(
             f"{target} is inside the run", "write to a path outside of the run directory"

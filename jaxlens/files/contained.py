@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import memory, refusals
+from jaxlens.files import fetching, memory, refusals
 
 BLOCK_BYTES = 1 << 20
 """Bytes that are read and hashed at once."""
@@ -42,13 +42,14 @@ def opened(path: Path) -> Generator[int]:
         StorageError: The system refused.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with reading(path):
-        descriptor = os.open(path, flags)
-    try:
-        require_regular(path, os.fstat(descriptor).st_mode)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with fetching.held(path):
+        with reading(path):
+            descriptor = os.open(path, flags)
+        try:
+            require_regular(path, os.fstat(descriptor).st_mode)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def read(path: Path, limit: int) -> bytes:

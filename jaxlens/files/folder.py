@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.files import closing, contained
+from jaxlens.files import closing, contained, fetching
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -68,13 +68,14 @@ class Folder(closing.Closing):
             StorageError: The system refused.
         """
         path = self.path / name
-        with contained.reading(path):
-            descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
-        try:
+        with fetching.held(path):
             with contained.reading(path):
-                data = self._read(path, descriptor, limit)
-        finally:
-            os.close(descriptor)
+                descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
+            try:
+                with contained.reading(path):
+                    data = self._read(path, descriptor, limit)
+            finally:
+                os.close(descriptor)
         contained.require_size(path, len(data), limit)
         return data
 

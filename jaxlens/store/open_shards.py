@@ -74,6 +74,10 @@ class OpenShards:
                 bounds.check_rows(path, name, block, self._sizes)
             return blocks
 
+    def read_one(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
+        """Stored values of one quantity, see `read`."""
+        return self.read((name,), shard, start, stop)[name]
+
     def _read_form(self) -> shard_contents.Form:
         with self._lock, reading.reading(layout.shard_path(self._run_dir, 0)):
             form = shard_contents.read_form(self._contents(0))

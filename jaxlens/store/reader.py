@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxlens import arguments, errors, schema
-from jaxlens.files import closing, contained
+from jaxlens.files import closing, contained, fetching
 from jaxlens.store import (
     corpus_index,
     document_fields,
@@ -23,6 +23,7 @@ from jaxlens.store import (
     shard_contents,
     shards,
     specs,
+    storage,
     summary,
 )
 from jaxlens.store.hdf5 import reading
@@ -38,17 +39,19 @@ BATCH_ROWS = 65_536
 def open_run(path: str | Path) -> Run:
     """Opens a run that has all its shards.
 
-    Reads the spec and the records and compares the sizes of all shards; the sha256 of a shard is
-    compared when it is first read.
+    Compares the records and sizes of all shards now, the sha256 of each when it is first read.
 
     Args:
-        path: Run directory, or one that `jaxlens.merge_runs` made.
+        path: Directory of a run, or of merged runs; or a URL, as in ``s3://BUCKET/FOLDER``.
 
     Raises:
         MissingError: The directory holds no run, or shards are missing.
         DataError: Something is damaged.
     """
-    run_dir = arguments.path(path, "path", "the directory of a run")
+    return storage.opened(arguments.path(path, "path", "the directory of a run"), _open)
+
+
+def _open(run_dir: Path) -> Run:
     spec = layout.read_spec(run_dir)
     if specs.MERGED in spec.document:
         from jaxlens.store.merged import merged_run  # it needs `Run`
@@ -88,7 +91,7 @@ class Run(closing.Closing):
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in frames.facts(self).items())
-        return f"<Run {self.path}: {facts}>"
+        return f"<Run {fetching.name_of(self.path)}: {facts}>"
 
     def _repr_html_(self) -> str:
         """What notebooks show: sizes, quantities, and medians and means by layer."""
@@ -120,7 +123,7 @@ class Run(closing.Closing):
         if name not in self:
             raise lazy_column.unknown(name, self.names, self.path)
         dtype, tail = self._shards.form.columns[name]
-        read = functools.partial(self._read_column, name)
+        read = functools.partial(self._shards.read_one, name)
         names = self.layer_names
         return lazy_column.Column(schema.QUANTITIES[name], dtype, tail, self._starts, read, names)
 
@@ -138,7 +141,7 @@ class Run(closing.Closing):
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians and means by layer: ``summary()["h.3"]["median_rank_input"]``.
 
-        The keys are those of `summary.statistics`; a quantity that was never counted is absent.
+        The keys are those of `summary.statistics`; what was never counted is absent.
         """
         merged, labels = self.tally, self._shards.form.labels
         with reading.reading(self.path):
@@ -289,9 +292,6 @@ class Run(closing.Closing):
             blocks = self._shards.read(quantities, shard, low - start, high - start)
             batch = {n: lazy_column.signed(c.quantity, blocks[n]) for n, c in quantities.items()}
             yield {"row": np.arange(low, high)} | batch
-
-    def _read_column(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
-        return self._shards.read((name,), shard, start, stop)[name]
 
     def _read_summary(self, path: Path, contents: reading.Contents) -> dict[str, np.ndarray]:
         with reading.reading(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from jaxtyping import Int
 
 from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file
-from jaxlens.files import scratch
+from jaxlens.files import fetching, scratch
 from jaxlens.lens import numerics
-from jaxlens.store import run_directory
+from jaxlens.store import run_directory, storage
 from jaxlens.sweep import prepare, step, temperatures
 from jaxlens.sweep.job import Job
 from jaxlens.sweep.workers import Worker, compile_workers
@@ -77,6 +78,13 @@ def estimate(config: RunConfig) -> Estimate:
     Raises:
         JaxlensError: Whatever ``sweep.run`` would raise before its first shard.
     """
+    with storage.mirrored(config.out) as mirror:
+        if mirror is not None:
+            config = dataclasses.replace(config, out=str(mirror.path))
+        return _estimate(config)
+
+
+def _estimate(config: RunConfig) -> Estimate:
     with scratch.folder() as temporary:
         job = prepare.prepare(config, temporary, read_only=True, fit=False)
         run_directory.require_same_run(job.out, job.spec_bytes)
@@ -97,7 +105,7 @@ def estimate(config: RunConfig) -> Estimate:
     n_tokens = job.plan.n_tokens
     fitted = _fitted(job)
     return Estimate(
-        out=None if config.out is None and len(fitted) else str(job.out),
+        out=None if config.out is None and len(fitted) else fetching.name_of(job.out),
         tokens=n_tokens,
         documents=job.ingested.index.n_documents,
         skipped=sum(job.ingested.skipped.values()),

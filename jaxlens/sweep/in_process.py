@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxlens.corpus import token_file
 from jaxlens.files import publish
-from jaxlens.store import commit, layout, records, writer
+from jaxlens.store import layout, records, writer
 from jaxlens.store.hdf5.buffers import Buffer
 from jaxlens.store.segment_builder import SegmentBuilder
 from jaxlens.sweep import compute, environment, preemption, prepare, progress, reproduce
@@ -58,11 +58,15 @@ class Ready:
         document = {
             "environment": self.here,
             "measured": {**self.measured, **more},
-            "settings": dataclasses.asdict(self.job.config),
+            "settings": dataclasses.asdict(self.job.config) | self._place(),
             "spec": self.job.spec,
         }
         path = layout.environment_path(self.job.out, environment.worker_name())
-        publish.publish(path, records.encode_note(document))
+        publish.publish(path, records.encode_note(document), self.job.storage.disk)
+
+    def _place(self) -> dict[str, str]:
+        """The setting ``out`` of a run in an object store: its URL, not that of the mirror."""
+        return {} if self.job.mirror is None else {"out": self.job.mirror.name}
 
 
 def get_ready(job: Job, tokens: token_file.TokenFile) -> Ready:
@@ -130,7 +134,7 @@ def publish_all(
     """
     buffer = Buffer()
     before, began = count.tokens, time.perf_counter()
-    with SegmentBuilder(job.out, job.stored_spec) as segments:
+    with SegmentBuilder(job.out, job.stored_spec, job.storage.disk) as segments:
 
         def committed(shard: int) -> None:
             count.committed(shard)
@@ -150,7 +154,7 @@ def _publish(
     """Builds a shard's image and commits it; runs in the writer's thread, one at a time."""
     data, rows = compute.build(job, shard, buffer)
     range_ = compute.shard_range(job, shard.number)
-    if commit.publish_shard(job.out, range_, data, rows) is not None:
+    if job.storage.publish_shard(range_, data, rows) is not None:
         logger.warning(
             "shard %d was committed meanwhile, with other bits; that one stands", shard.number
         )

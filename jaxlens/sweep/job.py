@@ -19,6 +19,7 @@ from jaxlens.corpus import plan, step_inputs, token_file, token_folder
 from jaxlens.lens import unembedding
 from jaxlens.models import loading
 from jaxlens.store import layout, token_counts_file, type_means_file
+from jaxlens.store.storage import Directory, Storage
 from jaxlens.sweep import resolve, step
 from jaxlens.tally import bins, definitions, regressors, sampling, update
 
@@ -43,6 +44,7 @@ class Job:
         shared_counts: Counts by which rarity is defined, where they are not those of the corpus.
         type_means: Means of token types, where the tallies need them.
         programs: Folder of compiled programs, see ``compilation_cache.enable``.
+        mirror: What ``out`` is, if the run is in an object store.
     """
 
     resolved: resolve.Resolved
@@ -60,6 +62,12 @@ class Job:
     shared_counts: token_counts_file.Table | None = None
     type_means: type_means_file.Table | None = None
     programs: Path | None = None
+    mirror: Storage | None = None
+
+    @property
+    def storage(self) -> Storage:
+        """Where the run is kept."""
+        return self.mirror or Directory(self.out)
 
     @property
     def config(self) -> RunConfig:

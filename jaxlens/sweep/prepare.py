@@ -11,7 +11,7 @@ from jaxlens import config as run_config
 from jaxlens import schema
 from jaxlens.config import RunConfig
 from jaxlens.corpus import plan, token_file, token_folder
-from jaxlens.files import hash_memo
+from jaxlens.files import hash_memo, mounts
 from jaxlens.lens import identity, numerics
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
@@ -58,6 +58,7 @@ def prepare(
     numerics.require_compilation()
     devices.offer_cores()
     numerics.require_precision(config.lens.precision)
+    mounts.refuse_bucket(config.out or tokens.RUNS)
     if config.out is not None:
         sources.refuse(config.out, "use another --out")
         run_directory.refuse_other_files(config.out)

@@ -178,7 +178,7 @@ def remember(job: Job, here: Mapping[str, Any]) -> None:
         here: See ``environment.describe``.
     """
     path, content = _passed(job, environment.decisive(here))
-    publish.publish(path, content, replace=False)
+    publish.publish(path, content, job.storage.disk, replace=False)
 
 
 def _passed(job: Job, ours: Mapping[str, Any]) -> tuple[Path, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from jaxlens.config import RunConfig
 from jaxlens.corpus import token_file, token_folder
 from jaxlens.files import scratch
 from jaxlens.lens import numerics
-from jaxlens.store import finalize, layout, run_directory, shards
+from jaxlens.store import finalize, layout, run_directory, shards, storage
 from jaxlens.sweep import (
     executors,
     preemption,
@@ -95,19 +96,24 @@ def run(
     arguments.one_of(executor, "executor", executors.EXECUTORS)
     execute, stop = executors.EXECUTORS[executor], stop or preemption.StopRequest()
     if engine is not None:
+        storage.refuse_url(config.out, "--distributed", "start workers with --shard auto")
         return engine.run(config, progress, stop)
     rank = ranks.of(config, os.environ)
-    job, placed = begin(config)
-    with placed.open() as tokens:
-        return _run(job, tokens, progress, stop, execute, rank)
+    with storage.mirrored(config.out, writable=True) as mirror:
+        job, placed = begin(config, mirror)
+        with placed.open() as tokens:
+            return _run(job, tokens, progress, stop, execute, rank)
 
 
 @numerics.nan_is_missing()
-def begin(config: RunConfig) -> tuple[Job, token_folder.Ingested]:
+def begin(
+    config: RunConfig, mirror: storage.Storage | None = None
+) -> tuple[Job, token_folder.Ingested]:
     """Creates a run directory with its spec and its tokens, or finds that it has begun.
 
     Args:
         config: From ``config.load``.
+        mirror: Of its ``out``, if that is in an object store.
 
     Returns:
         What it computes, and its token file.
@@ -115,12 +121,15 @@ def begin(config: RunConfig) -> tuple[Job, token_folder.Ingested]:
     Raises:
         JaxlensError: See ``errors``.
     """
+    if mirror is not None:
+        config = dataclasses.replace(config, out=str(mirror.path))
     with scratch.folder() as temporary:
-        job = prepare.prepare(config, temporary)
+        job = dataclasses.replace(prepare.prepare(config, temporary), mirror=mirror)
+        disk = job.storage.disk
         token_counts.publish_counts(job)  # before the spec, which names their sha256
         type_means.publish_table(job)
-        run_directory.create_run(job.out, job.spec_bytes)
-        return job, token_folder.copy_to(job.ingested, job.out / layout.TOKENS)
+        run_directory.create_run(job.out, job.spec_bytes, disk)
+        return job, token_folder.copy_to(job.ingested, job.out / layout.TOKENS, disk)
 
 
 def _run(
@@ -137,13 +146,14 @@ def _run(
     rate = None
     if mine := shares.numbers(job, missing, rank, count, progress):
         rate = execute(job, tokens, mine, count, stop)
+    job.storage.refresh()
     finished = not shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
     if finished:
         finish(job, lambda damaged: execute(job, tokens, damaged, count, stop), stop)
     elif stop.requested:
         raise stop.interruption()
     return Result(
-        out=str(job.out),
+        out=job.storage.name,
         spec_hash=job.spec_hash,
         n_tokens=job.plan.n_tokens,
         n_shards=job.plan.n_shards,
@@ -171,7 +181,7 @@ def finish(
         StorageError: The disk is full or failed.
     """
     try:
-        finalize.finalize(job.out)
+        finalize.finalize(job.out, job.storage.disk)
     except errors.DataError:
         damaged = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash)
         if not damaged:
@@ -180,4 +190,4 @@ def finish(
         recompute(damaged)
         if stop.requested:
             raise stop.interruption() from None
-        finalize.finalize(job.out)
+        finalize.finalize(job.out, job.storage.disk)

@@ -39,6 +39,7 @@ def numbers(
 
 def is_committed(job: Job, shard: int) -> bool:
     """Whether a shard is there, by its record and size."""
+    job.storage.refresh_shard(shard)
     try:
         shards.check(job.out, shard, job.spec_hash, "fast")
     except (errors.MissingError, errors.DataError):
@@ -61,6 +62,7 @@ def _claimed(
 
     def look_again() -> list[int]:
         # Names are enough: each shard is looked at again before it is computed.
+        job.storage.refresh()
         now = shards.absent_shards(job.out, job.plan.n_shards)
         for shard in unseen.difference(now):
             count.found(shard)

@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from jaxlens import errors
 from jaxlens.corpus import token_folder
 from jaxlens.files import contained, publish
-from jaxlens.store import corpus_index, token_counts_file, worker_notes
+from jaxlens.store import corpus_index, storage, token_counts_file, worker_notes
 from jaxlens.sweep.job import Job
 
 
@@ -72,9 +72,10 @@ def publish_counts(job: Job) -> None:
     """
     if job.shared_counts is None:
         return
-    publish.make_directory(job.out)
+    disk = job.storage.disk
+    publish.make_directory(job.out, disk)
     path = token_counts_file.path(job.out)
-    publish.publish(path, job.shared_counts.data, replace=False)
+    publish.publish(path, job.shared_counts.data, disk, replace=False)
     if contained.read(path, token_counts_file.limit(job.spec)) != job.shared_counts.data:
         raise errors.ConfigError(
             f"{path} holds other counts, of a run that never began",
@@ -89,7 +90,8 @@ def _added(job: Job) -> token_counts_file.Table:
     seen: dict[str, str] = {}
     for name in job.config.token_counts:
         try:
-            found = corpus_index.read(name, {"model": job.spec["model"]}, ())
+            with storage.readable(name) as run_dir:
+                found = corpus_index.read(run_dir, {"model": job.spec["model"]}, ())
         except errors.MissingError as error:
             raise errors.MissingError(
                 f"token_counts names {name}, which has no token file: {error.message}",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import ingest, token_folder
-from jaxlens.files import scratch
+from jaxlens.files import fetching, mounts, scratch
 from jaxlens.models import loading, tokenizer
-from jaxlens.store import layout
+from jaxlens.store import layout, storage
 from jaxlens.sweep import nulls
 
 RUNS = Path("runs")
@@ -23,12 +24,21 @@ def tokenize(config: RunConfig) -> token_folder.Ingested:
         JaxlensError: See ``errors``.
     """
     checkpoint = loading.load_checkpoint(config.model.path, config.model.revision)
-    with scratch.folder() as temporary:
-        ingested = read_or_make(config, loading.from_checkpoint(checkpoint), temporary)
+    model = loading.from_checkpoint(checkpoint)
+    mounts.refuse_bucket(config.out or RUNS)
+    with storage.mirrored(config.out, writable=True) as mirror, scratch.folder() as temporary:
+        if mirror is not None:
+            config = dataclasses.replace(config, out=str(mirror.path))
+        ingested = read_or_make(config, model, temporary)
         if ingested.directory == temporary:
-            raise errors.ConfigError(
-                f"{config.out} is of another run: its corpus differs", "use another --out"
-            )
+            assert config.out is not None
+            if mirror is None or (mirror.path / layout.RUN).exists():
+                raise errors.ConfigError(
+                    f"{config.out} is of another run: its corpus differs", "use another --out"
+                )
+            token_folder.copy_to(ingested, mirror.path / layout.TOKENS, mirror.disk)
+        if mirror is not None:
+            ingested = dataclasses.replace(ingested, directory=Path(mirror.name) / layout.TOKENS)
     return ingested
 
 
@@ -70,7 +80,8 @@ def _folder(config: RunConfig, fingerprint: str, temporary: Path, read_only: boo
     """Where the token file is, or is to be made.
 
     A run that has begun keeps the tokens it has: others are made in the temporary folder, and
-    reach it only once the spec, which names their hash, has been found to be the same.
+    reach it only once the spec, which names their hash, has been found to be the same. So do those
+    of a run in an object store.
     """
     if config.out is None:
         # A run without a name gets one from its spec, which needs the tokens first.
@@ -79,4 +90,5 @@ def _folder(config: RunConfig, fingerprint: str, temporary: Path, read_only: boo
     if token_folder.find(own, fingerprint) is not None:
         return own
     has_begun = (Path(config.out) / layout.RUN).exists()
-    return temporary if read_only or has_begun else own
+    is_elsewhere = read_only or fetching.mirror_of(own) is not None
+    return temporary if has_begun or is_elsewhere else own

@@ -78,9 +78,10 @@ def publish_table(job: Job) -> None:
     """
     if job.type_means is None:
         return
-    publish.make_directory(job.out)
+    disk = job.storage.disk
+    publish.make_directory(job.out, disk)
     path = type_means_file.path(job.out)
-    publish.publish(path, job.type_means.data, replace=False)
+    publish.publish(path, job.type_means.data, disk, replace=False)
     if contained.read(path, type_means_file.limit(job.spec)) != job.type_means.data:
         raise errors.ConfigError(
             f"{path} was published meanwhile, with other means", "run the same command again"

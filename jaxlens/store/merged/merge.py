@@ -17,6 +17,7 @@ from jaxlens.store import (
     reader,
     records,
     specs,
+    storage,
 )
 from jaxlens.store.merged import agreement, fold, merged_spec, sources
 
@@ -78,6 +79,8 @@ def merge_runs(
     named = arguments.listed(runs)
     if named is None or len(named) < 2:
         raise errors.ConfigError("at least two runs are merged", "name their directories")
+    for place in (out_dir, *map(str, named)):
+        storage.refuse_url(place, "jaxlens merge", "merge runs in directories")
     return _merge(out_dir, named, arguments.flag(allow_repeated, "allow_repeated"), disk)
 
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxlens.files import contained, outputs
+from jaxlens.files import contained, fetching, outputs
 from jaxlens.study import readings, table
 from jaxlens.study.report import content
 from jaxlens.view import pages, printable
@@ -101,8 +101,8 @@ def command(
     variant_dirs: Sequence[str | Path] = (),
 ) -> str:
     """The command that makes a report or a table, in the words of a shell."""
-    words = ["jaxlens", name, str(run_dir)]
+    words = ["jaxlens", name, fetching.name_of(run_dir)]
     for option, folders in (("--null", null_dirs), ("--variant", variant_dirs)):
         if folders:
-            words += [option, *(str(folder) for folder in folders)]
+            words += [option, *map(fetching.name_of, folders)]
     return printable.line(shlex.join(words))

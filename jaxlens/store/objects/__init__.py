@@ -1,0 +1,1 @@
+"""Runs in object stores: the client, the names of the objects, the local mirror, commits."""

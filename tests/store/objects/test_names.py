@@ -1,0 +1,81 @@
+"""Names of places and objects; no server is needed."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxlens import errors
+from jaxlens.store import layout, records, storage
+from jaxlens.store.objects import names, urls
+
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://bucket/a/run", "gs://bucket.of-mine/run", "s3://b1/x/y=2/z"]
+)
+def test_urls_survive_being_paths(text):
+    assert str(urls.parse(text)) == text
+    assert str(urls.parse(Path(text))) == text == urls.shown(Path(text))
+    assert urls.parse(text + "/").last == text.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/gpt2", "/s3/run", "s3", "C:/x", "az://bucket/run", "", None]
+)
+def test_other_places_are_paths(text):
+    assert not urls.is_url(text)
+    with storage.mirrored(text) as mirror:
+        assert mirror is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://", "s3://bucket", "s3://bucket/", "s3:///run", "s3://bucket/a//b"),
+        *("s3://bucket/../run", "s3://bucket/./run", "s3://key:secret@bucket/run"),
+        *("s3://bucket/run?versionId=1", "s3://bucket/a b", "s3://bucket/\u202erun"),
+    ],
+)
+def test_what_names_no_folder_is_refused(text):
+    with pytest.raises(errors.ConfigError, match="does not name a folder in a bucket"):
+        urls.parse(text)
+
+
+def test_images_are_found_by_shard_and_hash():
+    for shard in (0, 17, 1024, 99_999_999):
+        entry = records.Record(
+            spec_hash=HASH, shard=shard, token_start=0, token_stop=1, tokens_sha256=HASH,
+            rows=1, size=1, sha256=HASH[::-1],
+        )  # fmt: skip
+        name = names.image(entry)
+        assert names.parse_image(name) == (shard, HASH[::-1])
+        assert names.record_number(layout.sidecar_file(shard)) == shard
+        assert names.is_file(layout.sidecar_file(shard)) and not names.is_file(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "../RUN.json",
+            "shards/../RUN.json",
+            "/RUN.json",
+            "tokens/../../x",
+            "environment/../x.json",
+        ),
+        *(
+            "shards/00000/MANIFEST",
+            "shards/1/MANIFEST",
+            "environment/.json",
+            "environment/a/b.json",
+        ),
+        *("shards/part-01024.json", "shards/00001/part-00001.json", "shards/part-00001.h5"),
+        *(f"shards/part-1-{HASH}.h5", f"shards/part-01024-{HASH}.h5", "probe/probe.h5", "study"),
+        *("environment/create-only", "tokens", "shards/part-00001.json/x", ".RUN.json.tmp", ""),
+    ],
+)
+def test_no_other_name_reaches_the_mirror(name):
+    assert not names.is_file(name)
+    assert names.parse_image(name) is None
+    assert names.record_number(name) is None
