@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.store import layout, storage
+from jaxlens.store import layout
 from jaxlens.store.objects import urls
 
 
@@ -18,6 +18,8 @@ def readable(*runs: Path) -> Generator[Sequence[Path]]:
     Raises:
         JaxlensError: See ``storage.mirrored``.
     """
+    from jaxlens.store import storage
+
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(storage.readable(run)) for run in runs]
 
@@ -61,6 +63,8 @@ def flags(
         ConfigError: An option does not belong to this source, or the run is in an object store.
         MissingError: The source is neither a run nor a model with a run to begin.
     """
+    from jaxlens.store import storage
+
     for place in (source, out):
         storage.refuse_url(place, "this command", "give it a run directory")
     if is_run(source):

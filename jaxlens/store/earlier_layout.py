@@ -45,7 +45,10 @@ def require_moved(run_dir: str | Path, n_shards: int) -> None:
 
 def _strays(run_dir: str | Path, n_shards: int) -> list[str]:
     """Files of later segments in the directory of the first; a record before its shard."""
-    with contextlib.suppress(errors.MissingError), segments.open_folder(run_dir, 0) as opened:
+    with (
+        contextlib.suppress(errors.MissingError, errors.DataError),  # for others to name
+        segments.open_folder(run_dir, 0) as opened,
+    ):
         numbered = [(layout.part_number(name), name) for name in opened.names()]
         first = layout.SHARDS_PER_SEGMENT
         later = [(n, name) for n, name in numbered if n is not None and first <= n < n_shards]

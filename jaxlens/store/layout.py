@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from jaxlens import config, errors, schema
 from jaxlens.files import contained
-from jaxlens.store import record_table, records, strict_json
+from jaxlens.store import records, strict_json
 
 RUN = "RUN.json"
 MANIFEST = "MANIFEST"
@@ -193,37 +192,6 @@ def read_record(run_dir: str | Path, shard: int) -> records.Record:
     """
     path = sidecar_path(run_dir, shard)
     return records.parse_record(contained.read(path, SMALL), str(path))
-
-
-def read_manifest(run_dir: str | Path, n_shards: int) -> record_table.RecordTable:
-    """Reads ``MANIFEST``.
-
-    Args:
-        run_dir: Run.
-        n_shards: Number of shards, which bounds what is read.
-
-    Raises:
-        MissingError: It does not exist.
-        DataError: It is damaged.
-    """
-    path = contained.contained(run_dir, MANIFEST)
-    limit = max(LARGE, (n_shards + 1) * LINE)
-    return record_table.parse_manifest(contained.read(path, limit), str(path))
-
-
-def is_manifest_of(run_dir: str | Path, entries: record_table.RecordTable) -> bool:
-    """Whether ``MANIFEST`` lists exactly these records; compared in pieces.
-
-    Raises:
-        MissingError: It does not exist.
-        StorageError: The system refused to read.
-    """
-    path = contained.contained(run_dir, MANIFEST)
-    with contained.opened(path) as descriptor, contained.reading(path):
-        for piece in entries.manifest_pieces():
-            if os.read(descriptor, len(piece)) != piece:
-                return False
-        return not os.read(descriptor, 1)
 
 
 def note_names(run_dir: str | Path) -> list[str]:

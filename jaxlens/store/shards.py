@@ -11,7 +11,7 @@ from typing import Literal
 
 from jaxlens import errors, schema
 from jaxlens.files import contained
-from jaxlens.store import layout, record_table, records, segments, shard_contents
+from jaxlens.store import layout, manifest, record_table, records, segments, shard_contents
 from jaxlens.store.hdf5 import reading
 
 Level = Literal["fast", "full"]
@@ -147,11 +147,11 @@ def check_manifest(
         DataError: It is damaged, or lists other shards.
     """
     try:
-        same = layout.is_manifest_of(run_dir, entries)
+        same = manifest.lists_exactly(run_dir, entries)
     except errors.MissingError:
         return
     if not same:
-        layout.read_manifest(run_dir, len(entries))  # which says what is damaged
+        manifest.read(run_dir, len(entries))  # which says what is damaged
         raise errors.DataError(
             f"{Path(run_dir) / layout.MANIFEST} does not fit the shards",
             "jaxlens verify names what is damaged",
@@ -226,7 +226,7 @@ def count_specs(run_dir: str | Path) -> collections.Counter[str]:
         with contextlib.suppress(errors.JaxlensError):
             votes[layout.read_record(run_dir, number).spec_hash] += 1
     with contextlib.suppress(errors.JaxlensError):
-        votes[layout.read_manifest(run_dir, len(numbers)).spec_hash] += 1
+        votes[manifest.read(run_dir, len(numbers)).spec_hash] += 1
     return votes
 
 

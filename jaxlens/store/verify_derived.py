@@ -14,6 +14,7 @@ from jaxlens.store import (
     findings,
     fold,
     layout,
+    manifest,
     record_table,
     segment_files,
     segments,
@@ -32,7 +33,7 @@ def check_manifest(
         entries: Records of the sound shards.
     """
     with problems.checking(layout.MANIFEST):
-        listed = layout.read_manifest(problems.run_dir, len(entries))
+        listed = manifest.read(problems.run_dir, len(entries))
         if listed.spec_hash != spec.hash:
             problems.add(layout.MANIFEST, f"belongs to another run, {listed.spec_hash[:8]}...")
         if len(listed) != spec.n_shards or (listed.shard != np.arange(len(listed))).any():
@@ -58,17 +59,17 @@ def check_segments(
     if not segments.has_files(spec.n_shards):
         return
     for segment in segments.existing(problems.run_dir, spec.n_shards):
-        manifest, tallies = (
+        listing, tallies = (
             "/".join((*layout.segment_parts(segment), name))
             for name in (layout.MANIFEST, layout.SUMMARY)
         )
-        with problems.checking(manifest):
-            if _exists(problems, manifest):
+        with problems.checking(listing):
+            if _exists(problems, listing):
                 listed = segments.read_manifest(problems.run_dir, segment)
                 own = entries[slice(*np.searchsorted(entries.shard, _bounds(segment)))]
                 # Damaged shards are not among the records, and are named themselves.
                 if listed.spec_hash != spec.hash or not set(own.to_rows()) <= set(listed.to_rows()):
-                    problems.add(manifest, "does not list the shards beside it")
+                    problems.add(listing, "does not list the shards beside it")
         with problems.checking(tallies):
             if _exists(problems, tallies):
                 path = layout.segment_path(problems.run_dir, segment, layout.SUMMARY)

@@ -17,6 +17,7 @@ from jaxlens.store import (
     commit,
     finalize,
     layout,
+    manifest,
     records,
     segments,
     shards,
@@ -133,7 +134,7 @@ def _listed(run_dir: str | Path, spec: layout.Spec) -> dict[int, records.Record]
     """The records of the manifest by shard; none where it is missing or damaged."""
     try:
         n_present = len(segments.existing_shards(run_dir, spec.n_shards))
-        table = layout.read_manifest(run_dir, n_present)
+        table = manifest.read(run_dir, n_present)
     except (errors.MissingError, errors.DataError):
         return {}
     return {entry.shard: entry for entry in table} if table.spec_hash == spec.hash else {}

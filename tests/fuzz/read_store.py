@@ -20,6 +20,7 @@ from store import example
 
 from jaxlens import errors
 from jaxlens.store import findings, layout, reader, records, run_directory, shards, verify
+from jaxlens.store import manifest as manifests
 
 SHARDS, ROWS = 2, 8
 _SCRATCH = tempfile.TemporaryDirectory(prefix="jaxlens-fuzz-")
@@ -55,7 +56,7 @@ def put(name, raw):
 
 def manifest(raw):
     put("MANIFEST", raw)
-    table = layout.read_manifest(FOLDER, SHARDS)
+    table = manifests.read(FOLDER, SHARDS)
     spec_hash, entries = table.spec_hash, list(table)
     table.misplaced()
     assert example.manifest(spec_hash, entries) == raw

@@ -8,7 +8,7 @@ import xarray
 from store import example
 
 from jaxlens import errors
-from jaxlens.store import commit, finalize, fold, layout, reader, run_directory
+from jaxlens.store import commit, finalize, fold, layout, manifest, reader, run_directory
 from jaxlens.store.hdf5 import images
 from jaxlens.tally import definitions
 
@@ -43,7 +43,7 @@ def test_merged_tallies_are_the_sums_of_those_of_the_shards(out):
 
 
 def test_manifest_lists_the_spec_and_each_shard_in_order(out):
-    table = layout.read_manifest(out, 4)
+    table = manifest.read(out, 4)
     spec_hash, entries = table.spec_hash, list(table)
     assert spec_hash == layout.read_spec(out).hash
     assert [entry.shard for entry in entries] == [0, 1, 2, 3]

@@ -278,7 +278,7 @@ def test_unfinished_run_is_refused_saying_how_much_is_missing(tmp_path):
         layout.shard_path(tmp_path, shard).unlink()
     with pytest.raises(errors.MissingError, match=r"lacks 2 of 6 shards.*part-00002") as caught:
         reader.open_run(tmp_path)
-    assert "run the same command again" in caught.value.hint
+    assert "the same jaxlens run again" in caught.value.hint
     with pytest.raises(errors.MissingError):
         reader.open_run(tmp_path / "none")
 

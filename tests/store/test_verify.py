@@ -14,6 +14,7 @@ from jaxlens.store import (
     commit,
     finalize,
     layout,
+    manifest,
     reader,
     records,
     run_directory,
@@ -394,7 +395,7 @@ def test_rows_of_half_the_tokens_are_named(out):
 
 
 def test_manifest_of_another_run_and_one_that_leaves_a_shard_out_are_named(out):
-    table = layout.read_manifest(out, SHARDS)
+    table = manifest.read(out, SHARDS)
     spec_hash, entries = table.spec_hash, list(table)
     others = [dataclasses.replace(entry, spec_hash="d" * 64) for entry in entries]
     (out / "MANIFEST").write_bytes(example.manifest("d" * 64, others))
