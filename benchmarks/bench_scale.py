@@ -45,6 +45,10 @@ LIFETIME, PAUSE = 150 * SHARD_SECONDS, 8 * SHARD_SECONDS
 """Mean time between preemptions of a worker, and how long it takes to come back."""
 
 
+DIES = -1
+"""In the place of a shard: the worker is preempted while it computes."""
+
+
 class UnsyncedDisk(system.Disk):
     """The workers of a simulation share one disk, which must not wait for each of them."""
 
@@ -65,6 +69,7 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, help="on the disk to be measured")
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
+    parser.add_argument("--policies", nargs="+", default=["fixed", "auto", "pull"])
     parser.add_argument("--each", type=int, default=100, help="shards a worker")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
@@ -75,7 +80,7 @@ def main() -> None:
             simulated = [
                 simulate(folder / f"{workers}-{policy}", policy, workers, given.each)
                 for workers in given.workers
-                for policy in ("fixed", "auto", "pull")
+                for policy in given.policies
             ]
             harness.record("bench_scale_workers", {"simulated": simulated})
 
@@ -293,11 +298,14 @@ class Simulation:
             self.next(worker, orders)
         while self.left:
             self.now, _, worker, shard = heapq.heappop(self.events)
-            if shard is None:
-                self.come_back(worker, orders)
+            if shard == DIES:
+                self.die(worker)
             else:
-                self.finish(worker, shard)
-            self.next(worker, orders)
+                if shard is None:
+                    orders[worker] = self.order(worker)
+                else:
+                    self.finish(worker, shard)
+                self.next(worker, orders)
             for idle in sorted(self.idle) if self.policy == "pull" else ():
                 self.next(idle, orders)
         available = LIFETIME / (LIFETIME + PAUSE)
@@ -336,14 +344,20 @@ class Simulation:
             self.left.remove(shard)
             self.end = self.now
 
-    def come_back(self, worker: int, orders: list[Iterator[int]]) -> None:
-        """A worker starts again after it was preempted."""
+    def die(self, worker: int) -> None:
+        """A worker is preempted, and starts again after a pause; who leases, hears of it."""
         if self.policy == "pull":
             held = self.ledger.leased(self.names[worker])
             done = [shard for shard in held if shard not in self.left]
             self.ledger.lose(self.names[worker], done, is_suspicious=False)
             self.names[worker] += "'"
-        orders[worker] = self.order(worker)
+        self.dies[worker] = self.now + PAUSE + self.chance.expovariate(1 / LIFETIME)
+        self.push(self.now + PAUSE, worker, None)
+
+    def push(self, then: float, worker: int, shard: int | None) -> None:
+        """Lets something happen to a worker."""
+        self.number += 1
+        heapq.heappush(self.events, (then, self.number, worker, shard))
 
     def next(self, worker: int, orders: list[Iterator[int]]) -> None:
         """Lets a worker begin its next shard."""
@@ -358,10 +372,8 @@ class Simulation:
         noise = self.chance.uniform(0.95, 1.05)
         then = self.now + self.folder.clock() + noise * SHARD_SECONDS / self.speed[worker]
         if then > self.dies[worker]:
-            then, shard = max(self.now, self.dies[worker]) + PAUSE, None
-            self.dies[worker] = then + self.chance.expovariate(1 / LIFETIME)
-        self.number += 1
-        heapq.heappush(self.events, (then, self.number, worker, shard))
+            then, shard = max(self.now, self.dies[worker]), DIES
+        self.push(then, worker, shard)
 
 
 def simulate(out: pathlib.Path, policy: str, workers: int, each: int) -> dict[str, Any]:
