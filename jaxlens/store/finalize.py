@@ -10,7 +10,6 @@ from pathlib import Path
 from jaxlens import errors
 from jaxlens.files import contained, publish, system
 from jaxlens.store import (
-    bounds,
     earlier_layout,
     fold,
     layout,
@@ -108,7 +107,7 @@ def derive(run_dir: str | Path, of_segment: OfSegment) -> Derived:
     files: dict[str, bytes | None] = {layout.SUMMARY: None, layout.INDEX: None}
     tallies: summary.Tallies = {}
     if entries:
-        folded = _fold(spec, entries, of_segment)
+        folded = _fold(entries, of_segment)
         tallies = folded.tallies
         with reading.reading(
             contained.contained(run_dir, layout.SHARDS)
@@ -148,7 +147,7 @@ def fold_run(
         stored = segment_files.read(run_dir, spec, segment, part)
         return stored or fold.fold(run_dir, spec, part)
 
-    return _fold(spec, entries, of_segment).tallies if entries else {}
+    return _fold(entries, of_segment).tallies if entries else {}
 
 
 def _is_of(run_dir: str | Path, derived: Derived) -> bool:
@@ -170,14 +169,10 @@ def _attributes(spec: layout.Spec, entries: record_table.RecordTable) -> dict[st
     }
 
 
-def _fold(
-    spec: layout.Spec, entries: record_table.RecordTable, of_segment: OfSegment
-) -> fold.Folded:
+def _fold(entries: record_table.RecordTable, of_segment: OfSegment) -> fold.Folded:
     """What all shards have in common, and the sum of their tallies."""
     total: fold.Folded | None = None
     for segment, part in segment_files.split(entries):
-        n_tokens = int(part.token_stop[-1] - part.token_start[0])
-        sizes = bounds.sizes(spec.document, n_tokens)
-        total = fold.add(total, f"segment {segment}", of_segment(segment, part), sizes)
+        total = fold.add(total, f"segment {segment}", of_segment(segment, part))
     assert total is not None
     return total

@@ -61,20 +61,21 @@ def fold(
     return folded
 
 
-def add(total: Folded | None, name: str, part: Folded, sizes: bounds.Sizes | None = None) -> Folded:
+def add(total: Folded | None, name: str, part: Folded) -> Folded:
     """Merges what was folded before; ``total`` is altered.
 
     Args:
         total: What was merged so far; None for nothing.
         name: Of the part, for errors.
         part: More.
-        sizes: What bounds its values, where they are to be checked.
 
     Raises:
         DataError: They do not fit together.
     """
+    if total is None:
+        return part
     with reading.reading(name):
-        return _add(total, name, part.form, part.tallies, sizes)
+        return _add(total, name, part.form, part.tallies, None)
 
 
 def _add(

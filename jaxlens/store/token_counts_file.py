@@ -7,7 +7,6 @@ which names its sha256, and is never written again; it depends on the counts alo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,7 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from jaxlens import config, errors
-from jaxlens.files import contained
-from jaxlens.store import bounds, layout
+from jaxlens.store import bounds, layout, spec_file
 from jaxlens.store.hdf5 import images, reading
 
 if TYPE_CHECKING:
@@ -28,6 +26,9 @@ SECTION = "token_counts"
 """Section of the spec that names the file."""
 
 HINT = "restore it from a copy, or from another run with the same --token-counts"
+
+FILE = spec_file.SpecFile(layout.TOKEN_COUNTS, SECTION, HINT)
+"""Where it is, and how a spec names it."""
 
 _ARRAY = "token_counts"
 _AXES = {_ARRAY: ("fold", "vocab")}
@@ -49,22 +50,11 @@ class Table:
     sha256: str
 
 
-def path(run_dir: str | Path) -> Path:
-    """Where the counts of a run are."""
-    return contained.contained(run_dir, layout.TOKEN_COUNTS)
-
-
 def encode(counts: Int[np.ndarray, "fold=2 vocab"]) -> Table:
     """The file of counts."""
     counts = np.asarray(counts, np.int64)
     data = reading.seal(images.arrays_image({_ARRAY: counts}, {"unit": "1"}, _AXES))
     return Table(counts, data, config.spec_hash(data))
-
-
-def recorded(spec: Mapping[str, Any]) -> str | None:
-    """The sha256 of the counts that a spec names; None where it names none."""
-    section = spec.get(SECTION)
-    return section.get("sha256") if isinstance(section, Mapping) else None
 
 
 def read(run_dir: str | Path, spec: Mapping[str, Any]) -> Table:
@@ -73,13 +63,8 @@ def read(run_dir: str | Path, spec: Mapping[str, Any]) -> Table:
     Raises:
         DataError: They are missing, damaged, or of another vocabulary than the model's.
     """
-    file = path(run_dir)
     with errors.hinted(HINT):
-        if not os.path.lexists(file):
-            raise errors.DataError(f"{file} is missing: {layout.RUN} names it")
-        data = contained.read(file, limit(spec))
-        if config.spec_hash(data) != recorded(spec):
-            raise errors.DataError(f"{file} is damaged: its sha256 is not that of {layout.RUN}")
+        file, data = FILE.path(run_dir), FILE.read(run_dir, spec, limit(spec))
         with reading.open_sealed(file) as contents, reading.reading(file):
             stored = contents.datasets[_ARRAY]
             shape = (2, bounds.sizes(spec).vocab)
@@ -91,25 +76,6 @@ def read(run_dir: str | Path, spec: Mapping[str, Any]) -> Table:
             return Table(counts, data, config.spec_hash(data))
 
 
-def check(run_dir: str | Path, spec: Mapping[str, Any], full: bool) -> None:
-    """Checks the counts of a run, if its spec names any.
-
-    Args:
-        run_dir: Run.
-        spec: Its spec.
-        full: Whether to read them; else only their presence counts.
-
-    Raises:
-        JaxlensError: They are missing or damaged.
-    """
-    if recorded(spec) is None:
-        return
-    if full:
-        read(run_dir, spec)
-    else:
-        contained.size(path(run_dir))
-
-
 def of_run(run: reader.Run) -> Int[np.ndarray, "fold=2 vocab"]:
     """The counts by which a run defines rarity: those that its spec names, or its own.
 
@@ -117,7 +83,7 @@ def of_run(run: reader.Run) -> Int[np.ndarray, "fold=2 vocab"]:
         MissingError: The run has no token file.
         DataError: A file is damaged.
     """
-    if recorded(run.spec) is None:
+    if FILE.recorded(run.spec) is None:
         return run.corpus.token_counts
     return read(run.path, run.spec).counts
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxlens import config, errors
 from jaxlens.files import contained
-from jaxlens.store import bounds, layout
+from jaxlens.store import bounds, layout, spec_file
 from jaxlens.store.hdf5 import images, reading
 from jaxlens.tally import axes
 from jaxlens.tally.type_means import TypeMeans
@@ -29,6 +29,9 @@ HINT = (
     "restore it from a copy, or begin anew with another --out: without it the run can neither go "
     "on nor be repaired"
 )
+
+FILE = spec_file.SpecFile(layout.TYPE_MEANS, SECTION, HINT)
+"""Where it is, and how a spec names it."""
 
 _AXES = {"column": ("vocab", "within"), "ln_rank": ("vocab", "layer")}
 _TYPE = np.dtype(np.int32)
@@ -48,11 +51,6 @@ class Table:
     means: TypeMeans
     data: bytes
     sha256: str
-
-
-def path(run_dir: str | Path) -> Path:
-    """Where the table of a run is."""
-    return contained.contained(run_dir, layout.TYPE_MEANS)
 
 
 def encode(means: TypeMeans, spec: Mapping[str, Any], positions: int) -> Table:
@@ -79,44 +77,13 @@ def made_for(spec: Mapping[str, Any]) -> str:
     return config.spec_hash(config.canonical(rest))
 
 
-def recorded(spec: Mapping[str, Any]) -> str | None:
-    """The sha256 of the table that a spec names; None where it names none."""
-    section = spec.get(SECTION)
-    return section.get("sha256") if isinstance(section, Mapping) else None
-
-
 def read(run_dir: str | Path, spec: Mapping[str, Any]) -> Table:
     """The table that the spec of a run names.
 
     Raises:
         DataError: It is missing, damaged, or of another shape than the model's.
     """
-    file = path(run_dir)
-    if not os.path.lexists(file):
-        raise errors.DataError(f"{file} is missing: {layout.RUN} names it", HINT)
-    data = contained.read(file, limit(spec))
-    if config.spec_hash(data) != recorded(spec):
-        raise errors.DataError(f"{file} is damaged: its sha256 is not that of {layout.RUN}", HINT)
-    return _open(file, data, spec)[0]
-
-
-def check(run_dir: str | Path, spec: Mapping[str, Any], full: bool) -> None:
-    """Checks the table of a run, if its spec names one.
-
-    Args:
-        run_dir: Run.
-        spec: Its spec.
-        full: Whether to read it; else only its presence counts.
-
-    Raises:
-        JaxlensError: It is missing or damaged.
-    """
-    if recorded(spec) is None:
-        return
-    if full:
-        read(run_dir, spec)
-    else:
-        contained.size(path(run_dir))
+    return _open(FILE.path(run_dir), FILE.read(run_dir, spec, limit(spec)), spec)[0]
 
 
 def find(run_dir: str | Path, spec: Mapping[str, Any]) -> Table | None:
@@ -129,7 +96,7 @@ def find(run_dir: str | Path, spec: Mapping[str, Any]) -> Table | None:
     Raises:
         ConfigError: It was made for another spec, or is damaged.
     """
-    file = path(run_dir)
+    file = FILE.path(run_dir)
     if not os.path.lexists(file):
         return None
     try:

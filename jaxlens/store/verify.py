@@ -102,12 +102,9 @@ def verify(
     verify_shards.check_names(problems, spec.n_shards)
     if finished:
         verify_derived.check_manifest(problems, spec, entries)
-    for name, file in {
-        layout.TYPE_MEANS: type_means_file,
-        layout.TOKEN_COUNTS: token_counts_file,
-    }.items():
-        with problems.checking(name):
-            file.check(run_dir, spec.document, full=level == "full")
+    for file in (type_means_file, token_counts_file):
+        with problems.checking(file.FILE.name):
+            file.FILE.check(run_dir, spec.document, file.read if level == "full" else None)
     tokens = os.path.join(run_dir, layout.TOKENS, layout.TOKEN_RECORD)
     # Before the first shard they may still be written.
     if finished or numbers or os.path.lexists(tokens):

@@ -49,13 +49,7 @@ def check_manifest(
 def check_segments(
     problems: findings.Findings, spec: layout.Spec, entries: record_table.RecordTable
 ) -> None:
-    """Compares what is stored of segments with the records of their sound shards.
-
-    Args:
-        problems: Of the run, to which damaged files are added.
-        spec: Of the run.
-        entries: Records of the sound shards.
-    """
+    """Compares what is stored of segments with the records; args are those of `check_manifest`."""
     if not segments.has_files(spec.n_shards):
         return
     for segment in segments.existing(problems.run_dir, spec.n_shards):

@@ -15,7 +15,6 @@ from jaxtyping import Int64
 
 from jaxlens import errors
 from jaxlens.corpus import token_folder
-from jaxlens.files import contained, publish
 from jaxlens.store import corpus_index, storage, token_counts_file, worker_notes
 from jaxlens.sweep.job import Job
 
@@ -35,7 +34,7 @@ def with_counts(job: Job, existing_spec: Mapping[str, Any] | None) -> Job:
     named = job.config.token_counts
     if existing_spec is None:
         return _named(job, _added(job)) if named else job
-    begun_without = token_counts_file.recorded(existing_spec) is None
+    begun_without = token_counts_file.FILE.recorded(existing_spec) is None
     table = None if begun_without else token_counts_file.read(job.out, existing_spec)
     if named and not _is_noted(job) and not _are(table, job):
         which = "the counts of its own text" if table is None else "other counts"
@@ -72,11 +71,8 @@ def publish_counts(job: Job) -> None:
     """
     if job.shared_counts is None:
         return
-    disk = job.storage.disk
-    publish.make_directory(job.out, disk)
-    path = token_counts_file.path(job.out)
-    publish.publish(path, job.shared_counts.data, disk, replace=False)
-    if contained.read(path, token_counts_file.limit(job.spec)) != job.shared_counts.data:
+    if not token_counts_file.FILE.publish(job.out, job.shared_counts.data, job.storage.disk):
+        path = token_counts_file.FILE.path(job.out)
         raise errors.ConfigError(
             f"{path} holds other counts, of a run that never began",
             f"remove {path}, or use another --out",

@@ -17,7 +17,6 @@ from jaxtyping import Int, Int64
 
 from jaxlens import errors
 from jaxlens.corpus import plan, references, token_file
-from jaxlens.files import contained, publish
 from jaxlens.lens import numerics
 from jaxlens.store import layout, reader, type_means_file, worker_notes
 from jaxlens.sweep import compute, preemption, workers
@@ -50,7 +49,9 @@ def with_table(job: Job, existing_spec: Mapping[str, Any] | None, temporary: Pat
         DataError: The run's table is missing or damaged.
     """
     needed = job.config.store.tallies in definitions.WITH_TYPE_MEANS
-    begun_without = existing_spec is not None and type_means_file.recorded(existing_spec) is None
+    begun_without = (
+        existing_spec is not None and type_means_file.FILE.recorded(existing_spec) is None
+    )
     if not needed or begun_without:
         _refuse_source(job, begun_without)
         return job
@@ -62,7 +63,7 @@ def with_table(job: Job, existing_spec: Mapping[str, Any] | None, temporary: Pat
     if job.config.out is not None:
         found = type_means_file.find(job.out, job.spec)
     if found is not None:
-        file = type_means_file.path(job.out)
+        file = type_means_file.FILE.path(job.out)
         _require_means_of_source(
             job, found, f"remove {file}, which no run has taken, or leave it out"
         )
@@ -78,13 +79,10 @@ def publish_table(job: Job) -> None:
     """
     if job.type_means is None:
         return
-    disk = job.storage.disk
-    publish.make_directory(job.out, disk)
-    path = type_means_file.path(job.out)
-    publish.publish(path, job.type_means.data, disk, replace=False)
-    if contained.read(path, type_means_file.limit(job.spec)) != job.type_means.data:
+    if not type_means_file.FILE.publish(job.out, job.type_means.data, job.storage.disk):
         raise errors.ConfigError(
-            f"{path} was published meanwhile, with other means", "run the same command again"
+            f"{type_means_file.FILE.path(job.out)} was published meanwhile, with other means",
+            "run the same command again",
         )
 
 

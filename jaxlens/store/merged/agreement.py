@@ -98,7 +98,7 @@ def left_out(parts: Sequence[Part], spec: Mapping[str, Any]) -> str:
 def has_other_counts(parts: Sequence[Part]) -> bool:
     """Whether runs define rarity by counts that are not those of their corpora together."""
     run = parts[0].run
-    if token_counts_file.recorded(run.spec) is None:
+    if token_counts_file.FILE.recorded(run.spec) is None:
         return False
     shared = token_counts_file.read(run.path, run.spec).counts
     return not np.array_equal(np.sum([part.counts for part in parts], axis=0), shared)
@@ -106,7 +106,7 @@ def has_other_counts(parts: Sequence[Part]) -> bool:
 
 def token_counts(parts: Sequence[Part]) -> bytes | None:
     """The counts by which all runs define rarity; None where each has its own."""
-    if token_counts_file.recorded(parts[0].run.spec) is None:
+    if token_counts_file.FILE.recorded(parts[0].run.spec) is None:
         return None
     tables = [token_counts_file.read(part.run.path, part.run.spec) for part in parts]
     return tables[0].data  # of all, since their specs name one hash

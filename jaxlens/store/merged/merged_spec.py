@@ -127,7 +127,7 @@ def kept_tallies(named: Sequence[Named]) -> str:
     """
     run_dir, spec = named[0]
     kept = spec["store"].get("tallies", "basic")
-    if kept not in definitions.STUDY_EDITIONS or token_counts_file.recorded(spec) is not None:
+    if kept not in definitions.STUDY_EDITIONS or token_counts_file.FILE.recorded(spec) is not None:
         return kept
     if spec["store"].get("rows") == "full":
         return "basic"

@@ -38,7 +38,8 @@ def check(
     for source in of:
         _check_source(problems, source, level)
     with problems.checking(layout.TOKEN_COUNTS):
-        token_counts_file.check(run_dir, spec.document, full=level == "full")
+        read = token_counts_file.read if level == "full" else None
+        token_counts_file.FILE.check(run_dir, spec.document, read)
     with problems.checking(layout.SUMMARY):
         contained.size(contained.contained(run_dir, layout.SUMMARY))
     if level == "full" and not problems.items:

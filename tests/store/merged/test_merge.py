@@ -267,7 +267,7 @@ def test_means_of_token_types_must_be_equal(parted, merged, tiny, tmp_path):
     told = refusal(lambda: jaxlens.merge_runs(tmp_path / "m", [own, parted / "none-rest"]))
     assert "other means of token types" in told
     runs = [parted / "none-a", parted / "none-rest"]
-    files = {type_means_file.path(run).read_bytes() for run in runs}
+    files = {type_means_file.FILE.path(run).read_bytes() for run in runs}
     assert len(files) == 2  # each names the spec that it was made for
     with jaxlens.open_run(merged / "none") as run:
         assert len(run.spec["merged"]["type_means"]) == 64 and "type_means" not in run.spec
