@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 T = TypeVar("T")
 
 AXIS = "model"
 """Name of the only axis of a mesh."""
 
+_TYPES = (AxisType.Auto,)  # said here: what is left unsaid changed in JAX 0.12
+
 
 def over(count: int) -> AbstractMesh:
     """So many devices, whichever they are."""
-    return AbstractMesh((count,), (AXIS,))
+    return AbstractMesh((count,), (AXIS,), axis_types=_TYPES)
+
+
+def of(devices: Sequence[jax.Device]) -> Mesh:
+    """These devices."""
+    return Mesh(np.array(devices), (AXIS,), axis_types=_TYPES)
 
 
 def split(count: int, axis: int | None) -> NamedSharding:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from jaxlens import errors, models, types
 from jaxlens.lens import mesh
@@ -68,7 +68,7 @@ def put(
     def share(index: Any) -> np.ndarray:
         return value[index].astype(shape.dtype)
 
-    over = Mesh(np.array(devices), (mesh.AXIS,))
+    over = mesh.of(devices)
     sharding = NamedSharding(over, shape.sharding.spec)
     return jax.make_array_from_callback(shape.shape, sharding, share)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxlens import errors
 from jaxlens.config import RunConfig
@@ -44,7 +44,7 @@ class Group:
             return SingleDeviceSharding(self.lead)
         elsewhere = getattr(leaf, "sharding", None)
         spec = elsewhere.spec if isinstance(elsewhere, NamedSharding) else PartitionSpec()
-        return NamedSharding(Mesh(np.array(self.devices), (mesh.AXIS,)), spec)
+        return NamedSharding(mesh.of(self.devices), spec)
 
     def shapes(self, tree: T) -> T:
         """Shapes and types of arrays on these devices: enough to compile for them."""

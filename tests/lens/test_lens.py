@@ -13,7 +13,7 @@ import oracle
 import pytest
 from cases import BATCH, EMBED, LAYERS, POSITION, make_case
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from readings import ABSOLUTE, BFLOAT16, NEAR_TIE, assert_close, expect
 
 from jaxlens import config, errors, schema
@@ -45,7 +45,7 @@ def read_with_kernel(*arguments):
 
 def read_over(parts, as_on="CPU", function=tiled.read):
     """The lens of devices that share the vocabulary."""
-    devices = Mesh(np.array(jax.devices()[:parts]), (mesh.AXIS,))
+    devices = mesh.of(jax.devices()[:parts])
 
     def read(residuals, unembed, references, options):
         split = NamedSharding(devices, PartitionSpec(None, mesh.AXIS))

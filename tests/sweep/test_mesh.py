@@ -32,9 +32,17 @@ def test_rows_are_those_of_one_device(shared, swept):
     assert "mesh" not in layout.read_spec(swept).document
     assert layout.read_spec(shared).document["mesh"] == {"model": 2}
     with reader.open_run(swept) as one, reader.open_run(shared) as two:
-        for name in one.names:
-            expected, got = (np.asarray(one[name][:]) for one in (one, two))
+        rows = {name: (np.asarray(one[name][:]), np.asarray(two[name][:])) for name in one.names}
+        # Two tokens almost equal at the last layer may change places, and with them what is said
+        # of the best one.
+        best, other_best = (
+            ids.reshape(len(ids), ids.shape[1], -1)[:, -1, 0] for ids in rows["top_id"]
+        )
+        same_best = best == other_best
+        for name, (expected, got) in rows.items():
             if schema.QUANTITIES[name].kind == "float":
+                if name == "logp_final":
+                    expected, got = expected[same_best], got[same_best]
                 np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4, err_msg=name)
             else:
                 assert (got != expected).mean() < 1e-3, name
