@@ -126,25 +126,27 @@ class Unembed:
 
     Attributes:
         kind: Decoder, one of ``lens.decoders.DECODERS``.
-        scale: Gain of the final layer norm.
-        bias: Bias of the final layer norm.
-        eps: Epsilon of the final layer norm.
+        scale: Gain of the final norm.
+        bias: Bias of the final norm, or None.
+        eps: Epsilon of the final norm.
         weight: Unembedding, one row a token.
         output_bias: Bias of the head, or None.
         embedding: Input embedding where it is not ``weight`` (untied heads); for ``retention``.
         temperature: What divides the logits of each layer in ``kl_final_matched``.
         n_layer: Blocks of the model, where they are known; residuals of another depth are refused.
+        norm: Final norm, one of ``lens.decoders.NORMS``.
     """
 
     kind: str = struct.field(pytree_node=False)
     scale: Float[Array, " embed"]
-    bias: Float[Array, " embed"]
+    bias: Float[Array, " embed"] | None
     eps: float = struct.field(pytree_node=False)
     weight: Float[Array, "vocab embed"]
     output_bias: Float[Array, " vocab"] | None = None
     embedding: Float[Array, "vocab embed"] | None = None
     temperature: Float[Array, " layer"] | None = None
     n_layer: int | None = struct.field(pytree_node=False, default=None)
+    norm: str = struct.field(pytree_node=False, default="layer")
 
     @property
     def token_embedding(self) -> Float[Array, "vocab embed"]:

@@ -170,8 +170,8 @@ def not_normalised(
 ) -> None:
     """Refuses residuals of the last layer that are the *output* of the final norm.
 
-    They are if ``(x - bias) / gain`` has mean 0 and variance 1 over ``embed`` at nearly every
-    position; a residual stream has neither.
+    They are if ``(x - bias) / gain`` has mean 0 and variance 1 over ``embed`` (after an RMS norm a
+    mean square of 1) at nearly every position; a residual stream has neither.
 
     Raises:
         ConfigError: They are.
@@ -179,11 +179,13 @@ def not_normalised(
     if any(isinstance(part, jax.core.Tracer) for part in (last, head.scale, head.bias)):
         return
     line, position = (index[:_SAMPLED] for index in np.nonzero(real))
-    gain, bias = (np.asarray(part, np.float64) for part in (head.scale, head.bias))
+    gain = np.asarray(head.scale, np.float64)
+    bias = 0.0 if head.bias is None else np.asarray(head.bias, np.float64)
     if not len(line) or np.abs(gain).min() < 1e-6 * np.median(np.abs(gain)):
         return
     rows = (np.asarray(last, np.float64)[line, position] - bias) / gain
-    mean, variance = np.abs(rows.mean(-1)), np.abs(rows.var(-1) - 1)
+    mean = np.abs(rows.mean(-1)) * (head.norm == "layer")
+    variance = np.abs(np.square(rows).mean(-1) - np.square(mean) - 1)
     bounds = [_CLOSE] if len(line) < _FEW else [_CLOSE, _ROUNDED]
     if any(((mean < m) & (variance < v)).mean() >= 0.98 for m, v in bounds):
         raise errors.ConfigError(

@@ -1,8 +1,9 @@
 """Decoders: what normalises a residual before the vocabulary readout that all of them share.
 
-``final_norm`` applies the model's own final layer norm at every layer. ``plain`` leaves out its
-gain and bias, as the code of the 2020 post did, and ``final_norm_nobias`` only its bias. In each
-of them the *last* layer is decoded by the model's own final norm, so that it is the model.
+``final_norm`` applies the model's own final norm, a layer norm or an RMS norm, at every layer.
+``plain`` leaves out its gain and bias, as the code of the 2020 post did, and ``final_norm_nobias``
+only its bias. In each of them the *last* layer is decoded by the model's own final norm, so that it
+is the model.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ DECODERS: dict[str, Decoder] = {
 """Name -> decoder; ``config.Decoder`` lists the names for the command line, which loads no JAX."""
 
 
+NORMS: dict[str, Callable[[jax.Array, float], jax.Array]] = {
+    "layer": numerics.normalise,
+    "rms": numerics.rms_normalise,
+}
+"""Final norms without gain and bias."""
+
+
 def normalise(
     residuals: Float[Array, "layer *token embed"], unembed: types.Unembed
 ) -> Float[Array, "layer *token embed"]:
@@ -55,8 +63,10 @@ def normalise(
     """
     if unembed.kind not in DECODERS:
         raise errors.ConfigError(f"unknown decoder {unembed.kind}", f"one of {', '.join(DECODERS)}")
-    normed = numerics.normalise(residuals, unembed.eps)
-    scale, bias = numerics.widen(unembed.scale, normed), numerics.widen(unembed.bias, normed)
+    normed = NORMS[unembed.norm](residuals, unembed.eps)
+    scale = numerics.widen(unembed.scale, normed)
+    given = jnp.zeros_like(unembed.scale) if unembed.bias is None else unembed.bias
+    bias = numerics.widen(given, normed)
     layers = jnp.arange(residuals.shape[0]).reshape(-1, *[1] * (residuals.ndim - 1))
     return DECODERS[unembed.kind](normed, scale, bias, layers == residuals.shape[0] - 1)
 

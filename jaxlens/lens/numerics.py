@@ -114,6 +114,23 @@ def layer_norm(
     return normed * widen(scale, normed) + widen(bias, normed)
 
 
+def rms_normalise(x: Float[Array, "... embed"], eps: float) -> Float[Array, "... embed"]:
+    """RMS norm without gain: unit mean square along ``embed``; the mean stays.
+
+    Reference: Zhang, Sennrich 2019, arXiv:1910.07467.
+    """
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + np.float32(eps))
+
+
+def rms_norm(
+    x: Float[Array, "... embed"], scale: Float[Array, " embed"], eps: float
+) -> Float[Array, "... embed"]:
+    """RMS norm with gain, float32."""
+    normed = rms_normalise(x, eps)
+    return normed * widen(scale, normed)
+
+
 def widen(vector: Float[Array, " last"], like: jax.Array) -> Float[Array, "... last"]:
     """A float32 vector along the last axis, with as many axes as ``like``."""
     return jnp.expand_dims(vector.astype(jnp.float32), tuple(range(like.ndim - 1)))

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from jaxlens.models import patches
     from jaxlens.models.checkpoints import layout
 
-FAMILIES: dict[str, str] = {"gpt2": "jaxlens.models.gpt2"}
+FAMILIES: dict[str, str] = {
+    "gpt2": "jaxlens.models.gpt2",
+    "llama": "jaxlens.models.llama",
+    "mistral": "jaxlens.models.llama",
+    "qwen2": "jaxlens.models.llama",
+    "qwen3": "jaxlens.models.llama",
+}
 """``model_type`` of a ``config.json`` -> module of the family."""
 
 

@@ -23,6 +23,15 @@ _MAX_SIZE = {
     "n_ctx": 10_000_000,
     "vocab_size": 10_000_000,
     "n_inner": 1_000_000,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 10_000,
+    "num_key_value_heads": 10_000,
+    "head_dim": 10_000,
+    "hidden_size": 100_000,
+    "intermediate_size": 1_000_000,
+    "max_position_embeddings": 10_000_000,
+    "original_max_position_embeddings": 10_000_000,
+    "sliding_window": 10_000_000,
 }
 _MIN_VOCABULARY = 2
 
@@ -170,6 +179,24 @@ def epsilon(config: Mapping[str, Any], key: str, default: float = 1e-5) -> float
     # Below the smallest normal float32 the norm of a constant vector would be NaN.
     if not 1e-30 <= value <= 1.0:
         raise errors.DataError(f"config.json: {key} must be between 1e-30 and 1", MEND)
+    return float(value)
+
+
+def number(
+    config: Mapping[str, Any], key: str, default: float | None, least: float, most: float
+) -> float:
+    """A number between two bounds, or ``default`` where the key is missing or null.
+
+    Raises:
+        DataError: It is missing and has no default, not a number, or out of bounds.
+    """
+    value = config.get(key)
+    if value is None:
+        value = default
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise errors.DataError(f"config.json: {key} must be a number", MEND)
+    if not least <= value <= most:
+        raise errors.DataError(f"config.json: {key} must be between {least:g} and {most:g}", MEND)
     return float(value)
 
 

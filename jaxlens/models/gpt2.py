@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import activations, attention, gpt2_config, patches
+from jaxlens.models import activations, attention, gpt2_config, layers, patches, streams
 
 TITLE = "GPT-2"
 
@@ -34,7 +34,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
         Float32 NumPy pytree of the layout above.
     """
     random = np.random.Generator(np.random.Philox(seed))
-    layers, embed, inner = architecture.n_layer, architecture.n_embd, architecture.options.n_inner
+    depth, embed, inner = architecture.n_layer, architecture.n_embd, architecture.options.n_inner
 
     def normal(*shape: int, scale: float = 0.02) -> np.ndarray:
         return random.standard_normal(shape, np.float32) * np.float32(scale)
@@ -47,18 +47,18 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
 
     def dense(rows: int, columns: int, scale: float = 0.02) -> types.Params:
         return {
-            "kernel": normal(layers, rows, columns, scale=scale),
-            "bias": np.zeros((layers, columns), np.float32),
+            "kernel": normal(depth, rows, columns, scale=scale),
+            "bias": np.zeros((depth, columns), np.float32),
         }
 
-    residual = 0.02 / np.sqrt(2 * max(layers, 1))
+    residual = 0.02 / np.sqrt(2 * max(depth, 1))
     params: types.Params = {
         "wte": normal(architecture.vocab_size, embed),
         "wpe": normal(architecture.n_positions, embed),
         "h": {
-            "ln_1": norm(layers),
+            "ln_1": norm(depth),
             "attn": {"c_attn": dense(embed, 3 * embed), "c_proj": dense(embed, embed, residual)},
-            "ln_2": norm(layers),
+            "ln_2": norm(depth),
             "mlp": {"c_fc": dense(embed, inner), "c_proj": dense(inner, embed, residual)},
         },
         "ln_f": norm(),
@@ -97,31 +97,11 @@ def residuals(
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     embedded = slicing.rows(params["wte"], tokens).astype(jnp.float32)
     embedded = embedded + slicing.rows(params["wpe"], positions).astype(jnp.float32)
-    embedded = mesh.constrain(embedded)
-    numbers = jnp.arange(architecture.n_layer, dtype=jnp.float32)
 
-    # Every stream is written to its place in one array: outputs of a scan and the last stream would
-    # have to be copied together, the largest arrays of a step.
-    streams = mesh.constrain(jnp.zeros((architecture.n_layer + 1, *embedded.shape), dtype))
+    def block(weights: types.Params, stream: jax.Array, number: jax.Array) -> jax.Array:
+        return _block(weights, architecture, stream, number, segments)
 
-    def body(
-        carry: tuple[jax.Array, jax.Array], number: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        stream, streams = carry
-        index = number.astype(jnp.int32)
-        block_params = slicing.entry(params["h"], index)
-        if patch is not None:
-            stream = patch(index, stream)
-        streams = jax.lax.dynamic_update_index_in_dim(streams, stream.astype(dtype), index, 0)
-        stream = _block(block_params, architecture, stream, number, segments)
-        return mesh.constrain((stream, streams)), None
-
-    (last, streams), _ = jax.lax.scan(body, (embedded, streams), numbers)
-    if patch is not None:
-        last = patch(jnp.int32(architecture.n_layer), last)
-    last = last.astype(dtype)
-    streams = jax.lax.dynamic_update_index_in_dim(streams, last, architecture.n_layer, 0)
-    return mesh.constrain(streams)
+    return streams.collect(block, params["h"], embedded, architecture.n_layer, dtype, patch)
 
 
 def unembed(
@@ -148,12 +128,6 @@ def forward_flops(architecture: types.Architecture, length: int) -> float:
     return float(architecture.n_layer * block)
 
 
-def _dense(x: jax.Array, layer: types.Params) -> jax.Array:
-    kernel = layer["kernel"]
-    product = jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
-    return product + numerics.widen(layer["bias"], product)
-
-
 def _query_key_value(
     x: Float[Array, "batch position embed"], layer: types.Params, scale: jax.Array
 ) -> list[Float[Array, "batch position embed"]]:
@@ -166,7 +140,7 @@ def _query_key_value(
         scales = jnp.where(jnp.arange(3) == 0, scale, jnp.float32(1.0))[None, None, :, None]
         packed = mesh.constrain((product * scales).astype(kernel.dtype), 3)
         return [packed[:, :, i] for i in range(3)]
-    packed = _dense(x, layer)
+    packed = layers.dense(x, layer)
     embed = packed.shape[-1] // 3
     scales = jnp.where(jnp.arange(3 * embed) < embed, scale, jnp.float32(1.0))
     # Rounded before the heads are taken apart, so that half the bytes are laid out anew.
@@ -186,8 +160,8 @@ def _block(
     stream = stream + _attention(params["attn"], architecture, normed, number, segments)
     normed = numerics.layer_norm(stream, params["ln_2"]["scale"], params["ln_2"]["bias"], eps)
     activation = activations.ACTIVATIONS[architecture.options.activation_function]
-    hidden = activation(_dense(normed, params["mlp"]["c_fc"]))
-    return stream + mesh.constrain(_dense(hidden, params["mlp"]["c_proj"]))
+    hidden = activation(layers.dense(normed, params["mlp"]["c_fc"]))
+    return stream + mesh.constrain(layers.dense(hidden, params["mlp"]["c_proj"]))
 
 
 def _attention(
@@ -215,4 +189,4 @@ def _attention(
         for part in parts
     )
     mixed = attention.causal(query, key, value, segments)
-    return mesh.constrain(_dense(mixed.reshape(batch, length, embed), params["c_proj"]))
+    return mesh.constrain(layers.dense(mixed.reshape(batch, length, embed), params["c_proj"]))

@@ -1,0 +1,149 @@
+"""Llama, Mistral, Qwen 2 and Qwen 3 as a stacked parameter pytree and one scan over the blocks.
+
+RMS norms before attention and before a gated MLP, rotary positions, heads of queries that share
+keys and values. Parameters: ``wte [vocab, embed]``, ``layers`` with every leaf stacked over layers
+and kernels ``[in, out]``, ``norm``, and ``lm_head`` only where the head is untied.
+
+Reference: Touvron et al. 2023, arXiv:2307.09288; layout of Hugging Face's ``LlamaForCausalLM``.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxlens import types
+from jaxlens.lens import mesh, numerics, slicing
+from jaxlens.models import activations, attention, layers, llama_config, patches, rotary, streams
+from jaxlens.models.checkpoints import layout
+
+TITLE = "Llama"
+
+parse, dump, leaves = llama_config.parse, llama_config.dump, llama_config.leaves
+
+
+def init(architecture: types.Architecture, seed: int) -> types.Params:
+    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
+
+    Args:
+        architecture: Sizes.
+        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
+
+    Returns:
+        Float32 NumPy pytree.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+    expected = leaves(architecture)
+
+    def fresh(leaf: layout.Leaf) -> np.ndarray:
+        shape = expected.stacked_shape(leaf)
+        if len(leaf.shape) == 1:
+            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
+        return random.standard_normal(shape, np.float32) * np.float32(0.02)
+
+    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+
+
+def residuals(
+    params: types.Params,
+    architecture: types.Architecture,
+    tokens: Int[Array, "batch position"],
+    positions: Int[Array, "batch position"] | None = None,
+    segments: Int[Array, "batch position"] | None = None,
+    *,
+    dtype: str = "float32",
+    patch: patches.Patch | None = None,
+) -> Float[Array, "layer batch position embed"]:
+    """Every residual stream, see ``models.residuals``; the first is the token embedding alone."""
+    if positions is None:
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    options: llama_config.Options = architecture.options
+    embedded = slicing.rows(params["wte"], tokens).astype(jnp.float32)
+    angles = rotary.angles(positions, options.rope.frequencies(options.head_size))
+
+    def block(weights: types.Params, stream: jax.Array, number: jax.Array) -> jax.Array:
+        window = _window(options.windows, number, tokens.shape[1])
+        normed = numerics.rms_norm(stream, weights["input_layernorm"], options.rms_norm_eps)
+        mixed = _attention(weights["self_attn"], options, normed, angles, segments, window)
+        stream = stream + mixed
+        normed = numerics.rms_norm(
+            stream, weights["post_attention_layernorm"], options.rms_norm_eps
+        )
+        return stream + _mlp(weights["mlp"], options.activation_function, normed)
+
+    return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
+
+
+def unembed(
+    params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
+) -> types.Unembed:
+    """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
+    head = params.get("lm_head", {})
+    return types.Unembed(
+        kind=kind,
+        scale=params["norm"],
+        bias=None,
+        eps=architecture.options.rms_norm_eps,
+        weight=head.get("weight", params["wte"]),
+        embedding=params["wte"] if "weight" in head else None,
+        n_layer=architecture.n_layer,
+        norm="rms",
+    )
+
+
+def forward_flops(architecture: types.Architecture, length: int) -> float:
+    """Operations of the blocks' multiplies a token; attention sees half of the line on average."""
+    embed, options = architecture.n_embd, architecture.options
+    query = options.n_head * options.head_size
+    key = options.n_kv_head * options.head_size
+    kernels = 2 * embed * query + 2 * embed * key + 3 * embed * options.n_inner
+    return float(architecture.n_layer * (2 * kernels + 2 * length * query))
+
+
+def _window(windows: tuple[int, ...], number: jax.Array, length: int) -> jax.Array | None:
+    """Window of a block; None where no block has one shorter than the sequences."""
+    if not any(0 < window < length for window in windows):
+        return None
+    sizes = np.array([window or length for window in windows], np.int32)
+    return jnp.asarray(sizes)[number.astype(jnp.int32)]
+
+
+def _attention(
+    params: types.Params,
+    options: llama_config.Options,
+    x: Float[Array, "batch position embed"],
+    angles: rotary.Angles,
+    segments: jax.Array | None,
+    window: jax.Array | None,
+) -> Float[Array, "batch position embed"]:
+    batch, length, _ = x.shape
+    size, dtype = options.head_size, params["q_proj"]["kernel"].dtype
+
+    def heads(name: str, count: int) -> jax.Array:
+        """Heads; each device takes its own, where they cannot be shared out evenly all of them."""
+        axis = 2 if mesh.divides(options.n_kv_head) else None
+        product = layers.dense(x, params[f"{name}_proj"])
+        return mesh.constrain(product.reshape(batch, length, count, size), axis)
+
+    def turned(name: str, count: int) -> jax.Array:
+        rows = heads(name, count)
+        if options.norms_heads:
+            rows = numerics.rms_norm(rows, params[f"{name}_norm"], options.rms_norm_eps)
+        return rotary.rotate(rows, angles)
+
+    query = turned("q", options.n_head) * np.float32(1.0 / np.sqrt(size))
+    key, value = turned("k", options.n_kv_head), heads("v", options.n_kv_head)
+    mixed = attention.causal(
+        query.astype(dtype), key.astype(dtype), value.astype(dtype), segments, window=window
+    )
+    return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
+
+
+def _mlp(
+    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
+) -> Float[Array, "batch position embed"]:
+    gate = activations.ACTIVATIONS[activation](layers.dense(x, params["gate_proj"]))
+    hidden = gate * layers.dense(x, params["up_proj"])
+    return mesh.constrain(layers.dense(hidden, params["down_proj"]))
