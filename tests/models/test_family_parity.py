@@ -1,0 +1,96 @@
+"""Every family against an independent float64 forward, from a checkpoint on disk to the logits."""
+
+import jax
+import numpy as np
+import pytest
+from families import CASES
+from safetensors.numpy import load_file
+
+from jaxlens import models
+from jaxlens.lens import decoders, numerics
+from jaxlens.models.checkpoints import checkpoint, layout
+
+# Relative to the largest magnitude; the engine's products and sums are float32.
+RELATIVE = 5e-6
+LENGTH = 24
+
+
+def random_weights(architecture, seed=0):
+    """Weights far from their initialisation, so that no norm is 1 and no bias is 0."""
+    random = np.random.default_rng(seed)
+    expected = models.leaves(architecture)
+
+    def fresh(leaf):
+        values = random.standard_normal(expected.stacked_shape(leaf), np.float32)
+        if len(leaf.shape) == 1:
+            return values * np.float32(0.3) + np.float32(not leaf.path.endswith("bias"))
+        return values * np.float32(leaf.shape[0] ** -0.5 if "kernel" in leaf.path else 1.0)
+
+    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+
+
+@pytest.fixture(scope="module", params=CASES)
+def stored(request, tmp_path_factory):
+    """Family, configuration, folder of a checkpoint and its tensors in float64."""
+    module, config = CASES[request.param]
+    architecture = models.parse(config)
+    folder = tmp_path_factory.mktemp("checkpoint") / request.param
+    checkpoint.save(folder, architecture, random_weights(architecture), "safetensors")
+    state = {k: v.astype(np.float64) for k, v in load_file(folder / "model.safetensors").items()}
+    return module, config, folder, state
+
+
+@pytest.fixture(scope="module")
+def batch():
+    random = np.random.default_rng(3)
+    tokens = random.integers(0, 4096, (2, LENGTH))
+    # The second line packs two documents; positions begin again with each.
+    segments = np.array([[0] * LENGTH, [0] * 9 + [1] * (LENGTH - 9)])
+    positions = np.array([list(range(LENGTH)), [*range(9), *range(LENGTH - 9)]])
+    return tokens, positions, segments
+
+
+def engine(found, tokens, positions, segments):
+    """Every stream and the logits of the last."""
+    architecture = found.architecture
+
+    @jax.jit
+    def run(params, *batch):
+        streams = models.residuals(params, architecture, *batch)
+        unembed = models.unembed(params, architecture)
+        return streams, decoders.normalise(streams[-1:], unembed)[0] @ unembed.weight.T
+
+    with numerics.matmul_precision("float32"):
+        return [np.asarray(part) for part in run(found.params, tokens, positions, segments)]
+
+
+def test_streams_and_logits_are_those_of_the_oracle(stored, batch):
+    module, config, folder, state = stored
+    streams, logits = engine(checkpoint.load(folder), *batch)
+    for line, (tokens, positions, segments) in enumerate(zip(*batch, strict=True)):
+        expected = module.residuals(state, config, tokens, positions, segments)
+        largest = np.abs(expected).max((1, 2), keepdims=True)
+        assert (np.abs(streams[:, line] - expected) / largest).max() < RELATIVE
+        last = module.logits(state, config, expected[-1])
+        assert np.abs(logits[line] - last).max() / np.abs(last).max() < RELATIVE
+
+
+def test_a_config_is_written_as_it_is_read(stored):
+    _, config, folder, _ = stored
+    architecture = models.parse(config)
+    assert models.parse(models.dump(architecture)) == architecture
+    assert checkpoint.load(folder).architecture == architecture
+
+
+def test_a_packed_document_reads_as_it_does_alone(stored, batch):
+    _, _, folder, _ = stored
+    found = checkpoint.load(folder)
+    tokens, positions, segments = batch
+    packed, _ = engine(found, tokens, positions, segments)
+    # Padded behind, where causal attention cannot look.
+    alone = np.roll(tokens[1:], -9, axis=1)
+    length = LENGTH - 9
+    single, _ = engine(found, alone, positions[:1], np.zeros_like(alone))
+    np.testing.assert_allclose(
+        packed[:, 1, 9:], single[:, 0, :length], rtol=0, atol=2e-5 * np.abs(single).max()
+    )
