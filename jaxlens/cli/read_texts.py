@@ -189,6 +189,9 @@ def encode(model: loading.Model, text: str) -> np.ndarray:
         raise errors.DataError(
             f"the tokenizer fails: {error}", "take the tokenizer that the model was published with"
         ) from error
+    first = model.config.bos_token_id
+    if len(ids) and model.adds_bos and first is not None:
+        ids = np.append(np.int32(first), ids).astype(np.int32)
     if not len(ids):
         raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
     if len(ids) > model.config.n_positions:
