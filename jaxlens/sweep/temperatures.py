@@ -68,6 +68,13 @@ def fit_temperatures(
     with numerics.matmul_precision(config.lens.precision):
         fitted = temperature.search(slopes_at, model.config.n_layer + 1)
     environment.release_memory()
+    ends = temperature.LIMITS
+    if stopped := [str(layer) for layer, found in enumerate(fitted) if found in ends]:
+        logger.warning(
+            "the best temperature of layer %s is beyond %g to %g, where the search ends: "
+            "kl_final_matched is an upper bound there",
+            *(", ".join(stopped), *ends),
+        )
     return fitted
 
 

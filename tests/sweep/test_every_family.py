@@ -84,7 +84,7 @@ def test_commands_read_it(model, texts, tmp_path, capsys):
     table = tmp_path / "prompts.jsonl"
     table.write_text('{"prompt": "the quick brown", "answer": " fox"}\n')
     assert run_cli("prompts", table, "--model", model) == 0
-    assert run_cli("run", *flags(model, texts, tmp_path / "out"), "--dry-run") == 0
+    assert run_cli(*flags(model, texts, tmp_path / "out"), "--dry-run") == 0
     assert not (tmp_path / "out").exists()
     capsys.readouterr()
 
