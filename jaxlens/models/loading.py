@@ -100,15 +100,17 @@ def from_checkpoint(
     if directory is not None:
         tokenizer = load_tokenizer(directory)
         adds_bos = _puts_bos(tokenizer, directory, checkpoint.architecture.bos_token_id)
-    if len(devices) > 1:
+    if len(devices) > 1 or checkpoint.stored is not None:
         expected = models.leaves(checkpoint.architecture)
         leaves: dict[str, jax.Array] = {}
-        for path, value in checkpoint.take():
-            leaves[path] = placement.put(value, expected, path, dtype, devices)
-            del value  # or it would be there beside the next one
+        for path, value in checkpoint.take(dtype):
+            shared = len(devices) > 1
+            one = placement.put(value, expected, path, dtype, devices) if shared else value
+            leaves[path] = jnp.asarray(one)
+            del value, one  # or they would be there beside the next one
         return Model(checkpoint.architecture, layout.nested(leaves), tokenizer, adds_bos)
     target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.read().params)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
     return Model(checkpoint.architecture, params, tokenizer, adds_bos)
 
 
