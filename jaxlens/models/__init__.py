@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {
     "gpt2": "jaxlens.models.gpt2",
+    "gpt_neox": "jaxlens.models.gpt_neox",
     "llama": "jaxlens.models.llama",
     "mistral": "jaxlens.models.llama",
     "qwen2": "jaxlens.models.llama",

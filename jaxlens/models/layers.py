@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlens import types
 from jaxlens.lens import numerics
+from jaxlens.models.checkpoints import layout
+
+
+def init(expected: layout.Layout, seed: int) -> types.Params:
+    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
+
+    Args:
+        expected: Of the weights.
+        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
+
+    Returns:
+        Float32 NumPy pytree.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+
+    def fresh(leaf: layout.Leaf) -> np.ndarray:
+        shape = expected.stacked_shape(leaf)
+        if len(leaf.shape) == 1:
+            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
+        return random.standard_normal(shape, np.float32) * np.float32(0.02)
+
+    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
 
 
 def dense(x: jax.Array, layer: types.Params) -> jax.Array:
