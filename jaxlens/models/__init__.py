@@ -27,6 +27,7 @@ FAMILIES: dict[str, str] = {
     "gpt_neox": "jaxlens.models.gpt_neox",
     "llama": "jaxlens.models.llama",
     "mistral": "jaxlens.models.llama",
+    "olmo2": "jaxlens.models.olmo2",
     "qwen2": "jaxlens.models.llama",
     "qwen3": "jaxlens.models.llama",
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxlens import types
-from jaxlens.lens import numerics
+from jaxlens.lens import mesh, numerics
+from jaxlens.models import activations
 from jaxlens.models.checkpoints import layout
 
 
@@ -43,3 +45,18 @@ def dense(x: jax.Array, layer: types.Params) -> jax.Array:
     product = jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
     bias = layer.get("bias")
     return product if bias is None else product + numerics.widen(bias, product)
+
+
+def gated_mlp(
+    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
+) -> Float[Array, "batch position embed"]:
+    """``(activation(x @ gate) * (x @ up)) @ down``, float32.
+
+    Args:
+        params: ``gate_proj``, ``up_proj`` and ``down_proj``, see `dense`.
+        activation: One of ``activations.ACTIVATIONS``.
+        x: What the MLP reads.
+    """
+    gate = activations.ACTIVATIONS[activation](dense(x, params["gate_proj"]))
+    hidden = gate * dense(x, params["up_proj"])
+    return mesh.constrain(dense(hidden, params["down_proj"]))

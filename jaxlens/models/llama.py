@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import activations, attention, layers, llama_config, patches, rotary, streams
+from jaxlens.models import attention, layers, llama_config, patches, rotary, streams
 
 TITLE = "Llama"
 
@@ -61,7 +61,7 @@ def residuals(
         normed = numerics.rms_norm(
             stream, weights["post_attention_layernorm"], options.rms_norm_eps
         )
-        return stream + _mlp(weights["mlp"], options.activation_function, normed)
+        return stream + layers.gated_mlp(weights["mlp"], options.activation_function, normed)
 
     return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
 
@@ -129,11 +129,3 @@ def _attention(
         query.astype(dtype), key.astype(dtype), value.astype(dtype), segments, window=window
     )
     return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
-
-
-def _mlp(
-    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
-) -> Float[Array, "batch position embed"]:
-    gate = activations.ACTIVATIONS[activation](layers.dense(x, params["gate_proj"]))
-    hidden = gate * layers.dense(x, params["up_proj"])
-    return mesh.constrain(layers.dense(hidden, params["down_proj"]))

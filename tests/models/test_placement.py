@@ -106,7 +106,7 @@ def test_a_family_that_splits_nothing_is_read_by_all_devices(monkeypatch):
     assert loading.check_identity(shared) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["gpt_neox", "llama"])
+@pytest.mark.parametrize("name", ["gpt_neox", "llama", "olmo2-grouped"])
 def test_every_family_is_shared(name):
     architecture = models.parse(CASES[name][1])
     params = weights.random_weights(architecture)
