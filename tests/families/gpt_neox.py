@@ -15,7 +15,6 @@ _SIZES = {
 }
 
 CASES = {
-    "gpt_neox": _SIZES,
     "gpt_neox-in-turn": {
         **{**_SIZES, "use_parallel_residual": False, "attention_bias": False},
         **{"tie_word_embeddings": True, "rotary_pct": 1.0, "rotary_emb_base": 500.0},
@@ -33,6 +32,7 @@ CASES = {
         },
     },
     "gpt_neox-unturned": {**_SIZES, "rotary_pct": 0.0},
+    "gpt_neox": _SIZES,
 }
 
 
