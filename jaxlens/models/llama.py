@@ -16,8 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import activations, attention, layers, llama_config, patches, rotary, streams
-from jaxlens.models.checkpoints import layout
+from jaxlens.models import attention, layers, llama_config, patches, rotary, streams
 
 TITLE = "Llama"
 
@@ -34,16 +33,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
     Returns:
         Float32 NumPy pytree.
     """
-    random = np.random.Generator(np.random.Philox(seed))
-    expected = leaves(architecture)
-
-    def fresh(leaf: layout.Leaf) -> np.ndarray:
-        shape = expected.stacked_shape(leaf)
-        if len(leaf.shape) == 1:
-            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
-        return random.standard_normal(shape, np.float32) * np.float32(0.02)
-
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+    return layers.init(leaves(architecture), seed)
 
 
 def residuals(
@@ -71,7 +61,7 @@ def residuals(
         normed = numerics.rms_norm(
             stream, weights["post_attention_layernorm"], options.rms_norm_eps
         )
-        return stream + _mlp(weights["mlp"], options.activation_function, normed)
+        return stream + layers.gated_mlp(weights["mlp"], options.activation_function, normed)
 
     return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
 
@@ -139,11 +129,3 @@ def _attention(
         query.astype(dtype), key.astype(dtype), value.astype(dtype), segments, window=window
     )
     return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
-
-
-def _mlp(
-    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
-) -> Float[Array, "batch position embed"]:
-    gate = activations.ACTIVATIONS[activation](layers.dense(x, params["gate_proj"]))
-    hidden = gate * layers.dense(x, params["up_proj"])
-    return mesh.constrain(layers.dense(hidden, params["down_proj"]))

@@ -232,21 +232,22 @@ def _block(embed: int, options: Options) -> Iterator[layout.Leaf]:
     """Leaves of one block, split over devices as GPT-2's are."""
     query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
     inner, mlp_bias = options.n_inner, options.mlp_bias
-    yield _norm("input_layernorm", embed)
+    yield norm("input_layernorm", embed)
     yield from _dense("self_attn", "q_proj", embed, query, 1, options.qkv_bias)
     yield from _dense("self_attn", "k_proj", embed, key, 1, options.qkv_bias)
     yield from _dense("self_attn", "v_proj", embed, key, 1, options.qkv_bias)
     yield from _dense("self_attn", "o_proj", query, embed, 0, options.output_bias)
     if options.norms_heads:
-        yield _norm("self_attn/q_norm", options.head_size)
-        yield _norm("self_attn/k_norm", options.head_size)
-    yield _norm("post_attention_layernorm", embed)
+        yield norm("self_attn/q_norm", options.head_size)
+        yield norm("self_attn/k_norm", options.head_size)
+    yield norm("post_attention_layernorm", embed)
     yield from _dense("mlp", "gate_proj", embed, inner, 1, mlp_bias)
     yield from _dense("mlp", "up_proj", embed, inner, 1, mlp_bias)
     yield from _dense("mlp", "down_proj", inner, embed, 0, mlp_bias)
 
 
-def _norm(name: str, size: int) -> layout.Leaf:
+def norm(name: str, size: int) -> layout.Leaf:
+    """A gain of each block."""
     return layout.Leaf(
         f"layers/{name}", f"{name.replace('/', '.')}.weight", f"{name}/weight", (size,)
     )
