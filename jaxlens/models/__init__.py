@@ -30,6 +30,7 @@ FAMILIES: dict[str, str] = {
     "qwen3": "jaxlens.models.llama",
     "gemma": "jaxlens.models.gemma",
     "gemma2": "jaxlens.models.gemma",
+    "gemma3": "jaxlens.models.gemma",
     "gemma3_text": "jaxlens.models.gemma",
 }
 """``model_type`` of a ``config.json`` -> module of the family."""

@@ -14,7 +14,7 @@ Hugging Face's ``Gemma3ForCausalLM``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,23 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import numerics, slicing
-from jaxlens.models import gemma_config, layers, llama, patches, rotary, streams
+from jaxlens.models import gemma_config, layers, llama, llama_config, patches, rotary, streams
 from jaxlens.models.checkpoints import layout
 
 TITLE = "Gemma"
 
-parse, dump, leaves = gemma_config.parse, gemma_config.dump, gemma_config.leaves
+parse, dump = gemma_config.parse, gemma_config.dump
 
 forward_flops = llama.forward_flops
+
+
+def leaves(architecture: types.Architecture) -> layout.Layout:
+    """The weights, as transformers' classes of each generation name them.
+
+    Gains of norms are stored as what they exceed 1 by, and kept so: the checkpoint's own numbers.
+    """
+    name = gemma_config.CLASSES[architecture.model_type]
+    return llama_config.around(architecture, name, _block(architecture))
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:
@@ -146,3 +155,26 @@ def _turns(
         return cosine, sine
 
     return angles
+
+
+def _block(architecture: types.Architecture) -> Iterator[layout.Leaf]:
+    """Leaves of one block, split over devices as Llama's are."""
+    embed, options = architecture.n_embd, architecture.options
+    query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
+    inner, bias = options.n_inner, options.attention_bias
+    dense, norm = llama_config.dense, llama_config.norm
+    yield norm("input_layernorm", embed)
+    yield from dense("self_attn", "q_proj", embed, query, 1, bias)
+    yield from dense("self_attn", "k_proj", embed, key, 1, bias)
+    yield from dense("self_attn", "v_proj", embed, key, 1, bias)
+    yield from dense("self_attn", "o_proj", query, embed, 0, bias)
+    if options.norms_heads:
+        yield norm("self_attn/q_norm", options.head_size)
+        yield norm("self_attn/k_norm", options.head_size)
+    yield norm("post_attention_layernorm", embed)
+    if options.norms_outputs:
+        yield norm("pre_feedforward_layernorm", embed)
+        yield norm("post_feedforward_layernorm", embed)
+    yield from dense("mlp", "gate_proj", embed, inner, 1, False)
+    yield from dense("mlp", "up_proj", embed, inner, 1, False)
+    yield from dense("mlp", "down_proj", inner, embed, 0, False)

@@ -1,4 +1,4 @@
-"""``config.json`` of Gemma 1 to 3, and the names and shapes of their weights.
+"""``config.json`` of Gemma 1 to 3.
 
 They are one block with options: norms behind attention and MLP too (2, 3), caps of scores and
 logits (2), norms of query and key (3), and blocks that attend to a window (2, 3), which in Gemma 3
@@ -8,18 +8,18 @@ have rotary frequencies of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxlens import errors, types
 from jaxlens.models import activations, config_json, llama_config, rotary
-from jaxlens.models.checkpoints import layout
 
-_CLASSES = {
+CLASSES = {
     "gemma": "GemmaForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
 }
+"""Model type -> class of transformers."""
 
 # Blocks from one that attends to all positions to the next, and the window of the others.
 _PATTERN = {"gemma2": 2, "gemma3_text": 6}
@@ -27,6 +27,14 @@ _WINDOW = 4096
 
 # Caps that files of Gemma 2 which leave them out mean; null is none.
 _CAPS = {"gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}}
+
+# Sizes that the text_config of Gemma 3 leaves out; those that it gives vary.
+_TEXT_SIZES = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 262_208,
+    "max_position_embeddings": 131_072,
+}
 
 _BOS = 2
 _HEAD_SIZE = 256
@@ -75,12 +83,15 @@ class Options:
 def parse(config: Mapping[str, Any]) -> types.Architecture:
     """The architecture that a ``config.json`` describes.
 
-    Sizes must be there, but for the size of a head; options take the defaults of transformers.
+    Sizes must be there, but for the size of a head; options take the defaults of transformers. Of
+    a ``gemma3``, which reads images too, it is that of the text model, a ``gemma3_text``.
 
     Raises:
         DataError: A key is missing, of the wrong type, out of bounds or asks for something that
             is not computed here; the message names it.
     """
+    if config["model_type"] == "gemma3":
+        config = _text_config(config)
     model_type = config["model_type"]
     if config_json.flag(config, "use_bidirectional_attention", False):
         raise errors.DataError(
@@ -101,6 +112,21 @@ def parse(config: Mapping[str, Any]) -> types.Architecture:
         model_type=model_type,
         options=_options(config, model_type, n_embd, n_layer),
     )
+
+
+def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The text model of a checkpoint that reads images too, with the sizes that it leaves out.
+
+    Raises:
+        DataError: It is not of that form.
+    """
+    text = config.get("text_config")
+    if not isinstance(text, Mapping) or text.get("model_type") != "gemma3_text":
+        raise errors.DataError(
+            "config.json: text_config must be that of a gemma3_text model", config_json.MEND
+        )
+    config_json.refuse_unsupported(text)
+    return {**_TEXT_SIZES, **text}
 
 
 def _options(config: Mapping[str, Any], model_type: str, n_embd: int, n_layer: int) -> Options:
@@ -185,7 +211,7 @@ def dump(architecture: types.Architecture) -> dict[str, Any]:
     options: Options = architecture.options
     kind, scalar = architecture.model_type, options.query_scalar
     config: dict[str, Any] = {
-        "architectures": [_CLASSES[kind]],
+        "architectures": [CLASSES[kind]],
         "model_type": kind,
         "num_hidden_layers": architecture.n_layer,
         "hidden_size": architecture.n_embd,
@@ -235,35 +261,3 @@ def _dumped_ropes(rope: rotary.Rope, local: rotary.Rope) -> dict[str, Any]:
             for kind, found in dumped.items()
         }
     }
-
-
-def leaves(architecture: types.Architecture) -> layout.Layout:
-    """The weights, as transformers' classes of each generation name them.
-
-    Gains of norms are stored as what they exceed 1 by, and kept so: the checkpoint's own numbers.
-    """
-    name = _CLASSES[architecture.model_type]
-    return llama_config.around(architecture, name, _block(architecture))
-
-
-def _block(architecture: types.Architecture) -> Iterator[layout.Leaf]:
-    """Leaves of one block, split over devices as Llama's are."""
-    embed, options = architecture.n_embd, architecture.options
-    query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
-    inner, bias = options.n_inner, options.attention_bias
-    dense, norm = llama_config.dense, llama_config.norm
-    yield norm("input_layernorm", embed)
-    yield from dense("self_attn", "q_proj", embed, query, 1, bias)
-    yield from dense("self_attn", "k_proj", embed, key, 1, bias)
-    yield from dense("self_attn", "v_proj", embed, key, 1, bias)
-    yield from dense("self_attn", "o_proj", query, embed, 0, bias)
-    if options.norms_heads:
-        yield norm("self_attn/q_norm", options.head_size)
-        yield norm("self_attn/k_norm", options.head_size)
-    yield norm("post_attention_layernorm", embed)
-    if options.norms_outputs:
-        yield norm("pre_feedforward_layernorm", embed)
-        yield norm("post_feedforward_layernorm", embed)
-    yield from dense("mlp", "gate_proj", embed, inner, 1, False)
-    yield from dense("mlp", "up_proj", embed, inner, 1, False)
-    yield from dense("mlp", "down_proj", inner, embed, 0, False)
