@@ -63,9 +63,8 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         loaded = _parsed(str(where), lambda: tokenizer_files.read(folder, form))
     if loaded.num_special_tokens_to_add(False) or tokenizer_files.adds_bos(folder):
         logger.info(
-            "%s puts special tokens around each text, and jaxlens leaves them out; "
-            "--set corpus.bos=start puts the beginning-of-text token before each document "
-            "(jaxlens prompts: --bos)",
+            "%s puts special tokens around each text: of them jaxlens takes the beginning-of-text "
+            "token of the model, before each window (--set corpus.bos=none leaves it out)",
             where,
         )
     return loaded

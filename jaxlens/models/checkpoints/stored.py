@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors, types
-from jaxlens.models.checkpoints import formats, layout, orbax, stack, stream
+from jaxlens.models.checkpoints import digest, formats, layout, orbax, stack, stream
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,24 @@ class Stored:
         tensors = formats.tensors(self.directory, self.weights, self.label, self.expected)
         return stack.stack(tensors, self.expected, self._flavour, self._where)
 
-    def stream(self) -> stream.Leaves:
+    def stream(self, dtype: str, total: digest.Digest) -> stream.Leaves:
         """The same leaves one after another; those of msgpack files are in memory together.
+
+        Args:
+            dtype: Of the leaves.
+            total: Is told their values in float32.
 
         Raises:
             DataError: As `read`; leaves before the one at fault have been given.
         """
         if self.weights.format == formats.ORBAX:
-            return orbax.stream(self.directory, self.expected, self.label)
+            leaves = orbax.stream(self.directory, self.expected, self.label)
+            return stream.converted(leaves, dtype, total)
         if self.weights.format == "msgpack":
-            return stream.of_params(self.read())
+            return stream.of_params(self.read(), dtype, total)
         tensors = formats.tensors(self.directory, self.weights, self.label, self.expected)
-        return stream.of_tensors(tensors, self.expected, self._flavour, self._where)
+        where = self._flavour, self._where
+        return stream.of_tensors(tensors, self.expected, *where, dtype, total)
 
     @property
     def _flavour(self) -> layout.Flavour:
