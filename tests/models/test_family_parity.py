@@ -11,7 +11,7 @@ from families import CASES, weights
 from safetensors.numpy import load_file
 
 from jaxlens import models
-from jaxlens.lens import decoders, numerics
+from jaxlens.lens import decoders, numerics, reference
 from jaxlens.models.checkpoints import checkpoint
 
 # Relative to the largest magnitude; products and sums are float32, but for those of the oracle.
@@ -50,7 +50,7 @@ def engine(found, tokens, positions, segments):
     def run(params, *batch):
         streams = models.residuals(params, architecture, *batch)
         unembed = models.unembed(params, architecture)
-        return streams, decoders.normalise(streams[-1:], unembed)[0] @ unembed.weight.T
+        return streams, reference.logits(decoders.normalise(streams[-1:], unembed)[0], unembed)
 
     with numerics.matmul_precision("float32"):
         return [np.asarray(part) for part in run(found.params, tokens, positions, segments)]
