@@ -11,7 +11,7 @@ import numpy as np
 from jaxlens import errors
 from jaxlens.files import fetching, outputs
 from jaxlens.study import inputs, readings
-from jaxlens.study.checkpoints import steps
+from jaxlens.study.checkpoints import steps, study_checkpoints
 from jaxlens.study.checkpoints.study_checkpoints import Checkpoints, Line
 from jaxlens.study.report import content, facts, series
 from jaxlens.view import pages, printable
@@ -23,6 +23,9 @@ NAME = "checkpoints.html"
 _PACKAGE = "jaxlens.study.report"
 _LETTERS = 40
 """Letters of a label that are shown."""
+
+_PLACE = 16
+"""Letters of a label below a figure; a longer one lacks its middle."""
 
 
 def write(studied: Checkpoints, folder: Path) -> Path:
@@ -71,38 +74,59 @@ def page(studied: Checkpoints) -> str:
 
 
 def figures(studied: Checkpoints) -> list[plots.Plot]:
-    """A small figure for each primary, all over the same axis."""
+    """A small figure for each primary, all over the same axis.
+
+    Where a primary has intervals, estimates without one are not drawn: a share of next to nothing
+    would decide the scale for all others.
+    """
     axis = steps.axis(studied.labels)
-    places = tuple(_label(studied.labels.texts[i]) for i in axis.order)
-    is_numeric = studied.labels.steps is not None
+    places = tuple(_place(studied.labels.texts[i]) for i in axis.order)
+    at = None if studied.labels.steps is None else axis.at
     plotted = []
     for name, lines in studied.primaries.items():
-        ordered = [lines[i] for i in axis.order]
-        numbers = np.array([[line.estimate, line.low, line.high] for line in ordered]).T
         panel = plots.Lines(
             "",
             axis.name,
             places,
             f"estimate, {_unit(lines[0].unit)}",
-            (plots.Curve("this model", series.STYLES[inputs.TRAINED], *numbers),),
+            (_curve([lines[i] for i in axis.order]),),
             level=0.0,
             region=_region(lines),
             why=_why(lines),
-            at=axis.at if is_numeric else None,
+            at=at,
             bars=True,
         )
-        bars = "Bars: 95\u00a0% intervals, each of its run alone."
+        meaning = lines[0].meaning
         plotted.append(
             plots.Plot(
                 name,
                 _heading(lines[0]),
-                f"{lines[0].meaning[0].upper()}{lines[0].meaning[1:]}.",
+                f"{meaning[0].upper()}{meaning[1:]}.",
                 (panel,),
-                plots.basis([panel], bars, _why(lines)),
+                plots.basis([panel], _basis(lines), _why(lines)),
                 small=True,
             )
         )
     return plotted
+
+
+def _curve(lines: Sequence[Line]) -> plots.Curve:
+    numbers = np.array([[line.estimate, line.low, line.high] for line in lines]).T
+    known = np.isfinite(numbers[1])
+    if known.any():
+        numbers[0, ~known] = np.nan
+    return plots.Curve("this model", series.STYLES[inputs.TRAINED], *numbers)
+
+
+def _basis(lines: Sequence[Line]) -> str:
+    """What bars are, and which checkpoints have none and are left out."""
+    absent = [
+        f"{_label(label)} ({printable.line(reason) or 'no reason is known'})"
+        for reason, labels in study_checkpoints.reasons(lines).items()
+        for label in labels
+    ]
+    more = f" Not drawn, without an interval: {', '.join(absent)}." if absent else ""
+    return f"Bars: 95\u00a0% intervals, each of its run alone.{more}"
 
 
 def findings(studied: Checkpoints) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -123,11 +147,10 @@ def findings(studied: Checkpoints) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def command(studied: Checkpoints) -> str:
     """The command that makes the series, in the words of a shell."""
-    paths = [fetching.name_of(run.path) for run in studied.runs]
-    named = [*paths]
+    words = ["jaxlens", "study", "--over", *(fetching.name_of(run.path) for run in studied.runs)]
     if steps.GIVEN in studied.labels.sources:
-        named = [f"{text}={path}" for text, path in zip(studied.labels.texts, paths, strict=True)]
-    return printable.line(shlex.join(["jaxlens", "study", "--over", *named]))
+        words += ["--labels", *studied.labels.texts]
+    return printable.line(shlex.join(words))
 
 
 def _sizes(run: inputs.RunInfo) -> list[tuple[str, str]]:
@@ -177,3 +200,8 @@ def _why(lines: Sequence[Line]) -> str:
 def _label(text: str) -> str:
     shown = printable.line(text)
     return shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+
+
+def _place(text: str) -> str:
+    shown = printable.line(text)
+    return shown if len(shown) <= _PLACE else f"{shown[:6]}…{shown[7 - _PLACE :]}"

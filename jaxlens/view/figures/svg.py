@@ -255,6 +255,8 @@ def _places(
         shown = layout.apart(panel.at, panel.places, _LETTERS / beside)
         labels = [panel.places[i] for i in shown]
         axes.set_xticks(panel.at[shown], labels, parse_math=False)
+        room = 0.05 * (panel.at[-1] - panel.at[0])
+        axes.set_xlim(panel.at[0] - room, panel.at[-1] + room)
         return
     step = panel.every or max(1, math.ceil(len(panel.places) / 13))
     places = list(range(0, len(panel.places), step))
