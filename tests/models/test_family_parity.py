@@ -111,7 +111,7 @@ def test_streams_and_logits_are_those_of_transformers(name):
 
 
 def test_every_model_type_has_an_oracle_and_a_golden():
-    # GPT-2's are in test_parity.
-    registered = set(models.FAMILIES) - {"gpt2"}
+    # GPT-2's are in test_parity; a gemma3 is read as the gemma3_text within it, see test_gemma.
+    registered = set(models.FAMILIES) - {"gpt2", "gemma3"}
     assert {config["model_type"] for _, config in CASES.values()} == registered
     assert set(GOLDENS) == set(CASES)
