@@ -27,6 +27,7 @@ from jaxlens.models.checkpoints import (
     checks,
     folders,
     formats,
+    gguf,
     hub,
     layout,
     orbax,
@@ -49,8 +50,8 @@ class Checkpoint:
     Attributes:
         architecture: Sizes and options.
         params: Float32 NumPy pytree stacked over layers; empty where it has not been read.
-        directory: Local folder that it came from, where a tokenizer would be; None for a state
-            dict.
+        directory: Local folder that it came from, where a tokenizer would be, or the file that
+            holds the tokenizer too; None for a state dict.
         stored: Weights that have not been read.
     """
 
@@ -92,7 +93,7 @@ class Checkpoint:
 def load(
     source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
 ) -> Checkpoint:
-    """Loads a model from a directory or the Hugging Face hub.
+    """Loads a model from a directory, a file or the Hugging Face hub.
 
     Args:
         source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
@@ -106,9 +107,13 @@ def load(
         ConfigError: There are several models.
     """
     folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    if config is None:
-        config = _config(folder.directory, folder.label)
-    architecture = models.parse(config)
+    if config is None and folder.found.format == formats.GGUF:
+        file = folder.found.file
+        architecture = gguf.architecture(folder.directory / file, f"{folder.label}/{file}")
+    else:
+        if config is None:
+            config = _config(folder.directory, folder.label)
+        architecture = models.parse(config)
     expected = models.leaves(architecture)
     stored = Stored(folder.directory, folder.found, folder.label, expected)
     found = Checkpoint(architecture, {}, folder.tokenizer, stored)
