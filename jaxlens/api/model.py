@@ -54,7 +54,7 @@ def load_model(
     if isinstance(source, Mapping):
         checkpoint = from_state_dict(source, config)
     else:
-        checkpoint = loading.load_checkpoint(source, revision, config)
+        checkpoint = loading.load_checkpoint(source, revision, config, read=False)
     model = loading.from_checkpoint(checkpoint, dtype)
     if tokenizer is not None:
         model = dataclasses.replace(model, tokenizer=as_tokenizer(tokenizer))

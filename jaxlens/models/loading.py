@@ -81,10 +81,11 @@ def from_checkpoint(
     """Puts a checkpoint on the default device, with the tokenizer beside it.
 
     Args:
-        checkpoint: Weights on the host, or on disk.
+        checkpoint: Weights on the host, or on disk, from where they are taken leaf by leaf, so that
+            not all of them are in memory as float32 too (see `Checkpoint.take`).
         dtype: Of the weights on the device.
         devices: That share the model, instead of the default device. None of them is given more
-            than its share, and the checkpoint is taken leaf by leaf (see `Checkpoint.take`).
+            than its share.
 
     Raises:
         DataError: A file is damaged, or does not fit.
@@ -93,16 +94,19 @@ def from_checkpoint(
     directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
     tokenizer = None if directory is None else load_tokenizer(directory)
-    if len(devices) > 1:
-        expected = models.leaves(checkpoint.architecture)
-        leaves: dict[str, jax.Array] = {}
-        for path, value in checkpoint.take():
-            leaves[path] = placement.put(value, expected, path, dtype, devices)
-            del value  # or it would be there beside the next one
-        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer)
     target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.read().params)
-    return Model(checkpoint.architecture, params, tokenizer)
+    if len(devices) <= 1 and checkpoint.stored is None:  # the caller's: they stay what they are
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+        return Model(checkpoint.architecture, params, tokenizer)
+    expected = models.leaves(checkpoint.architecture)
+    leaves: dict[str, jax.Array] = {}
+    for path, value in checkpoint.take():
+        if len(devices) > 1:
+            leaves[path] = placement.put(value, expected, path, dtype, devices)
+        else:
+            leaves[path] = jnp.asarray(value, target)
+        del value  # or it would be there beside the next one
+    return Model(checkpoint.architecture, layout.nested(leaves), tokenizer)
 
 
 def check_identity(

@@ -73,7 +73,6 @@ def prepare(
         run_directory.require_same_model(config.out, existing_spec, of_model)
     resolved = mesh_size.resolve_mesh(config, architecture, existing_spec)
     group = devices.groups(resolved.config)[0]
-    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
     model = loading.from_checkpoint(checkpoint, config.model.dtype, group.devices)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
     if ingested is None:

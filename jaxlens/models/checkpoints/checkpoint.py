@@ -23,14 +23,17 @@ import numpy as np
 
 from jaxlens import errors, models, types
 from jaxlens.files import file_types, untrusted
+from jaxlens.models import tokenizer, tokenizer_files
 from jaxlens.models.checkpoints import (
     checks,
     folders,
     formats,
     gguf,
+    gguf_header,
     hub,
     layout,
     orbax,
+    packages,
     stack,
     state_dict,
     stream,
@@ -106,7 +109,9 @@ def load(
         DataError: A file is damaged, contradicts ``config.json`` or is not supported.
         ConfigError: There are several models.
     """
-    folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
+    located = hub.locate(source, revision)
+    label = str(located) if source in packages.PACKAGES else str(source) or "."
+    folder = folders.resolve(located, label)
     if config is None and folder.found.format == formats.GGUF:
         file = folder.found.file
         architecture = gguf.architecture(folder.directory / file, f"{folder.label}/{file}")
@@ -174,7 +179,8 @@ def save(
         params: Stacked parameters.
         fmt: ``safetensors`` (PyTorch's layout), ``msgpack`` (Flax's) or ``orbax`` (ours).
         dtype: ``float32``, ``float16`` or ``bfloat16``; at float32 every format keeps the bits.
-        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there.
+        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there, or a
+            GGUF file whose tokenizer becomes ``tokenizer.json``.
 
     Raises:
         ConfigError: Unknown format or type, or the directory holds weights.
@@ -229,6 +235,11 @@ def _add(total: hashlib._Hash, path: str, value: np.ndarray) -> None:
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
+    if source is not None and gguf_header.is_one(Path(source)):
+        loaded = tokenizer.load_tokenizer(source)
+        if loaded is not None:
+            loaded.save(str(target / tokenizer_files.WHOLE))
+        return
     for name in file_types.TOKENIZER_FILES if source is not None else ():
         file = Path(source).expanduser() / name  # type: ignore[arg-type]
         if file.is_file() and file.resolve() != (target / name).resolve():

@@ -151,7 +151,7 @@ def _of_file(path: Path, label: str) -> Place:
                 f"{label}: one of several files of a model",
                 f"give the directory, {parent}, or {parent}/{formats.INDEX[fmt]}",
             )
-        if name.endswith(gguf_header.SUFFIX):
+        if gguf_header.is_one(path):
             return Place(path.parent, parent, formats.Found(formats.GGUF, name), path)
         if name.endswith(Path(single).suffix) or name == formats.INDEX[fmt]:
             weights = formats.Found(fmt, name)  # type: ignore[arg-type]

@@ -102,6 +102,11 @@ class _Source:
             raise self.damaged("a string is not UTF-8") from None
 
 
+def is_one(path: Path) -> bool:
+    """Whether a path is named like a GGUF file, and is no directory."""
+    return path.suffix == SUFFIX and not path.is_dir()
+
+
 def read(path: Path, where: str) -> Header:
     """The header of a file.
 
