@@ -70,7 +70,7 @@ def stored(path: Path) -> dict[str, Any] | None:
         MissingError: There is no such file.
         StorageError: The system refused.
     """
-    metadata = gguf_header.read(path, str(path)).metadata
+    metadata = gguf_header.read(path, str(path), with_strings=True).metadata
     prefix = "tokenizer.ggml."
     found = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     return found if "tokens" in found else None

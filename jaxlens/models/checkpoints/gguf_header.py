@@ -29,7 +29,7 @@ LARGEST_HEADER = 64 * 2**20
 """Bytes of the largest header that is read."""
 
 _MOST_ENTRIES = 100_000
-_MOST_ELEMENTS = 2**21
+_MOST_ELEMENTS = 2**21  # of all arrays together
 _MOST_AXES = 4
 _LARGEST_ALIGNMENT = 2**20
 _AGAIN = "fetch the model again"
@@ -61,7 +61,8 @@ class Header(NamedTuple):
     """A header.
 
     Attributes:
-        metadata: Arrays of numbers are NumPy's, of strings lists.
+        metadata: Arrays of numbers are NumPy's; arrays of strings are lists, and only there where
+            they were asked for.
         tensors: By name, in the order of the file.
     """
 
@@ -76,6 +77,7 @@ class _Source:
         self.file, self.where = file, where
         self.size = os.fstat(file.fileno()).st_size
         self.left = min(self.size, LARGEST_HEADER)
+        self.elements = _MOST_ELEMENTS
 
     def damaged(self, reason: str) -> errors.DataError:
         return errors.DataError(f"{self.where}: damaged GGUF header: {reason}", _AGAIN)
@@ -107,12 +109,13 @@ def is_one(path: Path) -> bool:
     return path.suffix == SUFFIX and not path.is_dir()
 
 
-def read(path: Path, where: str) -> Header:
+def read(path: Path, where: str, *, with_strings: bool = False) -> Header:
     """The header of a file.
 
     Args:
         path: The file.
         where: What to call it.
+        with_strings: Whether to keep arrays of strings, such as the vocabulary.
 
     Raises:
         MissingError: It does not exist.
@@ -125,7 +128,7 @@ def read(path: Path, where: str) -> Header:
         n_tensors, n_entries = source.count(), source.count()
         if max(n_tensors, n_entries) > _MOST_ENTRIES:
             raise source.damaged(f"it states {max(n_tensors, n_entries)} entries")
-        metadata = _metadata(source, n_entries)
+        metadata = _metadata(source, n_entries, with_strings)
         _require_whole(metadata, where)
         return Header(metadata, _tensors(source, n_tensors, metadata))
 
@@ -147,17 +150,18 @@ def _require_version(source: _Source) -> None:
         )
 
 
-def _metadata(source: _Source, count: int) -> dict[str, Any]:
+def _metadata(source: _Source, count: int, with_strings: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for _ in range(count):
         key = source.string()
         if key in metadata:
             raise source.damaged(f"{untrusted.shown(key)} is there twice")
-        metadata[key] = _value(source, key)
-    return metadata
+        metadata[key] = _value(source, key, with_strings)
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
-def _value(source: _Source, key: str) -> Any:
+def _value(source: _Source, key: str, with_strings: bool) -> Any:
+    """A value; None for an array of strings that is not wanted."""
     kind = source.count("<I")
     if kind == _STRING:
         return source.string()
@@ -167,10 +171,15 @@ def _value(source: _Source, key: str) -> Any:
     if kind != _ARRAY:
         raise source.damaged(f"{untrusted.shown(key)} is of the unknown type {kind}")
     kind, length = source.count("<I"), source.count()
-    if length > _MOST_ELEMENTS:
+    source.elements -= length
+    if source.elements < 0:
         raise source.damaged(f"{untrusted.shown(key)} states {length} elements")
-    if kind == _STRING:
+    if kind == _STRING and with_strings:
         return [source.string() for _ in range(length)]
+    if kind == _STRING:
+        for _ in range(length):
+            source.take(source.count())
+        return None
     if kind not in _NUMBERS:
         raise source.damaged(f"{untrusted.shown(key)} is an array of the type {kind}")
     dtype = np.dtype(_NUMBERS[kind])
