@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,7 +118,8 @@ class Architecture:
         fields = dataclasses.asdict(self)
         if self.model_type == Architecture.model_type:
             del fields["model_type"]
-        return {**fields.pop("options"), **fields}
+        # As JSON reads it back: a run is compared with its spec on disk.
+        return json.loads(json.dumps({**fields.pop("options"), **fields}))
 
 
 @struct.dataclass

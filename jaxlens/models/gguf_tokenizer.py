@@ -97,7 +97,10 @@ def build(found: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer:
         raise _unknown(path, f"tokenizer.ggml.model {errors.show(kind)}", "gpt2, llama")
     _add(made, found, words)
     bos = found.get("bos_token_id")
-    if found.get("add_bos_token") is True and isinstance(bos, int) and 0 <= bos < len(words):
+    # What llama.cpp does with files that leave it out.
+    by_default = kind == "llama" or found.get("pre") == "llama-bpe"
+    adds_bos = found.get("add_bos_token", by_default)
+    if adds_bos is True and isinstance(bos, int) and 0 <= bos < len(words):
         made.post_processor = processors.TemplateProcessing(
             single=f"{_BOS} $A", special_tokens=[(_BOS, bos)]
         )
@@ -169,7 +172,7 @@ def _sentence_piece(found: Mapping[str, Any], words: list[str], path: Path) -> t
     if found.get("add_space_prefix", True):
         marks.insert(0, normalizers.Prepend(_SPACE))
     made.normalizer = normalizers.Sequence(marks)
-    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    steps: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if found.get("add_space_prefix", True):
         steps.append(decoders.Strip(" ", 1, 0))
     made.decoder = decoders.Sequence(steps)

@@ -79,7 +79,7 @@ GGUF: dict[str, gguf_config.Names] = {
     "qwen3": dataclasses.replace(
         _GGUF,
         implied={"model_type": "qwen3"},
-        tensors=_GGUF.tensors | _NORMED_HEADS,
+        tensors={**_GGUF.tensors, **_NORMED_HEADS},
     ),
 }
 """Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""

@@ -71,9 +71,8 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         loaded = _parsed(str(where), lambda: tokenizer_files.read(folder, form))
     if loaded.num_special_tokens_to_add(False) or tokenizer_files.adds_bos(folder):
         logger.info(
-            "%s puts special tokens around each text, and jaxlens leaves them out; "
-            "--set corpus.bos=start puts the beginning-of-text token before each document "
-            "(jaxlens prompts: --bos)",
+            "%s puts special tokens around each text: of them jaxlens takes the beginning-of-text "
+            "token of the model, before each window (--set corpus.bos=none leaves it out)",
             where,
         )
     return loaded
@@ -178,7 +177,8 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
                 tokenizer.model.dropout = None
             _require_ids(tokenizer)
             normalizer = tokenizer.normalizer
-            if normalizer is not None and _growth(json.loads(normalizer.__getstate__())) > _MOST_GROWTH:
+            state = b"null" if normalizer is None else normalizer.__getstate__()
+            if _growth(json.loads(state)) > _MOST_GROWTH:
                 raise ValueError("its normalizer inflates the text")
             _try_out(tokenizer)
     except errors.JaxlensError:

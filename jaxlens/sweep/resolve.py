@@ -123,6 +123,19 @@ class Resolved:
             shard_tokens *= 2
         return self.with_shard_tokens(shard_tokens)
 
+    def with_bos(self, bos: run_config.Bos) -> Resolved:
+        """The same with a chosen ``corpus.bos``.
+
+        Raises:
+            ConfigError: Windows have no place for it.
+        """
+        settings = self.config
+        if bos == "window":
+            shape = settings.plan.overlap, self.step_sequences, self.shard_tokens
+            plan.check_shape(self.length, *shape, before=1)
+        corpus = dataclasses.replace(settings.corpus, bos=bos)
+        return dataclasses.replace(self, config=dataclasses.replace(settings, corpus=corpus))
+
     def with_temperatures(self, temperatures: tuple[float, ...]) -> Resolved:
         """The same with fitted temperatures, one a layer."""
         lens = dataclasses.replace(self.config.lens, temperatures=temperatures)
@@ -150,13 +163,14 @@ def resolve(
         ConfigError: A length, overlap, step, shard or quantity that the model, the lens or memory
             does not allow.
     """
-    length = config.plan.length or architecture.n_positions
+    spec = existing_spec or {}
+    length = config.plan.length or _recorded_length(spec)
+    length = length or plan.default_length(architecture.n_positions)
     if length > architecture.n_positions:
         raise errors.ConfigError(
             f"plan.length is {length}, the model has {architecture.n_positions} positions",
             f"give at most {architecture.n_positions}",
         )
-    spec = existing_spec or {}
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
     mesh = config.mesh.model or _recorded_mesh(spec)
@@ -200,6 +214,13 @@ def _default_shard_tokens(config: run_config.RunConfig) -> int:
     # A shard of the study's tallies takes tens of MB before compression, however few its tokens.
     small = config.model.path == loading.PACKAGED and config.store.tallies == "basic"
     return _SHARD_TOKENS_PACKAGED if small else _SHARD_TOKENS
+
+
+def _recorded_length(spec: Mapping[str, Any]) -> int | None:
+    """Tokens a line of the run that has begun, of which earlier versions had more by default."""
+    section = spec.get("plan")
+    length = section.get("length") if isinstance(section, dict) else None
+    return length if isinstance(length, int) and length > plan.MAX_DEFAULT_LENGTH else None
 
 
 def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:

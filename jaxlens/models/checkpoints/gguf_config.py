@@ -41,7 +41,7 @@ class Names:
 
     Attributes:
         keys: Key of the metadata, after the name of the architecture -> key of ``config.json``.
-        tensors: Name of a tensor without ``.weight``, ``.bias`` or its block -> PyTorch's, likewise.
+        tensors: Name of a tensor, without its block, ``.weight`` or ``.bias`` -> PyTorch's.
         implied: Keys of ``config.json`` that the architecture alone decides, ``model_type`` first.
         flags: Key of ``config.json`` that is true where the file has the tensor that follows.
         transforms: Name of a tensor, as in ``tensors`` -> what makes PyTorch's value of it.
