@@ -5,6 +5,10 @@ The names come from that package's own table, the order of rows from the formula
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
+from jaxlens import models
+from jaxlens.models.checkpoints import checkpoint, layout
 
 gguf = pytest.importorskip("gguf")
 
@@ -37,6 +41,20 @@ CONFIGS = {
     "qwen3": {"model_type": "qwen3", **SIZES, "head_dim": 32},
 }
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+
+
+def random_state(config, folder, seed=0):
+    """Tensors of a model with random weights, under transformers' names."""
+    random = np.random.default_rng(seed)
+    architecture = models.parse(config)
+    expected = models.leaves(architecture)
+    params = {
+        leaf.path: random.standard_normal(expected.stacked_shape(leaf), np.float32)
+        * np.float32(leaf.shape[0] ** -0.5 if "kernel" in leaf.path else 0.5)
+        for leaf in expected.required()
+    }
+    checkpoint.save(folder, architecture, layout.nested(params), "safetensors")
+    return load_file(folder / "model.safetensors")
 
 
 def interleaved(value, heads):

@@ -1,12 +1,14 @@
 """GGUF files: the same bits as the safetensors of the values that they stand for, or refused."""
 
+import os
 import struct
+import sys
 
 import checkpoints
 import numpy as np
 import pytest
+import warm
 from families import llama, parts
-from safetensors.numpy import load_file
 
 from jaxlens import errors, models
 from jaxlens.models import loading
@@ -18,26 +20,13 @@ from gguf_files import CONFIGS, TYPES, gguf
 
 # The oracle is float64, the engine's products and sums float32.
 RELATIVE = 5e-6
+MAX_MIB, SECONDS = 50, 20
 TOKENS = np.random.default_rng(3).integers(0, 96, (1, 24))
-
-
-def random_state(config, folder, seed=0):
-    """Tensors of a model with random weights, under transformers' names."""
-    random = np.random.default_rng(seed)
-    architecture = models.parse(config)
-    expected = models.leaves(architecture)
-    params = {
-        leaf.path: random.standard_normal(expected.stacked_shape(leaf), np.float32)
-        * np.float32(leaf.shape[0] ** -0.5 if "kernel" in leaf.path else 0.5)
-        for leaf in expected.required()
-    }
-    checkpoint.save(folder, architecture, layout.nested(params), "safetensors")
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture
 def state(tmp_path):
-    return random_state(CONFIGS["llama"], tmp_path / "state")
+    return gguf_files.random_state(CONFIGS["llama"], tmp_path / "state")
 
 
 @pytest.fixture
@@ -55,7 +44,7 @@ def written(tmp_path, state):
 @pytest.mark.parametrize("kind", TYPES)
 def test_values_are_those_of_the_same_model_as_safetensors(tmp_path, name, kind):
     config = CONFIGS[name]
-    source = random_state(config, tmp_path / "state")
+    source = gguf_files.random_state(config, tmp_path / "state")
     meant = gguf_files.write(tmp_path / "model.gguf", config, source, kind)
     same = checkpoints.write_safetensors(tmp_path / "same", meant, config)
     expected, found = checkpoint.load(same), checkpoint.load(tmp_path / "model.gguf")
@@ -69,7 +58,7 @@ def test_values_are_those_of_the_same_model_as_safetensors(tmp_path, name, kind)
 @pytest.mark.parametrize("name", ["llama", "llama-biased", "qwen2", "qwen3"])
 def test_streams_are_those_of_the_oracle(tmp_path, name):
     config = CONFIGS[name]
-    source = random_state(config, tmp_path / "state")
+    source = gguf_files.random_state(config, tmp_path / "state")
     meant = gguf_files.write(tmp_path / "model.gguf", config, source, "Q8_0")
     model = loading.from_checkpoint(loading.load_checkpoint(tmp_path / "model.gguf", read=False))
     streams = np.asarray(loading.forward(model.params, model.config, TOKENS))
@@ -254,9 +243,59 @@ def test_other_versions_and_byte_orders_are_refused_by_name(written, tmp_path):
     assert "not a GGUF file" in checkpoints.refused(path)
 
 
-def test_needs_its_package(written, monkeypatch):
-    import sys
+def entry(key, kind, value):
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
 
+
+def header(*entries, n_tensors=0, n_entries=None):
+    count = len(entries) if n_entries is None else n_entries
+    return b"GGUF" + struct.pack("<IQQ", 3, n_tensors, count) + b"".join(entries)
+
+
+def array(kind, length):
+    return struct.pack("<IQ", kind, length)
+
+
+NAMED = entry("general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+BOMBS = {
+    "entries": header(n_entries=2**60),
+    "tensors": header(NAMED, n_tensors=2**60),
+    "string": header(entry("general.name", 8, struct.pack("<Q", 2**62))),
+    "numbers": header(entry("a", 9, array(12, 2**60))),
+    "strings": header(entry("a", 9, array(8, 2**60))),
+    "short strings": header(NAMED, entry("a", 9, array(8, 2**21) + bytes(2**24))),
+    "arrays of strings": header(
+        NAMED, *(entry(str(n), 9, array(8, 2**20) + bytes(2**23)) for n in range(5))
+    ),
+    "nested arrays": header(entry("a", 9, array(9, 2**20))),
+    "axes": header(NAMED, n_tensors=1) + struct.pack("<QcI", 1, b"x", 2**30),
+}
+GROWN = """
+import fuzzing, sys, time
+from jaxlens import errors
+from jaxlens.models.checkpoints import checkpoint
+good, bad = sys.argv[1:]
+checkpoint.load(good)
+before, began = fuzzing.peak_kib(), time.perf_counter()
+try:
+    checkpoint.load(bad)
+except errors.DataError as error:
+    print((fuzzing.peak_kib() - before) / 1024, time.perf_counter() - began)
+"""
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_headers_that_promise_more_than_there_is_take_little_memory(written, tmp_path, what):
+    (tmp_path / "bad.gguf").write_bytes(BOMBS[what])
+    # A file in which all of it could lie.
+    os.truncate(tmp_path / "bad.gguf", 2**36)
+    status, printed, said = warm.run(GROWN, written(), tmp_path / "bad.gguf")
+    assert status == 0 and printed, said
+    grown, seconds = map(float, printed.split())
+    assert grown < MAX_MIB and seconds < SECONDS
+
+
+def test_needs_its_package(written, monkeypatch):
     path = written()
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert "pip install '.[gguf]'" in checkpoints.refused(path, errors.MissingError)
