@@ -124,7 +124,7 @@ class Architecture:
 
 @struct.dataclass
 class Unembed:
-    """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``.
+    """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``, maybe capped.
 
     Attributes:
         kind: Decoder, one of ``lens.decoders.DECODERS``.
@@ -137,6 +137,8 @@ class Unembed:
         temperature: What divides the logits of each layer in ``kl_final_matched``.
         n_layer: Blocks of the model, where they are known; residuals of another depth are refused.
         norm: Final norm, one of ``lens.decoders.NORMS``.
+        softcap: Logits z of every layer become ``softcap * tanh(z / softcap)``; None for none.
+        embedding_scale: What the model multiplies its input embedding with.
     """
 
     kind: str = struct.field(pytree_node=False)
@@ -149,10 +151,12 @@ class Unembed:
     temperature: Float[Array, " layer"] | None = None
     n_layer: int | None = struct.field(pytree_node=False, default=None)
     norm: str = struct.field(pytree_node=False, default="layer")
+    softcap: float | None = struct.field(pytree_node=False, default=None)
+    embedding_scale: float = struct.field(pytree_node=False, default=1.0)
 
     @property
     def token_embedding(self) -> Float[Array, "vocab embed"]:
-        """The input embedding, whether or not the head is tied to it."""
+        """The input embedding before it is scaled, whether or not the head is tied to it."""
         return self.weight if self.embedding is None else self.embedding
 
 

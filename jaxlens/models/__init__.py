@@ -28,6 +28,10 @@ FAMILIES: dict[str, str] = {
     "mistral": "jaxlens.models.llama",
     "qwen2": "jaxlens.models.llama",
     "qwen3": "jaxlens.models.llama",
+    "gemma": "jaxlens.models.gemma",
+    "gemma2": "jaxlens.models.gemma",
+    "gemma3": "jaxlens.models.gemma",
+    "gemma3_text": "jaxlens.models.gemma",
 }
 """``model_type`` of a ``config.json`` -> module of the family."""
 
@@ -195,6 +199,11 @@ def unembed(
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
     return family(architecture.model_type).unembed(params, architecture, kind)
+
+
+def softcap(architecture: types.Architecture) -> float | None:
+    """Cap of the logits, see ``types.Unembed``; an option of the families that have one."""
+    return getattr(architecture.options, "final_softcap", None)
 
 
 def forward_flops(architecture: types.Architecture, length: int) -> float:

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import activations, attention, layers, llama_config, patches, rotary, streams
+from jaxlens.lens import numerics, slicing
+from jaxlens.models import layers, llama_config, patches, rotary, streams
 from jaxlens.models.checkpoints import gguf_config, layout
 
 TITLE = "Llama"
@@ -125,14 +125,22 @@ def residuals(
     angles = rotary.angles(positions, options.rope.frequencies(options.head_size))
 
     def block(weights: types.Params, stream: jax.Array, number: jax.Array) -> jax.Array:
-        window = _window(options.windows, number, tokens.shape[1])
+        window = layers.window(options.windows, number, tokens.shape[1])
         normed = numerics.rms_norm(stream, weights["input_layernorm"], options.rms_norm_eps)
-        mixed = _attention(weights["self_attn"], options, normed, angles, segments, window)
+        attend = weights["self_attn"]
+
+        def turn(name: str, rows: jax.Array) -> jax.Array:
+            if options.norms_heads:
+                rows = numerics.rms_norm(rows, attend[f"{name}_norm"], options.rms_norm_eps)
+            return rotary.rotate(rows, angles)
+
+        scale = 1.0 / np.sqrt(options.head_size)
+        mixed = layers.self_attention(attend, options, normed, turn, segments, window, scale=scale)
         stream = stream + mixed
         normed = numerics.rms_norm(
             stream, weights["post_attention_layernorm"], options.rms_norm_eps
         )
-        return stream + _mlp(weights["mlp"], options.activation_function, normed)
+        return stream + layers.gated_mlp(weights["mlp"], options.activation_function, normed)
 
     return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
 
@@ -161,50 +169,3 @@ def forward_flops(architecture: types.Architecture, length: int) -> float:
     key = options.n_kv_head * options.head_size
     kernels = 2 * embed * query + 2 * embed * key + 3 * embed * options.n_inner
     return float(architecture.n_layer * (2 * kernels + 2 * length * query))
-
-
-def _window(windows: tuple[int, ...], number: jax.Array, length: int) -> jax.Array | None:
-    """Window of a block; None where no block has one shorter than the sequences."""
-    if not any(0 < window < length for window in windows):
-        return None
-    sizes = np.array([window or length for window in windows], np.int32)
-    return jnp.asarray(sizes)[number.astype(jnp.int32)]
-
-
-def _attention(
-    params: types.Params,
-    options: llama_config.Options,
-    x: Float[Array, "batch position embed"],
-    angles: rotary.Angles,
-    segments: jax.Array | None,
-    window: jax.Array | None,
-) -> Float[Array, "batch position embed"]:
-    batch, length, _ = x.shape
-    size, dtype = options.head_size, params["q_proj"]["kernel"].dtype
-
-    def heads(name: str, count: int) -> jax.Array:
-        """Heads; each device takes its own, where they cannot be shared out evenly all of them."""
-        axis = 2 if mesh.divides(options.n_kv_head) else None
-        product = layers.dense(x, params[f"{name}_proj"])
-        return mesh.constrain(product.reshape(batch, length, count, size), axis)
-
-    def turned(name: str, count: int) -> jax.Array:
-        rows = heads(name, count)
-        if options.norms_heads:
-            rows = numerics.rms_norm(rows, params[f"{name}_norm"], options.rms_norm_eps)
-        return rotary.rotate(rows, angles)
-
-    query = turned("q", options.n_head) * np.float32(1.0 / np.sqrt(size))
-    key, value = turned("k", options.n_kv_head), heads("v", options.n_kv_head)
-    mixed = attention.causal(
-        query.astype(dtype), key.astype(dtype), value.astype(dtype), segments, window=window
-    )
-    return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
-
-
-def _mlp(
-    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
-) -> Float[Array, "batch position embed"]:
-    gate = activations.ACTIVATIONS[activation](layers.dense(x, params["gate_proj"]))
-    hidden = gate * layers.dense(x, params["up_proj"])
-    return mesh.constrain(layers.dense(hidden, params["down_proj"]))

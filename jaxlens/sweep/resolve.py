@@ -264,7 +264,7 @@ def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_conf
 def _require_small_shards(resolved: Resolved) -> None:
     tallies, architecture = resolved.config.store.tallies, resolved.architecture
     items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
-    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES[tallies]):
+    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES):
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",

@@ -4,29 +4,16 @@ import jax
 import numpy as np
 import pytest
 from families import CASES
+from families.weights import random_weights
 from safetensors.numpy import load_file
 
 from jaxlens import models
-from jaxlens.lens import decoders, numerics
-from jaxlens.models.checkpoints import checkpoint, layout
+from jaxlens.lens import decoders, numerics, reference
+from jaxlens.models.checkpoints import checkpoint
 
 # Relative to the largest magnitude; the engine's products and sums are float32.
 RELATIVE = 5e-6
 LENGTH = 24
-
-
-def random_weights(architecture, seed=0):
-    """Weights far from their initialisation, so that no norm is 1 and no bias is 0."""
-    random = np.random.default_rng(seed)
-    expected = models.leaves(architecture)
-
-    def fresh(leaf):
-        values = random.standard_normal(expected.stacked_shape(leaf), np.float32)
-        if len(leaf.shape) == 1:
-            return values * np.float32(0.3) + np.float32(not leaf.path.endswith("bias"))
-        return values * np.float32(leaf.shape[0] ** -0.5 if "kernel" in leaf.path else 1.0)
-
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -58,7 +45,7 @@ def engine(found, tokens, positions, segments):
     def run(params, *batch):
         streams = models.residuals(params, architecture, *batch)
         unembed = models.unembed(params, architecture)
-        return streams, decoders.normalise(streams[-1:], unembed)[0] @ unembed.weight.T
+        return streams, reference.logits(decoders.normalise(streams[-1:], unembed)[0], unembed)
 
     with numerics.matmul_precision("float32"):
         return [np.asarray(part) for part in run(found.params, tokens, positions, segments)]
