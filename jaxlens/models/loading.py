@@ -85,11 +85,10 @@ def from_checkpoint(
     """Puts a checkpoint on the default device, with the tokenizer beside it.
 
     Args:
-        checkpoint: Weights on the host, or on disk, from where they are taken leaf by leaf, so that
-            not all of them are in memory as float32 too (see `Checkpoint.take`).
+        checkpoint: Weights on the host, or on disk.
         dtype: Of the weights on the device.
         devices: That share the model, instead of the default device. None of them is given more
-            than its share.
+            than its share, and the checkpoint is taken leaf by leaf (see `Checkpoint.take`).
 
     Raises:
         DataError: A file is damaged, or does not fit.
@@ -101,23 +100,18 @@ def from_checkpoint(
     if directory is not None:
         tokenizer = load_tokenizer(directory)
         adds_bos = _puts_bos(tokenizer, directory, checkpoint.architecture.bos_token_id)
-    params = _placed(checkpoint, dtype, devices)
-    return Model(checkpoint.architecture, params, tokenizer, adds_bos)
-
-
-def _placed(checkpoint: Checkpoint, dtype: str, devices: Sequence[jax.Device]) -> types.Params:
+    if len(devices) > 1 or checkpoint.stored is not None:
+        expected = models.leaves(checkpoint.architecture)
+        leaves: dict[str, jax.Array] = {}
+        for path, value in checkpoint.take(dtype):
+            shared = len(devices) > 1
+            one = placement.put(value, expected, path, dtype, devices) if shared else value
+            leaves[path] = jnp.asarray(one)
+            del value, one  # or they would be there beside the next one
+        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer, adds_bos)
     target = jnp.dtype(dtype)
-    if len(devices) <= 1 and checkpoint.stored is None:  # the caller's: they stay what they are
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
-    expected = models.leaves(checkpoint.architecture)
-    leaves: dict[str, jax.Array] = {}
-    for path, value in checkpoint.take():
-        if len(devices) > 1:
-            leaves[path] = placement.put(value, expected, path, dtype, devices)
-        else:
-            leaves[path] = jnp.asarray(value, target)
-        del value  # or it would be there beside the next one
-    return layout.nested(leaves)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    return Model(checkpoint.architecture, params, tokenizer, adds_bos)
 
 
 def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool:

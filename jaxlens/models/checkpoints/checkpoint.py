@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from jaxlens import errors, models, types
 from jaxlens.files import file_types, untrusted
@@ -31,13 +28,13 @@ from jaxlens.models.checkpoints import (
     gguf,
     gguf_header,
     hub,
-    layout,
     orbax,
     packages,
     stack,
     state_dict,
     stream,
 )
+from jaxlens.models.checkpoints import digest as digests
 from jaxlens.models.checkpoints.stored import Stored
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
@@ -73,24 +70,26 @@ class Checkpoint:
             return self
         return dataclasses.replace(self, params=self.stored.read(), stored=None)
 
-    def take(self) -> stream.Leaves:
+    def take(self, dtype: str = "float32") -> stream.Leaves:
         """Path and value of each leaf, read or let go of one after another; can be called once.
+
+        Args:
+            dtype: Of the values; the hash is of those in float32.
 
         Raises:
             DataError: A file is damaged, or does not fit.
         """
-        leaves = stream.of_params(self.params) if self.stored is None else self.stored.stream()
-        total = hashlib.sha256()
-        for path, value in leaves:
-            _add(total, path, value)
-            yield path, value
-            del value
+        total = digests.Digest()
+        if self.stored is None:
+            yield from stream.of_params(self.params, dtype, total)
+        else:
+            yield from self.stored.stream(dtype, total)
         self.__dict__["sha256"] = total.hexdigest()
 
     @functools.cached_property
     def sha256(self) -> str:
         """`digest` of the weights, which have been read or taken."""
-        return digest(self.params)
+        return digests.of(self.params)
 
 
 def load(
@@ -216,22 +215,7 @@ def save(
         formats.write(target / formats.SINGLE[fmt], fmt, named)
 
 
-def digest(params: types.Params) -> str:
-    """SHA-256 of the weights themselves, whatever container they came from.
-
-    Over the leaves in the order of their sorted paths: path, shape and the values as
-    little-endian float32.
-    """
-    total = hashlib.sha256()
-    for path, value in sorted(layout.flat(params).items()):
-        _add(total, path, value)
-    return total.hexdigest()
-
-
-def _add(total: hashlib._Hash, path: str, value: np.ndarray) -> None:
-    array = np.ascontiguousarray(value, dtype="<f4")
-    total.update(f"{path} {'x'.join(map(str, array.shape))}\n".encode())
-    total.update(array.data)
+digest = digests.of
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxlens import errors, types
-from jaxlens.models.checkpoints import formats, gguf, layout, orbax, stack, stored_tensor, stream
+from jaxlens.models.checkpoints import (
+    digest,
+    formats,
+    gguf,
+    layout,
+    orbax,
+    stack,
+    stored_tensor,
+    stream,
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +47,23 @@ class Stored:
             return orbax.load(self.directory, self.expected, self.label)
         return stack.stack(self._tensors(), self.expected, self._flavour, self._where)
 
-    def stream(self) -> stream.Leaves:
+    def stream(self, dtype: str, total: digest.Digest) -> stream.Leaves:
         """The same leaves one after another; those of msgpack files are in memory together.
+
+        Args:
+            dtype: Of the leaves.
+            total: Is told their values in float32.
 
         Raises:
             DataError: As `read`; leaves before the one at fault have been given.
         """
         if self.weights.format == formats.ORBAX:
-            return orbax.stream(self.directory, self.expected, self.label)
+            leaves = orbax.stream(self.directory, self.expected, self.label)
+            return stream.converted(leaves, dtype, total)
         if self.weights.format == "msgpack":
-            return stream.of_params(self.read())
-        return stream.of_tensors(self._tensors(), self.expected, self._flavour, self._where)
+            return stream.of_params(self.read(), dtype, total)
+        where = self._flavour, self._where
+        return stream.of_tensors(self._tensors(), self.expected, *where, dtype, total)
 
     def _tensors(self) -> Iterator[stored_tensor.Tensor]:
         if self.weights.format == formats.GGUF:
