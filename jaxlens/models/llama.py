@@ -37,7 +37,7 @@ def _halves(heads: str) -> gguf_config.Transform:
     return restored
 
 
-_GGUF = gguf_config.Names(
+GGUF_NAMES = gguf_config.Names(
     keys={
         "block_count": "num_hidden_layers",
         "context_length": "max_position_embeddings",
@@ -65,21 +65,23 @@ _GGUF = gguf_config.Names(
     },
     implied={},
 )
-_NORMED_HEADS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+"""What files of every architecture call what these models have."""
+
+GGUF_NORMED_HEADS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 GGUF: dict[str, gguf_config.Names] = {
     # Files of Mistral say llama too; only this architecture has the rows in another order.
     "llama": dataclasses.replace(
-        _GGUF,
+        GGUF_NAMES,
         implied={"model_type": "llama"},
         flags={"attention_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_down.bias"},
         transforms={"attn_q": _halves("n_head"), "attn_k": _halves("n_kv_head")},
     ),
-    "qwen2": dataclasses.replace(_GGUF, implied={"model_type": "qwen2"}),
+    "qwen2": dataclasses.replace(GGUF_NAMES, implied={"model_type": "qwen2"}),
     "qwen3": dataclasses.replace(
-        _GGUF,
+        GGUF_NAMES,
         implied={"model_type": "qwen3"},
-        tensors={**_GGUF.tensors, **_NORMED_HEADS},
+        tensors={**GGUF_NAMES.tensors, **GGUF_NORMED_HEADS},
     ),
 }
 """Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""

@@ -45,6 +45,7 @@ class Names:
         implied: Keys of ``config.json`` that the architecture alone decides, ``model_type`` first.
         flags: Key of ``config.json`` that is true where the file has the tensor that follows.
         transforms: Name of a tensor, as in ``tensors`` -> what makes PyTorch's value of it.
+        complete: Gives further keys of ``config.json``, which follow from those that are known.
     """
 
     keys: Mapping[str, str]
@@ -52,6 +53,7 @@ class Names:
     implied: Mapping[str, Any]
     flags: Mapping[str, str] = field(default_factory=dict)
     transforms: Mapping[str, Transform] = field(default_factory=dict)
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: {}
 
 
 def architecture_name(metadata: Mapping[str, Any], where: str) -> str:
@@ -115,6 +117,7 @@ def equivalent(
                 f"{config.get(key)} is supported, as {key}",
                 _MEND,
             )
+    config |= names.complete(config)
     config |= _scaling(stated, config, FREQUENCIES in shapes, factors, where)
     for key, value in stated.items():
         # What asks for nothing is no setting.
