@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jaxlens import types
     from jaxlens.models import patches
-    from jaxlens.models.checkpoints import layout
+    from jaxlens.models.checkpoints import gguf_config, layout
 
 FAMILIES: dict[str, str] = {
     "gpt2": "jaxlens.models.gpt2",
@@ -139,6 +139,18 @@ def leaves(architecture: types.Architecture) -> layout.Layout:
 def title(architecture: types.Architecture) -> str:
     """Name of the family in messages, such as ``GPT-2``."""
     return family(architecture.model_type).TITLE
+
+
+def gguf_names() -> dict[str, gguf_config.Names]:
+    """Architectures of llama.cpp that a family reads -> what their GGUF files call its weights.
+
+    A family that has such files gives them in its ``GGUF``, a mapping like this one.
+    """
+    modules = map(importlib.import_module, dict.fromkeys(FAMILIES.values()))
+    found: dict[str, gguf_config.Names] = {}
+    for module in modules:
+        found |= getattr(module, "GGUF", {})
+    return found
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:

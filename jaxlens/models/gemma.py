@@ -14,7 +14,9 @@ Hugging Face's ``Gemma3ForCausalLM``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ from jaxtyping import Array, Float, Int
 from jaxlens import types
 from jaxlens.lens import numerics, slicing
 from jaxlens.models import gemma_config, layers, llama, llama_config, patches, rotary, streams
-from jaxlens.models.checkpoints import layout
+from jaxlens.models.checkpoints import gguf_config, layout
 
 TITLE = "Gemma"
 
@@ -40,6 +42,65 @@ def leaves(architecture: types.Architecture) -> layout.Layout:
     """
     name = gemma_config.CLASSES[architecture.model_type]
     return llama_config.around(architecture, name, _block(architecture))
+
+
+def _excess(value: np.ndarray, architecture: types.Architecture) -> np.ndarray:
+    """Gain of a norm as checkpoints store it; llama.cpp stores it with the 1."""
+    return value - np.float32(1)
+
+
+def _query_scalar(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What llama.cpp divides scores by: the size of a head, but in the largest models."""
+    size, layers = config.get("head_dim"), config.get("num_hidden_layers")
+    if layers in _LARGEST_LAYERS:
+        size = config["hidden_size"] // config["num_attention_heads"]
+    return {"query_pre_attn_scalar": size}
+
+
+def _without_window(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As ``_query_scalar``; files of Gemma 3 that state no window have none."""
+    layers = config.get("num_hidden_layers")
+    if "sliding_window" in config or not isinstance(layers, int):
+        return _query_scalar(config)
+    return {**_query_scalar(config), "layer_types": ["full_attention"] * layers}
+
+
+# Gemma 2 and 3 of 27 billion parameters.
+_LARGEST_LAYERS = (46, 62)
+_NORMS = ("attn_norm", "ffn_norm", "output_norm")
+_FURTHER_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_GGUF = dataclasses.replace(
+    llama.GGUF_NAMES,
+    implied={"model_type": "gemma"},
+    transforms=dict.fromkeys((*_NORMS, *_FURTHER_NORMS, *llama.GGUF_NORMED_HEADS), _excess),
+)
+_GGUF_2 = dataclasses.replace(
+    _GGUF,
+    implied={"model_type": "gemma2"},
+    keys={
+        **_GGUF.keys,
+        "attention.sliding_window": "sliding_window",
+        "attn_logit_softcapping": "attn_logit_softcapping",
+        "final_logit_softcapping": "final_logit_softcapping",
+    },
+    tensors={**_GGUF.tensors, **_FURTHER_NORMS},
+    complete=_query_scalar,
+)
+GGUF: dict[str, gguf_config.Names] = {
+    "gemma": _GGUF,
+    "gemma2": _GGUF_2,
+    "gemma3": dataclasses.replace(
+        _GGUF_2,
+        implied={"model_type": "gemma3_text"},
+        tensors={**_GGUF_2.tensors, **llama.GGUF_NORMED_HEADS},
+        complete=_without_window,
+    ),
+}
+"""Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:

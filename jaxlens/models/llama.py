@@ -9,6 +9,8 @@ Reference: Touvron et al. 2023, arXiv:2307.09288; layout of Hugging Face's ``Lla
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,72 @@ from jaxtyping import Array, Float, Int
 from jaxlens import types
 from jaxlens.lens import numerics, slicing
 from jaxlens.models import layers, llama_config, patches, rotary, streams
+from jaxlens.models.checkpoints import gguf_config
 
 TITLE = "Llama"
 
 parse, dump, leaves = llama_config.parse, llama_config.dump, llama_config.leaves
+
+
+def _halves(heads: str) -> gguf_config.Transform:
+    """Undoes llama.cpp's order of rows, which puts the two entries that are turned side by side."""
+
+    def restored(value: np.ndarray, architecture: types.Architecture) -> np.ndarray:
+        count = getattr(architecture.options, heads)
+        pairs = value.reshape(count, -1, 2, *value.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(value.shape)
+
+    return restored
+
+
+GGUF_NAMES = gguf_config.Names(
+    keys={
+        "block_count": "num_hidden_layers",
+        "context_length": "max_position_embeddings",
+        "embedding_length": "hidden_size",
+        "feed_forward_length": "intermediate_size",
+        "attention.head_count": "num_attention_heads",
+        "attention.head_count_kv": "num_key_value_heads",
+        "attention.key_length": "head_dim",
+        "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+        "rope.freq_base": "rope_theta",
+    },
+    tensors={
+        "token_embd": "embed_tokens",
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+        "output_norm": "norm",
+        "output": "lm_head",
+    },
+    implied={},
+)
+"""What files of every architecture call what these models have."""
+
+GGUF_NORMED_HEADS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+
+GGUF: dict[str, gguf_config.Names] = {
+    # Files of Mistral say llama too; only this architecture has the rows in another order.
+    "llama": dataclasses.replace(
+        GGUF_NAMES,
+        implied={"model_type": "llama"},
+        flags={"attention_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_down.bias"},
+        transforms={"attn_q": _halves("n_head"), "attn_k": _halves("n_kv_head")},
+    ),
+    "qwen2": dataclasses.replace(GGUF_NAMES, implied={"model_type": "qwen2"}),
+    "qwen3": dataclasses.replace(
+        GGUF_NAMES,
+        implied={"model_type": "qwen3"},
+        tensors={**GGUF_NAMES.tensors, **GGUF_NORMED_HEADS},
+    ),
+}
+"""Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:

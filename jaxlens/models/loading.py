@@ -118,11 +118,11 @@ def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool
     """Whether a tokenizer puts the model's beginning-of-text token before a text.
 
     ``add_bos_token`` of ``tokenizer_config.json`` decides, or else the template in
-    ``tokenizer.json``.
+    ``tokenizer.json``, which GGUF files get from their ``add_bos_token``.
 
     Args:
         tokenizer: Of the model, if there is one.
-        directory: Where it lies.
+        directory: Where it lies, a folder or a GGUF file.
         bos_id: Beginning-of-text token of the model, if it has one.
     """
     if tokenizer is None or bos_id is None:
@@ -130,10 +130,8 @@ def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool
     stated = tokenizer_files.adds_bos(Path(directory))
     if stated is None and tokenizer.num_special_tokens_to_add(False):
         with contextlib.suppress(Exception):  # some lack a token for what is unknown
-            ids = encoding.encode(tokenizer, ["a"], encoding.SECONDS, add_special_tokens=True)[
-                0
-            ].ids
-            return ids[:1] == [bos_id]
+            (read,) = encoding.encode(tokenizer, ["a"], encoding.SECONDS, add_special_tokens=True)
+            return read.ids[:1] == [bos_id]
     return stated is True
 
 

@@ -20,12 +20,16 @@ from typing import Any
 
 from jaxlens import errors, models, types
 from jaxlens.files import file_types, untrusted
+from jaxlens.models import tokenizer, tokenizer_files
 from jaxlens.models.checkpoints import (
     checks,
     folders,
     formats,
+    gguf,
+    gguf_header,
     hub,
     orbax,
+    packages,
     stack,
     state_dict,
     stream,
@@ -46,8 +50,8 @@ class Checkpoint:
     Attributes:
         architecture: Sizes and options.
         params: Float32 NumPy pytree stacked over layers; empty where it has not been read.
-        directory: Local folder that it came from, where a tokenizer would be; None for a state
-            dict.
+        directory: Local folder that it came from, where a tokenizer would be, or the file that
+            holds the tokenizer too; None for a state dict.
         stored: Weights that have not been read.
     """
 
@@ -91,7 +95,7 @@ class Checkpoint:
 def load(
     source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
 ) -> Checkpoint:
-    """Loads a model from a directory or the Hugging Face hub.
+    """Loads a model from a directory, a file or the Hugging Face hub.
 
     Args:
         source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
@@ -104,10 +108,16 @@ def load(
         DataError: A file is damaged, contradicts ``config.json`` or is not supported.
         ConfigError: There are several models.
     """
-    folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    if config is None:
-        config = _config(folder.directory, folder.label)
-    architecture = models.parse(config)
+    located = hub.locate(source, revision)
+    label = str(located) if source in packages.PACKAGES else str(source) or "."
+    folder = folders.resolve(located, label)
+    if config is None and folder.found.format == formats.GGUF:
+        file = folder.found.file
+        architecture = gguf.architecture(folder.directory / file, f"{folder.label}/{file}")
+    else:
+        if config is None:
+            config = _config(folder.directory, folder.label)
+        architecture = models.parse(config)
     expected = models.leaves(architecture)
     stored = Stored(folder.directory, folder.found, folder.label, expected)
     found = Checkpoint(architecture, {}, folder.tokenizer, stored)
@@ -168,7 +178,8 @@ def save(
         params: Stacked parameters.
         fmt: ``safetensors`` (PyTorch's layout), ``msgpack`` (Flax's) or ``orbax`` (ours).
         dtype: ``float32``, ``float16`` or ``bfloat16``; at float32 every format keeps the bits.
-        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there.
+        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there, or a
+            GGUF file whose tokenizer becomes ``tokenizer.json``.
 
     Raises:
         ConfigError: Unknown format or type, or the directory holds weights.
@@ -208,6 +219,11 @@ digest = digests.of
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
+    if source is not None and gguf_header.is_one(Path(source)):
+        loaded = tokenizer.load_tokenizer(source)
+        if loaded is not None:
+            loaded.save(str(target / tokenizer_files.WHOLE))
+        return
     for name in file_types.TOKENIZER_FILES if source is not None else ():
         file = Path(source).expanduser() / name  # type: ignore[arg-type]
         if file.is_file() and file.resolve() != (target / name).resolve():

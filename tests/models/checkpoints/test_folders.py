@@ -217,7 +217,6 @@ UNREADABLE = {
     "adapter_model.safetensors": "merge it first",
     "adapter_model.bin": "merge it first",
     "adapter_config.json": "merge it first",
-    "gpt2.Q4_K_M.gguf": "gguf_file",
     "pytorch_model.bin": "save_pretrained",
     "ggml-model-f16.bin": "GGML",
     "pytorch_model-00001-of-00002.bin": "save_pretrained",
