@@ -167,6 +167,43 @@ threading.Thread(target=watch, daemon=True).start()
 """
 STEPS = 4  # of a shard
 
+DRAINS = """
+import os, sys, threading, time
+
+def watch():
+    while not hasattr(sys.modules.get("jaxlens.sweep.in_process"), "execute"):
+        time.sleep(0.01)
+    ready = sys.modules["jaxlens.sweep.in_process"].Ready
+    publish = ready.publish
+
+    def watched(self, numbers, count, stop):
+        before = count.shards
+        rate = publish(self, numbers, count, stop)
+        with open({path!r}, "a") as file:
+            file.write(f"{{os.getpid()}} {{count.shards - before}}\\n")
+        return rate
+
+    ready.publish = watched
+
+threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+@pytest.mark.long
+def test_a_worker_goes_on_from_lease_to_lease_without_a_pause(
+    tiny, long_text, tmp_path, long_run, mark
+):
+    out, drains = tmp_path / "out", tmp_path / "drains"
+    watched = customised(tmp_path / "watch", DRAINS.format(path=str(drains)))
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    assert start(*command, env=os.environ | mark | watched).wait() == 0
+    told = [tuple(map(int, line.split())) for line in drains.read_text().splitlines()]
+    print(f"shards of a worker until it has none: {told}")
+    pids = [pid for pid, _ in told]
+    # Beside the first lease, which is of one shard, and the last few, which are given back.
+    assert max(pids.count(pid) for pid in pids) <= 3
+    assert digest(out) == digest(long_run)
+
 
 @pytest.mark.long
 def test_twenty_workers_and_three_drivers_are_killed(tiny, long_text, tmp_path, long_run, mark):
