@@ -195,8 +195,8 @@ class Actor:
         if config.devices is None and self._share:
             devices.offer_cores()
             if jax.default_backend() == "cpu":
-                count = min(self._share, len(jax.local_devices()))
-                config = dataclasses.replace(config, devices=count)
+                count, size = min(self._share, len(jax.local_devices())), config.mesh.model or 1
+                config = dataclasses.replace(config, devices=max(count // size, 1) * size)
         return config
 
 

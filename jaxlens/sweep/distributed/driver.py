@@ -107,7 +107,10 @@ class Driver:
             return
         self._hire_at = now + LOOK_SECONDS
         taken = [worker.seat.key for worker in self.members]
-        for seat in seats.free_seats(self.cluster.nodes(), self.workers, taken):
+        nodes, devices = self.cluster.nodes(), self.settings.get("mesh.model") or 1
+        if not self.members:
+            seats.require_room(nodes, devices)
+        for seat in seats.free_seats(nodes, self.workers, taken, devices):
             actor = self.cluster.hire(seat, self.settings, self.folder)
             worker = hired.Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
             worker.ask("hello")
