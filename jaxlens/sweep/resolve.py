@@ -173,7 +173,7 @@ def resolve(
         )
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
-    mesh = config.mesh.model or _recorded_mesh(spec)
+    mesh = config.mesh.model or recorded_mesh(spec)
     config = dataclasses.replace(
         config,
         store=dataclasses.replace(config.store, tallies=_edition(config.store, spec)),
@@ -240,7 +240,7 @@ def _grows(config: run_config.RunConfig, spec: Mapping[str, Any]) -> bool:
     return config.store.shard_tokens is None and recorded != _default_shard_tokens(config)
 
 
-def _recorded_mesh(spec: Mapping[str, Any]) -> int | None:
+def recorded_mesh(spec: Mapping[str, Any]) -> int | None:
     """Devices that share the model of the run that has begun; None where none has."""
     section = spec.get("mesh", {"model": 1}) if spec else None
     count = section.get("model") if isinstance(section, dict) else None
