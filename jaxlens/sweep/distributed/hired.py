@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxlens import errors
 from jaxlens.sweep.distributed import seats
 
 
@@ -44,6 +45,21 @@ class Worker:
         """Asks it, while it works, for what it has not begun."""
         self.gives_back = True
         self.actor.give_back.remote()
+
+
+def poisoned(shard: int, n_shards: int, reason: str) -> errors.JaxlensError:
+    """What ends a run of which a shard kills workers.
+
+    Args:
+        shard: Its number.
+        n_shards: Of the run.
+        reason: How the last of them was lost.
+    """
+    return errors.JaxlensError(
+        f"shard {shard} has killed several workers while others went on: {reason}",
+        "look for lack of memory; to see what happens, compute it alone: the same command with "
+        f"--shard {shard}/{n_shards} instead of --distributed",
+    )
 
 
 class Report:
