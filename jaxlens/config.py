@@ -24,6 +24,7 @@ Decoder = Literal["final_norm", "plain", "final_norm_nobias"]
 Lens = Literal["tiled", "pallas", "reference"]
 Precision = Literal["float32", "tf32", "bf16x3", "bfloat16"]
 Null = Literal["none", "random-init", "shuffled"]
+Bos = Literal["auto", "none", "start", "window"]
 Tallies = Literal["basic", "study", "study-2", "study-3"]
 
 logger = logging.getLogger("jaxlens")
@@ -59,8 +60,10 @@ class CorpusConfig:
     """Fields or columns to keep by document, for instance ``[label, source]``."""
     limit: int | None = None
     """Stop after this many tokens; the last document is cut there."""
-    bos: Literal["none", "start"] = "none"
-    """``start`` puts the model's BOS token before every document."""
+    bos: Bos = "auto"
+    """``window`` puts the model's BOS token before every window, where it is context and no row;
+    ``start`` before every document, as one more token of the text; ``none`` nowhere. ``auto`` is
+    ``window`` where the model's tokenizer puts the token before a text, else ``none``."""
     strict: bool = False
     """Stop at the first malformed line instead of counting and skipping it."""
     encode_seconds: int = 60

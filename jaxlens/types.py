@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,12 +118,13 @@ class Architecture:
         fields = dataclasses.asdict(self)
         if self.model_type == Architecture.model_type:
             del fields["model_type"]
-        return {**fields.pop("options"), **fields}
+        # As JSON reads it back: a run is compared with its spec on disk.
+        return json.loads(json.dumps({**fields.pop("options"), **fields}))
 
 
 @struct.dataclass
 class Unembed:
-    """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``.
+    """What turns a residual into logits: ``normalise(h) @ weight.T + output_bias``, maybe capped.
 
     Attributes:
         kind: Decoder, one of ``lens.decoders.DECODERS``.
@@ -135,6 +137,8 @@ class Unembed:
         temperature: What divides the logits of each layer in ``kl_final_matched``.
         n_layer: Blocks of the model, where they are known; residuals of another depth are refused.
         norm: Final norm, one of ``lens.decoders.NORMS``.
+        softcap: Logits z of every layer become ``softcap * tanh(z / softcap)``; None for none.
+        embedding_scale: What the model multiplies its input embedding with.
     """
 
     kind: str = struct.field(pytree_node=False)
@@ -147,10 +151,12 @@ class Unembed:
     temperature: Float[Array, " layer"] | None = None
     n_layer: int | None = struct.field(pytree_node=False, default=None)
     norm: str = struct.field(pytree_node=False, default="layer")
+    softcap: float | None = struct.field(pytree_node=False, default=None)
+    embedding_scale: float = struct.field(pytree_node=False, default=1.0)
 
     @property
     def token_embedding(self) -> Float[Array, "vocab embed"]:
-        """The input embedding, whether or not the head is tied to it."""
+        """The input embedding before it is scaled, whether or not the head is tied to it."""
         return self.weight if self.embedding is None else self.embedding
 
 

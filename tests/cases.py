@@ -38,3 +38,17 @@ def make_case(
     references = types.References(tokens, ids(*grid), ids(*grid), ids(*grid), mask, ids(*grid, 2))
     # Residuals far from the origin, as GPT-2's are.
     return Case(30 * normal(LAYERS, batch, position, embed) + 100, unembed, references)
+
+
+def capped(case, softcap=30.0):
+    """The head of a Gemma 2: logits of up to 90 under a cap, RMS norms, a scaled embedding."""
+    unembed = dataclasses.replace(
+        case.unembed,
+        # A mean row, which a lens that centres it before the cap takes away.
+        weight=10 * case.unembed.weight + np.float32(1.0),
+        bias=None,
+        norm="rms",
+        softcap=softcap,
+        embedding_scale=float(np.float32(np.sqrt(case.unembed.weight.shape[1]))),
+    )
+    return dataclasses.replace(case, unembed=unembed, residuals=case.residuals - 90)

@@ -122,13 +122,20 @@ def head(params):
     return stored.get("weight", params["wte"]), stored.get("bias")
 
 
+def rms_normalise(x, eps):
+    """RMS norm without gain."""
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+
+
 def decode(streams, unembed):
     """Normalised residuals: the decoder at every layer, the model's own ``ln_f`` at the last.
 
-    ``unembed`` has ``kind``, ``scale``, ``bias`` and ``eps``.
+    ``unembed`` has ``kind``, ``scale``, ``bias``, ``eps`` and maybe ``norm``.
     """
-    plain = normalise(_f64(streams), unembed.eps)
-    scale, bias = _f64(unembed.scale), _f64(unembed.bias)
+    norm = rms_normalise if getattr(unembed, "norm", "layer") == "rms" else normalise
+    plain = norm(_f64(streams), unembed.eps)
+    scale = _f64(unembed.scale)
+    bias = 0.0 * scale if unembed.bias is None else _f64(unembed.bias)
     decoded = {
         "final_norm": plain * scale + bias,
         "plain": plain.copy(),
@@ -141,7 +148,9 @@ def decode(streams, unembed):
 def logits(streams, unembed):
     """``[layer, batch, position, vocab]`` float64."""
     z = decode(streams, unembed) @ _f64(unembed.weight).T
-    return z if unembed.output_bias is None else z + _f64(unembed.output_bias)
+    z = z if unembed.output_bias is None else z + _f64(unembed.output_bias)
+    cap = getattr(unembed, "softcap", None)
+    return z if cap is None else cap * np.tanh(z / cap)
 
 
 def rank(z, token):
@@ -228,7 +237,7 @@ def _reference_tokens(z, references):
 def _of_residuals(streams, unembed, references):
     streams = _f64(streams)
     own = getattr(unembed, "embedding", None)
-    table = _f64(unembed.weight if own is None else own)
+    table = _f64(unembed.weight if own is None else own) * getattr(unembed, "embedding_scale", 1.0)
     found = {"norm": np.sqrt((streams * streams).sum(-1))}
     for name, tokens in (
         ("retention", references.input),

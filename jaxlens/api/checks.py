@@ -163,6 +163,7 @@ def implementation(
     layers: Sequence[int],
     shape: tuple[int, ...],
     references: types.References,
+    unembed: types.Unembed,
 ) -> None:
     """Refuses what the kernel of the default backend does not read, where one is asked for.
 
@@ -172,6 +173,7 @@ def implementation(
         layers: Numbers of the streams to read.
         shape: Of all streams.
         references: Reference tokens.
+        unembed: What makes the logits.
 
     Raises:
         ConfigError: Naming what it does not read.
@@ -181,4 +183,4 @@ def implementation(
     interior = [layer for layer in layers if 0 < layer < shape[0] - 1]
     followed = 0 if references.follow is None else references.follow.shape[-1]
     n_references = len(readout.reference_tokens(references)) + followed + 1  # and the final one
-    pallas.require(request, len(interior), shape[-1], n_references)
+    pallas.require(request, len(interior), shape[-1], n_references, softcap=unembed.softcap)

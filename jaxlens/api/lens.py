@@ -201,7 +201,7 @@ def read_residuals(
         names = (*names, *(n for n in ("rank_follow", "logp_follow") if n not in names))
     request = options.Options(names, checks.layers(layers, len(streams)), top_k, precision)
     chosen = request.for_model(len(streams), vocab_size).layers or ()
-    checks.implementation(implementation, request, chosen, streams.shape, known)
+    checks.implementation(implementation, request, chosen, streams.shape, known, unembed)
     own: Any = np.array(known.mask)  # not the caller's, who may write on it
     labels = types.Labels(
         dataclasses.replace(known, mask=own),

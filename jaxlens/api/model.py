@@ -25,7 +25,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: Any = None,
 ) -> Model:
-    """Loads a GPT-2 and checks that the lens at its last layer is the model.
+    """Loads a model and checks that the lens at its last layer is the model.
 
     Args:
         source: Local directory or weights file, hub id, ``packaged``, a state dict or Flax
@@ -40,7 +40,7 @@ def load_model(
 
     Raises:
         MissingError: The model is not there.
-        DataError: It is damaged, or not a GPT-2.
+        DataError: It is damaged, or of an architecture that is not supported.
         NumericalError: The identity gate failed.
     """
     if callable(getattr(source, "state_dict", None)):  # a PyTorch model
@@ -54,7 +54,7 @@ def load_model(
     if isinstance(source, Mapping):
         checkpoint = from_state_dict(source, config)
     else:
-        checkpoint = loading.load_checkpoint(source, revision, config)
+        checkpoint = loading.load_checkpoint(source, revision, config, read=False)
     model = loading.from_checkpoint(checkpoint, dtype)
     if tokenizer is not None:
         model = dataclasses.replace(model, tokenizer=as_tokenizer(tokenizer))

@@ -125,7 +125,6 @@ def _job(shape: str | None, config: RunConfig, shards: int, folder: Path) -> Job
     config = dataclasses.replace(config, out=str(folder / "run"))
     resolved = mesh_size.resolve_mesh(config, checkpoint.architecture)
     groups = devices.groups(resolved.config)
-    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
     model = loading.from_checkpoint(checkpoint, config.model.dtype, groups[0].devices)
     steps = 2 * len(groups)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)

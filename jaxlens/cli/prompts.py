@@ -24,7 +24,7 @@ def prompts(
     difference: options.Words = None,
     top_k: int = 5,
     leading_space: Literal["auto", "never", "always"] = "auto",
-    bos: bool = False,
+    bos: bool | None = None,
     decoder: Decoder = "final_norm",
     strict: bool = False,
     out: Path | None = None,
@@ -35,7 +35,7 @@ def prompts(
 
     Args:
         file: .csv, .tsv, .jsonl, .json (also .gz, .bz2, .zst) or .parquet, one prompt a row.
-        model: Directory or hub id of a GPT-2; the packaged model by default.
+        model: Directory, GGUF file or hub id of a model; the packaged model by default.
         prompt_column: Column of the prompts; prompt by default, or else text.
         answer_column: Columns of answers, of texts or lists of texts; answer by default.
         metadata: Columns to keep in the output; all others by default.
@@ -47,7 +47,8 @@ def prompts(
             answers these by default.
         top_k: Best tokens to keep at each layer.
         leading_space: Whether an answer gets a leading space: auto, where a word begins.
-        bos: Put the beginning-of-text token before every prompt.
+        bos: Put the beginning-of-text token before every prompt, or not; by default where the
+            model's tokenizer does so.
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         strict: Refuse the file if a row cannot be read; by default such rows are counted.
         out: File to create with a record for each prompt, position and layer: .parquet, .csv,

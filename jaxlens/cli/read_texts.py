@@ -144,7 +144,7 @@ def read(
         ConfigError: The model has no tokenizer, the text no token or too many, or a followed text
             is not one token.
     """
-    ids = encode(model, text)
+    ids = _with_bos(model, encode(model, text))
     followed = [one_token(model, word) for word in follow]
     tokens, mask = _padded(ids, model.config.n_positions)
     streams = api.residuals(model, tokens, precision=precision)
@@ -169,7 +169,7 @@ def encode(model: loading.Model, text: str) -> np.ndarray:
     """Tokens of a text, int32.
 
     Raises:
-        ConfigError: The model has no tokenizer, or the text no tokens or too many.
+        ConfigError: The model has no tokenizer, or the text no tokens.
         DataError: The tokenizer takes too long.
     """
     if model.tokenizer is None:
@@ -191,6 +191,18 @@ def encode(model: loading.Model, text: str) -> np.ndarray:
         ) from error
     if not len(ids):
         raise errors.ConfigError("the text has no tokens", "give a prompt, for instance 'The cat'")
+    return ids
+
+
+def _with_bos(model: loading.Model, ids: np.ndarray) -> np.ndarray:
+    """Tokens of a text after the beginning-of-text token, if the model's tokenizer puts it there.
+
+    Raises:
+        ConfigError: There are more than the model has positions.
+    """
+    first = model.config.bos_token_id
+    if model.adds_bos and first is not None:
+        ids = np.append(np.int32(first), ids).astype(np.int32)
     if len(ids) > model.config.n_positions:
         raise errors.ConfigError(
             f"the text has {len(ids):,} tokens, the model {model.config.n_positions:,} positions",

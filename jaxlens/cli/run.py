@@ -41,7 +41,7 @@ def run(
 
     Args:
         config: YAML file; may be repeated, the last wins.
-        model: Directory or hub id of a GPT-2.
+        model: Directory, GGUF file or hub id of a model.
         corpus: Files, directories or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each
             also .gz, .bz2, .zst), .tgz, .parquet, .arrow; or twins:repeats, twins:plasma or
             prompts:curated (generated corpora).

@@ -15,6 +15,9 @@ from jaxtyping import Int
 from jaxlens import errors
 from jaxlens.corpus import packing
 
+MAX_DEFAULT_LENGTH = 1024
+"""Tokens a line at most, unless more are asked for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -22,7 +25,8 @@ class Plan:
 
     Window ``w`` computes the tokens ``window_start[w]`` up to ``window_start[w] +
     window_length[w]`` of the file, at column ``window_column[w]`` of line ``window_line[w]`` of
-    its step, and records all but the first ``window_skip[w]`` of them.
+    its step, and records all but the first ``window_skip[w]`` of them. A BOS token, where the plan
+    has one, stands in the column before them: read as context, and never recorded.
 
     Attributes:
         length: Tokens a line.
@@ -37,6 +41,7 @@ class Plan:
         window_column: Column of its first token.
         window_segment: Its number in the line, from 1.
         step_window: First window of each step, and the number of windows.
+        bos_id: Token that stands before every window and is not in the file; None for none.
     """
 
     length: int
@@ -51,6 +56,12 @@ class Plan:
     window_column: Int[np.ndarray, " window"]
     window_segment: Int[np.ndarray, " window"]
     step_window: Int[np.ndarray, " steps_plus_1"]
+    bos_id: int | None = None
+
+    @property
+    def lead(self) -> int:
+        """Tokens before each window that are not in the file."""
+        return lead(self.bos_id)
 
     @property
     def n_windows(self) -> int:
@@ -106,6 +117,7 @@ def build(
     overlap: int = 0,
     step_sequences: int,
     shard_tokens: int,
+    bos_id: int | None = None,
 ) -> Plan:
     """Lays out a token file.
 
@@ -115,14 +127,16 @@ def build(
         overlap: Tokens that a later window of a document computes again as context.
         step_sequences: Lines a step.
         shard_tokens: Tokens a shard at most, rounded down to whole steps, at least one.
+        bos_id: Token to put before every window; it takes one of ``length`` places.
 
     Raises:
         ConfigError: A number is out of range.
     """
-    check_shape(length, overlap, step_sequences, shard_tokens)
-    start, size, skip = _windows(np.asarray(document_start, np.int64), length, overlap)
-    step_window, line = packing.pack(size, length, step_sequences)
-    column, segment = packing.columns(size, step_window, line)
+    before = lead(bos_id)
+    check_shape(length, overlap, step_sequences, shard_tokens, before)
+    start, size, skip = _windows(np.asarray(document_start, np.int64), length - before, overlap)
+    step_window, line = packing.pack(size + np.int32(before), length, step_sequences)
+    column, segment = packing.columns(size + np.int32(before), step_window, line)
     return Plan(
         length=length,
         overlap=overlap,
@@ -133,13 +147,30 @@ def build(
         window_length=size,
         window_skip=skip,
         window_line=line,
-        window_column=column,
+        window_column=column + before,
         window_segment=segment,
         step_window=step_window,
+        bos_id=bos_id,
     )
 
 
-def check_shape(length: int, overlap: int, step_sequences: int, shard_tokens: int) -> None:
+def default_length(n_positions: int) -> int:
+    """Tokens a line where none are asked for.
+
+    Attention is unrolled over blocks of queries, and its cost grows with the length: of models that
+    read tens of thousands of positions the whole context is not what one wants unasked.
+    """
+    return min(n_positions, MAX_DEFAULT_LENGTH)
+
+
+def lead(bos_id: int | None) -> int:
+    """Places that a token before each window takes."""
+    return 0 if bos_id is None else 1
+
+
+def check_shape(
+    length: int, overlap: int, step_sequences: int, shard_tokens: int, before: int = 0
+) -> None:
     """Refuses what `build` would refuse, before there are documents.
 
     Raises:
@@ -150,9 +181,15 @@ def check_shape(length: int, overlap: int, step_sequences: int, shard_tokens: in
             f"length {length}, step_sequences {step_sequences}, shard_tokens {shard_tokens}",
             "each is at least 1",
         )
-    if not 0 <= overlap < length:
+    if before >= length:
         raise errors.ConfigError(
-            f"plan.overlap is {overlap}, plan.length {length}", "overlap is from 0 to length - 1"
+            f"plan.length is {length}, and the BOS token takes one place of each window",
+            "give at least 2, or --set corpus.bos=none",
+        )
+    if not 0 <= overlap < length - before:
+        most = f"length - {before + 1}"
+        raise errors.ConfigError(
+            f"plan.overlap is {overlap}, plan.length {length}", f"overlap is from 0 to {most}"
         )
 
 

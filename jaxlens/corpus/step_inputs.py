@@ -38,7 +38,7 @@ def batch(
     """
     layout = _Layout(plan, step)
     flat, columns = _flat(layout.index, layout.window, tokens, tables, seed)
-    columns["position"] = np.minimum(layout.position, 2**16 - 1).astype(np.uint16)
+    columns["position"] = np.minimum(layout.seen, 2**16 - 1).astype(np.uint16)
     recorded = layout.position >= layout.skip
     return layout.step(flat, recorded), {k: values[recorded] for k, values in columns.items()}
 
@@ -58,21 +58,27 @@ class _Layout:
         self.skip = plan.window_skip[windows][self.window]
         self.segment = plan.window_segment[windows][self.window]
         self.slot = corner[self.window] + self.position
+        self.seen = self.position + plan.lead
+        self.before = corner - plan.lead, plan.window_segment[windows]
 
     def step(self, flat: dict[str, np.ndarray], recorded: Bool[np.ndarray, " n"]) -> types.Step:
         """The step, right-padded to its fixed shape."""
         from jaxlens import types
 
-        segments = self._grid(self.segment, 0)
+        tokens, segments = self._grid(flat["input"], 0), self._grid(self.segment, 0)
+        mask = segments > 0
+        if self.plan.bos_id is not None:
+            corner, segment = self.before
+            tokens.flat[corner], segments.flat[corner] = self.plan.bos_id, segment
         grids = {name: self._grid(values, -1) for name, values in flat.items()}
         order: Any = np.zeros(self.plan.capacity, np.int32)
         count: Any = np.asarray(recorded.sum(), np.int32)
         order[:count] = self.slot[recorded]
         return types.Step(
-            tokens=self._grid(flat["input"], 0),
-            positions=self._grid(self.position, 0),
+            tokens=tokens,
+            positions=self._grid(self.seen, 0),
             segments=segments,
-            references=types.References(**grids, mask=segments > 0),
+            references=types.References(**grids, mask=mask),
             order=order,
             count=count,
         )

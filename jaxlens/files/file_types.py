@@ -62,7 +62,7 @@ _BINARY: dict[bytes, FileType] = {
     ),
     b"GGUF": FileType(
         "a GGUF file",
-        "transformers reads one with gguf_file=NAME; then save_pretrained writes safetensors",
+        "name it so: its name must end in .gguf, and the command must name the file",
         "give the text, not the model",
     ),
     b"\x1f\x8b": FileType("a gzip file", "decompress it", suffix=".gz"),

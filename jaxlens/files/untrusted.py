@@ -48,12 +48,13 @@ def is_there(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def opened(path: Path, where: str) -> Generator[BinaryIO]:
+def opened(path: Path, where: str, magic: bytes = b"") -> Generator[BinaryIO]:
     """A regular file, opened without waiting for anybody, as a pipe would.
 
     Args:
         path: The file.
         where: What to call it.
+        magic: First bytes that are known to be what the name says; none by default.
 
     Raises:
         MissingError: It does not exist.
@@ -70,7 +71,9 @@ def opened(path: Path, where: str) -> Generator[BinaryIO]:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise errors.DataError(f"{where}: not a regular file", "fetch the model again")
             with open(descriptor, "rb", closefd=False) as file:
-                file_types.refuse_stand_in(file.peek(file_types.HEAD_BYTES), where)
+                head = file.peek(file_types.HEAD_BYTES)
+                if not (magic and head.startswith(magic)):
+                    file_types.refuse_stand_in(head, where)
                 yield file
         finally:
             os.close(descriptor)

@@ -38,20 +38,26 @@ def read(
         return online.update(running, z, column, reference_logits, ids, inverse_temperature)[0]
 
     return tuning.by_platform(
-        lambda chosen: functools.partial(_scan if chosen.scans_ends else _at_once, add),
+        lambda chosen: functools.partial(
+            _scan if chosen.scans_ends else _at_once, add, tiles.softcap
+        ),
         *(start, rows, tiles.stacked),
     )
 
 
 def _scan(
-    add: Add, start: online.Running, rows: jax.Array, tiles: unembedding.Tile
+    add: Add,
+    softcap: float | None,
+    start: online.Running,
+    rows: jax.Array,
+    tiles: unembedding.Tile,
 ) -> tuple[online.Running, jax.Array]:
     def body(
         state: tuple[online.Running, jax.Array], tile: unembedding.Tile
     ) -> tuple[online.Running, jax.Array]:
         running, end_logits = state
         column, weight, bias = tile
-        z = unembedding.logits(rows, weight, bias)
+        z = unembedding.logits(rows, weight, bias, softcap)
         end_logits = jax.lax.dynamic_update_slice_in_dim(end_logits, z, column, 2)
         return add(running, z, column), end_logits
 
@@ -61,10 +67,19 @@ def _scan(
 
 
 def _at_once(
-    add: Add, start: online.Running, rows: jax.Array, tiles: unembedding.Tile
+    add: Add,
+    softcap: float | None,
+    start: online.Running,
+    rows: jax.Array,
+    tiles: unembedding.Tile,
 ) -> tuple[online.Running, jax.Array]:
     column, weight, bias = tiles
-    kept = unembedding.logits(rows, weight.reshape(-1, weight.shape[-1]), None)
+    weight = weight.reshape(-1, weight.shape[-1])
+    if softcap is not None:
+        flat = None if bias is None else bias.reshape(-1)
+        z = unembedding.logits(rows, weight, flat, softcap)
+        return add(start, z, column[0]), z
+    kept = unembedding.logits(rows, weight, None)
     z = kept if bias is None else kept + bias.reshape(1, 1, -1)
     return add(start, z, column[0]), kept
 
@@ -89,9 +104,12 @@ def add_final(end: online.Running, above: Int[Array, " token"]) -> online.Runnin
     return end._replace(n_greater=jnp.concatenate([end.n_greater, both], -1))
 
 
-def logits(kept: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """Logits of the end layers as `read` keeps them, or of a tile of them, with their bias."""
-    if bias is None:
+def logits(kept: jax.Array, bias: jax.Array | None, softcap: float | None = None) -> jax.Array:
+    """Logits of the end layers as `read` keeps them, or of a tile of them, with their bias.
+
+    Capped ones are kept with it.
+    """
+    if bias is None or softcap is not None:
         return kept
 
     def make(chosen: tuning.Tuning) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -109,9 +127,11 @@ def _add_bias(z: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def tile(
-    end_logits: Float[Array, "2 token column"], tile: unembedding.Tile
+    end_logits: Float[Array, "2 token column"],
+    tile: unembedding.Tile,
+    softcap: float | None = None,
 ) -> Float[Array, "2 token tile"]:
     """Logits of the end layers in one tile."""
     column, weight, bias = tile
     kept = jax.lax.dynamic_slice_in_dim(end_logits, column, len(weight), 2)
-    return logits(kept, bias)
+    return logits(kept, bias, softcap)

@@ -41,7 +41,7 @@ def read(
     ) -> tuple[online.Running, Sums, Sums]:
         running, cross, between = state
         column, weight, bias = tile
-        end_z = ends.tile(end_logits, tile)
+        end_z = ends.tile(end_logits, tile, tiles.softcap)
         log_p = end_z - end.log_total[..., None]
         p = jnp.exp(log_p)
         means = [divergences.mean(p[i], end_z[1 - i][None])[0] for i, _ in named]
@@ -51,7 +51,7 @@ def read(
         between = {name: between[name] + value for name, value in new.items()}
         if not rows.shape[0]:
             return running, cross, between
-        z = unembedding.logits(rows, weight, bias)
+        z = unembedding.logits(rows, weight, bias, tiles.softcap)
         running, e, decay = online.update(
             running, z, column, reference_logits, ids, inverse_temperature
         )
@@ -82,8 +82,8 @@ def jensen_shannon(
 
     def body(total: jax.Array, tile: unembedding.Tile) -> jax.Array:
         _, weight, bias = tile
-        end_z = ends.tile(end_logits, tile)
-        log_p = unembedding.logits(rows, weight, bias) - log_total[..., None]
+        end_z = ends.tile(end_logits, tile, tiles.softcap)
+        log_p = unembedding.logits(rows, weight, bias, tiles.softcap) - log_total[..., None]
         log_end = (end_z - end.log_total[..., None])[:, None]
         return total + divergences.jensen_shannon_terms(log_p[None], log_end).sum(-1)
 

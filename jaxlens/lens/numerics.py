@@ -136,6 +136,11 @@ def widen(vector: Float[Array, " last"], like: jax.Array) -> Float[Array, "... l
     return jnp.expand_dims(vector.astype(jnp.float32), tuple(range(like.ndim - 1)))
 
 
+def softcap(logits: Float[Array, "*any"], cap: float) -> Float[Array, "*any"]:
+    """``cap * tanh(logits / cap)``, between -cap and cap."""
+    return np.float32(cap) * jnp.tanh(logits / np.float32(cap))
+
+
 def log_softmax(logits: Float[Array, "... vocab"]) -> Float[Array, "... vocab"]:
     """Logarithm of the softmax along ``vocab``, in nats."""
     return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)

@@ -39,6 +39,8 @@ def read(
 
     What the kernel does not read (see `require`) is read as the tiled lens does.
     """
+    if unembed.softcap is not None:
+        return tiled.read(residuals, unembed, references, options, tiles)
     return tiled.read(residuals, unembed, references, options, tiles, read_interior, read_ends)
 
 
@@ -60,16 +62,27 @@ def read_ends(*given: Any) -> Any:
 
 
 def is_supported(
-    options: Options, layers: int, embed: int, references: int, platform: str | None = None
+    options: Options,
+    layers: int,
+    embed: int,
+    references: int,
+    platform: str | None = None,
+    softcap: float | None = None,
 ) -> bool:
     """Whether a kernel reads all that is asked for; see `require`."""
     kernel = _kernel(platform)
     rows = jax.ShapeDtypeStruct((layers, 1, embed), numerics.operand_dtype(options.precision))
-    return kernel is not None and kernel.is_supported(rows, references, options)
+    has_kernel = kernel is not None and softcap is None
+    return has_kernel and kernel.is_supported(rows, references, options)
 
 
 def require(
-    options: Options, layers: int, embed: int, references: int, platform: str | None = None
+    options: Options,
+    layers: int,
+    embed: int,
+    references: int,
+    platform: str | None = None,
+    softcap: float | None = None,
 ) -> None:
     """Refuses what the kernel of a platform does not read.
 
@@ -79,12 +92,17 @@ def require(
         embed: Size of a stream.
         references: Reference tokens of a position, the final one and followed ones too.
         platform: Of the device; that of the default backend by default.
+        softcap: Of the logits, see ``types.Unembed``.
 
     Raises:
         ConfigError: Naming what it does not read.
     """
-    if not layers or is_supported(options, layers, embed, references, platform):
+    if not layers or is_supported(options, layers, embed, references, platform, softcap):
         return
+    if softcap is not None:
+        raise errors.ConfigError(
+            f"the pallas lens does not read logits with a softcap of {softcap:g}", _OTHERWISE
+        )
     if _kernel(platform) is None:
         raise errors.ConfigError(
             f"the pallas lens has no kernel for {platform or jax.default_backend()}", _OTHERWISE

@@ -145,4 +145,5 @@ def _gathered(
     weight = slicing.rows(tiles.weight.reshape(-1, normed.shape[-1]), ids)
     product = jnp.einsum("lte,tre->ltr", normed, weight, preferred_element_type=jnp.float32)
     bias = tiles.flat_bias
-    return product if bias is None else product + bias[ids][None]
+    product = product if bias is None else product + bias[ids][None]
+    return product if tiles.softcap is None else unembedding.capped(product, tiles.softcap)

@@ -37,7 +37,10 @@ def of_residuals(
         ("retention_foreign", references.foreign),
     ):
         if options.wants(name):
-            values[name] = _projection(streams, unembed.token_embedding, jnp.asarray(tokens))
+            projection = _projection(streams, unembed.token_embedding, jnp.asarray(tokens))
+            # On what enters the stream, which is the scaled row.
+            scale = unembed.embedding_scale
+            values[name] = projection if scale == 1.0 else projection / np.float32(scale)
     return values
 
 

@@ -63,13 +63,14 @@ def read(
 def logits(
     normed: Float[Array, "... embed"], unembed: types.Unembed, precision: str = "float32"
 ) -> Float[Array, "... vocab"]:
-    """Float32 logits of normalised residuals: ``normed @ weight.T + output_bias``."""
+    """Float32 logits of normalised residuals: ``normed @ weight.T + output_bias``, capped."""
     dtype = numerics.operand_dtype(precision)
     rows, weight = normed.astype(dtype), unembed.weight.astype(dtype)
     with numerics.matmul_precision(precision):
         # Not through `.T`, which CPUs copy.
         z = jnp.einsum("...e,ve->...v", rows, weight, preferred_element_type=jnp.float32)
-    return z if unembed.output_bias is None else z + numerics.widen(unembed.output_bias, z)
+    z = z if unembed.output_bias is None else z + numerics.widen(unembed.output_bias, z)
+    return z if unembed.softcap is None else numerics.softcap(z, unembed.softcap)
 
 
 def _layer(

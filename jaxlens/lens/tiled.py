@@ -9,7 +9,8 @@ counts, best tokens. Phase C (only for Jensen-Shannon, which needs the log-sum-e
 the interior layers again.
 
 The unembedding is centred (its mean row and mean bias subtracted): no softmax or rank depends
-on that, the moments become small, and bfloat16 operands round less.
+on that, the moments become small, and bfloat16 operands round less. Where the model caps its
+logits it is not: a cap is no function of logits up to a constant.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _block(
         [reference_logits, part.reference_logits(normed, final, tiles)], -1
     )
     ids = jnp.concatenate([ids, part.within(final)], -1)
-    first = ends.logits(end_logits[:1], tiles.flat_bias)[0]
+    first = ends.logits(end_logits[:1], tiles.flat_bias, tiles.softcap)[0]
     above = ends.count_above(first, reference_logits[0, :, -1], ids[:, -1])
     end = ends.add_final(end, part.sum(above))
     inner, cross, between = read_interior(

@@ -1,4 +1,4 @@
-"""The unembedding as the tiled lens reads it: centred, rounded, in tiles."""
+"""The unembedding as the tiled lens reads it: centred unless it is capped, rounded, in tiles."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class TiledUnembedding:
 
     Attributes:
         weight: Zero in the padding.
-        bias: The head's bias, centred, and `online.PADDING_LOGIT` in the padding; None where
-            there is neither, so that no time is lost on it.
+        bias: The head's bias, centred as the weight is, and `online.PADDING_LOGIT` in the padding;
+            None where there is neither, so that no time is lost on it.
         vocab_size: Real columns.
         parts: Devices that share the tiles, each of which has as many.
+        softcap: See ``types.Unembed``; tiles are centred where there is none.
     """
 
     weight: Float[types.Array, "n_tiles tile embed"]
     bias: Float[types.Array, "n_tiles tile"] | None
     vocab_size: int = struct.field(pytree_node=False)
     parts: int = struct.field(pytree_node=False, default=1)
+    softcap: float | None = struct.field(pytree_node=False, default=None)
 
     @property
     def flat_bias(self) -> Float[Array, " column"] | None:
@@ -68,38 +70,43 @@ def scan(body: Callable[[State, Tile], State], start: State, stacked: Tile) -> S
 
 @functools.partial(jax.jit, static_argnums=1)
 def tile_unembedding(unembed: types.Unembed, options: Options) -> TiledUnembedding:
-    """Centres, pads and tiles the unembedding; once a run, not once a step."""
+    """Centres, pads and tiles the unembedding; once a run, not once a step.
+
+    No softmax or rank depends on the centre, but a cap does: with one nothing is centred.
+    """
     vocab_size, embed = unembed.weight.shape
     parts = options.parts
     default = tuning.choose_tile(vocab_size, unembed.n_layer or 1, None, parts)
     tile = min(options.tile or default, vocab_size)
     padding = -vocab_size % (tile * parts)
 
-    dtype = numerics.operand_dtype(options.precision)
-    centre = _centre if parts == 1 else functools.partial(_centre_shares, parts)
-    weight = centre(jnp.asarray(unembed.weight), padding, dtype).reshape(-1, tile, embed)
+    dtype, cap = numerics.operand_dtype(options.precision), unembed.softcap
+    arrange = _arrange if parts == 1 else functools.partial(_arrange_shares, parts)
+    weight = arrange(cap is None, jnp.asarray(unembed.weight), padding, dtype).reshape(
+        -1, tile, embed
+    )
     bias = unembed.output_bias
     if bias is None and not padding:
-        return TiledUnembedding(weight, None, vocab_size, parts)
+        return TiledUnembedding(weight, None, vocab_size, parts, cap)
     bias = jnp.zeros(vocab_size) if bias is None else jnp.asarray(bias)
     bias = bias.astype(jnp.float32)
-    bias = bias - bias.mean(keepdims=True)
+    bias = bias - bias.mean(keepdims=True) if cap is None else bias
     bias = jnp.pad(bias, (0, padding), constant_values=online.PADDING_LOGIT).reshape(-1, tile)
     with mesh.context(parts):
         weight, bias = mesh.constrain((weight, bias), 0)
-    return TiledUnembedding(weight, bias, vocab_size, parts)
+    return TiledUnembedding(weight, bias, vocab_size, parts, cap)
 
 
-def _centre(
-    weight: Float[Array, "vocab embed"], padding: int, dtype: Any
+def _arrange(
+    centred: bool, weight: Float[Array, "vocab embed"], padding: int, dtype: Any
 ) -> Float[Array, "column embed"]:
     weight = weight.astype(jnp.float32)
-    weight = (weight - weight.mean(0, keepdims=True)).astype(dtype)
+    weight = (weight - weight.mean(0, keepdims=True) if centred else weight).astype(dtype)
     return jnp.pad(weight, ((0, padding), (0, 0)))
 
 
-def _centre_shares(
-    parts: int, weight: Float[Array, "vocab embed"], padding: int, dtype: Any
+def _arrange_shares(
+    parts: int, centred: bool, weight: Float[Array, "vocab embed"], padding: int, dtype: Any
 ) -> Float[Array, "column embed"]:
     """The same on devices that hold some entries of all rows, and get all entries of some rows."""
     vocab_size = weight.shape[0]
@@ -108,6 +115,7 @@ def _centre_shares(
     def one(weight: jax.Array) -> jax.Array:
         mean = weight.astype(jnp.float32).mean(0)
         mean = jax.lax.all_gather(mean, mesh.AXIS, tiled=True)
+        mean = mean if centred else jnp.zeros_like(mean)
         weight = jnp.pad(weight, ((0, padding), (0, 0)))
         weight = jax.lax.all_to_all(weight, mesh.AXIS, split_axis=0, concat_axis=1, tiled=True)
         column = jax.lax.axis_index(mesh.AXIS) * columns + jnp.arange(columns)
@@ -122,11 +130,20 @@ def logits(
     rows: Float[Array, "layer token embed"],
     weight: Float[Array, "column embed"],
     bias: Float[Array, " column"] | None,
+    softcap: float | None = None,
 ) -> Float[Array, "layer token column"]:
-    """Logits of the rows in the columns of a tile."""
+    """Logits of the rows in the columns of a tile, capped."""
     contract = (((rows.ndim - 1,), (1,)), ((), ()))
     z = jax.lax.dot_general(rows, weight, contract, preferred_element_type=jnp.float32)
     # One set of logits for all reductions: fused into each of them, a small product would be
     # rounded differently each time, and a maximum not found again.
+    if softcap is not None:
+        z = z if bias is None else z + bias[None, None]
+        return jax.lax.optimization_barrier(capped(z, softcap))
     z = jax.lax.optimization_barrier(z)
     return z if bias is None else tuning.keep(z + bias[None, None], "keeps_biased_logits")
+
+
+def capped(z: Float[Array, "*any"], softcap: float) -> Float[Array, "*any"]:
+    """Logits under a cap; those of the padding stay below all others."""
+    return jnp.where(z > online.PADDING_LOGIT / 2, numerics.softcap(z, softcap), z)

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
     from jaxlens import types
     from jaxlens.models import patches
-    from jaxlens.models.checkpoints import layout
+    from jaxlens.models.checkpoints import gguf_config, layout
 
 FAMILIES: dict[str, str] = {
     "gpt2": "jaxlens.models.gpt2",
+    "gpt_neox": "jaxlens.models.gpt_neox",
     "llama": "jaxlens.models.llama",
     "mistral": "jaxlens.models.llama",
+    "olmo2": "jaxlens.models.olmo2",
     "qwen2": "jaxlens.models.llama",
     "qwen3": "jaxlens.models.llama",
+    "gemma": "jaxlens.models.gemma",
+    "gemma2": "jaxlens.models.gemma",
+    "gemma3": "jaxlens.models.gemma",
+    "gemma3_text": "jaxlens.models.gemma",
 }
 """``model_type`` of a ``config.json`` -> module of the family."""
 
@@ -135,6 +141,18 @@ def title(architecture: types.Architecture) -> str:
     return family(architecture.model_type).TITLE
 
 
+def gguf_names() -> dict[str, gguf_config.Names]:
+    """Architectures of llama.cpp that a family reads -> what their GGUF files call its weights.
+
+    A family that has such files gives them in its ``GGUF``, a mapping like this one.
+    """
+    modules = map(importlib.import_module, dict.fromkeys(FAMILIES.values()))
+    found: dict[str, gguf_config.Names] = {}
+    for module in modules:
+        found |= getattr(module, "GGUF", {})
+    return found
+
+
 def init(architecture: types.Architecture, seed: int) -> types.Params:
     """Fresh weights, as the family was initialised for training.
 
@@ -183,6 +201,11 @@ def unembed(
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
     return family(architecture.model_type).unembed(params, architecture, kind)
+
+
+def softcap(architecture: types.Architecture) -> float | None:
+    """Cap of the logits, see ``types.Unembed``; an option of the families that have one."""
+    return getattr(architecture.options, "final_softcap", None)
 
 
 def forward_flops(architecture: types.Architecture, length: int) -> float:

@@ -32,6 +32,7 @@ _MAX_SIZE = {
     "max_position_embeddings": 10_000_000,
     "original_max_position_embeddings": 10_000_000,
     "sliding_window": 10_000_000,
+    "sliding_window_pattern": 1_000,
 }
 _MIN_VOCABULARY = 2
 
@@ -47,6 +48,9 @@ _UNSUPPORTED = {
 
 # Prefixes of class names, for files too old to have a model_type.
 _CLASSES = {"GPT2": "gpt2", "FlaxGPT2": "gpt2", "TFGPT2": "gpt2"}
+
+LAYER_TYPES = ("full_attention", "sliding_attention")
+"""What ``layer_types`` names: blocks that attend to all positions, and to those of a window."""
 
 MEND = "correct that entry, or take the config.json that belongs to the weights"
 
@@ -198,6 +202,26 @@ def number(
     if not least <= value <= most:
         raise errors.DataError(f"config.json: {key} must be between {least:g} and {most:g}", MEND)
     return float(value)
+
+
+def is_local(config: Mapping[str, Any], n_layer: int) -> tuple[bool, ...]:
+    """Whether each block attends to a window, by ``layer_types``.
+
+    Raises:
+        DataError: It does not name one of ``LAYER_TYPES`` for each block.
+    """
+    listed = config.get("layer_types")
+    if (
+        not isinstance(listed, (list, tuple))
+        or len(listed) != n_layer
+        or not all(kind in LAYER_TYPES for kind in listed)
+    ):
+        raise errors.DataError(
+            f"config.json: layer_types must name one of {', '.join(LAYER_TYPES)} "
+            f"for each of {n_layer} layers",
+            MEND,
+        )
+    return tuple(kind == LAYER_TYPES[1] for kind in listed)
 
 
 def bos(config: Mapping[str, Any], vocabulary: int, default: int | None) -> int | None:

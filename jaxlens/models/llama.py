@@ -9,19 +9,82 @@ Reference: Touvron et al. 2023, arXiv:2307.09288; layout of Hugging Face's ``Lla
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import activations, attention, layers, llama_config, patches, rotary, streams
-from jaxlens.models.checkpoints import layout
+from jaxlens.lens import numerics, slicing
+from jaxlens.models import layers, llama_config, patches, rotary, streams
+from jaxlens.models.checkpoints import gguf_config
 
 TITLE = "Llama"
 
 parse, dump, leaves = llama_config.parse, llama_config.dump, llama_config.leaves
+
+
+def _halves(heads: str) -> gguf_config.Transform:
+    """Undoes llama.cpp's order of rows, which puts the two entries that are turned side by side."""
+
+    def restored(value: np.ndarray, architecture: types.Architecture) -> np.ndarray:
+        count = getattr(architecture.options, heads)
+        pairs = value.reshape(count, -1, 2, *value.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(value.shape)
+
+    return restored
+
+
+GGUF_NAMES = gguf_config.Names(
+    keys={
+        "block_count": "num_hidden_layers",
+        "context_length": "max_position_embeddings",
+        "embedding_length": "hidden_size",
+        "feed_forward_length": "intermediate_size",
+        "attention.head_count": "num_attention_heads",
+        "attention.head_count_kv": "num_key_value_heads",
+        "attention.key_length": "head_dim",
+        "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+        "rope.freq_base": "rope_theta",
+    },
+    tensors={
+        "token_embd": "embed_tokens",
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+        "output_norm": "norm",
+        "output": "lm_head",
+    },
+    implied={},
+)
+"""What files of every architecture call what these models have."""
+
+GGUF_NORMED_HEADS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+
+GGUF: dict[str, gguf_config.Names] = {
+    # Files of Mistral say llama too; only this architecture has the rows in another order.
+    "llama": dataclasses.replace(
+        GGUF_NAMES,
+        implied={"model_type": "llama"},
+        flags={"attention_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_down.bias"},
+        transforms={"attn_q": _halves("n_head"), "attn_k": _halves("n_kv_head")},
+    ),
+    "qwen2": dataclasses.replace(GGUF_NAMES, implied={"model_type": "qwen2"}),
+    "qwen3": dataclasses.replace(
+        GGUF_NAMES,
+        implied={"model_type": "qwen3"},
+        tensors={**GGUF_NAMES.tensors, **GGUF_NORMED_HEADS},
+    ),
+}
+"""Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""
 
 
 def init(architecture: types.Architecture, seed: int) -> types.Params:
@@ -34,16 +97,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
     Returns:
         Float32 NumPy pytree.
     """
-    random = np.random.Generator(np.random.Philox(seed))
-    expected = leaves(architecture)
-
-    def fresh(leaf: layout.Leaf) -> np.ndarray:
-        shape = expected.stacked_shape(leaf)
-        if len(leaf.shape) == 1:
-            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
-        return random.standard_normal(shape, np.float32) * np.float32(0.02)
-
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+    return layers.init(leaves(architecture), seed)
 
 
 def residuals(
@@ -64,14 +118,22 @@ def residuals(
     angles = rotary.angles(positions, options.rope.frequencies(options.head_size))
 
     def block(weights: types.Params, stream: jax.Array, number: jax.Array) -> jax.Array:
-        window = _window(options.windows, number, tokens.shape[1])
+        window = layers.window(options.windows, number, tokens.shape[1])
         normed = numerics.rms_norm(stream, weights["input_layernorm"], options.rms_norm_eps)
-        mixed = _attention(weights["self_attn"], options, normed, angles, segments, window)
+        attend = weights["self_attn"]
+
+        def turn(name: str, rows: jax.Array) -> jax.Array:
+            if options.norms_heads:
+                rows = numerics.rms_norm(rows, attend[f"{name}_norm"], options.rms_norm_eps)
+            return rotary.rotate(rows, angles)
+
+        scale = 1.0 / np.sqrt(options.head_size)
+        mixed = layers.self_attention(attend, options, normed, turn, segments, window, scale=scale)
         stream = stream + mixed
         normed = numerics.rms_norm(
             stream, weights["post_attention_layernorm"], options.rms_norm_eps
         )
-        return stream + _mlp(weights["mlp"], options.activation_function, normed)
+        return stream + layers.gated_mlp(weights["mlp"], options.activation_function, normed)
 
     return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
 
@@ -100,50 +162,3 @@ def forward_flops(architecture: types.Architecture, length: int) -> float:
     key = options.n_kv_head * options.head_size
     kernels = 2 * embed * query + 2 * embed * key + 3 * embed * options.n_inner
     return float(architecture.n_layer * (2 * kernels + 2 * length * query))
-
-
-def _window(windows: tuple[int, ...], number: jax.Array, length: int) -> jax.Array | None:
-    """Window of a block; None where no block has one shorter than the sequences."""
-    if not any(0 < window < length for window in windows):
-        return None
-    sizes = np.array([window or length for window in windows], np.int32)
-    return jnp.asarray(sizes)[number.astype(jnp.int32)]
-
-
-def _attention(
-    params: types.Params,
-    options: llama_config.Options,
-    x: Float[Array, "batch position embed"],
-    angles: rotary.Angles,
-    segments: jax.Array | None,
-    window: jax.Array | None,
-) -> Float[Array, "batch position embed"]:
-    batch, length, _ = x.shape
-    size, dtype = options.head_size, params["q_proj"]["kernel"].dtype
-
-    def heads(name: str, count: int) -> jax.Array:
-        """Heads; each device takes its own, where they cannot be shared out evenly all of them."""
-        axis = 2 if mesh.divides(options.n_kv_head) else None
-        product = layers.dense(x, params[f"{name}_proj"])
-        return mesh.constrain(product.reshape(batch, length, count, size), axis)
-
-    def turned(name: str, count: int) -> jax.Array:
-        rows = heads(name, count)
-        if options.norms_heads:
-            rows = numerics.rms_norm(rows, params[f"{name}_norm"], options.rms_norm_eps)
-        return rotary.rotate(rows, angles)
-
-    query = turned("q", options.n_head) * np.float32(1.0 / np.sqrt(size))
-    key, value = turned("k", options.n_kv_head), heads("v", options.n_kv_head)
-    mixed = attention.causal(
-        query.astype(dtype), key.astype(dtype), value.astype(dtype), segments, window=window
-    )
-    return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
-
-
-def _mlp(
-    params: types.Params, activation: str, x: Float[Array, "batch position embed"]
-) -> Float[Array, "batch position embed"]:
-    gate = activations.ACTIVATIONS[activation](layers.dense(x, params["gate_proj"]))
-    hidden = gate * layers.dense(x, params["up_proj"])
-    return mesh.constrain(layers.dense(hidden, params["down_proj"]))

@@ -7,7 +7,7 @@ They are one block with options: biases of the query, key and value (Qwen 2), no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxlens import errors, types
@@ -29,8 +29,6 @@ _DEFAULT_HEAD_SIZE = {"qwen3": 128}
 
 # Rotary frequencies that old PyTorch checkpoints store as buffers.
 _BUFFERS = ("self_attn.rotary_emb.inv_freq",)
-
-_LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +78,7 @@ def parse(config: Mapping[str, Any]) -> types.Architecture:
     n_embd = config_json.size(config, "hidden_size")
     vocab_size = config_json.vocab_size(config)
     has_bias = config_json.flag(config, "attention_bias", False)
-    n_head, n_kv_head, head_size = _heads(config, model_type, n_embd)
+    n_head, n_kv_head, head_size = heads(config, n_embd, _DEFAULT_HEAD_SIZE.get(model_type))
     default_bos = _DEFAULT_BOS.get(model_type)
     return types.Architecture(
         n_layer=n_layer,
@@ -109,7 +107,17 @@ def parse(config: Mapping[str, Any]) -> types.Architecture:
     )
 
 
-def _heads(config: Mapping[str, Any], model_type: str, n_embd: int) -> tuple[int, int, int]:
+def heads(config: Mapping[str, Any], n_embd: int, default: int | None) -> tuple[int, int, int]:
+    """Heads of queries, those of keys, and their size.
+
+    Args:
+        config: Decoded ``config.json``.
+        n_embd: Width of the residual stream.
+        default: Size of a head where the file does not say it; None for ``n_embd / n_head``.
+
+    Raises:
+        DataError: They do not fit each other, or cannot be turned in pairs.
+    """
     n_head = config_json.size(config, "num_attention_heads")
     has_groups = config.get("num_key_value_heads") is not None
     n_kv_head = config_json.size(config, "num_key_value_heads") if has_groups else n_head
@@ -122,8 +130,8 @@ def _heads(config: Mapping[str, Any], model_type: str, n_embd: int) -> tuple[int
     if config.get("head_dim") is not None:
         head_size = config_json.size(config, "head_dim")
     else:
-        head_size = _DEFAULT_HEAD_SIZE.get(model_type) or n_embd // n_head
-        if model_type not in _DEFAULT_HEAD_SIZE and n_embd % n_head:
+        head_size = default or n_embd // n_head
+        if default is None and n_embd % n_head:
             raise errors.DataError(
                 f"config.json: hidden_size {n_embd} is not a multiple of "
                 f"num_attention_heads {n_head}, and head_dim is missing",
@@ -144,8 +152,7 @@ def _windows(config: Mapping[str, Any], model_type: str, n_layer: int) -> tuple[
     if model_type != "mistral" and not config_json.flag(config, "use_sliding_window", False):
         return ()
     window = config_json.size(config, "sliding_window")
-    listed = config.get("layer_types")
-    if listed is None:
+    if config.get("layer_types") is None:
         first = 0 if model_type == "mistral" else config.get("max_window_layers", 28)
         if not isinstance(first, int) or isinstance(first, bool) or first < 0:
             raise errors.DataError(
@@ -153,17 +160,7 @@ def _windows(config: Mapping[str, Any], model_type: str, n_layer: int) -> tuple[
             )
         windows = tuple(window if layer >= first else 0 for layer in range(n_layer))
         return windows if any(windows) else ()
-    if (
-        not isinstance(listed, (list, tuple))
-        or len(listed) != n_layer
-        or not all(kind in _LAYER_TYPES for kind in listed)
-    ):
-        raise errors.DataError(
-            f"config.json: layer_types must name one of {', '.join(_LAYER_TYPES)} "
-            f"for each of {n_layer} layers",
-            config_json.MEND,
-        )
-    windows = tuple(window if kind == "sliding_attention" else 0 for kind in listed)
+    windows = tuple(window if local else 0 for local in config_json.is_local(config, n_layer))
     return windows if any(windows) else ()
 
 
@@ -196,21 +193,35 @@ def dump(architecture: types.Architecture) -> dict[str, Any]:
         config["sliding_window"] = max(options.windows, default=0) or None
     if kind != "llama" and options.windows:
         config["use_sliding_window"] = True
-        config["layer_types"] = [_LAYER_TYPES[window > 0] for window in options.windows]
+        config["layer_types"] = [config_json.LAYER_TYPES[window > 0] for window in options.windows]
     return config
 
 
 def leaves(architecture: types.Architecture) -> layout.Layout:
     """The weights, as ``LlamaForCausalLM`` and ``FlaxLlamaForCausalLM`` name them."""
+    block = _block(architecture.n_embd, architecture.options)
+    return around(architecture, _CLASSES[architecture.model_type], block)
+
+
+def around(
+    architecture: types.Architecture, name: str, block: Iterable[layout.Leaf]
+) -> layout.Layout:
+    """The weights of a model with an embedding, blocks, a final gain and a head.
+
+    Args:
+        architecture: Sizes.
+        name: Of the class in transformers that names them so.
+        block: Leaves of a block.
+    """
     vocab, embed = architecture.vocab_size, architecture.n_embd
     return layout.Layout(
         architecture=architecture,
-        title=f"transformers' {_CLASSES[architecture.model_type]}",
+        title=f"transformers' {name}",
         leaves=(
             layout.Leaf(
                 "wte", "embed_tokens.weight", "embed_tokens/embedding", (vocab, embed), split=1
             ),
-            *_block(embed, architecture.options),
+            *block,
             layout.Leaf("norm", "norm.weight", "norm/weight", (embed,)),
             layout.Leaf(
                 "lm_head/weight",
@@ -232,29 +243,31 @@ def _block(embed: int, options: Options) -> Iterator[layout.Leaf]:
     """Leaves of one block, split over devices as GPT-2's are."""
     query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
     inner, mlp_bias = options.n_inner, options.mlp_bias
-    yield _norm("input_layernorm", embed)
-    yield from _dense("self_attn", "q_proj", embed, query, 1, options.qkv_bias)
-    yield from _dense("self_attn", "k_proj", embed, key, 1, options.qkv_bias)
-    yield from _dense("self_attn", "v_proj", embed, key, 1, options.qkv_bias)
-    yield from _dense("self_attn", "o_proj", query, embed, 0, options.output_bias)
+    yield norm("input_layernorm", embed)
+    yield from dense("self_attn", "q_proj", embed, query, 1, options.qkv_bias)
+    yield from dense("self_attn", "k_proj", embed, key, 1, options.qkv_bias)
+    yield from dense("self_attn", "v_proj", embed, key, 1, options.qkv_bias)
+    yield from dense("self_attn", "o_proj", query, embed, 0, options.output_bias)
     if options.norms_heads:
-        yield _norm("self_attn/q_norm", options.head_size)
-        yield _norm("self_attn/k_norm", options.head_size)
-    yield _norm("post_attention_layernorm", embed)
-    yield from _dense("mlp", "gate_proj", embed, inner, 1, mlp_bias)
-    yield from _dense("mlp", "up_proj", embed, inner, 1, mlp_bias)
-    yield from _dense("mlp", "down_proj", inner, embed, 0, mlp_bias)
+        yield norm("self_attn/q_norm", options.head_size)
+        yield norm("self_attn/k_norm", options.head_size)
+    yield norm("post_attention_layernorm", embed)
+    yield from dense("mlp", "gate_proj", embed, inner, 1, mlp_bias)
+    yield from dense("mlp", "up_proj", embed, inner, 1, mlp_bias)
+    yield from dense("mlp", "down_proj", inner, embed, 0, mlp_bias)
 
 
-def _norm(name: str, size: int) -> layout.Leaf:
+def norm(name: str, size: int) -> layout.Leaf:
+    """Gain of a norm of each block."""
     return layout.Leaf(
         f"layers/{name}", f"{name.replace('/', '.')}.weight", f"{name}/weight", (size,)
     )
 
 
-def _dense(
+def dense(
     part: str, name: str, rows: int, columns: int, split: int, has_bias: bool
 ) -> Iterator[layout.Leaf]:
+    """Kernel of a layer of each block, and its bias if it has one."""
     path = f"{part}/{name}"
     yield layout.Leaf(
         f"layers/{path}/kernel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.resources
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import arguments, models, types
 from jaxlens.lens import identity, implementations, mesh, numerics, options, unembedding
-from jaxlens.models import patches, placement
+from jaxlens.models import encoding, patches, placement, tokenizer_files
 from jaxlens.models.checkpoints import layout
 from jaxlens.models.checkpoints.checkpoint import Checkpoint, load
 from jaxlens.models.tokenizer import load_tokenizer
@@ -34,11 +35,14 @@ class Model:
         params: Parameter pytree on the default device, or on devices that share it (see
             ``placement``); see the module of its family.
         tokenizer: The ``tokenizers.Tokenizer`` beside the weights; None where there is none.
+        adds_bos: Whether that tokenizer puts the beginning-of-text token before a text, as the
+            model is used to.
     """
 
     config: types.Architecture
     params: types.Params = field(repr=False)
     tokenizer: Any = field(default=None, repr=False)
+    adds_bos: bool = False
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {n}" for name, n in self._sizes().items())
@@ -92,17 +96,43 @@ def from_checkpoint(
     arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
     directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
-    tokenizer = None if directory is None else load_tokenizer(directory)
-    if len(devices) > 1:
+    tokenizer, adds_bos = None, False
+    if directory is not None:
+        tokenizer = load_tokenizer(directory)
+        adds_bos = _puts_bos(tokenizer, directory, checkpoint.architecture.bos_token_id)
+    if len(devices) > 1 or checkpoint.stored is not None:
         expected = models.leaves(checkpoint.architecture)
         leaves: dict[str, jax.Array] = {}
-        for path, value in checkpoint.take():
-            leaves[path] = placement.put(value, expected, path, dtype, devices)
-            del value  # or it would be there beside the next one
-        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer)
+        for path, value in checkpoint.take(dtype):
+            shared = len(devices) > 1
+            one = placement.put(value, expected, path, dtype, devices) if shared else value
+            leaves[path] = jnp.asarray(one)
+            del value, one  # or they would be there beside the next one
+        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer, adds_bos)
     target = jnp.dtype(dtype)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.read().params)
-    return Model(checkpoint.architecture, params, tokenizer)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
+    return Model(checkpoint.architecture, params, tokenizer, adds_bos)
+
+
+def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool:
+    """Whether a tokenizer puts the model's beginning-of-text token before a text.
+
+    ``add_bos_token`` of ``tokenizer_config.json`` decides, or else the template in
+    ``tokenizer.json``, which GGUF files get from their ``add_bos_token``.
+
+    Args:
+        tokenizer: Of the model, if there is one.
+        directory: Where it lies, a folder or a GGUF file.
+        bos_id: Beginning-of-text token of the model, if it has one.
+    """
+    if tokenizer is None or bos_id is None:
+        return False
+    stated = tokenizer_files.adds_bos(Path(directory))
+    if stated is None and tokenizer.num_special_tokens_to_add(False):
+        with contextlib.suppress(Exception):  # some lack a token for what is unknown
+            (read,) = encoding.encode(tokenizer, ["a"], encoding.SECONDS, add_special_tokens=True)
+            return read.ids[:1] == [bos_id]
+    return stated is True
 
 
 def check_identity(

@@ -19,7 +19,8 @@ from jaxtyping import Bool
 
 from jaxlens import errors
 from jaxlens.files import memory
-from jaxlens.models import encoding, tokenizer_files
+from jaxlens.models import encoding, gguf_tokenizer, tokenizer_files
+from jaxlens.models.checkpoints import gguf_header
 
 LARGEST_ID = 2**20
 """Bound of the token ids: the library counts the holes below the largest one by one."""
@@ -42,7 +43,8 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
     merges) is switched off.
 
     Args:
-        directory: Holds ``tokenizer.json``, or else files of one of ``tokenizerfiles.FORMS``.
+        directory: Holds ``tokenizer.json``, or else files of one of ``tokenizerfiles.FORMS``; or a
+            GGUF file.
 
     Returns:
         The tokenizer, None where there is none.
@@ -52,7 +54,13 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         StorageError: The system refuses to read.
     """
     folder = Path(directory)
-    if os.path.lexists(folder / tokenizer_files.WHOLE):
+    if gguf_header.is_one(folder):
+        stored = gguf_tokenizer.stored(folder)
+        if stored is None:
+            return None
+        where = folder
+        loaded = _parsed(str(where), lambda: gguf_tokenizer.build(stored, folder))
+    elif os.path.lexists(folder / tokenizer_files.WHOLE):
         where = folder / tokenizer_files.WHOLE
         loaded = _parsed(str(where), lambda: tokenizer_files.read_whole(folder))
     else:
@@ -63,9 +71,8 @@ def load_tokenizer(directory: str | Path) -> tokenizers.Tokenizer | None:
         loaded = _parsed(str(where), lambda: tokenizer_files.read(folder, form))
     if loaded.num_special_tokens_to_add(False) or tokenizer_files.adds_bos(folder):
         logger.info(
-            "%s puts special tokens around each text, and jaxlens leaves them out; "
-            "--set corpus.bos=start puts the beginning-of-text token before each document "
-            "(jaxlens prompts: --bos)",
+            "%s puts special tokens around each text: of them jaxlens takes the beginning-of-text "
+            "token of the model, before each window (--set corpus.bos=none leaves it out)",
             where,
         )
     return loaded
@@ -83,7 +90,8 @@ def as_tokenizer(value: Any) -> tokenizers.Tokenizer:
         loaded = load_tokenizer(Path(value))
         if loaded is None:
             raise errors.MissingError(
-                f"{os.fspath(value)} holds no tokenizer", "name the directory of tokenizer.json"
+                f"{os.fspath(value)} holds no tokenizer",
+                "name the directory of tokenizer.json, or a GGUF file",
             )
         return loaded
     inner = getattr(value, "backend_tokenizer", value)
@@ -168,7 +176,9 @@ def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers
             if getattr(tokenizer.model, "dropout", None) is not None:
                 tokenizer.model.dropout = None
             _require_ids(tokenizer)
-            if _growth(json.loads(tokenizer.to_str())["normalizer"]) > _MOST_GROWTH:
+            normalizer = tokenizer.normalizer
+            state = b"null" if normalizer is None else normalizer.__getstate__()
+            if _growth(json.loads(state)) > _MOST_GROWTH:
                 raise ValueError("its normalizer inflates the text")
             _try_out(tokenizer)
     except errors.JaxlensError:

@@ -114,9 +114,10 @@ def read_whole(folder: Path) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(json.dumps(document))
 
 
-def adds_bos(folder: Path) -> bool:
-    """Whether transformers would put the beginning-of-text token before each text."""
-    return _stated(folder).get("add_bos_token") is True
+def adds_bos(folder: Path) -> bool | None:
+    """Whether ``tokenizer_config.json`` has the beginning-of-text token put before each text."""
+    stated = _stated(folder).get("add_bos_token")
+    return stated if isinstance(stated, bool) else None
 
 
 def _stated(folder: Path) -> dict[str, Any]:

@@ -17,14 +17,10 @@ from jaxlens.store import bounds, lazy_column, records, summary
 from jaxlens.store.hdf5 import reading
 from jaxlens.tally import definitions
 
-MAX_TALLY_BYTES = {
-    "basic": 28 << 20,
-    "study": 256 << 20,
-    "study-2": 320 << 20,
-    "study-3": 325 << 20,
-}
-"""Most bytes of each set of tallies, which are held in RAM whole: of the basic ones those of 71
-layers of 50,257 tokens; those of the study take 169 MiB for the largest GPT-2."""
+MAX_TALLY_BYTES = 1 << 30
+"""Most bytes of a run's tallies, which are held in RAM whole; the shapes of those follow from the
+model. Of GPT-2 small they are 5 MiB, with the study 84; of 63 layers of 262,208 tokens 128 and 879;
+of 127 layers of 128,256 tokens 126 and 1,000."""
 
 Columns = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Type and trailing shape of each quantity that has rows."""
@@ -63,13 +59,14 @@ def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5
     stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
     # A run that keeps more states it in its spec.
     profile = spec.get("store", {}).get("tallies")
-    profile = profile if profile in MAX_TALLY_BYTES else "basic"
+    profile = profile if profile in definitions.TALLIES else "basic"
+    limit = min(8 * definitions.items(n_layers, vocab_size, profile), MAX_TALLY_BYTES)
     for name, item in stored.items():
         shape = definitions.shape(definitions.BY_NAME[name], n_layers, vocab_size)
         if item.shape != shape:
             raise ValueError(f"tally {name} is {item.shape}, not {shape}")
     claimed = sum(item.size * item.dtype.itemsize for item in stored.values())
-    if claimed > (limit := MAX_TALLY_BYTES[profile]):
+    if claimed > limit:
         raise ValueError(f"its tallies take {claimed} bytes, at most {limit} are allowed")
     return stored
 

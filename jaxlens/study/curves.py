@@ -16,6 +16,8 @@ from jaxlens.tally import axes, bins
 Statistic = Callable[[Float[np.ndarray, "... layer"]], Float[np.ndarray, "..."]]
 Groups = Num[np.ndarray, "group ..."]
 
+_NO_INTERVAL = "a quantile of tokens"
+
 QUARTERS = (0.25, 0.5, 0.75)
 
 
@@ -61,24 +63,39 @@ def quartiles(run: Inputs, measure: str) -> list[Result]:
     """Quartiles of a divergence or an entropy at every layer; descriptive, without intervals."""
     histogram = run.tallies["divergence_histogram"][axes.DIVERGENCES.index(measure)].sum(1)
     edges = np.concatenate([[0.0], bins.LOG_EDGES, [np.inf]])
-    return [
-        line
-        for share in QUARTERS
-        for line in quantile_lines(
-            run, measure, binned.bucket_quantile(histogram, edges, share), share
-        )
-    ]
+    last = edges[-2]
+    lines = []
+    for share in QUARTERS:
+        values = binned.bucket_quantile(histogram, edges, share)
+        # The last bucket has no upper end: a quantile in it is known to be beyond, and no more.
+        is_beyond = values >= last
+        reasons = np.where(is_beyond, f"beyond {last:.3g} nats, the last bin", _NO_INTERVAL)
+        lines += quantile_lines(run, measure, np.where(is_beyond, np.nan, values), share, reasons)
+    return lines
 
 
 def quantile_lines(
-    run: Inputs, measure: str, values: Float[np.ndarray, " layer"], share: float
+    run: Inputs,
+    measure: str,
+    values: Float[np.ndarray, " layer"],
+    share: float,
+    reasons: Sequence[str] | np.ndarray | None = None,
 ) -> list[Result]:
-    """A quantile of the positions at every layer, as lines of the table."""
+    """A quantile of the positions at every layer, as lines of the table.
+
+    Args:
+        run: Inputs.
+        measure: Of which.
+        values: NaN where it is not known.
+        share: Of the positions.
+        reasons: Why there is no interval, by layer.
+    """
     n = int(run.group_rows.sum())
+    why = [_NO_INTERVAL] * len(values) if reasons is None else [str(one) for one in reasons]
     return table.by_layer(
         run,
         f"quantile_{measure}",
-        [bootstrap.missing("a quantile of tokens", float(value), n) for value in values],
+        [bootstrap.missing(one, float(value), n) for one, value in zip(why, values, strict=True)],
         stratum=f"quantile {share}",
         meaning=f"{share:.0%} of the positions are at or below",
     )

@@ -131,7 +131,7 @@ def _fitted(job: Job) -> Int[np.ndarray, " document"]:
     """Tokens of each document that temperatures would be fitted to; none where they are known."""
     if job.config.lens.temperatures is not None:
         return np.zeros(0, np.int64)
-    index, length = job.ingested.index, job.plan.length
+    index, length = job.ingested.index, job.plan.length - job.plan.lead
     sizes = np.diff(index.document_start)[temperatures.sample(index, length)]
     return np.minimum(sizes, length)
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from jaxlens import designs, errors, models
 from jaxlens.config import RunConfig
-from jaxlens.corpus import token_folder
+from jaxlens.corpus import plan, token_folder
 from jaxlens.corpus.synthetic import generate
 from jaxlens.models import loading, tokenizer
 from jaxlens.models.checkpoints.checkpoint import Checkpoint
@@ -33,13 +33,12 @@ def checkpoint(config: RunConfig) -> Checkpoint:
     return dataclasses.replace(loaded, params=params, stored=None)
 
 
-def of_corpus(config: RunConfig, model: loading.Model, bos_id: int | None) -> generate.Controls:
+def of_corpus(config: RunConfig, model: loading.Model) -> generate.Controls:
     """The synthetic corpus or the shuffling that a run asks for.
 
     Args:
-        config: From ``config.load``.
+        config: With its ``corpus.bos`` chosen.
         model: With its tokenizer.
-        bos_id: Token before every document.
 
     Raises:
         MissingError: The counts do not exist.
@@ -54,12 +53,12 @@ def of_corpus(config: RunConfig, model: loading.Model, bos_id: int | None) -> ge
     corpus = None
     if name != designs.TEXT:
         token_bytes = tokenizer.strings(model.tokenizer, model.config.vocab_size)
-        length = config.plan.length or model.config.n_positions
+        length = config.plan.length or plan.default_length(model.config.n_positions)
         corpus = generate.corpus(
             name,
             model.tokenizer,
             token_bytes,
-            room=length - (bos_id is not None),
+            room=length - (config.corpus.bos in ("start", "window")),
             seed=config.seed,
             counts=_counts(config.corpus.counts, token_bytes),
         )

@@ -73,11 +73,12 @@ def prepare(
         run_directory.require_same_model(config.out, existing_spec, of_model)
     resolved = mesh_size.resolve_mesh(config, architecture, existing_spec)
     group = devices.groups(resolved.config)[0]
-    checkpoint = checkpoint if resolved.model_devices > 1 else checkpoint.read()
     model = loading.from_checkpoint(checkpoint, config.model.dtype, group.devices)
     resolved = batch_size.fit_batch_to_memory(resolved, model.params)
+    bos = tokens.with_bos(config, model, existing_spec).corpus.bos
+    resolved = resolved.with_bos(bos)
     if ingested is None:
-        ingested = tokens.read_or_make(config, model, temporary, read_only)
+        ingested = tokens.read_or_make(resolved.config, model, temporary, read_only)
     # Beside a run that has begun all must be known, to say in what this one differs.
     if resolved.config.lens.temperatures is None and (fit or existing_spec is not None):
         with ingested.open() as token_file:
@@ -119,6 +120,7 @@ def assemble(
         overlap=resolved.config.plan.overlap,
         step_sequences=resolved.step_sequences,
         shard_tokens=resolved.shard_tokens,
+        bos_id=tokens.window_bos(resolved.config, model),
     )
     step_config = step.step_config(resolved)
     document = spec.build(resolved, checkpoint, model, ingested, windows, step_config, version)

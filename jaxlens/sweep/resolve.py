@@ -123,6 +123,19 @@ class Resolved:
             shard_tokens *= 2
         return self.with_shard_tokens(shard_tokens)
 
+    def with_bos(self, bos: run_config.Bos) -> Resolved:
+        """The same with a chosen ``corpus.bos``.
+
+        Raises:
+            ConfigError: Windows have no place for it.
+        """
+        settings = self.config
+        if bos == "window":
+            shape = settings.plan.overlap, self.step_sequences, self.shard_tokens
+            plan.check_shape(self.length, *shape, before=1)
+        corpus = dataclasses.replace(settings.corpus, bos=bos)
+        return dataclasses.replace(self, config=dataclasses.replace(settings, corpus=corpus))
+
     def with_temperatures(self, temperatures: tuple[float, ...]) -> Resolved:
         """The same with fitted temperatures, one a layer."""
         lens = dataclasses.replace(self.config.lens, temperatures=temperatures)
@@ -150,16 +163,17 @@ def resolve(
         ConfigError: A length, overlap, step, shard or quantity that the model, the lens or memory
             does not allow.
     """
-    length = config.plan.length or architecture.n_positions
+    spec = existing_spec or {}
+    length = config.plan.length or _recorded_length(spec)
+    length = length or plan.default_length(architecture.n_positions)
     if length > architecture.n_positions:
         raise errors.ConfigError(
             f"plan.length is {length}, the model has {architecture.n_positions} positions",
             f"give at most {architecture.n_positions}",
         )
-    spec = existing_spec or {}
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
-    mesh = config.mesh.model or _recorded_mesh(spec)
+    mesh = config.mesh.model or recorded_mesh(spec)
     config = dataclasses.replace(
         config,
         store=dataclasses.replace(config.store, tallies=_edition(config.store, spec)),
@@ -202,6 +216,13 @@ def _default_shard_tokens(config: run_config.RunConfig) -> int:
     return _SHARD_TOKENS_PACKAGED if small else _SHARD_TOKENS
 
 
+def _recorded_length(spec: Mapping[str, Any]) -> int | None:
+    """Tokens a line of the run that has begun, of which earlier versions had more by default."""
+    section = spec.get("plan")
+    length = section.get("length") if isinstance(section, dict) else None
+    return length if isinstance(length, int) and length > plan.MAX_DEFAULT_LENGTH else None
+
+
 def _recorded_sequences(spec: Mapping[str, Any]) -> int | None:
     section = spec.get("plan")
     sequences = section.get("step_sequences") if isinstance(section, dict) else None
@@ -219,7 +240,7 @@ def _grows(config: run_config.RunConfig, spec: Mapping[str, Any]) -> bool:
     return config.store.shard_tokens is None and recorded != _default_shard_tokens(config)
 
 
-def _recorded_mesh(spec: Mapping[str, Any]) -> int | None:
+def recorded_mesh(spec: Mapping[str, Any]) -> int | None:
     """Devices that share the model of the run that has begun; None where none has."""
     section = spec.get("mesh", {"model": 1}) if spec else None
     count = section.get("model") if isinstance(section, dict) else None
@@ -243,7 +264,7 @@ def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_conf
 def _require_small_shards(resolved: Resolved) -> None:
     tallies, architecture = resolved.config.store.tallies, resolved.architecture
     items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
-    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES[tallies]):
+    if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES):
         raise errors.ConfigError(
             f"tallies of {architecture.n_layer + 1} layers and {architecture.vocab_size} tokens "
             f"take {tally_bytes / 2**20:.0f} MiB",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlens import config as run_config
-from jaxlens import errors, schema, types
+from jaxlens import errors, models, schema, types
 from jaxlens.lens import options, pallas, tuning
 from jaxlens.tally import definitions
 
@@ -39,7 +39,8 @@ def resolve_lens(
     _require_quantities(config)
     config = dataclasses.replace(config, lens=lens)
     asked = request(config)
-    sizes = (architecture.n_layer - 1, architecture.n_embd, _REFERENCES, platform)
+    softcap = models.softcap(architecture)
+    sizes = (architecture.n_layer - 1, architecture.n_embd, _REFERENCES, platform, softcap)
     if lens.implementation is None:
         usual = tuning.of_platform(platform).implementation
         fits = usual != "pallas" or pallas.is_supported(asked, *sizes)

@@ -165,7 +165,7 @@ def apply(
     of_token = {
         "token": batch.tokens,
         "surprisal": _surprisal(readout.logp_next, batch),
-        "embedding_norm": _norms(unembed.token_embedding, batch.tokens),
+        "embedding_norm": _norms(unembed, batch.tokens),
     }
     values |= {name: value.reshape(-1)[batch.order] for name, value in of_token.items()}
     stored = {name: values[name].astype(dtype) for name, dtype in config.stored}
@@ -187,11 +187,13 @@ def _surprisal(logp_next: jax.Array | None, batch: types.Step) -> jax.Array:
     return jnp.where(batch.positions > 0, -before, jnp.float32(np.nan))
 
 
-def _norms(embedding: jax.Array, tokens: jax.Array) -> jax.Array:
+def _norms(unembed: types.Unembed, tokens: jax.Array) -> jax.Array:
     """Norms of centred embeddings; what all share, no softmax over a tied head can see."""
+    embedding, scale = unembed.token_embedding, unembed.embedding_scale
     mean = embedding.astype(jnp.float32).mean(0)
     rows = slicing.rows(embedding, tokens).astype(jnp.float32) - mean[None, None]
-    return jnp.sqrt(jnp.square(rows).sum(-1))
+    norms = jnp.sqrt(jnp.square(rows).sum(-1))
+    return norms if scale == 1.0 else norms * np.float32(scale)
 
 
 def _rows(value: jax.Array, order: jax.Array) -> jax.Array:

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxlens import models, types
-from jaxlens.corpus import token_file
+from jaxlens.corpus import plan, token_file
 from jaxlens.lens import mesh, numerics, temperature
 from jaxlens.models import loading
 from jaxlens.sweep import devices, environment
+from jaxlens.sweep import tokens as run_tokens
 from jaxlens.sweep.resolve import Resolved
 from jaxlens.tally import hashing
 
@@ -46,8 +47,11 @@ def fit_temperatures(
     """
     logger.info("fitting a temperature to each layer")
     config, length = resolved.config, resolved.length
+    bos_id = run_tokens.window_bos(config, model)
+    length -= plan.lead(bos_id)
     documents = sample(tokens.index, length)
-    chunks = list(_chunks(tokens, documents, _width(tokens.index, documents, length)))
+    width = _width(tokens.index, documents, length)
+    chunks = list(_chunks(tokens, documents, width, bos_id))
     unembed = models.unembed(model.params, model.config, config.lens.decoder)
     weights = [group.put((model.params, unembed)) for group in devices.groups(config)]
 
@@ -64,6 +68,13 @@ def fit_temperatures(
     with numerics.matmul_precision(config.lens.precision):
         fitted = temperature.search(slopes_at, model.config.n_layer + 1)
     environment.release_memory()
+    ends = temperature.LIMITS
+    if stopped := [str(layer) for layer, found in enumerate(fitted) if found in ends]:
+        logger.warning(
+            "the best temperature of layer %s is beyond %g to %g, where the search ends: "
+            "kl_final_matched is an upper bound there",
+            *(", ".join(stopped), *ends),
+        )
     return fitted
 
 
@@ -91,18 +102,26 @@ def _width(index: token_file.Index, documents: Int[np.ndarray, " document"], len
 
 
 def _chunks(
-    tokens: token_file.TokenFile, documents: Int[np.ndarray, " document"], length: int
+    tokens: token_file.TokenFile,
+    documents: Int[np.ndarray, " document"],
+    length: int,
+    bos_id: int | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens ``[batch, position]`` of equal shapes, a document a line, and their mask."""
-    lines = max(1, _CHUNK // length)
+    """Tokens ``[batch, position]`` of equal shapes, a document a line, and their mask.
+
+    Lines hold ``length`` tokens of a document, after a BOS token if there is one, which is masked.
+    """
+    lines, lead = max(1, _CHUNK // length), plan.lead(bos_id)
     start = tokens.index.document_start
     for first in range(0, len(documents), lines):
-        grid = np.zeros((lines, length), np.int32)
-        mask = np.zeros((lines, length), bool)
+        grid = np.zeros((lines, lead + length), np.int32)
+        mask = np.zeros((lines, lead + length), bool)
+        grid[:, :lead] = bos_id or 0
         for line, document in enumerate(documents[first : first + lines]):
             begin = int(start[document])
             ids = tokens.read(begin, min(begin + length, int(start[document + 1])))
-            grid[line, : len(ids)], mask[line, : len(ids)] = ids, True
+            here = slice(lead, lead + len(ids))
+            grid[line, here], mask[line, here] = ids, True
         yield grid, mask
 
 

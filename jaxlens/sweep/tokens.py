@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from jaxlens import config as run_config
 from jaxlens import errors
 from jaxlens.config import RunConfig
 from jaxlens.corpus import ingest, token_folder
@@ -42,6 +45,29 @@ def tokenize(config: RunConfig) -> token_folder.Ingested:
     return ingested
 
 
+def with_bos(
+    config: RunConfig, model: loading.Model, existing_spec: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """The configuration with ``corpus.bos`` chosen: a run that has begun keeps its own.
+
+    Raises:
+        ConfigError: The model has no BOS token, which the configuration wants.
+    """
+    chosen = config.corpus.bos
+    if chosen == "auto":
+        recorded = (existing_spec or {}).get("corpus", {}).get("bos")
+        by_tokenizer: run_config.Bos = "window" if model.adds_bos else "none"
+        chosen = recorded if recorded in ("none", "start", "window") else by_tokenizer
+    if chosen != "none" and model.config.bos_token_id is None:
+        raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
+    return dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, bos=chosen))
+
+
+def window_bos(config: RunConfig, model: loading.Model) -> int | None:
+    """Token before every window; None where there is none."""
+    return model.config.bos_token_id if config.corpus.bos == "window" else None
+
+
 def read_or_make(
     config: RunConfig, model: loading.Model, temporary: Path, read_only: bool = False
 ) -> token_folder.Ingested:
@@ -62,13 +88,10 @@ def read_or_make(
         raise errors.MissingError(
             f"{config.model.path} has no tokenizer", "put its tokenizer.json beside the weights"
         )
-    bos_id = None
-    if config.corpus.bos == "start":
-        bos_id = model.config.bos_token_id
-        if bos_id is None:
-            raise errors.ConfigError("the model has no BOS token", "use corpus.bos: none")
+    config = with_bos(config, model)
+    bos_id = model.config.bos_token_id if config.corpus.bos == "start" else None
     vocab_size, digest = model.config.vocab_size, tokenizer.tokenizer_digest(model.tokenizer)
-    controls = nulls.of_corpus(config, model, bos_id)
+    controls = nulls.of_corpus(config, model)
     fingerprint = ingest.fingerprint(config.corpus, digest, vocab_size, bos_id, controls)
     folder = _folder(config, fingerprint, temporary, read_only)
     return ingest.ingest(

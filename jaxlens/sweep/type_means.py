@@ -154,6 +154,7 @@ def _sampled(job: Job, temporary: Path) -> Job:
         length=job.plan.length,
         step_sequences=job.plan.step_sequences,
         shard_tokens=sample.n_tokens + job.plan.capacity,
+        bos_id=job.plan.bos_id,
     )
     return dataclasses.replace(
         job,

@@ -269,6 +269,43 @@ def test_batches_record_every_token_as_its_definition_says(tmp_path_factory, siz
     assert rows == expected
 
 
+@settings(max_examples=40)
+@given(sizes=SIZES, shape=shapes())
+def test_a_token_before_every_window_is_context_and_no_row(tmp_path_factory, sizes, shape):
+    path, index, _ = write(tmp_path_factory.mktemp("plan"), sizes)
+    longer = shape | {"length": shape["length"] + 1}
+    without = plan.build(index.document_start, **shape)
+    made = plan.build(index.document_start, **longer, bos_id=9)
+    assert made.n_windows == without.n_windows
+    rows = {}
+    with token_file.TokenFile(path, index) as file:
+        for which, step in [(w, s) for w in (without, made) for s in range(w.n_steps)]:
+            batch, columns = step_inputs.batch(which, step, file, None, 0)
+            rows.setdefault(id(which), []).append(columns)
+            if which is without:
+                continue
+            before = (batch.segments > 0) & ~batch.references.mask
+            assert (batch.tokens[before] == 9).all() and (batch.positions[before] == 0).all()
+            line, column = np.nonzero(before)
+            # One before each window, in its own segment, and followed by position 1.
+            assert len(line) == made.step_window[step + 1] - made.step_window[step]
+            assert (batch.positions[line, column + 1] == 1).all()
+            np.testing.assert_array_equal(
+                batch.segments[line, column + 1], batch.segments[line, column]
+            )
+            assert not before.reshape(-1)[batch.order[: batch.count]].any()
+    for name in schema.COLUMNS:
+        plain, led = (np.concatenate([r[name] for r in rows[id(w)]]) for w in (without, made))
+        np.testing.assert_array_equal(led, plain + 1 if name == "position" else plain)
+
+
+def test_a_window_needs_room_for_the_token_before_it():
+    with pytest.raises(errors.ConfigError, match="takes one place"):
+        plan.build(starts_of([5]), length=1, step_sequences=1, shard_tokens=1, bos_id=0)
+    with pytest.raises(errors.ConfigError, match="overlap"):
+        plan.build(starts_of([5]), length=4, overlap=3, step_sequences=1, shard_tokens=1, bos_id=0)
+
+
 @settings(max_examples=60)
 @given(sizes=SIZES, shape=shapes())
 def test_steps_are_right_padded_to_one_shape(tmp_path_factory, sizes, shape):

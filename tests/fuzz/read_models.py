@@ -45,6 +45,17 @@ def index(raw):
     _load("msgpack-shards", "flax_model.msgpack.index.json", raw)
 
 
+def gguf(raw):
+    path = _ROOT / "model.gguf"
+    path.write_bytes(raw)
+    found = checkpoint.load(path)
+    shapes = jax.tree.map(np.shape, found.params)
+    assert shapes["wte"] == (found.architecture.vocab_size, found.architecture.n_embd)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params))
+    one = load_tokenizer(path)
+    assert one is None or len(tokenizer_digest(one)) == 64
+
+
 def tokenizer(raw):
     (_ROOT / "tokenizer.json").write_bytes(raw)
     found = load_tokenizer(_ROOT)

@@ -1,5 +1,6 @@
 """A thousand mangled copies of each file of a model (long: 10,000): refused, or loaded whole."""
 
+import functools
 import json
 
 import checkpoints
@@ -76,6 +77,31 @@ def index_seeds(folder):
     return [raw, json.dumps(json.loads(raw), indent=1).encode()], words + NAMES + JSON
 
 
+def gguf_seeds(folder):
+    gguf_files = pytest.importorskip("gguf_files")
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes |= {"num_hidden_layers": 1, "intermediate_size": 32, "vocab_size": 4, "head_dim": 16}
+    config = gguf_files.CONFIGS["llama"] | sizes
+    state = gguf_files.random_state(config, folder / "state")
+
+    def tokens(writer, model):
+        words = ["<s>", "a", "b", "ab"]
+        writer.add_string("tokenizer.ggml.model", model)
+        writer.add_string("tokenizer.ggml.pre", "smollm")
+        writer.add_array("tokenizer.ggml.tokens", words)
+        writer.add_array("tokenizer.ggml.token_type", [3, 1, 1, 1])
+        writer.add_array("tokenizer.ggml.scores", [0.0, -1.0, -2.0, -3.0])
+        writer.add_array("tokenizer.ggml.merges", ["a b"])
+
+    seeds = []
+    for model, kind in (("gpt2", "Q4_0"), ("llama", "F32")):
+        extra = functools.partial(tokens, model=model)
+        gguf_files.write(folder / "seed.gguf", config, state, kind, extra)
+        seeds.append((folder / "seed.gguf").read_bytes())
+    words = [b"llama.", b"tokenizer.ggml.", b"blk.0.attn_q.weight", b"output.weight", b"\x09\0\0\0"]
+    return seeds, [*words, b"qwen2", b"rope_freqs.weight", b"\x08\0\0\0", b"split.count"]
+
+
 def tokenizer_seeds(folder):
     plain = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, " ": 3}, [("a", "b")]))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -99,6 +125,7 @@ SEEDS = {
     "safetensors": safetensors_seeds,
     "config": config_seeds,
     "index": index_seeds,
+    "gguf": gguf_seeds,
     "tokenizer": tokenizer_seeds,
 }
 

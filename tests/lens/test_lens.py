@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from cases import BATCH, EMBED, LAYERS, POSITION, make_case
+from cases import BATCH, EMBED, LAYERS, POSITION, capped, make_case
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import NamedSharding, PartitionSpec
 from readings import ABSOLUTE, BFLOAT16, NEAR_TIE, assert_close, expect
@@ -126,6 +126,39 @@ def test_every_quantity_is_the_oracles_at_any_shift_of_the_logits(lens, vocab, k
     for shift in (0.0, 40.0, -40.0):
         got = check(lens, make_case(vocab, kind, shift, seed=vocab))
         assert set(got) == set(LENSES[lens][2])
+
+
+# The kernel reads no caps, and leaves them to the tiled lens.
+CAPPED = {
+    ("reference", 97),
+    ("tiled-32-7", 257),
+    ("as-on-gpu", 97),
+    ("over-2", 97),
+    ("over-4", 257),
+}
+
+
+@pytest.mark.parametrize(
+    ("lens", "vocab"),
+    [
+        pytest.param(*how, marks=() if how in CAPPED else pytest.mark.long)
+        for how in itertools.product(LENSES, (97, 257))
+    ],
+)
+def test_every_quantity_of_capped_logits_is_the_oracles(lens, vocab):
+    for shift, kind in ((0.0, "final_norm"), (20.0, "final_norm")):
+        case = capped(make_case(vocab, kind, shift, seed=vocab))
+        raw = oracle.logits(case.residuals, dataclasses.replace(case.unembed, softcap=None))
+        assert np.abs(raw).max() > 2 * case.unembed.softcap
+        got = check(lens, case)
+        assert set(got) == set(LENSES[lens][2])
+
+
+@pytest.mark.parametrize("lens", ["tiled", LONG_GPU])
+def test_capped_logits_without_padding_and_without_a_head_bias_agree_with_the_oracle(lens):
+    case = capped(make_case(128, seed=2))
+    case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
+    check(lens, case, tile=64)
 
 
 @pytest.mark.parametrize("lens", ["tiled", LONG_REFERENCE])

@@ -477,3 +477,16 @@ def test_text_in_the_table_is_no_formula_and_numbers_stay_numbers(found, tmp_pat
     assert rows[-1]["stratum"] == "plain, text"
     kept = pandas.read_parquet(tmp_path / "results.parquet")
     assert kept["stratum"].tolist() == evil
+
+
+def test_a_quantile_beyond_the_last_bin_is_not_given_as_its_edge(studied):
+    of = inputs.load(studied / "trained")
+    histogram = of.tallies["divergence_histogram"].copy()
+    line = axes.DIVERGENCES.index("kl_final")
+    counted = histogram[line].sum(-1)
+    histogram[line], histogram[line, ..., -1] = 0, counted
+    beyond = dataclasses.replace(of, tallies=of.tallies | {"divergence_histogram": histogram})
+    for one in curves.quartiles(beyond, "kl_final"):
+        assert math.isnan(one.estimate)
+        assert one.note == "beyond 72.9 nats, the last bin"
+    assert all(np.isfinite(one.estimate) for one in curves.quartiles(of, "kl_final"))

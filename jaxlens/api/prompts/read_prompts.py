@@ -43,7 +43,7 @@ def read_prompts(
     layers: api.Layers = None,
     difference: tuple[str, str] | None = None,
     leading_space: spacing.Space = "auto",
-    bos: bool = False,
+    bos: bool | None = None,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     strict: bool = True,
     decoder: str = "final_norm",
@@ -78,8 +78,8 @@ def read_prompts(
             bracket or quotation mark, or one of ``/ - _ $ # @ = \``, and neither is written in a
             script without spaces, such as Chinese; ``never`` takes answers as they are, ``always``
             gives one to all that have none.
-        bos: Whether the beginning-of-text token is put before every prompt, as position 0, which
-            TransformerLens does by default.
+        bos: Whether the beginning-of-text token is put before every prompt, as position 0; by
+            default where the model's tokenizer does so. TransformerLens always does by default.
         metadata: Further columns of one value a prompt, to be carried along.
         strict: Whether prompts and answers that cannot be read are refused. If not, they have no
             rows or no token, and stand in ``table.problems``.
@@ -99,9 +99,8 @@ def read_prompts(
     checks.decoder(decoder)
     checks.progress(progress)
     numerics.require_precision(precision)
-    bos, strict = (
-        arguments.flag(value, name) for value, name in ((bos, "bos"), (strict, "strict"))
-    )
+    bos = model.adds_bos if bos is None else arguments.flag(bos, "bos")
+    strict = arguments.flag(strict, "strict")
     prompt_list = inputs.listed(prompts)
     named = answer_columns.columns(answers, len(prompt_list))
     encoded = inputs.encode(model, prompt_list, bos)

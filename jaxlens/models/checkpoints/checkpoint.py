@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,21 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxlens import errors, models, types
 from jaxlens.files import file_types, untrusted
+from jaxlens.models import tokenizer, tokenizer_files
 from jaxlens.models.checkpoints import (
     checks,
     folders,
     formats,
+    gguf,
+    gguf_header,
     hub,
-    layout,
     orbax,
+    packages,
     stack,
     state_dict,
     stream,
 )
+from jaxlens.models.checkpoints import digest as digests
 from jaxlens.models.checkpoints.stored import Stored
 
 SAVED_DTYPES = ("float32", "float16", "bfloat16")
@@ -49,8 +50,8 @@ class Checkpoint:
     Attributes:
         architecture: Sizes and options.
         params: Float32 NumPy pytree stacked over layers; empty where it has not been read.
-        directory: Local folder that it came from, where a tokenizer would be; None for a state
-            dict.
+        directory: Local folder that it came from, where a tokenizer would be, or the file that
+            holds the tokenizer too; None for a state dict.
         stored: Weights that have not been read.
     """
 
@@ -69,30 +70,32 @@ class Checkpoint:
             return self
         return dataclasses.replace(self, params=self.stored.read(), stored=None)
 
-    def take(self) -> stream.Leaves:
+    def take(self, dtype: str = "float32") -> stream.Leaves:
         """Path and value of each leaf, read or let go of one after another; can be called once.
+
+        Args:
+            dtype: Of the values; the hash is of those in float32.
 
         Raises:
             DataError: A file is damaged, or does not fit.
         """
-        leaves = stream.of_params(self.params) if self.stored is None else self.stored.stream()
-        total = hashlib.sha256()
-        for path, value in leaves:
-            _add(total, path, value)
-            yield path, value
-            del value
+        total = digests.Digest()
+        if self.stored is None:
+            yield from stream.of_params(self.params, dtype, total)
+        else:
+            yield from self.stored.stream(dtype, total)
         self.__dict__["sha256"] = total.hexdigest()
 
     @functools.cached_property
     def sha256(self) -> str:
         """`digest` of the weights, which have been read or taken."""
-        return digest(self.params)
+        return digests.of(self.params)
 
 
 def load(
     source: str | Path, revision: str | None = None, config: Any = None, *, read: bool = True
 ) -> Checkpoint:
-    """Loads a model from a directory or the Hugging Face hub.
+    """Loads a model from a directory, a file or the Hugging Face hub.
 
     Args:
         source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
@@ -105,10 +108,16 @@ def load(
         DataError: A file is damaged, contradicts ``config.json`` or is not supported.
         ConfigError: There are several models.
     """
-    folder = folders.resolve(hub.locate(source, revision), str(source) or ".")
-    if config is None:
-        config = _config(folder.directory, folder.label)
-    architecture = models.parse(config)
+    located = hub.locate(source, revision)
+    label = str(located) if source in packages.PACKAGES else str(source) or "."
+    folder = folders.resolve(located, label)
+    if config is None and folder.found.format == formats.GGUF:
+        file = folder.found.file
+        architecture = gguf.architecture(folder.directory / file, f"{folder.label}/{file}")
+    else:
+        if config is None:
+            config = _config(folder.directory, folder.label)
+        architecture = models.parse(config)
     expected = models.leaves(architecture)
     stored = Stored(folder.directory, folder.found, folder.label, expected)
     found = Checkpoint(architecture, {}, folder.tokenizer, stored)
@@ -169,7 +178,8 @@ def save(
         params: Stacked parameters.
         fmt: ``safetensors`` (PyTorch's layout), ``msgpack`` (Flax's) or ``orbax`` (ours).
         dtype: ``float32``, ``float16`` or ``bfloat16``; at float32 every format keeps the bits.
-        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there.
+        tokenizer_from: Directory whose tokenizer files are copied, as far as they are there, or a
+            GGUF file whose tokenizer becomes ``tokenizer.json``.
 
     Raises:
         ConfigError: Unknown format or type, or the directory holds weights.
@@ -205,25 +215,15 @@ def save(
         formats.write(target / formats.SINGLE[fmt], fmt, named)
 
 
-def digest(params: types.Params) -> str:
-    """SHA-256 of the weights themselves, whatever container they came from.
-
-    Over the leaves in the order of their sorted paths: path, shape and the values as
-    little-endian float32.
-    """
-    total = hashlib.sha256()
-    for path, value in sorted(layout.flat(params).items()):
-        _add(total, path, value)
-    return total.hexdigest()
-
-
-def _add(total: hashlib._Hash, path: str, value: np.ndarray) -> None:
-    array = np.ascontiguousarray(value, dtype="<f4")
-    total.update(f"{path} {'x'.join(map(str, array.shape))}\n".encode())
-    total.update(array.data)
+digest = digests.of
 
 
 def _copy_tokenizer(source: str | Path | None, target: Path) -> None:
+    if source is not None and gguf_header.is_one(Path(source)):
+        loaded = tokenizer.load_tokenizer(source)
+        if loaded is not None:
+            loaded.save(str(target / tokenizer_files.WHOLE))
+        return
     for name in file_types.TOKENIZER_FILES if source is not None else ():
         file = Path(source).expanduser() / name  # type: ignore[arg-type]
         if file.is_file() and file.resolve() != (target / name).resolve():

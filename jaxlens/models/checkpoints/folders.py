@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from jaxlens import errors
 from jaxlens.files import file_types, untrusted
-from jaxlens.models.checkpoints import formats, orbax
+from jaxlens.models.checkpoints import formats, gguf_header, orbax
 
 logger = logging.getLogger("jaxlens")
 
@@ -35,11 +35,6 @@ UNREADABLE: dict[str, tuple[str, str]] = {
     "adapter_*": (
         "is an adapter, which changes a base model that is not here",
         "merge it first: peft's PeftModel.from_pretrained(BASE, DIR).merge_and_unload()"
-        ".save_pretrained(NEW)",
-    ),
-    "*.gguf": (
-        "is a GGUF file, which is not read",
-        "transformers converts it: GPT2LMHeadModel.from_pretrained(DIR, gguf_file=NAME)"
         ".save_pretrained(NEW)",
     ),
     "ggml*.bin": ("is a GGML file, which is not read", _CONVERT),
@@ -86,7 +81,7 @@ class Place(NamedTuple):
         directory: Folder of ``config.json`` and the weights.
         label: What to call it.
         found: Its weights.
-        tokenizer: Folder of its tokenizer, if there is one.
+        tokenizer: Folder of its tokenizer, if there is one, or the file that holds it too.
     """
 
     directory: Path
@@ -156,6 +151,8 @@ def _of_file(path: Path, label: str) -> Place:
                 f"{label}: one of several files of a model",
                 f"give the directory, {parent}, or {parent}/{formats.INDEX[fmt]}",
             )
+        if gguf_header.is_one(path):
+            return Place(path.parent, parent, formats.Found(formats.GGUF, name), path)
         if name.endswith(Path(single).suffix) or name == formats.INDEX[fmt]:
             weights = formats.Found(fmt, name)  # type: ignore[arg-type]
             return Place(path.parent, parent, weights, path.parent)
@@ -230,6 +227,12 @@ def _absent(directory: Path, label: str) -> errors.JaxlensError:
             shown = f"{name}/" if (directory / name).is_dir() else name
             if fnmatch.fnmatchcase(shown, pattern):
                 return errors.DataError(f"{label}: {untrusted.shown(shown)} {what}", remedy)
+    files = [name for name in names if name.endswith(gguf_header.SUFFIX)]
+    if files:
+        return errors.MissingError(
+            f"{label}: a GGUF file is a model by itself, here {untrusted.listed(files)}",
+            f"name the file: {label}/{untrusted.shown(files[0])}",
+        )
     for fmt, single in formats.SINGLE.items():
         suffix = Path(single).suffix
         other = [name for name in names if name.endswith(suffix)]

@@ -23,14 +23,15 @@ from jaxlens import errors
 from jaxlens.files import memory, untrusted
 from jaxlens.models.checkpoints import layout, msgpack, stored_tensor
 
-Format = Literal["safetensors", "msgpack", "orbax"]
+Format = Literal["safetensors", "msgpack", "orbax", "gguf"]
 
 SINGLE: dict[str, str] = {"safetensors": "model.safetensors", "msgpack": "flax_model.msgpack"}
 """Name of the one file of each format, in the order in which they are looked for."""
 
 INDEX = {fmt: f"{name}.index.json" for fmt, name in SINGLE.items()}
 ORBAX = "orbax"
-FLAVOUR: dict[str, layout.Flavour] = {"safetensors": "torch", "msgpack": "flax"}
+GGUF = "gguf"
+FLAVOUR: dict[str, layout.Flavour] = {"safetensors": "torch", "msgpack": "flax", GGUF: "torch"}
 
 # The header of a thousand layers has 1.8 MB, and parsing takes up to 14 times the text.
 LARGEST_HEADER = 2 * 2**20

@@ -1,4 +1,4 @@
-"""Where a model's files lie: a local directory, or the hub's cache after a download."""
+"""Where a model's files lie: locally, in an installed package, or in the hub's cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxlens import errors
 from jaxlens.files import file_types
+from jaxlens.models.checkpoints import packages
 
 _BESIDE = ("config.json", *file_types.TOKENIZER_FILES)
 # Safetensors first; the second list is asked for only where a repository has none of the first.
@@ -33,14 +34,16 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     """The local path of a model; of a hub id only the files that are needed are downloaded.
 
     Args:
-        source: Path, or hub id (``gpt2``, ``org/name``). An existing path is a path; so is
-            whatever is a ``Path``, starts with ``.``, ``/`` or ``~``, or cannot be an id.
+        source: Path, one of ``packages.PACKAGES``, or hub id (``gpt2``, ``org/name``). An existing
+            path is a path; so is whatever is a ``Path``, starts with ``.``, ``/`` or ``~``, or
+            cannot be an id.
         revision: Branch, tag or commit of a hub id.
 
     Raises:
         MissingError: Neither is there.
         ConfigError: A revision of a local directory was asked for, or the source is of a type
             that names no model.
+        DataError: An installed package holds another file than it was published with.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise errors.ConfigError(
@@ -50,6 +53,8 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     path = Path(os.path.expanduser(source))
     # os.path answers False where Path.exists would raise: names too long, NUL, no permission.
     exists = os.path.exists(path)
+    if not exists and source in packages.PACKAGES and revision is None:
+        return packages.locate(str(source))
     if not (exists or isinstance(source, Path)) and _HUB_ID.fullmatch(source):
         return _download(source, revision)
     if not exists:

@@ -28,7 +28,8 @@ def placed(
         expected: What they must fit.
         flavour: Whose names they have.
         seen: Their leaves, layers and names are added.
-        others: Tasks and names of heads that are not read are added.
+        others: Tasks of heads and inputs other than text are added, each with the name of a
+            tensor that is for it and is not read.
 
     Raises:
         DataError: A tensor is unexpected or twice there.
@@ -36,9 +37,11 @@ def placed(
     for tensor in tensors:
         if expected.is_buffer(tensor.name, flavour):
             continue
-        task = names.other_task(tensor.name, layout.SEPARATOR[flavour])
-        if task is not None:
-            others.setdefault(task, untrusted.shown(tensor.name))
+        separator = layout.SEPARATOR[flavour]
+        purpose = names.other_task(tensor.name, separator)
+        purpose = purpose or names.other_input(tensor.name, separator)
+        if purpose is not None:
+            others.setdefault(purpose, untrusted.shown(tensor.name))
             continue
         leaf, layer = _leaf_of(tensor, expected, flavour)
         if (leaf.path, layer) in seen:
@@ -87,12 +90,15 @@ def settle(
 def _ignored(
     others: Mapping[str, str], stacks: Collection[str], expected: layout.Layout
 ) -> list[str]:
-    """Notes on the heads of other tasks, which are not read."""
+    """Notes on what is not read: heads of other tasks, and what reads other inputs than text."""
     tied = f"{expected.embedding}, which config.json ties to it"
     unembedding = checks.part_of(expected.head) if expected.head in stacks else tied
+    inputs = names.OTHER_INPUTS.values()
     return [
-        f"ignored {name}, a head for {task}; the unembedding is {unembedding}"
-        for task, name in others.items()
+        f"ignored {name} and all else that reads {purpose}: the text model alone is read"
+        if purpose in inputs
+        else f"ignored {name}, a head for {purpose}; the unembedding is {unembedding}"
+        for purpose, name in others.items()
     ]
 
 
@@ -154,15 +160,16 @@ def _why_missing(
         leaf: The leaf.
         is_beyond: Whether it belongs to a layer beyond the last that is there.
         expected: What the checkpoint was to fit.
-        others: Tasks -> names of the heads that are there.
+        others: What `placed` added.
     """
     head, embedding = checks.part_of(expected.head), expected.embedding
+    heads = [(task, name) for task, name in others.items() if task in names.OTHER_HEADS.values()]
     if expected.is_layered(leaf) and is_beyond:
         return f"config.json says n_layer {expected.architecture.n_layer}"
     if any(leaf.path in paths for paths in expected.zeros.values()):
         return f"only all {' or all '.join(expected.zeros)} together may have none"
-    if leaf.path == expected.head and others:
-        task, name = next(iter(others.items()))
+    if leaf.path == expected.head and heads:
+        task, name = heads[0]
         return (
             f"config.json does not tie it to {embedding}, and {name} is a head for {task}, which "
             "says nothing about tokens; use the model before it was given that head"

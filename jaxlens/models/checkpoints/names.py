@@ -1,8 +1,8 @@
 """What training libraries put around the names of weights, whatever the family.
 
-Three tables: prefixes that mean nothing, heads of other tasks, and names that say the file is no
-plain model. A new wrapper is one line here; the names of a family's own weights stand with the
-family and never contain one of these.
+Four tables: prefixes that mean nothing, heads of other tasks, what reads other inputs than text,
+and names that say the file is no plain model. A new wrapper is one line here; the names of a
+family's own weights stand with the family and never contain one of these.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ WRAPPERS: dict[str, str] = {
     "pretrained_model": "TRL's models with a value head",
     "transformer": "GPT-2 with a head",
     "gpt2": "GPT-2 inside of a model",
+    "gpt_neox": "GPT-NeoX with a head",
     "params": "Flax",
     "_forward_module": "Lightning Fabric",
     **dict.fromkeys(
@@ -42,6 +43,12 @@ OTHER_HEADS: dict[str, str] = {
     "multiple_choice_head": "multiple choice",
 }
 """First parts of the names of heads that say nothing about tokens, and their tasks."""
+
+OTHER_INPUTS: dict[str, str] = {
+    "vision_tower": "images",
+    "multi_modal_projector": "images",
+}
+"""First parts of the names of what turns other inputs than text into embeddings, and the inputs."""
 
 _MERGE = "merge it first: peft's model.merge_and_unload(), then save_pretrained"
 NO_MODEL: dict[str, tuple[str, str]] = {
@@ -78,8 +85,13 @@ def bare(name: str, separator: str) -> str:
 
 
 def other_task(name: str, separator: str) -> str | None:
-    """The task whose head a tensor belongs to; None where it is part of the language model."""
+    """The task whose head a tensor belongs to; None where it is no such head."""
     return OTHER_HEADS.get(bare(name, separator).split(separator)[0])
+
+
+def other_input(name: str, separator: str) -> str | None:
+    """The input, other than text, that a tensor is for; None where it is for none."""
+    return OTHER_INPUTS.get(bare(name, separator).split(separator)[0])
 
 
 def refuse_no_model(name: str, separator: str, where: str) -> None:

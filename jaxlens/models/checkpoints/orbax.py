@@ -74,7 +74,8 @@ def stream(directory: Path, expected: layout.Layout, label: str) -> streams.Leav
 
         # Orbax leaves threads behind where it lists what is damaged: one leaf is tried before.
         checked(min(expected.required(), key=_size).path)
-        yield from streams.without_tied_head(stored(), checked, expected, where)
+        for path in streams.kept(stored(), checked, expected, where):
+            yield path, checked(path)
 
 
 def _size(leaf: layout.Leaf) -> int:

@@ -82,9 +82,10 @@ def cast(params: types.Params, dtype: str) -> types.Params:
     return layout.nested(leaves)
 
 
-def aligned(shape: tuple[int, ...]) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
     """Memory that JAX on a CPU uses as it is; where it is not aligned so, JAX makes a copy."""
-    size = 4 * math.prod(shape)
+    kind = jnp.dtype(dtype)
+    size = kind.itemsize * math.prod(shape)
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    return memory[start : start + size].view(kind).reshape(shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +63,35 @@ def read(tensor: Tensor, is_turned: bool) -> np.ndarray:
     Raises:
         DataError: It is not finite.
     """
-    value = tensor.read()
+    return _float32(tensor.read().T if is_turned else tensor.read(), tensor)
+
+
+def chunks(tensor: Tensor, is_turned: bool, size: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """The same in parts: which rows, and their values.
+
+    Args:
+        tensor: Any.
+        is_turned: Whether it is the transpose of ours.
+        size: Numbers in a part at most, if a row has no more.
+
+    Raises:
+        DataError: It is not finite; parts before the one at fault have been given.
+    """
+    value = tensor.read().T if is_turned else tensor.read()
+    rows = max(1, size // max(1, math.prod(value.shape[1:])))
+    for first in range(0, len(value), rows):
+        chosen = slice(first, first + rows)
+        yield chosen, _float32(value[chosen], tensor)
+
+
+def _float32(value: np.ndarray, tensor: Tensor) -> np.ndarray:
     with np.errstate(over="ignore"):  # what overflows is refused on the next line
         value = value.astype(np.float32, copy=False)
     if not np.isfinite(value).all():
         raise errors.DataError(
             f"{_where(tensor)} holds values that are not finite in float32", checks.FINITE
         )
-    return value.T if is_turned else value
+    return value
 
 
 def _where(tensor: Tensor) -> str:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxlens.models.checkpoints import checks, inventory, layout, stack, stored_tensor, variants
+from jaxlens.models.checkpoints import (
+    checks,
+    digest,
+    inventory,
+    layout,
+    stack,
+    stored_tensor,
+    variants,
+)
 
 Leaves = Iterator[tuple[str, np.ndarray]]
-"""Path and value of each leaf, float32 and stacked over layers, in the order of the paths."""
+"""Path and value of each leaf, stacked over layers, in the order of the paths."""
+
+_CHUNK = 1 << 24
+"""Numbers that are converted at a time, so that a large leaf is not there in two types."""
 
 Stored = dict[int, tuple[stored_tensor.Tensor, bool]]
 """Of a leaf: layer -> tensor, which can be read at any time, and whether it is turned."""
@@ -21,14 +33,18 @@ def of_tensors(
     expected: layout.Layout,
     flavour: layout.Flavour,
     label: str,
+    dtype: str,
+    total: digest.Digest,
 ) -> Leaves:
-    """What `stack.stack` returns, leaf by leaf.
+    """What `stack.stack` returns, leaf by leaf and in another type.
 
     Args:
         tensors: All tensors of the checkpoint, each of which can be read at any time.
         expected: What they must fit.
         flavour: Whose names and orientation they have.
         label: What to call the checkpoint where a tensor is missing.
+        dtype: Of the leaves.
+        total: Is told their values in float32.
 
     Raises:
         DataError: As `stack.stack`; where a value is refused, leaves before it have been given.
@@ -43,15 +59,22 @@ def of_tensors(
     turn_square = variants.are_unusual(kernels, expected, flavour, notes)
     for note in notes:
         stack.logger.info("%s: %s", label, note)
-    yield from without_tied_head(
-        found, lambda path: _stacked(found[path], expected, path, turn_square), expected, label
-    )
+
+    def read(path: str, total: digest.Digest | None = None) -> np.ndarray:
+        kind = "float32" if total is None else dtype
+        return _stacked(found[path], expected, path, turn_square, kind, total)
+
+    for path in kept(found, read, expected, label):
+        yield path, read(path, total)
 
 
-def without_tied_head(
-    paths: Iterable[str], read: Any, expected: layout.Layout, label: str
-) -> Leaves:
-    """Leaves in the order of their paths, but for a head that repeats the tied embedding.
+def kept(
+    paths: Iterable[str],
+    read: Callable[[str], np.ndarray],
+    expected: layout.Layout,
+    label: str,
+) -> list[str]:
+    """Paths in their order, but for a head that repeats the tied embedding.
 
     Args:
         paths: What is stored.
@@ -66,29 +89,54 @@ def without_tied_head(
     if expected.architecture.tie_word_embeddings and expected.head in paths:
         both = {path: read(path) for path in (expected.head, expected.embedding)}
         paths = paths - both.keys() | checks.drop_tied_head(both, expected, label).keys()
-        del both
-    for path in sorted(paths):
-        yield path, read(path)
+    return sorted(paths)
 
 
-def of_params(params: Mapping[str, Any]) -> Leaves:
+def of_params(params: Mapping[str, Any], dtype: str, total: digest.Digest) -> Leaves:
     """Leaves of a pytree, which is emptied: each is let go of once the next one is asked for."""
     leaves = layout.flat(params)
     if isinstance(params, dict):
         params.clear()
-    for path in sorted(leaves):
-        yield path, leaves.pop(path)
+    return converted(((path, leaves.pop(path)) for path in sorted(leaves)), dtype, total)
+
+
+def converted(leaves: Leaves, dtype: str, total: digest.Digest) -> Leaves:
+    """Leaves in another type.
+
+    Args:
+        leaves: Float32.
+        dtype: That they get.
+        total: Is told their values before that.
+    """
+    for path, value in leaves:
+        total.leaf(path, value)
+        yield path, np.asarray(value).astype(jnp.dtype(dtype), copy=False)
+        del value
 
 
 def _stacked(
-    stored: Stored | np.ndarray, expected: layout.Layout, path: str, turn_square: bool
+    stored: Stored | np.ndarray,
+    expected: layout.Layout,
+    path: str,
+    turn_square: bool,
+    dtype: str,
+    total: digest.Digest | None,
 ) -> np.ndarray:
-    if isinstance(stored, np.ndarray):  # zeros in the place of what is not stored
-        return stored
     leaf = expected.by_path[path]
-    value = stack.aligned(expected.stacked_shape(leaf))
-    for layer, (tensor, turned) in stored.items():
+    shape = expected.stacked_shape(leaf)
+    if total is not None:
+        total.begin(path, shape)
+    if isinstance(stored, np.ndarray):  # zeros in the place of what is not stored
+        if total is not None:
+            total.add(stored)
+        return stored.astype(jnp.dtype(dtype), copy=False)
+    value = stack.aligned(shape, dtype)
+    for layer, (tensor, turned) in sorted(stored.items(), key=lambda item: item[0]):
         if leaf.either_way and leaf.is_square:
             turned = turned != turn_square
-        value[layer if expected.is_layered(leaf) else ...] = stored_tensor.read(tensor, turned)
+        place = value[layer] if expected.is_layered(leaf) else value
+        for rows, part in stored_tensor.chunks(tensor, turned, _CHUNK):
+            place[rows] = part
+            if total is not None:
+                total.add(part)
     return value

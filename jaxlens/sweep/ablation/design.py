@@ -160,7 +160,7 @@ def make(
     usable, seed = _usable(job), settings["seed"]
     # Blocks can be drawn of what the probe has directions of; copies are as the text has them.
     drawn = usable if probe is None else usable & probe.has(np.arange(len(usable)))
-    bos = job.model.config.bos_token_id if job.config.corpus.bos == "start" else None
+    bos = job.model.config.bos_token_id if job.config.corpus.bos != "none" else None
     length = job.plan.length
     material = {
         "blocks": blocks.make(

@@ -29,8 +29,8 @@ class Window:
 
     Attributes:
         document: Number of its document.
-        offset: Place of its first token in the document.
-        skip: Tokens at its start that an earlier window has as well.
+        offset: Place of its first token in the document; -1 of a BOS token before it.
+        skip: Tokens at its start that an earlier window has as well, or that are no text.
         tokens: Ids.
     """
 
@@ -63,4 +63,7 @@ def sampled(
             begin, size = int(windows.window_start[w]), int(windows.window_length[w])
             ids = tokens.read(begin, begin + size).astype(np.int64)
             skip = int(windows.window_skip[w])
-            yield Window(document, begin - int(start[document]), skip, ids)
+            offset = begin - int(start[document])
+            if windows.bos_id is not None:
+                ids, skip, offset = np.append(windows.bos_id, ids), skip + 1, offset - 1
+            yield Window(document, offset, skip, ids)

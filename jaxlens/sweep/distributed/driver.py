@@ -93,8 +93,12 @@ class Driver:
         """After `stop`: takes back leases without new ones; whether all have been."""
         waiting = {worker.question: worker for worker in self.members}
         for question in self.cluster.answered(list(waiting), WAIT_SECONDS) if waiting else ():
-            self._hear(waiting[question], question)
-            self._let_go(waiting[question])
+            worker = waiting[question]
+            self._hear(worker, question)
+            if worker in self.members and self.book.leased(worker.name):
+                worker.ask("work", [])  # it had answered before it heard of the stop
+            else:
+                self._let_go(worker)
         return not self.members
 
     def _hire(self) -> None:
@@ -103,7 +107,10 @@ class Driver:
             return
         self._hire_at = now + LOOK_SECONDS
         taken = [worker.seat.key for worker in self.members]
-        for seat in seats.free_seats(self.cluster.nodes(), self.workers, taken):
+        nodes, devices = self.cluster.nodes(), self.settings.get("mesh.model") or 1
+        if not self.members:
+            seats.require_room(nodes, devices)
+        for seat in seats.free_seats(nodes, self.workers, taken, devices):
             actor = self.cluster.hire(seat, self.settings, self.folder)
             worker = hired.Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
             worker.ask("hello")
@@ -137,7 +144,8 @@ class Driver:
                 self._first_ready = self._first_ready or time.monotonic()
                 self.report.say(logging.INFO, f"{worker.name} is ready at {worker.place}")
             case "work":
-                self._advance(self.book.settle(worker.name, value, time.monotonic()))
+                done, kept = value["committed"], value["kept"]
+                self._advance(self.book.settle(worker.name, done, time.monotonic(), kept))
             case "finish":
                 return self._result(value)
         return None
@@ -146,8 +154,6 @@ class Driver:
         """Gives everyone who has nothing to do the next thing."""
         beginning = any(worker.doing == "begin" and worker.question for worker in self.members)
         finishing = any(worker.doing == "finish" for worker in self.members)
-        ready = sum(worker.is_ready for worker in self.members)
-        nothing_left = False
         for worker in self.members:
             if worker.question is not None:
                 continue
@@ -160,14 +166,28 @@ class Driver:
                 if not finishing:
                     worker.ask("finish")
                     finishing = True
-            elif worker.is_ready:
-                if not nothing_left:
-                    leased = self.book.lease(worker.name, ready, time.monotonic())
-                    nothing_left = not leased
-                    if leased:
-                        worker.ask("work", leased)
-            else:
+            elif not worker.is_ready:
                 worker.ask("get_ready")
+        if not self.book.is_finished:
+            self._lease()
+
+    def _lease(self) -> None:
+        """Gives shards to workers that ask for more, those first that have least."""
+        ready = [worker for worker in self.members if worker.is_ready]
+        held = {worker: self.book.leased(worker.name) for worker in ready if not worker.question}
+        starving = []
+        for worker in sorted(held, key=lambda worker: len(held[worker])):
+            leased = () if starving else self.book.lease(worker.name, len(ready), time.monotonic())
+            if leased or held[worker]:
+                worker.ask("work", leased)
+            else:
+                starving.append(worker)
+        if starving:
+            names = {worker.name: worker for worker in ready}
+            holders = [names[name] for name in self.book.holders() if name in names]
+            asked = [worker for worker in holders if not worker.gives_back]
+            for worker in asked[: len(starving)]:
+                worker.ask_back()
 
     def _plan(self, value: Mapping[str, Any]) -> None:
         self.plan = value

@@ -22,6 +22,7 @@ class Worker:
         question: What its answer will be found by; None while it has nothing to do.
         place: Host and process, once it has said them.
         is_ready: Whether it has passed its checks.
+        gives_back: Whether it was asked for what it has not begun, since its last answer.
     """
 
     name: str
@@ -31,11 +32,18 @@ class Worker:
     question: Any = None
     place: str = ""
     is_ready: bool = False
+    gives_back: bool = False
 
     def ask(self, method: str, *given: Any) -> None:
         """Asks it for something."""
-        self.doing = method
+        assert self.question is None, f"{self.name} has not answered yet"
+        self.doing, self.gives_back = method, False
         self.question = getattr(self.actor, method).remote(*given)
+
+    def ask_back(self) -> None:
+        """Asks it, while it works, for what it has not begun."""
+        self.gives_back = True
+        self.actor.give_back.remote()
 
 
 class Report:

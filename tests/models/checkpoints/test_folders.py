@@ -123,7 +123,7 @@ def test_tokenizer_that_adds_special_tokens_is_said_to(tmp_path, caplog):
     assert "special tokens" not in caplog.text
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
     load_tokenizer(tmp_path)
-    assert "--set corpus.bos=start" in caplog.text
+    assert "--set corpus.bos=none" in caplog.text
     caplog.clear()
     (tmp_path / "tokenizer_config.json").unlink()
     tokenizer = load_tokenizer(tmp_path)
@@ -217,7 +217,6 @@ UNREADABLE = {
     "adapter_model.safetensors": "merge it first",
     "adapter_model.bin": "merge it first",
     "adapter_config.json": "merge it first",
-    "gpt2.Q4_K_M.gguf": "gguf_file",
     "pytorch_model.bin": "save_pretrained",
     "ggml-model-f16.bin": "GGML",
     "pytorch_model-00001-of-00002.bin": "save_pretrained",
