@@ -16,6 +16,9 @@ ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "gemma": gguf.MODEL_ARCH.GEMMA,
+    "gemma2": gguf.MODEL_ARCH.GEMMA2,
+    "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
 }
 SIZES = {
     "num_hidden_layers": 2,
@@ -39,6 +42,18 @@ CONFIGS = {
     },
     "qwen2": {"model_type": "qwen2", **SIZES, "tie_word_embeddings": True, "rope_theta": 1e6},
     "qwen3": {"model_type": "qwen3", **SIZES, "head_dim": 32},
+    "gemma": {"model_type": "gemma", **SIZES, "head_dim": 32},
+    "gemma2": {
+        **{"model_type": "gemma2", **SIZES, "head_dim": 32, "sliding_window": 5},
+        **{"query_pre_attn_scalar": 32, "attn_logit_softcapping": 0.75},
+        "final_logit_softcapping": 12.5,
+    },
+    "gemma3": {
+        **{"model_type": "gemma3_text", **SIZES, "head_dim": 32, "sliding_window": 7},
+        **{"num_hidden_layers": 7, "query_pre_attn_scalar": 32, "rope_theta": 1e6},
+        **{"rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
 }
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
@@ -92,7 +107,8 @@ def write(path, config, state, kind="F32", extra=None, tensors=None):
         The tensors whose values the file holds, under transformers' names.
     """
     model_type = config["model_type"]
-    writer = gguf.GGUFWriter(path, model_type)
+    architecture = ARCHITECTURES[model_type]
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     heads = config["num_attention_heads"]
     groups = config["num_key_value_heads"]
     writer.add_block_count(config["num_hidden_layers"])
@@ -109,14 +125,19 @@ def write(path, config, state, kind="F32", extra=None, tensors=None):
     if "head_dim" in config:
         writer.add_key_length(config["head_dim"])
         writer.add_value_length(config["head_dim"])
+    if "sliding_window" in config:
+        writer.add_sliding_window(config["sliding_window"])
+    if "final_logit_softcapping" in config:
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     scaling = config.get("rope_scaling") or {}
     if scaling.get("rope_type") == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(scaling["factor"])
     if extra is not None:
         extra(writer)
-    stored, meant = quantized(_rows(state, config), kind)
-    names = gguf.get_tensor_name_map(ARCHITECTURES[model_type], config["num_hidden_layers"])
+    stored = quantized(_rows(state, config), kind)[0]
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for name, (data, found) in stored.items():
         writer.add_tensor(names.get_name(name, (".weight", ".bias")), data, raw_dtype=found)
     for name, value in (tensors or {}).items():
@@ -126,11 +147,21 @@ def write(path, config, state, kind="F32", extra=None, tensors=None):
     writer.write_tensors_to_file()
     writer.close()
     # Blocks lie within rows, so that what a row means does not depend on where it stands.
-    return meant if model_type != "llama" else quantized(state, kind)[1]
+    meant = quantized(state, kind)[1]
+    if "gemma" in model_type:
+        one = np.float32(1)
+        meant |= {name: value + one - one for name, value in meant.items() if _is_norm(name)}
+    return meant
+
+
+def _is_norm(name):
+    return name.endswith("norm.weight")
 
 
 def _rows(state, config):
-    """Tensors with the rows in llama.cpp's order."""
+    """Tensors with the rows in llama.cpp's order, and Gemma's gains as llama.cpp stores them."""
+    if "gemma" in config["model_type"]:
+        return {k: v + np.float32(1) if _is_norm(k) else v for k, v in state.items()}
     if config["model_type"] != "llama":
         return state
     count = {

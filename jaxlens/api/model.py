@@ -28,8 +28,9 @@ def load_model(
     """Loads a model and checks that the lens at its last layer is the model.
 
     Args:
-        source: Local directory or weights file, hub id, ``packaged``, a state dict or Flax
-            parameters (with ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
+        source: Local directory or weights file, GGUF file, hub id, ``packaged``, ``smollm2`` or
+            ``gemma3-270m`` where pip has installed them, a state dict or Flax parameters (with
+            ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
         dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or
             ``bfloat16``; the residual stream is float32 always.
         config: Decoded ``config.json`` or transformers' ``GPT2Config``: of a state dict, or

@@ -42,7 +42,7 @@ def read(
     """Reads every row of a file; see ``prompts.read_prompts`` for the numbers.
 
     Args:
-        model: Directory or hub id.
+        model: Directory, GGUF file or hub id.
         path: A file that ``prompt_file`` reads.
         columns: What its columns are.
         strict: Whether a row that cannot be read is refused; if not it stands in ``problems``.

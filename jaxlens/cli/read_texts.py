@@ -26,7 +26,7 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        model: Directory or hub id.
+        model: Directory, GGUF file or hub id.
         decoder: See ``api.read_lens``.
         text: Prompt.
     """

@@ -37,7 +37,7 @@ def show(
 
     Args:
         text: Prompts, each in quotes; - reads one from standard input.
-        model: Directory, GGUF file or hub id of a model; the packaged model by default.
+        model: Directory, GGUF file or hub id; the packaged model by default.
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         metric: What colours say: p_top (default), rank_final, kl_final, rank_next, rank_input,
             kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pages open

@@ -65,7 +65,7 @@ def flags(
     """Where model, text and run are, as keys of the configuration.
 
     Args:
-        source: Run directory; or a model, directory or hub id.
+        source: Run directory; or a model: directory, GGUF file or hub id.
         model: Value of ``--model``, of a run alone.
         corpus: Value of ``--corpus``, of a model alone.
         out: Value of ``--out``, the run that is begun for a model.
