@@ -263,6 +263,11 @@ def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_conf
 
 def _require_small_shards(resolved: Resolved) -> None:
     tallies, architecture = resolved.config.store.tallies, resolved.architecture
+    if architecture.vocab_size > (most := shard_contents.MAX_VOCABULARY):
+        raise errors.ConfigError(
+            f"a vocabulary of {architecture.vocab_size} tokens",
+            f"a store holds totals of at most {most} tokens; use another model",
+        )
     items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
     if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES):
         raise errors.ConfigError(
