@@ -211,7 +211,7 @@ def _vocabulary(out, size):
     model = {"seed": 0, "architecture": example.ARCHITECTURE | {"vocab_size": size}}
     for path in [p for p in out.rglob("*") if p.is_file()]:
         path.unlink()
-    with pytest.raises(errors.DataError, match="tally|its vocabulary has"):
+    with pytest.raises(errors.DataError, match=r"tally|its vocabulary has"):
         example.write_run(out, 2, ROWS, more={"model": model})
     for shard in range(2):
         with h5py.File(layout.shard_path(out, shard), "r+") as file:
