@@ -74,7 +74,7 @@ def shards(
     """
     columns: list[dict[str, np.ndarray]] = []
     rows: list[dict[str, np.ndarray]] = []
-    for item in prefetch(_dispatch(job, tokens, numbers, workers, stop), _n_ahead(workers)):
+    for item in prefetch(_dispatch(job, tokens, numbers, workers, stop), steps_ahead(workers)):
         count = len(item.columns["token"])
         columns.append(item.columns)
         rows.append({name: np.asarray(value)[:count] for name, value in item.rows.items()})
@@ -99,7 +99,7 @@ def _dispatch(
         steps = job.plan.steps_of(shard)
         for number in steps:
             # Those that wait to be fetched were dispatched before it.
-            left = steps[-1] - number + 1 + _n_ahead(workers)
+            left = steps[-1] - number + 1 + steps_ahead(workers)
             pace = (time.monotonic() - began) / max(1, done)
             if stop.requested and not stop.has_time_for(left * pace + PUBLISH_SECONDS):
                 return
@@ -112,7 +112,7 @@ def _dispatch(
             yield _Fetchable(shard, columns, rows, last)
 
 
-def _n_ahead(workers: Sequence[Worker]) -> int:
+def steps_ahead(workers: Sequence[Worker]) -> int:
     """Steps dispatched before the first is fetched, so that each worker always has the next."""
     return 2 * len(workers) - 1
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,14 +109,18 @@ class Actor:
     def get_ready(self) -> None:
         """Compiles, and passes the checks."""
         from jaxlens.lens import numerics
-        from jaxlens.sweep import in_process, shares
+        from jaxlens.sweep import compute, in_process, shares
 
         job, stop = self._job, self._stop
         assert job is not None and self._tokens is not None and stop is not None
         with numerics.nan_is_missing():
             self._ready = in_process.get_ready(job, self._tokens)
         is_committed = functools.partial(shares.is_committed, job)
-        self._stream = stream.Stream(self._publish, is_committed, stop)
+        # One is published while another is computed; more where steps ahead reach into others, of
+        # which one may be of a single step.
+        steps, ahead = len(job.plan.steps_of(0)), compute.steps_ahead(self._ready.workers)
+        most = 1 + math.ceil((ahead + steps - 1) / steps)
+        self._stream = stream.Stream(self._publish, is_committed, stop, most)
 
     @_answered
     def work(self, leased: Sequence[int]) -> dict[str, list[int]]:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jaxlens.sweep import preemption, progress
 
+HOLD_SECONDS = 5.0
+"""For which a shard waits at most until those before it are committed; they may have failed."""
+
 
 class Stream:
     """Publishes shards in a thread of its own, as long as there are any.
@@ -19,6 +22,7 @@ class Stream:
         publish: Publishes shards, and calls `committed` for each; returns early after a stop.
         is_committed: Whether a shard is there already.
         stop: Whether to drop what has not begun.
+        most: Shards that have begun and are not committed: what is lost with the worker.
     """
 
     def __init__(
@@ -26,10 +30,12 @@ class Stream:
         publish: Callable[[Iterator[int]], object],
         is_committed: Callable[[int], bool],
         stop: preemption.StopRequest,
+        most: int = 2,
     ) -> None:
         self._publish = publish
         self._is_committed = is_committed
         self._stop = stop
+        self._most = most
         self._waiting: collections.deque[int] = collections.deque()
         self._begun: list[int] = []
         self._committed: list[int] = []
@@ -84,6 +90,7 @@ class Stream:
             if shard in self._begun:
                 self._begun.remove(shard)
                 self._committed.append(shard)
+                self._changed.notify_all()
 
     def drain(self) -> None:
         """Returns once nothing is being published."""
@@ -117,6 +124,9 @@ class Stream:
         """Shards that are not there yet, each taken shortly before it is computed."""
         while True:
             with self._changed:
+                self._changed.wait_for(
+                    lambda: not self._waiting or len(self._begun) < self._most, HOLD_SECONDS
+                )
                 if not self._waiting:
                     return
                 shard = self._waiting.popleft()

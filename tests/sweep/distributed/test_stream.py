@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 import pytest
 
@@ -105,3 +106,29 @@ def test_an_error_is_raised_by_the_next_question(publisher):
         publisher.stream.feed(["broken", 1, 2, 3])
     with pytest.raises(OSError, match="no space"):
         publisher.stream.feed([])
+
+
+def test_a_shard_begins_once_all_but_one_before_it_are_committed():
+    """As where a slow disk lets images wait: what is taken ahead is lost with the worker."""
+    taken, ahead, done, committed = [], [], [0], queue.Queue()
+
+    def publish(numbers):
+        def commit():
+            while (shard := committed.get(timeout=60)) is not None:
+                time.sleep(0.002)
+                done[0] += 1  # before it is told, so that it is not seen too late
+                made.committed(shard)
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        for shard in numbers:
+            taken.append(shard)
+            ahead.append(len(taken) - done[0])
+            committed.put(shard)
+        committed.put(None)
+        thread.join()
+
+    made = stream.Stream(publish, lambda shard: False, preemption.StopRequest(60))
+    made.feed(list(range(50)))
+    made.feed([])
+    assert taken == list(range(50)) and max(ahead) <= 2
