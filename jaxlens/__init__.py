@@ -24,6 +24,7 @@ _HOME = {
     "read_residuals": "jaxlens.api",
     "residuals": "jaxlens.api",
     "run_sweep": "jaxlens.sweep.run",
+    "study_checkpoints": "jaxlens.study.checkpoints.study_checkpoints",
 }
 _ALIAS = {"run_sweep": "run"}
 
@@ -41,6 +42,7 @@ __all__ = [
     "read_residuals",
     "residuals",
     "run_sweep",
+    "study_checkpoints",
 ]
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from jaxlens.api.prompts.table import PromptTable
     from jaxlens.store.merged.merge import merge_runs
     from jaxlens.store.reader import open_run
+    from jaxlens.study.checkpoints.study_checkpoints import study_checkpoints
     from jaxlens.sweep.distributed.ray_engine import RayEngine
     from jaxlens.sweep.run import run as run_sweep
 

@@ -37,12 +37,13 @@ typechecking.install()
 
 from corpora import memory_growth, shared_data, tokenizer, write_lines  # noqa: E402
 from object_server import behind, bucket, s3, url  # noqa: E402
-from sweeps import decoded, studied, swept, texts, tiny  # noqa: E402 (JAX starts there)
+from sweeps import checkpointed, decoded, studied, swept, texts, tiny  # noqa: E402 (JAX starts there)
 from view.browser import chromium  # noqa: E402
 
 __all__ = [  # fixtures of every test
     "behind",
     "bucket",
+    "checkpointed",
     "chromium",
     "decoded",
     "memory_growth",

@@ -1,6 +1,6 @@
-"""Random GPT-2 weights from a seed, the same bits with every NumPy on every machine.
+"""Random weights from a seed, GPT-2's or any family's, the same bits on every machine.
 
-``scripts/make_golden.py`` gives them to PyTorch and the tests give them to the engine, so the
+The scripts that make goldens give them to PyTorch and the tests give them to the engine, so the
 golden files hold results only. Imports nothing but NumPy.
 """
 
@@ -87,10 +87,32 @@ def torch_names(params):
     return state
 
 
+def random_state(shapes, seed):
+    """A state dict of any family, from names and shapes in PyTorch's layout.
+
+    Drawn in the order of the names: matrices uniform in +-``GAIN / sqrt(columns)``, biases in
+    +-``SPREAD``, other vectors in 1 +- ``SPREAD``.
+    """
+    bits = np.random.Philox(seed)
+    state = {}
+    for name, shape in sorted(shapes.items()):
+        raw = bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
+        unit = (raw.astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)).reshape(shape)
+        half_width = SPREAD if len(shape) == 1 else GAIN / shape[-1] ** 0.5
+        is_gain = len(shape) == 1 and not name.endswith("bias")
+        state[name] = unit * np.float32(half_width) + np.float32(is_gain)
+    return state
+
+
 def fingerprint(params):
     """SHA-256 over the state dict, so that a golden says whether it is about these weights."""
+    return fingerprint_of_state(torch_names(params))
+
+
+def fingerprint_of_state(state):
+    """The same of a state dict."""
     total = hashlib.sha256()
-    for name, value in sorted(torch_names(params).items()):
+    for name, value in sorted(state.items()):
         total.update(name.encode())
         total.update(np.ascontiguousarray(value, "<f4").tobytes())
     return total.hexdigest()

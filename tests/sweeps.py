@@ -5,10 +5,13 @@ import hashlib
 import json
 import os
 import pathlib
+import pydoc_data.topics
 import random
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from random_model import random_params
 
@@ -54,6 +57,16 @@ def tiny(tmp_path_factory):
         checkpoint.save(folder, parsed, params, "safetensors", tokenizer_from=PACKAGED)
 
     return once(tmp_path_factory, "tiny", make)
+
+
+def save_between(folder, share):
+    """A checkpoint in the format of `tiny`, between other random weights (0) and its own (1)."""
+    mixed = jax.tree.map(
+        lambda other, own: other * np.float32(1 - share) + own * np.float32(share),
+        random_params(TINY, 5),
+        random_params(TINY, 0),
+    )
+    checkpoint.save(folder, models.parse(TINY), mixed, "safetensors", tokenizer_from=PACKAGED)
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +187,28 @@ def decoded(tiny, texts, tmp_path_factory):
         run.run(configure(tiny, texts, folder / "random-1", **plain, **fresh))
 
     return once(tmp_path_factory, "decoded", make)
+
+
+STEPS = {0: 0.0, 1000: 0.5, 143_000: 0.9}
+"""Training steps of `checkpointed`, and how near their weights are to those of `tiny`."""
+
+
+@pytest.fixture(scope="session")
+def checkpointed(tmp_path_factory):
+    """Runs of three checkpoints over one text; who adds to them copies them."""
+
+    def make(folder):
+        folder.mkdir()
+        topics = sorted(pydoc_data.topics.topics.items())
+        text = "\n".join(json.dumps({"text": text[:300]}) for _, text in topics[:80])
+        (folder / "texts.jsonl").write_text(text + "\n")
+        for step, share in STEPS.items():
+            model = folder / "models" / f"step{step}"
+            save_between(model, share)
+            how = {"lens.temperatures": TEMPERATURES, "corpus.limit": 6_000}
+            run.run(configure(model, folder / "texts.jsonl", folder / str(step), **STUDY, **how))
+
+    return once(tmp_path_factory, "checkpointed", make)
 
 
 def digest(folder, derived=True):

@@ -16,7 +16,7 @@ import subprocess
 import pytest
 import snippets
 from snippets import PAGES, ROOT
-from sweeps import PACKAGED, STUDY, TEMPERATURES
+from sweeps import PACKAGED, STUDY, TEMPERATURES, save_between
 
 from jaxlens import config
 from jaxlens.cli import examples, main
@@ -175,6 +175,8 @@ def material(tiny, tmp_path_factory):
     (folder / "more").mkdir()
     (folder / "more" / "b.txt").write_text(topics["del"])
     shutil.copytree(ROOT / "configs", folder / "configs")
+    for step in (1000, 8000):
+        save_between(folder / "checkpoints" / f"step{step}", step / 10_000)
     found = loading.load_checkpoint("packaged")
     checkpoint.save(
         folder / "my-gpt2", found.architecture, found.params, "safetensors", "float32", PACKAGED

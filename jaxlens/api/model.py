@@ -25,7 +25,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: Any = None,
 ) -> Model:
-    """Loads a GPT-2 and checks that the lens at its last layer is the model.
+    """Loads a model and checks that the lens at its last layer is the model.
 
     Args:
         source: Local directory or weights file, GGUF file, hub id, ``packaged``, ``smollm2`` or
@@ -41,7 +41,7 @@ def load_model(
 
     Raises:
         MissingError: The model is not there.
-        DataError: It is damaged, or not a GPT-2.
+        DataError: It is damaged, or of an architecture that is not supported.
         NumericalError: The identity gate failed.
     """
     if callable(getattr(source, "state_dict", None)):  # a PyTorch model

@@ -29,7 +29,7 @@ from jaxlens.files import memory
 
 app = App(
     name="jaxlens",
-    help="Corpus-scale logit lens: what each layer of GPT-2 would predict if it stopped there.",
+    help="Corpus-scale logit lens: what each layer of a model would predict if it stopped there.",
     version=jaxlens.__version__,
     default_parameter=options.DEFAULTS,
     help_format="plaintext",

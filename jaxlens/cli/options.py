@@ -36,14 +36,19 @@ GREEDY = (
         "--corpus",
         "--difference",
         "--follow",
+        "--labels",
         "--layers",
         "--metadata",
     ),
-    *("--null", "--quantities", "--token-counts", "--variant"),
+    *("--null", "--over", "--quantities", "--token-counts", "--variant"),
 )
 """Options that take all words up to the next option; of ``run``, ``--null`` takes one."""
 
 _NUMBER = re.compile(r"-?\d{1,18}")
+
+
+class NoRunError(errors.ConfigError):
+    """A command was given no run directory; `report` names the option that may have taken it."""
 
 
 def _no_stdin(kind: Any, value: Any) -> None:
@@ -104,6 +109,8 @@ def report(error: BaseException, words: Sequence[str]) -> int:
         return terminal.show_interruption(error, words)
     if isinstance(error, CycloptsError):
         error = _usage(error, words)
+    elif isinstance(error, NoRunError):
+        error = _swallowed(words) or error
     elif memory.is_shortage(error):
         error = errors.ConfigError("out of memory", memory.HINT)
     elif isinstance(error, OSError):
@@ -129,15 +136,23 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
             f"{error.keyword} without a value", "write what it takes after it, or leave it out"
         )
     if isinstance(error, MissingArgumentError) and error.keyword is None:
-        options = [i for i, word in enumerate(words) if word.startswith("--")]
-        if options and words[options[-1]] in GREEDY:
-            values = words[options[-1] + 1 :]
-            what, name = ("file", "FILE") if words[0] == "prompts" else ("run directory", "RUN_DIR")
-            missing = values[-1] if len(values) > 1 else name
-            rest = words[1:-1] if len(values) > 1 else words[1:]
-            return swallowed(f"no {what}", words[options[-1]], [words[0], missing, *rest])
+        taken = _swallowed(words)
+        if taken is not None:
+            return taken
     known = isinstance(error, UnknownCommandError) or not words
     return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
+
+
+def _swallowed(words: Sequence[str]) -> errors.ConfigError | None:
+    """What is said where the last option of a command has taken the argument that it lacks."""
+    options = [i for i, word in enumerate(words) if word.startswith("--")]
+    if not options or words[options[-1]] not in GREEDY:
+        return None
+    values = words[options[-1] + 1 :]
+    what, name = ("file", "FILE") if words[0] == "prompts" else ("run directory", "RUN_DIR")
+    missing = values[-1] if len(values) > 1 else name
+    rest = words[1:-1] if len(values) > 1 else words[1:]
+    return swallowed(f"no {what}", words[options[-1]], [words[0], missing, *rest])
 
 
 def swallowed(what: str, option: str, instead: Sequence[str]) -> errors.ConfigError:

@@ -37,6 +37,18 @@ def beside(run: Path, ending: str) -> Path | None:
     return Path(urls.parse(run).last + ending) if urls.is_url(run) else None
 
 
+def labelled(word: str) -> tuple[str | None, Path]:
+    """A run that may have a label: ``RUN``, or ``LABEL=RUN``, whose label holds no ``/``.
+
+    Args:
+        word: As it is typed; a directory of that name is a run without a label.
+    """
+    label, equals, run = word.partition("=")
+    if not equals or "/" in label or Path(word).exists():
+        return None, Path(word)
+    return label, Path(run)
+
+
 def is_run(source: str) -> bool:
     """Whether it is a run directory; a model otherwise."""
     return (Path(source) / layout.RUN).exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +15,15 @@ from jaxlens.files import outputs
 
 
 def study(
-    run_dir: Path,
+    run_dir: Path | None = None,
     /,
     *,
     null: Annotated[tuple[Path, ...], Parameter(consume_multiple=1)] = (),
     by: str | None = None,
+    over: Annotated[tuple[str, ...], Parameter(consume_multiple=1)] = (),
+    labels: Annotated[tuple[str, ...], Parameter(consume_multiple=1)] = (),
     out: Path | None = None,
+    json: bool = False,
     output: options.Shown = options.Output(),
 ) -> None:
     """Answer the questions of the study: a table of estimates with intervals, and verdicts.
@@ -29,18 +34,74 @@ def study(
             seeds, and --null shuffled. Takes all words after it.
         by: Field of the documents, kept with corpus.keep, within whose values the primaries are
             estimated too.
+        over: Instead of RUN_DIR, runs of several checkpoints of one model, RUN or LABEL=RUN: each
+            primary over training steps. Takes all words after it.
+        labels: Training steps or names of the runs of --over, in their order; by default what
+            the run records in the hub revision or the path of its model, or in its own name.
         out: Folder for results.parquet, .csv and .json; study in the run directory by default, for
-            a run in an object store NAME-study in the current directory.
+            a run in an object store NAME-study in the current directory. Of --over for
+            checkpoints.parquet, .csv, .json and .html; study-over by default.
+        json: Print all numbers as JSON instead.
         output: What is printed.
     """
     options.begin(output)
     errors.require_package("scipy", "study", "studies")
+    if over or labels:
+        _require_series(run_dir, null, by, over)
+        _over(over, labels, out or Path("study-over"), json)
+        return
+    if run_dir is None:
+        hint = "jaxlens study RUN_DIR, or jaxlens study --over RUN RUN for several checkpoints"
+        raise options.NoRunError("no run directory", hint)
     from jaxlens.study import study
 
     with sources.readable(run_dir, *null) as (run, *nulls):
         result = study.study(run, nulls, by)
         written = study.write(result, out or sources.beside(run_dir, "-study"))
-    study_output.show_study(result, written)
+    if json:
+        terminal.print_json(study.document(result))
+    else:
+        study_output.show_study(result, written)
+
+
+def _require_series(
+    run_dir: Path | None, null: Sequence[Path], by: str | None, over: Sequence[str]
+) -> None:
+    """Refuses options that do not belong to a series of checkpoints."""
+    if not over:
+        raise errors.ConfigError("--labels without --over", "write --over RUN RUN before it")
+    if run_dir is not None:
+        raise errors.ConfigError(
+            f"{run_dir} stands before --over, which takes all runs",
+            shlex.join(["jaxlens", "study", "--over", str(run_dir), *over]),
+        )
+    for option, value in (("--null", null), ("--by", by)):
+        if value:
+            raise errors.ConfigError(
+                f"{option} with --over", "leave it out; jaxlens study RUN takes it, for one run"
+            )
+
+
+def _over(words: Sequence[str], labels: Sequence[str], out: Path, json: bool) -> None:
+    """The primaries over the checkpoints of a training run."""
+    from jaxlens.study.checkpoints import study_checkpoints
+    from jaxlens.study.report import checkpoints as page
+    from jaxlens.view.figures import files
+
+    files.require_library()
+    outputs.require_own([out / page.NAME])
+    named = [sources.labelled(word) for word in words]
+    given = [label for label, _ in named]
+    if labels and any(given):
+        raise errors.ConfigError("labels in --labels and as LABEL=RUN", "write them in one place")
+    with sources.readable(*(run for _, run in named)) as runs:
+        result = study_checkpoints.study_checkpoints(runs, labels or given)
+        written = [*study_checkpoints.write(result, out), page.write(result, out)]
+        document = study_checkpoints.document(result) if json else {}
+    if json:
+        terminal.print_json(document)
+    else:
+        study_output.show_checkpoints(result, written)
 
 
 def compare(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxlens.study import study, table
+    from jaxlens.study.checkpoints.study_checkpoints import Checkpoints, Line
 
 
 def show_study(result: study.Study, files: Sequence[Path]) -> None:
@@ -56,3 +57,26 @@ def _primary(line: table.Result) -> tuple[str, str, str, str, str]:
         readings.format_p(line.p_adjusted, "-"),
         line.judgement if known else readings.judgement(line),
     )
+
+
+def show_checkpoints(result: Checkpoints, files: Sequence[Path]) -> None:
+    """Prints a table of each primary over the checkpoints, and where the files are."""
+    from jaxlens.study.checkpoints import study_checkpoints
+
+    heading = ("checkpoint", "estimate", "95 % interval", "n", "clusters", "judgement")
+    for name, lines in result.primaries.items():
+        terminal.say(f"{lines[0].question} {name} ({lines[0].unit})")
+        streams.say(terminal.aligned([heading, *map(_checkpoint, lines)]))
+        for reason, labels in study_checkpoints.reasons(lines).items():
+            terminal.say(f"no interval: {reason or 'no reason is known'} ({', '.join(labels)})")
+        streams.say("")
+    for note in result.notes:
+        streams.say(textwrap.fill(terminal.printable(note), 96))
+    lines = errors.count(len(result.lines), "line")
+    terminal.say(f"{lines}: {', '.join(str(path) for path in files)}")
+
+
+def _checkpoint(line: Line) -> tuple[str, ...]:
+    estimate, interval, judgement = (_primary(line)[i] for i in (1, 2, 4))
+    size = f"{line.n:,}", f"{line.clusters:,}"
+    return terminal.printable(line.label), estimate, interval, *size, judgement

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {
     "gpt2": "jaxlens.models.gpt2",
+    "gpt_neox": "jaxlens.models.gpt_neox",
     "llama": "jaxlens.models.llama",
     "mistral": "jaxlens.models.llama",
+    "olmo2": "jaxlens.models.olmo2",
     "qwen2": "jaxlens.models.llama",
     "qwen3": "jaxlens.models.llama",
     "gemma": "jaxlens.models.gemma",

@@ -91,8 +91,9 @@ def _block(
     heads, size = query.shape[2:]
     groups = heads // key.shape[2]
     if groups > 1:
+        # In the order in which a product leaves them, so that scores are not laid out anew.
         query = query.reshape(*query.shape[:2], -1, groups, size)
-        scored, summed, seen = "bqhgd,bkhd->bhgqk", "bhgqk,bkhd->bqhgd", seen[:, None, None]
+        scored, summed, seen = "bqhgd,bkhd->bhqgk", "bhqgk,bkhd->bqhgd", seen[:, None, :, None]
     else:
         scored, summed, seen = "bqhd,bkhd->bhqk", "bhqk,bkhd->bqhd", seen[:, None]
     scores = jnp.einsum(scored, query, key, preferred_element_type=jnp.float32)
@@ -105,5 +106,5 @@ def _block(
     mixed = jnp.einsum(
         summed, weights.astype(value.dtype), value, preferred_element_type=jnp.float32
     )
-    mixed = mixed / jnp.moveaxis(weights.sum(-1), -1, 1)[..., None]
+    mixed = mixed / jnp.swapaxes(weights.sum(-1), 1, 2)[..., None]
     return mixed.reshape(*mixed.shape[:2], heads, size) if groups > 1 else mixed

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jaxlens import types
 from jaxlens.lens import mesh, numerics
 from jaxlens.models import activations, attention
+from jaxlens.models.checkpoints import layout
 
 
 class Heads(Protocol):
@@ -32,6 +33,27 @@ class Heads(Protocol):
     def head_size(self) -> int:
         """Entries of a head."""
         ...
+
+
+def init(expected: layout.Layout, seed: int) -> types.Params:
+    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
+
+    Args:
+        expected: Of the weights.
+        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
+
+    Returns:
+        Float32 NumPy pytree.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+
+    def fresh(leaf: layout.Leaf) -> np.ndarray:
+        shape = expected.stacked_shape(leaf)
+        if len(leaf.shape) == 1:
+            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
+        return random.standard_normal(shape, np.float32) * np.float32(0.02)
+
+    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
 
 
 def dense(x: jax.Array, layer: types.Params) -> jax.Array:
@@ -104,7 +126,13 @@ def self_attention(
 def gated_mlp(
     params: types.Params, activation: str, x: Float[Array, "batch position embed"]
 ) -> Float[Array, "batch position embed"]:
-    """``down(activation(gate(x)) * up(x))``."""
+    """``(activation(x @ gate) * (x @ up)) @ down``, float32.
+
+    Args:
+        params: ``gate_proj``, ``up_proj`` and ``down_proj``, see `dense`.
+        activation: One of ``activations.ACTIVATIONS``.
+        x: What the MLP reads.
+    """
     gate = activations.ACTIVATIONS[activation](dense(x, params["gate_proj"]))
     hidden = gate * dense(x, params["up_proj"])
     return mesh.constrain(dense(hidden, params["down_proj"]))

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from jaxlens import types
 from jaxlens.lens import numerics, slicing
 from jaxlens.models import layers, llama_config, patches, rotary, streams
-from jaxlens.models.checkpoints import gguf_config, layout
+from jaxlens.models.checkpoints import gguf_config
 
 TITLE = "Llama"
 
@@ -97,16 +97,7 @@ def init(architecture: types.Architecture, seed: int) -> types.Params:
     Returns:
         Float32 NumPy pytree.
     """
-    random = np.random.Generator(np.random.Philox(seed))
-    expected = leaves(architecture)
-
-    def fresh(leaf: layout.Leaf) -> np.ndarray:
-        shape = expected.stacked_shape(leaf)
-        if len(leaf.shape) == 1:
-            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
-        return random.standard_normal(shape, np.float32) * np.float32(0.02)
-
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+    return layers.init(leaves(architecture), seed)
 
 
 def residuals(

@@ -130,10 +130,8 @@ def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool
     stated = tokenizer_files.adds_bos(Path(directory))
     if stated is None and tokenizer.num_special_tokens_to_add(False):
         with contextlib.suppress(Exception):  # some lack a token for what is unknown
-            ids = encoding.encode(tokenizer, ["a"], encoding.SECONDS, add_special_tokens=True)[
-                0
-            ].ids
-            return ids[:1] == [bos_id]
+            (read,) = encoding.encode(tokenizer, ["a"], encoding.SECONDS, add_special_tokens=True)
+            return read.ids[:1] == [bos_id]
     return stated is True
 
 

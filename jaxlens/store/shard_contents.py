@@ -17,6 +17,9 @@ from jaxlens.store import bounds, lazy_column, records, summary
 from jaxlens.store.hdf5 import reading
 from jaxlens.tally import definitions
 
+MAX_VOCABULARY = 1 << 20
+"""Most tokens of a vocabulary: four times those of any published model."""
+
 MAX_TALLY_BYTES = 1 << 30
 """Most bytes of a run's tallies, which are held in RAM whole; the shapes of those follow from the
 model. Of GPT-2 small they are 5 MiB, with the study 84; of 63 layers of 262,208 tokens 128 and 879;
@@ -55,6 +58,10 @@ def tallies(contents: reading.Contents, spec: Mapping[str, Any]) -> dict[str, h5
     """
     architecture = spec["model"]["architecture"]
     n_layers, vocab_size = architecture["n_layer"] + 1, architecture["vocab_size"]
+    if vocab_size > MAX_VOCABULARY:
+        raise ValueError(
+            f"its vocabulary has {vocab_size} tokens, at most {MAX_VOCABULARY} are allowed"
+        )
     items = _tally_items(contents).items()
     stored = {n: item for n, item in items if item.dtype.kind != "S" and not item.is_scale}
     # A run that keeps more states it in its spec.

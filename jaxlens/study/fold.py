@@ -54,12 +54,28 @@ def tallies(run: reader.Run) -> Tallies:
         ConfigError: It has neither; the hint says which options record them.
         DataError: It is damaged.
     """
-    own = _own(run, definitions.STUDY)
-    if own is None and not all(name in run for name in NEEDED):
-        own = _own(run, first_edition.FIRST)
+    own = _kept(run)
     if own is None:
         require_rows(run)
         own = of_rows(run)
+    return own
+
+
+def require(run: reader.Run) -> None:
+    """Refuses a run that `tallies` would refuse, before its rows are folded.
+
+    Raises:
+        ConfigError: It has neither the tallies nor the rows.
+    """
+    if _kept(run) is None:
+        require_rows(run)
+
+
+def _kept(run: reader.Run) -> Tallies | None:
+    """The study's tallies that a run keeps; None where they are of its rows."""
+    own = _own(run, definitions.STUDY)
+    if own is None and not all(name in run for name in NEEDED):
+        own = _own(run, first_edition.FIRST)
     return own
 
 

@@ -80,6 +80,29 @@ def study(
     return _of_repeats(run_dir, null_dirs)
 
 
+def primaries(run_dir: str | Path) -> tuple[table.Result, ...]:
+    """The primaries of a run over text: those of its `study`, without all other lines.
+
+    Args:
+        run_dir: Finished run of a trained model, with ``--tallies study`` or full rows.
+
+    Returns:
+        Its lines by question, p-values adjusted.
+
+    Raises:
+        MissingError: The run is not there or not finished.
+        ConfigError: It lacks what is needed.
+        DataError: It is damaged.
+    """
+    run = inputs.load(run_dir)
+    inputs.require_trained(run)
+    lines = [*_probed(run, ()), *rarity.estimate(run), *context.estimate(run)]
+    lines += ablation.estimate(run)
+    lines += ablation.absent(run, lines)
+    adjusted = table.adjusted([line for line in lines if line.primary])
+    return tuple(sorted(adjusted, key=lambda line: line.question))
+
+
 def _of_text(run_dir: str | Path, null_dirs: Sequence[str | Path], by: str | None = None) -> Study:
     if by is not None:
         strata.require([run_dir, *null_dirs], by)
@@ -138,6 +161,11 @@ def write(studied: Study, folder: Path | None = None) -> list[Path]:
     return table.write(studied.results, Path(folder), _about(studied))
 
 
+def document(studied: Study) -> dict[str, Any]:
+    """Everything as plain values; what does not exist is null."""
+    return _about(studied) | {"results": table.plain(studied.results)}
+
+
 def _of_one(run: inputs.Inputs) -> list[table.Result]:
     return [
         *uncertainty.estimate(run),
@@ -180,13 +208,14 @@ def _require_distinct(folders: Sequence[str | Path]) -> None:
 def _about(studied: Study) -> dict[str, Any]:
     """What the numbers are of: enough to find the runs again."""
     return {
-        "run": _identity(studied.run),
-        "nulls": [_identity(null) for null in studied.nulls],
+        "run": identity(studied.run),
+        "nulls": [identity(null) for null in studied.nulls],
         "verdicts": studied.verdicts,
     }
 
 
-def _identity(run: inputs.RunInfo) -> dict[str, Any]:
+def identity(run: inputs.RunInfo) -> dict[str, Any]:
+    """What a run is of, as plain values: enough to find it again."""
     lens, corpus = run.spec["lens"], run.spec["corpus"]
     counted = (
         {"positions_counted": int(run.group_rows.sum())} if isinstance(run, inputs.Inputs) else {}

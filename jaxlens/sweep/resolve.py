@@ -173,7 +173,7 @@ def resolve(
         )
     platform = platform or jax.default_backend()
     sequences = config.plan.step_sequences or _recorded_sequences(spec)
-    mesh = config.mesh.model or _recorded_mesh(spec)
+    mesh = config.mesh.model or recorded_mesh(spec)
     config = dataclasses.replace(
         config,
         store=dataclasses.replace(config.store, tallies=_edition(config.store, spec)),
@@ -240,7 +240,7 @@ def _grows(config: run_config.RunConfig, spec: Mapping[str, Any]) -> bool:
     return config.store.shard_tokens is None and recorded != _default_shard_tokens(config)
 
 
-def _recorded_mesh(spec: Mapping[str, Any]) -> int | None:
+def recorded_mesh(spec: Mapping[str, Any]) -> int | None:
     """Devices that share the model of the run that has begun; None where none has."""
     section = spec.get("mesh", {"model": 1}) if spec else None
     count = section.get("model") if isinstance(section, dict) else None
@@ -263,6 +263,11 @@ def _edition(store: run_config.StoreConfig, spec: Mapping[str, Any]) -> run_conf
 
 def _require_small_shards(resolved: Resolved) -> None:
     tallies, architecture = resolved.config.store.tallies, resolved.architecture
+    if architecture.vocab_size > (most := shard_contents.MAX_VOCABULARY):
+        raise errors.ConfigError(
+            f"a vocabulary of {architecture.vocab_size} tokens",
+            f"a store holds totals of at most {most} tokens; use another model",
+        )
     items = definitions.items(architecture.n_layer + 1, architecture.vocab_size, tallies)
     if (tally_bytes := 8 * items) > (limit := shard_contents.MAX_TALLY_BYTES):
         raise errors.ConfigError(

@@ -5,8 +5,8 @@ Each module has ``CASES``, small configurations that use every option of its fam
 share no code with the package: heads one after the other, a whole mask, no scan.
 """
 
-from families import gemma, llama
+from families import gemma, gpt_neox, llama, olmo2
 
-FAMILIES = (llama, gemma)
+FAMILIES = (gpt_neox, llama, olmo2, gemma)
 
 CASES = {name: (module, config) for module in FAMILIES for name, config in module.CASES.items()}

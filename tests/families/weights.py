@@ -1,6 +1,7 @@
-"""Random weights of any family."""
+"""Random weights for the models of ``CASES``, from a seed."""
 
 import numpy as np
+import random_model
 
 from jaxlens import models
 from jaxlens.models.checkpoints import layout
@@ -18,3 +19,16 @@ def random_weights(architecture, seed=0):
         return values * np.float32(leaf.shape[0] ** -0.5 if "kernel" in leaf.path else 1.0)
 
     return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+
+
+def random_state(architecture, seed):
+    """Weights of a golden, under the names of transformers; the same bits on every machine."""
+    expected = models.leaves(architecture)
+    shapes = {
+        expected.full_name(leaf, "torch", layer): (
+            leaf.shape[::-1] if "torch" in leaf.transposed_in else leaf.shape
+        )
+        for leaf in expected.required()
+        for layer in range(expected.copies(leaf))
+    }
+    return random_model.random_state(shapes, seed)

@@ -1,5 +1,6 @@
 """What is Gemma's own: gains stored as what they exceed 1 by, files that read images, defaults."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,10 +11,11 @@ from families import CASES
 from families.weights import random_weights
 from safetensors.numpy import load_file, save_file
 
-from jaxlens import errors, models
-from jaxlens.lens import options, pallas, unembedding
+from jaxlens import config, errors, models
+from jaxlens.lens import options, pallas, tuning, unembedding
 from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint
+from jaxlens.sweep import resolve
 
 GEMMA2 = CASES["gemma2"][1]
 
@@ -40,7 +42,7 @@ def test_gains_are_not_rounded_with_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("config", "theirs"),
+    ("given", "theirs"),
     [
         ({"model_type": "gemma"}, transformers.GemmaConfig),
         ({"model_type": "gemma2"}, transformers.Gemma2Config),
@@ -48,12 +50,12 @@ def test_gains_are_not_rounded_with_the_weights():
         ({"model_type": "gemma3_text", "sliding_window_pattern": 4}, transformers.Gemma3TextConfig),
     ],
 )
-def test_what_a_file_leaves_out_is_as_in_transformers(config, theirs):
+def test_what_a_file_leaves_out_is_as_in_transformers(given, theirs):
     sizes = {"num_hidden_layers": 13, "hidden_size": 32, "num_attention_heads": 4}
     sizes |= {"num_key_value_heads": 2, "intermediate_size": 8, "vocab_size": 300}
     sizes |= {"max_position_embeddings": 128}
-    own = models.parse(config | sizes)
-    written = theirs(**{k: v for k, v in (config | sizes).items() if k != "model_type"}).to_dict()
+    own = models.parse(given | sizes)
+    written = theirs(**{k: v for k, v in (given | sizes).items() if k != "model_type"}).to_dict()
     assert models.parse(written) == own
     # And the other way round: what is written here is the same to transformers.
     back = theirs(**models.dump(own)).to_dict()
@@ -64,8 +66,8 @@ def test_what_a_file_leaves_out_is_as_in_transformers(config, theirs):
 
 
 def test_of_a_model_that_reads_images_the_text_model_is_read(tmp_path, caplog):
-    config = CASES["gemma3"][1]
-    architecture = models.parse(config)
+    text = CASES["gemma3"][1]
+    architecture = models.parse(text)
     checkpoint.save(tmp_path / "text", architecture, random_weights(architecture), "safetensors")
     state = load_file(tmp_path / "text" / "model.safetensors")
     both = {f"language_model.{name}": value for name, value in state.items()}
@@ -73,7 +75,7 @@ def test_of_a_model_that_reads_images_the_text_model_is_read(tmp_path, caplog):
     both["multi_modal_projector.mm_soft_emb_norm.weight"] = np.ones(3, np.float32)
     (tmp_path / "both").mkdir()
     save_file(both, tmp_path / "both" / "model.safetensors")
-    whole = {"model_type": "gemma3", "text_config": config, "vision_config": {"hidden_size": 3}}
+    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 3}}
     (tmp_path / "both" / "config.json").write_text(json.dumps(whole))
     with caplog.at_level("INFO"):
         found = checkpoint.load(tmp_path / "both")
@@ -119,3 +121,28 @@ def test_the_kernel_refuses_a_cap_by_name():
     assert not pallas.is_supported(asked, *sizes, 30.0)
     with pytest.raises(errors.ConfigError, match=r"softcap of 30$"):
         pallas.require(asked, *sizes, 30.0)
+
+
+def resolved(architecture, platform="cpu", **settings):
+    return resolve.resolve(config.load([], {}, settings), architecture, None, platform)
+
+
+def test_a_run_takes_the_tiled_lens_where_the_kernel_reads_no_caps(monkeypatch):
+    monkeypatch.setattr(tuning, "TPU", dataclasses.replace(tuning.TPU, implementation="pallas"))
+    architecture = models.parse(GEMMA2)
+    assert resolved(architecture, "tpu").config.lens.implementation == "tiled"
+    with pytest.raises(errors.ConfigError, match="softcap"):
+        resolved(architecture, "tpu", **{"lens.implementation": "pallas"})
+    uncapped = models.parse(GEMMA2 | {"final_logit_softcapping": None})
+    assert resolved(uncapped, "tpu").config.lens.implementation == "pallas"
+
+
+@pytest.mark.parametrize("tallies", ["basic", "study"])
+def test_totals_of_the_largest_gemmas_fit_a_shard(tallies):
+    sizes = {"num_hidden_layers": 62, "hidden_size": 5376, "vocab_size": 262_208}
+    architecture = models.parse(GEMMA2 | sizes)
+    assert resolved(architecture, **{"store.tallies": tallies}).architecture == architecture
+    with pytest.raises(errors.ConfigError, match="a vocabulary of 1048577 tokens"):
+        resolved(architecture.replace(vocab_size=2**20 + 1))
+    with pytest.raises(errors.ConfigError, match="take 1025 MiB"):
+        resolved(architecture.replace(vocab_size=2**20, n_layer=126))

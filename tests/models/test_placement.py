@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import toy_family
+from families import CASES, weights
 from random_model import random_params
 
 from jaxlens import errors, models
@@ -103,6 +104,22 @@ def test_a_family_that_splits_nothing_is_read_by_all_devices(monkeypatch):
     )
     np.testing.assert_allclose(forward(shared), forward(one), rtol=0, atol=2e-5)
     assert loading.check_identity(shared) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "llama", "olmo2-grouped"])
+def test_every_family_is_shared(name):
+    architecture = models.parse(CASES[name][1])
+    params = weights.random_weights(architecture)
+    one, shared = (
+        loading.from_checkpoint(Checkpoint(architecture, params, None), devices=jax.devices()[:n])
+        for n in (1, 2)
+    )
+    expected, got = forward(one), forward(shared)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
+    assert loading.check_identity(shared) < 1e-4
+    kernels = {p: leaf for p, leaf in layout.flat(shared.params).items() if p.endswith("/kernel")}
+    for path, leaf in kernels.items():
+        assert {shard.data.size for shard in leaf.addressable_shards} == {leaf.size // 2}, path
 
 
 @pytest.mark.parametrize("count", [3, 7])

@@ -68,6 +68,7 @@ class Layout:
         blocks: First part of the name of each leaf of a block, before its number.
         embedding: Path of the token embedding.
         head: Path of the unembedding.
+        aliases: Further names in PyTorch's layout outside of the blocks, and what they stand for.
         buffers: Names within a block that PyTorch checkpoints store and that are not weights.
         zeros: Paths that a checkpoint may leave out group by group, which means zeros.
         orientation_note: What users should check where kernels are stored the other way round.
@@ -80,6 +81,7 @@ class Layout:
     blocks: str = "h"
     embedding: str = "wte"
     head: str = "lm_head/weight"
+    aliases: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     orientation_note: str = ""
@@ -130,6 +132,8 @@ class Layout:
     def find(self, name: str, flavour: Flavour) -> tuple[Leaf, int] | None:
         """Leaf and layer (0 outside of the blocks) that a name in a checkpoint means, if any."""
         layer, own = self._split(names.bare(name, SEPARATOR[flavour]), flavour)
+        if layer is None and flavour == "torch":
+            own = self.aliases.get(own, own)
         leaf = self._by_name.get((flavour, layer is not None, own))
         return (leaf, layer or 0) if leaf else None
 

@@ -17,6 +17,7 @@ WRAPPERS: dict[str, str] = {
     "pretrained_model": "TRL's models with a value head",
     "transformer": "GPT-2 with a head",
     "gpt2": "GPT-2 inside of a model",
+    "gpt_neox": "GPT-NeoX with a head",
     "params": "Flax",
     "_forward_module": "Lightning Fabric",
     **dict.fromkeys(

@@ -69,6 +69,33 @@ def estimate(run: inputs.RunInfo) -> list[Result]:
     return lines
 
 
+_OF_RUN = ("arms", "layers", "probe_sha256")
+"""Settings that decide which lines an ablation has, or that follow from the model."""
+
+
+def require_same_settings(
+    run: inputs.RunInfo,
+    ours: ablation_file.Ablation,
+    other: inputs.RunInfo,
+    theirs: ablation_file.Ablation,
+) -> None:
+    """Refuses two ablations that were not made with the same options.
+
+    Arms and layers may differ: a line that needs one which is not there has no number.
+
+    Raises:
+        ConfigError: Naming what differs.
+    """
+    mine, found = ours.spec["ablation"], theirs.spec["ablation"]
+    for name in sorted((mine | found).keys() - set(_OF_RUN)):
+        if mine.get(name) != found.get(name):
+            raise errors.ConfigError(
+                f"the ablation of {other.path} differs from that of {run.path}: {name} is "
+                f"{found.get(name)!s:.40}, not {mine.get(name)!s:.40}",
+                f"remove {other.path}/{ablation_file.FOLDER}, and make it with the same options",
+            )
+
+
 def absent(run: inputs.RunInfo, lines: list[Result]) -> list[Result]:
     """The primaries that a run without an ablation, or without some of its arms, lacks."""
     known = {line.estimator for line in lines if line.run == run.label}

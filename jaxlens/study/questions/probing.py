@@ -17,7 +17,7 @@ from jaxlens.store import probe_file
 from jaxlens.store.probe_file import Probe
 from jaxlens.study import curves, table
 from jaxlens.study.estimators import probing
-from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs, rarity_label
+from jaxlens.study.inputs import RANDOM_INIT, TRAINED, Inputs, RunInfo, rarity_label
 from jaxlens.study.stats import bootstrap, multiplicity, paired_shares, shares, slope
 from jaxlens.study.table import Result
 from jaxlens.tally import bins
@@ -67,7 +67,7 @@ def contrasts(
         return []
     lines = []
     for null, of_null in same:
-        _require_same_settings(run, probe, null, of_null)
+        require_same_settings(run, probe, null, of_null)
     for target in TARGETS:
         for rank in probing.RANKS:
             ours, counts = _sums(probe, target, "probe", f"hits_{rank}", None)
@@ -83,6 +83,22 @@ def contrasts(
                 null=f"{RANDOM_INIT} x {len(same)}",
             )
     return lines
+
+
+def require_same_settings(run: RunInfo, probe: Probe, other: RunInfo, of_other: Probe) -> None:
+    """Refuses two probes that were not made with the same options, of the same positions.
+
+    Raises:
+        ConfigError: Naming what differs.
+    """
+    ours, theirs = probe.spec["probe"], of_other.spec["probe"]
+    differing = [name for name, value in ours.items() if theirs.get(name) != value]
+    if differing or dict(probe.counts) != dict(of_other.counts):
+        what = ", ".join(f"{name} {theirs.get(name)}" for name in differing) or "positions"
+        raise errors.ConfigError(
+            f"the probe of {other.path} differs from that of {run.path}: {what}",
+            f"remove {other.path}/{probe_file.FOLDER}, and probe it with the same options",
+        )
 
 
 def _of_positions(run: Inputs, probe: Probe, stratum: str, rarity: int | None) -> list[Result]:
@@ -199,14 +215,3 @@ def _has_types(run: Inputs, probe: Probe) -> np.ndarray:
         return np.zeros(bins.FREQUENCY_BINS, bool)
     positions = probe.of("own", "probe", "positions")[0].sum(-1)
     return (counts >= slope.MIN_TYPES) & (positions > 0)
-
-
-def _require_same_settings(run: Inputs, probe: Probe, null: Inputs, of_null: Probe) -> None:
-    ours, theirs = probe.spec["probe"], of_null.spec["probe"]
-    differing = [name for name, value in ours.items() if theirs.get(name) != value]
-    if differing or dict(probe.counts) != dict(of_null.counts):
-        what = ", ".join(f"{name} {theirs.get(name)}" for name in differing) or "positions"
-        raise errors.ConfigError(
-            f"the probe of {null.path} differs from that of {run.path}: {what}",
-            f"remove {null.path}/{probe_file.FOLDER}, and probe it with the same options",
-        )

@@ -175,13 +175,13 @@ def gather(
         nulls=tuple(facts.gather(null.path, null) for null in studied.nulls),
         others=tuple(facts.gather(other.run.path, other.run) for other in others),
         primaries=tuple(primaries.lines(studied)),
-        summary=_drawn(primaries.figures(studied), "summary"),
+        summary=drawn(primaries.figures(studied), "summary"),
         findings=tuple(verdicts.findings(studied.results, studied.run, studied.verdicts)),
         excerpt=excerpts,
         no_excerpt="" if excerpts else _no_excerpt(run_dir),
         sections=_sections(studied),
         variants=tuple(decoders.compared(studied, others)) if others else (),
-        decoders=_drawn(compared, "variants"),
+        decoders=drawn(compared, "variants"),
         missing=tuple(commands.missing_nulls(studied.run, studied.nulls, run_facts.settings)),
     )
 
@@ -189,7 +189,7 @@ def gather(
 def _without_study(run_dir: str | Path, why: str) -> Content:
     """A run without what the study needs still has its totals."""
     with reader.open_run(run_dir) as run:
-        overview = _drawn(totals.figures(run), "totals")
+        overview = drawn(totals.figures(run), "totals")
         findings = tuple(("Q0", sentence) for sentence in totals.findings(run))
     excerpts = _excerpts(run_dir, ())
     return Content(
@@ -252,7 +252,7 @@ def _sections(studied: study.Study) -> tuple[Section, ...]:
             name=question,
             title=title,
             verdict=studied.verdicts.get(question, ""),
-            figures=_drawn(figures(source), question),
+            figures=drawn(figures(source), question),
             lines=tuple(
                 line
                 for line in studied.results
@@ -263,7 +263,13 @@ def _sections(studied: study.Study) -> tuple[Section, ...]:
     )
 
 
-def _drawn(plotted: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
+def drawn(plotted: Sequence[plots.Plot], section: str) -> tuple[Figure, ...]:
+    """Figures drawn, each with its numbers.
+
+    Args:
+        plotted: Figures.
+        section: What their names begin with.
+    """
     return tuple(
         Figure(
             name=f"{section}-{plot.name}",

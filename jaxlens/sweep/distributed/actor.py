@@ -12,11 +12,11 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from jaxlens import errors
-from jaxlens.sweep.distributed import wire
+from jaxlens.sweep.distributed import stream, wire
 
 if TYPE_CHECKING:
     from jaxlens.config import RunConfig
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from jaxlens.sweep.in_process import Ready
     from jaxlens.sweep.job import Job
     from jaxlens.sweep.preemption import StopRequest
-    from jaxlens.sweep.progress import Count
 
 P = ParamSpec("P")
 
@@ -67,7 +66,8 @@ class Actor:
         self._job: Job | None = None
         self._tokens: token_file.TokenFile | None = None
         self._ready: Ready | None = None
-        self._count: Count | None = None
+        self._count: stream.Count | None = None
+        self._stream: stream.Stream | None = None
 
     @_answered
     def hello(self) -> dict[str, Any]:
@@ -83,14 +83,13 @@ class Actor:
         """
         from jaxlens.store import shards
         from jaxlens.sweep import preemption, run
-        from jaxlens.sweep.progress import Count
 
         self._enter_folder()
         config = self._configuration()
         self._stop = preemption.StopRequest(max(0.0, config.grace - MARGIN_SECONDS))
         job, placed = run.begin(config)
         self._job, self._tokens = job, placed.open()
-        self._count = Count(job.plan.tokens_of_shard)
+        self._count = stream.Count(job.plan.tokens_of_shard, self._heard)
         missing: list[int] = []
         if is_first:
             missing = shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast")
@@ -109,24 +108,20 @@ class Actor:
     def get_ready(self) -> None:
         """Compiles, and passes the checks."""
         from jaxlens.lens import numerics
-        from jaxlens.sweep import in_process
+        from jaxlens.sweep import in_process, shares
 
-        assert self._job is not None and self._tokens is not None
+        job, stop = self._job, self._stop
+        assert job is not None and self._tokens is not None and stop is not None
         with numerics.nan_is_missing():
-            self._ready = in_process.get_ready(self._job, self._tokens)
+            self._ready = in_process.get_ready(job, self._tokens)
+        is_committed = functools.partial(shares.is_committed, job)
+        self._stream = stream.Stream(self._publish, is_committed, stop)
 
     @_answered
-    def work(self, leased: Sequence[int]) -> list[int]:
-        """Publishes shards; those of them that are committed, which are not all after a stop."""
-        from jaxlens.lens import numerics
-        from jaxlens.sweep import shares
-
-        job, ready, count, stop = self._job, self._ready, self._count, self._stop
-        assert job is not None and ready is not None and count is not None and stop is not None
-        left = (shard for shard in leased if not shares.is_committed(job, shard))
-        with numerics.nan_is_missing():
-            ready.publish(left, count, stop)
-        return [shard for shard in leased if shares.is_committed(job, shard)]
+    def work(self, leased: Sequence[int]) -> dict[str, list[int]]:
+        """Publishes shards; answers before the last are done, see ``stream.Stream.feed``."""
+        assert self._stream is not None
+        return self._stream.feed(leased)
 
     @_answered
     def finish(self) -> bool:
@@ -136,6 +131,8 @@ class Actor:
 
         job, stop = self._job, self._stop
         assert job is not None and stop is not None
+        if self._stream is not None:
+            self._stream.drain()
         if shards.missing_shards(job.out, job.plan.n_shards, job.spec_hash, "fast"):
             return False
         run.finish(job, self._recompute, stop)
@@ -147,10 +144,26 @@ class Actor:
         from jaxlens.sweep import in_process
 
         assert self._job is not None and self._tokens is not None
-        assert self._count is not None and self._stop is not None
+        if self._ready is None:
+            with numerics.nan_is_missing():
+                self._ready = in_process.get_ready(self._job, self._tokens)
+        self._publish(damaged)
+
+    def _publish(self, numbers: Iterable[int]) -> None:
+        from jaxlens.lens import numerics
+
+        assert self._ready is not None and self._count is not None and self._stop is not None
         with numerics.nan_is_missing():
-            ready = self._ready or in_process.get_ready(self._job, self._tokens)
-            ready.publish(damaged, self._count, self._stop)
+            self._ready.publish(numbers, self._count, self._stop)
+
+    def _heard(self, shard: int) -> None:
+        if self._stream is not None:
+            self._stream.committed(shard)
+
+    def give_back(self) -> None:
+        """Lets `work` answer without the shards that have not begun."""
+        if self._stream is not None:
+            self._stream.give_back()
 
     def stop(self, name: str) -> None:
         """Lets `work` end, after the shard in work if the grace allows it.
@@ -182,8 +195,8 @@ class Actor:
         if config.devices is None and self._share:
             devices.offer_cores()
             if jax.default_backend() == "cpu":
-                count = min(self._share, len(jax.local_devices()))
-                config = dataclasses.replace(config, devices=count)
+                count, size = min(self._share, len(jax.local_devices())), config.mesh.model or 1
+                config = dataclasses.replace(config, devices=max(count // size, 1) * size)
         return config
 
 

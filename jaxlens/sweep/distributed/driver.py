@@ -29,6 +29,9 @@ START_SECONDS = 600.0
 START_LOSSES = 3
 """Workers that must be lost for that."""
 
+SAME_ERRORS = 3
+"""Workers that must report the same error to end a run in which others go on."""
+
 _MAX_PAUSE = 15.0
 
 
@@ -59,6 +62,7 @@ class Driver:
     _hire_at: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _first_ready: float | None = None
+    _refused: dict[tuple[str, int], errors.JaxlensError] = field(default_factory=dict)
     _last_commit: float = 0.0
 
     def step(self) -> dict[str, Any] | None:
@@ -93,8 +97,12 @@ class Driver:
         """After `stop`: takes back leases without new ones; whether all have been."""
         waiting = {worker.question: worker for worker in self.members}
         for question in self.cluster.answered(list(waiting), WAIT_SECONDS) if waiting else ():
-            self._hear(waiting[question], question)
-            self._let_go(waiting[question])
+            worker = waiting[question]
+            self._hear(worker, question)
+            if worker in self.members and self.book.leased(worker.name):
+                worker.ask("work", [])  # it had answered before it heard of the stop
+            else:
+                self._let_go(worker)
         return not self.members
 
     def _hire(self) -> None:
@@ -102,8 +110,14 @@ class Driver:
         if now < self._hire_at:
             return
         self._hire_at = now + LOOK_SECONDS
-        taken = [worker.seat.key for worker in self.members]
-        for seat in seats.free_seats(self.cluster.nodes(), self.workers, taken):
+        taken = [worker.seat.key for worker in self.members] + list(self._refused)
+        nodes, devices = self.cluster.nodes(), self.settings.get("mesh.model") or 1
+        if not self.members:
+            seats.require_room(nodes, devices)
+        free = seats.free_seats(nodes, self.workers, taken, devices)
+        if self._refused and not self.members and not free:
+            raise next(reversed(self._refused.values()))
+        for seat in free:
             actor = self.cluster.hire(seat, self.settings, self.folder)
             worker = hired.Worker(f"worker {next(self._names)}", seat, actor, place=seat.host)
             worker.ask("hello")
@@ -117,9 +131,32 @@ class Driver:
             return None
         worker.question = None
         self.report.repeat(answer["log"], self.plan is None)
-        if (told := answer.get("error")) is not None:
-            raise wire.raised(told, f"{worker.name} at {worker.place}")
-        return self._take(worker, answer["value"])
+        try:
+            if (told := answer.get("error")) is not None:
+                raise wire.raised(told, f"{worker.name} at {worker.place}")
+            return self._take(worker, answer["value"])
+        except errors.JaxlensError as error:
+            self._refuse(worker, error)
+        return None
+
+    def _refuse(self, worker: hired.Worker, error: errors.JaxlensError) -> None:
+        """Goes on without a worker that reports an error, where another is ready.
+
+        Raises:
+            JaxlensError: The error, where none is, or several workers have reported it.
+        """
+        others = any(other.is_ready for other in self.members if other is not worker)
+        same = [other for other in self._refused.values() if other.message == error.message]
+        interrupted = isinstance(error, errors.InterruptedRun) or worker.doing == "finish"
+        if interrupted or not others or len(same) + 1 >= SAME_ERRORS:
+            raise error
+        self._refused[worker.seat.key] = error
+        self._let_go(worker)
+        self._take_back(worker, is_suspicious=False)
+        self.report.say(
+            logging.ERROR,
+            f"the run goes on without {worker.name} at {worker.place}: {error.message}",
+        )
 
     def _take(self, worker: hired.Worker, value: Any) -> dict[str, Any] | None:
         match worker.doing:
@@ -137,7 +174,8 @@ class Driver:
                 self._first_ready = self._first_ready or time.monotonic()
                 self.report.say(logging.INFO, f"{worker.name} is ready at {worker.place}")
             case "work":
-                self._advance(self.book.settle(worker.name, value, time.monotonic()))
+                done, kept = value["committed"], value["kept"]
+                self._advance(self.book.settle(worker.name, done, time.monotonic(), kept))
             case "finish":
                 return self._result(value)
         return None
@@ -146,8 +184,6 @@ class Driver:
         """Gives everyone who has nothing to do the next thing."""
         beginning = any(worker.doing == "begin" and worker.question for worker in self.members)
         finishing = any(worker.doing == "finish" for worker in self.members)
-        ready = sum(worker.is_ready for worker in self.members)
-        nothing_left = False
         for worker in self.members:
             if worker.question is not None:
                 continue
@@ -160,14 +196,28 @@ class Driver:
                 if not finishing:
                     worker.ask("finish")
                     finishing = True
-            elif worker.is_ready:
-                if not nothing_left:
-                    leased = self.book.lease(worker.name, ready, time.monotonic())
-                    nothing_left = not leased
-                    if leased:
-                        worker.ask("work", leased)
-            else:
+            elif not worker.is_ready:
                 worker.ask("get_ready")
+        if not self.book.is_finished:
+            self._lease()
+
+    def _lease(self) -> None:
+        """Gives shards to workers that ask for more, those first that have least."""
+        ready = [worker for worker in self.members if worker.is_ready]
+        held = {worker: self.book.leased(worker.name) for worker in ready if not worker.question}
+        starving = []
+        for worker in sorted(held, key=lambda worker: len(held[worker])):
+            leased = () if starving else self.book.lease(worker.name, len(ready), time.monotonic())
+            if leased or held[worker]:
+                worker.ask("work", leased)
+            else:
+                starving.append(worker)
+        if starving:
+            names = {worker.name: worker for worker in ready}
+            holders = [names[name] for name in self.book.holders() if name in names]
+            asked = [worker for worker in holders if not worker.gives_back]
+            for worker in asked[: len(starving)]:
+                worker.ask_back()
 
     def _plan(self, value: Mapping[str, Any]) -> None:
         self.plan = value
@@ -187,13 +237,12 @@ class Driver:
         self._let_go(worker)
         alive = {node.name for node in self.cluster.nodes()}
         taken_away = loss.was_preempted or worker.seat.node not in alive
-        committed = [shard for shard in self.book.leased(worker.name) if self._is_committed(shard)]
-        suspicious = worker.doing == "work" and not taken_away
-        self._advance(self.book.lose(worker.name, committed, suspicious))
+        self._take_back(worker, worker.doing == "work" and not taken_away)
         reason = loss.reason if worker.seat.node in alive else "its node is gone"
         self.report.say(logging.WARNING, f"lost {worker.name} at {worker.place}: {reason}")
         if self.book.suspect is not None:
-            raise self._poisoned(self.book.suspect, loss.reason)
+            assert self.plan is not None
+            raise hired.poisoned(self.book.suspect, self.plan["n_shards"], loss.reason)
         if not worker.is_ready and not taken_away:
             self._lost_early += 1
             pause = min(_MAX_PAUSE, 2.0 ** (self._lost_early - 2))
@@ -201,6 +250,11 @@ class Driver:
             self._require_start(loss.reason)
         else:
             self._hire_at = 0.0
+
+    def _take_back(self, worker: hired.Worker, is_suspicious: bool) -> None:
+        held = self.book.leased(worker.name)
+        committed = [shard for shard in held if self._is_committed(shard)]
+        self._advance(self.book.lose(worker.name, committed, is_suspicious))
 
     def _let_go(self, worker: hired.Worker) -> None:
         if worker in self.members:
@@ -216,14 +270,6 @@ class Driver:
                 "look for lack of memory on the nodes; without --distributed the same command "
                 "shows what a worker does",
             )
-
-    def _poisoned(self, shard: int, reason: str) -> errors.JaxlensError:
-        assert self.plan is not None
-        return errors.JaxlensError(
-            f"shard {shard} has killed several workers while others went on: {reason}",
-            "look for lack of memory; to see what happens, compute it alone: the same command with "
-            f"--shard {shard}/{self.plan['n_shards']} instead of --distributed",
-        )
 
     def _is_committed(self, shard: int) -> bool:
         assert self.plan is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxlens import errors
 from jaxlens.sweep.distributed import seats
 
 
@@ -22,6 +23,7 @@ class Worker:
         question: What its answer will be found by; None while it has nothing to do.
         place: Host and process, once it has said them.
         is_ready: Whether it has passed its checks.
+        gives_back: Whether it was asked for what it has not begun, since its last answer.
     """
 
     name: str
@@ -31,11 +33,33 @@ class Worker:
     question: Any = None
     place: str = ""
     is_ready: bool = False
+    gives_back: bool = False
 
     def ask(self, method: str, *given: Any) -> None:
         """Asks it for something."""
-        self.doing = method
+        assert self.question is None, f"{self.name} has not answered yet"
+        self.doing, self.gives_back = method, False
         self.question = getattr(self.actor, method).remote(*given)
+
+    def ask_back(self) -> None:
+        """Asks it, while it works, for what it has not begun."""
+        self.gives_back = True
+        self.actor.give_back.remote()
+
+
+def poisoned(shard: int, n_shards: int, reason: str) -> errors.JaxlensError:
+    """What ends a run of which a shard kills workers.
+
+    Args:
+        shard: Its number.
+        n_shards: Of the run.
+        reason: How the last of them was lost.
+    """
+    return errors.JaxlensError(
+        f"shard {shard} has killed several workers while others went on: {reason}",
+        "look for lack of memory; to see what happens, compute it alone: the same command with "
+        f"--shard {shard}/{n_shards} instead of --distributed",
+    )
 
 
 class Report:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 LEASE_SECONDS = 10.0
-"""Work of a lease: long beside the time to hand it over, short beside what a loss may cost."""
+"""Work that a worker holds: long beside the time to hand it over, short beside that of a run."""
 
 STRAGGLES = 3.0
 """A lease that takes so many times as long as usual gets one backup, where nothing else is left."""
@@ -29,11 +29,11 @@ _KEPT = 64
 
 @dataclass(frozen=True)
 class Lease:
-    """Shards that a worker was given.
+    """Shards that a worker holds.
 
     Attributes:
         shards: In the order in which it computes them.
-        began: When, in seconds of any clock.
+        began: When it had them or has last committed some, in seconds of any clock.
         is_backup: Whether another worker has the same ones.
     """
 
@@ -70,40 +70,47 @@ class Ledger:
         return not self._tokens
 
     def lease(self, worker: str, n_workers: int, now: float) -> tuple[int, ...]:
-        """Shards for a worker that has none; empty where there is nothing to do for it.
+        """Shards for a worker, beside those that it has kept; empty where there are none for it.
 
         Args:
             worker: Its name, which no other has or had.
             n_workers: Workers that share what is left.
             now: Time in seconds.
         """
-        if worker in self._leases:
-            raise ValueError(f"{worker} has a lease")
-        shards = self._next(n_workers)
-        is_backup = not shards
+        kept = self._leases.get(worker, Lease((), now))
+        shards = self._next(n_workers, self._uncommitted(kept))
+        is_backup = not shards and not kept.shards
         if is_backup:
             shards = self._backup(now)
         if shards:
-            self._leases[worker] = Lease(shards, now, is_backup)
+            every = (*kept.shards, *shards)
+            self._leases[worker] = Lease(every, kept.began, is_backup or kept.is_backup)
         return shards
 
-    def settle(self, worker: str, committed: Iterable[int], now: float) -> list[int]:
-        """Takes back the lease of a worker that has done it, or was told to stop.
+    def settle(
+        self, worker: str, committed: Iterable[int], now: float, kept: Iterable[int] = ()
+    ) -> list[int]:
+        """Takes back the lease of a worker, but for what it keeps.
 
         Args:
             worker: Whose.
             committed: Shards that are committed, by whomever.
             now: Time in seconds.
+            kept: Shards that it goes on with.
 
         Returns:
             Those of them that were not known to be committed.
         """
-        lease = self._leases.pop(worker)
-        pace = self._pace(lease, now)
-        fresh = self._commit(committed)
-        left = self._uncommitted(lease)
+        lease, done = self._leases.pop(worker), tuple(committed)
+        pace = self._pace(lease, done, now)
+        fresh = self._commit(done)
+        going_on = tuple(shard for shard in kept if shard in self._tokens)
+        left = [shard for shard in self._uncommitted(lease) if shard not in going_on]
         if pace is not None and not left:
             self._paces.append(pace)
+        if going_on:
+            began = now if done else lease.began
+            self._leases[worker] = Lease(going_on, began, lease.is_backup)
         self._return(left)
         return fresh
 
@@ -136,10 +143,22 @@ class Ledger:
         lease = self._leases.get(worker)
         return () if lease is None else tuple(self._uncommitted(lease))
 
-    def _next(self, n_workers: int) -> tuple[int, ...]:
+    def holders(self) -> list[str]:
+        """Workers that hold two shards or more, those with most tokens first."""
+        tokens = {
+            worker: [self._tokens[shard] for shard in self._uncommitted(lease)]
+            for worker, lease in self._leases.items()
+        }
+        several = [worker for worker, each in tokens.items() if len(each) > 1]
+        return sorted(several, key=lambda worker: -sum(tokens[worker]))
+
+    def _next(self, n_workers: int, held: list[int]) -> tuple[int, ...]:
         """From the queue: some seconds of work, but no more than leaves each worker two leases."""
+        if any(shard in self._kills for shard in held):
+            return ()  # what may kill a worker is computed alone
         most = max(1, len(self._queue) // (2 * max(1, n_workers)))
         budget = LEASE_SECONDS / statistics.median(self._paces) if self._paces else 0.0
+        budget -= sum(self._tokens[shard] for shard in held)
         shards: list[int] = []
         while self._queue and len(shards) < most:
             shard = self._queue[0]
@@ -147,7 +166,7 @@ class Ledger:
                 self._queue.popleft()
                 continue
             budget -= self._tokens[shard]
-            if shards and (budget < 0 or shard in self._kills):
+            if (shards and budget < 0) or ((shards or held) and shard in self._kills):
                 break
             shards.append(self._queue.popleft())
             if shard in self._kills:
@@ -167,11 +186,11 @@ class Ledger:
                 slow.append((ratio, left))
         return max(slow)[1] if slow else ()
 
-    def _pace(self, lease: Lease, now: float) -> float | None:
-        """Seconds a token; None where another worker may have done a part."""
-        known = all(shard in self._tokens for shard in lease.shards) and not lease.is_backup
-        seconds = max(now - lease.began, 1e-6)
-        return seconds / sum(self._tokens[s] for s in lease.shards) if known else None
+    def _pace(self, lease: Lease, done: tuple[int, ...], now: float) -> float | None:
+        """Seconds a token; None where nothing is done, or another worker may have done a part."""
+        if not done or lease.is_backup or any(shard not in self._tokens for shard in done):
+            return None
+        return max(now - lease.began, 1e-6) / sum(self._tokens[shard] for shard in done)
 
     def _commit(self, shards: Iterable[int]) -> list[int]:
         fresh = [shard for shard in shards if self._tokens.pop(shard, None) is not None]

@@ -35,14 +35,14 @@ class Cluster:
 
     Args:
         address: ``HOST:PORT`` of a cluster; None to start one on this host, which ends with it.
-        workers: How many workers there may be, see ``seats.seats``.
+        places: Cores that a cluster which is started must offer, though the host has fewer.
         folder: For the files of a cluster that is started.
     """
 
-    def __init__(self, address: str | None, workers: int | None, folder: str) -> None:
+    def __init__(self, address: str | None, places: int, folder: str) -> None:
         self._ray = errors.require_package("ray", "ray", "runs with --distributed ray")
         self._given = address
-        self._workers = workers
+        self._places = places
         self._folder = folder
         self.address = address or ""
 
@@ -75,11 +75,9 @@ class Cluster:
                 f"{self._folder} is too long a name for the sockets of Ray",
                 f"set TMPDIR to a folder of at most {_MAX_FOLDER - 20} characters, such as /tmp",
             )
-        # As many places as workers, also where there are fewer cores.
-        cores = max(os.cpu_count() or 1, self._workers or 1)
         self._ray.init(
             address="local",
-            num_cpus=cores,
+            num_cpus=max(os.cpu_count() or 1, self._places),
             include_dashboard=False,
             object_store_memory=_STORE_BYTES,
             _temp_dir=self._folder,

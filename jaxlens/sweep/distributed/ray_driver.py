@@ -35,7 +35,8 @@ def main() -> None:
     asked: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     try:
-        with ray_cluster.Cluster(order["address"], order["workers"], order["temporary"]) as cluster:
+        places = (order["workers"] or 0) * (order["settings"]["mesh.model"] or 1)
+        with ray_cluster.Cluster(order["address"], places, order["temporary"]) as cluster:
             os.chdir(order["folder"])  # relative paths of the settings begin there
             threading.Thread(target=_watch, args=(cluster, tell), daemon=True).start()
             _drive(driver.Driver(cluster, *_given(order), hired.Report(tell)), asked, tell)

@@ -12,16 +12,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jaxlens
 from jaxlens import errors, interrupts
-from jaxlens.config import RunConfig
+from jaxlens.config import MeshConfig, RunConfig
 from jaxlens.files import scratch
-from jaxlens.sweep import preemption, run
-from jaxlens.sweep.distributed import actor, ray_cluster, wire
+from jaxlens.sweep import preemption, resolve, run, spec
+from jaxlens.sweep.distributed import actor, ray_cluster, reaper, wire
 from jaxlens.sweep.progress import Progress
 
 LOG = "driver.log"
@@ -61,7 +61,7 @@ class RayEngine:
                 "address": self.address,
                 "workers": self.workers,
                 "temporary": str(folder),
-                "settings": wire.settings(config),
+                "settings": wire.settings(_with_recorded_mesh(config)),
                 "folder": os.getcwd(),
             }
             with _Driver(order, folder, is_private=self.address is None) as driver:
@@ -84,6 +84,14 @@ class RayEngine:
                     f"the address of a Ray cluster is {errors.show(self.address)}",
                     "give HOST:PORT, as ray start --head prints it; its port is usually 6379",
                 )
+
+
+def _with_recorded_mesh(config: RunConfig) -> RunConfig:
+    """How many devices share a model, of a run that has begun: workers need as many."""
+    recorded = resolve.recorded_mesh(spec.read_existing(config.out) or {})
+    if recorded is None or config.mesh.model is not None:
+        return config
+    return replace(config, mesh=MeshConfig(recorded))
 
 
 def _take(event: Mapping[str, Any], progress: Progress | None) -> run.Result | None:
@@ -121,10 +129,12 @@ class _Driver:
         self._token = secrets.token_hex(32) if is_private else ""
         self._variables = dict(os.environ) | _variables(self._token)
         self._asked = False
+        self._reaper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> _Driver:
         reader, writer = os.pipe()
         try:
+            held = self._start_reaper() if self._token else []
             folder = self._log.parent
             with self._log.open("wb") as log, interrupts.shielded():
                 module = "jaxlens.sweep.distributed.ray_driver"
@@ -135,7 +145,7 @@ class _Driver:
                     stderr=log,
                     env=self._variables,
                     cwd=folder,  # where Ray connects, workers look for modules
-                    pass_fds=[writer],
+                    pass_fds=[writer, *held],
                     start_new_session=True,  # Ctrl-C is for this process to handle
                 )
         except BaseException:
@@ -144,6 +154,9 @@ class _Driver:
         finally:
             os.close(writer)
         self._events = reader
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.write(f"{self._process.pid} {self._token}\n".encode())
+            self._reaper.stdin.flush()
         self._send(self._order)
         return self
 
@@ -158,8 +171,23 @@ class _Driver:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            if self._token:
-                _end_all(self._token)
+            if self._reaper is not None:
+                reaper.end_all(self._process.pid, self._token)
+                self._reaper.communicate()
+
+    def _start_reaper(self) -> list[int]:
+        """Starts what ends the cluster after this process and the driver; what both must hold."""
+        with interrupts.shielded():
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,  # what ends the others does not end it
+            )
+        assert self._reaper.stdin is not None
+        return [self._reaper.stdin.fileno()]
 
     def events(self, stop: preemption.StopRequest) -> Iterator[Mapping[str, Any]]:
         """What the driver tells, until it has ended; passes on a request to stop."""
@@ -207,14 +235,3 @@ def _variables(token: str) -> dict[str, str]:
     if not token:
         return shared
     return shared | ray_cluster.PRIVATE | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-
-
-def _end_all(token: str) -> None:
-    """Ends what is left of a cluster that was started, which nothing but its own processes name.
-
-    Where its head was killed, some of them would wait for it for a minute or more.
-    """
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if token.encode() in (folder / "environ").read_bytes():
-                os.kill(int(folder.name), signal.SIGKILL)

@@ -70,6 +70,8 @@ class Lines:
         every: Which places are labelled; 0 for as many as have room.
         why: Why there is no number, where there is none.
         percent: Whether the vertical axis is of shares, and labelled from 0 % to 100 %.
+        at: Where the places are, rising; evenly spaced by default.
+        bars: Whether intervals are bars at the places, where nothing is known between them.
     """
 
     title: str
@@ -84,6 +86,8 @@ class Lines:
     every: int = 0
     why: str = ""
     percent: bool = False
+    at: Float[np.ndarray, " x"] | None = None
+    bars: bool = False
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading, and a line for each place."""
@@ -168,6 +172,7 @@ class Plot:
         caption: One sentence: what to see.
         panels: Side by side.
         basis: What intervals and bands are, or why there are none.
+        small: Whether it is drawn for a column of a page, half as wide as others.
     """
 
     name: str
@@ -175,6 +180,7 @@ class Plot:
     caption: str
     panels: tuple[Panel, ...]
     basis: str
+    small: bool = False
 
     @property
     def empty(self) -> bool:

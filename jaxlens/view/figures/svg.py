@@ -110,6 +110,7 @@ def figure(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> Any:
     columns = layout.legend_columns(plot)
     made = figures.Figure(figsize=layout.size(plot), layout="constrained")
     drawn: dict[str, Any] = {}
+    beside = layout.beside(plot)
     before: plots.Panel | None = None
     for panel, axes in zip(
         plot.panels, made.subplots(1, len(plot.panels), squeeze=False)[0], strict=True
@@ -118,12 +119,11 @@ def figure(plot: plots.Plot, ends: tuple[float, float] = palette.LIGHT) -> Any:
         if isinstance(panel, plots.Heat):
             _heat(made, axes, panel, ends)
         else:
-            beside = len(plot.panels)
             is_lines = isinstance(panel, plots.Lines)
             drawn |= _lines(axes, panel) if is_lines else _points(axes, panel, beside)
             _places(axes, panel, before, beside)
         if plots.is_empty(panel):
-            _nothing(axes, panel.why, len(plot.panels))
+            _nothing(axes, panel.why, beside)
         before = panel
     if len(drawn) > 1:
         made.legend(
@@ -140,7 +140,7 @@ def _nothing(axes: Any, why: str, beside: int) -> None:
 
 
 def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
-    across = np.arange(len(panel.places))
+    across = np.arange(len(panel.places)) if panel.at is None else panel.at
     _reference(axes, panel, axes.axhspan, axes.axhline)
     drawn = {}
     for curve in panel.curves:
@@ -150,8 +150,8 @@ def _lines(axes: Any, panel: plots.Lines) -> dict[str, Any]:
         drawn[curve.name] = line
         if np.isfinite(curve.low).any():
             how = {"color": look["color"], "gid": f"band:{curve.name}"}
-            alone = _alone(curve.low)
-            if not alone.all():
+            alone = np.isfinite(curve.low) if panel.bars else _alone(curve.low)
+            if not (alone.all() or panel.bars):
                 axes.fill_between(across, curve.low, curve.high, alpha=0.16, lw=0, **how)
             if alone.any():  # a band has no width there
                 ends = (of[alone] for of in (across, curve.low, curve.high))
@@ -250,6 +250,14 @@ def _places(
         axes.set_yticks(np.arange(len(panel.rows)), labels, parse_math=False)
         axes.grid(axis="y", visible=False)
         return
+    axes.grid(axis="x", visible=False)
+    if panel.at is not None:
+        shown = layout.apart(panel.at, panel.places, _LETTERS / beside)
+        labels = [panel.places[i] for i in shown]
+        axes.set_xticks(panel.at[shown], labels, parse_math=False)
+        room = 0.05 * (panel.at[-1] - panel.at[0])
+        axes.set_xlim(panel.at[0] - room, panel.at[-1] + room)
+        return
     step = panel.every or max(1, math.ceil(len(panel.places) / 13))
     places = list(range(0, len(panel.places), step))
     labels = [panel.places[i] for i in places]
@@ -257,7 +265,6 @@ def _places(
     axes.set_xticks(
         places, labels, rotation=90 if letters > _LETTERS / beside else 0, parse_math=False
     )
-    axes.grid(axis="x", visible=False)
 
 
 def _look(style: plots.Style) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def test_no_wrapper_is_part_of_a_name():
         for p in (*leaf.torch.split("."), *leaf.flax.split("/"))
     }
     tables = {*names.WRAPPERS, *names.TRANSPARENT, *names.OTHER_HEADS, *names.NO_MODEL}
+    tables |= names.OTHER_INPUTS.keys()
     assert not tables & (parts | {"h"})
 
 
@@ -369,5 +370,10 @@ def test_what_is_no_configuration_is_refused(config):
 
 def test_documentation_lists_every_wrapper_and_head():
     page = (pathlib.Path(__file__).parents[3] / "docs/models.md").read_text()
-    for name in (*names.WRAPPERS, *names.TRANSPARENT, *names.OTHER_HEADS):
+    for name in (
+        *names.WRAPPERS,
+        *names.TRANSPARENT,
+        *names.OTHER_HEADS,
+        *names.OTHER_INPUTS,
+    ):
         assert f"`{name}`" in page or f"`{name}." in page or f"`{name}/" in page, name

@@ -348,7 +348,7 @@ def test_the_page_has_the_decoders_that_it_was_given(study, bare):
     held = content.Content(
         facts=facts.gather(bare),
         variants=tuple(decoders.compared(study, [study])),
-        decoders=content._drawn(decoders.figures(study, [study]), "variants"),
+        decoders=content.drawn(decoders.figures(study, [study]), "variants"),
     )
     found = page.page(held, "")
     assert 'id="decoders"' in found and 'href="#decoders"' in found
@@ -482,7 +482,7 @@ def test_a_panel_without_a_number_says_why(source):
     plot = plots.Plot("n", "title", "caption", (full, empty), "basis")
     assert not plot.empty and plot.lacking == (("t", "needs <norm>"),)
     assert "<!-- nothing to draw: needs <norm> -->" in html.unescape(drawing.svg(plot))
-    (figure,) = content._drawn([dataclasses.replace(plot, panels=(empty,))], "Q0")
+    (figure,) = content.drawn([dataclasses.replace(plot, panels=(empty,))], "Q0")
     assert not figure.svg and figure.why == "needs <norm>"
 
 

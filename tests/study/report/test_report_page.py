@@ -169,7 +169,7 @@ def test_what_captions_say_of_colours_is_true_in_both_themes(chromium, tmp_path,
         for name, place, height in (("frequent", 0.0, 0.0), ("rare", 1.0, 1.0))
     )
     fan = plots.Lines("t", "layer", layers, "rank", curves)
-    figures = content._drawn(
+    figures = content.drawn(
         [plots.Plot(name, "t", "c", (p,), "b") for name, p in (("heat", heat), ("fan", fan))], "Q2"
     )
     assert [bool(figure.dark) for figure in figures] == [True, False]

@@ -116,6 +116,35 @@ def test_machines_that_are_taken_away_name_no_shard():
     assert book.suspect is None
 
 
+def test_a_worker_that_asks_early_holds_ten_seconds_of_work_in_all():
+    book = uniform(400)
+    work(book, "a", 1.0, 0)
+    first = book.lease("a", 2, 1)
+    assert len(first) == 10
+    assert book.settle("a", first[:8], 9, kept=first[8:]) == list(first[:8])
+    assert book.leased("a") == first[8:] and len(book.lease("a", 2, 9)) == 8
+    assert book.leased("a")[:2] == first[8:] and len(book.leased("a")) == 10
+    assert book.holders() == ["a"]
+    kept = book.leased("a")[2:3]
+    assert book.settle("a", first[8:], 11, kept) == list(first[8:])  # the others are given back
+    assert book.leased("a") == kept and book.holders() == []
+    while work(book, "b", 1.0, 12):
+        pass
+    assert book.leased("a") == kept and book.committed == 399
+
+
+def test_what_may_kill_a_worker_is_not_leased_beside_anything():
+    book = uniform(2)
+    (lost,) = book.lease("a", 2, 0)
+    book.lose("a", [], is_suspicious=True)
+    (other,) = book.lease("b", 2, 1)
+    assert book.settle("b", [], 1, kept=[other]) == []
+    assert book.lease("b", 2, 1) == ()
+    assert book.settle("b", [other], 2) == [other]
+    assert book.lease("b", 2, 2) == (lost,)
+    assert book.settle("b", [], 2, kept=[lost]) == [] and book.lease("b", 2, 2) == ()
+
+
 def test_one_backup_of_a_straggler_where_nothing_else_is_left():
     book = uniform(3)
     work(book, "a", 10.0, 0)
@@ -159,18 +188,26 @@ def test_whatever_happens_every_shard_is_committed_once(count, data):
             break
         # What happens to an end settles everything.
         quiet = now > 60
-        if len(busy) < 4 and (shards := book.lease(name := next(names), 4, now)):
-            assert not set(shards) & set(known)
-            busy[name] = shards
+        asks_for_more = bool(busy) and not quiet and data.draw(st.booleans())
+        if asks_for_more or len(busy) < 4:
+            name = data.draw(st.sampled_from(sorted(busy))) if asks_for_more else next(names)
+            if shards := book.lease(name, 4, now):
+                assert not set(shards) & {*known, *busy.get(name, ())}
+                busy[name] = (*busy.get(name, ()), *shards)
         if busy and (quiet or data.draw(st.booleans())):
             name = next(iter(busy)) if quiet else data.draw(st.sampled_from(sorted(busy)))
             shards = busy.pop(name)
             done = shards if quiet else data.draw(st.sets(st.sampled_from(shards)))
             if quiet or data.draw(st.booleans()):
-                known += book.settle(name, done, now)
+                rest = [shard for shard in shards if shard not in {*done, *known}]
+                kept = [] if quiet else [shard for shard in rest if data.draw(st.booleans())]
+                known += book.settle(name, done, now, kept)
+                assert book.leased(name) == tuple(kept)
+                if kept:
+                    busy[name] = tuple(kept)
             else:
                 known += book.lose(name, done, is_suspicious=False)
-            assert book.leased(name) == ()
+                assert book.leased(name) == ()
     assert book.is_finished and sorted(known) == list(range(count))
 
 

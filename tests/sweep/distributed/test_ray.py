@@ -1,6 +1,5 @@
 """Runs on a Ray cluster: the same files as one process's, whatever is killed."""
 
-import json
 import os
 import pathlib
 import random
@@ -11,84 +10,30 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 
 import pytest
+from ray_runs import (
+    GONE_SECONDS,
+    busy,
+    customised,
+    is_zombie,
+    kill,
+    long_run,
+    long_text,
+    mark,
+    marked,
+    nodes,
+    parent,
+)
 from sweeps import configure, digest, flags, run_cli, start
 
 import jaxlens
 from jaxlens.store import verify
 
 pytest.importorskip("ray", reason="Ray is not installed")
+__all__ = ["long_run", "long_text", "mark", "nodes"]  # fixtures
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-
-GONE_SECONDS = 60
-"""After which nothing of a killed run may be left; it takes some 20 s."""
-
-
-@pytest.fixture
-def mark():
-    """A variable of the environment that all processes of a test inherit; none is left behind."""
-    value = uuid.uuid4().hex
-    yield {"TEST_MARK": value}
-    deadline = time.monotonic() + GONE_SECONDS
-    while left := marked(value):
-        if time.monotonic() > deadline:
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-            pytest.fail(f"processes are left: {left}")
-        time.sleep(0.5)
-
-
-def marked(value):
-    """Processes with a variable of this value, and what they are called."""
-    found = {}
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if f"TEST_MARK={value}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found[int(folder.name)] = command
-        except OSError:
-            continue
-    return {pid: command for pid, command in found.items() if command}
-
-
-def busy(out):
-    """Workers that are ready: they publish their process in the name of their note."""
-    pids = [int(path.stem.rpartition("-")[2]) for path in out.glob("environment/*.json")]
-    return [pid for pid in pids if is_worker(pid)]
-
-
-def is_worker(pid):
-    try:
-        return b"ray::" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def long_text(tmp_path_factory):
-    """A text that takes a worker half a minute."""
-    chance, path = random.Random(3), tmp_path_factory.mktemp("long") / "long.jsonl"
-    words = ["quick", "brown", "fox", "jumps", "lazy", "dog", "rains", "town"]
-    lines = [" ".join(chance.choices(words, k=chance.choice([5, 70, 200]))) for _ in range(400)]
-    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
-    return path
-
-
-@pytest.fixture(scope="module")
-def long_run(tiny, long_text, tmp_path_factory):
-    out = tmp_path_factory.mktemp("long-run") / "out"
-    assert start(*flags(tiny, long_text, out)).wait() == 0
-    return out
 
 
 def test_two_workers_write_the_files_of_one_process(tiny, texts, tmp_path, swept, mark):
@@ -140,13 +85,6 @@ def test_a_mix_of_processes_shares_and_ray_in_one_folder(tiny, long_text, tmp_pa
     assert digest(out) == digest(long_run)
 
 
-def customised(folder, text):
-    """Variables that make each Python of a test run some code when it starts."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(text)
-    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-
-
 WATCH = """
 import os, sys, threading, time
 
@@ -166,6 +104,43 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 """
 STEPS = 4  # of a shard
+
+DRAINS = """
+import os, sys, threading, time
+
+def watch():
+    while not hasattr(sys.modules.get("jaxlens.sweep.in_process"), "execute"):
+        time.sleep(0.01)
+    ready = sys.modules["jaxlens.sweep.in_process"].Ready
+    publish = ready.publish
+
+    def watched(self, numbers, count, stop):
+        before = count.shards
+        rate = publish(self, numbers, count, stop)
+        with open({path!r}, "a") as file:
+            file.write(f"{{os.getpid()}} {{count.shards - before}}\\n")
+        return rate
+
+    ready.publish = watched
+
+threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+@pytest.mark.long
+def test_a_worker_goes_on_from_lease_to_lease_without_a_pause(
+    tiny, long_text, tmp_path, long_run, mark
+):
+    out, drains = tmp_path / "out", tmp_path / "drains"
+    watched = customised(tmp_path / "watch", DRAINS.format(path=str(drains)))
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    assert start(*command, env=os.environ | mark | watched).wait() == 0
+    told = [tuple(map(int, line.split())) for line in drains.read_text().splitlines()]
+    print(f"shards of a worker until it has none: {told}")
+    pids = [pid for pid, _ in told]
+    # Beside the first lease, which is of one shard, and the last few, which are given back.
+    assert max(pids.count(pid) for pid in pids) <= 3
+    assert digest(out) == digest(long_run)
 
 
 @pytest.mark.long
@@ -197,6 +172,29 @@ def test_twenty_workers_and_three_drivers_are_killed(tiny, long_text, tmp_path, 
     assert digest(out) == digest(long_run)
     # Of each worker the shard in work and the one that is being published; a driver has two.
     assert again <= 2 * (killed["workers"] + 2 * killed["drivers"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["command", "driver", "both"])
+def test_nothing_is_left_of_a_run_that_is_killed(tiny, long_text, tmp_path, mark, who):
+    out = tmp_path / "out"
+    command = (*flags(tiny, long_text, out), "--distributed", "ray", "--workers", "2")
+    process = start(*command, env=os.environ | mark)
+    while process.poll() is None and not any(out.glob("shards/**/*.h5")):
+        time.sleep(0.1)
+    left = marked(mark["TEST_MARK"])
+    drivers = [pid for pid, name in left.items() if "ray_driver" in name]
+    assert len(drivers) == 1 and len(left) > 5
+    for pid in {"command": [process.pid], "driver": drivers, "both": [process.pid, *drivers]}[who]:
+        kill(pid)
+    assert process.wait() == (75 if who == "driver" else -signal.SIGKILL)
+    # The agents of Ray write a title over their environment.
+    deadline = time.monotonic() + GONE_SECONDS
+    while alive := [pid for pid in left if pathlib.Path(f"/proc/{pid}/maps").exists()]:
+        if all(is_zombie(pid) for pid in alive):
+            break
+        assert time.monotonic() < deadline, [left[pid] for pid in alive]
+        time.sleep(0.2)
 
 
 @pytest.mark.long
@@ -302,43 +300,6 @@ def test_a_shard_that_kills_its_workers_is_named_when_all_else_is_done(
     assert digest(out) == digest(swept)
 
 
-class Nodes:
-    """A cluster of nodes on this machine, as `ray start` makes them; none but these are ended."""
-
-    def __init__(self, folder, environment):
-        self.folder, self.environment = folder, os.environ | environment
-        self.started = []
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{unused.getsockname()[1]}"
-
-    def add(self, **environment):
-        number = len(self.started)
-        how = ["--address", self.address]
-        if not number:
-            how = ["--head", "--port", self.address.rpartition(":")[2], "--include-dashboard=false"]
-            how += ["--temp-dir", str(self.folder)]
-        ray = pathlib.Path(sys.executable).with_name("ray")
-        command = [ray, "start", *how, "--num-cpus=1", "--disable-usage-stats", "--block"]
-        with (self.folder / f"node-{number}.log").open("w") as log:
-            told = {"stdout": log, "stderr": log, "env": self.environment | environment}
-            self.started.append(subprocess.Popen(command, **told))
-
-    def end(self):
-        for process in reversed(self.started):
-            process.terminate()
-        for process in self.started:
-            process.wait()
-
-
-@pytest.fixture
-def nodes(mark):
-    with tempfile.TemporaryDirectory(prefix="jl-nodes-", ignore_cleanup_errors=True) as folder:
-        made = Nodes(pathlib.Path(folder), mark | {"RAY_AUTH_MODE": "disabled"})
-        yield made
-        made.end()
-
-
 @pytest.mark.long
 def test_a_node_that_is_lost_leaves_its_work_to_the_other_and_one_may_join(
     tiny, long_text, tmp_path, long_run, nodes
@@ -362,11 +323,6 @@ def test_a_node_that_is_lost_leaves_its_work_to_the_other_and_one_may_join(
     assert lost and all("its node" in line for line in lost), told
     assert sum(" is ready at " in line for line in told.splitlines()) == 3, told
     assert digest(out) == digest(long_run)
-
-
-def parent(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[1])
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ import collections
 
 import pytest
 
+from jaxlens import errors
 from jaxlens.sweep.distributed import seats
 
 
@@ -45,3 +46,32 @@ def test_only_free_seats_are_filled_and_never_more_than_there_may_be():
     assert seats.free_seats(two, 2, [("n0", 0), ("gone", 0)]) == []
     assert len(seats.free_seats(two, 3, [("n0", 0), ("n0", 1)])) == 1
     assert seats.seats([], None) == seats.seats([], 4) == []
+
+
+def test_a_worker_of_a_model_that_devices_share_takes_as_many():
+    gpus = nodes({"CPU": 96, "GPU": 8}, {"CPU": 8, "GPU": 3}, {"CPU": 8, "GPU": 1}, {"CPU": 64})
+    found = seats.seats(gpus, None, 2)
+    assert counts(found) == {"n0": 4, "n1": 1}
+    assert all(seat.needs == {"GPU": 2} and seat.share == 0 for seat in found)
+    assert counts(seats.seats(nodes({"TPU": 4}, {"TPU": 1}), None, 2)) == {"n0": 1}
+    cores = nodes({"CPU": 7}, {"CPU": 2}, {"CPU": 1})
+    assert {(s.node, s.share) for s in seats.seats(cores, None, 2)} == {("n0", 6), ("n1", 2)}
+    many = seats.seats(cores, 9, 2)
+    assert counts(many) == {"n0": 3, "n1": 1}
+    assert {(seat.share, seat.needs["CPU"]) for seat in many} == {(2, 2)}
+    assert seats.free_seats(cores, 1, [], 2)[0].share == 6
+
+
+@pytest.mark.parametrize(
+    ("offers", "what"),
+    [
+        ([{"CPU": 96, "GPU": 2}, {"CPU": 8, "GPU": 1}], "host-0 has 2 GPUs"),
+        ([{"CPU": 96}, {"TPU": 4}], "host-1 has 4 TPUs"),
+        ([{"CPU": 2}, {"CPU": 1}], "host-0 has 2 CPU cores"),
+    ],
+)
+def test_a_cluster_without_room_for_one_worker_is_refused(offers, what):
+    with pytest.raises(errors.ConfigError, match=rf"mesh.model is 3, .*: {what}"):
+        seats.require_room(nodes(*offers), 3)
+    seats.require_room(nodes(*offers), 2)
+    seats.require_room(nodes({"memory": 1e9}), 3)  # nodes with devices may be starting
