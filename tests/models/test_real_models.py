@@ -27,7 +27,7 @@ pytestmark = pytest.mark.models
 pytest.importorskip("gguf")
 
 BITS_TOLERANCE = 0.005  # relative
-PROMPT = "The capital of France is"
+PROMPT = "Paris is the capital of France. Berlin is the capital of"
 # Characters of each document, whether BOS comes first -> bits a byte behind the first token.
 BITS = {
     ("smollm2", 2000, False): 0.903,
@@ -107,7 +107,7 @@ def test_gate_passes_and_tokens_are_those_of_the_text(name):
     ids = [model.config.bos_token_id] * model.adds_bos + ids
     readout = jaxlens.read_lens(model, [ids])
     top = int(np.asarray(readout.top_id)[-1, 0, -1].ravel()[0])
-    assert model.tokenizer.decode([top]) == " Paris"
+    assert model.tokenizer.decode([top]) == " Germany"
 
 
 def test_header_is_read_as_the_package_reads_it(name):
