@@ -5,7 +5,6 @@ each document of a shared corpus.
 """
 
 import bz2
-import importlib.util
 import json
 import math
 import urllib.request
@@ -15,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bpe import encoder_by_score, ids_by_hand, texts
+from sweeps import run_cli
 
 import jaxlens
 from jaxlens import errors, models
-from jaxlens.cli import main
 from jaxlens.lens import decoders
 from jaxlens.models import loading
 from jaxlens.models.checkpoints import checkpoint, gguf_header, layout, packages
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.models
 pytest.importorskip("gguf")
 
 BITS_TOLERANCE = 0.005  # relative
-PROMPT = "The capital of France is"
+PROMPT = "Paris is the capital of France. Berlin is the capital of"
 # Characters of each document, whether BOS comes first -> bits a byte behind the first token.
 BITS = {
     ("smollm2", 2000, False): 0.903,
@@ -44,6 +43,10 @@ def path_of(name):
         return packages.locate(name)
     except errors.MissingError as error:
         pytest.skip(str(error))
+
+
+def load(name):
+    return loading.load_checkpoint(name)
 
 
 @pytest.fixture(params=packages.PACKAGES)
@@ -103,8 +106,8 @@ def test_gate_passes_and_tokens_are_those_of_the_text(name):
     ids = model.tokenizer.encode(PROMPT, add_special_tokens=False).ids
     ids = [model.config.bos_token_id] * model.adds_bos + ids
     readout = jaxlens.read_lens(model, [ids])
-    top = int(np.asarray(readout.top_id)[-1, 0, -1])
-    assert model.tokenizer.decode([top]).strip() in ("Paris", "a", "the", "located")
+    top = int(np.asarray(readout.top_id)[-1, 0, -1].ravel()[0])
+    assert model.tokenizer.decode([top]) == " Germany"
 
 
 def test_header_is_read_as_the_package_reads_it(name):
@@ -134,10 +137,6 @@ def test_weights_are_those_of_transformers_bit_for_bit(name):
     assert ours.keys() == layout.flat(theirs.params).keys()
     for leaf, value in layout.flat(theirs.params).items():
         np.testing.assert_array_equal(ours[leaf], value, err_msg=leaf, strict=True)
-
-
-def load(name):
-    return loading.load_checkpoint(name)
 
 
 def test_tokens_are_those_of_the_definition(name):
@@ -176,18 +175,17 @@ def test_tokens_are_those_of_llama_cpp(name):
 
 
 def test_show_and_a_small_run(name, tmp_path, capsys):
-    main.main(["show", PROMPT, "--model", name])
+    assert run_cli("show", PROMPT, "--model", name) == 0
     assert name in capsys.readouterr().out
     text = tmp_path / "text.txt"
     text.write_text("Paris is the capital of France. Berlin is the capital of Germany.\n" * 20)
-    words = ["run", "--model", name, "--corpus", str(text), "--out", str(tmp_path / "run")]
-    main.main([*words, "--set", "plan.length=32", "--limit", "128", "--rows", "core"])
+    words = ["run", "--model", name, "--corpus", text, "--out", tmp_path / "run"]
+    assert run_cli(*words, "--set", "plan.length=32", "--limit", "128", "--rows", "core") == 0
     assert verify.verify(tmp_path / "run").ok
-    assert importlib.util.find_spec("llama_cpp") is None  # nothing of the package is needed
 
 
 def test_converted_model_is_the_same(name, tmp_path):
-    main.main(["convert", name, str(tmp_path / "converted"), "--to", "safetensors"])
+    assert run_cli("convert", name, tmp_path / "converted", "--to", "safetensors") == 0
     ours, other = load(name), loading.load_checkpoint(tmp_path / "converted")
     assert other.sha256 == ours.sha256 and other.architecture == ours.architecture
     tokenizer, kept = (

@@ -133,7 +133,7 @@ def test_tokenizer_that_adds_special_tokens_is_said_to(tmp_path, caplog):
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     load_tokenizer(tmp_path)
-    assert "--set corpus.bos=start" in caplog.text
+    assert "--set corpus.bos=none" in caplog.text
 
 
 def test_several_checkpoints_are_named_in_the_order_of_training(tmp_path):
