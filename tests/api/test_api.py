@@ -355,6 +355,8 @@ MISTAKES = {
     "a number for a run": (lambda m: jaxlens.open_run(5), "path is 5"),
     "a dict for a sweep": (lambda m: jaxlens.run_sweep({"out": "x"}), "configuration is a dict"),
     "one run to merge": (lambda m: jaxlens.merge_runs("out", ["a"]), "at least two"),
+    "one checkpoint": (lambda m: jaxlens.study_checkpoints(["a"]), "1 run: a series"),
+    "numbers of checkpoints": (lambda m: jaxlens.study_checkpoints([5, 6]), "run_dirs is"),
     "a number to merge": (lambda m: jaxlens.merge_runs("out", [5, 6]), "runs is"),
     "no workers": (
         lambda m: jaxlens.RayEngine(workers=0).run(jaxlens.config.load([]), None, None),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxlens import errors
+from jaxlens import arguments, errors
 from jaxlens.files import fetching
 from jaxlens.study import inputs, readings, study, table
 from jaxlens.study.checkpoints import comparable, steps
@@ -95,6 +95,12 @@ def study_checkpoints(
     """
     if isinstance(run_dirs, (str, Path)):
         raise errors.ConfigError(f"run_dirs is one path, {run_dirs}", "give a list of runs")
+    if not isinstance(run_dirs, Sequence) or not all(
+        isinstance(one, (str, Path)) for one in run_dirs
+    ):
+        raise errors.ConfigError(
+            f"run_dirs is {arguments.described(run_dirs)}", "give a list of folders of runs"
+        )
     named = steps.labelled(run_dirs, labels)
     infos = comparable.require(run_dirs, named)
     lines: list[Line] = []
