@@ -25,7 +25,16 @@ from jaxtyping import Array, Float, Int
 
 from jaxlens import types
 from jaxlens.lens import numerics, slicing
-from jaxlens.models import gemma_config, layers, llama, llama_config, patches, rotary, streams
+from jaxlens.models import (
+    block_leaves,
+    gemma_config,
+    layers,
+    llama,
+    llama_config,
+    patches,
+    rotary,
+    streams,
+)
 from jaxlens.models.checkpoints import gguf_config, layout
 
 TITLE = "Gemma"
@@ -103,26 +112,7 @@ GGUF: dict[str, gguf_config.Names] = {
 """Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""
 
 
-def init(architecture: types.Architecture, seed: int) -> types.Params:
-    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, stored as 0.
-
-    Args:
-        architecture: Sizes.
-        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
-
-    Returns:
-        Float32 NumPy pytree.
-    """
-    random = np.random.Generator(np.random.Philox(seed))
-    expected = leaves(architecture)
-
-    def fresh(leaf: layout.Leaf) -> np.ndarray:
-        shape = expected.stacked_shape(leaf)
-        if len(leaf.shape) == 1:
-            return np.zeros(shape, np.float32)
-        return random.standard_normal(shape, np.float32) * np.float32(0.02)
-
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+init = layers.initialiser(leaves, gain=0.0)  # of which 1 is stored as 0
 
 
 def residuals(
@@ -175,15 +165,12 @@ def unembed(
     params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
-    head = params.get("lm_head", {})
-    return types.Unembed(
-        kind=kind,
+    return layers.unembed(
+        params,
+        architecture,
+        kind,
         scale=_gain(jnp.asarray(params["norm"])),
-        bias=None,
         eps=architecture.options.rms_norm_eps,
-        weight=head.get("weight", params["wte"]),
-        embedding=params["wte"] if "weight" in head else None,
-        n_layer=architecture.n_layer,
         norm="rms",
         softcap=architecture.options.final_softcap,
         embedding_scale=_embedding_scale(architecture),
@@ -222,20 +209,14 @@ def _block(architecture: types.Architecture) -> Iterator[layout.Leaf]:
     """Leaves of one block, split over devices as Llama's are."""
     embed, options = architecture.n_embd, architecture.options
     query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
-    inner, bias = options.n_inner, options.attention_bias
-    dense, norm = llama_config.dense, llama_config.norm
-    yield norm("input_layernorm", embed)
-    yield from dense("self_attn", "q_proj", embed, query, 1, bias)
-    yield from dense("self_attn", "k_proj", embed, key, 1, bias)
-    yield from dense("self_attn", "v_proj", embed, key, 1, bias)
-    yield from dense("self_attn", "o_proj", query, embed, 0, bias)
+    bias = options.attention_bias
+    yield block_leaves.gain("input_layernorm", embed)
+    yield from block_leaves.attention(embed, query, key, bias, bias)
     if options.norms_heads:
-        yield norm("self_attn/q_norm", options.head_size)
-        yield norm("self_attn/k_norm", options.head_size)
-    yield norm("post_attention_layernorm", embed)
+        yield block_leaves.gain("self_attn/q_norm", options.head_size)
+        yield block_leaves.gain("self_attn/k_norm", options.head_size)
+    yield block_leaves.gain("post_attention_layernorm", embed)
     if options.norms_outputs:
-        yield norm("pre_feedforward_layernorm", embed)
-        yield norm("post_feedforward_layernorm", embed)
-    yield from dense("mlp", "gate_proj", embed, inner, 1, False)
-    yield from dense("mlp", "up_proj", embed, inner, 1, False)
-    yield from dense("mlp", "down_proj", inner, embed, 0, False)
+        yield block_leaves.gain("pre_feedforward_layernorm", embed)
+        yield block_leaves.gain("post_feedforward_layernorm", embed)
+    yield from block_leaves.gated_mlp(embed, options.n_inner)

@@ -108,17 +108,8 @@ def unembed(
     params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
-    head = params.get("lm_head", {})
-    return types.Unembed(
-        kind=kind,
-        scale=params["ln_f"]["scale"],
-        bias=params["ln_f"]["bias"],
-        eps=architecture.options.layer_norm_epsilon,
-        weight=head.get("weight", params["wte"]),
-        output_bias=head.get("bias"),
-        embedding=params["wte"] if "weight" in head else None,
-        n_layer=architecture.n_layer,
-    )
+    eps = architecture.options.layer_norm_epsilon
+    return layers.unembed(params, architecture, kind, **params["ln_f"], eps=eps)
 
 
 def forward_flops(architecture: types.Architecture, length: int) -> float:

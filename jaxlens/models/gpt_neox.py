@@ -34,17 +34,7 @@ TITLE = "GPT-NeoX"
 parse, dump, leaves = gpt_neox_config.parse, gpt_neox_config.dump, gpt_neox_config.leaves
 
 
-def init(architecture: types.Architecture, seed: int) -> types.Params:
-    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
-
-    Args:
-        architecture: Sizes.
-        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
-
-    Returns:
-        Float32 NumPy pytree.
-    """
-    return layers.init(leaves(architecture), seed)
+init = layers.initialiser(leaves)
 
 
 def residuals(
@@ -80,16 +70,8 @@ def unembed(
     params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
-    head = params.get("lm_head", {})
-    return types.Unembed(
-        kind=kind,
-        scale=params["final_layer_norm"]["scale"],
-        bias=params["final_layer_norm"]["bias"],
-        eps=architecture.options.layer_norm_eps,
-        weight=head.get("weight", params["wte"]),
-        embedding=params["wte"] if "weight" in head else None,
-        n_layer=architecture.n_layer,
-    )
+    eps = architecture.options.layer_norm_eps
+    return layers.unembed(params, architecture, kind, **params["final_layer_norm"], eps=eps)
 
 
 def forward_flops(architecture: types.Architecture, length: int) -> float:

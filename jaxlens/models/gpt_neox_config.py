@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxlens import errors, types
-from jaxlens.models import activations, config_json, rotary
+from jaxlens.models import activations, block_leaves, config_json, rotary
 from jaxlens.models.checkpoints import layout
 
 # <|endoftext|> of GPT-NeoX-20B and Pythia, which a file that leaves the key out means.
@@ -173,35 +173,13 @@ def _block(embed: int, options: Options) -> Iterator[layout.Leaf]:
     """
     inner, has_bias = options.n_inner, options.attention_bias
     yield from _norm("layers/input_layernorm", "input_layernorm", embed)
-    yield from _dense("attention", "query_key_value", embed, 3 * embed, 1, has_bias)
-    yield from _dense("attention", "dense", embed, embed, 0, has_bias)
+    yield from block_leaves.dense("attention/query_key_value", embed, 3 * embed, 1, has_bias)
+    yield from block_leaves.dense("attention/dense", embed, embed, 0, has_bias)
     yield from _norm("layers/post_attention_layernorm", "post_attention_layernorm", embed)
-    yield from _dense("mlp", "dense_h_to_4h", embed, inner, 1)
-    yield from _dense("mlp", "dense_4h_to_h", inner, embed, 0)
+    yield from block_leaves.dense("mlp/dense_h_to_4h", embed, inner, 1)
+    yield from block_leaves.dense("mlp/dense_4h_to_h", inner, embed, 0)
 
 
 def _norm(path: str, name: str, embed: int) -> Iterator[layout.Leaf]:
     yield layout.Leaf(f"{path}/scale", f"{name}.weight", f"{name}/scale", (embed,))
     yield layout.Leaf(f"{path}/bias", f"{name}.bias", f"{name}/bias", (embed,))
-
-
-def _dense(
-    part: str, name: str, rows: int, columns: int, split: int, has_bias: bool = True
-) -> Iterator[layout.Leaf]:
-    path = f"{part}/{name}"
-    yield layout.Leaf(
-        f"layers/{path}/kernel",
-        f"{part}.{name}.weight",
-        f"{path}/kernel",
-        (rows, columns),
-        transposed_in=("torch",),
-        split=split,
-    )
-    if has_bias:
-        yield layout.Leaf(
-            f"layers/{path}/bias",
-            f"{part}.{name}.bias",
-            f"{path}/bias",
-            (columns,),
-            split=0 if split == 1 else None,
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,25 +35,65 @@ class Heads(Protocol):
         ...
 
 
-def init(expected: layout.Layout, seed: int) -> types.Params:
-    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
+def initialiser(
+    leaves: Callable[[types.Architecture], layout.Layout], gain: float = 1.0
+) -> Callable[[types.Architecture, int], types.Params]:
+    """The ``init`` of a family, as transformers initialises: normal, 0.02; biases 0.
 
     Args:
-        expected: Of the weights.
-        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
-
-    Returns:
-        Float32 NumPy pytree.
+        leaves: Of the family.
+        gain: What is stored of a norm that changes nothing.
     """
-    random = np.random.Generator(np.random.Philox(seed))
 
-    def fresh(leaf: layout.Leaf) -> np.ndarray:
-        shape = expected.stacked_shape(leaf)
-        if len(leaf.shape) == 1:
-            return np.full(shape, 0.0 if leaf.path.endswith("/bias") else 1.0, np.float32)
-        return random.standard_normal(shape, np.float32) * np.float32(0.02)
+    def init(architecture: types.Architecture, seed: int) -> types.Params:
+        """Fresh weights, see ``models.init``."""
+        random = np.random.Generator(np.random.Philox(seed))
+        expected = leaves(architecture)
 
-    return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+        def fresh(leaf: layout.Leaf) -> np.ndarray:
+            shape = expected.stacked_shape(leaf)
+            if len(leaf.shape) == 1:
+                return np.full(shape, 0.0 if leaf.path.endswith("/bias") else gain, np.float32)
+            return random.standard_normal(shape, np.float32) * np.float32(0.02)
+
+        return layout.nested({leaf.path: fresh(leaf) for leaf in expected.required()})
+
+    return init
+
+
+def unembed(
+    params: types.Params,
+    architecture: types.Architecture,
+    kind: str,
+    *,
+    scale: jax.Array,
+    eps: float,
+    bias: jax.Array | None = None,
+    **more: Any,
+) -> types.Unembed:
+    """The final norm, and the head where there is one or else the embedding.
+
+    Args:
+        params: ``wte``, and ``lm_head`` where the head is untied or has a bias.
+        architecture: Sizes.
+        kind: Decoder.
+        scale: Gain of the final norm.
+        eps: Of the final norm.
+        bias: Of the final norm.
+        more: Further fields of ``types.Unembed``.
+    """
+    head = params.get("lm_head", {})
+    return types.Unembed(
+        kind=kind,
+        scale=scale,
+        bias=bias,
+        eps=eps,
+        weight=head.get("weight", params["wte"]),
+        output_bias=head.get("bias"),
+        embedding=params["wte"] if "weight" in head else None,
+        n_layer=architecture.n_layer,
+        **more,
+    )
 
 
 def dense(x: jax.Array, layer: types.Params) -> jax.Array:

@@ -87,17 +87,7 @@ GGUF: dict[str, gguf_config.Names] = {
 """Architecture of llama.cpp -> names in its files; see ``gguf_config.Names``."""
 
 
-def init(architecture: types.Architecture, seed: int) -> types.Params:
-    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
-
-    Args:
-        architecture: Sizes.
-        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
-
-    Returns:
-        Float32 NumPy pytree.
-    """
-    return layers.init(leaves(architecture), seed)
+init = layers.initialiser(leaves)
 
 
 def residuals(
@@ -142,17 +132,8 @@ def unembed(
     params: types.Params, architecture: types.Architecture, kind: str = "final_norm"
 ) -> types.Unembed:
     """The model's own final norm and head, with the decoder ``kind`` for the other layers."""
-    head = params.get("lm_head", {})
-    return types.Unembed(
-        kind=kind,
-        scale=params["norm"],
-        bias=None,
-        eps=architecture.options.rms_norm_eps,
-        weight=head.get("weight", params["wte"]),
-        embedding=params["wte"] if "weight" in head else None,
-        n_layer=architecture.n_layer,
-        norm="rms",
-    )
+    eps = architecture.options.rms_norm_eps
+    return layers.unembed(params, architecture, kind, scale=params["norm"], eps=eps, norm="rms")
 
 
 def forward_flops(architecture: types.Architecture, length: int) -> float:

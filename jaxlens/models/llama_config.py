@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxlens import errors, types
-from jaxlens.models import activations, config_json, rotary
+from jaxlens.models import activations, block_leaves, config_json, rotary
 from jaxlens.models.checkpoints import layout
 
 _CLASSES = {
@@ -242,46 +242,11 @@ def around(
 def _block(embed: int, options: Options) -> Iterator[layout.Leaf]:
     """Leaves of one block, split over devices as GPT-2's are."""
     query, key = options.n_head * options.head_size, options.n_kv_head * options.head_size
-    inner, mlp_bias = options.n_inner, options.mlp_bias
-    yield norm("input_layernorm", embed)
-    yield from dense("self_attn", "q_proj", embed, query, 1, options.qkv_bias)
-    yield from dense("self_attn", "k_proj", embed, key, 1, options.qkv_bias)
-    yield from dense("self_attn", "v_proj", embed, key, 1, options.qkv_bias)
-    yield from dense("self_attn", "o_proj", query, embed, 0, options.output_bias)
+    yield block_leaves.gain("input_layernorm", embed)
+    biases = options.qkv_bias, options.output_bias
+    yield from block_leaves.attention(embed, query, key, *biases)
     if options.norms_heads:
-        yield norm("self_attn/q_norm", options.head_size)
-        yield norm("self_attn/k_norm", options.head_size)
-    yield norm("post_attention_layernorm", embed)
-    yield from dense("mlp", "gate_proj", embed, inner, 1, mlp_bias)
-    yield from dense("mlp", "up_proj", embed, inner, 1, mlp_bias)
-    yield from dense("mlp", "down_proj", inner, embed, 0, mlp_bias)
-
-
-def norm(name: str, size: int) -> layout.Leaf:
-    """Gain of a norm of each block."""
-    return layout.Leaf(
-        f"layers/{name}", f"{name.replace('/', '.')}.weight", f"{name}/weight", (size,)
-    )
-
-
-def dense(
-    part: str, name: str, rows: int, columns: int, split: int, has_bias: bool
-) -> Iterator[layout.Leaf]:
-    """Kernel of a layer of each block, and its bias if it has one."""
-    path = f"{part}/{name}"
-    yield layout.Leaf(
-        f"layers/{path}/kernel",
-        f"{part}.{name}.weight",
-        f"{path}/kernel",
-        (rows, columns),
-        transposed_in=("torch",),
-        split=split,
-    )
-    if has_bias:
-        yield layout.Leaf(
-            f"layers/{path}/bias",
-            f"{part}.{name}.bias",
-            f"{path}/bias",
-            (columns,),
-            split=0 if split == 1 else None,
-        )
+        yield block_leaves.gain("self_attn/q_norm", options.head_size)
+        yield block_leaves.gain("self_attn/k_norm", options.head_size)
+    yield block_leaves.gain("post_attention_layernorm", embed)
+    yield from block_leaves.gated_mlp(embed, options.n_inner, options.mlp_bias)

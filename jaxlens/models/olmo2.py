@@ -13,12 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens import types
-from jaxlens.lens import mesh, numerics, slicing
-from jaxlens.models import attention, layers, llama, llama_config, patches, rotary, streams
+from jaxlens.lens import numerics, slicing
+from jaxlens.models import block_leaves, layers, llama, llama_config, patches, rotary, streams
 from jaxlens.models.checkpoints import layout
 
 TITLE = "OLMo 2"
@@ -47,9 +46,9 @@ def leaves(architecture: types.Architecture) -> layout.Layout:
     """The weights, as ``Olmo2ForCausalLM`` names them."""
     llamas, options = llama_config.leaves(_as_llama(architecture)), architecture.options
     norms = (
-        llama_config.norm("self_attn/q_norm", options.n_head * options.head_size),
-        llama_config.norm("self_attn/k_norm", options.n_kv_head * options.head_size),
-        llama_config.norm("post_feedforward_layernorm", architecture.n_embd),
+        block_leaves.gain("self_attn/q_norm", options.n_head * options.head_size),
+        block_leaves.gain("self_attn/k_norm", options.n_kv_head * options.head_size),
+        block_leaves.gain("post_feedforward_layernorm", architecture.n_embd),
     )
     kept = (leaf for leaf in llamas.leaves if leaf.path != "layers/input_layernorm")
     return dataclasses.replace(
@@ -65,17 +64,7 @@ def _as_llama(architecture: types.Architecture) -> types.Architecture:
     return dataclasses.replace(architecture, model_type="llama")
 
 
-def init(architecture: types.Architecture, seed: int) -> types.Params:
-    """Fresh weights as transformers initialises them: normal, 0.02; gains 1, biases 0.
-
-    Args:
-        architecture: Sizes.
-        seed: Seed of the NumPy generator; the same seed and NumPy give the same bits.
-
-    Returns:
-        Float32 NumPy pytree.
-    """
-    return layers.init(leaves(architecture), seed)
+init = layers.initialiser(leaves)
 
 
 def residuals(
@@ -97,7 +86,15 @@ def residuals(
 
     def block(weights: types.Params, stream: jax.Array, number: jax.Array) -> jax.Array:
         del number
-        mixed = _attention(weights["self_attn"], options, stream, angles, segments)
+        attend = weights["self_attn"]
+
+        def turn(name: str, heads: jax.Array) -> jax.Array:
+            rows = heads.reshape(*tokens.shape, -1)
+            rows = numerics.rms_norm(rows, attend[f"{name}_norm"], options.rms_norm_eps)
+            return rotary.rotate(rows.reshape(heads.shape), angles)
+
+        scale = options.head_size**-0.5
+        mixed = layers.self_attention(attend, options, stream, turn, segments, None, scale=scale)
         gain = weights["post_attention_layernorm"]
         stream = stream + numerics.rms_norm(mixed, gain, options.rms_norm_eps)
         hidden = layers.gated_mlp(weights["mlp"], options.activation_function, stream)
@@ -105,29 +102,3 @@ def residuals(
         return stream + numerics.rms_norm(hidden, gain, options.rms_norm_eps)
 
     return streams.collect(block, params["layers"], embedded, architecture.n_layer, dtype, patch)
-
-
-def _attention(
-    params: types.Params,
-    options: llama_config.Options,
-    x: Float[Array, "batch position embed"],
-    angles: rotary.Angles,
-    segments: jax.Array | None,
-) -> Float[Array, "batch position embed"]:
-    batch, length, _ = x.shape
-    size, dtype = options.head_size, params["q_proj"]["kernel"].dtype
-    # Each device takes its own heads; where they cannot be shared out evenly, all of them.
-    axis = 2 if mesh.divides(options.n_kv_head) else None
-
-    def heads(rows: jax.Array) -> jax.Array:
-        return mesh.constrain(rows.reshape(batch, length, -1, size), axis)
-
-    def turned(name: str) -> jax.Array:
-        rows = layers.dense(x, params[f"{name}_proj"])
-        rows = numerics.rms_norm(rows, params[f"{name}_norm"], options.rms_norm_eps)
-        return rotary.rotate(heads(rows), angles)
-
-    query = turned("q") * np.float32(1.0 / np.sqrt(size))
-    key, value = turned("k"), heads(layers.dense(x, params["v_proj"]))
-    mixed = attention.causal(query.astype(dtype), key.astype(dtype), value.astype(dtype), segments)
-    return mesh.constrain(layers.dense(mixed.reshape(batch, length, -1), params["o_proj"]))
