@@ -106,7 +106,9 @@ def test_a_family_that_splits_nothing_is_read_by_all_devices(monkeypatch):
     assert loading.check_identity(shared) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["gpt_neox", "llama", "olmo2-grouped"])
+@pytest.mark.parametrize(
+    "name", ["gpt_neox", "llama", "qwen3", "olmo2-grouped", "gemma2", "gemma3"]
+)
 def test_every_family_is_shared(name):
     architecture = models.parse(CASES[name][1])
     params = weights.random_weights(architecture)

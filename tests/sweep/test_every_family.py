@@ -43,9 +43,10 @@ def model(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(model, texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("sweep") / "run"
-    assert run.run(configure(model, texts, out)).finished
-    return out
+    def make(out):
+        assert run.run(configure(model, texts, out)).finished
+
+    return once(tmp_path_factory, f"{model.name}-sweep", make)
 
 
 def test_rows_are_what_the_model_reads_with_its_bos_token(model, sweep):
@@ -89,6 +90,7 @@ def test_commands_read_it(model, texts, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.long  # whether each family can be shared is tested in test_placement
 def test_devices_that_share_it_read_what_one_reads(model, sweep, texts, tmp_path):
     two = tmp_path / "two"
     assert run.run(configure(model, texts, two, **{"mesh.model": 2, "devices": 2})).finished

@@ -9,7 +9,7 @@ import shutil
 import pandas
 import pytest
 from study.test_ablation import variables, write
-from sweeps import STEPS, STUDY, TEMPERATURES, configure, refused, run_cli, save_between
+from sweeps import STEPS, STUDY, TEMPERATURES, configure, once, refused, run_cli, save_between
 
 import jaxlens
 from jaxlens import errors
@@ -31,14 +31,15 @@ def folders(root):
 @pytest.fixture(scope="module")
 def measured(checkpointed, tmp_path_factory):
     """The runs with probes, and with ablations of planted losses."""
-    root = tmp_path_factory.mktemp("measured")
-    for seed, folder in enumerate(folders(checkpointed)):
-        copy = shutil.copytree(folder, root / folder.name)
-        model = str(checkpointed / "models" / f"step{folder.name}")
-        probes.of_run(copy, configure(model, checkpointed / "texts.jsonl", copy), SETTINGS)
-        losses = {"blocks": variables(ARMS, seed=seed)}
-        write(copy, ARMS, losses)
-    return root
+
+    def make(root):
+        for seed, folder in enumerate(folders(checkpointed)):
+            copy = shutil.copytree(folder, root / folder.name)
+            model = str(checkpointed / "models" / f"step{folder.name}")
+            probes.of_run(copy, configure(model, checkpointed / "texts.jsonl", copy), SETTINGS)
+            write(copy, ARMS, {"blocks": variables(ARMS, seed=seed)})
+
+    return once(tmp_path_factory, "measured-checkpoints", make)
 
 
 @pytest.fixture(scope="module")
