@@ -78,10 +78,10 @@ def kill(pid):
 
 @pytest.fixture(scope="module")
 def long_text(tmp_path_factory):
-    """A text that takes a worker half a minute."""
+    """A text that takes a worker more than a minute: all that is to be killed is killed in time."""
     chance, path = random.Random(3), tmp_path_factory.mktemp("long") / "long.jsonl"
     words = ["quick", "brown", "fox", "jumps", "lazy", "dog", "rains", "town"]
-    lines = [" ".join(chance.choices(words, k=chance.choice([5, 70, 200]))) for _ in range(400)]
+    lines = [" ".join(chance.choices(words, k=chance.choice([5, 70, 200]))) for _ in range(1000)]
     path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
     return path
 
