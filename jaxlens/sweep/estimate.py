@@ -23,6 +23,9 @@ from jaxlens.tally import definitions
 
 _TALLY_ITEM = 8
 
+_LONG_STEP = 10.0
+"""Seconds of a step beyond which no second one is measured."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -137,7 +140,7 @@ def _fitted(job: Job) -> Int[np.ndarray, " document"]:
 
 
 def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenFile) -> float:
-    """Time of a step while each worker computes one; the first of two rounds is a warm-up."""
+    """Time of a step while each worker computes one; of two where steps are short, the second."""
     totals = [worker.zero_totals() for worker in workers]
     seconds = 0.0
     for _ in range(2):
@@ -149,4 +152,6 @@ def _step_seconds(job: Job, workers: Sequence[Worker], tokens: token_file.TokenF
             rows.append(stored)
         jax.device_get((rows, totals))
         seconds = time.perf_counter() - began
+        if seconds > _LONG_STEP:  # what a first step takes for itself is a small part of it
+            break
     return seconds / len(workers)

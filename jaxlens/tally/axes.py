@@ -7,7 +7,10 @@ from jaxlens.tally import bins, sampling
 
 REFERENCE_RANKS = tuple(f"rank_{name}" for name in schema.REFERENCES)
 
-MEASURES = (*schema.SUMMED, "js_final", "js_input", "norm", "retention")
+OF_STREAM = ("norm", "retention")
+"""Measures of the residual stream itself, which may be large."""
+
+MEASURES = (*schema.SUMMED, "js_final", "js_input", *OF_STREAM)
 """Quantities whose means the study takes, by groups of documents and by frequency."""
 
 DIVERGENCES = ("kl_final", "kl_final_matched", "kl_input", "js_final", "js_input", "entropy")

@@ -20,6 +20,9 @@ ONE = 1 << FIXED_POINT_BITS
 FIXED_POINT_LIMIT = 2.0**14
 """A larger magnitude saturates and is counted."""
 
+STREAM_LIMIT = 2.0**28
+"""The same of norms and projections of the residual stream: some models have norms of 10**5."""
+
 LN_RANK_EDGES = np.linspace(0.0, 12.8, 129, dtype=np.float32)
 """Edges of the 128 bins of ln rank; rank 1 is bin 0, ranks to 362,217 have a bin."""
 

@@ -70,10 +70,19 @@ class Facts(NamedTuple):
 
 def fixed(value: Any, xp: Any) -> Any:
     """Floats in units of 2**-16, int32; missing ones become 0."""
-    limit = np.float32(bins.FIXED_POINT_LIMIT)
-    # A product with a power of two is exact in float32, and 2**30 fits int32.
-    clipped = xp.clip(xp.nan_to_num(value, posinf=limit, neginf=-limit), -limit, limit)
-    return xp.rint(clipped * np.float32(bins.ONE)).astype(xp.int32)
+    return _rounded(value, bins.FIXED_POINT_LIMIT, xp).astype(xp.int32)
+
+
+def fixed_of_stream(value: Any, xp: Any) -> Any:
+    """`fixed` of norms and projections of the residual stream, int64."""
+    return _rounded(value, bins.STREAM_LIMIT, xp).astype(xp.int64)
+
+
+def _rounded(value: Any, limit: float, xp: Any) -> Any:
+    # A product with a power of two is exact in float32, and 2**14 * 2**16 fits int32.
+    bound = np.float32(limit)
+    clipped = xp.clip(xp.nan_to_num(value, posinf=bound, neginf=-bound), -bound, bound)
+    return xp.rint(clipped * np.float32(bins.ONE))
 
 
 def product(one: Any, other: Any, xp: Any) -> Any:

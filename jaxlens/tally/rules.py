@@ -20,7 +20,8 @@ def _curve(rows: Facts, name: str) -> Any:
     """A quantity in fixed point; of a rank its ln."""
     if name.startswith("rank_"):
         return rows.ln[name.removeprefix("rank_")]
-    return facts.fixed(rows.values[name], rows.xp)
+    to_fixed = facts.fixed_of_stream if name in axes.OF_STREAM else facts.fixed
+    return to_fixed(rows.values[name], rows.xp)
 
 
 def _known(rows: Facts, name: str) -> Any:

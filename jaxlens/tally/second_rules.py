@@ -39,7 +39,7 @@ def _retention(rows: Facts, summed: bool) -> Iterator[Addition]:
     if "retention_foreign" in rows.values:
         value = rows.values["retention_foreign"]
         known = ~rows.xp.isnan(value) & rows.valid[:, None]
-        amount = facts.fixed(value, rows.xp) if summed else None
+        amount = facts.fixed_of_stream(value, rows.xp) if summed else None
         yield (rows.group[:, None], rows.layers), amount, known
 
 

@@ -13,10 +13,16 @@ from jaxlens.tally import axes, bins, definitions, sampling
 SIXTEENTH = 2**16
 
 
-def fixed(x):
+def fixed(x, limit=2.0**14):
     """To the nearest multiple of 2**-16, halves to even, as float32 has it."""
-    x = float(np.float32(min(max(float(x), -(2.0**14)), 2.0**14)))
+    x = float(np.float32(min(max(float(x), -limit), limit)))
     return round(x * SIXTEENTH)
+
+
+def measured(name, x):
+    if name.startswith("rank_"):
+        return ln(int(x))
+    return fixed(x, 2.0**28 if name in ("norm", "retention", "retention_foreign") else 2.0**14)
 
 
 def ln(n):
@@ -261,14 +267,14 @@ def _of_curves(rows, row, out):
             x = row[name][layer]
             missing = x == 0 if name.startswith("rank_") else math.isnan(x)
             if not missing:
-                amount = ln(int(x)) if name.startswith("rank_") else fixed(x)
+                amount = measured(name, x)
                 for kind, place in (("group", group), ("frequency", rarity)):
                     out[f"{kind}_count"][line, place, layer] += 1
                     out[f"{kind}_sum"][line, place, layer] += amount
     for layer in range(rows.n_layers if "retention_foreign" in row else 0):
         if not math.isnan(x := row["retention_foreign"][layer]):
             out["foreign_retention_count"][group, layer] += 1
-            out["foreign_retention_sum"][group, layer] += fixed(x)
+            out["foreign_retention_sum"][group, layer] += measured("retention_foreign", x)
     for line, name in enumerate(axes.DIVERGENCES):
         for layer in range(rows.n_layers if name in row else 0):
             out["divergence_histogram"][line, layer, rarity, log_bin(row[name][layer])] += 1

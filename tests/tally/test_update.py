@@ -9,7 +9,7 @@ import pytest
 
 from jaxlens import schema
 from jaxlens.tally import bins as binning
-from jaxlens.tally import definitions, scatter, update
+from jaxlens.tally import definitions, facts, scatter, update
 
 VOCAB, LAYERS, ROWS = 97, 3, 40
 BASIC = definitions.BASIC
@@ -75,6 +75,20 @@ def test_what_saturates_is_clipped_and_counted():
     assert totals["saturated"][line].tolist() == [1, 1, 1]
     assert totals["count"][line].tolist() == [2, 2, 1]
     assert totals["sum"][line].tolist() == [2 * 2**30, -2 * 2**30, 2**30]
+
+
+def test_norms_of_the_stream_are_not_clipped_where_other_values_are():
+    value = np.array([1e5, -98_765.43, 2.0**28, 1e9, np.inf, np.nan, 0.1], np.float32)
+    expected = [round(float(min(x, 2**28)) * 2**16) if x == x else 0 for x in value]
+    with update.wide():
+        for xp in (np, jnp):
+            made = facts.fixed_of_stream(xp.asarray(value), xp)
+            assert made.dtype == np.int64 and made.tolist() == expected
+        for add in (scatter.add_wide, scatter.add_parts):
+            total = add(jnp.zeros(1, jnp.int64), jnp.zeros(len(value), jnp.int32), made)
+            assert total.tolist() == [sum(expected)]
+    small = value[np.abs(value) < 2**14]
+    assert (facts.fixed_of_stream(small, np) == facts.fixed(small, np)).all()
 
 
 def test_a_value_is_rounded_once_to_the_nearest_step():
