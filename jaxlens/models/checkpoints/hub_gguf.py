@@ -16,7 +16,7 @@ from jaxlens.models.checkpoints import gguf_header
 
 _PART = re.compile(r"-[0-9]+-of-[0-9]+", re.ASCII)
 _IMAGES = "mmproj"
-"""How the names of files begin that hold what reads images, and no language model."""
+"""In the names of files that hold what reads images, and no language model."""
 
 
 def files(names: Iterable[str]) -> list[str]:
@@ -30,7 +30,7 @@ def files(names: Iterable[str]) -> list[str]:
         str(path)
         for path in paths
         if path.suffix == gguf_header.SUFFIX
-        and not path.name.startswith(_IMAGES)
+        and _IMAGES not in path.name.lower()
         and not path.is_absolute()
         and ".." not in path.parts
     )

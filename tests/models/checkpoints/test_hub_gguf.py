@@ -20,6 +20,7 @@ NAMES = [
     "tiny-1.1b-q8_0.gguf",
     "BF16.gguf",
     "mmproj-tiny-F16.gguf",
+    "tiny-mmproj-F16.gguf",
     "tiny-F16.gguf",
     "large/tiny-F32-00001-of-00002.gguf",
     "large/tiny-F32-00002-of-00002.gguf",
