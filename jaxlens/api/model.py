@@ -28,7 +28,8 @@ def load_model(
     """Loads a model and checks that the lens at its last layer is the model.
 
     Args:
-        source: Local directory or weights file, GGUF file, hub id, ``packaged``, ``smollm2`` or
+        source: Local directory or weights file, GGUF file, hub id (``org/name``, or
+            ``org/name:Q4_K_M`` for one file of a GGUF repository), ``packaged``, ``smollm2`` or
             ``gemma3-270m`` where pip has installed them, a state dict or Flax parameters (with
             ``config``), or a PyTorch model that has ``state_dict`` and ``config``.
         dtype: Type of the weights and of the forward pass's multiplies, ``float32`` or

@@ -48,7 +48,8 @@ def ablate(
     Args:
         source: Run directory; or a model: directory, GGUF file or hub id, with --corpus and --out.
         config: YAML file; may be repeated, the last wins.
-        model: Directory, GGUF file or hub id of the run's model, which the run does not record.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M) of the run's model,
+            which the run does not record.
         corpus: Files, directories or globs, as for run; of a run the tokens are there already.
         out: Run directory to begin for a model; its shards are for jaxlens run to compute.
         limit: Tokens to read, as for run.

@@ -32,7 +32,8 @@ def bench(
         shapes: gpt2, gpt2-medium, gpt2-large or gpt2-xl, with random weights; gpt2 by default.
             One, or several with --compile-only.
         config: YAML file; may be repeated, the last wins.
-        model: Directory, GGUF file or hub id to measure instead of a shape.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M) to measure
+            instead of a shape.
         precision: Operands of the lens: float32, tf32, bf16x3 or bfloat16.
         rows: Columns to store: core, full, or none (tallies only).
         lens: Implementation: tiled, pallas (a kernel of the device), or reference.

@@ -20,7 +20,7 @@ def convert(
     """Convert a checkpoint; at float32 the weights keep every bit.
 
     Args:
-        source: Model directory or hub id.
+        source: Model directory, GGUF file or hub id (org/name, or org/name:Q4_K_M).
         target: Directory to create.
         to: Format to write.
         dtype: Type to store.

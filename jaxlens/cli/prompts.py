@@ -35,7 +35,8 @@ def prompts(
 
     Args:
         file: .csv, .tsv, .jsonl, .json (also .gz, .bz2, .zst) or .parquet, one prompt a row.
-        model: Directory, GGUF file or hub id; the packaged model by default.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M); the packaged
+            model by default.
         prompt_column: Column of the prompts; prompt by default, or else text.
         answer_column: Columns of answers, of texts or lists of texts; answer by default.
         metadata: Columns to keep in the output; all others by default.

@@ -41,7 +41,7 @@ def run(
 
     Args:
         config: YAML file; may be repeated, the last wins.
-        model: Directory, GGUF file or hub id.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M).
         corpus: Files, directories or globs: .txt, .jsonl, .ndjson, .json, .csv, .tsv, .tar (each
             also .gz, .bz2, .zst), .tgz, .parquet, .arrow; or twins:repeats, twins:plasma or
             prompts:curated (generated corpora).
@@ -133,7 +133,8 @@ def tokenize(
 
     Args:
         config: YAML file; may be repeated, the last wins.
-        model: Directory, GGUF file or hub id whose tokenizer is used.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M) whose
+            tokenizer is used.
         corpus: Files, directories or globs; or a corpus that is made, as for run.
         out: Run directory or URL; the token file goes to its folder tokens.
         limit: Tokens to read, for instance 10M.
@@ -199,7 +200,7 @@ def repair(
     Args:
         run_dir: Run directory.
         config: YAML file; may be repeated, the last wins.
-        model: Directory, GGUF file or hub id of the run's model.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M) of the run's model.
         corpus: Files, directories or globs of the run's corpus.
         limit: Tokens to read, as for the run.
         settings: key=value for any other key of the configuration.

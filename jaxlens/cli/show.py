@@ -37,7 +37,8 @@ def show(
 
     Args:
         text: Prompts, each in quotes; - reads one from standard input.
-        model: Directory, GGUF file or hub id; the packaged model by default.
+        model: Directory, GGUF file or hub id (org/name, or org/name:Q4_K_M); the packaged
+            model by default.
         decoder: How the stream is normalised before it is decoded; plain as in the 2020 post.
         metric: What colours say: p_top (default), rank_final, kl_final, rank_next, rank_input,
             kl_input, kl_to_final, entropy; of a followed token rank_follow, p_follow. Pages open
@@ -50,7 +51,7 @@ def show(
         svg: File for a figure.
         json: Print all numbers as JSON instead.
         compare: Compare two texts: the difference, first minus second, and both side by side.
-        against: Compare with another model: directory or hub id.
+        against: Compare with another model: directory, GGUF file or hub id.
         against_decoder: Compare with another decoder.
         relative_depth: Compare layers of equal relative depth where the models differ in depth.
         output: What is printed.

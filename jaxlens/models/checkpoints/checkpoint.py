@@ -29,7 +29,6 @@ from jaxlens.models.checkpoints import (
     gguf_header,
     hub,
     orbax,
-    packages,
     stack,
     state_dict,
     stream,
@@ -98,7 +97,8 @@ def load(
     """Loads a model from a directory, a file or the Hugging Face hub.
 
     Args:
-        source: Directory, weights file, or hub id such as ``gpt2`` or ``org/name``.
+        source: Directory, weights file, or hub id such as ``gpt2``, ``org/name`` or
+            ``org/name:Q4_K_M``.
         revision: Branch, tag or commit of a hub id.
         config: Taken instead of ``config.json``, see ``models.parse``.
         read: Whether to read the weights, which are only found otherwise.
@@ -109,8 +109,7 @@ def load(
         ConfigError: There are several models.
     """
     located = hub.locate(source, revision)
-    label = str(located) if source in packages.PACKAGES else str(source) or "."
-    folder = folders.resolve(located, label)
+    folder = folders.resolve(located, hub.label(source, located))
     if config is None and folder.found.format == formats.GGUF:
         file = folder.found.file
         architecture = gguf.architecture(folder.directory / file, f"{folder.label}/{file}")
