@@ -137,10 +137,10 @@ LONG_PAGES = {
             "probe",
             "prompts",
         ),
-        *("results", "study"),
+        *("report", "results", "study"),
     )
 }
-LONG_EXAMPLES = {"ablate", "bench", "probe", "study"}
+LONG_EXAMPLES = {"ablate", "bench", "compare", "probe", "study"}
 
 
 def each(names, long):
