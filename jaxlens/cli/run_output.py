@@ -224,7 +224,7 @@ def show_estimate(cost: estimate.Estimate) -> None:
     width = max(len(key) for key in lines)
     for key, value in lines.items():
         if value:
-            terminal.say(f"{key:<{width}}  {value}")
+            terminal.say(f"{key:<{width}}  {value}", always=True)
 
 
 def _bytes(count: float) -> str:

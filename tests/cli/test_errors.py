@@ -248,6 +248,8 @@ def test_a_dry_run_refuses_what_the_run_would(tiny, texts, swept, capsys):
     how = (*flags(tiny, texts, swept), "--dry-run")
     before = digest(swept)
     assert "lens.decoder" in refused(capsys, 2, *how, "--set", "lens.decoder=plain")
+    assert run_cli(*how, "--quiet") == 0
+    assert "expected time" in capsys.readouterr().out  # what a dry run is asked to print
     assert digest(swept) == before
 
 

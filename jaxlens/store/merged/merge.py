@@ -214,7 +214,15 @@ def _part(out_dir: Path, run_dir: Path) -> agreement.Part:
 
 
 def _require_room(out_dir: Path, spec_bytes: bytes) -> None:
-    """Refuses a directory that holds anything but these merged runs, or what is left of them."""
+    """Refuses a directory that holds anything but these merged runs, or what is left of them.
+
+    One inside a run is refused too: `jaxlens verify` would find files there that belong to no run.
+    """
+    for above in out_dir.resolve().parents:
+        if os.path.lexists(above / layout.RUN):
+            raise errors.ConfigError(
+                f"{out_dir} lies inside a run, {above}", "name a directory beside the runs"
+            )
     if os.path.lexists(out_dir) and not out_dir.is_dir():
         raise errors.ConfigError(
             f"{out_dir} is not a directory", "name a directory to create before the runs"

@@ -278,7 +278,11 @@ def test_means_of_token_types_must_be_equal(parted, merged, tiny, tmp_path):
 
 def test_directories_that_hold_something_else_are_refused(copied):
     runs = [copied / name for name in parts.NAMES]
-    for out, told in ((copied, "is not empty"), (copied / "a", "holds a run of its own")):
+    for out, told in (
+        (copied, "is not empty"),
+        (copied / "a", "holds a run of its own"),
+        (copied / "a" / "merged", "lies inside a run"),
+    ):
         assert told in refusal(lambda out=out: jaxlens.merge_runs(out, runs))
     assert "of another run" in refusal(lambda: jaxlens.merge_runs(copied / "all", runs[1:]))
     assert "at least two" in refusal(lambda: jaxlens.merge_runs(copied / "m", runs[:1]))
