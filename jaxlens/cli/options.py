@@ -17,6 +17,7 @@ from cyclopts import (
     MissingArgumentError,
     Parameter,
     UnknownCommandError,
+    UnusedCliTokensError,
 )
 
 from jaxlens import config as run_config
@@ -139,6 +140,11 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> errors.ConfigError:
         taken = _swallowed(words)
         if taken is not None:
             return taken
+    unused = (isinstance(error, UnusedCliTokensError) and error.unused_tokens) or [""]
+    if "=" in unused[0] and not unused[0].startswith("-"):
+        return errors.ConfigError(
+            f"{unused[0]} belongs to no option", f"write --set before each: --set {unused[0]}"
+        )
     known = isinstance(error, UnknownCommandError) or not words
     return errors.ConfigError(what, f"run jaxlens {'' if known else words[0] + ' '}--help")
 

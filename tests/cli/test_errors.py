@@ -253,6 +253,13 @@ def test_a_dry_run_refuses_what_the_run_would(tiny, texts, swept, capsys):
     assert digest(swept) == before
 
 
+def test_a_setting_without_its_option_is_named(tiny, texts, tmp_path, capsys):
+    words = (*flags(tiny, texts, tmp_path / "out"), "--set", "lens.tile=512", "lens.block=64")
+    said = refused(capsys, 2, *words)
+    assert "lens.block=64 belongs to no option" in said
+    assert "write --set before each: --set lens.block=64" in said
+
+
 def test_env_is_json(capsys):
     assert run_cli("env") == 0
     assert json.loads(capsys.readouterr().out)["packages"]["jax"]
