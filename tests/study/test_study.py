@@ -123,6 +123,9 @@ def test_the_jump_is_that_of_the_mean_curve_of_all_tokens(studied, found):
     assert shown is not None
     assert shown.estimate == pytest.approx(steps[0] / steps.sum(), rel=1e-12)
     assert shown.n == count[0]
+    falling = sentences.find(found.results, "monotone_share_kl_final")
+    assert falling is not None and falling.estimate == (np.diff(mean) <= 0).mean()
+    assert math.isnan(falling.low) and math.isnan(falling.high)  # it moves by whole steps
 
 
 def test_the_contrast_is_the_difference_from_the_mean_of_the_seeds(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -166,9 +165,14 @@ def _two_lines(run: Inputs) -> list[Result]:
 def _steps(run: Inputs) -> list[Result]:
     lines = []
     for i, measure in enumerate(axes.JUMPS):
-        along = functools.partial(shape.monotone_share, falling=measure in FALLING)
-        share = curves.statistic(*run.measured(measure), along)
-        lines.append(result(run, f"monotone_share_{measure}", share))
+        sums, counts = run.measured(measure)
+        curve = binned.mean(sums.sum(0), counts.sum(0))
+        share = float(shape.monotone_share(curve, falling=measure in FALLING))
+        # It moves by whole steps, so that no standard error describes it.
+        counted = bootstrap.missing(
+            "of the mean curve, without interval", share, int(counts[:, 0].sum())
+        )
+        lines.append(result(run, f"monotone_share_{measure}", counted))
         falling = run.tallies["descending"][i]
         counts = np.repeat(falling[:, :1], run.n_layers, axis=1)
         shares = curves.by_layer(falling, counts, scale=1)

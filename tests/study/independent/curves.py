@@ -73,7 +73,7 @@ def shapes(run, lines):
         names = ("jump_share", "jump_ratio", "monotone_share")
         for name, value, se in zip(names, values, errors, strict=True):
             if not (name == "monotone_share" and measure.startswith("js_")):
-                lines.put(f"{name}_{measure}", value, se)
+                lines.put(f"{name}_{measure}", value, np.nan if name == "monotone_share" else se)
     sums = by_document(run, run.ln("input"))
     area = bootstrap.estimate(lambda t, n: 1 - (t / n)[1:-1].mean() / run.ln_vocab, *sums)
     lines.put("aupc", *area)
