@@ -19,6 +19,10 @@ _PRIOR = 0.5
 """Added to the training occurrences of each candidate for its prior."""
 
 
+_NOISE = 1e-6
+"""Share of the mean square below which the variance within classes is rounding."""
+
+
 class Discriminant(NamedTuple):
     """The probe of a target at a layer, in the units of its moments.
 
@@ -58,12 +62,29 @@ def fit(
     mean = np.where(is_candidate[:, None], sums / np.maximum(count, 1)[:, None], centre)
     between = (mean * count[:, None]).T @ mean
     within = (moments.products - between) / max(1, total - n_candidates)
-    eigenvalue = np.trace(within) / len(within)
-    # Where all positions of a class are equal, nothing varies within it.
-    ridge = RIDGE * eigenvalue if eigenvalue > 0 else 1.0
-    covariance = within + ridge * np.eye(len(within))
+    covariance = _regular(within, float(np.trace(moments.products)) / max(1, total))
     away = mean - centre
     weight = np.linalg.solve(covariance, away.T).T
     prior = np.log((count + _PRIOR) / (total + _PRIOR * n_candidates))
     bias = prior - (away * weight).sum(1) / 2 - weight @ centre
     return Discriminant(mean, centre, weight, np.where(is_candidate, bias, -np.inf))
+
+
+def _regular(
+    within: Float64[np.ndarray, "embed embed"], square: float
+) -> Float64[np.ndarray, "embed embed"]:
+    """The covariance within classes with its ridge.
+
+    Where all positions of a class are equal, as those of a token at the input of a model without
+    position embeddings, nothing varies within it. What is left of the difference of two large sums
+    has no inverse that means anything; the nearest class mean decides.
+
+    Args:
+        within: The covariance.
+        square: Mean square of the positions.
+    """
+    identity = np.eye(len(within))
+    variance = float(np.trace(within))
+    if variance <= _NOISE * square:
+        return identity
+    return within + RIDGE * (variance / len(within)) * identity

@@ -5,7 +5,7 @@ import probes
 import pytest
 
 from jaxlens.store.probe_file import READOUTS, STATISTICS, TARGETS
-from jaxlens.sweep.probe import moments
+from jaxlens.sweep.probe import discriminant, moments
 
 N_CLASSES, EMBED, N_TRAINING, N_HELD_OUT = 20, 32, 6_000, 4_000
 OWN, PERMUTED = TARGETS.index("own"), TARGETS.index("permuted")
@@ -69,6 +69,21 @@ def test_a_rotation_hides_the_token_from_the_lens_and_not_from_the_probe(world):
     assert recall(world, OWN, PROBE, "rotated") > 0.99
     # Of one rotation the lens may be off chance, since 20 directions are few; far from reading it.
     assert recall(world, OWN, LENS, "rotated") < 3 / N_CLASSES
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_does_not_vary_within_a_class_is_read_by_its_mean(seed):
+    """As a token at the input of a model without position embeddings; rounding has no inverse."""
+    random, n = np.random.default_rng(seed), 1_500
+    classes, label = random.normal(size=(100, 64)), random.integers(0, 100, n)
+    rows = np.rint(classes[label] * 2.0**24) / 2.0**24
+    sums = np.zeros((100, 64))
+    np.add.at(sums, label, rows)
+    blocks = [rows[first : first + 512] for first in range(0, n, 512)]
+    products = sum(np.rint(block.T @ block * 2.0**24) / 2.0**24 for block in blocks)
+    counts = np.bincount(label, minlength=100)
+    one = discriminant.fit(moments.Layer(sums, products), counts, counts > 1)
+    assert ((rows @ one.weight.T + one.bias).argmax(1) == label).all()
 
 
 def test_what_was_erased_is_read_at_chance(world):
