@@ -95,7 +95,7 @@ def offer_cores() -> None:
     if configured >= 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has started
-        jax.config.update("jax_num_cpu_devices", min(MAX_CORES, _cores()))
+        jax.config.update("jax_num_cpu_devices", min(MAX_CORES, environment.cores()))
 
 
 def choose(count: int | None) -> list[jax.Device]:
@@ -156,10 +156,3 @@ def step_bytes(unused: int | None) -> int | None:
 def put(tree: T, device: jax.Device) -> T:
     """A copy on one device, see `Group.put`."""
     return Group((device,)).put(tree)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -54,7 +54,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count() or 0,
+        "cores": cores(),
         "memory_bytes": _memory(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "hdf5": reading.library_version(),
@@ -77,6 +77,13 @@ def decisive(described: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(variables, dict):
         decisive |= {name: variables.get(name) for name in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     return decisive
+
+
+def cores() -> int:
+    """Cores that this process may use; programs for another number of them give other bits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def peak_bytes() -> int:

@@ -185,6 +185,22 @@ def test_what_decides_the_bits_is_noted(out):
     assert decisive["backend"] == "cpu" and decisive["devices"]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not Linux")
+def test_cores_are_those_that_the_process_may_use():
+    """JAX compiles for as many threads, and the last digits depend on it."""
+    code = """
+import os
+from jaxlens.sweep import environment
+before = environment.describe()
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+after = environment.describe()
+print(before["cores"], after["cores"], *(environment.decisive(d)["cores"] for d in (before, after)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = len(os.sched_getaffinity(0))
+    assert told.stdout.split() == [str(here), "1", str(here), "1"]
+
+
 def test_an_environment_that_was_let_in_is_known_without_the_notes_of_others(out, tiny, texts):
     """A thousand workers would read a million notes."""
     run.run(configure(tiny, texts, out))

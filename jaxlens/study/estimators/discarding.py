@@ -66,8 +66,10 @@ TABLE: Table = {
         "two_lines_second_{measure}": "slope of the mean {what} on depth, second of two lines "
         "inside",
     },
-    Group("Q1", "1", BOOTSTRAP, _JUMPS): {
+    Group("Q1", "1", NONE, _JUMPS): {
         "monotone_share_{measure}": "share of the steps of the mean {what} that {move}",
+    },
+    Group("Q1", "1", BOOTSTRAP, _JUMPS): {
         "falling_{measure}": "share of positions whose {what} falls at this layer",
     },
     Group("Q1", "1", NONE): {
