@@ -10,26 +10,23 @@ skipped.
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gpt2_measures as measures
 import huggingface_hub
-import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-import jaxlens
 from jaxlens import errors
 from jaxlens.corpus.synthetic import templates
 from jaxlens.lens import identity
 from jaxlens.models import loading
 
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1/test-00000-of-00001.parquet")
-WINDOW = 1024
 GREETING = "Hello world"
 
 
@@ -99,13 +96,16 @@ def checks(name: str, text: str | None, expected: Expected) -> Iterator[Check]:
         JaxlensError: The model cannot be loaded.
     """
     model = loading.from_checkpoint(loading.load_checkpoint(name, read=False))
-    ids = None if text is None else encode(model, text)
+    ids = None if text is None else measures.encode(model, text)
     yield _identity(name, model, ids)
-    found = encode(model, GREETING).tolist()
+    found = measures.encode(model, GREETING).tolist()
     wanted = list(expected.greeting)
     yield Check(name, f"tokens of {GREETING!r}", found, str(wanted), found == wanted)
     if expected.bias_tokens is not None:
-        tokens, wanted = bias_tokens(model, len(expected.bias_tokens)), list(expected.bias_tokens)
+        tokens, wanted = (
+            measures.bias_tokens(model, len(expected.bias_tokens)),
+            list(expected.bias_tokens),
+        )
         yield Check(
             name, "tokens of greatest ln_f.bias . W^T", tokens, str(wanted), tokens == wanted
         )
@@ -114,11 +114,6 @@ def checks(name: str, text: str | None, expected: Expected) -> Iterator[Check]:
         yield from _growth(name, model, ids, expected)
         if expected.perplexity is not None or expected.paper is not None:
             yield from _perplexities(name, model, ids, expected)
-
-
-def encode(model: loading.Model, text: str) -> np.ndarray:
-    """Token ids of a text, without special tokens."""
-    return np.array(model.tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
 
 def _identity(name: str, model: loading.Model, ids: np.ndarray | None) -> Check:
@@ -131,56 +126,18 @@ def _identity(name: str, model: loading.Model, ids: np.ndarray | None) -> Check:
     return Check(name, "identity gate, nat", measured, f"at most {limit:g}", is_model)
 
 
-def bias_tokens(model: loading.Model, count: int) -> list[str]:
-    """Tokens of the greatest products of the last norm's bias with the unembedding."""
-    products = np.asarray(model.params["wte"]) @ np.asarray(model.params["ln_f"]["bias"])
-    greatest = np.argsort(-products, kind="stable")[:count]
-    return [model.tokenizer.decode([int(token)]) for token in greatest]
-
-
-def last_ranks(model: loading.Model, text: str, decoder: str, position: int = -2) -> list[int]:
-    """Rank of a text's last token at each layer.
-
-    Args:
-        model: The model.
-        text: At least two tokens.
-        decoder: Of the lens.
-        position: Where it is read; -2 is where it is the next token.
-    """
-    ids = encode(model, text)
-    readout = jaxlens.read_lens(model, ids[None], decoder=decoder, follow=ids[-1:])
-    return np.asarray(readout.rank_follow)[:, 0, position, 0].tolist()
-
-
 def _plasma(name: str, model: loading.Model, expected: Expected) -> Iterator[Check]:
     said = "rank of ' plasma' as the next token"
     if expected.plasma is not None:
         wanted, count = list(expected.plasma), len(expected.plasma)
-        found = last_ranks(model, templates.POST, "final_norm")[-count:]
+        found = measures.last_ranks(model, templates.POST, "final_norm")[-count:]
         yield Check(name, f"{said}, last blocks", found, str(wanted), found == wanted)
-        found = last_ranks(model, templates.POST, "final_norm", -1)[-count:]
+        found = measures.last_ranks(model, templates.POST, "final_norm", -1)[-count:]
         yield Check(name, "the same where it is the input", found, "", None)
     if expected.plain_above is not None:
-        rank = last_ranks(model, templates.POST, "plain")[-2]
+        rank = measures.last_ranks(model, templates.POST, "plain")[-2]
         limit = expected.plain_above
         yield Check(name, f"{said}, plain, last but one", rank, f"above {limit}", rank > limit)
-
-
-def growth(model: loading.Model, ids: np.ndarray, first: int = 1) -> float:
-    """Growth of residual norms a block: geometric mean over blocks.
-
-    The norm of a layer is the mean over the positions of the first window but its first, whose
-    norm is tens of times that of the others.
-
-    Args:
-        model: The model.
-        ids: Token ids.
-        first: Layer from which on; 0 is the embedding, 1 the output of the first block.
-    """
-    window = ids[None, : min(WINDOW, model.config.n_positions)]
-    streams = loading.forward(model.params, model.config, window)
-    norms = np.asarray(jnp.linalg.norm(streams[:, 0, 1:], axis=-1).mean(-1), np.float64)
-    return float((norms[-1] / norms[first]) ** (1 / (len(norms) - 1 - first)))
 
 
 def _growth(
@@ -189,34 +146,20 @@ def _growth(
     if expected.growth is None:
         return
     low, high = expected.growth
-    found = growth(model, ids)
+    found = measures.growth(model, ids)
     yield Check(
         name, "growth of norms a block", found, f"{low:g} to {high:g}", low <= found <= high
     )
-    yield Check(name, "growth of norms, with the first block", growth(model, ids, 0), "", None)
-
-
-def perplexity(model: loading.Model, ids: np.ndarray) -> float:
-    """Perplexity a token, over windows without overlap, whose first tokens are not predicted."""
-    length = min(WINDOW, model.config.n_positions)
-    total, count = 0.0, 0
-    for start in range(0, len(ids), length):
-        window = ids[start : start + length]
-        padded = np.zeros((1, length), np.int32)
-        padded[0, : len(window)] = window
-        mask = (np.arange(length) < len(window))[None]
-        readout = jaxlens.read_lens(model, padded, mask, layers=-1, quantities="logp_next")
-        predicted = np.asarray(readout.logp_next, np.float64)[0, 0, : len(window) - 1]
-        total -= predicted.sum()
-        count += len(predicted)
-    return math.exp(total / count)
+    yield Check(
+        name, "growth of norms, with the first block", measures.growth(model, ids, 0), "", None
+    )
 
 
 def _perplexities(
     name: str, model: loading.Model, ids: np.ndarray, expected: Expected
 ) -> Iterator[Check]:
     print(f"{name}: reading {len(ids):,} tokens of WikiText-2", file=sys.stderr, flush=True)
-    found = perplexity(model, ids)
+    found = measures.perplexity(model, ids)
     for said, value, tolerance in (
         ("transformers", expected.perplexity, NEAR),
         ("the paper", expected.paper, NEAR_PAPER),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxlens import errors
 from jaxlens.cli import streams, terminal
@@ -61,31 +61,21 @@ def show_result(result: run.Result) -> None:
             f"{result.tokens_per_second:,.0f} tok/s, {result.fill:.0%} of the positions filled"
         )
     from jaxlens.store import reader
+    from jaxlens.store import summary as summaries
 
     with reader.open_run(result.out) as opened:
         summary, has_rows = opened.summary(), bool(opened.names)
-        beyond = clipped(opened.tally)
+        clipped = summaries.clipped(opened.tally)
     streams.say(layer_table(summary))
     if any(key.startswith("median_") for statistics in summary.values() for key in statistics):
         terminal.say("median ranks are interpolated in bins of 10 %: they need not be whole")
-    terminal.say(f"clipped in the sums: {beyond}")
+    terminal.say(f"clipped in the sums: {clipped}")
     terminal.say(f"totals: {result.out}/summary.h5")
     if has_rows:
         terminal.say(f"rows of each token: {result.out}/shards/*.h5")
         terminal.say(f"open them: jaxlens.open_run({result.out!r})['rank_input'][:10]")
     if has_rows and not urls.is_url(result.out):
         terminal.say(f"       or: xarray.open_dataset({result.out + '/shards/part-00000.h5'!r})")
-
-
-def clipped(tally: Mapping[str, Any]) -> str:
-    """How many of the summed values were larger than fixed point holds."""
-    from jaxlens.tally import bins
-
-    beyond, values = (int(tally[name].sum()) for name in ("saturated", "count"))
-    if not beyond:
-        return f"none of {values:,} values"
-    share = f"{beyond:,} of {values:,} values, {beyond / values:.2%}"
-    return f"{share}: larger in size than {bins.FIXED_POINT_LIMIT:,.0f}"
 
 
 def show_verification(report: verify.Report, run_dir: object) -> None:

@@ -182,3 +182,12 @@ def _medians(histogram: np.ndarray, references: tuple[str, ...]) -> dict[str, St
             meaning = f"median of rank_{reference}, interpolated in ln rank"
             statistics[f"median_rank_{reference}"] = Statistic(values, "1", meaning)
     return statistics
+
+
+def clipped(tally: Mapping[str, np.ndarray]) -> str:
+    """How many of the summed values were larger than fixed point holds, in words."""
+    beyond, values = (int(tally[name].sum()) for name in ("saturated", "count"))
+    if not beyond:
+        return f"none of {values:,} values"
+    share = f"{beyond:,} of {values:,} values, {beyond / values:.2%}"
+    return f"{share}: larger in size than {bins.FIXED_POINT_LIMIT:,.0f}"

@@ -9,13 +9,12 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from sweeps import flags, refused, run_cli
 
 import jaxlens
 from jaxlens import errors
-from jaxlens.cli import main, options, progress, run_output, streams, terminal
+from jaxlens.cli import main, options, progress, streams, terminal
 from jaxlens.lens import numerics
 from jaxlens.sweep import run
 
@@ -284,14 +283,6 @@ def test_numbers_agree_with_their_nouns():
     assert errors.count(2000, "document or line", "documents or lines") == (
         "2,000 documents or lines"
     )
-
-
-def test_values_that_are_clipped_in_sums_are_counted():
-    tally = {"saturated": np.array([[2, 0], [0, 1]]), "count": np.full((2, 2), 1000)}
-    said = "3 of 4,000 values, 0.07%: larger in size than 16,384"
-    assert run_output.clipped(tally) == said
-    tally["saturated"] *= 0
-    assert run_output.clipped(tally) == "none of 4,000 values"
 
 
 def test_a_run_of_one_token_speaks_of_one_token(tiny, tmp_path, capsys):

@@ -124,3 +124,11 @@ def test_totals_that_exceed_64_bits_are_refused(sign):
         total = summary.add(total, "b", part)  # the least number is one
     with pytest.raises(errors.DataError, match=r"b: tally count .* exceed 64 bits"):
         summary.add(total, "b", part)
+
+
+def test_values_that_are_clipped_in_sums_are_counted():
+    tally = {"saturated": np.array([[2, 0], [0, 1]]), "count": np.full((2, 2), 1000)}
+    said = "3 of 4,000 values, 0.07%: larger in size than 16,384"
+    assert summary.clipped(tally) == said
+    tally["saturated"] *= 0
+    assert summary.clipped(tally) == "none of 4,000 values"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxlens import __version__
-from jaxlens.store import reader, worker_notes
+from jaxlens.store import reader, summary, worker_notes
 from jaxlens.store.merged import merged_run, merged_spec, sources
 from jaxlens.study import inputs
 from jaxlens.study.report import commands, measured
@@ -200,7 +200,7 @@ def _quality(
         )
         yield "groups of documents", f"{int(np.count_nonzero(made.group_rows)):,} hold any"
     yield "rows", f"{run.n_rows:,} stored" if run.n_rows else "none stored, totals only"
-    yield "clipped in sums", _clipped(run)
+    yield "clipped in sums", summary.clipped(run.tally)
     shards = f"records and sizes of {plan['n_shards']:,} shards, "
     yield (
         "checked",
@@ -219,12 +219,6 @@ def _merging(run: reader.Run) -> tuple[str, ...]:
     folders = [sources.directory(run.path, source) for source in run.sources]
     words = ["jaxlens", "merge", *map(str, (run.path, *folders))]
     return (printable.line(shlex.join(words)),)
-
-
-def _clipped(run: reader.Run) -> str:
-    """Values that were beyond fixed point; the totals of every run count them."""
-    clipped = int(run.tally["saturated"].sum())
-    return f"{clipped:,} values" if clipped else "none"
 
 
 def _at(note: Mapping[str, Any], section: str, key: str, kind: type) -> Any:
