@@ -66,7 +66,14 @@ def main(words: Sequence[str] | None = None) -> None:
     """Entry point: every error is one line, a hint and a stable exit code."""
     arguments = list(sys.argv[1:] if words is None else words)
     with interrupts.watched() as watch:
-        code = _main(arguments, watch, supervised=words is None)
+        try:
+            code = _main(arguments, watch, supervised=words is None)
+        except (
+            MemoryError,
+            SystemError,
+        ) as error:  # not even its handlers had the memory they need
+            memory.use_reserve()
+            code = options.report(error, arguments)
     if code:
         sys.exit(code)
 
@@ -89,6 +96,7 @@ def _main(arguments: Sequence[str], watch: interrupts.Watch, supervised: bool) -
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
     except (Exception, KeyboardInterrupt) as error:
+        memory.use_reserve()
         watch.end()
         # What a signal has led to, an error of a library for instance, is not reported by itself.
         code = options.report(watch.error or error, arguments)

@@ -28,12 +28,20 @@ MIN_ADDRESS_SPACE = 256 << 20
 """Address space below which no command is begun: Python and the libraries nearly fill it alone, and
 a thread that gets no memory while it starts leaves its process waiting for ever."""
 
+_RESERVE = 16 << 20
+"""Address space that a supervised command leaves unused, so that its error can be reported: what
+fails for want of a few bytes leaves none to print why, nor to raise what Python would raise."""
+
 _NEARLY_ALL = 64 << 20
 """Where so little was left, an error of a library is not evidence of damage."""
 
 _HDF5_SAYS, _HDF5_TAKES = "memory allocation failed", 256 << 20
 """What HDF5 says of memory, and the most that it takes at once of a sound file. Where more was left
 it failed because a damaged file claims a size that no memory has."""
+
+_FULL, _POLL_SECONDS = 2 << 20, 1.0
+"""A child with so little left gets its reserve after one to two of these periods: where CPython
+cannot allocate the number that its handling of an error takes, it tries for ever."""
 
 _MAX_DEPTH = 20
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP}
@@ -42,6 +50,9 @@ _LOADER_GAVE_UP = 127
 _INTERRUPTED = {130, -signal.SIGINT}
 _SENT_BY_A_PROCESS = 0
 _DIE_WITH_PARENT = 1
+
+_lifted: list[tuple[int, int]] = []
+"""Limits of address space before the reserve was taken from them; empty where none is."""
 
 
 def is_shortage(error: BaseException | None) -> bool:
@@ -85,13 +96,17 @@ def address_space() -> int | None:
 
 def address_space_left() -> int | None:
     """Bytes that this process may still map; None where nothing limits or tells them."""
-    limit = address_space()
+    limit, mapped = address_space(), _mapped("self")
+    return None if limit is None or mapped is None else max(0, limit - mapped)
+
+
+def _mapped(process: int | str) -> int | None:
+    """Bytes that a process maps; None where the system does not tell."""
     try:
-        with open("/proc/self/statm") as status:
-            pages = int(status.read().split()[0])
-    except OSError:
+        with open(f"/proc/{process}/statm") as status:
+            return int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):  # of a process that has ended the file is empty
         return None
-    return None if limit is None else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def peak_address_space() -> int:
@@ -160,6 +175,40 @@ def _follow(parent: int) -> None:
         os._exit(1)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each thread takes address space
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    limit, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit - _RESERVE, hard))
+    _lifted.append((limit, hard))
+    sys.unraisablehook = _report_unless_memory
+
+
+def _report_unless_memory(ignored: sys.UnraisableHookArgs) -> None:
+    """Python prints a traceback of what it ignores; the lack of memory itself is reported."""
+    if not isinstance(ignored.exc_value, MemoryError):
+        sys.__unraisablehook__(ignored)
+
+
+def use_reserve() -> None:
+    """Allows a supervised command what it left unused; for the report of how it ended."""
+    if _lifted:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, _lifted.pop())
+
+
+def _is_full(child: int) -> bool:
+    """Whether a child has mapped nearly all of what it may."""
+    import resource
+
+    mapped, limit = _mapped(child), resource.prlimit(child, resource.RLIMIT_AS)[0]
+    return mapped is not None and mapped + _FULL > limit
+
+
+def _lift(child: int) -> None:
+    """Allows a child its reserve."""
+    import resource
+
+    hard = resource.prlimit(child, resource.RLIMIT_AS)[1]
+    resource.prlimit(child, resource.RLIMIT_AS, (hard, hard))
 
 
 def _wait(child: int) -> tuple[int, bool]:
@@ -167,9 +216,15 @@ def _wait(child: int) -> tuple[int, bool]:
 
     Passes on signals that were sent to this process alone; a terminal signals the child itself.
     """
-    was_interrupted = False
+    was_interrupted, was_full = False, False
     while True:
-        received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        received = signal.sigtimedwait({*_FORWARDED, signal.SIGCHLD}, _POLL_SECONDS)
+        if received is None:
+            full = _is_full(child)
+            if full and was_full:
+                _lift(child)
+            was_full = full
+            continue
         if received.si_signo == signal.SIGCHLD:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:

@@ -13,6 +13,26 @@ from sweeps import flags
 from jaxlens import errors
 from jaxlens.files import memory
 
+# Fills its memory, then tries an allocation until it succeeds.
+STUBBORN = """
+import mmap, time
+from jaxlens.files import memory
+memory.supervise()
+held = []
+for size in (1 << 20, 1 << 14):
+    try:
+        while True:
+            held.append(mmap.mmap(-1, size))
+    except OSError:
+        pass
+while True:
+    try:
+        held.append(mmap.mmap(-1, 4 << 20))
+        break
+    except OSError:
+        time.sleep(0.05)
+print("went on")
+"""
 MAIN = "from jaxlens.cli.main import main; main()"
 
 
@@ -20,7 +40,7 @@ def limited(mebibytes, *arguments):
     """The command line in a process of little address space; of its own session, so no Ctrl-C."""
     words = [sys.executable, "-c", MAIN, *map(str, arguments)]
     return subprocess.Popen(
-        f"ulimit -v {1024 * mebibytes}; exec {shlex.join(words)}",
+        f"ulimit -v {int(1024 * mebibytes)}; exec {shlex.join(words)}",
         shell=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -34,6 +54,14 @@ def ended(process, seconds=240):
     return process.returncode, said
 
 
+def ends_with_a_report(said):
+    """Whether one line of what and one of what to do come last, and no traceback before them."""
+    error, hint = said.rstrip().splitlines()[-2:]
+    known = error.startswith(("error: out of memory", "error: a step needs"))
+    helpful = hint.startswith("hint: ") and "lower plan.step_sequences" in hint
+    return known and helpful and "Traceback" not in said
+
+
 # A step of so many positions takes 9 GB; at the other limits nothing can begin.
 LARGE = ("--rows", "none", "--set", "plan.step_sequences=250000", "--set", "store.shard_tokens=1k")
 
@@ -45,10 +73,7 @@ def test_a_run_without_memory_ends_with_2_and_a_hint(mebibytes, tiny, texts, tmp
     how = [*flags(tiny, texts, tmp_path / "out"), *LARGE]
     code, said = ended(limited(mebibytes, *how))
     assert code == 2, said
-    last = said.rstrip().splitlines()[-2:]
-    assert last[0].startswith(("error: out of memory", "error: a step needs")), said
-    assert last[1].startswith("hint: ") and "lower plan.step_sequences" in last[1]
-    assert "damaged" not in said and "Traceback" not in said
+    assert ends_with_a_report(said) and "damaged" not in said, said
 
 
 def test_a_whole_run_is_never_called_damaged_for_lack_of_memory(swept):
@@ -56,6 +81,28 @@ def test_a_whole_run_is_never_called_damaged_for_lack_of_memory(swept):
         code, said = ended(limited(mebibytes, "verify", swept))
         assert code in (0, 2), said
         assert "damaged" not in said
+
+
+@pytest.mark.parametrize(
+    "kibibytes",
+    [
+        410_200,
+        *(pytest.param(size, marks=pytest.mark.long) for size in range(380_000, 440_000, 1000)),
+    ],
+)
+def test_memory_that_ends_while_modules_load_is_reported(kibibytes, tiny, texts, tmp_path):
+    """In one of 25 sizes not even the report, or the error itself, had the bytes that it takes."""
+    how = [*flags(tiny, texts, tmp_path / "out"), *LARGE]
+    code, said = ended(limited(kibibytes / 1024, *how))
+    assert code == 2, said
+    assert ends_with_a_report(said), said
+
+
+def test_what_tries_for_ever_to_allocate_gets_the_reserve():
+    """As CPython 3.11 does where it has no bytes for what handling an error takes."""
+    command = f"ulimit -v 300000; exec {sys.executable} -c {shlex.quote(STUBBORN)}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("went on\n", 0), done.stderr
 
 
 def test_too_little_for_any_command_is_said_at_once(swept):
