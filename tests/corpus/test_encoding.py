@@ -169,9 +169,10 @@ def test_a_prompt_that_takes_too_long_is_refused(tiny, tokenizer, monkeypatch):
         read_texts.encode(dataclasses.replace(model, tokenizer=tokenizer), LONG)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"),
-    [pytest.param(signal.SIGTERM, 75, marks=pytest.mark.long), (signal.SIGINT, 130)],
+    [(signal.SIGTERM, 75), (signal.SIGINT, 130)],
 )
 def test_the_command_line_ends_at_a_signal(tiny, folder, tmp_path, number, code):
     model = tmp_path / "model"

@@ -25,8 +25,10 @@ def interpret():
     interpreter.reset_gpu_interpret_mode_state()
 
 
+# Interpreted, it takes a quarter of a minute.
 # Small integers, so that all logits are exact and many are equal. Three tiles in splits of one and
 # two, three steps in a ring of two buffers, no temperatures.
+@pytest.mark.long
 def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
     random = np.random.default_rng(2)
     shape = hopper_sizes.Shape(layers=2, tile=64, splits=2, stages=2, is_tempered=False)

@@ -64,6 +64,7 @@ def test_what_xla_reads_instead_is_the_oracles():
 
 
 # Three blocks of 8 tokens, the last one padded, and three tiles.
+@pytest.mark.long
 def test_several_blocks_and_tiles_of_the_kernel_are_the_oracles(monkeypatch):
     case = make_case(300, position=7)
     rows = jax.ShapeDtypeStruct((2, 21, case.residuals.shape[-1]), np.float32)

@@ -1,5 +1,7 @@
 """Causal attention: blocks of any size mix the same values."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,9 +20,12 @@ def plain(query, key, value, segments):
     return np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), value)
 
 
-@pytest.mark.parametrize("platform", ["CPU", "GPU", "TPU"])
 @pytest.mark.parametrize(
-    "length", [*(pytest.param(length, marks=pytest.mark.long) for length in (1, 64)), 300]
+    ("platform", "length"),
+    [
+        pytest.param(*how, marks=[pytest.mark.long] * (how != ("TPU", 300)))
+        for how in itertools.product(("CPU", "GPU", "TPU"), (1, 64, 300))
+    ],
 )
 def test_attention_is_its_definition_whatever_the_blocks(platform, length, monkeypatch):
     monkeypatch.setattr(tuning, "CPU", getattr(tuning, platform))

@@ -107,7 +107,14 @@ def test_a_family_that_splits_nothing_is_read_by_all_devices(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["gpt_neox", "llama", "qwen3", "olmo2-grouped", "gemma2", "gemma3"]
+    "name",
+    [
+        *("gpt_neox", "gemma3"),
+        *(
+            pytest.param(n, marks=pytest.mark.long)
+            for n in ("llama", "qwen3", "olmo2-grouped", "gemma2")
+        ),
+    ],
 )
 def test_every_family_is_shared(name):
     architecture = models.parse(CASES[name][1])

@@ -351,7 +351,7 @@ def test_names_are_those_of_the_layout(tmp_path, monkeypatch):
     assert contained.contained(tmp_path, "shards") == tmp_path / "shards"
 
 
-SHORT = "races_of_processes or TestStories"
+SHORT = "TestStories"
 
 
 @pytest.mark.parametrize("chosen", [SHORT, pytest.param("", marks=pytest.mark.long)])

@@ -50,6 +50,7 @@ def test_rows_are_those_of_one_device(shared, swept):
     assert verify.verify(shared).ok
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_devices_whoever_resumes_or_repairs_it(shared, tiny, texts, tmp_path):
     begun = shutil.copytree(shared, tmp_path / "run")
     commit.discard(begun, 2)
@@ -150,6 +151,7 @@ def whole_tables(compiled, resolved):
 EXCHANGES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 
 
+@pytest.mark.long
 def test_no_device_holds_a_table_of_the_vocabulary_or_waits_within_its_tiles():
     resolved, one = compile_step(1)
     assert whole_tables(one, resolved)

@@ -121,6 +121,7 @@ def test_how_it_is_computed_does_not_change_rows(swept, tiny, texts, tmp_path, c
         compare(one, two, tiny)
 
 
+@pytest.mark.long
 def test_residuals_in_bfloat16_change_rows_by_their_rounding(swept, tiny, texts, tmp_path):
     sweep.run(configure(tiny, texts, tmp_path / "out", **{"lens.residuals": "bfloat16"}))
     with jaxlens.open_run(swept) as one, jaxlens.open_run(tmp_path / "out") as two:

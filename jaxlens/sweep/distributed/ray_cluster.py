@@ -23,6 +23,8 @@ PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Processes that miss the head end after so long.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    # No less important than a run without Ray: by default whatever else runs goes first.
+    "RAY_worker_niceness": "0",
 }
 """Variables of a cluster of one's own."""
 

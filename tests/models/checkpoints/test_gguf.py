@@ -55,7 +55,14 @@ def test_values_are_those_of_the_same_model_as_safetensors(tmp_path, name, kind)
     assert streamed.sha256 == found.sha256 == expected.sha256
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "llama-tied"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name not in ("llama", "gemma3")))
+        for name in CONFIGS
+        if name != "llama-tied"
+    ],
+)
 def test_streams_are_those_of_the_oracle(tmp_path, name):
     config = CONFIGS[name]
     source = gguf_files.random_state(config, tmp_path / "state")

@@ -152,9 +152,8 @@ def sweep(checkpointed, out, share=0.2, **more):
     return out
 
 
-@pytest.mark.parametrize(
-    "more", [{}, pytest.param({"plan.step_sequences": 2}, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("more", [{}, {"plan.step_sequences": 2}])
 def test_batch_shards_and_seed_may_differ_and_the_seed_is_noted(checkpointed, tmp_path, more):
     how = {"store.shard_tokens": 1024, "seed": 7, **more}
     other = sweep(checkpointed, tmp_path / "step5", **how)
