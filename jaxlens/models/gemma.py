@@ -169,12 +169,19 @@ def unembed(
         params,
         architecture,
         kind,
-        scale=_gain(jnp.asarray(params["norm"])),
+        scale=_final_gain(params["norm"]),
         eps=architecture.options.rms_norm_eps,
         norm="rms",
         softcap=architecture.options.final_softcap,
         embedding_scale=_embedding_scale(architecture),
     )
+
+
+def _final_gain(stored: Any) -> Any:
+    """`_gain` of the last norm; its shape where only that of the weights is given."""
+    if isinstance(stored, jax.ShapeDtypeStruct):
+        return jax.eval_shape(_gain, stored)
+    return _gain(jnp.asarray(stored))
 
 
 def _embedding_scale(architecture: types.Architecture) -> float:

@@ -5,12 +5,14 @@ import shutil
 
 import jax
 import pytest
+from families import CASES, weights
 from sweeps import TILES, configure, digest, refused
 
-from jaxlens import errors
+from jaxlens import errors, models
 from jaxlens.lens import tuning
+from jaxlens.models import placement
 from jaxlens.store import commit, layout
-from jaxlens.sweep import devices, prepare, resolve, run, workers
+from jaxlens.sweep import batch_size, devices, prepare, resolve, run, workers
 from jaxlens.sweep import step as steps
 
 DEFAULT = {"plan.step_sequences": None}
@@ -77,6 +79,17 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     default_step(monkeypatch, 32)  # a single sequence
     command = ("run", "--model", tiny, "--corpus", texts, "--out", tmp_path / "other", *TILES)
     assert "plan.step_sequences" in refused(capsys, 2, *command)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_weights_take_is_known_without_them(name, texts):
+    architecture = models.parse(CASES[name][1])
+    resolved = resolve.resolve(configure("any", texts, None), architecture)
+    known = batch_size.weight_shapes(resolved, placement.shapes(architecture, "float32", 1))
+    made = batch_size.weight_shapes(resolved, weights.random_weights(architecture))
+    assert jax.tree.structure(known) == jax.tree.structure(made)
+    of = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] for tree in (known, made)]
+    assert of[0] == of[1] and len(of[0]) > 9
 
 
 def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
