@@ -139,6 +139,7 @@ LONG_PAGES = {
             "performance",
             "probe",
             "prompts",
+            "show",
         ),
         *("report", "results", "study"),
     )

@@ -15,11 +15,31 @@ from jaxlens.tally import definitions, update
 
 TARGETS = ("v5e", "v6e", "h100")
 TOY = {"n_layer": 6, "n_head": 4, "n_embd": 128, "n_positions": 1024, "vocab_size": 50257}
+_SIZES = {
+    **{"hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 1024},
+    "vocab_size": 50257,
+}
+_GEMMA = {"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 256}
+FAMILIES = {
+    "llama": {"model_type": "llama", **_SIZES},
+    "qwen3": {"model_type": "qwen3", **_SIZES, "head_dim": 64},
+    "olmo2": {"model_type": "olmo2", **_SIZES},
+    "gpt_neox": {"model_type": "gpt_neox", **_SIZES, "rotary_pct": 0.25},
+    "gemma2": {
+        **{"model_type": "gemma2", **_SIZES, **_GEMMA},
+        **{"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    },
+    "gemma3": {"model_type": "gemma3_text", **_SIZES, **_GEMMA, "sliding_window_pattern": 3},
+}
+"""Toys of the other families: grouped queries, windows, norms of queries and keys, caps."""
 
 
 def architecture(model):
     if model == "toy":
         return models.parse({"model_type": "gpt2", "bos_token_id": None} | TOY)
+    if model in FAMILIES:
+        return models.parse(FAMILIES[model])
     return random_model.architecture(model)
 
 
@@ -43,7 +63,7 @@ def compiled(target, model="toy", precision="bfloat16", implementation="tiled", 
     require(target)
     settings = {"lens.precision": precision, "plan.length": 1024}
     settings |= {"lens.implementation": implementation, "mesh.model": mesh}
-    if model == "toy":
+    if model == "toy" or model in FAMILIES:
         settings["plan.step_sequences"] = 4
     report, text = program.compile_step(model, architecture(model), configure(**settings), target)
     return report, traffic.count(hlo.parse(text))

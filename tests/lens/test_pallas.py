@@ -101,6 +101,7 @@ def test_a_run_that_nothing_is_known_of_keeps_no_lens_of_another_name():
     assert implementation("cpu", {"lens": {"implementation": "mosaic"}}) == "tiled"
 
 
+@pytest.mark.long
 def test_the_gate_sees_what_a_kernel_reads_wrongly(monkeypatch, tiny):
     model = jaxlens.load_model(tiny)
     check = functools.partial(

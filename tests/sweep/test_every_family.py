@@ -59,12 +59,15 @@ def test_rows_are_what_the_model_reads_with_its_bos_token(model, sweep):
     with jaxlens.open_run(sweep) as rows:
         document, offset = rows["document"][:], rows["offset"][:]
         counts = np.bincount(document)
-        for chosen in (int(np.argmax(counts)), int(np.argmin(np.where(counts > 3, counts, 9999)))):
-            where = np.flatnonzero((document == chosen) & (offset < length - 1))
-            line = np.append(BOS, rows["token"][:][where]).astype(np.int32)
-            read = jaxlens.read_lens(loaded, line[None])
+        chosen = int(np.argmax(counts)), int(np.argmin(np.where(counts > 3, counts, 9999)))
+        places = [np.flatnonzero((document == d) & (offset < length - 1)) for d in chosen]
+        lines = np.full((2, 1 + len(places[0])), BOS, np.int32)  # padded behind, unseen
+        for line, where in zip(lines, places, strict=True):
+            line[1 : 1 + len(where)] = rows["token"][:][where]
+        read = jaxlens.read_lens(loaded, lines).present()
+        for i, where in enumerate(places):
             for name in ("kl_final", "entropy"):
-                expected = np.asarray(read.present()[name])[:, 0, 1:].T
+                expected = np.asarray(read[name])[:, i, 1 : 1 + len(where)].T
                 np.testing.assert_allclose(rows[name][:][where], expected, atol=2e-4, err_msg=name)
             assert (rows["position"][:][where] == np.arange(1, len(where) + 1)).all()
         assert (rows["top_id"][:][..., 0] < loaded.config.vocab_size).all()
