@@ -160,8 +160,9 @@ def _block(
     )
     end, _ = part.merge(end, end_beta)
     final = end.top_id[1, :, :1]
+    final_logits = part.reference_logits(normed, final, tiles)
     reference_logits = jnp.concatenate(
-        [reference_logits, part.reference_logits(normed, final, tiles)], -1
+        [reference_logits, tuning.keep(final_logits, "keeps_final_logits")], -1
     )
     ids = jnp.concatenate([ids, part.within(final)], -1)
     first = ends.logits(end_logits[:1], tiles.flat_bias, tiles.softcap)[0]

@@ -34,6 +34,9 @@ class Tuning:
         keeps_biased_logits: Whether the sum of logits and bias (of the padding, where the head has
             none) is written once more. Else each reader adds it, to the same bits, and an H100
             moves 5.5 MB a token less.
+        keeps_final_logits: Whether the logits of the predicted token are written before they join
+            those of the reference tokens. For GPUs jaxlib 0.10.2 cannot compile a kernel of
+            both where the vocabulary needs no padding.
         groups_columns: Whether integers are reduced in groups of 64 columns first, twice as fast
             on CPUs. A TPU would transpose each tile for it, a GPU splits the kernel (2.6 MB).
         pairs_maximum: Whether the greatest logit and its column are one reduction of pairs, which a
@@ -75,6 +78,7 @@ class Tuning:
     implementation: Literal["tiled", "pallas"]
     keeps_exponentials: bool
     keeps_biased_logits: bool
+    keeps_final_logits: bool
     groups_columns: bool
     pairs_maximum: bool
     masks_references_once: bool
@@ -96,6 +100,7 @@ CPU = Tuning(
     implementation="tiled",
     keeps_exponentials=True,
     keeps_biased_logits=True,
+    keeps_final_logits=False,
     groups_columns=True,
     pairs_maximum=False,
     masks_references_once=False,
@@ -116,6 +121,7 @@ GPU = Tuning(
     implementation="tiled",
     keeps_exponentials=False,
     keeps_biased_logits=False,
+    keeps_final_logits=True,
     groups_columns=False,
     pairs_maximum=True,
     masks_references_once=False,
@@ -135,6 +141,7 @@ GPU = Tuning(
 TPU = dataclasses.replace(
     GPU,
     implementation="pallas",
+    keeps_final_logits=False,
     masks_references_once=True,
     sorts_rows=False,
     tile=2048,

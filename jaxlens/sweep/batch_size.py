@@ -101,15 +101,21 @@ def compiling_for(device: jax.Device) -> Iterator[None]:
 
     Raises:
         TooLarge: It does not fit, in the compiler's words.
+        JaxlensError: The compiler fails at it.
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if device.platform == "cpu" or "RESOURCE_EXHAUSTED" not in str(error):
+        if device.platform == "cpu":
             raise
-        said = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
-        raise TooLarge(
-            f"a step does not fit {device.device_kind}: {said[:_SAID]}", _HINT
+        kind, said = device.device_kind, " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" in said:
+            said = said.removeprefix("RESOURCE_EXHAUSTED: ")
+            raise TooLarge(f"a step does not fit {kind}: {said[:_SAID]}", _HINT) from error
+        raise errors.JaxlensError(
+            f"the compiler of {kind} fails at this step: {said[:_SAID]}",
+            "another shape may compile: --set lens.tile=... or lens.block=..., or --precision; "
+            "please report it with what jaxlens env prints",
         ) from error
 
 

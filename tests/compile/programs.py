@@ -38,6 +38,10 @@ FAMILIES = {
 def architecture(model):
     if model == "toy":
         return models.parse({"model_type": "gpt2", "bos_token_id": None} | TOY)
+    if model == "unpadded":
+        return models.parse(
+            {"model_type": "gpt2", "bos_token_id": None} | TOY | {"vocab_size": 8192}
+        )
     if model in FAMILIES:
         return models.parse(FAMILIES[model])
     return random_model.architecture(model)
@@ -63,7 +67,7 @@ def compiled(target, model="toy", precision="bfloat16", implementation="tiled", 
     require(target)
     settings = {"lens.precision": precision, "plan.length": 1024}
     settings |= {"lens.implementation": implementation, "mesh.model": mesh}
-    if model == "toy" or model in FAMILIES:
+    if model in ("toy", "unpadded", *FAMILIES):
         settings["plan.step_sequences"] = 4
     report, text = program.compile_step(model, architecture(model), configure(**settings), target)
     return report, traffic.count(hlo.parse(text))

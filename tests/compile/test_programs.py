@@ -77,6 +77,19 @@ def test_the_step_of_every_family_moves_little_and_fits(target, name):
     check(target, name, limits, expected_passes=int(is_capped))
 
 
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [
+        pytest.param(*case, marks=[pytest.mark.long] * (case != ("h100", "bfloat16")))
+        for case in itertools.product(TARGETS, ("bfloat16", "float32"))
+    ],
+)
+def test_a_vocabulary_that_needs_no_padding_compiles(target, precision):
+    """As those of SmolLM2 and Gemma: compilers fuse otherwise where no bias is added."""
+    report, _ = compiled(target, "unpadded", precision)
+    assert report.settings["tile"] in (2048, 4096) and report.bytes_moved < 4e6
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_step_of_gpt2_moves_little_and_fits(target):

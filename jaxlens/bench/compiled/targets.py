@@ -147,8 +147,8 @@ def assembling(target: Target) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "No PTX compilation provider" not in str(error):
+    except (RuntimeError, errors.JaxlensError) as error:
+        if "No PTX compilation provider" not in f"{error} {error.__cause__}":
             raise
         raise errors.MissingError(
             f"compiling kernels for {target.title} needs ptxas, which is not installed",
