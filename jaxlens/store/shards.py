@@ -133,7 +133,7 @@ def complete(
         raise errors.MissingError(
             f"{run_dir} lacks {lacking} of {errors.count(spec.n_shards, 'shard')}, "
             f"the first is {_named(run_dir, first)}",
-            "compute them with the same jaxlens run again",
+            "wait for the workers that compute them, or run the same jaxlens run again",
         )
     return entries
 

@@ -106,8 +106,9 @@ def choose(count: int | None) -> list[jax.Device]:
     """
     devices = jax.local_devices()
     if count is not None and count > len(devices):
+        have = errors.count(len(devices), f"{devices[0].platform} device")
         raise errors.ConfigError(
-            f"devices is {count}, this process has {len(devices)} {devices[0].platform} devices",
+            f"devices is {count}, and this process has {have}",
             "give fewer, or leave it out to use all",
         )
     return devices[:count]
@@ -119,17 +120,29 @@ def groups(config: RunConfig) -> list[Group]:
     Raises:
         ConfigError: There are fewer, or some would be left over.
     """
-    devices, size = choose(config.devices), config.mesh.model or 1
-    if size > len(devices) or len(devices) % size:
-        why = "more than" if size > len(devices) else "which does not divide"
+    size = config.mesh.model or 1
+    _require_group(jax.local_devices(), size)
+    devices = choose(config.devices)
+    _require_group(devices, size)
+    if len(devices) % size:
         have = errors.count(len(devices), f"{devices[0].platform} device")
         raise errors.ConfigError(
-            f"mesh.model is {size}, {why} the {have} of this process",
-            f"give {len(devices)} or less; a run that has begun needs as many as it began with"
-            if size > len(devices)
-            else f"give a divisor, or --set devices={len(devices) // size * size}",
+            f"mesh.model is {size}, which does not divide the {have} of this process",
+            f"--set devices={len(devices) // size * size} leaves the others unused; a new run may "
+            "take a divisor",
         )
     return [Group(tuple(devices[i : i + size])) for i in range(0, len(devices), size)]
+
+
+def _require_group(devices: Sequence[jax.Device], size: int) -> None:
+    """Refuses fewer devices than share a model."""
+    if size <= len(devices):
+        return
+    have = errors.count(len(devices), f"{devices[0].platform} device")
+    raise errors.ConfigError(
+        f"mesh.model is {size}, more than the {have} of this process",
+        f"a run that has begun needs {size} or a multiple; a new one may take {len(devices)}",
+    )
 
 
 def unused_bytes(devices: Sequence[jax.Device]) -> int | None:

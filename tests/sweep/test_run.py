@@ -143,7 +143,9 @@ def test_more_devices_give_the_same_bytes(swept, tiny, texts, tmp_path, count):
 
 
 def test_devices_that_are_not_there_are_refused(tiny, texts, tmp_path):
-    with pytest.raises(errors.ConfigError, match=r"devices is 99, this process has 4 cpu"):
+    with pytest.raises(
+        errors.ConfigError, match=r"devices is 99, and this process has 4 cpu devices"
+    ):
         sweep.run(configure(tiny, texts, tmp_path / "out", devices=99))
 
 

@@ -30,6 +30,9 @@ PRIVATE = {
 
 _STORE_BYTES = 80 << 20  # the least that Ray takes; no rows pass through it
 _MAX_FOLDER = 50  # characters: sockets below it may have 107
+_BELOW = "r"
+"""Folder of Ray's files in one that only this user may enter: Ray lets everyone write to its own,
+where workers look for modules."""
 
 
 class Cluster:
@@ -38,14 +41,14 @@ class Cluster:
     Args:
         address: ``HOST:PORT`` of a cluster; None to start one on this host, which ends with it.
         places: Cores that a cluster which is started must offer, though the host has fewer.
-        folder: For the files of a cluster that is started.
+        folder: For the files of a cluster that is started; this user's alone.
     """
 
     def __init__(self, address: str | None, places: int, folder: str) -> None:
         self._ray = errors.require_package("ray", "ray", "runs with --distributed ray")
         self._given = address
         self._places = places
-        self._folder = folder
+        self._folder = os.path.join(folder, _BELOW)
         self.address = address or ""
 
     def __enter__(self) -> Cluster:
@@ -75,14 +78,14 @@ class Cluster:
         if len(self._folder) > _MAX_FOLDER:
             raise errors.ConfigError(
                 f"{self._folder} is too long a name for the sockets of Ray",
-                f"set TMPDIR to a folder of at most {_MAX_FOLDER - 20} characters, such as /tmp",
+                f"set TMPDIR to a folder of at most {_MAX_FOLDER - 22} characters, such as /tmp",
             )
         self._ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, self._places),
             include_dashboard=False,
             object_store_memory=_STORE_BYTES,
-            _temp_dir=self._folder,
+            _temp_dir=self._folder,  # made by Ray
             **quiet,
         )
 
@@ -95,11 +98,7 @@ class Cluster:
                 f"Ray does not start on this host: {why}",
                 "try ray start --head by itself, or run without --distributed",
             )
-        return errors.MissingError(
-            f"no Ray cluster answers at {self._given}: {why}",
-            "give the address that ray start --head has printed, and use the versions of Ray and "
-            "Python that the cluster has",
-        )
+        return unreachable(self._given, why)
 
     def watch_head(self) -> errors.InterruptedRun:
         """Returns once the head takes no connections any more; calls to Ray may never return then.
@@ -118,12 +117,22 @@ class Cluster:
         )
 
     def nodes(self) -> list[seats.Node]:
-        """Nodes that are alive."""
-        return [
+        """Nodes that are alive.
+
+        Raises:
+            InterruptedRun: A cluster of one's own has lost its node, and can get no other.
+        """
+        alive = [
             seats.Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"])
             for node in self._ray.nodes()
             if node["Alive"]
         ]
+        if not alive and self._given is None:
+            raise errors.InterruptedRun(
+                "the node of the Ray cluster is lost",
+                "run the same command again: what is committed stays",
+            )
+        return alive
 
     def hire(self, seat: seats.Seat, settings: Mapping[str, Any], folder: str) -> Any:
         """Starts a worker on a seat; it is there when it answers."""
@@ -173,6 +182,15 @@ class Cluster:
                     "install the same version of jaxlens on every node of the cluster",
                 ) from error
             return Loss(_reason(error), bool(getattr(error, "preempted", False)))
+
+
+def unreachable(address: str, why: str) -> errors.MissingError:
+    """Nothing that is Ray answers at an address."""
+    return errors.MissingError(
+        f"no Ray cluster answers at {address}: {why}",
+        "give the address that ray start --head has printed, and use the versions of Ray and "
+        "Python that the cluster has",
+    )
 
 
 def _knock(address: str) -> None:

@@ -7,6 +7,7 @@ one line of JSON each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -22,6 +23,11 @@ from jaxlens.sweep.distributed import driver, hired, ray_cluster, wire
 ORPHANED_SECONDS = 10.0
 """Time to end in order after the parent has gone."""
 
+CONNECT_SECONDS = 60.0
+"""In which a cluster that is named must answer, that in which its head may start included."""
+
+_LOOK_SECONDS = 0.2
+
 
 def main() -> None:
     """Runs the order on the first line of standard input."""
@@ -34,9 +40,13 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     asked: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    connected = threading.Event()
+    given = (order["address"], connected, asked, tell)
+    threading.Thread(target=_limit_connection, args=given, daemon=True).start()
     try:
         places = (order["workers"] or 0) * (order["settings"]["mesh.model"] or 1)
         with ray_cluster.Cluster(order["address"], places, order["temporary"]) as cluster:
+            connected.set()
             os.chdir(order["folder"])  # relative paths of the settings begin there
             threading.Thread(target=_watch, args=(cluster, tell), daemon=True).start()
             _drive(driver.Driver(cluster, *_given(order), hired.Report(tell)), asked, tell)
@@ -49,6 +59,34 @@ def _watch(cluster: ray_cluster.Cluster, tell: Callable[[Mapping[str, Any]], Non
     lost = cluster.watch_head()
     tell({"event": "error", "error": wire.error(lost)})
     os._exit(0)
+
+
+def _limit_connection(
+    address: str | None,
+    connected: threading.Event,
+    asked: queue.SimpleQueue[Mapping[str, Any] | None],
+    tell: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Ends this process where it is asked to stop, or out of time, before it is connected.
+
+    Ray itself tries for minutes, whatever listens at the address.
+    """
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while not connected.wait(_LOOK_SECONDS):
+        error: errors.JaxlensError | None = None
+        with contextlib.suppress(queue.Empty):
+            if (stop := asked.get_nowait()) is None:
+                os._exit(1)
+            error = _interrupted(stop["name"])
+        if address is not None and time.monotonic() > deadline:
+            error = ray_cluster.unreachable(address, "what listens there does not answer as one")
+        if error is not None:
+            tell({"event": "error", "error": wire.error(error)})
+            os._exit(0)
+
+
+def _interrupted(name: str) -> errors.InterruptedRun:
+    return errors.InterruptedRun(f"interrupted by {name}", "run the same command to resume")
 
 
 def _given(order: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, int | None]:
@@ -79,7 +117,7 @@ def _stop(run: driver.Driver, name: str, seconds: float) -> None:
     run.stop(name)
     while time.monotonic() < deadline and not run.settle():
         pass
-    raise errors.InterruptedRun(f"interrupted by {name}", "run the same command to resume")
+    raise _interrupted(name)
 
 
 def _listen(asked: queue.SimpleQueue[Mapping[str, Any] | None]) -> None:

@@ -39,9 +39,18 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 def test_two_workers_write_the_files_of_one_process(tiny, texts, tmp_path, swept, mark):
     out = tmp_path / "out"
     command = (*flags(tiny, texts, out), "--distributed", "ray", "--workers", "2")
-    process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
-    _, told = process.communicate()
+    with tempfile.TemporaryDirectory(prefix="jl-") as temporary:
+        environment = os.environ | mark | {"TMPDIR": temporary}
+        process = start(*command, env=environment, stderr=subprocess.PIPE, text=True)
+        folder, open_to_others = pathlib.Path(temporary), set()
+        while process.poll() is None:
+            open_to_others |= {path.stat().st_mode & 0o77 for path in folder.glob("jaxlens-*")}
+            time.sleep(0.05)
+        _, told = process.communicate()
+        assert not list(folder.iterdir())
     assert process.returncode == 0, told
+    # Workers look for modules there, and Ray lets everyone write to the folders that it makes.
+    assert open_to_others == {0}
     assert digest(out) == digest(swept)
     lines = told.splitlines()
     assert lines[0] == "tokenising the corpus" and lines[-1].startswith("skipped 2 documents")
@@ -246,20 +255,22 @@ def test_an_error_of_a_worker_is_told_once_with_its_code(tiny, texts, tmp_path, 
 
 
 @pytest.mark.long
-def test_the_cluster_of_a_run_ends_with_its_head(tiny, long_text, tmp_path, mark):
+@pytest.mark.parametrize(("part", "called"), [("gcs_server", "head"), ("raylet/raylet", "node")])
+def test_the_cluster_of_a_run_ends_with_its_head_or_node(
+    tiny, long_text, tmp_path, mark, part, called
+):
     out = tmp_path / "out"
     command = (*flags(tiny, long_text, out), "--distributed", "ray")
     process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not busy(out):
         time.sleep(0.1)
-    heads = [pid for pid, name in marked(mark["TEST_MARK"]).items() if "gcs_server" in name]
+    heads = [pid for pid, name in marked(mark["TEST_MARK"]).items() if part in name.split()[0]]
     assert len(heads) == 1 and kill(heads[0])
     _, told = process.communicate()
     assert process.returncode == 75, told
     ends = [line for line in told.splitlines() if not line.startswith("worker ")]
-    assert ends[-2].startswith("error: the head of the Ray cluster at ") and ends[-2].endswith(
-        "lost"
-    )
+    assert ends[-2].startswith(f"error: the {called} of the Ray cluster ")
+    assert ends[-2].endswith("lost")
     assert ends[-1].startswith("hint: ")
 
 
@@ -402,6 +413,25 @@ def test_no_cluster_at_the_address_is_one_line(tiny, texts, tmp_path, mark):
     assert process.returncode == 66
     assert told.splitlines()[0].startswith(f"error: no Ray cluster answers at {address}")
     assert len(told.splitlines()) == 2, told
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sent", [None, signal.SIGTERM])
+def test_what_is_no_cluster_is_given_up_and_a_signal_ends_the_wait(
+    sent, tiny, texts, tmp_path, mark
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        how = ("--distributed", "ray", "--address", address)
+        command = (*flags(tiny, texts, tmp_path / "out"), *how)
+        process = start(*command, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+        with silent.accept()[0]:  # the first knock; Ray's own connection is never accepted
+            if sent is not None:
+                process.send_signal(sent)
+            _, told = process.communicate(timeout=120)
+    what = "interrupted by SIGTERM" if sent else f"no Ray cluster answers at {address}"
+    assert told.startswith(f"error: {what}") and len(told.splitlines()) == 2, told
+    assert process.returncode == (75 if sent else 66)
 
 
 @pytest.mark.parametrize(
