@@ -60,7 +60,9 @@ def bench(
         _compile_only(shapes or (("gpt2",) if model is None else ()), merged, compile_only, json)
         return
     if len(shapes) > 1:
-        raise errors.ConfigError("several shapes were given", "give one of them")
+        raise errors.ConfigError(
+            "several shapes were given", "give one of them, or --compile-only DEVICE for a table"
+        )
     _measure(shapes[0] if shapes else None, model, merged, rounds, sweep, json, picture)
 
 

@@ -58,20 +58,27 @@ def show_compiled(report: Compiled, heading: bool) -> None:
             f"{settings['precision']} operands, "
             f"{settings['dtype']} weights, {settings['residuals']} streams; {versions}"
         )
+        print(
+            "step: memory beside the weights; bounds: what the bandwidth and the multiplies of the "
+            "device allow; s/step: the least by both"
+        )
         if not report.is_flops_stated:
             print("MFLOP/token follow from the model's sizes: kernels for GPUs do not state theirs")
         print(
             f"{'model':<12} {'weights':>9} {'step':>9} {'sequences':>16} {'tile':>5} {'block':>5} "
-            f"{'MB/token':>9} {'MFLOP/token':>11} {'memory bound':>13} {'compute bound':>13}"
+            f"{'MB/token':>9} {'MFLOP/token':>11} {'memory bound':>13} {'compute bound':>13} "
+            f"{'s/step':>7}"
         )
     settings = report.settings
     sequences = f"{settings['step_sequences']} of {settings['length']}"
+    tokens = settings["step_sequences"] * settings["length"]
+    seconds = tokens / min(report.memory_bound, report.compute_bound)
     print(
         f"{report.model:<12} {report.weights_bytes / 2**30:>5.1f} GiB "
         f"{report.step_bytes / 2**30:>5.1f} GiB {sequences:>16} "
         f"{settings['tile'] or '':>5} {settings['block'] or '':>5} "
         f"{report.bytes_moved / 1e6:>9.2f} {report.flops / 1e6:>11,.0f} "
-        f"{report.memory_bound:>7,.0f} tok/s {report.compute_bound:>7,.0f} tok/s",
+        f"{report.memory_bound:>7,.0f} tok/s {report.compute_bound:>7,.0f} tok/s {seconds:>7.2g}",
         flush=True,
     )
 

@@ -222,7 +222,9 @@ def one_token(model: loading.Model, text: str) -> int:
         parts = " + ".join(repr(model.tokenizer.decode([number])) for number in ids.tolist())
         raise errors.ConfigError(
             f"{text!r} is {len(ids)} tokens: {parts}",
-            "follow a single token; most words begin with a space, as in ' plasma'",
+            "follow a single token, such as one of these; most words begin with a space"
+            if not text.startswith(" ")
+            else "follow a single token, such as one of these",
         )
     return int(ids[0])
 

@@ -139,35 +139,38 @@ def _jump(results: Lines, run: Inputs, nulls: Sequence[Inputs]) -> list[str]:
         said(
             find(results, "unigram_share"),
             "At matched temperatures, a layer that predicted the frequencies of the corpus "
-            "whatever the context would stand at {} of the first step (0 is the input, 1 the "
-            "output of the first block).",
+            "whatever the context would have gone {} times the way of the first step (0 is the "
+            "input, 1 the output of the first block).",
             "The share of the first step that frequencies of the corpus alone would make",
         )
     )
     constant = find(results, "mean_stream_share")
     if constant is not None and not math.isnan(constant.estimate):
         words.append(
-            f"The mean stream after the first block alone would stand at {format_number(constant)}."
+            "The mean stream after the first block alone would have gone "
+            f"{format_number(constant)} times that way."
         )
     return words
 
 
 def _dilution(results: Lines, run: Inputs) -> list[str]:
     observed = find(results, "median_rank_input", layer=run.middle)
-    pure, retained = (
-        find(results, name, layer=run.middle) for name in ("dilution_rank", "retained_rank")
-    )
+    pure = find(results, "dilution_rank", layer=run.middle)
+    retained = find(results, "retained_rank", layer=run.middle)
     what = "The rank of the input that the norm alone would give"
     if observed is None or pure is None or retained is None:
         return [said(find(results, "dilution_rank"), "{}", what)]
     beyond = find(results, "retention_beyond_mean", layer=run.middle)
+    law = f"{pure.note}, so no rank follows from the norm"
+    if not math.isnan(pure.estimate):
+        law = f"the norm alone would give a rank of {_rank(pure)}, and the norm with the mean "
+        law += f"retention a rank of {_rank(retained)}"
     return [
         said(
             observed,
-            f"At mid depth the median rank of the input is {_rank(observed)}; the norm alone would "
-            f"give a rank of {_rank(pure)}, and the norm with the mean retention a rank of "
-            f"{_rank(retained)}. The mean projection on the own embedding minus that on another "
-            f"token's is {format_number(beyond)} (1 is the embedding itself).",
+            f"At mid depth the median rank of the input is {_rank(observed)}; {law}. The mean "
+            f"projection on the own embedding minus that on another token's is "
+            f"{format_number(beyond)} (1 is the embedding itself).",
             what,
         )
     ]

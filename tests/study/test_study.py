@@ -493,3 +493,18 @@ def test_a_quantile_beyond_the_last_bin_is_not_given_as_its_edge(studied):
         assert math.isnan(one.estimate)
         assert one.note == "beyond 72.9 nats, the last bin"
     assert all(np.isfinite(one.estimate) for one in curves.quartiles(of, "kl_final"))
+
+
+def test_a_head_that_is_not_the_embedding_has_no_law_of_dilution(studied):
+    run = inputs.load(studied / "trained")
+    model = run.spec["model"]
+    untied = {**model, "architecture": {**model["architecture"], "tie_word_embeddings": False}}
+    lines = dilution.estimate(dataclasses.replace(run, spec={**run.spec, "model": untied}))
+    tied = dilution.estimate(run)
+    assert [line.estimator for line in lines] == [line.estimator for line in tied]
+    for line, other in zip(lines, tied, strict=True):
+        has_law = line.estimator in ("dilution_rank", "retained_rank")
+        assert math.isnan(line.estimate) == has_law and not math.isnan(other.estimate)
+        assert (line.note == dilution.UNTIED) == has_law
+    (told,) = verdicts._dilution(lines, run)
+    assert "the head of this model is not its embedding, so no rank follows from the norm." in told

@@ -9,7 +9,7 @@ in ``d`` dimensions, the logit of a random token is normal beside that of the in
 With the projection that is really left, ``c`` times the retention, it is the rank that the amount
 of the embedding explains. What is between the two was erased; what is beyond the second is due to
 other directions. It is a rough law: gain and bias of the final norm and the crowding of
-embeddings are left out.
+embeddings are left out. Where the head is not the embedding, nothing follows from the embedding.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from jaxlens.study.table import Result, result
 from jaxlens.tally import axes, bins
 
 LAW = "a rough law"
+
+UNTIED = "the head of this model is not its embedding"
 
 NEEDS = "needs norm and retention: --tallies study, or --set store.quantities=[norm,retention]"
 
@@ -55,12 +57,14 @@ def estimate(run: Inputs) -> list[Result]:
         lines += table.by_layer(run, f"mean_{measure}", curves.means(run, measure))
     observed = run.ranks("input").sum((1, 2))
     medians = np.exp(binned.ln_rank_quantile(observed, bins.RANK_EDGES))
-    diluted, retained = predictions(run)
-    n = int(observed[0].sum())
+    is_tied = run.spec["model"]["architecture"].get("tie_word_embeddings", True)
+    nothing = np.full(len(medians), np.nan)
+    diluted, retained = predictions(run) if is_tied else (nothing, nothing)
+    n, law = int(observed[0].sum()), LAW if is_tied else UNTIED
     for name, ranks, note in (
         ("median_rank_input", medians, "a quantile of tokens"),
-        ("dilution_rank", diluted, LAW),
-        ("retained_rank", retained, LAW),
+        ("dilution_rank", diluted, law),
+        ("retained_rank", retained, law),
     ):
         estimates = [bootstrap.missing(note, float(rank), n) for rank in ranks]
         lines += table.by_layer(run, name, estimates)

@@ -21,7 +21,8 @@ NO_RETENTION = (
 )
 
 NO_NULL = (
-    "no random-init null was given: make one with jaxlens run --null random-init, pass it by --null"
+    "no random-init null was given: make one with jaxlens run --null random-init, and pass it with "
+    "--null"
 )
 
 
