@@ -58,6 +58,13 @@ __all__ = [  # fixtures of every test
     "write_lines",
 ]
 
+
+def pytest_collection_finish():
+    """What is there by now stays: to look through it again and again takes half a minute."""
+    gc.collect()
+    gc.freeze()
+
+
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
 

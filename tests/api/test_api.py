@@ -121,6 +121,7 @@ def test_masked_padding_may_hold_anything(model, tokens, padded):
     np.testing.assert_array_equal(readout.entropy, padded.entropy)
 
 
+@pytest.mark.long
 def test_64_bit_mode_changes_nothing(model, tokens, full):
     with jax.enable_x64(True):
         wide = jaxlens.read_lens(model, tokens, quantities="full")
@@ -269,6 +270,7 @@ def test_residuals_of_fresh_and_of_trained_models_are_not_taken_for_normalised(m
         )
 
 
+@pytest.mark.long
 def test_a_stack_of_another_depth_is_refused_where_the_depth_is_known(model, tokens):
     streams = np.asarray(jaxlens.residuals(model, tokens))
     unembed = gpt2.unembed(model.params, model.config)

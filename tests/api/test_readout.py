@@ -36,6 +36,7 @@ def tokens_of(readout):
     return readout.labels.references.input[0].tolist()
 
 
+@pytest.mark.long
 def test_labels_are_no_part_of_the_tree(two, ids):
     one, other = two
     assert "labels" not in one.present() and set(one.present()) == set(other.present())

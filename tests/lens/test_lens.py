@@ -148,6 +148,7 @@ def test_every_quantity_of_capped_logits_is_the_oracles(lens, vocab):
 
 
 @pytest.mark.parametrize("lens", ["tiled", LONG_GPU])
+@pytest.mark.long
 def test_capped_logits_without_padding_and_without_a_head_bias_agree_with_the_oracle(lens):
     case = capped(make_case(128, seed=2))
     case = dataclasses.replace(case, unembed=case.unembed.replace(output_bias=None))
@@ -202,6 +203,7 @@ def test_the_ends_are_exact_by_construction(lens):
 
 
 @pytest.mark.parametrize("lens", [LONG_REFERENCE, *ONE_TILED[1:], LONG_KERNEL, *LONG_OVER])
+@pytest.mark.long
 def test_chosen_layers_are_those_of_the_whole_readout(lens):
     case = make_case(97)
     whole, some = read(lens, case), read(lens, case, layers=(2, -1, 0))

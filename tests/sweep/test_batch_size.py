@@ -103,6 +103,7 @@ def test_a_run_keeps_the_step_it_began_with(swept, tiny, texts, tmp_path, room):
         run.run(configure(tiny, texts, begun, **DEFAULT))
 
 
+@pytest.mark.long
 def test_looking_compiles_nothing_twice(tiny, texts, tmp_path):
     made = prepare.prepare(configure(tiny, texts, tmp_path / "out"), tmp_path)
     weights = devices.put((made.model.params, made.unembed, made.tiles), devices.choose(1)[0])

@@ -338,6 +338,7 @@ def test_lags_that_no_sequence_holds_leave_an_empty_corpus(tiny, tmp_path, capsy
     assert "4800 longer than a sequence" in said
 
 
+@pytest.mark.long
 def test_a_made_corpus_can_be_shuffled_read_untrained_and_estimated(tiny, tmp_path, made):
     out = tmp_path / "out"
     command = flags_of(tiny, designs.REPEATS, out)

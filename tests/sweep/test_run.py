@@ -288,6 +288,7 @@ def test_narrow_rows_and_tallies_alone_verify_and_summarise(tiny, texts, tmp_pat
             assert run["kl_final"][:].dtype == np.float16
 
 
+@pytest.mark.long
 def test_further_quantities_are_stored_beside_the_profile(tiny, texts, tmp_path):
     more = ("kl_to_final", "js_input", "norm", "top_logp")
     how = {"store.rows": "core", "store.quantities": more, "lens.top_k": 2}

@@ -56,6 +56,7 @@ def test_small_texts_are_fitted_to_whole_and_large_ones_to_a_bounded_part():
     )
 
 
+@pytest.mark.long
 def test_short_documents_are_not_padded_to_a_whole_context(tiny, tmp_path, monkeypatch):
     index = index_of([3, 20, 7, 300], range(4))
     assert temperatures._width(index, np.array([0, 1, 2]), 256) == 32

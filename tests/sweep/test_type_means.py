@@ -118,6 +118,7 @@ def test_the_table_is_the_means_of_its_text(studied):
     assert np.abs(found.ln_rank - expected.ln_rank)[seen].max() < 0.01 * bins.ONE
 
 
+@pytest.mark.long
 def test_a_study_without_rows_has_the_slopes_of_the_rows_and_intervals(both, tiny, texts, tmp_path):
     sweep.run(configure(tiny, texts, tmp_path / "none", **BOTH | STUDY))
     with_rows, without = inputs.load(both), inputs.load(tmp_path / "none")

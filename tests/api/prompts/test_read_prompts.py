@@ -330,6 +330,7 @@ def test_the_summary_counts_each_prompt_once_at_its_last_position(model, prompts
     np.testing.assert_array_equal(whole.summary()["share"], last.summary()["share"])
 
 
+@pytest.mark.long
 def test_clusters_are_a_column_of_the_metadata(model, prompts):
     family = [number % 12 for number in range(48)]
     table = jaxlens.read_prompts(

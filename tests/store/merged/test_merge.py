@@ -238,6 +238,7 @@ def test_documents_of_several_runs_are_refused_by_name_or_counted(copied, parted
     assert verify.verify(copied / "m").ok
 
 
+@pytest.mark.long
 def test_tallies_by_rarity_in_each_text_are_left_out_or_refused(parted, tiny, tmp_path):
     for name in ("a", "b"):
         shutil.copy(parted / f"{name}.jsonl", tmp_path)

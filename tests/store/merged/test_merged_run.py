@@ -129,6 +129,7 @@ def test_a_study_of_parts_is_that_of_the_whole_but_for_drawn_tokens(merged, part
     assert equal > 400
 
 
+@pytest.mark.long
 def test_without_its_runs_all_that_needs_no_rows_still_works(merged, tmp_path, capsys):
     out = shutil.copytree(merged / "none", tmp_path / "alone")
     with jaxlens.open_run(out) as run, jaxlens.open_run(merged / "none") as whole:

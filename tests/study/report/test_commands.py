@@ -35,6 +35,7 @@ def probed(studied, tmp_path_factory):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.long
 def test_commands_on_the_page_make_probe_and_ablation_again(studied, decoded, probed, tmp_path):
     report = made(probed / "trained", [probed / "random-1"], [decoded / "trained"])
     again = html.unescape(report[report.index('id="again"') :])

@@ -164,6 +164,7 @@ def test_the_earlier_occurrence_is_read_before_the_source(model, material, strea
     np.testing.assert_allclose(found["earlier"][:, 0], expected.mean(1), atol=ATOL)
 
 
+@pytest.mark.long
 def test_the_whole_stream_of_the_input_layer_is_another_token(model, stream_mean):
     """Equal to running, unpatched, with another row of the embedding at the source."""
     architecture, params = model
@@ -248,6 +249,7 @@ def test_what_is_planted_is_found_at_its_layer_along_its_direction_and_nowhere_e
     assert abs(together[0] - loss["whole"][0]) > 0.1 * gain
 
 
+@pytest.mark.long
 def test_the_mean_leaves_out_the_start_of_a_context_and_stops_at_its_limit(model):
     architecture, params = model
     random = np.random.default_rng(2)
