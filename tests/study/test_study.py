@@ -32,6 +32,8 @@ from jaxlens.study.questions import (
     induction,
     probing,
 )
+from jaxlens.study.report import discarding as discarding_figures
+from jaxlens.study.report import series
 from jaxlens.study.stats import bootstrap, shape
 from jaxlens.sweep import run as sweep
 from jaxlens.tally import axes, definitions
@@ -508,3 +510,15 @@ def test_a_head_that_is_not_the_embedding_has_no_law_of_dilution(studied):
         assert (line.note == dilution.UNTIED) == has_law
     (told,) = verdicts._dilution(lines, run)
     assert "the head of this model is not its embedding, so no rank follows from the norm." in told
+
+
+def test_a_figure_has_no_curve_of_a_law_that_does_not_hold(found):
+    figures = {}
+    for tied in (True, False):
+        model = found.run.spec["model"]
+        model = {**model, "architecture": {**model["architecture"], "tie_word_embeddings": tied}}
+        run = dataclasses.replace(found.run, spec={**found.run.spec, "model": model})
+        source = series.Source(dataclasses.replace(found, run=run))
+        figures[tied] = discarding_figures._fate(source)
+    assert [len(figures[tied].panels[0].curves) for tied in (True, False)] == [3, 1]
+    assert dilution.UNTIED in figures[False].caption and "alone" in figures[True].caption

@@ -14,6 +14,9 @@ embeddings are left out. Where the head is not the embedding, nothing follows fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
@@ -47,6 +50,11 @@ def median_rank(
     return 1 + (vocab_size - 1) * stats.norm.sf(distance)
 
 
+def is_tied(spec: Mapping[str, Any]) -> bool:
+    """Whether the head of a run's model is its embedding; else the law says nothing."""
+    return bool(spec["model"]["architecture"].get("tie_word_embeddings", True))
+
+
 def estimate(run: Inputs) -> list[Result]:
     """Observed median rank of the input beside the two predictions, and norm and retention."""
     if not (run.has("norm") and run.has("retention")):
@@ -57,10 +65,9 @@ def estimate(run: Inputs) -> list[Result]:
         lines += table.by_layer(run, f"mean_{measure}", curves.means(run, measure))
     observed = run.ranks("input").sum((1, 2))
     medians = np.exp(binned.ln_rank_quantile(observed, bins.RANK_EDGES))
-    is_tied = run.spec["model"]["architecture"].get("tie_word_embeddings", True)
     nothing = np.full(len(medians), np.nan)
-    diluted, retained = predictions(run) if is_tied else (nothing, nothing)
-    n, law = int(observed[0].sum()), LAW if is_tied else UNTIED
+    diluted, retained = predictions(run) if is_tied(run.spec) else (nothing, nothing)
+    n, law = int(observed[0].sum()), LAW if is_tied(run.spec) else UNTIED
     for name, ranks, note in (
         ("median_rank_input", medians, "a quantile of tokens"),
         ("dilution_rank", diluted, law),

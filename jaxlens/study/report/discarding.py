@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxlens.study import inputs
-from jaxlens.study.questions import discarding
+from jaxlens.study.questions import dilution, discarding
 from jaxlens.study.report import probing, series
 from jaxlens.tally import bins
 from jaxlens.view.figures import plots
@@ -19,6 +19,11 @@ _MEASURES = {
     "logp_input": "log-probability of the input",
     "rank_input": "ln rank of the input",
 }
+_LAW = (
+    "Rank of the input beside the rank that the growth of the norm alone would give, and the norm "
+    "together with what is retained of the embedding"
+)
+_NO_LAW = f"Rank of the input; {dilution.UNTIED}, so no rank follows from the norm"
 
 
 def figures(source: series.Source) -> list[plots.Plot]:
@@ -156,9 +161,11 @@ def _fate(source: series.Source) -> plots.Plot:
         "dilution_rank": ("if only the norm changed", plots.Style(3, "--", "s")),
         "retained_rank": ("norm and retention", plots.Style(4, ":", "D")),
     }
+    has_law = dilution.is_tied(source.study.run.spec)
     ranks = tuple(
         plots.bare(name, style, source.along(estimator, label)[0])
         for estimator, (name, style) in laws.items()
+        if has_law or estimator == "median_rank_input"
     )
     grown = source.curves("mean_norm")
     least, _ = plots.ends(*(curve.values for curve in grown))
@@ -180,10 +187,8 @@ def _fate(source: series.Source) -> plots.Plot:
     return plots.Plot(
         "fate",
         "What happens to the input: erased or drowned out",
-        "Rank of the input beside the rank that the growth of the norm alone would give, and the "
-        "norm together with what is retained of the embedding; retention beyond the mean residual "
-        "is the projection on the own embedding minus that on another token's, 1 where all of it "
-        "is kept.",
+        (_LAW if has_law else _NO_LAW) + "; retention beyond the mean residual is the projection "
+        "on the own embedding minus that on another token's, 1 where all of it is kept.",
         panels,
         series.basis(source, panels) + " Medians over tokens and rules of thumb have none.",
     )
