@@ -60,7 +60,7 @@ __all__ = [  # fixtures of every test
 
 
 def pytest_collection_finish():
-    """What is there by now stays: to look through it again and again takes half a minute."""
+    """Takes what exists by now out of garbage collection, which else takes half a minute of CPU."""
     gc.collect()
     gc.freeze()
 

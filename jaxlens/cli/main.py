@@ -68,11 +68,8 @@ def main(words: Sequence[str] | None = None) -> None:
     with interrupts.watched() as watch:
         try:
             code = _main(arguments, watch, supervised=words is None)
-        except (
-            MemoryError,
-            SystemError,
-        ) as error:  # not even its handlers had the memory they need
-            memory.use_reserve()
+        # Without memory the handlers there fail too; Python may raise this instead of the error.
+        except (MemoryError, SystemError) as error:
             code = options.report(error, arguments)
     if code:
         sys.exit(code)
@@ -96,7 +93,6 @@ def _main(arguments: Sequence[str], watch: interrupts.Watch, supervised: bool) -
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
     except (Exception, KeyboardInterrupt) as error:
-        memory.use_reserve()
         watch.end()
         # What a signal has led to, an error of a library for instance, is not reported by itself.
         code = options.report(watch.error or error, arguments)

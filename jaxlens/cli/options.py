@@ -104,6 +104,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
         error: What ended the command.
         words: Of the command.
     """
+    memory.use_reserve()
     if "--debug" in words:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):

@@ -220,11 +220,10 @@ def one_token(model: loading.Model, text: str) -> int:
     ids = encode(model, text)
     if len(ids) != 1:
         parts = " + ".join(repr(model.tokenizer.decode([number])) for number in ids.tolist())
+        more = "" if text.startswith(" ") else "; most words begin with a space"
         raise errors.ConfigError(
             f"{text!r} is {len(ids)} tokens: {parts}",
-            "follow a single token, such as one of these; most words begin with a space"
-            if not text.startswith(" ")
-            else "follow a single token, such as one of these",
+            f"follow a single token, such as one of these{more}",
         )
     return int(ids[0])
 

@@ -51,8 +51,8 @@ _INTERRUPTED = {130, -signal.SIGINT}
 _SENT_BY_A_PROCESS = 0
 _DIE_WITH_PARENT = 1
 
-_lifted: list[tuple[int, int]] = []
-"""Limits of address space before the reserve was taken from them; empty where none is."""
+_before: list[tuple[int, int]] = []
+"""Limits of address space before the reserve was taken from them; empty where it is not kept."""
 
 
 def is_shortage(error: BaseException | None) -> bool:
@@ -177,7 +177,7 @@ def _follow(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     limit, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit - _RESERVE, hard))
-    _lifted.append((limit, hard))
+    _before.append((limit, hard))
     sys.unraisablehook = _report_unless_memory
 
 
@@ -189,10 +189,10 @@ def _report_unless_memory(ignored: sys.UnraisableHookArgs) -> None:
 
 def use_reserve() -> None:
     """Allows a supervised command what it left unused; for the report of how it ended."""
-    if _lifted:
+    if _before:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, _lifted.pop())
+        resource.setrlimit(resource.RLIMIT_AS, _before.pop())
 
 
 def _is_full(child: int) -> bool:
@@ -203,12 +203,11 @@ def _is_full(child: int) -> bool:
     return mapped is not None and mapped + _FULL > limit
 
 
-def _lift(child: int) -> None:
-    """Allows a child its reserve."""
+def _give_reserve(child: int) -> None:
+    """Allows a child what this process may map, which is what it began with."""
     import resource
 
-    hard = resource.prlimit(child, resource.RLIMIT_AS)[1]
-    resource.prlimit(child, resource.RLIMIT_AS, (hard, hard))
+    resource.prlimit(child, resource.RLIMIT_AS, resource.getrlimit(resource.RLIMIT_AS))
 
 
 def _wait(child: int) -> tuple[int, bool]:
@@ -222,7 +221,7 @@ def _wait(child: int) -> tuple[int, bool]:
         if received is None:
             full = _is_full(child)
             if full and was_full:
-                _lift(child)
+                _give_reserve(child)
             was_full = full
             continue
         if received.si_signo == signal.SIGCHLD:
