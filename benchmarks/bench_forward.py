@@ -89,7 +89,7 @@ def ours(
     chosen = places.choose(None)[: len(tokens)]
     parts = np.array_split(tokens, len(chosen))
     run = jax.jit(models.residuals, static_argnums=1)
-    weights = [places.place(model.params, device) for device in chosen]
+    weights = [places.put(model.params, device) for device in chosen]
 
     def forward() -> np.ndarray:
         with numerics.matmul_precision("float32"):

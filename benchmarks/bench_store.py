@@ -52,7 +52,7 @@ def main() -> None:
 
 def rates(folder: pathlib.Path, rounds: int) -> list[dict[str, object]]:
     """Megabytes a second of several ways to bring the same rows to the disk."""
-    found = []
+    found: list[dict[str, object]] = []
     for profile, n_tokens in (
         ("core", 65_536),
         ("full", 65_536),

@@ -43,12 +43,12 @@ def time_sweep(shape: str, small: bool, implementation: str, name: str) -> None:
     if small:
         settings |= {"plan.length": 128, "plan.step_sequences": 2}
     # Sizes are those of the device, as for `jaxlens bench`, whose job this is.
-    chosen = measure._filled(None if small else shape, config.load([], {}, settings))
+    chosen = measure.fill_device(None if small else shape, config.load([], {}, settings))
     devices.offer_cores()
     targets = devices.choose(chosen.devices)
     with scratch.folder() as folder:
         steps = 2 * len(targets)
-        job = measure._job(None if small else shape, chosen, steps, ROUNDS + 1, folder)
+        job = measure.random_job(None if small else shape, chosen, ROUNDS + 1, folder)
         multiply, copied = roofline.limits(targets, chosen.lens.precision, job, ROUNDS)
         if name == "end to end":
             say_device(multiply, copied, chosen.lens.precision)

@@ -21,7 +21,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "peers"))
 
 ROUNDS = 3
 SHAPES = {"gpt2": (12, 12, 768), "gpt2-xl": (48, 25, 1600)}
-SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 64, "n_positions": 128, "vocab_size": 1_001}
+SMALL: dict[str, Any] = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 64,
+    "n_positions": 128,
+    "vocab_size": 1_001,
+}
 
 
 def main() -> None:
@@ -38,7 +44,7 @@ def main() -> None:
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layers, heads, embed = SHAPES[given.shape]
-    sizes = {"n_layer": layers, "n_head": heads, "n_embd": embed}
+    sizes: dict[str, Any] = {"n_layer": layers, "n_head": heads, "n_embd": embed}
     shape = transformers.GPT2Config(**(SMALL if given.small else sizes))
     with torch.device(device):
         model = transformers.GPT2LMHeadModel(shape).eval().to(torch.bfloat16)

@@ -206,7 +206,7 @@ def simulate(out: pathlib.Path, policy: str, workers: int, each: int) -> dict[st
     spec = small_run.spec_bytes(workers * each)
     run_directory.create_run(out, spec, small_run.DISK)
     folder = Folder(out, spec, workers * each)
-    row = {"workers": workers, "policy": policy, "each": each}
+    row: dict[str, Any] = {"workers": workers, "policy": policy, "each": each}
     row |= Simulation(folder, policy, workers).run()
     assert folder.missing() == []
     print(

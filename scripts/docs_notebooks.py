@@ -31,8 +31,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def page(path: pathlib.Path) -> str:
     """A notebook as Markdown."""
-    cells = nbformat.read(path, as_version=4).cells
-    parts = [part for cell in cells for part in _cell(cell)]
+    notebook: Any = nbformat.read(path, as_version=4)
+    parts = [part for cell in notebook.cells for part in _cell(cell)]
     return "\n\n".join(parts) + "\n"
 
 

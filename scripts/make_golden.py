@@ -13,6 +13,7 @@ import json
 import pathlib
 import platform
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +49,12 @@ CASES = {
 
 def make_model(options, seed):
     """The standard implementation holding the seeded weights: float32, eager attention."""
-    config = transformers.GPT2Config(
-        **options, attn_implementation="eager", bos_token_id=None, eos_token_id=None
-    )
+    rest: dict[str, Any] = {
+        "attn_implementation": "eager",
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    config = transformers.GPT2Config(**options, **rest)
     params = random_model.random_params(config.to_dict(), seed)
     state = {k: torch.from_numpy(np.array(v)) for k, v in random_model.torch_names(params).items()}
     model = transformers.GPT2LMHeadModel(config).eval()

@@ -28,7 +28,7 @@ def execute(path: pathlib.Path, folder: pathlib.Path | None = None) -> Any:
         CellExecutionError: A cell fails.
     """
     logging.getLogger("IPKernelApp").setLevel(logging.ERROR)
-    notebook = nbformat.read(path, as_version=4)
+    notebook: Any = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(folder or path.parent)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=where).execute()
     for cell in notebook.cells:

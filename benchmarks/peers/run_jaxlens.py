@@ -50,7 +50,7 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     with numerics.matmul_precision(given.precision):
         for place, mine in zip(places, lines, strict=False):
             known = steps.batch_shape(length, len(mine)).references
-            here = devices.shapes((model.params, shape, known), place)
+            here = devices.Group((place,)).shapes((model.params, shape, known))
             compiled.append(step.lower(*here).compile())
     environment.release_memory()
     table = unembedding.tile_unembedding(unembed, options)
@@ -62,15 +62,17 @@ def prepare(given: argparse.Namespace) -> tuple[measure.Work, dict[str, Any]]:
     def work(tokens: np.ndarray, following: np.ndarray) -> dict[str, np.ndarray]:
         readouts = []
         cut = zip(
+            places,
             np.array_split(tokens, len(places)),
             np.array_split(following, len(places)),
             compiled,
             weights,
             strict=True,
         )
-        for ids, after, run, mine in cut:
+        for place, ids, after, run, mine in cut:
             absent = np.full(ids.shape, -1, np.int32)
-            known = types.References(ids, after, absent, absent, np.ones(ids.shape, bool))
+            mask = np.ones(ids.shape, bool)
+            known = types.References(*jax.device_put((ids, after, absent, absent, mask), place))
             readouts.append(run(*mine, known))
         parts = [jax.device_get(readout.present()) for readout in readouts]
         found = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}

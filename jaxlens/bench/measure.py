@@ -57,10 +57,10 @@ def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
     numerics.require_precision(config.lens.precision)
     if rounds < 1:
         raise errors.ConfigError(f"rounds is {rounds}", "give at least 1")
-    config = _filled(shape, config)
+    config = fill_device(shape, config)
     targets = devices.choose(config.devices)
     with scratch.folder() as folder:
-        job = _job(shape, config, rounds + 1, folder)
+        job = random_job(shape, config, rounds + 1, folder)
         with job.ingested.open() as tokens:
             jax.clear_caches()  # of what was compiled to see whether it fits
             began = time.perf_counter()
@@ -92,7 +92,7 @@ def measure(shape: str | None, config: RunConfig, rounds: int = 5) -> Report:
 
 def grid(shape: str | None, config: RunConfig) -> Iterator[RunConfig]:
     """Configurations around one: half, the same and twice its sequences, precisions, tiles."""
-    config = _filled(shape, config)
+    config = fill_device(shape, config)
     length = config.plan.length or _architecture(shape, config).n_positions
     sequences = config.plan.step_sequences or resolve.default_step_sequences(length)
     for count, precision, tile in itertools.product(
@@ -107,8 +107,11 @@ def grid(shape: str | None, config: RunConfig) -> Iterator[RunConfig]:
         )
 
 
-def _filled(shape: str | None, config: RunConfig) -> RunConfig:
-    """Steps that fill a device; of the published shapes a CPU's core takes seconds for 256."""
+def fill_device(shape: str | None, config: RunConfig) -> RunConfig:
+    """The configuration with steps that fill a device.
+
+    Of the published shapes a core of a CPU takes seconds for 256 positions.
+    """
     if shape is None or jax.default_backend() != "cpu":
         return config
     length, sequences = config.plan.length or 256, config.plan.step_sequences or 1
@@ -116,7 +119,7 @@ def _filled(shape: str | None, config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, plan=plan)
 
 
-def _job(shape: str | None, config: RunConfig, shards: int, folder: Path) -> Job:
+def random_job(shape: str | None, config: RunConfig, shards: int, folder: Path) -> Job:
     """A sweep of random tokens, of so many shards.
 
     A shard is a round: a step for each worker to work on, and one to come.
