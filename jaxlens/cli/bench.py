@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxlens import errors
-from jaxlens.cli import options
+from jaxlens.cli import options, terminal
 from jaxlens.config import Lens, RunConfig
 from jaxlens.files import outputs
 
@@ -97,6 +97,7 @@ def _measure(
             bench_output.show(report)
     if picture is not None:
         draw(*roofline.points(reports), picture)
+        terminal.say(f"wrote {picture}")
 
 
 def _compile_only(shapes: Sequence[str], merged: RunConfig, target: str, json: Path | None) -> None:

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from jaxlens.study.checkpoints.study_checkpoints import Checkpoints, Line
 
 
+NO_UNTRAINED = (
+    "No untrained model was given beside this one, which may show the same: make one with jaxlens "
+    "run --null random-init, and pass it with --null."
+)
+
+
 def show_study(result: study.Study, files: Sequence[Path]) -> None:
     """Prints the primaries, the verdicts and where the table is."""
+    from jaxlens.study import inputs
+
     primaries = sorted((r for r in result.results if r.primary), key=lambda line: line.question)
     cells = [("primary", "estimate", "95 % interval", "p (Holm)", "judgement")]
     cells += [_primary(line) for line in primaries]
@@ -41,6 +49,8 @@ def show_study(result: study.Study, files: Sequence[Path]) -> None:
                 terminal.printable(f"{question}. {verdict}"), 96, subsequent_indent="    "
             )
         )
+    if not any(null.kind == inputs.RANDOM_INIT for null in result.nulls):
+        streams.say(textwrap.fill(NO_UNTRAINED, 96))
     lines = errors.count(len(result.results), "line")
     terminal.say(f"{lines}: {', '.join(str(path) for path in files)}")
 

@@ -350,7 +350,11 @@ def test_planted_copies_are_paired_with_the_same_token_one_block_before(repeats)
 
 def test_twins_are_studied_by_cell_with_their_null_beside_them(repeats, capsys):
     assert run_cli("study", repeats / "trained", "--null", repeats / "random") == 0
-    assert "planted copies" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "planted copies" in printed and "No untrained model" not in printed
+    assert run_cli("study", repeats / "trained") == 0
+    assert "No untrained model" in capsys.readouterr().out
+    assert run_cli("study", repeats / "trained", "--null", repeats / "random") == 0
     document = json.loads((repeats / "trained" / "study" / "results.json").read_bytes())
     cells = {r["stratum"] for r in document["results"] if r["estimator"] == "twins_gain"}
     assert cells == {"all", *(f"frequency bin {b}, lag 16" for b in range(8))}
