@@ -141,7 +141,24 @@ def logits(
         z = z if bias is None else z + bias[None, None]
         return jax.lax.optimization_barrier(capped(z, softcap))
     z = jax.lax.optimization_barrier(z)
-    return z if bias is None else tuning.keep(z + bias[None, None], "keeps_biased_logits")
+    return z if bias is None else _biased(z, bias)
+
+
+def _biased(
+    z: Float[Array, "layer token column"], bias: Float[Array, " column"]
+) -> Float[Array, "layer token column"]:
+    def written(z: jax.Array, bias: jax.Array) -> jax.Array:
+        # Without a bias of the head only the last tile has any, in its padding.
+        biased = jax.lax.cond(bias.any(), _add, lambda z, bias: z, z, bias)
+        return jax.lax.optimization_barrier(biased)
+
+    return tuning.by_platform(
+        lambda chosen: written if chosen.keeps_biased_logits else _add, z, bias
+    )
+
+
+def _add(z: jax.Array, bias: jax.Array) -> jax.Array:
+    return z + bias[None, None]
 
 
 def capped(z: Float[Array, "*any"], softcap: float) -> Float[Array, "*any"]:
