@@ -33,6 +33,10 @@ class JaxlensError(Exception):
         self.hint = hint
 
 
+RECOMPUTE = "run the same jaxlens run again, or jaxlens repair: both recompute what is damaged"
+"""The hint of damage in the files of a run."""
+
+
 class ConfigError(JaxlensError):
     """The configuration or the call is wrong (exit 2)."""
 

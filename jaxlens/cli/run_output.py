@@ -159,7 +159,8 @@ def show_repair(done: repair.Repaired, run_dir: object) -> None:
             _remedies(
                 done.left,
                 run_dir,
-                "jaxlens verify names them; files that belong to no run are yours to remove",
+                "the same jaxlens run again computes shards that are missing; files that belong to "
+                "no run are yours to remove; jaxlens verify names them",
             ),
         )
     recomputed = errors.count(len(done.recomputed), "shard")

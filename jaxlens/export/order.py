@@ -168,11 +168,11 @@ def _check(order: Order) -> None:
 
 def _target(run_dir: str | Path, order: Order) -> Path:
     """Where to write; beside the run by default, never inside it."""
-    run = Path(run_dir).resolve()
+    run = Path(os.path.realpath(run_dir))
     suffixes = _SUFFIXES[order.to]
     named = run.with_name(run.name + ending(order.to, order.tallies))
     target = named if order.out is None else order.out
-    if target.resolve().is_relative_to(run):
+    if Path(os.path.realpath(target)).is_relative_to(run):
         raise errors.ConfigError(
             f"{target} is inside the run", "write to a path outside of the run directory"
         )

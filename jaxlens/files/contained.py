@@ -16,8 +16,6 @@ from jaxlens.files import fetching, memory, refusals
 BLOCK_BYTES = 1 << 20
 """Bytes that are read and hashed at once."""
 
-_AGAIN = "run the same command again; it recomputes what is missing or damaged"
-
 
 def contained(run_dir: str | Path, *parts: str) -> Path:
     """A path inside a run directory.
@@ -25,9 +23,9 @@ def contained(run_dir: str | Path, *parts: str) -> Path:
     Raises:
         DataError: A link leads out of the directory.
     """
-    root = Path(run_dir).resolve()
+    root = Path(os.path.realpath(run_dir))
     path = root.joinpath(*parts)
-    if not path.parent.resolve().is_relative_to(root):
+    if not Path(os.path.realpath(path.parent)).is_relative_to(root):
         raise errors.DataError(f"{path.parent} leads out of {root}", "remove the link")
     return path
 
@@ -73,7 +71,9 @@ def require_size(path: Path, size: int, limit: int) -> None:
         DataError: It has more than ``limit`` bytes.
     """
     if size > limit:
-        raise errors.DataError(f"{path} has {size} bytes, at most {limit} make sense", _AGAIN)
+        raise errors.DataError(
+            f"{path} has {size} bytes, at most {limit} make sense", errors.RECOMPUTE
+        )
 
 
 def size(path: Path) -> int:
@@ -101,7 +101,7 @@ def require_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):  # which nothing replaces
         raise errors.DataError(f"{path} is a directory: remove it", "then run the command again")
     if not stat.S_ISREG(mode):
-        raise errors.DataError(f"{path} is not a regular file", _AGAIN)
+        raise errors.DataError(f"{path} is not a regular file", errors.RECOMPUTE)
 
 
 def names(folder: Path) -> list[str]:
@@ -146,7 +146,9 @@ def reading(path: Path) -> Generator[None]:
     except OSError as error:
         memory.reraise(error)
         if error.errno == errno.EIO:  # a bad sector: the file can be written anew
-            raise errors.DataError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
+            raise errors.DataError(
+                f"{path} cannot be read: {error.strerror}", errors.RECOMPUTE
+            ) from error
         if error.errno == errno.ELOOP:
             raise errors.DataError(f"{path} is a link", "put the file itself there") from error
-        raise refusals.read_error(path, error, "check the disk", _AGAIN) from error
+        raise refusals.read_error(path, error, "check the disk", errors.RECOMPUTE) from error

@@ -12,6 +12,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
+from jaxlens import errors
+
 
 class Mirror(Protocol):
     """A local directory whose files are fetched when they are opened.
@@ -46,8 +48,26 @@ def attached(mirror: Mirror) -> Generator[None]:
 def held(path: str | Path) -> contextlib.AbstractContextManager[None]:
     """Fetches a file of a mirror, and keeps it while the block lasts; for others does nothing."""
     if _mirrors and (mirror := mirror_of(path)) is not None:
-        return mirror.held(os.path.relpath(path, mirror.path))
+        return _held(mirror, os.path.relpath(path, mirror.path))
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _held(mirror: Mirror, name: str) -> Generator[None]:
+    with renamed(mirror), mirror.held(name):
+        yield
+
+
+@contextlib.contextmanager
+def renamed(mirror: Mirror) -> Generator[None]:
+    """Names what a mirror stands for, not the mirror, in what goes wrong while the block lasts."""
+    try:
+        yield
+    except errors.JaxlensError as error:
+        error.message = in_names(error.message, mirror)
+        error.hint = in_names(error.hint, mirror)
+        error.args = (error.message,)
+        raise
 
 
 def mirror_of(path: str | Path) -> Mirror | None:
@@ -61,8 +81,13 @@ def mirror_of(path: str | Path) -> Mirror | None:
 
 def name_of(path: str | Path) -> str:
     """A path as users call it: that of a mirror by what it stands for."""
+    return in_name_of(path, os.fspath(path))
+
+
+def in_name_of(path: str | Path, text: str) -> str:
+    """A text about what is at a path, as users call it."""
     mirror = mirror_of(path)
-    return os.fspath(path) if mirror is None else in_names(os.fspath(path), mirror)
+    return text if mirror is None else in_names(text, mirror)
 
 
 def in_names(text: str, mirror: Mirror) -> str:

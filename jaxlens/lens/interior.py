@@ -6,11 +6,15 @@ in its place.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxlens.lens import divergences, ends, online, ranks, unembedding
+from jaxlens.lens import divergences, ends, online, ranks, tuning, unembedding
 from jaxlens.lens.options import Options
 
 Sums = divergences.Sums
@@ -28,10 +32,60 @@ def read(
 ) -> tuple[online.Running, Sums, Sums]:
     """The interior layers: their state, their moments with the end layers, and those of these.
 
+    Where `tuning` bounds the rows, tokens are taken in groups, to the same bits.
+
     ``cross["kl_E"]`` is ``sum_v p_E(v) z(v)`` for end E; ``cross["kl_to_E"]`` is
     ``sum_v exp(z(v) - max_logit) z_E(v)`` where asked for. ``between["kl_E"]`` is the same of the
     other end's logits.
     """
+    layers, tokens, _ = rows.shape
+    whole = functools.partial(_read, options)
+
+    def make(chosen: tuning.Tuning) -> Callable[..., Any]:
+        size = tuning.group_size(tokens, layers, tiles.weight.shape[1], chosen.interior_rows)
+        return whole if size == tokens else functools.partial(_in_groups, whole, size)
+
+    given = (rows, reference_logits, ids, end_logits, end, tiles, inverse_temperature)
+    return tuning.by_platform(make, *given)
+
+
+def _in_groups(
+    read: Callable[..., Any],
+    size: int,
+    rows: jax.Array,
+    reference_logits: jax.Array,
+    ids: jax.Array,
+    end_logits: jax.Array,
+    end: online.Running,
+    *given: Any,
+) -> tuple[online.Running, Sums, Sums]:
+    n_tokens = rows.shape[1]
+
+    def one(first: jax.Array) -> tuple[online.Running, Sums, Sums]:
+        def group(x: jax.Array, axis: int = 1) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(x, first, size, axis)
+
+        by_token = group(rows), group(reference_logits), group(ids, 0), group(end_logits)
+        return read(*by_token, jax.tree.map(group, end), *given)
+
+    def join(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], n_tokens, *x.shape[3:])
+
+    running, cross, between = jax.lax.map(one, jnp.arange(0, n_tokens, size))
+    joined = {name: value.reshape(n_tokens) for name, value in between.items()}
+    return *jax.tree.map(join, (running, cross)), joined
+
+
+def _read(
+    options: Options,
+    rows: jax.Array,
+    reference_logits: jax.Array,
+    ids: jax.Array,
+    end_logits: jax.Array,
+    end: online.Running,
+    tiles: unembedding.TiledUnembedding,
+    inverse_temperature: jax.Array | None,
+) -> tuple[online.Running, Sums, Sums]:
     named = list(enumerate(divergences.ENDS))
     reverse = [(i, f"kl_to_{name}") for i, name in named if options.wants(f"kl_to_{name}")]
     symmetric = options.wants(*divergences.SYMMETRIC)

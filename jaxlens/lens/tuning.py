@@ -16,6 +16,8 @@ import jax
 
 T = TypeVar("T")
 
+_LEAST_GROUP = 32  # tokens, of which fewer would leave too little to do for a multiply
+_OTHER_SUMS = 2**21  # logits, from which on XLA's reductions for CPUs have other last digits
 _LANES = 128  # columns that a vector of a TPU, and a multiply of a GPU, takes at once
 
 
@@ -68,6 +70,10 @@ class Tuning:
         tile: Most columns of the vocabulary a tile; on CPUs so few that its logits stay in cache.
         block: Most tokens a block. The unembedding is read twice a block: with 256 tokens an H100
             reads 0.6 MB a token for it.
+        interior_rows: Most rows, of all interior layers, that are multiplied with a tile at once:
+            with 1,024 rows and their logits in cache a CPU's lens takes 3 % less time for 11
+            layers between the ends, 13 % for 29, and 15 % with bfloat16 operands. None for all
+            tokens of a block.
         end_logits_bytes: Most bytes of the end layers' logits of a block.
         tile_logits_bytes: Most bytes of the interior layers' logits of a tile, so that what reads
             them finds them on the chip: a TPU's VMEM has 128 MiB, of which XLA gives a program
@@ -92,6 +98,7 @@ class Tuning:
     slopes_at_once: bool
     tile: int
     block: int
+    interior_rows: int | None
     end_logits_bytes: int
     tile_logits_bytes: int | None
     step_tokens: int
@@ -114,6 +121,7 @@ CPU = Tuning(
     slopes_at_once=False,
     tile=512,
     block=128,
+    interior_rows=1024,
     end_logits_bytes=64 * 2**20,
     tile_logits_bytes=None,
     step_tokens=2_048,
@@ -135,6 +143,7 @@ GPU = Tuning(
     slopes_at_once=True,
     tile=4096,
     block=256,
+    interior_rows=None,
     end_logits_bytes=2**30,
     tile_logits_bytes=48 * 10**6,
     step_tokens=65_536,
@@ -180,13 +189,36 @@ def choose_block(vocab_size: int, tokens: int, platform: str | None = None) -> i
     return -(-tokens // -(-tokens // block))
 
 
+def group_size(tokens: int, layers: int, width: int, most_rows: int | None) -> int:
+    """Tokens of a block that are taken at once: all, or a part of them, so that none is ragged.
+
+    Where a part would have other bits than all, as runs were begun with, it is all.
+
+    Args:
+        tokens: Of the block.
+        layers: Rows of each token.
+        width: Columns of a tile.
+        most_rows: See ``Tuning.interior_rows``.
+    """
+    rows = tokens * layers
+    if most_rows is None or rows <= most_rows or rows * width >= _OTHER_SUMS:
+        return tokens
+    sizes = [size for size in range(_LEAST_GROUP, tokens) if tokens % size == 0]
+    fitting = [size for size in sizes if size * layers <= most_rows]
+    return max(fitting, default=min(sizes, default=tokens))
+
+
 def by_platform(make: Callable[[Tuning], Callable[..., T]], *arguments: Any) -> T:
     """Calls ``make(tuning)`` of the platform that the program around it is compiled for.
 
     All of them are traced, one is compiled; where a program is compiled for a device that is not
     the default, it gets that device's choices.
     """
-    return jax.lax.platform_dependent(*arguments, cpu=make(CPU), tpu=make(TPU), default=make(GPU))
+    cpu, tpu, other = make(CPU), make(TPU), make(GPU)
+    if cpu is tpu is other:
+        return other(*arguments)
+    more = {} if tpu is other else {"tpu": tpu}
+    return jax.lax.platform_dependent(*arguments, cpu=cpu, **more, default=other)
 
 
 def keep(x: jax.Array, choice: str) -> jax.Array:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from jaxlens import errors
+from jaxlens.files import fetching
 
 
 class Findings:
@@ -38,5 +39,7 @@ class Findings:
         try:
             yield
         except errors.JaxlensError as error:
-            path = os.path.join(os.path.realpath(self.run_dir), name)
-            self.add(name, error.message.replace(path + os.sep, "").replace(path, "").strip(" :,"))
+            # A mirror has the name of what it stands for, but in messages that it has not met yet.
+            message = fetching.in_name_of(self.run_dir, error.message)
+            path = fetching.name_of(os.path.join(os.path.realpath(self.run_dir), name))
+            self.add(name, message.replace(path + os.sep, "").replace(path, "").strip(" :,"))

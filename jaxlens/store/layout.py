@@ -165,7 +165,10 @@ def read_spec(run_dir: str | Path) -> Spec:
         raise errors.MissingError(
             f"{run_dir} holds no run: {RUN} is missing", "check the path"
         ) from error
-    document, n_shards = records.parse_spec(raw, str(path))
+    with errors.hinted(
+        "jaxlens repair restores it; in an object store remove it, and run jaxlens run again"
+    ):
+        document, n_shards = records.parse_spec(raw, str(path))
     return Spec(document, config.spec_hash(raw), n_shards)
 
 

@@ -20,7 +20,6 @@ _UNSEALED = {"environment", "measured", "settings", "spec"}
 """All that a note holds, and all that one of an earlier version does."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_DAMAGED = "run the same command again; it recomputes what is damaged"
 _ALTERED = "restore it from a copy, or use another --out"
 
 
@@ -99,7 +98,7 @@ def parse_record(raw: bytes, name: str) -> Record:
     """
     entry = Record(**_fields(Record, strict_json.parse(raw, name), name))
     if encode(entry) != raw or entry.token_stop < entry.token_start:
-        raise errors.DataError(f"{name} is damaged: not canonical", _DAMAGED)
+        raise errors.DataError(f"{name} is damaged: not canonical", errors.RECOMPUTE)
     return entry
 
 
@@ -124,10 +123,10 @@ def parse_tokens(raw: bytes, name: str) -> Tokens:
     except ValueError:  # 1e999 is JSON, but not canonical
         sound = False
     if not sound:
-        raise errors.DataError(f"{name} is damaged: its checksum does not fit", _DAMAGED)
+        raise errors.DataError(f"{name} is damaged: its checksum does not fit", errors.RECOMPUTE)
     entry = Tokens(**_fields(Tokens, {k: v for k, v in document.items() if k in known}, name))
     if entry.dtype not in ("uint16", "uint32"):
-        raise errors.DataError(f"{name} is damaged: tokens of type {entry.dtype}", _DAMAGED)
+        raise errors.DataError(f"{name} is damaged: tokens of type {entry.dtype}", errors.RECOMPUTE)
     return entry
 
 
@@ -151,7 +150,7 @@ def parse_note(raw: bytes, name: str) -> dict[str, Any]:
     except ValueError:  # 1e999 is JSON, but not canonical
         sound = False
     if not sound:
-        raise errors.DataError(f"{name} is damaged: its checksum does not fit", _DAMAGED)
+        raise errors.DataError(f"{name} is damaged: its checksum does not fit", errors.RECOMPUTE)
     return body
 
 
@@ -188,10 +187,12 @@ def _fields(cls: type, document: Mapping[str, Any], name: str) -> dict[str, Any]
     wanted = {f.name: str(f.type) for f in dataclasses.fields(cls)}
     if set(document) != set(wanted):
         odd = ", ".join(map(ascii, sorted(set(document) ^ set(wanted))))
-        raise errors.DataError(f"{name} is damaged: missing or unknown {odd[:200]}", _DAMAGED)
+        raise errors.DataError(
+            f"{name} is damaged: missing or unknown {odd[:200]}", errors.RECOMPUTE
+        )
     for key, value in document.items():
         if not _fits(key, wanted[key], value):
-            raise errors.DataError(f"{name} is damaged: {key} makes no sense", _DAMAGED)
+            raise errors.DataError(f"{name} is damaged: {key} makes no sense", errors.RECOMPUTE)
     return dict(document)
 
 

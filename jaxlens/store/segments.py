@@ -22,8 +22,6 @@ from jaxlens.store.hdf5 import structure
 FILES = (layout.SUMMARY, layout.MANIFEST)
 """What a complete segment has beside its shards, in the order in which they are written."""
 
-HINT = "run the same command again; it recomputes what is missing or damaged"
-
 
 @dataclass(frozen=True)
 class Scan:
@@ -248,9 +246,9 @@ def require_owner(path: Path, stored: tuple[int, str], wanted: tuple[int, str]) 
         DataError: They differ.
     """
     if stored[0] != wanted[0]:
-        raise errors.DataError(f"{path} is of shard {stored[0]}", HINT)
+        raise errors.DataError(f"{path} is of shard {stored[0]}", errors.RECOMPUTE)
     if stored[1] != wanted[1]:
-        raise errors.DataError(f"{path} belongs to another run, {stored[1][:8]}", HINT)
+        raise errors.DataError(f"{path} belongs to another run, {stored[1][:8]}", errors.RECOMPUTE)
 
 
 def require_size(path: Path, size: int, recorded: int, rows: int) -> None:
@@ -260,6 +258,8 @@ def require_size(path: Path, size: int, recorded: int, rows: int) -> None:
         DataError: So it is.
     """
     if size != recorded:
-        raise errors.DataError(f"{path} has {size} bytes, its record says {recorded}", HINT)
+        raise errors.DataError(
+            f"{path} has {size} bytes, its record says {recorded}", errors.RECOMPUTE
+        )
     if rows > structure.MAX_RATIO * size:
-        raise errors.DataError(f"{path} has {size} bytes for {rows} rows", HINT)
+        raise errors.DataError(f"{path} has {size} bytes for {rows} rows", errors.RECOMPUTE)

@@ -127,7 +127,7 @@ def complete(
     damaged += [f"{layout.shard_name(i)} {what}" for i, what in entries.misplaced()]
     if damaged:
         count = "1 shard is" if len(damaged) == 1 else f"{len(damaged)} shards are"
-        raise errors.DataError(f"{count} damaged: {damaged[0]}", segments.HINT)
+        raise errors.DataError(f"{count} damaged: {damaged[0]}", errors.RECOMPUTE)
     if lacking := spec.n_shards - len(entries):
         first = next((i for i, n in enumerate(entries.shard) if n != i), len(entries))
         raise errors.MissingError(
@@ -240,7 +240,7 @@ def _open_unreplaced(path: Path, entry: records.Record, hashed: bool) -> reading
             segments.require_size(path, size, entry.size, entry.rows)
             if hashed and contained.sha256(path, descriptor) != entry.sha256:
                 raise errors.DataError(
-                    f"{path} is damaged: its sha256 is not that recorded", segments.HINT
+                    f"{path} is damaged: its sha256 is not that recorded", errors.RECOMPUTE
                 )
             try:
                 return reading.open_file(path, descriptor)

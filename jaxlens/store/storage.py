@@ -90,6 +90,8 @@ def mirrored(place: str | Path | None, writable: bool = False) -> Generator[Stor
         StorageError: The store cannot be reached or denies access.
     """
     if place is None or not urls.is_url(place):
+        if place is not None:
+            urls.refuse_other_scheme(place)
         yield None
         return
     location = urls.parse(place)
@@ -98,7 +100,7 @@ def mirrored(place: str | Path | None, writable: bool = False) -> Generator[Stor
 
     with scratch.folder() as temporary:
         opened = mirror.Mirror(client.Client(location), location, temporary.resolve())
-        with _renamed(opened), fetching.attached(opened):
+        with fetching.renamed(opened), fetching.attached(opened):
             opened.refresh()
             if writable:
                 opened.require_writable()
@@ -145,15 +147,3 @@ def refuse_url(place: str | Path | None, what: str, hint: str) -> None:
     """
     if urls.is_url(place):
         raise errors.ConfigError(f"{what} does not work on runs in object stores", hint)
-
-
-@contextlib.contextmanager
-def _renamed(mirror: fetching.Mirror) -> Generator[None]:
-    """Names the object store, not its mirror, in what goes wrong."""
-    try:
-        yield
-    except errors.JaxlensError as error:
-        error.message = fetching.in_names(error.message, mirror)
-        error.hint = fetching.in_names(error.hint, mirror)
-        error.args = (error.message,)
-        raise

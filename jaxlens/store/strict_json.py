@@ -7,8 +7,6 @@ from typing import Any
 
 from jaxlens import errors
 
-_DAMAGED = "run the same command again; it recomputes what is damaged"
-
 MAX_VALUES = 1 << 17
 """JSON of more values takes up to thirty times its size in RAM."""
 
@@ -23,13 +21,17 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
         DataError: It is something else.
     """
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise errors.DataError(f"{name} is damaged: it has more values than make sense", _DAMAGED)
+        raise errors.DataError(
+            f"{name} is damaged: it has more values than make sense", errors.RECOMPUTE
+        )
     try:
         document = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise errors.DataError(f"{name} is damaged: not JSON", _DAMAGED) from error
+        raise errors.DataError(f"{name} is damaged: not JSON", errors.RECOMPUTE) from error
     if not isinstance(document, dict) or _is_deep(document):
-        raise errors.DataError(f"{name} is damaged: not a JSON object, or too deep", _DAMAGED)
+        raise errors.DataError(
+            f"{name} is damaged: not a JSON object, or too deep", errors.RECOMPUTE
+        )
     return document
 
 

@@ -86,6 +86,35 @@ LONG_KERNEL, LONG_REFERENCE, LONG_GPU, LONG_TPU = (
 )
 
 
+@pytest.mark.parametrize(
+    ("tokens", "layers", "width", "most", "size"),
+    [
+        (128, 7, 512, 1024, 128),
+        (128, 29, 512, 1024, 32),
+        (128, 32, 512, 1024, 128),  # sums of so many logits have other last digits
+        (128, 11, 512, None, 128),
+        (33, 47, 512, 1024, 33),
+        (96, 200, 64, 1024, 32),
+    ],
+)
+def test_groups_divide_a_block(tokens, layers, width, most, size):
+    assert tuning.group_size(tokens, layers, width, most) == size
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_interior_layers_in_groups_have_the_same_bits(precision, monkeypatch):
+    """At sizes of models; XLA has other programs for very small products."""
+    case = make_case(1000, "final_norm", position=128, embed=384)
+    options = Options(TILED, tile=512, block=128, precision=precision)
+    found = []
+    for rows in (None, 64):
+        monkeypatch.setattr(tuning, "CPU", dataclasses.replace(tuning.CPU, interior_rows=rows))
+        run = jax.jit(functools.partial(tiled.read, options=options))
+        found.append(run(case.residuals, case.unembed, case.references).present())
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
+
+
 @functools.cache
 def _compiled(read):
     return jax.jit(read, static_argnums=3)

@@ -10,7 +10,7 @@ from families import CASES
 from sweeps import PACKAGED, configure, digest, flags, once, run_cli
 
 import jaxlens
-from jaxlens import models
+from jaxlens import designs, models
 from jaxlens.models.checkpoints import checkpoint
 from jaxlens.store import commit, layout, verify
 from jaxlens.sweep import repair, run
@@ -112,7 +112,7 @@ def test_devices_that_share_it_read_what_one_reads(model, sweep, texts, tmp_path
         {"null": "shuffled", "lens.decoder": "plain"},
         {"lens.precision": "bfloat16", "model.dtype": "bfloat16"},
         {"corpus.bos": "start", "plan.overlap": 5},
-        {"corpus.paths": ["twins:"]},
+        {"corpus.paths": [designs.REPEATS]},
     ],
     ids=lambda changes: ",".join(changes),
 )

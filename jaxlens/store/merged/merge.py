@@ -218,7 +218,7 @@ def _require_room(out_dir: Path, spec_bytes: bytes) -> None:
 
     One inside a run is refused too: `jaxlens verify` would find files there that belong to no run.
     """
-    for above in out_dir.resolve().parents:
+    for above in Path(os.path.realpath(out_dir)).parents:
         if os.path.lexists(above / layout.RUN):
             raise errors.ConfigError(
                 f"{out_dir} lies inside a run, {above}", "name a directory beside the runs"

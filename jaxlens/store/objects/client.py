@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import os
 import re
+import urllib.parse
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,10 @@ class Client:
         self._location = location
         stores = errors.require_package("obstore.store", "objects", "runs in object stores")
         patience = datetime.timedelta(seconds=RETRY_SECONDS)
+        _require_endpoints()
         # Who names an endpoint without encryption means it.
         plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
-        with self._errors(""):
+        with self._settings():
             self._store = stores.from_url(
                 str(location),
                 client_options={
@@ -77,6 +79,17 @@ class Client:
                 },
                 retry_config={"max_retries": 1000, "retry_timeout": patience},
             )
+
+    @contextlib.contextmanager
+    def _settings(self) -> Generator[None]:
+        """Refuses what the environment says of the store, which is all read here."""
+        try:
+            yield
+        except self._exceptions.BaseError as error:
+            raise errors.ConfigError(
+                f"{self._location}: {_reason(error)}",
+                f"check {_VARIABLES[self._location.scheme]} in the environment",
+            ) from error
 
     def url(self, name: str) -> str:
         """An object as users call it."""
@@ -213,6 +226,32 @@ class Client:
         )
 
 
+def _require_endpoints() -> None:
+    """Refuses addresses and keys with which obstore would end the process.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for name in _ENDPOINTS:
+        value = os.environ.get(name)
+        if value is not None and not _is_address(value):
+            raise errors.ConfigError(
+                f"{name} is {errors.show(value)}", "write http://HOST:PORT or https://HOST"
+            )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if not os.environ.get(name, "").isprintable():
+            raise errors.ConfigError(f"{name} has a line break in it", "write it without")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+    return known and text.isprintable() and " " not in text
+
+
 def _is_without_bucket(error: Exception) -> bool:
     return "NoSuchBucket" in str(error) or "bucket does not exist" in str(error)
 
@@ -221,4 +260,7 @@ def _reason(error: Exception) -> str:
     """What obstore says first, without the answer of the server behind it."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     line = re.sub(r"//[^/@\s]*@", "//", line)  # an endpoint may hold a password
+    cause = re.search("Connection refused|failed to lookup address|timed out", str(error))
+    if cause is not None and cause[0] not in line:
+        line = f"{cause[0]}: {line}"
     return line.partition(": <?xml")[0].partition(", after ")[0][:200]

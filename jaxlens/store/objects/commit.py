@@ -12,6 +12,8 @@ from jaxlens.store import layout, records
 from jaxlens.store.objects import names
 from jaxlens.store.objects.client import Client, Object
 
+_REMOVE = "it is never replaced: remove that object, then run the same jaxlens run again"
+
 
 def publish_shard(client: Client, entry: records.Record, image: memoryview) -> records.Record:
     """Commits a shard, unless another writer has.
@@ -29,21 +31,37 @@ def publish_shard(client: Client, entry: records.Record, image: memoryview) -> r
             was computed here.
         StorageError: The store cannot be reached or refuses.
     """
-    standing = read_record(client, entry.shard)
+    standing = _standing(client, entry)
     if standing is None:
-        _put_image(client, entry, image)
+        client.put(names.image(entry), image)
         if client.create(layout.sidecar_file(entry.shard), records.encode(entry)) is not None:
             return entry
         # Another writer was first, or an earlier try of this request, whose answer was lost.
-        standing = read_record(client, entry.shard)
+        standing = _standing(client, entry)
     if standing == entry:
-        _put_image(client, entry, image)
+        # The object of that name may be there and damaged: that is why it was computed again.
+        client.put(names.image(entry), image)
         return entry
     if standing is None or find_image(client, standing) is None:
         raise errors.DataError(
             f"{client.url(layout.sidecar_file(entry.shard))} stands, but its image is gone, and "
             "this environment computes other bits",
             "resume where the run began, or remove that object and MANIFEST and run again",
+        )
+    return standing
+
+
+def _standing(client: Client, entry: records.Record) -> records.Record | None:
+    """The record of the same shard of the same run, whatever its bits.
+
+    Raises:
+        DataError: It is damaged, or that of another shard or run.
+    """
+    standing = read_record(client, entry.shard)
+    if standing is not None and standing.shard_range() != entry.shard_range():
+        raise errors.DataError(
+            f"{client.url(layout.sidecar_file(entry.shard))} is the record of another shard",
+            _REMOVE,
         )
     return standing
 
@@ -58,7 +76,7 @@ def read_record(client: Client, shard: int) -> records.Record | None:
     found = client.get(name, layout.SMALL)
     if found is None:
         return None
-    with errors.hinted("it is never replaced: remove that object, then run the same command again"):
+    with errors.hinted(_REMOVE):
         return records.parse_record(found[0], client.url(name))
 
 
@@ -66,8 +84,3 @@ def find_image(client: Client, entry: records.Record) -> Object | None:
     """The object of an image; None where there is none of the right size."""
     found = client.head(names.image(entry))
     return found if found is not None and found.size == entry.size else None
-
-
-def _put_image(client: Client, entry: records.Record, image: memoryview) -> None:
-    if find_image(client, entry) is None:
-        client.put(names.image(entry), image)

@@ -12,6 +12,7 @@ SCHEMES = ("s3", "gs")
 
 # A ``pathlib.Path`` keeps one of the two slashes.
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}([^/]*)/*(.*?)/*")
+_OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/.*)?")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _STEP = re.compile(r"[A-Za-z0-9_=+,.-]{1,200}")
 
@@ -42,6 +43,19 @@ class Location:
 def is_url(text: str | Path | None) -> bool:
     """Whether a text, or a path made of one, names a place in an object store."""
     return text is not None and _URL.fullmatch(str(text)) is not None
+
+
+def refuse_other_scheme(text: str | Path) -> None:
+    """Refuses what looks like a URL of another kind, of which a folder would be made here.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if not is_url(text) and (match := _OTHER.fullmatch(str(text))) is not None:
+        raise errors.ConfigError(
+            f"{errors.show(str(text))}: {match[1]}: names no object store that is known",
+            "write s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; ./ before it makes it a path",
+        )
 
 
 def parse(text: str | Path) -> Location:

@@ -6,6 +6,7 @@ is not of the expected kind is left out.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def gather(run_dir: str | Path, made: inputs.RunInfo | None = None) -> Facts:
         found = measured.read(run)
         settings = next((n["settings"] for n in notes if isinstance(n.get("settings"), dict)), {})
         return Facts(
-            name=printable.line(Path(run_dir).resolve().name),
+            name=printable.line(os.path.basename(os.path.realpath(run_dir))),
             model=printable.line(_model(run.spec, settings)),
             corpus=printable.line(_corpus(run.spec, settings)),
             n_tokens=run.n_tokens,

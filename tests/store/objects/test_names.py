@@ -21,12 +21,42 @@ def test_urls_survive_being_paths(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["runs/gpt2", "/s3/run", "s3", "C:/x", "az://bucket/run", "", None]
+    "text", ["runs/gpt2", "/s3/run", "s3", "C:/x", "./az://bucket/run", "12:30/run", "", None]
 )
 def test_other_places_are_paths(text):
     assert not urls.is_url(text)
     with storage.mirrored(text) as mirror:
         assert mirror is None
+
+
+@pytest.mark.parametrize(
+    "text", ["az://bucket/run", "https://h/x", "S3://b/x", "s3a://b/x", "file:///tmp/x", "s3:"]
+)
+def test_other_schemes_are_refused_and_make_no_folder(text):
+    for place in (text, Path(text)):
+        with (
+            pytest.raises(errors.ConfigError, match="names no object store"),
+            storage.mirrored(place, writable=True),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("AWS_ENDPOINT_URL", text) for text in ("", "127.0.0.1:5599", "http://", "http:// h")),
+        *(("AWS_ENDPOINT_URL_S3", text) for text in ("http://127.0.0.1:99999", "ftp://h:1")),
+        ("AWS_ACCESS_KEY_ID", "a\nkey"),
+        ("AWS_SKIP_SIGNATURE", "zz"),
+        ("AWS_CONDITIONAL_PUT", "nope"),
+    ],
+)
+def test_settings_of_the_environment_that_make_no_sense_are_refused(variable, value, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(errors.ConfigError) as raised, storage.mirrored("s3://bucket/run"):
+        pass
+    assert variable in raised.value.message + raised.value.hint or variable.startswith("AWS_")
+    assert "\n" not in raised.value.message
 
 
 @pytest.mark.parametrize(

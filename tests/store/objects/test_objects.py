@@ -155,6 +155,47 @@ def test_damaged_shards_are_named_and_computed_again(url, expected):
     assert object_run.tree(url) == expected
 
 
+def test_a_damaged_image_is_replaced_when_it_is_computed_again(url, expected):
+    object_run.write_run(url)
+    store, spec_bytes = object_run.connect(url), example.spec(SHARDS, ROWS)
+    image = names.image(record_of(store, 1))
+    raw = bytearray(store.get(image, 1 << 30)[0])
+    raw[len(raw) // 2] ^= 1
+    store.put(image, bytes(raw))
+    with storage.mirrored(url, writable=True) as opened:
+        where = example.place(spec_bytes, 1, SHARDS, ROWS)
+        right = example.shard_image(spec_bytes, 1, SHARDS, ROWS)
+        assert opened.publish_shard(where, memoryview(right), ROWS) is None
+        assert verify.verify(opened.path).ok
+    assert object_run.tree(url) == expected
+
+
+def test_the_record_of_another_shard_is_no_rival(url, expected):
+    object_run.write_run(url)
+    store = object_run.connect(url)
+    store.put(layout.sidecar_file(2), store.get(layout.sidecar_file(1), layout.SMALL)[0])
+    with pytest.raises(errors.DataError, match="record of another shard") as raised:
+        object_run.write_run(url)
+    assert "remove that object" in raised.value.hint
+    store.delete(layout.sidecar_file(2))
+    assert object_run.write_run(url) == ([2], [])
+    assert object_run.tree(url) == expected
+
+
+def test_messages_of_an_opened_run_have_its_url(url):
+    object_run.write_run(url)
+    store = object_run.connect(url)
+    image = names.image(record_of(store, 1))
+    raw = bytearray(store.get(image, 1 << 30)[0])
+    raw[len(raw) // 2] ^= 1
+    store.put(image, bytes(raw))
+    opened = storage.opened(url, reader.open_run)
+    with pytest.raises(errors.DataError) as raised:
+        opened["rank_input"][:]
+    assert raised.value.message.startswith(f"{url}/shards/part-00001.h5 is damaged")
+    opened.close()
+
+
 @pytest.mark.parametrize(("races", "rivals"), [(6, 3), pytest.param(60, 4, marks=pytest.mark.long)])
 def test_rivals_with_equal_bits_leave_one_run(url, expected, races, rivals):
     assert script("race", url, races, rivals, 0) == [0]
