@@ -150,5 +150,7 @@ def reading(path: Path) -> Generator[None]:
                 f"{path} cannot be read: {error.strerror}", errors.RECOMPUTE
             ) from error
         if error.errno == errno.ELOOP:
-            raise errors.DataError(f"{path} is a link", "put the file itself there") from error
+            if os.path.islink(path):
+                raise errors.DataError(f"{path} is a link", "put the file itself there") from error
+            raise errors.DataError(f"{path} leads in a circle of links", "remove them") from error
         raise refusals.read_error(path, error, "check the disk", errors.RECOMPUTE) from error

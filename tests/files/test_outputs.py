@@ -314,3 +314,16 @@ def test_a_benchmark_looks_at_its_paths_before_it_measures(tmp_path, capsys, mon
     told = refused(capsys, 74, "bench", option, "missing/x.svg")
     assert "mkdir -p missing" in told
     assert sorted(os.listdir()) == ["folder.svg", "loop.svg"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["study loop", "repair loop", "verify loop", "finalize loop", "run --out loop", "export loop"],
+)
+def test_a_folder_that_is_a_loop_of_links_is_no_defect(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", "loop")
+    words = command.split() + (["--to", "csv"] if command.startswith("export") else [])
+    code = run_cli(*words)
+    printed = capsys.readouterr().err
+    assert code in (65, 66, 74) and "internal" not in printed and "loop" in printed
