@@ -11,7 +11,7 @@ import datetime
 import os
 import re
 import urllib.parse
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,11 @@ REQUEST_SECONDS = 600.0
 _SINGLE_BYTES = 1 << 30
 """Files up to this size are uploaded in one request, of which nothing stays where it fails."""
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL")
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+_KEYS = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "gs": ()}
 _VARIABLES = {"s3": "AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...", "gs": "GOOGLE_SERVICE_ACCOUNT, ..."}
 
 
@@ -67,9 +71,10 @@ class Client:
         self._location = location
         stores = errors.require_package("obstore.store", "objects", "runs in object stores")
         patience = datetime.timedelta(seconds=RETRY_SECONDS)
-        _require_endpoints()
+        endpoints = _ENDPOINTS[location.scheme]
+        _require_endpoints(endpoints, _KEYS[location.scheme])
         # Who names an endpoint without encryption means it.
-        plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+        plain = any(os.environ.get(name, "").startswith("http://") for name in endpoints)
         with self._settings():
             self._store = stores.from_url(
                 str(location),
@@ -226,19 +231,19 @@ class Client:
         )
 
 
-def _require_endpoints() -> None:
-    """Refuses addresses and keys with which obstore would end the process.
+def _require_endpoints(endpoints: Iterable[str], keys: Iterable[str]) -> None:
+    """Refuses addresses and keys, of these names, with which obstore would end the process.
 
     Raises:
         ConfigError: There is one.
     """
-    for name in _ENDPOINTS:
+    for name in endpoints:
         value = os.environ.get(name)
         if value is not None and not _is_address(value):
             raise errors.ConfigError(
                 f"{name} is {errors.show(value)}", "write http://HOST:PORT or https://HOST"
             )
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    for name in keys:
         if not os.environ.get(name, "").isprintable():
             raise errors.ConfigError(f"{name} has a line break in it", "write it without")
 
