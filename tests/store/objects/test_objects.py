@@ -47,6 +47,12 @@ def script(*words):
     return [int(word) for word in done.stdout.split()]
 
 
+def flip_a_bit(store, name):
+    raw = bytearray(store.get(name, 1 << 30)[0])
+    raw[len(raw) // 2] ^= 1
+    store.put(name, bytes(raw))
+
+
 def record_of(store, shard):
     found = commit.read_record(store, shard)
     assert found is not None
@@ -132,9 +138,7 @@ def test_a_lost_image_comes_back_with_the_same_bits_only(url, expected, salt):
 def test_damaged_objects_are_named(url, name):
     object_run.write_run(url)
     store = object_run.connect(url)
-    raw = bytearray(store.get(name, 1 << 30)[0])
-    raw[len(raw) // 2] ^= 1
-    store.put(name, bytes(raw))
+    flip_a_bit(store, name)
     with storage.readable(url) as run:
         assert name in dict(verify.verify(run).damaged)
 
@@ -143,9 +147,7 @@ def test_damaged_shards_are_named_and_computed_again(url, expected):
     object_run.write_run(url)
     store = object_run.connect(url)
     image = names.image(record_of(store, 1))
-    raw = bytearray(store.get(image, 1 << 30)[0])
-    raw[len(raw) // 2] ^= 1
-    store.put(image, bytes(raw))
+    flip_a_bit(store, image)
     with pytest.raises(errors.DataError) as raised, storage.readable(url) as run:
         assert dict(verify.verify(run).damaged).keys() == {"shards/part-00001.h5"}
         reader.open_run(run)["rank_input"][:]
@@ -159,9 +161,7 @@ def test_a_damaged_image_is_replaced_when_it_is_computed_again(url, expected):
     object_run.write_run(url)
     store, spec_bytes = object_run.connect(url), example.spec(SHARDS, ROWS)
     image = names.image(record_of(store, 1))
-    raw = bytearray(store.get(image, 1 << 30)[0])
-    raw[len(raw) // 2] ^= 1
-    store.put(image, bytes(raw))
+    flip_a_bit(store, image)
     with storage.mirrored(url, writable=True) as opened:
         where = example.place(spec_bytes, 1, SHARDS, ROWS)
         right = example.shard_image(spec_bytes, 1, SHARDS, ROWS)
@@ -186,9 +186,7 @@ def test_messages_of_an_opened_run_have_its_url(url):
     object_run.write_run(url)
     store = object_run.connect(url)
     image = names.image(record_of(store, 1))
-    raw = bytearray(store.get(image, 1 << 30)[0])
-    raw[len(raw) // 2] ^= 1
-    store.put(image, bytes(raw))
+    flip_a_bit(store, image)
     opened = storage.opened(url, reader.open_run)
     with pytest.raises(errors.DataError) as raised:
         opened["rank_input"][:]
