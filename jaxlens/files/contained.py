@@ -152,5 +152,7 @@ def reading(path: Path) -> Generator[None]:
         if error.errno == errno.ELOOP:
             if os.path.islink(path):
                 raise errors.DataError(f"{path} is a link", "put the file itself there") from error
-            raise errors.DataError(f"{path} leads in a circle of links", "remove them") from error
+            raise errors.DataError(
+                f"{path} leads through a symbolic link to itself", "remove the link"
+            ) from error
         raise refusals.read_error(path, error, "check the disk", errors.RECOMPUTE) from error

@@ -50,10 +50,8 @@ def test_the_candidate_of_this_package_computes_the_quantities(folder, case, tmp
     assert done.returncode == 0, done.stderr
     tokens, following = case.make_tokens(folder, 64, 32)
     model, residuals = streams(folder, tokens)
-    absent = np.full(tokens.shape, -1)
-    known = types.References(
-        *map(jnp.asarray, (tokens, following, absent, absent, absent == absent))
-    )
+    absent, mask = np.full(tokens.shape, -1), np.ones(tokens.shape, bool)
+    known = types.References(*map(jnp.asarray, (tokens, following, absent, absent, mask)))
     options = Options(case.QUANTITIES, None, 1, "float32")
     unembed = models.unembed(model.params, model.config)
     expected = reference.read(residuals, unembed, known, options).present()
