@@ -73,6 +73,21 @@ class InterruptedRun(JaxlensError):
     exit_code = 75
 
 
+class Panic(ValueError):
+    """A library written in Rust panicked, which otherwise is no ``Exception``."""
+
+
+@contextlib.contextmanager
+def panics() -> Generator[None]:
+    """Makes a panic of a library, which is no ``Exception``, a `Panic`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # cannot be imported
+            raise
+        raise Panic(f"it makes the library panic ({error})") from error
+
+
 @contextlib.contextmanager
 def hinted(hint: str) -> Generator[None]:
     """Gives each `DataError` of the block another hint: what helps depends on the file."""

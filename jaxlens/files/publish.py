@@ -195,6 +195,11 @@ def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
     with refusals.writing(path):
         if path.is_dir():
             return
+        if path.is_symlink() and not path.exists():
+            raise errors.StorageError(
+                f"cannot write {path}: it links to {os.readlink(path)}, which does not exist",
+                "create that directory or remove the link, then run the same command again",
+            )
         make_directory(path.parent, disk)
         with contextlib.suppress(FileExistsError):
             disk.make_directory(os.fspath(path))

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,6 @@ _CHILD = "from jaxlens.models import encoding; encoding.main()"
 _START_SECONDS = 60  # for Python and its imports, on a busy machine
 
 
-class Panic(ValueError):
-    """The library panicked, which otherwise is no ``Exception``."""
-
-
 class TooSlow(Exception):
     """The tokenizer takes too long for one text.
 
@@ -47,17 +43,6 @@ class TooSlow(Exception):
     def __init__(self, place: int) -> None:
         super().__init__(f"it takes too long for text {place}")
         self.place = place
-
-
-@contextlib.contextmanager
-def panics() -> Generator[None]:
-    """Makes a panic of the library, which is no ``Exception``, a `Panic`."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # cannot be imported
-            raise
-        raise Panic(f"it makes the library panic ({error})") from error
 
 
 def encode(
@@ -110,7 +95,7 @@ class _Work(threading.Thread):
     def run(self) -> None:
         """Notes what the call returns or raises."""
         try:
-            with panics():
+            with errors.panics():
                 self._value = self._call()
         except BaseException as error:
             self._error = error

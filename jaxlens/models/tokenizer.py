@@ -169,7 +169,7 @@ def splits_at_spaces(tokenizer: tokenizers.Tokenizer) -> bool:
 
 def _parsed(where: str, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
     try:
-        with _shut(2), encoding.panics():  # a panic also writes pages to stderr
+        with _shut(2), errors.panics():  # a panic also writes pages to stderr
             tokenizer = parse()
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -204,7 +204,7 @@ def _try_out(tokenizer: tokenizers.Tokenizer) -> None:
         raise ValueError(
             f"it takes over {_SAMPLE_SECONDS} s for {len(_SAMPLE)} characters"
         ) from None
-    except encoding.Panic:
+    except errors.Panic:
         raise
     except Exception:  # some lack a token for what is unknown
         pass

@@ -80,10 +80,11 @@ def verify(
     Raises:
         MissingError: The directory does not exist, or holds no run.
         DataError: Its shards lie where an earlier version put them.
+        StorageError: The system does not let it be read.
     """
     if not os.path.isdir(run_dir):
         raise errors.MissingError(f"{run_dir} is not a directory", "check the path")
-    if not any(os.path.lexists(os.path.join(run_dir, n)) for n in (layout.RUN, layout.SHARDS)):
+    if not {layout.RUN, layout.SHARDS}.intersection(contained.names(Path(run_dir))):
         raise errors.MissingError(f"{run_dir} holds no run", "check the path")
     if sources.is_merged(run_dir):
         from jaxlens.store.merged import verify_merged  # it verifies the runs that were merged

@@ -81,3 +81,15 @@ def test_commands_that_read_a_run_need_no_right_to_write_to_it(studied, folder, 
                 assert "Permission denied" in told and "check the disk and permissions" in told
     assert digest(run, derived=False) == before
     assert not any(path.name.endswith(".tmp") for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=oct)
+@pytest.mark.parametrize("words", [("verify",), ("verify", "--fast"), ("study",)], ids="-".join)
+def test_a_run_that_may_not_be_read_is_said_to_be_so(studied, folder, capsys, words, mode):
+    run = folder / "run"
+    shutil.copytree(studied / "trained", run)
+    run_cli("verify", run)  # what it imports may be out of reach later
+    run.chmod(mode)
+    with nobody():
+        told = refused(capsys, 74, words[0], run, *words[1:])
+    assert "Permission denied" in told and "check" in told

@@ -210,6 +210,15 @@ def test_make_directory_makes_parents_and_refuses_a_file(tmp_path):
             publish.make_directory(path)
 
 
+def test_make_directory_says_where_a_link_leads_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "link", tmp_path / "link" / "below"):
+        with pytest.raises(errors.StorageError, match=r"link: it links to .*elsewhere"):
+            publish.make_directory(path)
+    (tmp_path / "elsewhere").mkdir()
+    publish.make_directory(tmp_path / "link" / "below")
+
+
 def test_leftovers_of_dead_writers_go_and_those_of_live_writers_stay(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     machine = temporary._machine()

@@ -89,8 +89,9 @@ class Client:
     def _settings(self) -> Generator[None]:
         """Refuses what the environment says of the store, which is all read here."""
         try:
-            yield
-        except self._exceptions.BaseError as error:
+            with errors.panics():
+                yield
+        except (self._exceptions.BaseError, errors.Panic) as error:
             raise errors.ConfigError(
                 f"{self._location}: {_reason(error)}",
                 f"check {_VARIABLES[self._location.scheme]} in the environment",
@@ -204,10 +205,11 @@ class Client:
             _Exists: There is one.
         """
         try:
-            yield
+            with errors.panics():
+                yield
         except self._exceptions.AlreadyExistsError as error:
             raise _Exists from error
-        except (self._exceptions.BaseError, FileNotFoundError) as error:
+        except (self._exceptions.BaseError, FileNotFoundError, errors.Panic) as error:
             if not isinstance(error, FileNotFoundError) or _is_without_bucket(error):
                 raise self._translated(name, error) from error
             raise

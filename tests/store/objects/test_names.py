@@ -6,7 +6,7 @@ import pytest
 
 from jaxlens import errors
 from jaxlens.store import layout, records, storage
-from jaxlens.store.objects import names, urls
+from jaxlens.store.objects import client, names, urls
 
 HASH = "0123456789abcdef" * 4
 
@@ -56,6 +56,24 @@ def test_settings_of_the_environment_that_make_no_sense_are_refused(variable, va
     with pytest.raises(errors.ConfigError) as raised, storage.mirrored("s3://bucket/run"):
         pass
     assert "\n" not in raised.value.message and "AWS_" in raised.value.message + raised.value.hint
+
+
+def panic(*_, **__):
+    """Raises as libraries written in Rust do, whose exception cannot be imported."""
+    raise type("PanicException", (BaseException,), {})("called `Result::unwrap()`\non a value")
+
+
+def test_a_panic_of_the_library_is_an_error_of_the_environment(monkeypatch):
+    obstore = pytest.importorskip("obstore")
+    stores = pytest.importorskip("obstore.store")
+    with monkeypatch.context() as patched:
+        patched.setattr(stores, "from_url", panic)
+        with pytest.raises(errors.ConfigError, match="panic") as raised:
+            client.Client(urls.parse("s3://bucket/run"))
+    assert "\n" not in raised.value.message and "AWS_" in raised.value.hint
+    monkeypatch.setattr(obstore, "head", panic)
+    with pytest.raises(errors.StorageError, match="panic"):
+        client.Client(urls.parse("s3://bucket/run")).head("RUN.json")
 
 
 @pytest.mark.parametrize(
