@@ -104,10 +104,12 @@ def from_checkpoint(
         expected = models.leaves(checkpoint.architecture)
         leaves: dict[str, jax.Array] = {}
         for path, value in checkpoint.take(dtype):
-            shared = len(devices) > 1
-            one = placement.put(value, expected, path, dtype, devices) if shared else value
-            leaves[path] = jnp.asarray(one)
-            del value, one  # or they would be there beside the next one
+            if len(devices) > 1:
+                leaves[path] = placement.put(value, expected, path, dtype, devices)
+            else:
+                # Nobody else holds these values: on a CPU they need not be there twice.
+                leaves[path] = jax.device_put(value, may_alias=True)
+            del value  # or it would be there beside the next one
         return Model(checkpoint.architecture, layout.nested(leaves), tokenizer, adds_bos)
     target = jnp.dtype(dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)

@@ -181,12 +181,16 @@ def _read_safetensors(path: Path, where: str) -> Iterator[stored_tensor.Tensor]:
             part = file.get_slice(name)
             kind = _NUMPY_NAMES.get(part.get_dtype(), part.get_dtype())
 
+            # Opened for each part, or all that was read would stay mapped beside its copy.
+            def rows(chosen: slice, name: str = name) -> np.ndarray:
+                with _refusals(where), safetensors.safe_open(path, framework="numpy") as fresh:
+                    return fresh.get_slice(name)[chosen]
+
             def value(name: str = name) -> np.ndarray:
-                # Opened for each tensor, or all that was read would stay mapped beside its copy.
                 with _refusals(where), safetensors.safe_open(path, framework="numpy") as fresh:
                     return fresh.get_tensor(name)
 
-            yield stored_tensor.Tensor(name, kind, tuple(part.get_shape()), value, where)
+            yield stored_tensor.Tensor(name, kind, tuple(part.get_shape()), value, where, rows)
 
 
 def _read_msgpack(path: Path, where: str, largest: int) -> Iterator[stored_tensor.Tensor]:

@@ -22,6 +22,7 @@ class Tensor(NamedTuple):
         shape: Its shape there.
         read: Gives its value.
         file: What to call the file that it came from.
+        read_rows: Gives some of its rows, if they can be read without the others.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     file: str
+    read_rows: Callable[[slice], np.ndarray] | None = None
 
 
 def of_array(name: str, value: np.ndarray, file: str) -> Tensor:
@@ -77,11 +79,13 @@ def chunks(tensor: Tensor, is_turned: bool, size: int) -> Iterator[tuple[slice, 
     Raises:
         DataError: It is not finite; parts before the one at fault have been given.
     """
-    value = tensor.read().T if is_turned else tensor.read()
-    rows = max(1, size // max(1, math.prod(value.shape[1:])))
-    for first in range(0, len(value), rows):
-        chosen = slice(first, first + rows)
-        yield chosen, _float32(value[chosen], tensor)
+    read_rows, shape = tensor.read_rows, tensor.shape[::-1] if is_turned else tensor.shape
+    if is_turned or read_rows is None:
+        read_rows = (tensor.read().T if is_turned else tensor.read()).__getitem__
+    rows = max(1, size // max(1, math.prod(shape[1:])))
+    for first in range(0, shape[0], rows):
+        chosen = slice(first, min(first + rows, shape[0]))
+        yield chosen, _float32(read_rows(chosen), tensor)
 
 
 def _float32(value: np.ndarray, tensor: Tensor) -> np.ndarray:

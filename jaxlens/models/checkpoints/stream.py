@@ -21,7 +21,7 @@ from jaxlens.models.checkpoints import (
 Leaves = Iterator[tuple[str, np.ndarray]]
 """Path and value of each leaf, stacked over layers, in the order of the paths."""
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20
 """Numbers that are converted at a time, so that a large leaf is not there in two types."""
 
 Stored = dict[int, tuple[stored_tensor.Tensor, bool]]

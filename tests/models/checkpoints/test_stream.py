@@ -30,3 +30,23 @@ def test_reading_leaf_by_leaf_takes_little_more_than_the_largest(tmp_path, memor
     checkpoint.save(tmp_path / "m", architecture, models.init(architecture, 0), fmt)
     # Orbax reads a leaf into memory of its own before it hands it over.
     assert memory_growth(TAKE, tmp_path / "m") < (0.5 if fmt == "safetensors" else 0.9) * WHOLE
+
+
+LOAD = """
+import sys
+import jax, safetensors.numpy
+from jaxlens.models import loading
+jax.numpy.ones(1).block_until_ready()
+mark()
+checkpoint = loading.load_checkpoint(sys.argv[1], read=False)
+model = loading.from_checkpoint(checkpoint, sys.argv[2])
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_takes_little_more_than_its_own_bytes(tmp_path, memory_growth, dtype):
+    wide = models.parse(SIZES | {"n_layer": 12, "vocab_size": 100_000})  # the embedding: 195 MiB
+    checkpoint.save(tmp_path / "m", wide, models.init(wide, 0), "safetensors")
+    own = models.leaves(wide).count(with_optional=False) * (4 if dtype == "float32" else 2)
+    assert memory_growth(LOAD, tmp_path / "m", dtype) < 1.1 * own / 2**20
