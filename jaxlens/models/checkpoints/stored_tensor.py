@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,6 +12,9 @@ import numpy as np
 from jaxlens import errors
 from jaxlens.files import untrusted
 from jaxlens.models.checkpoints import checks, layout, variants
+
+_ROWS = 64
+"""Rows that are transposed at a time."""
 
 
 class Tensor(NamedTuple):
@@ -80,12 +84,25 @@ def chunks(tensor: Tensor, is_turned: bool, size: int) -> Iterator[tuple[slice, 
         DataError: It is not finite; parts before the one at fault have been given.
     """
     read_rows, shape = tensor.read_rows, tensor.shape[::-1] if is_turned else tensor.shape
-    if is_turned or read_rows is None:
-        read_rows = (tensor.read().T if is_turned else tensor.read()).__getitem__
+    if is_turned:
+        read_rows = functools.partial(_turned, tensor.read())
+    elif read_rows is None:
+        read_rows = tensor.read().__getitem__
     rows = max(1, size // max(1, math.prod(shape[1:])))
     for first in range(0, shape[0], rows):
         chosen = slice(first, min(first + rows, shape[0]))
         yield chosen, _float32(read_rows(chosen), tensor)
+
+
+def _turned(value: np.ndarray, chosen: slice) -> np.ndarray:
+    """Some rows of the transpose of a matrix, in C order."""
+    # As integers, and a few rows at a time: their columns then lie in pages that stay at hand.
+    columns = value[:, chosen].view(f"u{value.itemsize}")
+    rows = np.empty(columns.shape[::-1], columns.dtype)
+    for first in range(0, len(columns), _ROWS):
+        part = slice(first, first + _ROWS)
+        rows[:, part] = columns[part].T
+    return rows.view(value.dtype)
 
 
 def _float32(value: np.ndarray, tensor: Tensor) -> np.ndarray:
