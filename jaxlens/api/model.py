@@ -57,7 +57,7 @@ def load_model(
         checkpoint = from_state_dict(source, config)
     else:
         checkpoint = loading.load_checkpoint(source, revision, config, read=False)
-    model = loading.from_checkpoint(checkpoint, dtype)
+    model = loading.from_checkpoint(checkpoint, dtype, with_hash=False)
     if tokenizer is not None:
         model = dataclasses.replace(model, tokenizer=as_tokenizer(tokenizer))
     loading.check_identity(model)

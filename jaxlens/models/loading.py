@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.resources
 from collections.abc import Sequence
@@ -80,7 +81,11 @@ def load_checkpoint(
 
 
 def from_checkpoint(
-    checkpoint: Checkpoint, dtype: str = "float32", devices: Sequence[jax.Device] = ()
+    checkpoint: Checkpoint,
+    dtype: str = "float32",
+    devices: Sequence[jax.Device] = (),
+    *,
+    with_hash: bool = True,
 ) -> Model:
     """Puts a checkpoint on the default device, with the tokenizer beside it.
 
@@ -89,31 +94,42 @@ def from_checkpoint(
         dtype: Of the weights on the device.
         devices: That share the model, instead of the default device. None of them is given more
             than its share, and the checkpoint is taken leaf by leaf (see `Checkpoint.take`).
+        with_hash: Whether the checkpoint's ``sha256`` will be asked for.
 
     Raises:
         DataError: A file is damaged, or does not fit.
     """
     arguments.one_of(dtype, "dtype", ("float32", "bfloat16"))
-    directory = checkpoint.directory
     # Before the weights move: a bad tokenizer costs no device and no compilation.
-    tokenizer, adds_bos = None, False
-    if directory is not None:
-        tokenizer = load_tokenizer(directory)
-        adds_bos = _puts_bos(tokenizer, directory, checkpoint.architecture.bos_token_id)
+    model = without_weights(checkpoint)
     if len(devices) > 1 or checkpoint.stored is not None:
         expected = models.leaves(checkpoint.architecture)
         leaves: dict[str, jax.Array] = {}
-        for path, value in checkpoint.take(dtype):
+        for path, value in checkpoint.take(dtype, with_hash=with_hash):
             if len(devices) > 1:
                 leaves[path] = placement.put(value, expected, path, dtype, devices)
             else:
                 # Nobody else holds these values: on a CPU they need not be there twice.
                 leaves[path] = jax.device_put(value, may_alias=True)
             del value  # or it would be there beside the next one
-        return Model(checkpoint.architecture, layout.nested(leaves), tokenizer, adds_bos)
+        return dataclasses.replace(model, params=layout.nested(leaves))
     target = jnp.dtype(dtype)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, target), checkpoint.params)
-    return Model(checkpoint.architecture, params, tokenizer, adds_bos)
+    return dataclasses.replace(model, params=params)
+
+
+def without_weights(checkpoint: Checkpoint) -> Model:
+    """The sizes of a checkpoint and the tokenizer beside it.
+
+    Raises:
+        DataError: The tokenizer is damaged.
+    """
+    tokenizer, adds_bos = None, False
+    if checkpoint.directory is not None:
+        tokenizer = load_tokenizer(checkpoint.directory)
+        bos_id = checkpoint.architecture.bos_token_id
+        adds_bos = _puts_bos(tokenizer, checkpoint.directory, bos_id)
+    return Model(checkpoint.architecture, {}, tokenizer, adds_bos)
 
 
 def _puts_bos(tokenizer: Any, directory: str | Path, bos_id: int | None) -> bool:

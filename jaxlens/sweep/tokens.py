@@ -26,8 +26,8 @@ def tokenize(config: RunConfig) -> token_folder.Ingested:
     Raises:
         JaxlensError: See ``errors``.
     """
-    checkpoint = loading.load_checkpoint(config.model.path, config.model.revision)
-    model = loading.from_checkpoint(checkpoint)
+    checkpoint = loading.load_checkpoint(config.model.path, config.model.revision, read=False)
+    model = loading.without_weights(checkpoint)
     mounts.refuse_bucket(config.out or RUNS)
     with storage.mirrored(config.out, writable=True) as mirror, scratch.folder() as temporary:
         if mirror is not None:

@@ -1,6 +1,7 @@
 """Null models and made corpora, through the real command line."""
 
 import itertools
+import os
 import pathlib
 import shutil
 
@@ -197,6 +198,18 @@ def test_a_null_can_be_estimated_and_tokenised_ahead(nulls, tiny, texts, tmp_pat
     ran(*flags(tiny, texts, out), "--null", "shuffled", "--seed", 3)
     assert "tokenising" not in capsys.readouterr().err
     assert digest(out) == digest(nulls / "shuffled")
+
+
+def test_tokens_are_made_without_reading_the_weights(tiny, texts, tmp_path, capsys):
+    model = shutil.copytree(tiny, tmp_path / "model")
+    (weights,) = model.glob("*.safetensors")
+    with weights.open("r+b") as file:  # the header stays
+        file.seek(-4, os.SEEK_END)
+        file.write(np.float32("nan").tobytes())
+    out = tmp_path / "out"
+    assert "not finite" in refused(capsys, 65, *flags(model, texts, out))
+    ran("tokenize", "--model", model, "--corpus", texts, "--out", out)
+    assert (out / "tokens" / "tokens.bin").stat().st_size
 
 
 def test_an_unknown_null_is_refused(tiny, texts, tmp_path, capsys):

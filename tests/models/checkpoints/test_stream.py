@@ -1,9 +1,10 @@
 """Checkpoints read leaf by leaf are never whole in memory; for their bits see conftest."""
 
+import checkpoints
 import pytest
 
 from jaxlens import models
-from jaxlens.models.checkpoints import checkpoint
+from jaxlens.models.checkpoints import checkpoint, layout
 
 # 290 MiB of float32 weights, of which the largest leaf is a third.
 SIZES = {"model_type": "gpt2", "n_layer": 24, "n_head": 8, "n_embd": 512}
@@ -30,6 +31,19 @@ def test_reading_leaf_by_leaf_takes_little_more_than_the_largest(tmp_path, memor
     checkpoint.save(tmp_path / "m", architecture, models.init(architecture, 0), fmt)
     # Orbax reads a leaf into memory of its own before it hands it over.
     assert memory_growth(TAKE, tmp_path / "m") < (0.5 if fmt == "safetensors" else 0.9) * WHOLE
+
+
+def test_without_a_hash_the_leaves_are_the_same_and_there_is_none(tmp_path):
+    found = {}
+    architecture = models.parse(SIZES | {"n_layer": 2, "n_embd": 16})
+    checkpoint.save(tmp_path / "m", architecture, models.init(architecture, 0), "safetensors")
+    for with_hash in (True, False):
+        loaded = checkpoint.load(tmp_path / "m", read=False)
+        leaves = dict(loaded.take(with_hash=with_hash))
+        found[with_hash] = layout.nested(leaves)
+    checkpoints.assert_same_bits(found[False], found[True])
+    with pytest.raises(ValueError, match="without their hash"):
+        _ = loaded.sha256
 
 
 LOAD = """
