@@ -1,9 +1,11 @@
 """The forward pass with all its residual streams, beside PyTorch's, on the same cores.
 
-python benchmarks/bench_forward.py [--torch PYTHON] [--tokens 1024] [--length 256] [--rounds 7]
+python benchmarks/bench_forward.py [--torch PYTHON] [--shapes gpt2 llama gemma3 ...]
+    [--tokens 1024] [--length 256] [--rounds 7]
 
-PYTHON is an interpreter that has PyTorch and transformers, for instance `FOLDER/pytorch/bin/python`
-of `peers/setup.sh`; without it jaxlens is timed alone. Both read the same weights and tokens, take
+The shapes beside ``gpt2`` have random weights, eight blocks and the width of GPT-2 small. PYTHON is
+an interpreter that has PyTorch and transformers, for instance `FOLDER/pytorch/bin/python` of
+`peers/setup.sh`; without it jaxlens is timed alone. Both read the same weights and tokens, take
 turns, and must find the same streams. `benchmarks/results/bench_forward.jsonl` has the record.
 """
 
@@ -26,45 +28,78 @@ sys.path.insert(0, str(HERE / "peers"))
 
 import case  # noqa: E402 (it lies beside the peers, whose environments import it too)
 
+_WIDE = {"hidden_size": 768, "num_hidden_layers": 8, "num_attention_heads": 12}
+_WIDE |= {"max_position_embeddings": 1024, "vocab_size": 32000}
+_GATED = _WIDE | {"intermediate_size": 2048, "num_key_value_heads": 4}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", **_GATED},
+    "mistral": {"model_type": "mistral", "sliding_window": 128, **_GATED},
+    "qwen2": {"model_type": "qwen2", **_GATED},
+    "qwen3": {"model_type": "qwen3", "head_dim": 64, **_GATED},
+    "pythia": {"model_type": "gpt_neox", "intermediate_size": 3072, **_WIDE},
+    "gemma2": {"model_type": "gemma2", "head_dim": 64, **_GATED},
+    "gemma3": {"model_type": "gemma3_text", "head_dim": 64, "sliding_window": 128, **_GATED},
+    "olmo2": {"model_type": "olmo2", **_GATED},
+}
+"""``config.json`` of a shape of each family."""
+
 CLOSE = 1e-4
 """Largest difference of the streams, relative to their largest value."""
 
 
 def main() -> None:
-    """Times both in turn and compares what they found."""
+    """Times both in turn for each shape, and compares what they found."""
     given = _arguments()
-    with tempfile.TemporaryDirectory(prefix="jaxlens-forward-") as scratch:
-        folder = pathlib.Path(scratch)
-        case.make_model(folder, "gpt2")
-        tokens, _ = case.make_tokens(folder, given.tokens, given.length)
-        np.save(folder / "tokens.npy", tokens)
-        forward, devices = ours(folder, tokens, given.dtype)
-        streams = np.asarray(forward())
-        seconds: dict[str, list[float]] = {"jaxlens": [], "pytorch": []}
-        peer = Peer(given.torch, folder, given.dtype) if given.torch else None
-        worst = peer.worst(streams) if peer else None
-        for _ in range(given.rounds):
-            began = time.perf_counter()
-            forward()
-            seconds["jaxlens"].append(time.perf_counter() - began)
-            if peer:
-                seconds["pytorch"].append(peer.time())
+    for shape in given.shapes:
+        with tempfile.TemporaryDirectory(prefix="jaxlens-forward-") as scratch:
+            measure(shape, pathlib.Path(scratch), given)
+
+
+def measure(shape: str, folder: pathlib.Path, given: argparse.Namespace) -> None:
+    """One shape: prints a line and leaves a record."""
+    make_model(shape, folder)
+    tokens, _ = case.make_tokens(folder, given.tokens, given.length)
+    np.save(folder / "tokens.npy", tokens)
+    forward, devices = ours(folder, tokens, given.dtype)
+    streams = np.asarray(forward())
+    seconds: dict[str, list[float]] = {"jaxlens": [], "pytorch": []}
+    peer = Peer(given.torch, folder, given.dtype) if given.torch else None
+    worst = peer.worst(streams) if peer else None
+    for _ in range(given.rounds):
+        began = time.perf_counter()
+        forward()
+        seconds["jaxlens"].append(time.perf_counter() - began)
+        if peer:
+            seconds["pytorch"].append(peer.time())
     rates = {n: given.tokens / statistics.median(s) for n, s in seconds.items() if s}
-    for name, rate in rates.items():
-        print(f"{name:<8} {rate:10,.0f} tok/s")
+    line = ", ".join(f"{name} {rate:,.0f} tok/s" for name, rate in rates.items())
     if peer:
-        print(f"jaxlens is {rates['jaxlens'] / rates['pytorch']:.2f} times as fast")
-        print(f"largest difference of a stream, relative: {worst:.1g}")
+        line += f": {rates['jaxlens'] / rates['pytorch']:.2f} times as fast, apart by {worst:.1g}"
+    print(f"{shape:<8} {line}", flush=True)
     import harness
 
     asked = {"tokens": given.tokens, "length": given.length, "dtype": given.dtype}
     found = {"devices": devices, "seconds": seconds, "worst_difference": worst}
-    harness.record("bench_forward", asked | found)
+    harness.record("bench_forward", {"shape": shape} | asked | found)
+
+
+def make_model(shape: str, folder: pathlib.Path) -> None:
+    """Writes random weights of a shape as transformers reads them."""
+    if shape in case.SHAPES:
+        return case.make_model(folder, shape)
+    from jaxlens import models
+    from jaxlens.models.checkpoints import checkpoint
+
+    architecture = models.parse(FAMILIES[shape])
+    checkpoint.save(folder, architecture, models.init(architecture, case.SEED), "safetensors")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--torch", type=pathlib.Path, help="an interpreter that has PyTorch")
+    parser.add_argument(
+        "--shapes", nargs="+", default=["gpt2"], choices=(*case.SHAPES, *FAMILIES), metavar="SHAPE"
+    )
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--length", type=int, default=256, help="tokens a line")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -140,13 +175,14 @@ def serve(folder: pathlib.Path, dtype: str) -> None:
     import torch
     import transformers
 
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, dtype))
+    kind = getattr(torch, dtype)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
     ids = torch.from_numpy(np.load(folder / "tokens.npy")).long()
     first = True
     with torch.inference_mode():
         for _ in sys.stdin:
             began = time.perf_counter()
-            hidden = model.eval().transformer(ids, output_hidden_states=True, use_cache=False)
+            hidden = model.base_model(ids, output_hidden_states=True, use_cache=False)
             seconds = time.perf_counter() - began
             if first:
                 found = torch.stack(hidden.hidden_states).float().numpy()

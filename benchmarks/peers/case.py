@@ -56,7 +56,8 @@ def make_model(folder: pathlib.Path, shape: str) -> None:
 def make_tokens(folder: pathlib.Path, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """``count`` tokens in full lines, and the token after each; int32 ``[batch, position]``."""
     config = json.loads((folder / "config.json").read_text())
-    length = min(count, length, config["n_positions"])
+    positions = config.get("n_positions") or config["max_position_embeddings"]
+    length = min(count, length, positions)
     batch, rest = divmod(count, length)
     if rest:
         raise SystemExit(f"{count} tokens do not fill lines of {length}")
