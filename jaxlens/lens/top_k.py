@@ -64,15 +64,15 @@ def _of_groups(z: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     columns = chosen[..., None] * np.int32(_GROUP) + within
     logits = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
     flat = (*z.shape[:-1], k * _GROUP)
-    return _take(logits.reshape(flat), columns.reshape(flat), k)
+    return take(logits.reshape(flat), columns.reshape(flat), k)
 
 
 def _one_by_one(z: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    return _take(z, jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1), k)
+    return take(z, jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1), k)
 
 
-def _take(z: jax.Array, columns: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Takes the greatest that is left k times; ``columns`` need not be in order."""
+def take(z: jax.Array, columns: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """What `find` gives, where the columns of ``z`` need not be in order."""
     taken = []
     for _ in range(k):
         greatest = z.max(-1, keepdims=True)

@@ -101,10 +101,11 @@ def test_the_hopper_kernel_moves_the_ends_and_the_unembedding_once_a_block():
 
 # The assembler's own words. 53 loads a thread and tile, of some 2,700 instructions (22 for the
 # smallest GPT-2); serialised multiplies would wait for each other.
-def test_statistics_of_the_largest_gpt2_stay_in_a_hoppers_registers(tmp_path, monkeypatch):
+@pytest.mark.parametrize("top_k", [1, pytest.param(hopper.MAX_TOP_K, marks=pytest.mark.long)])
+def test_statistics_of_the_largest_gpt2_stay_in_a_hoppers_registers(tmp_path, monkeypatch, top_k):
     monkeypatch.setenv("MOSAIC_GPU_DUMP_PTXAS", "1")
     monkeypatch.setenv("MOSAIC_GPU_DUMP_TO", str(tmp_path))
-    compile_block(hopper.read, "h100", LARGEST, "bfloat16")
+    compile_block(hopper.read, "h100", LARGEST, "bfloat16", top_k)
     [log] = tmp_path.glob("*.ptxas")
     said = log.read_text()
     spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)

@@ -12,7 +12,7 @@ from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call as interp
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 from jaxlens.lens import ends, interior, numerics, tiled, unembedding
-from jaxlens.lens.kernels import hopper, hopper_sizes, hopper_statistics
+from jaxlens.lens.kernels import fragments, hopper, hopper_sizes, hopper_statistics
 from jaxlens.lens.options import Options
 
 FEW = ("rank_input", "rank_final", "kl_final", "kl_input", "entropy", "top_id", "top_logp")
@@ -25,13 +25,40 @@ def interpret():
     interpreter.reset_gpu_interpret_mode_state()
 
 
+def best_of(z, columns, k):
+    """The k greatest logits among some columns, and these; of equals the lowest column first."""
+    order = np.argsort(-z[..., columns], axis=-1, kind="stable")[..., :k]
+    return np.take_along_axis(z[..., columns], order, -1), columns[order]
+
+
+# The lanes of a block of columns, without any kernel; few values, so that many logits are equal.
+@pytest.mark.parametrize("top_k", [1, 2, 5])
+def test_lanes_keep_the_best_and_of_equals_the_first(top_k):
+    random = np.random.default_rng(3)
+    z = random.integers(-3, 4, (fragments.ROWS, 20 * fragments.LANES)).astype(np.float32)
+    state = fragments.start(0, top_k, is_tempered=False, n_ends=0)
+    of_lanes = np.arange(z.shape[1]).reshape(-1, fragments.LANES)
+    for some in np.split(of_lanes, 4):
+        logits = [jnp.asarray(z[:, columns]) for columns in some]
+        spread = [jnp.broadcast_to(jnp.asarray(columns), logits[0].shape) for columns in some]
+        state = fragments.find_best(state, logits, spread)
+    floats, integers = fragments.combine(state, None)
+    best, columns = best_of(z, of_lanes.ravel(), top_k)
+    found = [floats[name] for name in fragments.best_logits(top_k)]
+    assert np.array_equal(np.stack(found, -1), best)
+    assert np.array_equal(np.stack(integers, -1), columns)
+
+
 # Interpreted, it takes a quarter of a minute.
 # Small integers, so that all logits are exact and many are equal. Three tiles in splits of one and
 # two, three steps in a ring of two buffers, no temperatures.
 @pytest.mark.long
-def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_ranks_and_the_best_tokens_of_exact_logits_are_exact(interpret, top_k):
     random = np.random.default_rng(2)
-    shape = hopper_sizes.Shape(layers=2, tile=64, splits=2, stages=2, is_tempered=False)
+    shape = hopper_sizes.Shape(
+        layers=2, tile=64, splits=2, stages=2, is_tempered=False, top_k=top_k
+    )
     rows = random.integers(-2, 3, (2, 64, 192)) * (random.random((2, 64, 192)) < 0.1)
     weight = random.integers(-2, 3, (192, 192))
     z = rows @ weight.T
@@ -60,12 +87,13 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
         other = columns != ids[..., None]
         above = ((of[:, :, None] > at[..., None]) & other).sum(-1)
         ties += ((of[:, :, None] == at[..., None]) & other).sum()
-        assert np.array_equal(integers[split, 0], columns[of.argmax(-1)])
-        assert np.array_equal(integers[split, 1:].transpose(1, 2, 0), above)
+        best, of_best = best_of(z, columns, top_k)
+        assert np.array_equal(np.moveaxis(integers[split, :top_k], 0, -1), of_best)
+        assert np.array_equal(np.moveaxis(integers[split, top_k:], 0, -1), above)
         e = np.exp(of - of.max(-1, keepdims=True))
         q = p[..., columns]
-        expected = {
-            "max_logit": of.max(-1),
+        expected = dict(zip(fragments.best_logits(top_k), np.moveaxis(best, -1, 0), strict=True))
+        expected |= {
             "sum_exp": e.sum(-1),
             "sum_exp_logit": (e * of).sum(-1),
         }
@@ -81,11 +109,11 @@ def test_ranks_and_the_best_token_of_exact_logits_are_exact(interpret):
     assert ties > 100
 
 
-def random_block(n_tokens, embed, columns):
+def random_block(n_tokens, embed, columns, top_k):
     """Two interior and two end layers, four references of each, and tiles of 72 columns."""
     random = np.random.default_rng(5)
     unembed = make_case(columns, seed=1, embed=embed).unembed
-    options = Options(("kl_final_matched",), tile=72, precision="bfloat16")
+    options = Options(("kl_final_matched",), tile=72, top_k=top_k, precision="bfloat16")
     tiles = unembedding.tile_unembedding(unembed, options)
     rows = jnp.asarray(random.standard_normal((4, n_tokens, embed)), tiles.weight.dtype)
     ids = random.integers(0, columns, (n_tokens, 4)).astype(np.int32)
@@ -115,11 +143,12 @@ def assert_same(got, want):
 
 # Rows, elements and columns are padded: 75 in tiles of 64, the third of which is all padding.
 @pytest.mark.long
-def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
-    rows, at, ids, tiles, options = random_block(21, 24, 75)
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret, top_k):
+    rows, at, ids, tiles, options = random_block(21, 24, 75, top_k)
     beta = jnp.array([0.5, 2.0], jnp.float32)
     end, end_logits = ends.read(rows[2:], at[2:], ids, tiles, None, options)
-    fused = functools.partial(hopper.fused, interpret=interpret)
+    fused = functools.partial(hopper.fused, top_k=top_k, interpret=interpret)
     read = functools.partial(interior.read, options=options)
     given = rows[:2], at[:2], ids, end_logits, end, tiles, beta
     assert_same(*run_both(monkeypatch, 3, fused, read, *given))
@@ -127,8 +156,8 @@ def test_a_ragged_block_is_what_xla_reads(monkeypatch, interpret):
 
 @pytest.mark.long
 def test_the_ends_of_a_ragged_block_and_their_logits_are_what_xla_reads(monkeypatch, interpret):
-    rows, at, ids, tiles, options = random_block(70, 72, 75)
-    fused = functools.partial(hopper.fused_ends, interpret=interpret)
+    rows, at, ids, tiles, options = random_block(70, 72, 75, top_k=2)
+    fused = functools.partial(hopper.fused_ends, top_k=2, interpret=interpret)
     read = functools.partial(ends.read, options=options)
     given = rows[2:], at[2:], ids, tiles, jnp.array([0.5, 1.0], jnp.float32)
     (running, kept), (expected, with_bias) = run_both(monkeypatch, 2, fused, read, *given)
@@ -140,7 +169,8 @@ def test_what_the_kernel_reads():
     rows = jax.ShapeDtypeStruct((11, 256, 768), "bfloat16")
     narrow = functools.partial(Options, FEW, precision="bfloat16")
     assert hopper.is_supported(rows, 5, narrow())
-    assert not hopper.is_supported(rows, 5, narrow(top_k=3))
+    assert hopper.is_supported(rows, 5, narrow(top_k=hopper.MAX_TOP_K))
+    assert not hopper.is_supported(rows, 5, narrow(top_k=hopper.MAX_TOP_K + 1))
     assert not hopper.is_supported(rows, 5, Options(FEW, precision="float32"))
     assert not hopper.is_supported(rows, 5, Options((*FEW, "js_final"), precision="bfloat16"))
     assert not hopper.is_supported(rows, 5, Options((*FEW, "kl_to_input"), precision="bfloat16"))
@@ -164,8 +194,9 @@ def test_off_nvidia_gpus_xla_reads_the_same():
 
 
 @pytest.mark.parametrize(
-    ("layers", "n_tokens", "splits"), [(11, 256, 8), (11, 1024, 2), (47, 256, 2), (11, 4096, 1)]
+    ("layers", "n_tokens", "each", "splits"),
+    [(11, 256, 3, 8), (11, 256, 2, 5), (11, 1024, 3, 2), (47, 256, 3, 2), (11, 4096, 3, 1)],
 )
-def test_blocks_of_threads_fill_the_chip(layers, n_tokens, splits):
-    assert hopper._choose_splits(layers, n_tokens, 403) == splits
-    assert hopper._choose_splits(layers, n_tokens, 1) == 1
+def test_blocks_of_threads_fill_the_chip(layers, n_tokens, each, splits):
+    assert hopper._choose_splits(layers, n_tokens, 403, each) == splits
+    assert hopper._choose_splits(layers, n_tokens, 1, each) == 1

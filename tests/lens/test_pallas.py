@@ -46,6 +46,13 @@ def test_what_the_kernel_does_not_read_is_named(how, sizes, message):
     assert "tiled" in refusal.value.hint
 
 
+def test_several_best_tokens_are_read_on_gpus_too():
+    asked = Options(FULL, top_k=8, precision="bfloat16")
+    pallas.require(asked, *SIZES, "gpu")
+    with pytest.raises(errors.ConfigError, match=r"top_k 9$"):
+        pallas.require(dataclasses.replace(asked, top_k=9), *SIZES, "gpu")
+
+
 def test_a_platform_without_a_kernel_is_refused(monkeypatch):
     monkeypatch.setattr(pallas, "KERNELS", {"tpu": pallas.KERNELS["tpu"]})
     with pytest.raises(errors.ConfigError, match="no kernel for gpu"):

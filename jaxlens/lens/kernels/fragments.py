@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import online
+from jaxlens.lens.kernels import sorted_best
 
 ROWS = 64
 LANES = 8
 
-FLOATS = ("max_logit", "sum_exp", "sum_exp_logit")
-"""What `combine` gives of floats, always."""
+SUMS = ("sum_exp", "sum_exp_logit")
+"""What `combine` gives of floats, always, beside the best logits."""
 
 OF_ENDS = ("kl_input", "kl_final", "between_input", "between_final")
 """What it gives where there are end layers to compare with."""
@@ -30,7 +31,6 @@ OF_ENDS = ("kl_input", "kl_final", "between_input", "between_final")
 TEMPERED = "sum_exp_tempered"
 """What it gives where there are temperatures."""
 
-_NO_COLUMN = np.int32(2**31 - 1)
 # Exponentials are those of 2: Mosaic makes one instruction of them, of `exp` four more.
 _LOG2_E = np.float32(np.log2(np.e))
 
@@ -42,8 +42,8 @@ class State(NamedTuple):
     """Statistics of each lane after some tiles; all ``[64, 8]``.
 
     Attributes:
-        max_logit: Greatest logit.
-        best: Its column, the first of equals.
+        best: The best logits, best first.
+        columns: Their columns, the first of equals first.
         sum_exp: Sum of ``exp(z - max_logit)``.
         sum_exp_logit: Sum of ``exp(z - max_logit) z``.
         means: For either end, the sum of ``p z``; empty where the rows are those of the ends.
@@ -52,8 +52,8 @@ class State(NamedTuple):
         sum_exp_tempered: Sum of ``exp((z - max_logit) / temperature)``, or None.
     """
 
-    max_logit: jax.Array
-    best: jax.Array
+    best: tuple[jax.Array, ...]
+    columns: tuple[jax.Array, ...]
     sum_exp: jax.Array
     sum_exp_logit: jax.Array
     means: tuple[jax.Array, ...]
@@ -61,14 +61,24 @@ class State(NamedTuple):
     counts: tuple[jax.Array, ...]
     sum_exp_tempered: jax.Array | None
 
+    @property
+    def max_logit(self) -> jax.Array:
+        """Greatest logit."""
+        return self.best[0]
 
-def start(references: int, is_tempered: bool, n_ends: int) -> State:
+
+def best_logits(top_k: int) -> list[str]:
+    """Names of the floats that `combine` gives for so many best columns, best first."""
+    return ["max_logit", *(f"logit_{i}" for i in range(1, top_k))]
+
+
+def start(references: int, top_k: int, is_tempered: bool, n_ends: int) -> State:
     """The state before the first tile."""
     zero = jnp.zeros((ROWS, LANES), jnp.float32)
     none = jnp.zeros((ROWS, LANES), jnp.int32)
     return State(
-        max_logit=jnp.full((ROWS, LANES), online.PADDING_LOGIT),
-        best=none,
+        best=(jnp.full((ROWS, LANES), online.PADDING_LOGIT),) * top_k,
+        columns=(none,) * top_k,
         sum_exp=zero,
         sum_exp_logit=zero,
         means=(zero,) * n_ends,
@@ -79,18 +89,17 @@ def start(references: int, is_tempered: bool, n_ends: int) -> State:
 
 
 def find_best(state: State, logits: list[Lanes], columns: list[Int[Array, "64 8"]]) -> State:
-    """Each lane's greatest logit, and the sums relative to it.
+    """Each lane's best logits and their columns; sums are left relative to the one before.
 
     Args:
         state: Before the tile.
         logits: Of the tile, 8 columns at a time.
         columns: Which columns these are.
     """
-    greatest, best = state.max_logit, state.best
+    best, best_columns = list(state.best), list(state.columns)
     for z, column in zip(logits, columns, strict=True):
-        best = jnp.where(z > greatest, column, best)
-        greatest = jnp.maximum(greatest, z)
-    return state._replace(max_logit=greatest, best=best)
+        best, best_columns = sorted_best.insert(best, best_columns, z, column)
+    return state._replace(best=tuple(best), columns=tuple(best_columns))
 
 
 def rescale(state: State, old: Lanes, temperature: jax.Array | None) -> State:
@@ -165,14 +174,13 @@ def combine(
     """Statistics of all lanes of each row.
 
     Returns:
-        Floats by name, the sums relative to the greatest logit of all; the best column, and the
+        Floats by name, the sums relative to the greatest logit of all; the best columns, and the
         counts.
     """
-    greatest = state.max_logit.max(1)
-    shift = (state.max_logit - spread(greatest)) * _LOG2_E
+    logits, columns = _combine_best(state)
+    shift = (state.max_logit - spread(logits[0])) * _LOG2_E
     scale = jnp.exp2(shift)
-    floats = {
-        "max_logit": greatest,
+    floats = dict(zip(best_logits(len(logits)), logits, strict=True)) | {
         "sum_exp": (state.sum_exp * scale).sum(1),
         "sum_exp_logit": (state.sum_exp_logit * scale).sum(1),
     }
@@ -182,9 +190,22 @@ def combine(
     if state.sum_exp_tempered is not None and temperature is not None:
         tempered = state.sum_exp_tempered * jnp.exp2(temperature * shift)
         floats[TEMPERED] = tempered.sum(1)
-    is_best = state.max_logit == spread(greatest)
-    best = jnp.where(is_best, state.best, _NO_COLUMN).min(1)
-    return floats, [best, *(count.sum(1) for count in state.counts)]
+    return floats, [*columns, *(count.sum(1) for count in state.counts)]
+
+
+def _combine_best(state: State) -> tuple[list[Row], list[Int[Array, "64"]]]:
+    """Logits and columns of the best of all lanes, the first of equals first."""
+    best, columns = list(state.best), list(state.columns)
+    logits, chosen = [], []
+    while best:
+        # Every lane is sorted, and so are its equals: the best that is left leads one of them.
+        greatest = best[0].max(1)
+        of_best = jnp.where(best[0] == spread(greatest), columns[0], sorted_best.NO_COLUMN)
+        column = of_best.min(1)
+        logits.append(greatest)
+        chosen.append(column)
+        best, columns = sorted_best.without_first(best, columns, of_best == spread(column))
+    return logits, chosen
 
 
 def log2_of_total(log_total: Row) -> Row:

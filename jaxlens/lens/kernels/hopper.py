@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import divergences, ends, interior, online, unembedding
+from jaxlens.lens import top_k as best_of_rows
 from jaxlens.lens.kernels import fragments, hopper_sizes, hopper_statistics, operands
 from jaxlens.lens.options import Options
 
@@ -28,8 +28,11 @@ LAYERS = 3
 STAGES = 3
 # Multiprocessors of an H100 or H200 SXM, each of which one block of threads fills.
 MULTIPROCESSORS = 132
-# Each reference takes 4 registers a thread.
+# Each reference takes 4 registers a thread, each best token 8. With more than one best token two
+# layers a block leave them enough.
 MAX_REFERENCES = 8
+MAX_TOP_K = 8
+LAYERS_OF_SEVERAL = 2
 
 
 def read(
@@ -51,7 +54,8 @@ def read(
     if not is_supported(rows, ids.shape[-1], options):
         return interior.read(*given, options)
     return jax.lax.platform_dependent(
-        cuda=lambda: fused(*given), default=lambda: interior.read(*given, options)
+        cuda=lambda: fused(*given, top_k=options.top_k),
+        default=lambda: interior.read(*given, options),
     )
 
 
@@ -68,7 +72,8 @@ def read_ends(
     if not is_supported(rows, ids.shape[-1], options):
         return ends.read(*given, options)
     return jax.lax.platform_dependent(
-        cuda=lambda: fused_ends(*given), default=lambda: ends.read(*given, options)
+        cuda=lambda: fused_ends(*given, top_k=options.top_k),
+        default=lambda: ends.read(*given, options),
     )
 
 
@@ -80,14 +85,14 @@ def is_supported(
     """Whether the kernel reads these rows, with so many references.
 
     It does not where there are no interior layers, for Jensen-Shannon and reverse divergences,
-    for more than one best token, for operands other than bfloat16, for many references, and where
-    it is not available.
+    for many best tokens, for operands other than bfloat16, for many references, and where it is not
+    available.
     """
     return (
         rows.shape[0] > 0
         and 0 < references <= MAX_REFERENCES
         and operands.is_one_pass(options)
-        and options.top_k == 1
+        and 1 <= options.top_k <= MAX_TOP_K
         and options.precision == "bfloat16"
         and is_available()
     )
@@ -108,10 +113,11 @@ def fused(
     end: online.Running,
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, " layer"] | None,
+    top_k: int = 1,
     interpret: Any = None,
 ) -> tuple[online.Running, divergences.Sums, divergences.Sums]:
     """What `read` does with the kernel, or with its interpreter."""
-    shape = _shape(rows, tiles, inverse_temperature is not None)
+    shape = _shape(rows, tiles, inverse_temperature is not None, top_k)
     inputs = _inputs(rows, reference_logits, ids, tiles, inverse_temperature)
     more_tokens = -rows.shape[1] % fragments.ROWS
     inputs["end_logits"] = operands.pad(end_logits, (1, more_tokens), (2, -_columns(tiles) % TILE))
@@ -130,10 +136,11 @@ def fused_ends(
     ids: Int[Array, "token reference"],
     tiles: unembedding.TiledUnembedding,
     inverse_temperature: Float[Array, "2"] | None,
+    top_k: int = 1,
     interpret: Any = None,
 ) -> tuple[online.Running, Float[Array, "2 token column"]]:
     """What `read_ends` does with the kernel, or with its interpreter; logits without the bias."""
-    shape = _shape(rows, tiles, inverse_temperature is not None, is_of_ends=True)
+    shape = _shape(rows, tiles, inverse_temperature is not None, top_k, is_of_ends=True)
     inputs = _inputs(rows, reference_logits, ids, tiles, inverse_temperature)
     floats, integers, logits = hopper_statistics.call(inputs, shape, interpret)
     running, _ = _merge(shape, floats, integers, rows.shape[1], inverse_temperature)
@@ -148,18 +155,20 @@ def _shape(
     rows: jax.Array,
     tiles: unembedding.TiledUnembedding,
     is_tempered: bool,
+    top_k: int,
     is_of_ends: bool = False,
 ) -> hopper_sizes.Shape:
     """Sizes of a block; splits of the vocabulary are so many that blocks fill the chip, once."""
     n_layers, n_tokens, _ = rows.shape
-    layers = min(LAYERS, n_layers)
+    layers = min(LAYERS if top_k == 1 else LAYERS_OF_SEVERAL, n_layers)
     return hopper_sizes.Shape(
         layers=layers,
         tile=TILE,
-        splits=_choose_splits(n_layers, n_tokens, -(-_columns(tiles) // TILE)),
+        splits=_choose_splits(n_layers, n_tokens, -(-_columns(tiles) // TILE), layers),
         stages=STAGES,
         is_tempered=is_tempered,
         is_of_ends=is_of_ends,
+        top_k=top_k,
     )
 
 
@@ -187,8 +196,8 @@ def _inputs(
     }
 
 
-def _choose_splits(n_layers: int, n_tokens: int, n_tiles: int) -> int:
-    groups = -(-n_layers // min(LAYERS, n_layers))
+def _choose_splits(n_layers: int, n_tokens: int, n_tiles: int, layers: int) -> int:
+    groups = -(-n_layers // layers)
     blocks = groups * -(-n_tokens // fragments.ROWS)
     return max(1, min(n_tiles, MULTIPROCESSORS // blocks))
 
@@ -203,21 +212,26 @@ def _merge(
     """The state after the whole vocabulary, and the floats of its splits by name."""
     values = dict(zip(shape.floats, jnp.moveaxis(floats[..., :n_tokens], 1, 0), strict=True))
     integers = jnp.moveaxis(integers[..., :n_tokens], 1, 0)
-    greatest = values["max_logit"].max(0)
+    # Of all splits, whose columns are different.
+    best = jnp.stack([values[name] for name in fragments.best_logits(shape.top_k)], -1)
+    columns = jnp.moveaxis(integers[: shape.top_k], 0, -1)
+    flat = (*best.shape[1:3], shape.splits * shape.top_k)
+    best, columns = (jnp.moveaxis(x, 0, 2).reshape(flat) for x in (best, columns))
+    top, top_id = best_of_rows.take(best, columns, shape.top_k)
+    greatest = top[..., 0]
     shift = values["max_logit"] - greatest[None]
     scale = jnp.exp(shift)
     tempered = None
     if inverse_temperature is not None:
         scale_tempered = jnp.exp(inverse_temperature[None, :, None] * shift)
         tempered = (values[fragments.TEMPERED] * scale_tempered).sum(0)
-    best = jnp.where(shift == 0, integers[0], np.int32(2**31 - 1)).min(0)
     running = online.Running(
         max_logit=greatest,
         sum_exp=(values["sum_exp"] * scale).sum(0),
         sum_exp_logit=(values["sum_exp_logit"] * scale).sum(0),
-        n_greater=jnp.moveaxis(integers[1:].sum(1), 0, -1),
-        top=greatest[..., None],
-        top_id=best[..., None],
+        n_greater=jnp.moveaxis(integers[shape.top_k :].sum(1), 0, -1),
+        top=top,
+        top_id=top_id,
         sum_exp_tempered=tempered,
     )
     return running, values

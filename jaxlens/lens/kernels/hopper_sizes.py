@@ -25,6 +25,7 @@ class Shape:
         is_tempered: Whether the tempered sum is wanted.
         is_of_ends: Whether the rows are those of the end layers: their logits are written, and
             compared with no others.
+        top_k: Best columns that are wanted.
     """
 
     layers: int
@@ -33,6 +34,7 @@ class Shape:
     stages: int
     is_tempered: bool
     is_of_ends: bool = False
+    top_k: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -44,4 +46,5 @@ class Shape:
     def floats(self) -> tuple[str, ...]:
         """Names of the floats, in their order."""
         of_ends = () if self.is_of_ends else fragments.OF_ENDS
-        return (*fragments.FLOATS, *of_ends, *[fragments.TEMPERED] * self.is_tempered)
+        always = (*fragments.best_logits(self.top_k), *fragments.SUMS)
+        return (*always, *of_ends, *[fragments.TEMPERED] * self.is_tempered)

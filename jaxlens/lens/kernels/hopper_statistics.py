@@ -42,9 +42,9 @@ def call(
         interpret: Parameters of JAX's interpreter of GPU kernels; None compiles for a GPU.
 
     Returns:
-        ``shape.floats``, ``[split, float, layer, token]``; the best token and the counts of logits
-        above each reference's, ``[split, 1 + reference, layer, token]``; of ends their logits
-        without the bias, ``[layer, token, column]``.
+        ``shape.floats``, ``[split, float, layer, token]``; the best columns and the counts of
+        logits above each reference's, ``[split, k + reference, layer, token]``; of ends their
+        logits without the bias, ``[layer, token, column]``.
     """
     n_layers, n_tokens, _ = inputs["rows"].shape
     if interpret is not None:
@@ -53,7 +53,7 @@ def call(
     of_rows = n_layers, n_tokens
     out = [
         jax.ShapeDtypeStruct((shape.splits, len(shape.floats), *of_rows), jnp.float32),
-        jax.ShapeDtypeStruct((shape.splits, 1 + len(inputs["ids"]), *of_rows), jnp.int32),
+        jax.ShapeDtypeStruct((shape.splits, shape.top_k + len(inputs["ids"]), *of_rows), jnp.int32),
     ]
     if shape.is_of_ends:
         out.append(jax.ShapeDtypeStruct((*of_rows, inputs["biases"].shape[1]), jnp.float32))
@@ -87,7 +87,7 @@ def _buffers(shape: hopper_sizes.Shape, references: int, interpret: bool) -> dic
         "reference_logits": plgpu.SMEM((shape.layers, references, n_rows), jnp.float32),
         "ids": plgpu.SMEM((references, n_rows), jnp.int32),
         "floats": plgpu.SMEM((shape.layers, len(shape.floats), n_rows), jnp.float32),
-        "integers": plgpu.SMEM((shape.layers, 1 + references, n_rows), jnp.int32),
+        "integers": plgpu.SMEM((shape.layers, shape.top_k + references, n_rows), jnp.int32),
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxlens.lens import online
+from jaxlens.lens.kernels import sorted_best
 
 LANES = 128
 CHUNK = 8
@@ -26,7 +27,6 @@ FLOATS = ("max_logit", "sum_exp", "sum_exp_logit", "kl_input", "kl_final", "sum_
 
 _MAX, _SUM, _MOMENT, _INPUT, _FINAL, _TEMPERED = range(len(FLOATS))
 _LOG2_E = np.float32(np.log2(np.e))
-_NO_COLUMN = np.int32(2**31 - 1)
 
 
 class Tile(NamedTuple):
@@ -90,27 +90,12 @@ def find_best(sums: Any, counts: Any, tile: Tile, k: int) -> jax.Array:
     best = [sums[i, tile.rows] for i in _of_best(k)]
     columns = [counts[i, tile.rows] for i in range(k)]
     for z, column in zip(tile.vectors, tile.columns, strict=True):
-        best, columns = _insert(best, columns, z, column)
+        best, columns = sorted_best.insert(best, columns, z, column)
     for i, where in enumerate(_of_best(k)[1:], 1):
         sums[where, tile.rows] = best[i]
     for i in range(k):
         counts[i, tile.rows] = columns[i]
     return best[0]
-
-
-def _insert(
-    best: list[jax.Array], columns: list[jax.Array], z: jax.Array, column: jax.Array
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """The sorted best with one more logit of a later column, after those that it equals."""
-    is_above = [z > logit for logit in best]
-    inserted = [jnp.maximum(best[0], z)]
-    inserted_columns = [jnp.where(is_above[0], column, columns[0])]
-    for i in range(1, len(best)):  # what is above the one before pushes that one down
-        logit = jnp.where(is_above[i - 1], best[i - 1], z)
-        inserted.append(jnp.where(is_above[i], logit, best[i]))
-        of_logit = jnp.where(is_above[i - 1], columns[i - 1], column)
-        inserted_columns.append(jnp.where(is_above[i], of_logit, columns[i]))
-    return inserted, inserted_columns
 
 
 def mark_references(marks: Any, ids: Any, rows: slice, first_column: jax.Array) -> None:
@@ -195,14 +180,11 @@ def combine_best(sums: Any, counts: Any, floats: Any, integers: Any, k: int) -> 
     for i, where in enumerate(_of_best(k)):
         # Every lane is sorted, and so are its equals: the best that is left leads one of them.
         greatest = best[0].max(-1, keepdims=True)
-        of_best = jnp.where(best[0] == greatest, columns[0], _NO_COLUMN)
+        of_best = jnp.where(best[0] == greatest, columns[0], sorted_best.NO_COLUMN)
         column = of_best.min(-1, keepdims=True)
         floats[:, where : where + 1] = greatest
         integers[:, i : i + 1] = column
-        is_taken = of_best == column
-        for j in range(k - 1 - i):
-            best[j] = jnp.where(is_taken, best[j + 1], best[j])
-            columns[j] = jnp.where(is_taken, columns[j + 1], columns[j])
+        best, columns = sorted_best.without_first(best, columns, of_best == column)
 
 
 def combine_counts(counts: Any, integers: Any, k: int) -> None:

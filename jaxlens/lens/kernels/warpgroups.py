@@ -111,7 +111,8 @@ class Block:
         layer = self.first_layer + warpgroup
         temperature = self.inputs["inverse_temperature"][layer] if self.shape.is_tempered else None
         n_ends = 0 if self.shape.is_of_ends else 2
-        start = fragments.start(self.inputs["ids"].shape[0], self.shape.is_tempered, n_ends)
+        references = self.inputs["ids"].shape[0]
+        start = fragments.start(references, self.shape.top_k, self.shape.is_tempered, n_ends)
         self._wait("rows_came")
         state = jax.tree.map(self.registers.lay_out, start)
 
