@@ -140,15 +140,15 @@ class Driver:
         return None
 
     def _refuse(self, worker: hired.Worker, error: errors.JaxlensError) -> None:
-        """Goes on without a worker that reports an error, where another is ready.
+        """Goes on without a worker that reports an error, where others can do the work.
 
         Raises:
-            JaxlensError: The error, where none is, or several workers have reported it.
+            JaxlensError: The error, where none can, or several workers have reported it.
         """
-        others = any(other.is_ready for other in self.members if other is not worker)
         same = [other for other in self._refused.values() if other.message == error.message]
         interrupted = isinstance(error, errors.InterruptedRun) or worker.doing == "finish"
-        if interrupted or not others or len(same) + 1 >= SAME_ERRORS:
+        can_go_on = hired.can_do_without(worker, self.members)
+        if interrupted or not can_go_on or len(same) + 1 >= SAME_ERRORS:
             raise error
         self._refused[worker.seat.key] = error
         self._let_go(worker)

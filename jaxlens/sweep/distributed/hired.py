@@ -47,6 +47,17 @@ class Worker:
         self.actor.give_back.remote()
 
 
+def can_do_without(worker: Worker, members: Iterable[Worker]) -> bool:
+    """Whether a run goes on without a worker that reports an error.
+
+    What is wrong when it says hello is wrong with its node; later errors are those of every worker
+    unless another is ready.
+    """
+    if worker.doing == "hello":
+        return any(other.seat.node != worker.seat.node for other in members)
+    return any(other.is_ready for other in members if other is not worker)
+
+
 def poisoned(shard: int, n_shards: int, reason: str) -> errors.JaxlensError:
     """What ends a run of which a shard kills workers.
 

@@ -336,18 +336,41 @@ def test_a_node_that_is_lost_leaves_its_work_to_the_other_and_one_may_join(
     assert digest(out) == digest(long_run)
 
 
-@pytest.mark.long
-def test_another_version_on_a_worker_is_refused_before_it_compiles(tiny, texts, tmp_path, nodes):
+@pytest.fixture
+def older(tmp_path):
+    """What makes a node one that has another version."""
     package = pathlib.Path(jaxlens.__file__).parent
     shutil.copytree(package, tmp_path / "older" / "jaxlens")
     file = tmp_path / "older" / "jaxlens" / "__init__.py"
     text = file.read_text()
     file.write_text(text.replace(f'"{jaxlens.__version__}"', '"0.0.9"'))
-    nodes.add(PYTHONPATH=str(tmp_path / "older"))
+    return {"PYTHONPATH": str(tmp_path / "older")}
+
+
+def run_on(nodes, *command):
+    """Exit status of a run on a cluster, and what it wrote to stderr."""
     way = ("--distributed", "ray", "--address", nodes.address)
-    command = (*flags(tiny, texts, tmp_path / "out"), *way)
-    process = start(*command, env=nodes.environment, stderr=subprocess.PIPE, text=True)
-    _, told = process.communicate()
+    process = start(*command, *way, env=nodes.environment, stderr=subprocess.PIPE, text=True)
+    return process, process.communicate()[1]
+
+
+@pytest.mark.long
+def test_a_run_does_without_a_node_of_another_version(tiny, texts, tmp_path, nodes, older, swept):
+    nodes.add(**older)
+    nodes.add()
+    process, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
+    assert process.returncode == 0, told
+    without = [line for line in told.splitlines() if "goes on without" in line]
+    assert len(without) == 1 and "jaxlens: 0.0.9" in without[0], told
+    assert digest(tmp_path / "out") == digest(swept)
+
+
+@pytest.mark.long
+def test_another_version_on_a_worker_is_refused_before_it_compiles(
+    tiny, texts, tmp_path, nodes, older
+):
+    nodes.add(**older)
+    process, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
     assert process.returncode == 2, told
     error, hint = told.splitlines()
     host = socket.gethostname()
