@@ -122,6 +122,15 @@ class Nodes:
             told = {"stdout": log, "stderr": log, "env": self.environment | environment}
             self.started.append(subprocess.Popen(command, **told))
 
+    def wait(self):
+        """Until all nodes have joined."""
+        deadline = time.monotonic() + 120
+        for number in range(len(self.started)):
+            log = self.folder / f"node-{number}.log"
+            while "Ray runtime started" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+
     def end(self):
         for process in reversed(self.started):
             process.terminate()

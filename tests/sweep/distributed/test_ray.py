@@ -358,6 +358,7 @@ def run_on(nodes, *command):
 def test_a_run_does_without_a_node_of_another_version(tiny, texts, tmp_path, nodes, older, swept):
     nodes.add(**older)
     nodes.add()
+    nodes.wait()
     process, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
     assert process.returncode == 0, told
     without = [line for line in told.splitlines() if "goes on without" in line]
