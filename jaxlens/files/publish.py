@@ -197,7 +197,7 @@ def make_directory(path: str | Path, disk: system.Disk = system.DISK) -> None:
             return
         if path.is_symlink() and not path.exists():
             raise errors.StorageError(
-                f"cannot write {path}: it links to {os.readlink(path)}, which does not exist",
+                f"cannot write {path}: its link to {os.readlink(path)} leads nowhere",
                 "create that directory or remove the link, then run the same command again",
             )
         make_directory(path.parent, disk)

@@ -212,9 +212,10 @@ def test_make_directory_makes_parents_and_refuses_a_file(tmp_path):
 
 def test_make_directory_says_where_a_link_leads_to_nothing(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "link", tmp_path / "link" / "below"):
-        with pytest.raises(errors.StorageError, match=r"link: it links to .*elsewhere"):
-            publish.make_directory(path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("link", "link/below", "loop"):
+        with pytest.raises(errors.StorageError, match=r"its link to .* leads nowhere"):
+            publish.make_directory(tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
     publish.make_directory(tmp_path / "link" / "below")
 

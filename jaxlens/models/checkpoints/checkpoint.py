@@ -89,8 +89,8 @@ class Checkpoint:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """`digest` of the weights, which have been read or taken."""
-        if self.stored is not None:
+        """`digest` of the weights, which have been read, or taken with it."""
+        if not self.params:
             raise ValueError("the weights have not been read, or without their hash")
         return digests.of(self.params)
 
