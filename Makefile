@@ -53,7 +53,7 @@ test-long: .venv/installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long and not compile and not models" $(ARGS)
 
 # In an environment of its own: the models take 400 MB. Tests that compare with transformers need torch
-# there too, those that compare with llama.cpp xllamacpp; without them they are skipped.
+# and accelerate there too, those that compare with llama.cpp xllamacpp; without them they are skipped.
 test-models: .venv-models/installed
 	@.venv-models/bin/python -m pytest -n 0 -m models $(ARGS)
 

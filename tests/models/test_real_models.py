@@ -127,7 +127,7 @@ def test_header_is_read_as_the_package_reads_it(name):
 
 @pytest.mark.filterwarnings("ignore")  # of transformers and torch
 def test_weights_are_those_of_transformers_bit_for_bit(name):
-    torch, transformers = map(pytest.importorskip, ("torch", "transformers"))
+    torch, transformers, _ = map(pytest.importorskip, ("torch", "transformers", "accelerate"))
     path = path_of(name)
     other = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
