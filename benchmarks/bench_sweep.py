@@ -97,7 +97,7 @@ def commands(common: list[str], workers: str) -> list[list[str]]:
 
 
 def rate(out: pathlib.Path, told: list[str]) -> float:
-    """Tokens a second: as the driver on Ray told, or those of all workers that computed any."""
+    """Tokens a second: as a single command printed it, or of all workers that computed any."""
     if len(told) == 1 and (found := re.search(r"([\d,]+) tok/s", told[0])):
         return float(found[1].replace(",", ""))
     notes = [json.loads(path.read_text()) for path in out.glob("environment/*.json")]

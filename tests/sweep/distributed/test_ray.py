@@ -351,7 +351,8 @@ def run_on(nodes, *command):
     """Exit status of a run on a cluster, and what it wrote to stderr."""
     way = ("--distributed", "ray", "--address", nodes.address)
     process = start(*command, *way, env=nodes.environment, stderr=subprocess.PIPE, text=True)
-    return process, process.communicate()[1]
+    told = process.communicate()[1]
+    return process.returncode, told
 
 
 @pytest.mark.long
@@ -359,8 +360,8 @@ def test_a_run_does_without_a_node_of_another_version(tiny, texts, tmp_path, nod
     nodes.add(**older)
     nodes.add()
     nodes.wait()
-    process, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
-    assert process.returncode == 0, told
+    status, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
+    assert status == 0, told
     without = [line for line in told.splitlines() if "goes on without" in line]
     assert len(without) == 1 and "jaxlens: 0.0.9" in without[0], told
     assert digest(tmp_path / "out") == digest(swept)
@@ -371,8 +372,8 @@ def test_another_version_on_a_worker_is_refused_before_it_compiles(
     tiny, texts, tmp_path, nodes, older
 ):
     nodes.add(**older)
-    process, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
-    assert process.returncode == 2, told
+    status, told = run_on(nodes, *flags(tiny, texts, tmp_path / "out"))
+    assert status == 2, told
     error, hint = told.splitlines()
     host = socket.gethostname()
     here = f"{jaxlens.__version__} at the driver"
